@@ -1,0 +1,65 @@
+"""Every error a user of neurodeploy can meet.
+
+All derive from `NeurodeployError`, so one `except` catches them; each is also the built-in
+that a caller would expect. Messages read: *where: what was found, what is allowed. What to do.*
+"""
+
+
+class NeurodeployError(Exception):
+    """Base of all errors that neurodeploy raises on purpose."""
+
+
+class RecipeError(NeurodeployError, ValueError):
+    """A recipe has an unknown key, a wrong type or a value out of range."""
+
+
+class DataError(NeurodeployError, ValueError):
+    """Input data are missing, malformed, of the wrong shape or out of range."""
+
+
+class GraphError(NeurodeployError, ValueError):
+    """A graph is inconsistent: unknown source, mismatched shapes, a cycle."""
+
+
+class TraceError(NeurodeployError, ValueError):
+    """A torch network holds something that has no counterpart in the graph."""
+
+
+class QuantizationError(NeurodeployError, ValueError):
+    """A graph cannot be expressed in the target's integers."""
+
+
+class TargetLimitError(NeurodeployError, ValueError):
+    """A network exceeds the limits of a target; the message lists every one."""
+
+
+class NetxError(NeurodeployError, ValueError):
+    """A netx file is malformed, or holds what Lava would misread silently."""
+
+
+class CheckpointError(NeurodeployError, ValueError):
+    """A checkpoint is damaged, or belongs to another network or recipe."""
+
+
+class PassError(NeurodeployError, RuntimeError):
+    """A pass produced an inconsistent graph; a fault of ours, with the pass named."""
+
+
+class TrainingError(NeurodeployError, RuntimeError):
+    """Training cannot go on, for instance because the loss is no longer finite."""
+
+
+class SimulationError(NeurodeployError, RuntimeError):
+    """A simulation cannot be carried out as asked."""
+
+
+class LavaRuntimeError(NeurodeployError, RuntimeError):
+    """The Lava runtime is missing, broken, timed out or failed."""
+
+
+class OutputError(NeurodeployError, OSError):
+    """A result could not be written; nothing half-written is left behind."""
+
+
+class NeurodeployWarning(UserWarning):
+    """Something the user can act on; nothing is changed silently."""
