@@ -1,0 +1,243 @@
+"""The integer arithmetic of Loihi as Lava computes it: the only home of rounding and shifting.
+
+`>>` rounds towards minus infinity, the chip's decay towards zero, Lava's current wraps once
+while its synapses wrap modulo: each rule is one named function here, and nothing else in the
+package writes a shift, a clip or a decay of a signed quantity by hand.
+
+Source of all rules: lava-nc 0.10.0 (`lava/proc/lif/models.py:PyLifModelBitAcc`,
+`lava/proc/conv/utils.py`, `lava/utils/weightutils.py`) and lava-dl 0.6.0
+(`lava/lib/dl/netx/utils.py:optimize_weight_bits`), confirmed by running them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+STATE_EXPONENT = 6
+"""Currents, voltages, thresholds and biases are held times 2**6."""
+DECAY_BITS = 12
+DECAY_UNITY = 1 << DECAY_BITS
+"""A decay of 4096 empties the state in one step; 0 never changes it."""
+CURRENT_LIMIT = 1 << 23
+"""A current is held in signed 24 bits: (-2**23, 2**23]."""
+VOLTAGE_LIMIT = (1 << 23) - 1
+"""A voltage is clipped to [-(2**23 - 1), 2**23 - 1]."""
+THRESHOLD_MAX = (1 << 17) - 1
+"""Largest vThMant (17 bits); a voltage reaches it only by clipping."""
+BIAS_BITS = 16
+WEIGHT_MIN, WEIGHT_MAX = -256, 254
+"""Range of a mixed-sign weight, which is always even."""
+DELAY_MAX = 62
+
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+IntegerArray = npt.NDArray[np.integer]
+FloatArray = npt.NDArray[np.float64]
+
+
+def wrap(values: npt.ArrayLike, bits: int) -> Int64Array:
+    """Keep the low `bits` bits as a two's complement number.
+
+    Args:
+        values: Integers of any shape, exact in int64.
+        bits: Width, 1 to 63.
+
+    Returns:
+        int64 of the same shape, in [-2**(bits-1), 2**(bits-1)).
+    """
+    half = np.int64(1) << np.int64(bits - 1)
+    mask = (half << np.int64(1)) - np.int64(1)
+    return ((np.asarray(values, dtype=np.int64) + half) & mask) - half
+
+
+def wrap_current(values: npt.ArrayLike) -> Int64Array:
+    """Bring a current back into 24 bits the way Lava's LIF does: by one turn, not modulo.
+
+    p - 2**24 where p > 2**23, p + 2**24 where p <= -2**23, else p.
+
+    Args:
+        values: (…) integers.
+
+    Returns:
+        (…) int64.
+
+    Source: `PyLifModelBitAcc.subthr_dynamics`: "wrap around" of `u`.
+    """
+    p = np.asarray(values, dtype=np.int64)
+    turn = np.int64(1 << 24)
+    return np.where(p > CURRENT_LIMIT, p - turn, np.where(p <= -CURRENT_LIMIT, p + turn, p))
+
+
+def clip_voltage(values: npt.ArrayLike) -> Int64Array:
+    """Clip to the range of a voltage, [-(2**23 - 1), 2**23 - 1].
+
+    Args:
+        values: (…) integers.
+
+    Returns:
+        (…) int64.
+    """
+    return np.clip(np.asarray(values, dtype=np.int64), -VOLTAGE_LIMIT, VOLTAGE_LIMIT)
+
+
+def decay(state: npt.ArrayLike, decay_mantissa: npt.ArrayLike) -> Int64Array:
+    """Let a state decay for one step: sign(p) · (|p| >> 12) with p = state · (4096 - decay).
+
+    Rounds towards zero, unlike `>>`.
+
+    Args:
+        state: (…) integers; |state| < 2**50.
+        decay_mantissa: Broadcasts over state; 0 keeps the state, 4096 empties it. Values outside
+            [0, 4096] are computed as written.
+
+    Returns:
+        (…) int64.
+    """
+    product = np.asarray(state, dtype=np.int64) * (
+        np.int64(DECAY_UNITY) - np.asarray(decay_mantissa, dtype=np.int64)
+    )
+    return np.sign(product) * (np.abs(product) >> np.int64(DECAY_BITS))
+
+
+def scale_up(values: npt.ArrayLike) -> Int64Array:
+    """Bring a weight sum, bias or threshold to the scale of the state: times 2**6.
+
+    Args:
+        values: (…) integers.
+
+    Returns:
+        (…) int64.
+    """
+    return np.asarray(values, dtype=np.int64) << np.int64(STATE_EXPONENT)
+
+
+def round_half_even(values: npt.ArrayLike) -> Int64Array:
+    """Round to the nearest integer, halves to the even one.
+
+    Args:
+        values: (…) finite floats.
+
+    Returns:
+        (…) int64.
+    """
+    return np.rint(np.asarray(values, dtype=np.float64)).astype(np.int64)
+
+
+def round_to_even_integer(values: npt.ArrayLike) -> Int64Array:
+    """Round to the nearest even integer: 2 · round(x / 2). Mixed-sign weights are even.
+
+    Args:
+        values: (…) finite floats.
+
+    Returns:
+        (…) int64.
+    """
+    return 2 * round_half_even(np.asarray(values, dtype=np.float64) / 2.0)
+
+
+def truncate(values: npt.ArrayLike) -> Int64Array:
+    """Drop the fraction, towards zero: what Lava's reader does to a float in a file.
+
+    Args:
+        values: (…) finite numbers.
+
+    Returns:
+        (…) int64.
+    """
+    return np.trunc(np.asarray(values)).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseWeight:
+    """A dense weight matrix as the chip's synapse holds it.
+
+    The contribution of inputs x is `(mantissa @ x) >> shift`.
+
+    Attributes:
+        mantissa: (out, in) int32.
+        shift: Right shift of each sum; negative shifts never occur.
+        is_exact: Whether this acts as the stored weights for every input.
+    """
+
+    mantissa: Int32Array
+    shift: int
+    is_exact: bool
+
+
+def effective_dense_weight(*stored: IntegerArray) -> tuple[DenseWeight, ...]:
+    """Give the weights that Lava's dense synapse uses for the stored ones.
+
+    netx looks for the number of weight bits and an exponent that represent the matrix, and loses
+    some matrices in doing so: positive ones with a weight above 255 and all-negative ones below
+    -256 become zero, a constant negative power of two does too. `is_exact` tells.
+
+    Args:
+        stored: One (out, in) matrix, or the feed-forward and the recurrent one of a recurrent
+            layer, which share one exponent.
+
+    Returns:
+        One `DenseWeight` for each matrix.
+
+    Raises:
+        ZeroDivisionError: If all weights are zero; Lava fails with OverflowError there.
+
+    Source: lava-dl 0.6.0 `netx/utils.py:optimize_weight_bits`, lava-nc 0.10.0
+        `lava/utils/weightutils.py`.
+    """
+    matrices = [np.asarray(matrix, dtype=np.int64) for matrix in stored]
+    largest = max(int(matrix.max()) for matrix in matrices)
+    smallest = min(int(matrix.min()) for matrix in matrices)
+    if (largest > WEIGHT_MAX and smallest < 0) or (smallest < WEIGHT_MIN and largest > 0):
+        matrices = [np.clip(matrix, WEIGHT_MIN, WEIGHT_MAX) for matrix in matrices]
+        largest, smallest = min(largest, WEIGHT_MAX), max(smallest, WEIGHT_MIN)
+    if largest == 0 and smallest == 0:
+        raise ZeroDivisionError("all weights are zero")
+    is_signed = not (largest < 0 or smallest >= 0)
+    if is_signed:
+        scale = min(127 / largest if largest else np.inf, -128 / smallest if smallest else np.inf)
+    elif largest < 0:
+        scale = -256 / smallest
+    else:
+        scale = 255 / largest
+    shift = int(np.floor(np.log2(scale))) + int(is_signed)
+    zeros = 0
+    while zeros < 8 and not any(np.any(matrix % (1 << (zeros + 1))) for matrix in matrices):
+        zeros += 1
+    bits = 8 - shift - (zeros - int(is_signed))
+    effective = tuple(
+        _truncate_weight(_shift_left(matrix, shift), bits=bits) for matrix in matrices
+    )
+    return tuple(
+        DenseWeight(
+            mantissa=mantissa.astype(np.int32),
+            shift=max(shift, 0),
+            is_exact=bool(
+                shift >= 0
+                and np.array_equal(mantissa, original << shift)
+                and np.array_equal(original, np.asarray(given, dtype=np.int64))
+            ),
+        )
+        for mantissa, original, given in zip(effective, matrices, stored, strict=True)
+    )
+
+
+def _shift_left(values: Int64Array, shift: int) -> Int64Array:
+    """NumPy shifts by a negative count give zero; so does Lava's."""
+    return values << np.int64(shift) if shift >= 0 else np.zeros_like(values)
+
+
+def _truncate_weight(weight: Int64Array, *, bits: int) -> Int64Array:
+    """Drop the bits that the chip does not store, by the sign mode of the matrix."""
+    is_mixed = bool(weight.min() < 0 < weight.max())
+    is_inhibitory = not is_mixed and bool(weight.max() <= 0) and bool(weight.min() < 0)
+    magnitude = -weight if is_inhibitory else weight
+    limits = (-256, 255) if is_mixed else (0, 255)
+    magnitude = np.clip(magnitude, *limits)
+    dropped = 8 - bits + int(is_mixed)
+    if dropped < 0:
+        return np.zeros_like(weight)
+    magnitude = (magnitude >> np.int64(dropped)) << np.int64(dropped)
+    return -magnitude if is_inhibitory else magnitude
