@@ -162,8 +162,11 @@ class GlobalAveragePool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cuba:
-    """Spiking neuron: u[t] = (1 - current_decay) · u[t-1] + x[t], v[t] = (1 - voltage_decay) ·
-    v[t-1] + u[t], a spike and v = 0 where v[t] > threshold.
+    """Leaky integrate-and-fire neuron with a decaying current, reset to zero by its spikes.
+
+        u[t] = (1 - current_decay) · u[t-1] + x[t]
+        v[t] = (1 - voltage_decay) · v[t-1] + u[t]
+        s[t] = v[t] > threshold;   v[t] = 0 where s[t]
 
     The paper's LIF, u ← τ·u + W·x, is the case current_decay = 1, voltage_decay = 1 - τ.
 
@@ -187,8 +190,10 @@ class Cuba:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Integrator:
-    """Read-out: a neuron that neither leaks nor fires; its potential after step T is the sum of
-    all it received. The class scores are that sum divided by T.
+    """Read-out: a neuron that neither leaks nor fires.
+
+    Its potential after step T is the sum of all it received; the class scores are that sum
+    divided by T.
     """
 
     def output_shape(self, source: Shape) -> Shape:
