@@ -98,7 +98,7 @@ class FixedConv:
         return (self.weight.shape[0], *size)
 
     def _extent(self, axis: int) -> int:
-        return self.dilation[axis] * (self.weight.shape[axis + 2] - 1) + 1
+        return int(self.dilation[axis] * (self.weight.shape[axis + 2] - 1) + 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,1 +1,13 @@
+"""Simulators: ours (`EventSimulator`) and real Lava (`LavaSimulator`), one `Recording` type."""
 
+from neurodeploy.simulation.base import (
+    Feed as Feed,
+    Health as Health,
+    Record as Record,
+    Recording as Recording,
+    Simulator as Simulator,
+    Stream as Stream,
+    Timing as Timing,
+    Window as Window,
+)
+from neurodeploy.simulation.event import EventSimulator as EventSimulator

@@ -1,0 +1,186 @@
+"""What a netx file may hold: one table, read by the reader and the writer alike.
+
+Source: lava-dl 0.6.0 `lava/lib/dl/netx/hdf5.py:Network`, confirmed by running it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Content(Enum):
+    """Which numbers a dataset may hold."""
+
+    INTEGER = "integers"
+    """Integers only. Lava's neurons hang for ever on floats."""
+    NUMBER = "numbers"
+    """Integers, or finite floats, whose fraction Lava drops."""
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One dataset of a layer.
+
+    Attributes:
+        name: Path below the layer's group.
+        content: What it may hold.
+        is_required: Whether Lava fails without it.
+        shapes: Allowed shapes, in words.
+        meaning: What Lava does with it.
+    """
+
+    name: str
+    content: Content
+    is_required: bool
+    shapes: str
+    meaning: str
+
+
+_SHAPE = Field(
+    name="shape",
+    content=Content.INTEGER,
+    is_required=True,
+    shapes="(C, H, W) or (N,)",
+    meaning="shape of the layer's output",
+)
+_GEOMETRY = "scalar, or (2,) in (H, W) order; at most 127"
+_DENSE = (
+    _SHAPE,
+    Field(
+        name="weight",
+        content=Content.NUMBER,
+        is_required=True,
+        shapes="(N, inputs)",
+        meaning="weights; columns in C order of (C, H, W) after a flatten",
+    ),
+    Field(
+        name="bias",
+        content=Content.NUMBER,
+        is_required=False,
+        shapes="scalar, (1,) or (N,)",
+        meaning="added to the voltage each step, times 2**6; held in 16 bits",
+    ),
+)
+
+LAYERS: dict[str, tuple[Field, ...]] = {
+    "input": (
+        Field(
+            name="shape",
+            content=Content.INTEGER,
+            is_required=False,
+            shapes="(C, H, W) or (N,)",
+            meaning="shape of the input; required with a neuron",
+        ),
+    ),
+    "conv": (
+        _SHAPE,
+        Field(
+            name="weight",
+            content=Content.NUMBER,
+            is_required=True,
+            shapes="(out, in / groups, KH, KW) or the same with a trailing 1",
+            meaning="correlation kernel, used as it is",
+        ),
+        *(
+            Field(
+                name=name,
+                content=Content.INTEGER,
+                is_required=True,
+                shapes=_GEOMETRY,
+                meaning=f"{name} of the convolution",
+            )
+            for name in ("stride", "padding", "dilation")
+        ),
+        Field(
+            name="groups",
+            content=Content.INTEGER,
+            is_required=True,
+            shapes="scalar; at most 127",
+            meaning="channel groups",
+        ),
+        Field(
+            name="bias",
+            content=Content.NUMBER,
+            is_required=False,
+            shapes="(C,) or (W, H, C)",
+            meaning="added to the voltage each step, times 2**6; held in 16 bits",
+        ),
+        Field(
+            name="delay",
+            content=Content.NUMBER,
+            is_required=False,
+            shapes="any",
+            meaning="ignored by Lava; only zeros are accepted",
+        ),
+    ),
+    "dense": (
+        *_DENSE,
+        Field(
+            name="delay",
+            content=Content.NUMBER,
+            is_required=False,
+            shapes="scalar, (N,) an output, (inputs,) an input, or (N, inputs)",
+            meaning="steps that an event is held back; at most 62",
+        ),
+    ),
+    "dense_rec": (
+        *_DENSE,
+        Field(
+            name="weight_rec",
+            content=Content.NUMBER,
+            is_required=True,
+            shapes="(N, N)",
+            meaning="weights of the layer's own events of the step before",
+        ),
+        Field(
+            name="delay",
+            content=Content.NUMBER,
+            is_required=False,
+            shapes="any",
+            meaning="breaks Lava's weights in this layer; only zeros are accepted",
+        ),
+    ),
+    "flatten": (),
+}
+"""Layer types that are read, with their datasets."""
+
+NEURON: tuple[Field, ...] = tuple(
+    Field(
+        name=f"neuron/{name}",
+        content=Content.INTEGER,
+        is_required=True,
+        shapes="scalar, (1,), (C,) or (N,), or the layer's shape as (W, H, C)",
+        meaning=meaning,
+    )
+    for name, meaning in (
+        ("iDecay", "decay of the current, 4096 for all in one step"),
+        ("vDecay", "decay of the voltage, 0 for none"),
+        ("vThMant", "threshold, times 2**6"),
+    )
+)
+"""Datasets of a leaky integrate-and-fire neuron."""
+
+LIF_TYPES = ("CUBA", "LOIHI")
+"""`neuron/type` of leaky integrate-and-fire neurons; case-sensitive in Lava."""
+
+REFUSED_LAYERS: dict[str, str] = {
+    **dict.fromkeys(
+        ("pool", "average", "concat", "convT", "unpool"),
+        "Lava's reader does not implement it. Deploy the network with neurodeploy, which "
+        "expresses such layers by conv and dense ones where that is exact.",
+    ),
+    "dense_comp": "Lava's reader fails on it. Write complex weights as a dense layer's "
+    "weight/real and weight/imag.",
+}
+"""Layer types that Lava knows by name but cannot run, and what to do instead."""
+
+GEOMETRY_MAX = 127
+"""Stride, padding, dilation, kernel extents and groups are int8 inside Lava."""
+
+ELEMENTS_MAX = 1 << 27
+"""Largest dataset that is read: a bound on memory for files from strangers."""
+
+NO_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": 1 << 17}
+"""What Lava gives a dense layer without a neuron group: its current integrates, no spikes."""

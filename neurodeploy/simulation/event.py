@@ -1,0 +1,289 @@
+"""Our simulator: Lava's integers, exactly, for whole batches at once.
+
+The network is run layer by layer instead of step by step: a layer's input over all steps is
+known once the layer before it has run, so each synapse is one exact matrix product over
+(samples · steps), and only the neurons walk through time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import DataError, SimulationError
+from neurodeploy.ir.fixed_layers import FixedDense, FixedInjection, FixedLayer
+from neurodeploy.ir.graph import INPUT, FixedPointGraph
+from neurodeploy.simulation.base import (
+    Feed,
+    Health,
+    IntArray,
+    Progress,
+    Record,
+    Recording,
+    Stream,
+    Timing,
+    Window,
+    plan_steps,
+)
+from neurodeploy.simulation.kernels import Lif, apply_synapse, step_lif
+
+BATCH_BYTES = 256 * 2**20
+"""Working memory that one batch of samples may take."""
+
+
+@dataclass(slots=True)
+class _LayerRun:
+    """What one layer did over one batch: spikes (S, T, ...) int32 and its states."""
+
+    spikes: IntArray
+    final: dict[str, IntArray]
+    traces: dict[str, IntArray]
+    health: Health
+
+
+class EventSimulator:
+    """Runs a `FixedPointGraph` in the integers of Lava's fixed-point CPU models.
+
+    Equal to Lava on every spike, current and voltage; the test suite compares them.
+    """
+
+    def __init__(self, graph: FixedPointGraph, *, batch_bytes: int = BATCH_BYTES) -> None:
+        """Prepare to run `graph`.
+
+        Args:
+            graph: The network; skip connections and recurrence are allowed.
+            batch_bytes: Bound on the working memory of one batch; results do not depend on it.
+        """
+        self.graph = graph
+        self._batch_bytes = batch_bytes
+
+    def run(
+        self,
+        inputs: npt.NDArray[np.integer],
+        *,
+        timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
+        feed: Feed = Feed.PORT,
+        record: Record = Record.LAST,
+        progress: Progress | None = None,
+    ) -> Recording:
+        """Run all samples; see `neurodeploy.simulation.base.Simulator`.
+
+        Raises:
+            DataError: If the input has the wrong shape, kind or range.
+            SimulationError: If timing or feed do not fit the network.
+        """
+        start = time.perf_counter()
+        graph = self.graph
+        values = conform_input(inputs, graph, feed=feed)
+        steps = plan_steps(timing, None if feed is Feed.BIAS else int(values.shape[1]))
+        if feed is not Feed.BIAS:
+            values = values[:, np.arange(steps) % values.shape[1]]
+        samples = len(values)
+        batch = self._batch_size(steps)
+        parts: list[list[_LayerRun]] = []
+        begin = time.perf_counter()
+        for first in range(0, samples, batch):
+            parts.append(
+                self._run_batch(values[first : first + batch], steps, timing, feed, record)
+            )
+            if progress is not None:
+                progress(min(first + batch, samples), samples)
+        layers = [_join(runs) for runs in zip(*parts, strict=True)]
+        return Recording(
+            layers=graph.names,
+            spikes=tuple(run.spikes for run in layers),
+            traces=layers[-1].traces,
+            final_states=tuple(run.final for run in layers) if record is Record.ALL else None,
+            health=tuple(run.health for run in layers),
+            seconds=time.perf_counter() - begin,
+            startup_seconds=begin - start,
+        )
+
+    def _batch_size(self, steps: int) -> int:
+        """Samples whose largest layer fits `batch_bytes`: 8 bytes a value, a few arrays of it."""
+        sizes = [prod(self.graph.input.shape)]
+        for layer in self.graph:
+            for connection in layer.connections:
+                taps = 1
+                if not isinstance(connection.synapse, FixedInjection):
+                    taps = prod(connection.synapse.weight.shape[1:])
+                sizes.append(layer.neurons * 6 + prod(layer.shape[1:]) * taps)
+        return max(1, self._batch_bytes // (8 * steps * max(sizes)))
+
+    def _run_batch(
+        self, values: IntArray, steps: int, timing: Timing, feed: Feed, record: Record
+    ) -> list[_LayerRun]:
+        graph = self.graph
+        known: dict[str, IntArray] = {}
+        if feed is not Feed.BIAS:
+            known[INPUT] = values if graph.input.is_graded else (values != 0).astype(np.int32)
+        runs: list[_LayerRun] = []
+        for index, layer in enumerate(graph):
+            if graph.has_input_neuron and index == 0:
+                known[INPUT] = values
+            is_last = index == len(graph.layers) - 1
+            run = self._run_layer(
+                layer,
+                index,
+                known,
+                steps,
+                timing,
+                bias_image=values if feed is Feed.BIAS and index == 0 else None,
+                keep_trace=is_last,
+            )
+            known[layer.name] = run.spikes
+            runs.append(run)
+        return runs
+
+    def _run_layer(
+        self,
+        layer: FixedLayer,
+        index: int,
+        known: Mapping[str, IntArray],
+        steps: int,
+        timing: Timing,
+        *,
+        bias_image: IntArray | None,
+        keep_trace: bool,
+    ) -> _LayerRun:
+        graph = self.graph
+        samples = len(next(iter(known.values())))
+        drive = np.zeros((samples, steps, *layer.shape), np.int64)
+        recurrent: FixedDense | None = None
+        for connection in layer.connections:
+            synapse = connection.synapse
+            if connection.source == layer.name:
+                assert isinstance(synapse, FixedDense)
+                recurrent = synapse
+                continue
+            if bias_image is not None:
+                continue
+            graded = connection.source == INPUT and graph.input.is_graded
+            is_direct = isinstance(synapse, FixedInjection)
+            given = apply_synapse(synapse, known[connection.source], is_graded=graded)
+            given = given.reshape(samples, steps, *layer.shape)
+            if isinstance(timing, Stream) and not is_direct:
+                drive[:, 1:] += given[:, :-1]
+            else:
+                drive += given
+        neuron = Lif.from_layer(layer, bias_image)
+        resets = _reset_steps(timing, steps, index)
+        state = neuron.initial_state((samples, *layer.shape))
+        spikes = np.zeros((samples, steps, *layer.shape), np.int32)
+        traces: dict[str, IntArray] = {}
+        if keep_trace:
+            traces = {name: np.empty_like(spikes) for name in ("current", "voltage")}
+        for step in range(steps):
+            if resets[step]:
+                state.clear()
+            arriving = drive[:, step]
+            if recurrent is not None and step > 0:
+                echo = apply_synapse(recurrent, spikes[:, step - 1 : step], is_graded=False)
+                arriving = arriving + echo.reshape(arriving.shape)
+            spikes[:, step] = step_lif(neuron, state, arriving)
+            for name, trace in traces.items():
+                trace[:, step] = getattr(state, name)
+        return _LayerRun(
+            spikes=spikes,
+            final={
+                "current": state.current.astype(np.int32),
+                "voltage": state.voltage.astype(np.int32),
+            },
+            traces=traces,
+            health=state.health(),
+        )
+
+
+def conform_input(
+    inputs: npt.NDArray[np.integer], graph: FixedPointGraph, *, feed: Feed
+) -> IntArray:
+    """Bring input to int32 of shape (samples, T, ...), or say what is wrong with it.
+
+    A flat port also takes (samples, T, C, H, W), read in C order.
+
+    Args:
+        inputs: Integers; (samples, T, ...) or for `Feed.BIAS` (samples, ...).
+        graph: The network to be fed.
+        feed: Where the input enters.
+
+    Returns:
+        (samples, T, *port) int32, or (samples, *port) for `Feed.BIAS`.
+
+    Raises:
+        DataError: If the dtype is not integer, the shape does not fit, or a value exceeds what
+            the port can carry.
+        SimulationError: If the feed does not exist in this network.
+    """
+    if (feed is Feed.PORT) == graph.has_input_neuron:
+        raise SimulationError(
+            "simulation: the file has an input neuron block; feed its neuron or its bias "
+            "(--feed neuron or --feed bias). Lava does not connect its port."
+            if graph.has_input_neuron
+            else f"simulation: feed '{feed}' needs an input block with neurons, which this network "
+            "does not have. Use --feed port."
+        )
+    array = np.asarray(inputs)
+    if array.dtype.kind not in "iub":
+        raise DataError(
+            f"input: dtype {array.dtype}, integers are required. Quantize the samples first."
+        )
+    port = graph.input.shape
+    leading = 1 if feed is Feed.BIAS else 2
+    axes = ("samples", "T")[:leading]
+    found = array.shape[leading:]
+    if array.ndim <= leading or (
+        found != port and not (len(port) == 1 and prod(found) == prod(port))
+    ):
+        expected = ", ".join((*axes, *map(str, port)))
+        raise DataError(f"input: shape {array.shape}, ({expected}) is required.")
+    if 0 in array.shape:
+        raise DataError(f"input: shape {array.shape}; at least one sample and one step needed.")
+    array = array.reshape(*array.shape[:leading], *port)
+    limits = np.iinfo(np.int32)
+    low, high = int(array.min()), int(array.max())
+    if graph.input.is_graded:
+        bound = 1 << graph.input.message_bits
+        if max(high, -low) >= bound:
+            raise DataError(
+                f"input: values from {low} to {high} do not fit {graph.input.message_bits} message "
+                f"bits (|value| < {bound}). Scale the input, or give more bits (--input-bits)."
+            )
+    if low < limits.min or high > limits.max:
+        raise DataError(f"input: values from {low} to {high} exceed 32 bits.")
+    return array.astype(np.int32)
+
+
+def _reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
+    """Say at which steps (0-based) a layer's states are set to zero.
+
+    Lava: at step t = 1, 2, ... where t mod P == (offset + 1 + index) mod P. In windows every
+    sample is a batch entry of its own that starts from zero.
+    """
+    if isinstance(timing, Window) or timing.reset_interval is None:
+        return [False] * steps
+    period = timing.reset_interval
+    return [t % period == (timing.reset_offset + 1 + index) % period for t in range(1, steps + 1)]
+
+
+def _join(runs: tuple[_LayerRun, ...]) -> _LayerRun:
+    """Put batches of samples back together."""
+
+    def joined(parts: list[dict[str, IntArray]]) -> dict[str, IntArray]:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    return _LayerRun(
+        spikes=np.concatenate([run.spikes for run in runs]),
+        final=joined([run.final for run in runs]),
+        traces=joined([run.traces for run in runs]),
+        health=Health(
+            current_peak=max(run.health.current_peak for run in runs),
+            voltage_peak=max(run.health.voltage_peak for run in runs),
+            current_wraps=sum(run.health.current_wraps for run in runs),
+            voltage_clips=sum(run.health.voltage_clips for run in runs),
+        ),
+    )
