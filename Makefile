@@ -1,0 +1,52 @@
+# make demo   trains, deploys, verifies on Lava and reports; makes all it needs first
+# make test   runs the tests; makes all they need first
+# Both are safe to repeat and fast the second time. PYTHON=/path/to/python3.12 chooses another.
+
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $$name && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.lava
+	$(BIN)/neurodeploy run training/recipes/digits.toml
+
+test: $(VENV)/.lava $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/.venv:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found. Name one: make demo PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.train: $(VENV)/.venv pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e '.[train]'
+	touch $@
+
+$(VENV)/.lava: $(VENV)/.train
+	$(BIN)/neurodeploy lava install
+	touch $@
+
+# The reference for SLAYER compatibility is the real lava-dl. It declares Python 3.10 and an old
+# torch; its SLAYER part runs on current ones, so it is installed without its dependencies.
+$(VENV)/.test: $(VENV)/.train
+	$(PIP_INSTALL) -e '.[train,test]'
+	$(PIP_INSTALL) --no-deps --ignore-requires-python lava-dl
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(PIP_INSTALL) -e '.[train,test,lint]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)
