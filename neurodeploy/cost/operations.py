@@ -1,0 +1,417 @@
+"""Exact operation counts of a deployed network: events, SOPs, neuron updates, spikes.
+
+All counts are integers: one dot product per synapse of its fan-out map
+(`neurodeploy.cost.fan_out`) with the recorded events (`neurodeploy.cost.synapses`).
+
+- Weights are those that act on the chip (`FixedDense.effective`), not those before quantization.
+- The kind of a layer's input is declared by its sender (`InputKind`), never guessed.
+- Biases are no SOPs. Delays do not change counts. A recurrent synapse is a row of its own whose
+  input is the layer's own spikes of the step before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.cost.fan_out import (
+    Int64Array,
+    NumberArray,
+    synapse_fan_out,
+)
+from neurodeploy.cost.synapses import EventCounts, InputKind, count_events
+from neurodeploy.errors import DataError, GraphError
+from neurodeploy.fixedpoint import DECAY_UNITY
+from neurodeploy.ir.fixed_layers import (
+    Connection,
+    CubaNeuron,
+    FixedConv,
+    FixedInjection,
+    FixedLayer,
+)
+from neurodeploy.ir.graph import INPUT, FixedPointGraph
+from neurodeploy.ir.layers import Shape
+from neurodeploy.simulation.base import Feed, Recording
+
+
+class NeuronModel(StrEnum):
+    """Neuron models that differ in the arithmetic of one update."""
+
+    IF = "if"
+    LIF = "lif"
+    CUBA = "cuba"
+    SIGMA_DELTA = "sigma_delta"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynapseSize:
+    """Sizes of one synapse that models of memory energy need.
+
+    Attributes:
+        type: "conv", "dense" or "injection".
+        source: Name of the sender.
+        source_neurons: Number of senders.
+        weights: Stored weights, shared ones once.
+        events: Events over all samples.
+        sops: SOPs over all samples.
+        sops_stored: The same, zero weights included.
+        dense_macs: MACs of one pass by the textbook.
+    """
+
+    type: str
+    source: str
+    source_neurons: int
+    weights: int
+    events: int
+    sops: int
+    sops_stored: int
+    dense_macs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCounts:
+    """Counts of one layer over all samples and steps.
+
+    Attributes:
+        name: The layer's name; a recurrent synapse is a row "<layer>.recurrent" without neurons.
+        type: "conv", "dense", "injection", joined by "+" where several synapses lead in.
+        kind: Declared kind of the input, joined likewise.
+        shape: The layer's shape.
+        events: Input events.
+        sops: Operations through weights other than zero.
+        sops_stored: The same, zero weights included.
+        sops_mac: How many of `sops` multiply (graded input).
+        sops_cached: `sops` if a static graded input were computed in its first step only;
+            equal to `sops` where that does not apply.
+        dense_exact: MACs of one pass, border exact.
+        dense_macs: MACs of one pass by the textbook.
+        neurons: Neurons of the layer.
+        updates_dense: Neurons · steps.
+        updates_active: Updates with potential, input or bias; None if the recording cannot tell.
+        updates_active_least: A lower bound that always holds: neurons with a bias · steps.
+        spikes: Output events.
+        bias_adds: Neurons · steps where the layer has biases, else 0.
+        messages: Events that must be sent to this layer: a lower bound for any mapping.
+        weights: Stored weights, shared ones once.
+        zero_weights: How many of them are zero.
+        model: Neuron model, for the arithmetic of an update; None for a row without neurons.
+        synapses: Sizes of every synapse.
+    """
+
+    name: str
+    type: str
+    kind: str
+    shape: Shape
+    events: int
+    sops: int
+    sops_stored: int
+    sops_mac: int
+    sops_cached: int
+    dense_exact: int
+    dense_macs: int
+    neurons: int
+    updates_dense: int
+    updates_active: int | None
+    updates_active_least: int
+    spikes: int
+    bias_adds: int
+    messages: int
+    weights: int
+    zero_weights: int
+    model: NeuronModel | None
+    synapses: tuple[SynapseSize, ...] = field(repr=False)
+
+    @property
+    def sops_ac(self) -> int:
+        """Operations that only add."""
+        return self.sops - self.sops_mac
+
+    @property
+    def zero_weight_fraction(self) -> float:
+        """Share of the stored weights that is zero."""
+        return self.zero_weights / self.weights if self.weights else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over the layers, for all samples; the same names as in `LayerCounts`."""
+
+    events: int
+    sops: int
+    sops_stored: int
+    sops_ac: int
+    sops_mac: int
+    sops_cached: int
+    dense_exact: int
+    dense_macs: int
+    neurons: int
+    updates_dense: int
+    updates_active: int | None
+    spikes: int
+    bias_adds: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Counts:
+    """Counts of a network for a recording.
+
+    Attributes:
+        samples: Number of samples.
+        steps: Steps of a sample, T.
+        input_kind: Declared kind of the network's input.
+        layers: One row a layer.
+        events_by_sample: (samples,) int64, all layers.
+        sops_by_sample: (samples,) int64, all layers.
+        spikes_by_sample: (samples,) int64, all layers.
+    """
+
+    samples: int
+    steps: int
+    input_kind: InputKind
+    layers: tuple[LayerCounts, ...]
+    events_by_sample: Int64Array
+    sops_by_sample: Int64Array
+    spikes_by_sample: Int64Array
+
+    @property
+    def totals(self) -> Totals:
+        """Sums over the layers."""
+        active = [layer.updates_active for layer in self.layers]
+        known = [count for count in active if count is not None]
+        rows = self.layers
+        return Totals(
+            events=sum(row.events for row in rows),
+            sops=sum(row.sops for row in rows),
+            sops_stored=sum(row.sops_stored for row in rows),
+            sops_ac=sum(row.sops_ac for row in rows),
+            sops_mac=sum(row.sops_mac for row in rows),
+            sops_cached=sum(row.sops_cached for row in rows),
+            dense_exact=sum(row.dense_exact for row in rows),
+            dense_macs=sum(row.dense_macs for row in rows),
+            neurons=sum(row.neurons for row in rows),
+            updates_dense=sum(row.updates_dense for row in rows),
+            updates_active=sum(known) if len(known) == len(active) else None,
+            spikes=sum(row.spikes for row in rows),
+            bias_adds=sum(row.bias_adds for row in rows),
+            messages=sum(row.messages for row in rows),
+        )
+
+    @property
+    def sigma(self) -> float:
+        """Spikes per synapse per inference: stored SOPs of a sample / exact dense MACs."""
+        totals = self.totals
+        synapses = totals.dense_exact * self.samples
+        return totals.sops_stored / synapses if synapses else 0.0
+
+
+def count(
+    graph: FixedPointGraph,
+    inputs: npt.NDArray[np.integer],
+    recording: Recording,
+    *,
+    feed: Feed = Feed.PORT,
+    active_updates: Mapping[str, Int64Array] | None = None,
+) -> Counts:
+    """Count every layer of a deployed network.
+
+    Each layer's input is what its source sent over the whole recording: the samples themselves
+    for the first layer, recorded spikes for the others. Where the recording runs longer than the
+    input, the input repeats, as Lava's source does.
+
+    Args:
+        graph: The network.
+        inputs: (samples, T, ...) integers as given to the simulator; without T for `Feed.BIAS`.
+        recording: What the simulator returned for them.
+        feed: How the input entered.
+        active_updates: For layers whose simulator counted them: (samples,) active updates, by
+            the rule of `count_updates`, where for a CUBA neuron a current other than zero is
+            input. Layers without an entry are counted only if every neuron has a bias.
+
+    Raises:
+        DataError: If input, recording and graph do not belong together.
+    """
+    sent = _sent_values(graph, inputs, recording, feed)
+    samples, steps = recording.samples, recording.steps
+    by_sample = {name: np.zeros(samples, dtype=np.int64) for name in ("events", "sops", "spikes")}
+    rows: list[LayerCounts] = []
+    for layer, spikes in zip(graph.layers, recording.spikes, strict=True):
+        forward = tuple(one for one in layer.connections if one.source != layer.name)
+        backward = tuple(one for one in layer.connections if one.source == layer.name)
+        active = None if active_updates is None else active_updates.get(layer.name)
+        for name, connections in ((layer.name, forward), (f"{layer.name}.recurrent", backward)):
+            if not connections and name != layer.name:
+                continue
+            counted = [
+                _count_connection(graph, layer, connection, sent, feed)
+                for connection in connections
+            ]
+            for one in counted:
+                by_sample["events"] += one.events
+                by_sample["sops"] += one.sops
+            rows.append(
+                _layer_row(
+                    name,
+                    layer,
+                    connections,
+                    counted,
+                    spikes=spikes if name == layer.name else None,
+                    active=active if name == layer.name else None,
+                )
+            )
+        by_sample["spikes"] += np.count_nonzero(spikes.reshape(samples, -1), axis=1)
+    return Counts(
+        samples=samples,
+        steps=steps,
+        input_kind=_kind_of_input(graph, feed),
+        layers=tuple(rows),
+        events_by_sample=by_sample["events"],
+        sops_by_sample=by_sample["sops"],
+        spikes_by_sample=by_sample["spikes"],
+    )
+
+
+def _kind_of_input(graph: FixedPointGraph, feed: Feed) -> InputKind:
+    if feed is Feed.BIAS:
+        return InputKind.BIAS
+    return InputKind.GRADED if graph.input.is_graded else InputKind.BINARY
+
+
+def _kind_of_neuron(layer: FixedLayer) -> InputKind:
+    """What a layer's neurons can send."""
+    if isinstance(layer.neuron, CubaNeuron):
+        return InputKind.BINARY
+    raise GraphError(f"{layer.name}: it is not known what its neurons send.")
+
+
+def _sent_values(
+    graph: FixedPointGraph,
+    inputs: npt.NDArray[np.integer],
+    recording: Recording,
+    feed: Feed,
+) -> dict[str, NumberArray]:
+    """Give what every sender sent, (samples, T, ...), by name; check that all belongs together."""
+    if recording.layers != graph.names or len(recording.spikes) != len(graph.layers):
+        raise DataError(
+            f"counts: the recording is of layers {', '.join(recording.layers)}, the network has "
+            f"{', '.join(graph.names)}. Record the network that you count."
+        )
+    samples, steps = recording.samples, recording.steps
+    for layer, spikes in zip(graph.layers, recording.spikes, strict=True):
+        if spikes.shape != (samples, steps, *layer.shape):
+            raise DataError(
+                f"{layer.name}: recorded spikes of shape {spikes.shape}, "
+                f"{(samples, steps, *layer.shape)} is required."
+            )
+    values: npt.NDArray[np.integer] = np.asarray(inputs)
+    if feed is Feed.BIAS:
+        values = np.broadcast_to(values[:, None], (values.shape[0], steps, *values.shape[1:]))
+    if values.ndim < 3 or values.shape[0] != samples or values.shape[1] < 1:
+        raise DataError(
+            f"counts: input of shape {np.shape(inputs)}, the recording has {samples} samples. "
+            "Give the input that was recorded."
+        )
+    if values.shape[1] != steps:
+        values = values[:, np.arange(steps) % values.shape[1]]
+    is_binary = _kind_of_input(graph, feed) is InputKind.BINARY
+    # a port without message bits sees a spike, not its payload
+    port: NumberArray = values != 0 if is_binary else values
+    sent = dict(zip(graph.names, recording.spikes, strict=True))
+    return {INPUT: port, **sent}
+
+
+def _count_connection(
+    graph: FixedPointGraph,
+    layer: FixedLayer,
+    connection: Connection,
+    sent: Mapping[str, NumberArray],
+    feed: Feed,
+) -> EventCounts:
+    values, source = sent[connection.source], connection.source
+    if source == layer.name:
+        values = np.concatenate([np.zeros_like(values[:, :1]), values[:, :-1]], axis=1)
+    kind = _kind_of_input(graph, feed)
+    if source != INPUT:
+        kind = _kind_of_neuron(graph.layers[graph.names.index(source)])
+    try:
+        fan_out = synapse_fan_out(connection.synapse, graph.shape_of(source))
+        return count_events(fan_out, values, kind=kind)
+    except DataError as error:
+        raise DataError(f"'{source}' -> '{layer.name}': {error}") from error
+
+
+def _layer_row(
+    name: str,
+    layer: FixedLayer,
+    connections: Sequence[Connection],
+    counted: Sequence[EventCounts],
+    *,
+    spikes: npt.NDArray[np.int32] | None,
+    active: Int64Array | None,
+) -> LayerCounts:
+    """Put together one row; `spikes` is None for a row without neurons of its own."""
+    sizes = tuple(
+        SynapseSize(
+            type=_type_of(connection),
+            source=connection.source,
+            source_neurons=int(one.fan_out.stored.size),
+            weights=one.fan_out.weights,
+            events=int(one.events.sum()),
+            sops=int(one.sops.sum()),
+            sops_stored=int(one.sops_stored.sum()),
+            dense_macs=one.fan_out.dense_macs,
+        )
+        for connection, one in zip(connections, counted, strict=True)
+    )
+    neurons = layer.neurons if spikes is not None else 0
+    passes = spikes.shape[0] * spikes.shape[1] if spikes is not None else 0
+    biased = int(np.count_nonzero(np.broadcast_to(layer.bias, layer.shape))) if neurons else 0
+    updates_active = None if active is None else int(active.sum())
+    if active is None and biased == neurons:
+        updates_active = neurons * passes
+    senders = {one.source: one.events for one in sizes if one.type != "injection"}
+    return LayerCounts(
+        name=name,
+        type="+".join(dict.fromkeys(one.type for one in sizes)),
+        kind="+".join(dict.fromkeys(one.kind.value for one in counted)),
+        shape=layer.shape,
+        events=sum(one.events for one in sizes),
+        sops=sum(one.sops for one in sizes),
+        sops_stored=sum(one.sops_stored for one in sizes),
+        sops_mac=sum(int(one.sops.sum()) for one in counted if one.kind is InputKind.GRADED),
+        sops_cached=sum(
+            int((one.sops if one.encoder_macs_cached is None else one.encoder_macs_cached).sum())
+            for one in counted
+        ),
+        dense_exact=sum(one.fan_out.dense_exact for one in counted),
+        dense_macs=sum(one.fan_out.dense_macs for one in counted),
+        neurons=neurons,
+        updates_dense=neurons * passes,
+        updates_active=updates_active,
+        updates_active_least=biased * passes,
+        spikes=0 if spikes is None else int(np.count_nonzero(spikes)),
+        bias_adds=neurons * passes if biased else 0,
+        messages=sum(senders.values()),
+        weights=sum(one.weights for one in sizes),
+        zero_weights=sum(one.fan_out.zero_weights for one in counted),
+        model=_model_of(layer) if neurons else None,
+        synapses=sizes,
+    )
+
+
+def _type_of(connection: Connection) -> str:
+    if isinstance(connection.synapse, FixedInjection):
+        return "injection"
+    return "conv" if isinstance(connection.synapse, FixedConv) else "dense"
+
+
+def _model_of(layer: FixedLayer) -> NeuronModel:
+    """Name the arithmetic of a layer's neurons by its most general neuron."""
+    neuron = layer.neuron
+    if bool(np.any(neuron.current_decay != DECAY_UNITY)):
+        return NeuronModel.CUBA
+    return NeuronModel.LIF if bool(np.any(neuron.voltage_decay != 0)) else NeuronModel.IF

@@ -1,0 +1,228 @@
+"""Counts of one synapse for recorded input: weights, geometry and a declared kind are enough.
+
+`count_conv` and `count_dense` need neither a network nor a simulation. SOPs on binary and ternary
+input are accumulates (ACs), those on graded input are MACs; analog input causes no SOPs, its MACs
+are counted apart. A weight of zero is no instance in `sops` and is one in `sops_stored`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.cost.fan_out import (
+    FanOut,
+    Int64Array,
+    NumberArray,
+    conv_fan_out,
+    dense_fan_out,
+)
+from neurodeploy.errors import DataError
+
+_CHUNK = 1 << 24
+"""Input values that are looked at together, which bounds the memory of counting."""
+
+
+class InputKind(StrEnum):
+    """What a sending neuron type can send; it decides what an operation is."""
+
+    BINARY = "binary"
+    """0 or 1: every operation is an accumulate."""
+    TERNARY = "ternary"
+    """-1, 0 or 1: accumulates, with a sign."""
+    GRADED = "graded"
+    """Any integer payload: one event, and weight times payload is a MAC."""
+    ANALOG = "analog"
+    """Real values that are no events: MACs of an encoder, no SOPs."""
+    BIAS = "bias"
+    """Set as the neurons' bias: neither events nor operations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EventCounts:
+    """Counts of one synapse for recorded input; each array is (samples,) int64.
+
+    Attributes:
+        kind: Declared kind of the input.
+        fan_out: The map that was used.
+        events: Values other than zero; 0 for analog input and biases.
+        sops: Synaptic operations through weights other than zero.
+        sops_stored: The same with zero weights included.
+        encoder_macs: Analog input only: nonzero values times fan-out, every step computed anew.
+        encoder_macs_cached: Analog or graded input that is the same at every step: operations
+            when only the first step is computed and the current kept. None where the input
+            changes, or has no operations.
+    """
+
+    kind: InputKind
+    fan_out: FanOut
+    events: Int64Array
+    sops: Int64Array
+    sops_stored: Int64Array
+    encoder_macs: Int64Array
+    encoder_macs_cached: Int64Array | None
+
+
+def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> EventCounts:
+    """Count what recorded input costs in one synapse.
+
+    Args:
+        fan_out: From `conv_fan_out` or `dense_fan_out`.
+        inputs: (samples, T, *source), as sent; a dense synapse reads it flattened in C order.
+        kind: What the sender was declared to send. Values that it cannot send are refused.
+
+    Raises:
+        DataError: If the input has another size, or holds values that its kind excludes.
+    """
+    if inputs.ndim < 3 or prod(inputs.shape[2:]) != fan_out.stored.size:
+        raise DataError(
+            f"input: shape {inputs.shape}, (samples, T, ...) with {fan_out.stored.size} values a "
+            f"step is required (source {fan_out.stored.shape})."
+        )
+    flat = inputs.reshape(inputs.shape[0], inputs.shape[1], -1)
+    _check_kind(flat, kind)
+    samples = flat.shape[0]
+    events, sops, stored = (np.zeros(samples, dtype=np.int64) for _ in range(3))
+    if kind is not InputKind.BIAS:
+        chunk = max(1, _CHUNK // max(1, prod(flat.shape[1:])))
+        for start in range(0, samples, chunk):
+            part = slice(start, start + chunk)
+            per_source: Int64Array = np.count_nonzero(flat[part], axis=1).astype(np.int64)
+            events[part] = per_source.sum(axis=1)
+            sops[part] = per_source @ fan_out.nonzero.reshape(-1)
+            stored[part] = per_source @ fan_out.stored.reshape(-1)
+    zeros = np.zeros(samples, dtype=np.int64)
+    cached = None
+    if kind in (InputKind.ANALOG, InputKind.GRADED) and _is_static(flat):
+        cached = sops // max(1, flat.shape[1])
+    is_analog = kind is InputKind.ANALOG
+    return EventCounts(
+        kind=kind,
+        fan_out=fan_out,
+        events=zeros if is_analog else events,
+        sops=zeros if is_analog else sops,
+        sops_stored=zeros if is_analog else stored,
+        encoder_macs=sops if is_analog else zeros,
+        encoder_macs_cached=cached,
+    )
+
+
+def count_dense(weight: NumberArray, inputs: NumberArray, *, kind: InputKind) -> EventCounts:
+    """Count one dense layer for its recorded input, without simulating.
+
+    Args:
+        weight: (out, in), as deployed.
+        inputs: (samples, T, ...) with `in` values a step.
+        kind: Declared kind of the input.
+
+    Raises:
+        DataError: If shapes do not fit, or values are not of the kind.
+    """
+    return count_events(dense_fan_out(weight), inputs, kind=kind)
+
+
+def count_conv(
+    weight: NumberArray,
+    inputs: NumberArray,
+    *,
+    kind: InputKind,
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int = 0,
+    padding_after: Sequence[int] | int | None = None,
+    dilation: Sequence[int] | int = 1,
+    groups: int = 1,
+    is_transposed: bool = False,
+    output_padding: Sequence[int] | int = 0,
+) -> EventCounts:
+    """Count one convolution for its recorded input, without simulating.
+
+    Args:
+        weight: (out, in / groups, *kernel), as deployed; (in, out / groups, *kernel) transposed.
+        inputs: (samples, T, C, *space).
+        kind: Declared kind of the input.
+        stride: As in `conv_fan_out`, and so on below.
+        padding: Zeros around the frame.
+        padding_after: Zeros behind the frame where they differ.
+        dilation: Distance between taps.
+        groups: Channel groups.
+        is_transposed: Count a transposed convolution.
+        output_padding: Extra size of a transposed convolution's output.
+
+    Raises:
+        DataError: If shapes do not fit, or values are not of the kind.
+    """
+    fan_out = conv_fan_out(
+        weight,
+        tuple(inputs.shape[2:]),
+        stride=stride,
+        padding=padding,
+        padding_after=padding_after,
+        dilation=dilation,
+        groups=groups,
+        is_transposed=is_transposed,
+        output_padding=output_padding,
+    )
+    return count_events(fan_out, inputs, kind=kind)
+
+
+def _check_kind(values: NumberArray, kind: InputKind) -> None:
+    """Refuse values that a sender of this kind cannot send."""
+    if kind in (InputKind.ANALOG, InputKind.BIAS):
+        if values.dtype.kind == "f" and not bool(np.isfinite(values).all()):
+            raise DataError("input: values that are not finite. Check where they come from.")
+        return
+    if values.dtype.kind == "f":
+        raise DataError(
+            f"input: dtype {values.dtype}, integers are required for {kind.value} input. "
+            "Declare it analog if it is."
+        )
+    if values.size == 0 or kind is InputKind.GRADED or values.dtype.kind == "b":
+        return
+    lowest = 0 if kind is InputKind.BINARY else -1
+    smallest, largest = int(values.min()), int(values.max())
+    if smallest < lowest or largest > 1:
+        raise DataError(
+            f"input: values from {smallest} to {largest}, {lowest} to 1 are allowed for "
+            f"{kind.value} input. Declare it graded if its payload counts."
+        )
+
+
+def _is_static(values: NumberArray) -> bool:
+    """Whether every sample shows the same frame at all of its (two or more) steps."""
+    return values.shape[1] > 1 and bool((values[:, 1:] == values[:, :1]).all())
+
+
+def count_updates(
+    potential_before: NumberArray, has_input: npt.NDArray[np.bool_], bias: NumberArray
+) -> int:
+    """Count active neuron updates: potential not zero, input arrived, or bias not zero.
+
+    Args:
+        potential_before: (T, N), the potential before each step.
+        has_input: (T, N), whether input arrived in that step.
+        bias: (N,) or ().
+
+    Source: SANA-FE 2.2.9 `src/models.cpp`.
+    """
+    return int(np.count_nonzero((potential_before != 0) | has_input | (np.asarray(bias) != 0)))
+
+
+def count_membrane_updates(potential: NumberArray) -> int:
+    """Count membrane updates: all neurons at step one, then each whose potential changed.
+
+    Misses a spike whose reset returns to the value before, so it is no measure of activity.
+
+    Args:
+        potential: (T, N), the potential after each step.
+
+    Source: neurobench 2.3.0 `metrics/workload/membrane_updates.py`.
+    """
+    if potential.shape[0] == 0:
+        return 0
+    changed = potential[1:] != potential[:-1]
+    return int(potential.shape[1]) + int(np.count_nonzero(changed))
