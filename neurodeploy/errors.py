@@ -29,6 +29,10 @@ class QuantizationError(NeurodeployError, ValueError):
     """A graph cannot be expressed in the target's integers."""
 
 
+class TargetError(NeurodeployError, ValueError):
+    """A target file is missing or malformed, or does not state what is asked of it."""
+
+
 class TargetLimitError(NeurodeployError, ValueError):
     """A network exceeds the limits of a target; the message lists every one."""
 

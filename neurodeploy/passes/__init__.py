@@ -1,1 +1,9 @@
+"""Passes: from a float graph to the target's integers, one idea a module."""
 
+from neurodeploy.passes.base import run_passes as run_passes
+from neurodeploy.passes.batchnorm import fold_batchnorm as fold_batchnorm
+from neurodeploy.passes.pooling import fold_global_average_pool as fold_global_average_pool
+from neurodeploy.passes.quantization import (
+    choose_scales as choose_scales,
+    quantize as quantize,
+)

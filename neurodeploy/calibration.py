@@ -1,0 +1,112 @@
+"""Choose scales from data: as large as the weights allow, as small as the data require.
+
+The judge is the integer network itself: it is run on the calibration samples, and wherever a
+current or a voltage comes closer to the end of its 24 bits than the margin allows, that layer's
+scale shrinks and the run is repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import QuantizationError
+from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
+from neurodeploy.ir.graph import FixedPointGraph, Graph
+from neurodeploy.passes.quantization import choose_scales, find_populations, quantize
+from neurodeploy.simulation.base import Health
+from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.target import Target
+
+MARGIN = 1.5
+"""Default distance that states keep from the end of their range, as a factor."""
+_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Calibration:
+    """Scales and the integer network they give.
+
+    Attributes:
+        graph: The quantized network.
+        scales: Integer weight units per float unit, by layer.
+        health: Per layer, how far the states went on the calibration samples.
+        spike_rates: Per layer, mean spikes per neuron and step on the calibration samples.
+    """
+
+    graph: FixedPointGraph
+    scales: dict[str, float]
+    health: tuple[Health, ...]
+    spike_rates: tuple[float, ...]
+
+
+def calibrate(
+    graph: Graph,
+    target: Target,
+    inputs: npt.NDArray[np.integer],
+    *,
+    margin: float = MARGIN,
+) -> Calibration:
+    """Choose each layer's scale from data and quantize.
+
+    Args:
+        graph: A float graph with batch norm and pooling folded.
+        target: The chip.
+        inputs: (samples, T, ...) integers, typical of what the network will see.
+        margin: No state exceeds its range divided by this on these samples. At least 1.
+
+    Returns:
+        The calibrated network.
+
+    Raises:
+        QuantizationError: If the network cannot be represented, or a spiking layer is silent on
+            all samples.
+    """
+    if margin < 1:
+        raise QuantizationError(f"calibration: margin {margin}, at least 1 is required.")
+    steps = int(inputs.shape[1])
+    scales = choose_scales(graph, target, steps=steps, guard_overflow=False)
+    fixed_scales = {
+        population.name
+        for population in find_populations(graph)
+        if getattr(population.neuron, "scale", None) is not None
+    }
+    for _ in range(_ROUNDS):
+        fixed = quantize(graph, target, steps=steps, scales=scales)
+        recording = EventSimulator(fixed).run(inputs)
+        assert recording.health is not None
+        excess = {
+            layer.name: _excess(health, margin)
+            for layer, health in zip(fixed, recording.health, strict=True)
+        }
+        too_far = {name: factor for name, factor in excess.items() if factor > 1}
+        if not too_far:
+            break
+        stuck = sorted(too_far.keys() & fixed_scales)
+        if stuck:
+            raise QuantizationError(
+                f"{stuck[0]}: its states reach {too_far[stuck[0]]:.2f} times what the margin of "
+                f"{margin:g} allows, and its scale is fixed by training on SLAYER's grid. Allow a "
+                "smaller margin or train with smaller weights."
+            )
+        scales.update({name: scales[name] / factor for name, factor in too_far.items()})
+    else:
+        raise QuantizationError(
+            f"calibration: the states of {', '.join(sorted(too_far))} still leave their range "
+            f"after {_ROUNDS} attempts. Train with smaller weights or allow a smaller margin."
+        )
+    rates = tuple(float(np.mean(spikes != 0)) for spikes in recording.spikes)
+    for layer, rate in zip(fixed.layers[:-1], rates[:-1], strict=True):
+        if rate == 0:
+            raise QuantizationError(
+                f"{layer.name}: no neuron spikes on any of the {len(inputs)} calibration samples; "
+                "nothing would reach the layers behind it. Train on, or check the input scale."
+            )
+    return Calibration(graph=fixed, scales=dict(scales), health=recording.health, spike_rates=rates)
+
+
+def _excess(health: Health, margin: float) -> float:
+    """Factor by which a layer's states exceed what the margin allows; at most 1 is fine."""
+    return margin * max(health.current_peak / CURRENT_LIMIT, health.voltage_peak / VOLTAGE_LIMIT)

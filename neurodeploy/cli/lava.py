@@ -1,0 +1,3 @@
+"""Commands around the Lava runtime: install, doctor."""
+
+from __future__ import annotations

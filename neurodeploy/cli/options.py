@@ -1,0 +1,153 @@
+"""Options that several commands share, each with its help text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neurodeploy.cli.console import parse_shape
+from neurodeploy.errors import DataError
+from neurodeploy.ir.graph import FixedPointGraph
+from neurodeploy.netx import read
+from neurodeploy.simulation.base import Feed, Stream, Timing, Window
+
+NetFile = Annotated[Path, typer.Argument(metavar="NET", help="A netx file (`.net`).")]
+InputFile = Annotated[
+    Path,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="IN.npz",
+        help="Samples: integer array `input` of shape (samples, T, C, H, W) or (samples, T, N).",
+    ),
+]
+WindowSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        metavar="T",
+        help="Windows of T steps: each sample starts from zero state, output step t answers "
+        "input step t. The default, with T from the input.",
+    ),
+]
+IsStream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Lava's own time: one step of delay per layer, each sample a run from step 1.",
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", metavar="N", help="With --stream: steps to run; the input repeats."),
+]
+ResetInterval = Annotated[
+    int | None,
+    typer.Option(metavar="P", help="With --stream: `reset_interval` of Lava's Network."),
+]
+ResetOffset = Annotated[
+    int,
+    typer.Option(metavar="O", help="With --stream: `reset_offset` of Lava's Network."),
+]
+InputBits = Annotated[
+    int | None,
+    typer.Option(
+        metavar="B",
+        help="`input_message_bits` of Lava's Network: 0 counts every nonzero input as one spike, "
+        "more use its value. By default what neurodeploy wrote into the file, else 0.",
+    ),
+]
+InputShape = Annotated[
+    str | None,
+    typer.Option(metavar="C,H,W", help="Where the file has no input layer: the input's shape."),
+]
+SpikeExponent = Annotated[
+    int,
+    typer.Option("--spike-exp", metavar="E", help="`spike_exp` of Lava's Network (sigma-delta)."),
+]
+FeedOption = Annotated[
+    Feed,
+    typer.Option(
+        help="How input enters: `port`; or, for files with an input neuron block, `neuron` (added "
+        "to its current) or `bias` (a constant image; the input then has no T axis).",
+    ),
+]
+LavaPython = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PYTHON",
+        help="Interpreter that has Lava, instead of the runtime of `neurodeploy lava install`.",
+    ),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Give up on Lava after this long; by default estimated."),
+]
+AcceptSilentFaults = Annotated[
+    bool,
+    typer.Option(
+        "--accept-silent-faults",
+        help="Run files in which Lava silently drops something (delays of conv layers, weight "
+        "matrices that it turns into zeros) the way Lava does, with a warning.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+class Backend(StrEnum):
+    """Which simulator runs the file."""
+
+    EVENT = "event"
+    LAVA = "lava"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a netx file is to be read: the arguments of Lava's `Network` that change its meaning."""
+
+    net: Path
+    input_bits: int | None
+    input_shape: str | None
+    spike_exponent: int
+    accept_silent_faults: bool
+
+    def graph(self) -> FixedPointGraph:
+        """Read the file.
+
+        Raises:
+            NetxError: If it cannot be trusted.
+        """
+        return read(
+            self.net,
+            input_shape=parse_shape(self.input_shape),
+            input_bits=self.input_bits,
+            accept_silent_faults=self.accept_silent_faults,
+        )
+
+
+def choose_timing(
+    *,
+    window: int | None,
+    is_stream: bool,
+    steps: int | None,
+    reset_interval: int | None,
+    reset_offset: int,
+) -> Timing:
+    """Give the timing that the options ask for.
+
+    Raises:
+        DataError: If they contradict each other.
+    """
+    if is_stream:
+        if window is not None:
+            raise DataError("--stream and --window exclude each other. Choose one.")
+        return Stream(steps=steps, reset_interval=reset_interval, reset_offset=reset_offset)
+    if steps is not None or reset_interval is not None or reset_offset:
+        raise DataError(
+            "--steps, --reset-interval and --reset-offset belong to Lava's own time. Add --stream."
+        )
+    return Window(steps=window)

@@ -1,0 +1,307 @@
+"""Turn a float graph into the integers of a target.
+
+Each population of neurons gets one scale s, the number of integer weight units per float unit:
+weights, bias and threshold are multiplied by s and rounded, so s cancels in the comparison of
+voltage and threshold. What limits s: the weight range, the threshold's and the bias's bits, and
+that neither a current leaves 24 bits nor a voltage is clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurodeploy.errors import QuantizationError
+from neurodeploy.fixedpoint import (
+    CURRENT_LIMIT,
+    DECAY_UNITY,
+    STATE_EXPONENT,
+    THRESHOLD_MAX,
+    round_half_even,
+    round_to_even_integer,
+    truncate,
+)
+from neurodeploy.ir.fixed_layers import (
+    Connection,
+    CubaNeuron,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+    Synapse,
+)
+from neurodeploy.ir.graph import INPUT, FixedInput, FixedPointGraph, Graph
+from neurodeploy.ir.layers import (
+    BatchNorm,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    FloatArray,
+    GlobalAveragePool,
+    Input,
+    Integrator,
+)
+from neurodeploy.target import Target
+
+Scales = Mapping[str, float]
+"""Integer weight units per float unit, by the name of the population."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """One synapse that leads into a population.
+
+    Attributes:
+        node: Name of the conv or dense node in the float graph.
+        layer: That node.
+        source: Name of the population (or `INPUT`) whose events it reads.
+        unit: Float value of one integer unit of the source.
+    """
+
+    node: str
+    layer: Conv | Dense
+    source: str
+    unit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """A neuron node with the synapses that lead into it."""
+
+    name: str
+    neuron: Cuba | Integrator
+    branches: tuple[Branch, ...]
+
+    @property
+    def bias(self) -> FloatArray:
+        """Sum of the synapses' biases: (channels,) float64."""
+        biases = [branch.layer.bias for branch in self.branches if branch.layer.bias is not None]
+        channels = self.branches[0].layer.weight.shape[0]
+        return np.sum(biases, axis=0) if biases else np.zeros(channels)
+
+
+def find_populations(graph: Graph) -> tuple[Population, ...]:
+    """Group a graph into populations: each neuron node with what leads into it.
+
+    Args:
+        graph: A float graph with batch norm and pooling folded.
+
+    Returns:
+        Populations in graph order.
+
+    Raises:
+        QuantizationError: If something between two populations has no integer counterpart.
+    """
+    populations = []
+    for name, neuron in graph.nodes.items():
+        if not isinstance(neuron, Cuba | Integrator):
+            continue
+        branches = tuple(_branch(graph, name, source) for source in graph.sources(name))
+        populations.append(Population(name=name, neuron=neuron, branches=branches))
+    if not populations:
+        raise QuantizationError("graph: no spiking layer. There is nothing to deploy.")
+    return tuple(populations)
+
+
+def _branch(graph: Graph, name: str, node: str) -> Branch:
+    layer = graph.nodes[node]
+    if isinstance(layer, BatchNorm):
+        raise QuantizationError(f"{node}: batch norm is not folded. Run fold_batchnorm first.")
+    if not isinstance(layer, Conv | Dense):
+        raise QuantizationError(
+            f"{name}: reads {type(layer).__name__} '{node}'; a neuron must be fed by a conv or "
+            "dense layer."
+        )
+    (source,) = graph.sources(node)
+    while isinstance(graph.nodes[source], Flatten):
+        (source,) = graph.sources(source)
+    origin = graph.nodes[source]
+    if isinstance(origin, Input):
+        return Branch(node=node, layer=layer, source=INPUT, unit=origin.scale)
+    if isinstance(origin, GlobalAveragePool):
+        raise QuantizationError(f"{source}: pooling is not folded. Run fold_global_average_pool.")
+    if not isinstance(origin, Cuba):
+        raise QuantizationError(
+            f"{node}: reads {type(origin).__name__} '{source}'; only the input and spiking layers "
+            "send events."
+        )
+    return Branch(node=node, layer=layer, source=source, unit=1.0)
+
+
+def choose_scales(
+    graph: Graph, target: Target, *, steps: int, guard_overflow: bool = True
+) -> dict[str, float]:
+    """Choose the largest scale that each population allows.
+
+    Args:
+        graph: A float graph with batch norm and pooling folded.
+        target: The chip.
+        steps: T, steps of one sample: bounds how far a voltage without leak can go.
+        guard_overflow: Also keep currents and voltages within their 24 bits for *every* input.
+            That worst case costs precision in wide layers; `neurodeploy.calibration` measures
+            on data instead.
+
+    Returns:
+        Scale by population.
+
+    Raises:
+        QuantizationError: If a population cannot be represented.
+    """
+    scales: dict[str, float] = {}
+    largest_input = graph.input.largest
+    for population in find_populations(graph):
+        name, neuron = population.name, population.neuron
+        if isinstance(neuron, Cuba) and neuron.scale is not None:
+            scales[name] = float(neuron.scale)
+            continue
+        limits = []
+        reach = np.zeros_like(population.bias)
+        for branch in population.branches:
+            weight = branch.layer.weight * branch.unit
+            low, high = float(weight.min()), float(weight.max())
+            if low == 0 and high == 0:
+                raise QuantizationError(
+                    f"{branch.node}: all weights are zero; nothing would reach '{name}'. Remove "
+                    "the layer or retrain."
+                )
+            if high > 0:
+                limits.append(target.weight_max / high)
+            if low < 0:
+                limits.append(target.weight_min / low)
+            flat = np.abs(weight).reshape(len(weight), -1).sum(axis=1)
+            reach += flat * (largest_input if branch.source == INPUT else 1)
+        bias = float(np.abs(population.bias).max(initial=0.0))
+        if bias > 0:
+            limits.append(target.bias_max / bias)
+        if isinstance(neuron, Cuba):
+            limits.append((target.threshold_max - 1) / neuron.threshold)
+        if guard_overflow:
+            memory = _memory(neuron, steps)
+            worst = float((reach + np.abs(population.bias)).max()) * memory
+            limits.append((CURRENT_LIMIT >> STATE_EXPONENT) / worst * 0.999)
+        scales[name] = min(limits)
+    return scales
+
+
+def _memory(neuron: Cuba | Integrator, steps: int) -> float:
+    """How many steps' worth of input a state can hold: a geometric sum, at most T."""
+    if isinstance(neuron, Integrator):
+        return float(steps)
+    held = [steps if d <= 0 else min(steps, 1 / d) for d in (neuron.current_decay,)]
+    leak = neuron.voltage_decay
+    return float(held[0] * (steps if leak <= 0 else min(steps, 1 / leak)))
+
+
+def quantize(
+    graph: Graph, target: Target, *, steps: int, scales: Scales | None = None
+) -> FixedPointGraph:
+    """Turn a float graph into integers.
+
+    Weights become even integers round(W · s / 2) · 2; bias and threshold round(b · s),
+    round(V_th · s); a decay round(4096 · d). A graph trained on SLAYER's grid keeps its own
+    integers exactly.
+
+    Args:
+        graph: A float graph with batch norm and pooling folded.
+        target: The chip.
+        steps: T, steps of one sample.
+        scales: By population; None for `choose_scales` with its worst-case guard.
+
+    Returns:
+        The integer network.
+
+    Raises:
+        QuantizationError: If a value leaves the target's range, or a layer would go silent.
+    """
+    if scales is None:
+        scales = choose_scales(graph, target, steps=steps)
+    shapes = graph.shapes()
+    entry = graph.input
+    layers = []
+    for population in find_populations(graph):
+        scale = scales[population.name]
+        connections = tuple(
+            Connection(source=branch.source, synapse=_quantize_synapse(branch, scale, target))
+            for branch in population.branches
+        )
+        layers.append(
+            FixedLayer(
+                name=population.name,
+                shape=shapes[population.name],
+                connections=connections,
+                neuron=_quantize_neuron(population, scale, target),
+                bias=_quantize_bias(population, scale, shapes[population.name], target),
+            )
+        )
+    is_binary = entry.largest == 1 and entry.scale == 1.0
+    bits = 0 if is_binary else max(1, int(entry.largest).bit_length())
+    return FixedPointGraph(
+        input=FixedInput(shape=entry.shape, message_bits=bits), layers=tuple(layers)
+    )
+
+
+def _quantize_synapse(branch: Branch, scale: float, target: Target) -> Synapse:
+    layer = branch.layer
+    weight = round_to_even_integer(layer.weight * (scale * branch.unit)).astype(np.int32)
+    low, high = int(weight.min()), int(weight.max())
+    if not weight.any():
+        raise QuantizationError(
+            f"{branch.node}: all weights round to zero at scale {scale:g}; the layer would go "
+            "silent. Another synapse, the bias or the threshold of the same neurons is far larger "
+            "than these weights. Retrain with a penalty on them, or fine-tune."
+        )
+    if low < target.weight_min or high > target.weight_max:
+        raise QuantizationError(
+            f"{branch.node}: integer weights from {low} to {high}, target '{target.name}' allows "
+            f"{target.weight_min} to {target.weight_max}. Use a smaller scale than {scale:g}."
+        )
+    if isinstance(layer, Conv):
+        return FixedConv(
+            weight=weight,
+            stride=layer.stride,
+            padding=layer.padding,
+            dilation=layer.dilation,
+            groups=layer.groups,
+        )
+    synapse = FixedDense(weight=weight)
+    if not synapse.effective.is_exact:
+        raise QuantizationError(
+            f"{branch.node}: weights from {low} to {high} are all of one sign and would act with "
+            "other values in Lava. Train on, so that the layer has weights of both signs."
+        )
+    return synapse
+
+
+def _quantize_bias(
+    population: Population, scale: float, shape: tuple[int, ...], target: Target
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+    bias = round_half_even(population.bias * scale)
+    if np.abs(bias).max(initial=0) > target.bias_max:
+        raise QuantizationError(
+            f"{population.name}: integer bias up to {np.abs(bias).max()}, target '{target.name}' "
+            f"allows {target.bias_max}. Use a smaller scale than {scale:g}."
+        )
+    return bias.astype(np.int32).reshape(-1, *(1,) * (len(shape) - 1))
+
+
+def _quantize_neuron(population: Population, scale: float, target: Target) -> CubaNeuron:
+    neuron = population.neuron
+    if isinstance(neuron, Integrator):
+        current_decay, voltage_decay, threshold = DECAY_UNITY, 0, THRESHOLD_MAX
+    else:
+        current_decay = int(round_half_even(neuron.current_decay * DECAY_UNITY))
+        voltage_decay = int(round_half_even(neuron.voltage_decay * DECAY_UNITY))
+        exact = neuron.threshold * scale
+        threshold = int(truncate(exact) if neuron.scale is not None else round_half_even(exact))
+        if not 0 <= threshold <= target.threshold_max:
+            raise QuantizationError(
+                f"{population.name}: integer threshold {threshold}, target '{target.name}' allows "
+                f"0 to {target.threshold_max}. Use a smaller scale than {scale:g}."
+            )
+    return CubaNeuron(
+        current_decay=np.array(current_decay, np.int32),
+        voltage_decay=np.array(voltage_decay, np.int32),
+        threshold=np.array(threshold, np.int32),
+    )
