@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError
-from neurodeploy.ir.fixed_layers import FixedConv, FixedDense, Synapse
+from neurodeploy.ir.fixed_layers import FixedComplexDense, FixedConv, FixedDense, Synapse
 from neurodeploy.ir.layers import Shape
 
 Int64Array = npt.NDArray[np.int64]
@@ -186,6 +186,9 @@ def synapse_fan_out(synapse: Synapse, source: Shape) -> FanOut:
             dilation=synapse.dilation,
             groups=synapse.groups,
         )
+    if isinstance(synapse, FixedComplexDense):
+        real, imaginary = synapse.real.effective.mantissa, synapse.imaginary.effective.mantissa
+        return dense_fan_out(np.concatenate([real, imaginary]))
     nothing = np.zeros(source, dtype=np.int64)
     return FanOut(nonzero=nothing, stored=nothing, dense_macs=0, weights=0, zero_weights=0)
 

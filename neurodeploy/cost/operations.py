@@ -24,14 +24,16 @@ from neurodeploy.cost.fan_out import (
     synapse_fan_out,
 )
 from neurodeploy.cost.synapses import EventCounts, InputKind, count_events
-from neurodeploy.errors import DataError, GraphError
+from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import DECAY_UNITY
 from neurodeploy.ir.fixed_layers import (
     Connection,
     CubaNeuron,
+    FixedComplexDense,
     FixedConv,
     FixedInjection,
     FixedLayer,
+    ResonateFireNeuron,
 )
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
 from neurodeploy.ir.layers import Shape
@@ -45,6 +47,7 @@ class NeuronModel(StrEnum):
     LIF = "lif"
     CUBA = "cuba"
     SIGMA_DELTA = "sigma_delta"
+    RESONATE_FIRE = "resonate_fire"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,7 @@ class SynapseSize:
     """Sizes of one synapse that models of memory energy need.
 
     Attributes:
-        type: "conv", "dense" or "injection".
+        type: "conv", "dense", "complex_dense" or "injection".
         source: Name of the sender.
         source_neurons: Number of senders.
         weights: Stored weights, shared ones once.
@@ -78,7 +81,8 @@ class LayerCounts:
 
     Attributes:
         name: The layer's name; a recurrent synapse is a row "<layer>.recurrent" without neurons.
-        type: "conv", "dense", "injection", joined by "+" where several synapses lead in.
+        type: "conv", "dense", "complex_dense", "injection"; joined by "+" where several synapses
+            lead in.
         kind: Declared kind of the input, joined likewise.
         shape: The layer's shape.
         events: Input events.
@@ -92,7 +96,6 @@ class LayerCounts:
         neurons: Neurons of the layer.
         updates_dense: Neurons · steps.
         updates_active: Updates with potential, input or bias; None if the recording cannot tell.
-        updates_active_least: A lower bound that always holds: neurons with a bias · steps.
         spikes: Output events.
         bias_adds: Neurons · steps where the layer has biases, else 0.
         messages: Events that must be sent to this layer: a lower bound for any mapping.
@@ -116,7 +119,6 @@ class LayerCounts:
     neurons: int
     updates_dense: int
     updates_active: int | None
-    updates_active_least: int
     spikes: int
     bias_adds: int
     messages: int
@@ -283,9 +285,7 @@ def _kind_of_input(graph: FixedPointGraph, feed: Feed) -> InputKind:
 
 def _kind_of_neuron(layer: FixedLayer) -> InputKind:
     """What a layer's neurons can send."""
-    if isinstance(layer.neuron, CubaNeuron):
-        return InputKind.BINARY
-    raise GraphError(f"{layer.name}: it is not known what its neurons send.")
+    return InputKind.GRADED if layer.neuron.is_graded else InputKind.BINARY
 
 
 def _sent_values(
@@ -392,7 +392,6 @@ def _layer_row(
         neurons=neurons,
         updates_dense=neurons * passes,
         updates_active=updates_active,
-        updates_active_least=biased * passes,
         spikes=0 if spikes is None else int(np.count_nonzero(spikes)),
         bias_adds=neurons * passes if biased else 0,
         messages=sum(senders.values()),
@@ -406,12 +405,18 @@ def _layer_row(
 def _type_of(connection: Connection) -> str:
     if isinstance(connection.synapse, FixedInjection):
         return "injection"
+    if isinstance(connection.synapse, FixedComplexDense):
+        return "complex_dense"
     return "conv" if isinstance(connection.synapse, FixedConv) else "dense"
 
 
 def _model_of(layer: FixedLayer) -> NeuronModel:
     """Name the arithmetic of a layer's neurons by its most general neuron."""
     neuron = layer.neuron
+    if isinstance(neuron, ResonateFireNeuron):
+        return NeuronModel.RESONATE_FIRE
+    if not isinstance(neuron, CubaNeuron):
+        return NeuronModel.SIGMA_DELTA
     if bool(np.any(neuron.current_decay != DECAY_UNITY)):
         return NeuronModel.CUBA
     return NeuronModel.LIF if bool(np.any(neuron.voltage_decay != 0)) else NeuronModel.IF
