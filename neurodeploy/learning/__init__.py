@@ -1,1 +1,1 @@
-
+"""Training: data, losses, schedules, checkpoints and the trainer."""
