@@ -1,0 +1,304 @@
+"""A spiking network: named blocks in a row, a read-out, and branches while it is trained."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from neurodeploy.errors import CheckpointError, DataError, RecipeError
+from neurodeploy.nn.blocks import Conv, Dense, GlobalAverageReadout
+from neurodeploy.nn.neuron import LIF, NeuronParams
+from neurodeploy.nn.shortcut import ShortcutBranches
+from neurodeploy.nn.surrogate import make_surrogate
+from neurodeploy.nn.synapse import DenseSynapse
+from neurodeploy.nn.tensor_files import read_tensors, write_tensors
+from neurodeploy.recipe import (
+    Architecture,
+    ConvLayer,
+    CubaNeuron,
+    LayerSection,
+    LifNeuron,
+    Recipe,
+    block_names,
+    section_table,
+)
+
+FORMAT = "neurodeploy-network-1"
+
+
+class SpikingNetwork(nn.Module):
+    """Blocks in a row, then a linear read-out of currents, one a class.
+
+    Every sample starts from rest. Inputs are integers; what the first block sees is
+    `input_scale` times that. The class scores are the mean of the output over time.
+
+    Args:
+        architecture: What to build.
+        seed: Draws the initial weights.
+
+    Attributes:
+        architecture: As given.
+        blocks: By name, in order.
+        readout: `DenseSynapse` on flattened spikes, or `GlobalAverageReadout`.
+        branches: None for a network without.
+    """
+
+    def __init__(self, architecture: Architecture, *, seed: int = 0) -> None:
+        super().__init__()
+        self.architecture = architecture
+        generator = torch.Generator().manual_seed(seed)
+        shape = architecture.shape
+        channels: dict[str, int] = {}
+        self.blocks = nn.ModuleDict()
+        names = block_names(architecture.network)
+        for name, layer in zip(names, architecture.network.layers, strict=True):
+            block, shape = _block(layer, shape, architecture.neuron, generator)
+            self.blocks[name] = block
+            channels[name] = shape[0]
+        self.readout: DenseSynapse | GlobalAverageReadout = (
+            GlobalAverageReadout(shape[0], architecture.classes, generator=generator)
+            if architecture.network.readout == "gap_linear"
+            else DenseSynapse(prod(shape), architecture.classes, bias=True, generator=generator)
+        )
+        # Last, so that the other weights are those of the same network without branches.
+        self.branches = (
+            ShortcutBranches(
+                {name: channels[name] for name in architecture.branches},
+                architecture.classes,
+                generator=generator,
+            )
+            if architecture.branches
+            else None
+        )
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> SpikingNetwork:
+        """Build the recipe's network with initial weights drawn by the recipe's seed."""
+        return cls(Architecture.of(recipe), seed=recipe.recipe.seed)
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return self.architecture.network.steps
+
+    @property
+    def input_scale(self) -> float:
+        """Float value of one integer input unit."""
+        return float(2.0**-self.architecture.input_bits)
+
+    @property
+    def largest_input(self) -> int:
+        """Largest magnitude of an integer input."""
+        return int(2**self.architecture.input_bits)
+
+    # --- running --------------------------------------------------------------------------
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Give the main output.
+
+        Args:
+            inputs: Integers of any dtype: (N, T, *shape), or (N, *shape) for images that stay
+                the same in every step; both give the same numbers, the second faster.
+
+        Returns:
+            (N, T, classes) float32, what the read-out receives in each step.
+
+        Raises:
+            DataError: If the shape does not fit.
+        """
+        return self._run(inputs)[0].transpose(0, 1)
+
+    def forward_with_branches(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Give the main output, and that of each branch, all (N, T, classes)."""
+        main, spikes = self._run(inputs)
+        branches = () if self.branches is None else self.branches(spikes)
+        return main.transpose(0, 1), tuple(branch.transpose(0, 1) for branch in branches)
+
+    def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the main output, and each block's spikes, (N, T, ...), by its name."""
+        main, spikes = self._run(inputs)
+        return main.transpose(0, 1), {
+            name: values.transpose(0, 1) for name, values in spikes.items()
+        }
+
+    def _run(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give currents (T, N, classes) and the spikes of every block, time first."""
+        spikes: dict[str, Tensor] = {}
+        values: Tensor | None = None
+        for name, block in self._named_blocks():
+            if values is None:
+                values = self._enter(block, inputs)
+            else:
+                values = block(values.flatten(2) if isinstance(block, Dense) else values)
+            spikes[name] = values
+        assert values is not None  # an architecture has at least one layer
+        if isinstance(self.readout, DenseSynapse):
+            values = values.flatten(2)
+        return self.readout(values), spikes
+
+    def _named_blocks(self) -> Iterator[tuple[str, Conv | Dense]]:
+        for name, block in self.blocks.items():
+            assert isinstance(block, Conv | Dense)
+            yield name, block
+
+    def _enter(self, block: Conv | Dense, inputs: Tensor) -> Tensor:
+        """Run the first block on the network's input."""
+        shape, steps = self.architecture.shape, self.steps
+        found = tuple(inputs.shape[1:])
+        if found not in (shape, (steps, *shape)):
+            raise DataError(
+                f"network input: shape {tuple(inputs.shape)}, (samples, {_listed(shape)}) or "
+                f"(samples, {steps}, {_listed(shape)}) is required."
+            )
+        x = inputs.to(torch.float32) * self.input_scale
+        x = x.unsqueeze(0) if found == shape else x.transpose(0, 1)
+        if isinstance(block, Dense):
+            x = x.flatten(2)
+        if found != shape:
+            return _checked(block(x))
+        # A static image: its weighted sums are the same in every step, so they are made once.
+        sums = torch.cat([block.synapse(x)] * steps)
+        if block.batch_norm is not None:
+            sums = block.batch_norm(sums.flatten(0, 1)).view(sums.shape)
+        assert block.neuron is not None
+        return _checked(block.neuron(sums))
+
+    # --- other forms ----------------------------------------------------------------------
+
+    def without_branches(self) -> SpikingNetwork:
+        """Give a copy that has no branches; `neurodeploy.nn.shortcut.remove_branches`."""
+        bare = copy.deepcopy(self)
+        bare.branches = None
+        bare.architecture = dataclasses.replace(self.architecture, branches=())
+        return bare
+
+    def save(self, path: Path | str) -> None:
+        """Write weights and architecture into one file, whole or not at all.
+
+        Raises:
+            OutputError: If it cannot be written; an older file stays as it was.
+        """
+        metadata: dict[str, object] = {"architecture": self.architecture.to_dict()}
+        write_tensors(path, self.state_dict(), kind=FORMAT, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: Path | str, *, recipe: Recipe | None = None) -> SpikingNetwork:
+        """Read what `save` wrote.
+
+        Args:
+            path: The file.
+            recipe: If given, the one that the network must come from; branches may be missing.
+
+        Returns:
+            The network in evaluation mode.
+
+        Raises:
+            CheckpointError: If the file is missing, damaged, or of another recipe's network.
+        """
+        tensors, metadata = read_tensors(path, kind=FORMAT)
+        try:
+            table = metadata.get("architecture")
+            architecture = Architecture.from_dict(
+                table if isinstance(table, dict) else {}, where="architecture"
+            )
+        except RecipeError as error:
+            raise CheckpointError(f"{path}: damaged ({error})") from error
+        if recipe is not None:
+            _require_same(architecture, Architecture.of(recipe), path=path)
+        network = cls(architecture)
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"{path}: its weights are not those of its architecture ({error})."
+            ) from error
+        return network.eval()
+
+
+def _block(
+    layer: LayerSection,
+    shape: tuple[int, ...],
+    neuron: LifNeuron | CubaNeuron,
+    generator: torch.Generator,
+) -> tuple[Conv | Dense, tuple[int, ...]]:
+    """Build one block for a source of a shape, and give the shape of its spikes."""
+    params = _neuron(neuron)
+    # SLAYER's blocks have neither a bias nor, within a window, a step of delay.
+    has_bias = not layer.batch_norm and isinstance(neuron, LifNeuron)
+    block: Conv | Dense
+    if isinstance(layer, ConvLayer):
+        block = Conv(
+            params,
+            shape[0],
+            layer.channels,
+            layer.kernel,
+            layer.stride,
+            layer.padding,
+            groups=layer.groups,
+            delay_shift=False,
+            bias=has_bias,
+            batch_norm=layer.batch_norm,
+            generator=generator,
+        )
+        height, width = (
+            (size + 2 * layer.padding - layer.kernel) // layer.stride + 1 for size in shape[1:]
+        )
+        shape = (layer.channels, height, width)
+    else:
+        block = Dense(
+            params,
+            prod(shape),
+            layer.neurons,
+            delay_shift=False,
+            bias=has_bias,
+            batch_norm=layer.batch_norm,
+            generator=generator,
+        )
+        shape = (layer.neurons,)
+    if isinstance(block.batch_norm, nn.BatchNorm1d | nn.BatchNorm2d):
+        # tdBN: normalised currents start with the threshold as standard deviation.
+        nn.init.constant_(block.batch_norm.weight, neuron.threshold)
+    return block, shape
+
+
+def _neuron(section: LifNeuron | CubaNeuron) -> LIF | NeuronParams:
+    if isinstance(section, LifNeuron):
+        parameters = section_table(section.surrogate)
+        name = str(parameters.pop("name"))
+        values = {key: float(str(value)) for key, value in parameters.items()}
+        return LIF(section.threshold, section.tau, make_surrogate(name, values))
+    return {
+        "threshold": section.threshold,
+        "current_decay": section.current_decay,
+        "voltage_decay": section.voltage_decay,
+        "tau_grad": section.tau_grad,
+        "scale_grad": section.scale_grad,
+        "scale": section.scale,
+    }
+
+
+def _checked(output: object) -> Tensor:
+    assert isinstance(output, Tensor)  # blocks made here do not log counts
+    return output
+
+
+def _listed(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _require_same(found: Architecture, wanted: Architecture, *, path: Path | str) -> None:
+    for field in dataclasses.fields(Architecture):
+        values = getattr(found, field.name), getattr(wanted, field.name)
+        if field.name == "branches" and not found.branches:
+            continue
+        if values[0] != values[1]:
+            raise CheckpointError(
+                f"{path}: a network of another recipe: {field.name} is {values[0]}, the recipe "
+                f"has {values[1]}."
+            )
