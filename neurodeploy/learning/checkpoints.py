@@ -1,0 +1,84 @@
+"""Checkpoints: all that training needs to go on as if it had never stopped, in one file.
+
+One safetensors file holds the tensors (weights, the best weights, optimizer, random states) and,
+in its header, JSON with everything else. A single file is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from neurodeploy.errors import CheckpointError
+from neurodeploy.nn.tensor_files import JsonTable, read_tensors, write_tensors
+
+FORMAT = "neurodeploy-checkpoint-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """What is stored.
+
+    Attributes:
+        tensors: By name.
+        settings: What the run depends on; a resumed run must have the same.
+        progress: How far it came.
+    """
+
+    tensors: Mapping[str, Tensor]
+    settings: JsonTable
+    progress: JsonTable
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """Give the tensors under `prefix.`, without it."""
+        start = f"{prefix}."
+        return {
+            name.removeprefix(start): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(start)
+        }
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written; an older one stays as it was.
+    """
+    write_tensors(
+        path,
+        checkpoint.tensors,
+        kind=FORMAT,
+        metadata={"settings": checkpoint.settings, "progress": checkpoint.progress},
+    )
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: If it is missing, damaged or something else.
+    """
+    tensors, metadata = read_tensors(path, kind=FORMAT)
+    settings, progress = metadata.get("settings"), metadata.get("progress")
+    if not isinstance(settings, dict) or not isinstance(progress, dict):
+        raise CheckpointError(f"{path}: settings or progress are missing. Start training afresh.")
+    return Checkpoint(tensors=tensors, settings=settings, progress=progress)
+
+
+def require_same_settings(found: JsonTable, wanted: JsonTable, *, path: Path) -> None:
+    """Check that a checkpoint comes from the run that is to go on.
+
+    Raises:
+        CheckpointError: Naming the first setting that differs.
+    """
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            raise CheckpointError(
+                f"{path}: made with {key} = {found.get(key)!r}, this run has "
+                f"{wanted.get(key)!r}. Resume with the recipe it was made with, or start afresh "
+                "in another directory."
+            )

@@ -1,0 +1,72 @@
+"""Measure a network on a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from neurodeploy.learning.data import Dataset, batches
+from neurodeploy.learning.losses import classification_loss
+
+_BATCH = 256
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A network that shows its spikes."""
+
+    def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the main output and each layer's spikes, (N, T, ...)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How well a network does.
+
+    Attributes:
+        accuracy: Fraction of samples, 0 to 1.
+        loss: Mean cross-entropy, no smoothing.
+        spike_rates: Spikes per neuron and step, by layer; empty if the network shows none.
+    """
+
+    accuracy: float
+    loss: float
+    spike_rates: dict[str, float]
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, dataset: Dataset) -> Evaluation:
+    """Measure a network; it is left in the mode, training or not, that it was in.
+
+    Args:
+        network: Gives (N, T, classes).
+        dataset: At least one sample.
+    """
+    was_training = network.training
+    network.eval()
+    correct, loss = 0, 0.0
+    spikes: dict[str, float] = {}
+    places: dict[str, int] = {}
+    try:
+        for inputs, labels in batches(dataset, _BATCH):
+            layers: dict[str, Tensor] = {}
+            if isinstance(network, Recorded):
+                output, layers = network.forward_with_spikes(inputs)
+            else:
+                output = network(inputs)
+            correct += int((output.mean(dim=1).argmax(dim=1) == labels).sum())
+            loss += float(classification_loss(output, labels, reduction="sum"))
+            for name, values in layers.items():
+                spikes[name] = spikes.get(name, 0.0) + int(values.count_nonzero())
+                places[name] = places.get(name, 0) + values.numel()
+    finally:
+        network.train(was_training)
+    return Evaluation(
+        accuracy=correct / len(dataset),
+        loss=loss / len(dataset),
+        spike_rates={name: count / places[name] for name, count in spikes.items()},
+    )

@@ -1,0 +1,387 @@
+"""Train a network: seeded, interruptible, resumable to the bit.
+
+The trainer needs little of a network: `network(inputs)` gives (N, T, classes). A network that
+also has shortcut branches, a file form or spikes to be counted offers the methods of `Branched`,
+`Savable` and `neurodeploy.learning.evaluation.Recorded`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from neurodeploy.errors import CheckpointError, RecipeError, TrainingError
+from neurodeploy.files import write_text
+from neurodeploy.learning.checkpoints import (
+    Checkpoint,
+    read_checkpoint,
+    require_same_settings,
+    write_checkpoint,
+)
+from neurodeploy.learning.data import Dataset, batches, count_batches, shift_images
+from neurodeploy.learning.evaluation import evaluate
+from neurodeploy.learning.losses import classification_loss, combine_outputs
+from neurodeploy.learning.records import EpochRecord, History, IterationRecord
+from neurodeploy.learning.schedules import branch_weight_at, learning_rate_at
+from neurodeploy.recipe import ShortcutSection, TrainingSection
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+
+
+@runtime_checkable
+class Branched(Protocol):
+    """A network with shortcut branches."""
+
+    def forward_with_branches(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Give the main output and that of each branch, all (N, T, classes)."""
+        ...
+
+
+@runtime_checkable
+class Savable(Protocol):
+    """A network that can be written to a file."""
+
+    def save(self, path: Path | str) -> None:
+        """Write it, whole or not at all."""
+        ...
+
+
+class Trainer:
+    """Train networks as a recipe says.
+
+    Args:
+        training: Optimisation.
+        seed: Start of all randomness: order of the samples, augmentation, dropout.
+        shortcut: How branches count; matters only for a network that has some.
+        shift: Training images move by up to this many pixels.
+        directory: Where checkpoint, metrics, best and last network go; None writes nothing.
+        on_iteration: Called after every iteration.
+        on_epoch: Called after every epoch, once its checkpoint is written.
+    """
+
+    def __init__(
+        self,
+        training: TrainingSection,
+        *,
+        seed: int = 0,
+        shortcut: ShortcutSection | None = None,
+        shift: int = 0,
+        directory: Path | str | None = None,
+        on_iteration: Callable[[IterationRecord], None] | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> None:
+        self.training = training
+        self.seed = seed
+        self.shortcut = shortcut or ShortcutSection()
+        self.shift = shift
+        self.directory = None if directory is None else Path(directory)
+        self.on_iteration = on_iteration
+        self.on_epoch = on_epoch
+
+    def fit(
+        self, network: nn.Module, train: Dataset, validation: Dataset, *, resume: bool = False
+    ) -> History:
+        """Train `network` in place.
+
+        After the last epoch the network has the weights that `training.keep` names. Stopping in
+        the middle, by Ctrl-C or a crash, leaves the checkpoint of the last whole epoch.
+
+        Args:
+            network: Gives (N, T, classes) for a batch of integer inputs.
+            train: What it learns from.
+            validation: What the best epoch is chosen on.
+            resume: Go on from the directory's checkpoint, if there is one. On a CPU, with the
+                same number of threads, the result is that of an uninterrupted run, to the bit.
+
+        Raises:
+            TrainingError: If the loss is no longer finite.
+            CheckpointError: If the checkpoint is damaged or belongs to another run.
+            OutputError: If the directory cannot be written; the last checkpoint stays whole.
+        """
+        with _threads(self.training.threads), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            run = _Run(self, network, train, validation)
+            if resume:
+                run.restore()
+            elif self.directory is not None and (self.directory / CHECKPOINT).exists():
+                logger.info("%s: starting afresh", self.directory)
+            run.go()
+            return run.finish()
+
+
+class _Run:
+    """One call of `Trainer.fit`: the state that a checkpoint holds."""
+
+    def __init__(
+        self, trainer: Trainer, network: nn.Module, train: Dataset, validation: Dataset
+    ) -> None:
+        self.trainer = trainer
+        self.network = network
+        self.train = train
+        self.validation = validation
+        self.optimizer = make_optimizer(network, trainer.training)
+        self.generator = torch.Generator().manual_seed(trainer.seed)
+        self.records: list[EpochRecord] = []
+        self.best_epoch = 0
+        self.best_state: dict[str, Tensor] = {}
+        self.per_epoch = count_batches(len(train), trainer.training.batch_size)
+        self.iterations = self.per_epoch * trainer.training.epochs
+
+    # --- training -------------------------------------------------------------------------
+
+    def go(self) -> None:
+        """Train the epochs that are missing."""
+        for epoch in range(len(self.records) + 1, self.trainer.training.epochs + 1):
+            record = self._epoch(epoch)
+            self.records.append(record)
+            if epoch == 1 or self._is_better(record, self.records[self.best_epoch - 1]):
+                self.best_epoch = epoch
+                self.best_state = _state(self.network)
+                self._save_network(BEST)
+            self._save_network(LAST)
+            self._write_progress()
+            logger.info("epoch %s: %s", epoch, record)
+            if self.trainer.on_epoch is not None:
+                self.trainer.on_epoch(record)
+
+    def finish(self) -> History:
+        """Give the network the weights to keep."""
+        kept = len(self.records)
+        if self.trainer.training.keep == "best" and self.best_epoch:
+            kept = self.best_epoch
+            self.network.load_state_dict(self.best_state)
+        self.network.eval()
+        return History(epochs=tuple(self.records), best_epoch=self.best_epoch, kept_epoch=kept)
+
+    def _epoch(self, epoch: int) -> EpochRecord:
+        start = time.perf_counter()
+        self.network.train()
+        losses, correct = 0.0, 0
+        first = (epoch - 1) * self.per_epoch
+        rate = weight = 0.0
+        data = batches(self.train, self.trainer.training.batch_size, generator=self.generator)
+        for iteration, (inputs, labels) in enumerate(data, first):
+            moved = shift_images(inputs, self.trainer.shift, generator=self.generator)
+            rate, weight = self._rates(iteration)
+            loss, right = self._step(moved, labels, rate=rate, weight=weight)
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"epoch {epoch}, iteration {iteration}: the loss is {loss} at learning rate "
+                    f"{rate:g}. Use a smaller training.learning_rate; the checkpoint of the last "
+                    "whole epoch is kept."
+                )
+            losses += loss * len(labels)
+            correct += right
+            if self.trainer.on_iteration is not None:
+                self.trainer.on_iteration(
+                    IterationRecord(
+                        iteration=iteration,
+                        iterations=self.iterations,
+                        epoch=epoch,
+                        epochs=self.trainer.training.epochs,
+                        loss=loss,
+                        branch_weight=weight,
+                        learning_rate=rate,
+                    )
+                )
+        result = evaluate(self.network, self.validation)
+        return EpochRecord(
+            epoch=epoch,
+            iterations=first + self.per_epoch,
+            loss=losses / len(self.train),
+            train_accuracy=correct / len(self.train),
+            validation_accuracy=result.accuracy,
+            validation_loss=result.loss,
+            branch_weight=weight,
+            learning_rate=rate,
+            spike_rates=result.spike_rates,
+            seconds=round(time.perf_counter() - start, 3),
+        )
+
+    def _rates(self, iteration: int) -> tuple[float, float]:
+        training, shortcut = self.trainer.training, self.trainer.shortcut
+        return (
+            learning_rate_at(
+                iteration,
+                self.iterations,
+                start=training.learning_rate,
+                schedule=training.schedule,
+            ),
+            branch_weight_at(
+                iteration, self.iterations, method=shortcut.method, weight=shortcut.weight
+            ),
+        )
+
+    def _step(
+        self, inputs: Tensor, labels: Tensor, *, rate: float, weight: float
+    ) -> tuple[float, int]:
+        """Do one iteration; a loss that is not finite leaves the weights as they are."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if isinstance(self.network, Branched):
+            main, branches = self.network.forward_with_branches(inputs)
+            output = combine_outputs(main, branches, weight=weight)
+        else:
+            output = self.network(inputs)
+        loss = classification_loss(
+            output, labels, label_smoothing=self.trainer.training.label_smoothing
+        )
+        value = float(loss.detach())
+        if math.isfinite(value):
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            self.optimizer.step()
+        right = int((output.detach().mean(dim=1).argmax(dim=1) == labels).sum())
+        return value, right
+
+    @staticmethod
+    def _is_better(new: EpochRecord, old: EpochRecord) -> bool:
+        return (new.validation_accuracy, -new.validation_loss) > (
+            old.validation_accuracy,
+            -old.validation_loss,
+        )
+
+    # --- files ----------------------------------------------------------------------------
+
+    def _settings(self) -> dict[str, object]:
+        """What must be equal for a run to be the same run, in JSON's types."""
+        settings: dict[str, object] = {
+            **{f"training.{key}": value for key, value in asdict(self.trainer.training).items()},
+            **{f"shortcut.{key}": value for key, value in asdict(self.trainer.shortcut).items()},
+            "seed": self.trainer.seed,
+            "data.shift": self.trainer.shift,
+            "training data": self.train.digest(),
+            "validation data": self.validation.digest(),
+            "weights": {
+                name: [str(tensor.dtype), list(tensor.shape)]
+                for name, tensor in self.network.state_dict().items()
+            },
+        }
+        del settings["training.threads"]
+        return cast("dict[str, object]", json.loads(json.dumps(settings)))
+
+    def _save_network(self, name: str) -> None:
+        if self.trainer.directory is not None and isinstance(self.network, Savable):
+            self.network.save(self.trainer.directory / name)
+
+    def _write_progress(self) -> None:
+        directory = self.trainer.directory
+        if directory is None:
+            return
+        optimizer = self.optimizer.state_dict()["state"]
+        tensors = {
+            **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
+            **{f"best.{name}": tensor for name, tensor in self.best_state.items()},
+            **{
+                f"optimizer.{index}.{name}": tensor
+                for index, entries in optimizer.items()
+                for name, tensor in entries.items()
+                if isinstance(tensor, Tensor)
+            },
+            "random.data": self.generator.get_state(),
+            "random.torch": torch.get_rng_state(),
+        }
+        records = [asdict(record) for record in self.records]
+        write_text(directory / METRICS, "".join(json.dumps(record) + "\n" for record in records))
+        write_checkpoint(
+            directory / CHECKPOINT,
+            Checkpoint(
+                tensors=tensors,
+                settings=self._settings(),
+                progress={"best_epoch": self.best_epoch, "epochs": records},
+            ),
+        )
+
+    def restore(self) -> None:
+        """Take up the directory's checkpoint; without one, start at the beginning."""
+        if self.trainer.directory is None:
+            raise RecipeError("trainer: resume without a directory. Give the run's directory.")
+        path = self.trainer.directory / CHECKPOINT
+        if not path.exists():
+            return
+        checkpoint = read_checkpoint(path)
+        require_same_settings(checkpoint.settings, self._settings(), path=path)
+        state: dict[int, dict[str, Tensor]] = {}
+        try:
+            records = [
+                EpochRecord.from_json(entry) for entry in _list(checkpoint.progress["epochs"])
+            ]
+            best_epoch = checkpoint.progress["best_epoch"]
+            if not isinstance(best_epoch, int) or not 0 < best_epoch <= len(records):
+                raise ValueError(f"best epoch {best_epoch} of {len(records)}")
+            for name, tensor in checkpoint.group("optimizer").items():
+                index, key = name.split(".", 1)
+                state.setdefault(int(index), {})[key] = tensor
+            self.network.load_state_dict(checkpoint.group("network"))
+            self.optimizer.load_state_dict(
+                {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+            )
+            self.generator.set_state(checkpoint.tensors["random.data"])
+            torch.set_rng_state(checkpoint.tensors["random.torch"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path}: incomplete ({error}). Start afresh in another directory."
+            ) from error
+        self.records, self.best_epoch = records, best_epoch
+        self.best_state = checkpoint.group("best")
+
+
+def make_optimizer(network: nn.Module, training: TrainingSection) -> torch.optim.Optimizer:
+    """Make the optimizer; only weights (two axes or more) decay, not biases or batch norm."""
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {
+            "params": [parameter for parameter in learned if parameter.ndim > 1],
+            "weight_decay": training.weight_decay,
+        },
+        {
+            "params": [parameter for parameter in learned if parameter.ndim <= 1],
+            "weight_decay": 0.0,
+        },
+    ]
+    groups = [group for group in groups if group["params"]]
+    if not groups:
+        raise TrainingError("network: nothing to learn. Every parameter is fixed.")
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(
+            groups, lr=training.learning_rate, betas=(training.momentum, 0.999)
+        )
+    return torch.optim.SGD(groups, lr=training.learning_rate, momentum=training.momentum)
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return copy.deepcopy({name: tensor.detach() for name, tensor in network.state_dict().items()})
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError("epochs are no list")
+    return value
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use `count` threads inside the block; 0 leaves its choice."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
