@@ -1,3 +1,95 @@
-"""neurodeploy: train spiking networks in torch and prove that what was trained is what runs."""
+"""neurodeploy: train spiking networks in torch and prove that what was trained is what runs.
+
+    import neurodeploy as nd
+
+    recipe = nd.Recipe.load("training/recipes/digits.toml")
+    network = nd.SpikingNetwork.from_recipe(recipe)
+
+Every name below is loaded when it is first used, so `import neurodeploy` is quick, and whoever
+only reads and simulates files never loads torch.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neurodeploy import netx as netx, testing as testing
+    from neurodeploy.calibration import Calibration as Calibration, calibrate as calibrate
+    from neurodeploy.errors import (
+        NeurodeployError as NeurodeployError,
+        NeurodeployWarning as NeurodeployWarning,
+    )
+    from neurodeploy.events import Events as Events
+    from neurodeploy.ir.graph import FixedPointGraph as FixedPointGraph, Graph as Graph
+    from neurodeploy.learning.data import Dataset as Dataset, load_data as load_data
+    from neurodeploy.learning.evaluation import evaluate as evaluate
+    from neurodeploy.learning.trainer import Trainer as Trainer
+    from neurodeploy.nn.fake_quantization import IntegerNetwork as IntegerNetwork
+    from neurodeploy.nn.network import SpikingNetwork as SpikingNetwork
+    from neurodeploy.nn.shortcut import remove_branches as remove_branches
+    from neurodeploy.passes import (
+        fold_batchnorm as fold_batchnorm,
+        fold_global_average_pool as fold_global_average_pool,
+        quantize as quantize,
+        run_passes as run_passes,
+    )
+    from neurodeploy.recipe import Recipe as Recipe
+    from neurodeploy.simulation import (
+        EventSimulator as EventSimulator,
+        Feed as Feed,
+        LavaSimulator as LavaSimulator,
+        Record as Record,
+        Recording as Recording,
+        Stream as Stream,
+        Window as Window,
+    )
+    from neurodeploy.target import Target as Target
+    from neurodeploy.tracing import trace as trace
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "calibration": ("Calibration", "calibrate"),
+    "errors": ("NeurodeployError", "NeurodeployWarning"),
+    "events": ("Events",),
+    "ir.graph": ("FixedPointGraph", "Graph"),
+    "learning.data": ("Dataset", "load_data"),
+    "learning.evaluation": ("evaluate",),
+    "learning.trainer": ("Trainer",),
+    "nn.fake_quantization": ("IntegerNetwork",),
+    "nn.network": ("SpikingNetwork",),
+    "nn.shortcut": ("remove_branches",),
+    "passes": ("fold_batchnorm", "fold_global_average_pool", "quantize", "run_passes"),
+    "recipe": ("Recipe",),
+    "simulation": (
+        "EventSimulator",
+        "Feed",
+        "LavaSimulator",
+        "Record",
+        "Recording",
+        "Stream",
+        "Window",
+    ),
+    "target": ("Target",),
+    "tracing": ("trace",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = ("netx", "testing")
+
+__all__ = ["__version__", *sorted([*_HOME_OF, *_MODULES])]  # noqa: PLE0604 - names from one table
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        module: ModuleType = import_module(f"neurodeploy.{name}")
+        return module
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'neurodeploy' has no attribute '{name}'")
+    value: object = getattr(import_module(f"neurodeploy.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
