@@ -83,35 +83,99 @@ def clip_voltage(values: npt.ArrayLike) -> Int64Array:
     return np.clip(np.asarray(values, dtype=np.int64), -VOLTAGE_LIMIT, VOLTAGE_LIMIT)
 
 
+def shift_towards_zero(values: npt.ArrayLike, bits: int) -> Int64Array:
+    """Divide by 2**bits and drop the fraction: sign(p) · (|p| >> bits), unlike `>>`.
+
+    Args:
+        values: (…) integers; |values| < 2**63.
+        bits: How many bits to drop.
+
+    Returns:
+        (…) int64.
+    """
+    p: Int64Array = np.asarray(values, dtype=np.int64)
+    magnitude: Int64Array = np.abs(p) >> np.int64(bits)
+    return np.where(p < 0, -magnitude, magnitude)
+
+
 def decay(state: npt.ArrayLike, decay_mantissa: npt.ArrayLike) -> Int64Array:
     """Let a state decay for one step: sign(p) · (|p| >> 12) with p = state · (4096 - decay).
 
     Rounds towards zero, unlike `>>`.
 
     Args:
-        state: (…) integers; |state| < 2**50.
-        decay_mantissa: Broadcasts over state; 0 keeps the state, 4096 empties it. Values outside
-            [0, 4096] are computed as written.
+        state: (…) integers; |state| < 2**32.
+        decay_mantissa: Broadcasts over state, |decay| < 2**30; 0 keeps the state, 4096 empties
+            it. Values outside [0, 4096] are computed as written.
 
     Returns:
         (…) int64.
     """
-    product = np.asarray(state, dtype=np.int64) * (
-        np.int64(DECAY_UNITY) - np.asarray(decay_mantissa, dtype=np.int64)
+    held = np.asarray(state, dtype=np.int64)
+    mantissa = np.asarray(decay_mantissa, dtype=np.int64)
+    if mantissa.size == 1:
+        # The two values that most networks use; the result is that of the formula.
+        if mantissa == 0:
+            return held
+        if mantissa == DECAY_UNITY:
+            return np.zeros_like(held)
+    return shift_towards_zero(held * (np.int64(DECAY_UNITY) - mantissa), DECAY_BITS)
+
+
+def resonator_decay(sine: int, cosine: int) -> tuple[int, int]:
+    """Give the rotation that Lava's resonate-and-fire neuron uses for the stored one.
+
+    netx turns sinDecay and cosDecay into a period and a decay rate in float64, and Lava turns
+    these back, dropping fractions: each value may come out one nearer to zero.
+
+        r = sqrt(q² + c²),  period = 1 / (atan2(q, c) / 2 / pi),  q = sine / 4096, c = cosine / 4096
+        sine' = int(r · sin(2 pi / period) · 4096),  cosine' likewise with cos
+
+    Args:
+        sine: sinDecay as stored, times 2**12.
+        cosine: cosDecay as stored, times 2**12.
+
+    Returns:
+        (sine', cosine'), times 2**12.
+
+    Source: lava-dl 0.6.0 `slayer/neuron/rf.py:neuron_params`, lava-nc 0.10.0
+        `lava/proc/rf/process.py:RF`. The order of the operations matters.
+    """
+    q, c = np.float64(sine) / DECAY_UNITY, np.float64(cosine) / DECAY_UNITY
+    decay_rate = 1 - np.sqrt(q**2 + c**2)
+    frequency = np.arctan2(q, c) / 2 / np.pi
+    period = 1 / frequency if frequency else np.inf
+    angle = np.pi * 2 * 1 / period
+    return (
+        int((1 - decay_rate) * np.sin(angle) * DECAY_UNITY),
+        int((1 - decay_rate) * np.cos(angle) * DECAY_UNITY),
     )
-    return np.sign(product) * (np.abs(product) >> np.int64(DECAY_BITS))
 
 
-def scale_up(values: npt.ArrayLike) -> Int64Array:
-    """Bring a weight sum, bias or threshold to the scale of the state: times 2**6.
+def scale_up(values: npt.ArrayLike, exponent: int = STATE_EXPONENT) -> Int64Array:
+    """Bring a weight sum, bias or threshold to the scale of the state: times 2**exponent.
 
     Args:
         values: (…) integers.
+        exponent: 6 for everything but sigma-delta neurons.
 
     Returns:
         (…) int64.
     """
-    return np.asarray(values, dtype=np.int64) << np.int64(STATE_EXPONENT)
+    return np.asarray(values, dtype=np.int64) << np.int64(exponent)
+
+
+def scale_down(values: npt.ArrayLike, exponent: int = STATE_EXPONENT) -> Int64Array:
+    """Drop the low bits of a state, towards minus infinity: a plain `>>`.
+
+    Args:
+        values: (…) integers.
+        exponent: How many bits to drop.
+
+    Returns:
+        (…) int64.
+    """
+    return np.asarray(values, dtype=np.int64) >> np.int64(exponent)
 
 
 def round_half_even(values: npt.ArrayLike) -> Int64Array:
@@ -147,7 +211,8 @@ def truncate(values: npt.ArrayLike) -> Int64Array:
     Returns:
         (…) int64.
     """
-    return np.trunc(np.asarray(values)).astype(np.int64)
+    whole: FloatArray = np.trunc(np.asarray(values, dtype=np.float64))
+    return whole.astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
