@@ -3,10 +3,15 @@
 from neurodeploy.ir.fixed_layers import (
     Connection as Connection,
     CubaNeuron as CubaNeuron,
+    DeltaNeuron as DeltaNeuron,
+    FixedComplexDense as FixedComplexDense,
     FixedConv as FixedConv,
     FixedDense as FixedDense,
     FixedInjection as FixedInjection,
     FixedLayer as FixedLayer,
+    ResonateFireNeuron as ResonateFireNeuron,
+    SigmaDeltaNeuron as SigmaDeltaNeuron,
+    SigmaNeuron as SigmaNeuron,
 )
 from neurodeploy.ir.graph import (
     FixedInput as FixedInput,

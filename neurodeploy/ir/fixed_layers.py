@@ -13,15 +13,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import GraphError
-from neurodeploy.fixedpoint import DELAY_MAX, DenseWeight, effective_dense_weight
+from neurodeploy.fixedpoint import (
+    DELAY_MAX,
+    DenseWeight,
+    effective_dense_weight,
+    resonator_decay,
+)
 
 Shape = tuple[int, ...]
 IntArray = npt.NDArray[np.int32]
+
+PARAMETER_LIMIT = 1 << 25
+"""Neuron parameters stay below this in size: times 2**6, they must fit Lava's int32."""
+SPIKE_EXPONENT_MAX = 24
+"""Beyond, one unit of a sigma-delta message does not fit Lava's int32."""
 
 
 def require_integers(array: npt.NDArray[np.generic], *, where: str) -> None:
@@ -168,6 +179,36 @@ class FixedDense:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class FixedComplexDense:
+    """Two all-to-all synapses from one source, into the two inputs of a resonator.
+
+    Attributes:
+        real: Into the real part.
+        imaginary: Into the imaginary part; same shape.
+    """
+
+    real: FixedDense
+    imaginary: FixedDense
+
+    def __post_init__(self) -> None:
+        if self.real.weight.shape != self.imaginary.weight.shape:
+            raise GraphError(
+                f"complex dense weight: real part {self.real.weight.shape}, imaginary part "
+                f"{self.imaginary.weight.shape}; both must have the same shape."
+            )
+        if self.real.delay is not None or self.imaginary.delay is not None:
+            raise GraphError("complex dense: delays are not possible. Leave them out.")
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (N,) of the output for a source of any shape.
+
+        Raises:
+            GraphError: If the number of inputs differs.
+        """
+        return self.real.output_shape(source)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FixedInjection:
     """Input added to the neuron's current as it is: no weight and no step of delay."""
 
@@ -176,7 +217,7 @@ class FixedInjection:
         return source
 
 
-Synapse = FixedConv | FixedDense | FixedInjection
+Synapse = FixedConv | FixedDense | FixedComplexDense | FixedInjection
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,7 +234,7 @@ class CubaNeuron:
         threshold: vThMant. At 131072 and above the neuron never spikes, at 131071 only when
             its voltage is clipped: a read-out integrator.
 
-    Each is int32 of shape (), (C, 1, 1), (N,) or the layer's full shape.
+    Each is int32 of shape (), (C, 1, 1), (N,) or the layer's full shape, below 2**25 in size.
 
     Source: lava-nc 0.10.0 `lava/proc/lif/models.py:PyLifModelBitAcc`.
     """
@@ -202,12 +243,128 @@ class CubaNeuron:
     voltage_decay: IntArray
     threshold: IntArray
 
+    is_graded: ClassVar[bool] = False
+    """Whether its events carry a value."""
+
     def __post_init__(self) -> None:
         for name in ("current_decay", "voltage_decay", "threshold"):
-            require_integers(getattr(self, name), where=f"neuron {name}")
+            array: IntArray = getattr(self, name)
+            require_integers(array, where=f"neuron {name}")
+            if array.size and max(int(array.max()), -int(array.min())) >= PARAMETER_LIMIT:
+                raise GraphError(
+                    f"neuron {name}: values from {array.min()} to {array.max()}, less than "
+                    f"{PARAMETER_LIMIT} in size is required: beyond, Lava's 32 bits overflow."
+                )
 
 
-Neuron = CubaNeuron
+@dataclass(frozen=True, kw_only=True)
+class DeltaNeuron:
+    """Input neuron of a sigma-delta network: sends the change of its input.
+
+        act' = a << (e + 6),   d = act' - act + residue
+        o = d where |d| >= threshold << (e + 6), else 0;   residue = d - o;   sends o >> 6
+
+    Attributes:
+        threshold: vThMant; 0 sends every change.
+        spike_exponent: e, `spike_exp` of Lava's `Network`.
+
+    Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PyDeltaModelFixed`.
+    """
+
+    threshold: int
+    spike_exponent: int
+
+    is_graded: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_sigma_delta(self.threshold, self.spike_exponent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaDeltaNeuron:
+    """Sums the changes it receives, rectifies, and sends the change of the result.
+
+        sigma += a,   act' = max(sigma + (bias << (e + 6)), 0);   then as `DeltaNeuron`
+
+    Attributes:
+        threshold: vThMant; 0 sends every change.
+        spike_exponent: e, `spike_exp` of Lava's `Network`.
+
+    Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaDeltaModelFixed`.
+    """
+
+    threshold: int
+    spike_exponent: int
+
+    is_graded: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_sigma_delta(self.threshold, self.spike_exponent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaNeuron:
+    """Output neuron of a sigma-delta network: sums what it receives and sends the sum.
+
+    Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaModelFixed`.
+    """
+
+    is_graded: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResonateFireNeuron:
+    """Neuron whose complex state turns and shrinks each step.
+
+        re' = clip(tz(c·re) - tz(s·im) + (a_re << 6))
+        im' = clip(tz(s·re) + tz(c·im) + (a_im << 6))
+
+    tz drops 12 bits towards zero; (s, c) is `rotation`. With `is_phase` it spikes where the phase
+    passes zero with re' >= threshold << 6; else where im' >= threshold << 6, and is then reset.
+
+    Attributes:
+        sine_decay: sinDecay as stored.
+        cosine_decay: cosDecay as stored.
+        threshold: vThMant.
+        is_phase: Whether it fires by phase (RF_PHASE) or by level (RF).
+
+    Source: lava-nc 0.10.0 `lava/proc/rf/models.py`, `lava/proc/rf_iz/models.py`.
+    """
+
+    sine_decay: int
+    cosine_decay: int
+    threshold: int
+    is_phase: bool
+
+    is_graded: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        largest = max(abs(self.sine_decay), abs(self.cosine_decay), abs(self.threshold))
+        if largest >= PARAMETER_LIMIT:
+            raise GraphError(
+                f"neuron: a parameter of {largest} in size, less than {PARAMETER_LIMIT} is "
+                "required: beyond, Lava's 32 bits overflow."
+            )
+
+    @property
+    def rotation(self) -> tuple[int, int]:
+        """(sine, cosine) that Lava turns the state by, times 2**12."""
+        return resonator_decay(self.sine_decay, self.cosine_decay)
+
+
+def _check_sigma_delta(threshold: int, spike_exponent: int) -> None:
+    if not 0 <= spike_exponent <= SPIKE_EXPONENT_MAX:
+        raise GraphError(
+            f"neuron: spike exponent {spike_exponent}, 0 to {SPIKE_EXPONENT_MAX} are allowed."
+        )
+    if not 0 <= threshold < 1 << (25 - spike_exponent):
+        raise GraphError(
+            f"neuron: threshold {threshold} with spike exponent {spike_exponent}, "
+            f"0 to {(1 << (25 - spike_exponent)) - 1} are allowed: beyond, Lava's 32 bits overflow."
+        )
+
+
+Neuron = CubaNeuron | DeltaNeuron | SigmaDeltaNeuron | SigmaNeuron | ResonateFireNeuron
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -233,8 +390,9 @@ class FixedLayer:
         shape: (C, H, W) or (N,).
         connections: Incoming synapses; their contributions add up.
         neuron: Dynamics.
-        bias: int32 of shape (), (C, 1, 1), (N,) or full, in int16 range; added to the voltage
-            every step, times 2**6.
+        bias: int32 of shape (), (C, 1, 1), (N,) or full. LIF: in int16 range, added to the
+            voltage every step, times 2**6. Sigma-delta: added to the sum, times 2**(e + 6).
+            Other neurons have none: zero.
     """
 
     name: str
@@ -247,20 +405,46 @@ class FixedLayer:
         require_integers(self.bias, where=f"{self.name} bias")
         if not self.shape or min(self.shape) < 1:
             raise GraphError(f"{self.name}: shape {self.shape}, every extent must be at least 1.")
-        for name, array in (
-            ("bias", self.bias),
-            ("current_decay", self.neuron.current_decay),
-            ("voltage_decay", self.neuron.voltage_decay),
-            ("threshold", self.neuron.threshold),
-        ):
-            try:
-                fits = np.broadcast_shapes(array.shape, self.shape) == self.shape
-            except ValueError:
-                fits = False
-            if not fits:
+        self._check_shape("bias", self.bias)
+        if isinstance(self.neuron, CubaNeuron):
+            self._check_shape("current_decay", self.neuron.current_decay)
+            self._check_shape("voltage_decay", self.neuron.voltage_decay)
+            self._check_shape("threshold", self.neuron.threshold)
+        elif not isinstance(self.neuron, SigmaDeltaNeuron) and self.bias.any():
+            raise GraphError(
+                f"{self.name}: a bias, but neurons of this kind ({type(self.neuron).__name__}) "
+                "have none. Leave it out."
+            )
+        is_resonator = isinstance(self.neuron, ResonateFireNeuron)
+        for connection in self.connections:
+            if isinstance(connection.synapse, FixedComplexDense) != is_resonator:
                 raise GraphError(
-                    f"{self.name}: {name} of shape {array.shape} does not fit the layer's shape "
-                    f"{self.shape}. One value, one a channel, or one a neuron is allowed."
+                    f"{self.name}: resonate-and-fire neurons and complex synapses need each other."
+                )
+        if self.is_recurrent:
+            self._check_recurrence()
+
+    def _check_shape(self, name: str, array: IntArray) -> None:
+        try:
+            fits = np.broadcast_shapes(array.shape, self.shape) == self.shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise GraphError(
+                f"{self.name}: {name} of shape {array.shape} does not fit the layer's shape "
+                f"{self.shape}. One value, one a channel, or one a neuron is allowed."
+            )
+
+    def _check_recurrence(self) -> None:
+        for connection in self.connections:
+            if connection.source != self.name:
+                continue
+            if not isinstance(connection.synapse, FixedDense):
+                raise GraphError(f"{self.name}: only dense synapses can be recurrent.")
+            if connection.synapse.delay is not None:
+                raise GraphError(
+                    f"{self.name}: a recurrent synapse with delays; Lava scales its weights "
+                    "wrongly. Leave the delays out."
                 )
 
     @property

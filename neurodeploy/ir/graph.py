@@ -105,12 +105,18 @@ class FixedInput:
 
     Attributes:
         shape: (C, H, W) or (N,).
-        message_bits: Bits of a graded input value (`input_message_bits` of Lava's `Network`);
-            0: binary, every value other than 0 counts as one spike.
+        message_bits: Bits of a graded input value (`input_message_bits` of Lava's `Network`),
+            1 to 32; 0: binary, every value other than 0 counts as one spike.
     """
 
     shape: Shape
     message_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1:
+            raise GraphError(f"input: shape {self.shape}, every extent must be at least 1.")
+        if not 0 <= self.message_bits <= 32:
+            raise GraphError(f"input: {self.message_bits} message bits, 0 to 32 are allowed.")
 
     @property
     def is_graded(self) -> bool:
@@ -165,6 +171,16 @@ class FixedPointGraph:
             if layer.name == name:
                 return layer.shape
         raise GraphError(f"graph: no layer '{name}'. Layers: {', '.join(self.names)}.")
+
+    def reads_values(self, layer: FixedLayer) -> bool:
+        """Whether the synapses of `layer` use the values of events, not only their presence.
+
+        Lava decides this for a layer as a whole: its recurrent synapse follows the forward one.
+        """
+        sources = {connection.source for connection in layer.connections} - {layer.name}
+        if INPUT in sources and self.input.is_graded:
+            return True
+        return any(other.neuron.is_graded for other in self.layers if other.name in sources)
 
     def check(self) -> None:
         """Check names, order and shapes.
