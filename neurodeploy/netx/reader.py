@@ -3,50 +3,50 @@
 Lava's own reader fails silently in several ways: it skips layer types it does not know, turns
 some weight matrices into zeros, ignores delays of conv layers, and hangs on float neuron
 parameters. Here each of these is an error or, where Lava's result is well defined and only
-surprising, a `NeurodeployWarning`. Files are treated as untrusted input: no dataset is loaded
-before its type and size are checked.
+surprising, a `NeurodeployWarning`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TypeVar
 
-import h5py
 import numpy as np
-import numpy.typing as npt
 
 from neurodeploy.errors import GraphError, NetxError, NeurodeployWarning
-from neurodeploy.fixedpoint import BIAS_BITS, DELAY_MAX, truncate, wrap
+from neurodeploy.fixedpoint import BIAS_BITS, DELAY_MAX, wrap
 from neurodeploy.ir.fixed_layers import (
     Connection,
-    CubaNeuron,
+    FixedComplexDense,
     FixedConv,
     FixedDense,
     FixedInjection,
     FixedLayer,
     IntArray,
+    Neuron,
+    ResonateFireNeuron,
     Shape,
+    SigmaDeltaNeuron,
+    SigmaNeuron,
 )
 from neurodeploy.ir.graph import INPUT, FixedInput, FixedPointGraph
+from neurodeploy.netx.neurons import default_neuron, from_lava_order, read_neuron
 from neurodeploy.netx.schema import (
+    COMPLEX_WEIGHT,
     ELEMENTS_MAX,
     GEOMETRY_MAX,
     LAYERS,
-    LIF_TYPES,
-    NEURON,
-    NO_NEURON,
+    LAYERS_MAX,
     REFUSED_LAYERS,
-    Content,
     Field,
 )
+from neurodeploy.netx.store import Section, open_root
 
-_INT32 = np.iinfo(np.int32)
-_T = TypeVar("_T")
+SPIKE_EXPONENT = 6
+"""Default of `spike_exp` in Lava's `Network`."""
 
 
 def read(
@@ -54,6 +54,7 @@ def read(
     *,
     input_shape: Sequence[int] | None = None,
     input_bits: int | None = None,
+    spike_exponent: int = SPIKE_EXPONENT,
     accept_silent_faults: bool = False,
 ) -> FixedPointGraph:
     """Read a netx file.
@@ -64,8 +65,10 @@ def read(
         input_bits: `input_message_bits` of Lava's `Network`: 0 means that every input value
             other than 0 is one spike, more that values count. None: what the file was written
             with if neurodeploy wrote it, else 0, Lava's default.
+        spike_exponent: `spike_exp` of Lava's `Network`; matters to sigma-delta neurons only.
         accept_silent_faults: Do as Lava does where it silently drops what the file says: delays
-            of conv layers and weight matrices that it turns into zeros.
+            of conv layers, bias and delays of complex layers, and weight matrices that it turns
+            into zeros.
 
     Returns:
         The network, one layer for each process that Lava would create.
@@ -75,26 +78,21 @@ def read(
             would drop, hang on or fail on, or something that is not simulated.
     """
     path = Path(path)
+    shape = tuple(input_shape) if input_shape is not None else None
+    if shape is not None and (len(shape) not in (1, 3) or min(shape) < 1):
+        raise NetxError(f"{path}: input shape {shape}, (C, H, W) or (N,) is required.")
+    options = _Options(spike_exponent=spike_exponent, accept_silent_faults=accept_silent_faults)
     try:
-        with h5py.File(path, "r") as file:
-            return _read_network(
-                file,
-                path,
-                input_shape=tuple(input_shape) if input_shape is not None else None,
-                input_bits=input_bits,
-                accept_silent_faults=accept_silent_faults,
-            )
-    except FileNotFoundError as error:
-        raise NetxError(f"{path}: no such file.") from error
-    except NetxError:
-        raise
+        with open_root(path) as root:
+            return _read_network(root, options, input_shape=shape, input_bits=input_bits)
     except GraphError as error:
         raise NetxError(f"{path}: {error}") from error
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise NetxError(
-            f"{path}: not a readable HDF5 file ({error}). A netx file is HDF5; this one is "
-            "damaged, cut short or something else. Write or copy it again."
-        ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    spike_exponent: int
+    accept_silent_faults: bool
 
 
 @dataclass(slots=True)
@@ -107,77 +105,77 @@ class _State:
 
 
 def _read_network(
-    file: h5py.File,
-    path: Path,
+    root: Section,
+    options: _Options,
     *,
     input_shape: Shape | None,
     input_bits: int | None,
-    accept_silent_faults: bool,
 ) -> FixedPointGraph:
-    groups = _layer_groups(file, path)
     if input_bits is None:
-        input_bits = int(file.attrs.get("message_bits", 0))
-    if input_shape is not None and (len(input_shape) not in (1, 3) or min(input_shape) < 1):
-        raise NetxError(f"{path}: input shape {input_shape}, (C, H, W) or (N,) is required.")
+        # An attribute in a file from elsewhere may mean anything; only a sane one is taken.
+        written = root.attribute_integer("message_bits") or 0
+        input_bits = written if 0 <= written <= 32 else 0
     state = _State(shape=input_shape)
     port: Shape | None = None
     layers: list[FixedLayer] = []
-    for index, group in enumerate(groups):
-        reader = _LayerReader(group, f"{path} /layer/{index}", accept_silent_faults)
+    for index, section in enumerate(_layer_sections(root)):
+        reader = _LayerReader(section, options, index)
         kind = reader.kind()
         if kind == "input":
             if index > 0:
                 raise NetxError(f"{reader.where}: an input layer must be the first layer.")
-            shape = reader.shape(required="neuron" in group)
+            shape = reader.input_shape()
             state.shape = shape or state.shape
-            if "neuron" in group:
-                assert shape is not None
-                port = shape
-                layers.append(reader.input_block(index, shape))
+            if "neuron" in section:
+                layers.append(reader.input_block(shape))
                 state.source = layers[-1].name
+                port = layers[-1].shape
         elif kind == "flatten":
+            if layers and len(layers[-1].shape) == 1:
+                raise NetxError(
+                    f"{reader.where}: a flatten layer after a flat layer; Lava fails on it. "
+                    "Remove it."
+                )
             state.is_flat = True
         else:
             if kind == "conv":
                 source = _conv_source(state, reader.where)
+                layer = reader.conv(state.source, source)
             else:
                 source = _dense_source(state, reader, is_first=not layers)
+                layer = reader.dense(state.source, prod(source), is_recurrent=kind != "dense")
             port = port or source
-            layer = (
-                reader.conv(index, state.source, source)
-                if kind == "conv"
-                else reader.dense(index, state.source, prod(source), is_recurrent=kind != "dense")
-            )
             layers.append(layer)
             state = _State(shape=layer.shape, source=layer.name)
     if not layers or port is None:
-        raise NetxError(f"{path}: no conv, dense or input neuron layer; there is nothing to run.")
-    names = [layer.name for layer in layers]
-    if len(set(names)) < len(names):
-        raise NetxError(f"{path}: two layers have the same name: {', '.join(names)}.")
+        raise NetxError(
+            f"{root.where}: no conv, dense or input neuron layer; there is nothing to run."
+        )
     return FixedPointGraph(
         input=FixedInput(shape=port, message_bits=max(input_bits, 0)), layers=tuple(layers)
     )
 
 
-def _layer_groups(file: h5py.File, path: Path) -> list[h5py.Group]:
-    root = file.get("layer")
-    if not isinstance(root, h5py.Group):
+def _layer_sections(root: Section) -> list[Section]:
+    layers = root.section("layer")
+    if layers is None:
         raise NetxError(
-            f"{path}: no group '/layer'. This is an HDF5 file, but not one for lava-dl's netx."
+            f"{root.where}: no group '/layer'. This is an HDF5 file, but not one for lava-dl's "
+            "netx."
         )
-    if not len(root):
-        raise NetxError(f"{path}: '/layer' is empty; a network needs at least one layer.")
-    groups = []
-    for index in range(len(root)):
-        group = root.get(str(index))
-        if not isinstance(group, h5py.Group):
+    count = len(layers)
+    if not 0 < count <= LAYERS_MAX:
+        raise NetxError(f"{layers.where}: {count} layers, 1 to {LAYERS_MAX} are read.")
+    sections = []
+    for index in range(count):
+        section = layers.section(str(index))
+        if section is None:
             raise NetxError(
-                f"{path} /layer: {len(root)} entries, but no group '{index}'. "
+                f"{layers.where}: {count} entries, but no group '{index}'. "
                 "Layers must be numbered 0, 1, 2, ... without a gap."
             )
-        groups.append(group)
-    return groups
+        sections.append(section)
+    return sections
 
 
 def _conv_source(state: _State, where: str) -> Shape:
@@ -188,8 +186,8 @@ def _conv_source(state: _State, where: str) -> Shape:
         )
     if state.is_flat or len(state.shape) != 3:
         raise NetxError(
-            f"{where}: a conv layer after a flat layer of shape {state.shape}; Lava cannot run "
-            "that. A conv layer needs a (C, H, W) source."
+            f"{where}: a conv layer after a flat layer of shape {state.shape}. "
+            "A conv layer needs a (C, H, W) source, and no flatten before it."
         )
     return state.shape
 
@@ -214,106 +212,98 @@ def _dense_source(state: _State, reader: _LayerReader, *, is_first: bool) -> Sha
 class _LayerReader:
     """Reads one /layer/<i> group; every complaint starts with where."""
 
-    def __init__(self, group: h5py.Group, where: str, accept_silent_faults: bool) -> None:
-        self.group = group
-        self.where = where
-        self._accept = accept_silent_faults
+    def __init__(self, section: Section, options: _Options, index: int) -> None:
+        self.where = section.where
+        self._section = section
+        self._options = options
+        self._index = index
+        self._weight: IntArray | None = None
 
     def kind(self) -> str:
-        kind = self._text("type")
+        kind = self._section.text("type")
         if kind in LAYERS:
             return kind
-        allowed = ", ".join(LAYERS)
         if kind in REFUSED_LAYERS:
             raise NetxError(f"{self.where}: layer type '{kind}'. {REFUSED_LAYERS[kind]}")
         raise NetxError(
-            f"{self.where}: unknown layer type '{kind}', allowed are {allowed}. Lava would skip "
-            "the layer silently."
+            f"{self.where}: unknown layer type '{kind}', allowed are {', '.join(LAYERS)}. "
+            "Lava would skip the layer silently."
         )
 
-    def name(self, index: int, kind: str) -> str:
-        name = self.group.attrs.get("name")
-        return name if isinstance(name, str) and name and name != INPUT else f"{kind}_{index}"
-
-    def shape(self, *, required: bool = True) -> Shape | None:
-        shape = self._extents("conv" if required else "input")
+    def input_shape(self) -> Shape | None:
+        shape = self._extents(_field("input", "shape"))
         if shape is not None and len(shape) not in (1, 3):
-            raise NetxError(f"{self.where}: shape {shape}, (C, H, W) or (N,) is required.")
+            raise NetxError(f"{self.where}/shape: {shape}, (C, H, W) or (N,) is required.")
         return shape
 
-    def _extents(self, kind: str) -> Shape | None:
-        values = self._numbers(_field(kind, "shape"))
-        if values is None:
-            return None
-        shape = tuple(int(extent) for extent in np.atleast_1d(values).ravel())
-        if not shape or min(shape) < 1:
-            raise NetxError(f"{self.where}: shape {shape}; every extent must be at least 1.")
-        if prod(shape) > ELEMENTS_MAX:
-            raise NetxError(f"{self.where}: shape {shape} has over {ELEMENTS_MAX} neurons.")
-        return shape
-
-    def input_block(self, index: int, shape: Shape) -> FixedLayer:
-        return FixedLayer(
-            name=self.name(index, "input"),
-            shape=shape,
-            connections=(Connection(source=INPUT, synapse=FixedInjection()),),
-            neuron=self._neuron(shape, default=None),
-            bias=np.zeros((), np.int32),
+    def input_block(self, shape: Shape | None) -> FixedLayer:
+        if shape is None:
+            raise NetxError(
+                f"{self.where}: required dataset 'shape' is missing; an input block with neurons "
+                "needs it."
+            )
+        return self._layer(
+            "input", shape, (Connection(source=INPUT, synapse=FixedInjection()),), bias=None
         )
 
-    def conv(self, index: int, source: str, source_shape: Shape) -> FixedLayer:
-        weight = self._integers("conv", "weight")
+    def conv(self, source: str, source_shape: Shape) -> FixedLayer:
+        field = _field("conv", "weight")
+        weight = self._section.required_integers(field)
         if weight.ndim == 5 and weight.shape[-1] == 1:
             weight = weight[..., 0]
         if weight.ndim != 4 or 0 in weight.shape:
             raise NetxError(
-                f"{self.where}/weight: shape {weight.shape}, (out, in / groups, KH, KW) is "
-                "required, a trailing 1 is allowed."
+                f"{self.where}/weight: shape {weight.shape}, {field.shapes} is required."
             )
         if max(weight.shape[2:]) > GEOMETRY_MAX:
             raise NetxError(
                 f"{self.where}/weight: kernel {weight.shape[2:]}, Lava allows {GEOMETRY_MAX} "
                 "at most. Use several layers."
             )
-        self._refuse_delay("conv", "ignores the delays of conv layers")
-        synapse = FixedConv(
-            weight=weight,
-            stride=self._pair("stride", smallest=1),
-            padding=self._pair("padding", smallest=0),
-            dilation=self._pair("dilation", smallest=1),
-            groups=self._groups(),
-        )
-        shape = self.shape()
-        assert shape is not None
-        given = self._place(synapse.output_shape, source_shape)
+        self._refuse(_field("conv", "delay"), "ignores delays of conv layers", is_defined=True)
+        shape = self._extents(_field("conv", "shape"))
+        try:
+            synapse = FixedConv(
+                weight=weight,
+                stride=self._pair("stride", smallest=1),
+                padding=self._pair("padding", smallest=0),
+                dilation=self._pair("dilation", smallest=1),
+                groups=self._groups(),
+            )
+            given = synapse.output_shape(source_shape)
+        except GraphError as error:
+            raise NetxError(f"{self.where}: {error}") from error
         if given != shape:
             raise NetxError(
                 f"{self.where}/shape: {shape}, but the convolution of a {source_shape} source "
                 f"gives {given}."
             )
-        self._warn_if_fractions("weight", "bias")
-        return FixedLayer(
-            name=self.name(index, "conv"),
-            shape=shape,
-            connections=(Connection(source=source, synapse=synapse),),
-            neuron=self._neuron(shape, default=None),
-            bias=self._bias("conv", shape),
-        )
+        bias = self._section.integers(_field("conv", "bias"))
+        if bias is not None and bias.shape not in ((given[0],), given[::-1]):
+            raise NetxError(
+                f"{self.where}/bias: shape {bias.shape}, one a channel ({given[0]},) or one a "
+                f"neuron in Lava's order {given[::-1]} is required."
+            )
+        return self._layer("conv", given, (Connection(source=source, synapse=synapse),), bias=bias)
 
     def dense_inputs(self) -> int:
-        return int(self._dense_weight("weight").shape[1])
+        return int(self._forward_weight().shape[1])
 
-    def dense(self, index: int, source: str, inputs: int, *, is_recurrent: bool) -> FixedLayer:
+    def dense(self, source: str, inputs: int, *, is_recurrent: bool) -> FixedLayer:
         kind = "dense_rec" if is_recurrent else "dense"
-        weight = self._dense_weight("weight")
+        weight = self._forward_weight()
         shape = (weight.shape[0],)
-        name = self.name(index, kind)
+        name = self._name(kind)
+        if self._is_complex():
+            return self._complex_dense(source, weight, kind)
         connections: tuple[Connection, ...]
         if is_recurrent:
-            self._refuse_delay(
-                "dense_rec", "scales the weights of a delayed recurrent layer wrongly"
+            self._refuse(
+                _field("dense_rec", "delay"),
+                "scales the weights of a delayed recurrent layer wrongly",
+                is_defined=False,
             )
-            recurrent = self._dense_weight("weight_rec")
+            recurrent = self._dense_weight(self._section, _field("dense_rec", "weight_rec"))
             if recurrent.shape != (shape[0], shape[0]):
                 raise NetxError(
                     f"{self.where}/weight_rec: shape {recurrent.shape}, "
@@ -325,71 +315,166 @@ class _LayerReader:
                 Connection(source=source, synapse=forward),
                 Connection(source=name, synapse=backward),
             )
+            self._check_effect(backward, "weight_rec")
         else:
             forward = FixedDense(weight=weight, delay=self._delay(shape[0], inputs))
             connections = (Connection(source=source, synapse=forward),)
-        self._check_effect(forward)
-        self._warn_if_fractions("weight", "bias", "weight_rec")
+        self._check_effect(forward, "weight")
+        bias = self._section.integers(_field(kind, "bias"))
+        return self._layer(kind, shape, connections, bias=bias)
+
+    def _complex_dense(self, source: str, real: IntArray, kind: str) -> FixedLayer:
+        if kind != "dense":
+            raise NetxError(
+                f"{self.where}: a recurrent layer with complex weights; Lava drops the recurrence. "
+                "Use type 'dense'."
+            )
+        for name in ("bias", "delay"):
+            self._refuse(
+                _field("dense", name), f"ignores the {name} of complex layers", is_defined=True
+            )
+        weights = self._section.section("weight")
+        assert weights is not None
+        imaginary = self._dense_weight(weights, COMPLEX_WEIGHT[1])
+        try:
+            synapse = FixedComplexDense(
+                real=FixedDense(weight=real), imaginary=FixedDense(weight=imaginary)
+            )
+        except GraphError as error:
+            raise NetxError(f"{self.where}: {error}") from error
+        self._check_effect(synapse.real, "weight/real")
+        self._check_effect(synapse.imaginary, "weight/imag")
+        connections = (Connection(source=source, synapse=synapse),)
+        return self._layer(kind, (real.shape[0],), connections, bias=None)
+
+    def _layer(
+        self,
+        kind: str,
+        shape: Shape,
+        connections: tuple[Connection, ...],
+        *,
+        bias: IntArray | None,
+    ) -> FixedLayer:
+        neuron = self._neuron(kind, shape)
+        is_complex = isinstance(connections[0].synapse, FixedComplexDense)
+        if isinstance(neuron, ResonateFireNeuron) != is_complex:
+            raise NetxError(
+                f"{self.where}: resonate-and-fire neurons need complex weights (weight/real and "
+                "weight/imag) and complex weights need such neurons; Lava fails otherwise."
+            )
+        if bias is None:
+            bias = np.zeros((), np.int32)
+        elif isinstance(neuron, SigmaNeuron):
+            raise NetxError(
+                f"{self.where}/bias: Lava fails on a bias with sigma_output. Remove either."
+            )
+        elif not isinstance(neuron, SigmaDeltaNeuron):
+            bias = self._wrapped(bias)
         return FixedLayer(
-            name=name,
+            name=self._name(kind),
             shape=shape,
             connections=connections,
-            neuron=self._neuron(shape, default=NO_NEURON),
-            bias=self._bias(kind, shape),
+            neuron=neuron,
+            bias=from_lava_order(bias, shape, f"{self.where}/bias"),
         )
 
-    def _check_effect(self, synapse: FixedDense) -> None:
-        effective = self._place(lambda _: synapse.effective, ())
-        if effective.is_exact:
-            return
-        low, high = int(synapse.weight.min()), int(synapse.weight.max())
-        if not effective.mantissa.any():
-            message = (
-                f"{self.where}/weight: weights from {low} to {high}: Lava turns this matrix into "
-                "zeros. Keep weights within [-256, 254] with at least one positive and one negative"
-            )
-            if not self._accept:
+    def _name(self, kind: str) -> str:
+        name = self._section.attribute_text("name")
+        return name if name and name != INPUT else f"{kind}_{self._index}"
+
+    def _neuron(self, kind: str, shape: Shape) -> Neuron:
+        section = self._section.section("neuron")
+        if section is None:
+            if "neuron" in self._section:
+                raise NetxError(f"{self.where}/neuron: a dataset, a group is required.")
+            if kind == "conv":
                 raise NetxError(
-                    f"{message}, or pass accept_silent_faults (--accept-silent-faults)."
+                    f"{self.where}: no group 'neuron'; conv layers need one with type, iDecay, "
+                    "vDecay and vThMant."
                 )
-            self._warn(f"{message}.")
-            return
-        self._warn(
-            f"{self.where}/weight: weights from {low} to {high} do not fit Lava's 8 bits; some act "
-            "with other values. Both simulators do the same. Keep weights even and within "
-            "[-256, 254] for an exact layer."
-        )
-
-    def _dense_weight(self, key: str) -> IntArray:
-        kind = "dense_rec" if key == "weight_rec" else "dense"
-        node = self.group.get(key)
-        if isinstance(node, h5py.Group):
-            raise NetxError(
-                f"{self.where}/{key}: complex weights (resonate-and-fire) are not simulated. "
-                "Conv and dense layers with CUBA neurons are."
+            return default_neuron()
+        try:
+            return read_neuron(
+                section,
+                shape,
+                is_input=kind == "input",
+                spike_exponent=self._options.spike_exponent,
             )
-        weight = self._integers(kind, key)
-        neurons = prod(self._extents("dense") or ())
-        if weight.ndim == 1 and weight.size and weight.size % neurons == 0:
+        except GraphError as error:
+            raise NetxError(f"{self.where}: {error}") from error
+
+    def _extents(self, field: Field) -> Shape | None:
+        read = self._section.required_integers if field.is_required else self._section.integers
+        values = read(field)
+        if values is None:
+            return None
+        shape = tuple(int(extent) for extent in np.atleast_1d(values).ravel())
+        if min(shape) < 1:
+            raise NetxError(f"{self.where}/shape: {shape}; every extent must be at least 1.")
+        if prod(shape) > ELEMENTS_MAX:
+            raise NetxError(f"{self.where}/shape: {shape} has over {ELEMENTS_MAX} neurons.")
+        return shape
+
+    def _is_complex(self) -> bool:
+        return self._section.section("weight") is not None
+
+    def _forward_weight(self) -> IntArray:
+        """Weight of a dense layer, or its real part; read once."""
+        if self._weight is None:
+            weights = self._section.section("weight")
+            if weights is None:
+                self._weight = self._dense_weight(self._section, _field("dense", "weight"))
+            else:
+                self._weight = self._dense_weight(weights, COMPLEX_WEIGHT[0])
+        return self._weight
+
+    def _dense_weight(self, section: Section, field: Field) -> IntArray:
+        weight = section.required_integers(field)
+        neurons = prod(self._extents(_field("dense", "shape")) or ())
+        if weight.ndim == 1 and weight.size % neurons == 0:
             weight = weight.reshape(neurons, -1)
-        if weight.ndim != 2 or 0 in weight.shape or weight.shape[0] != neurons:
+        if weight.ndim != 2 or weight.shape[0] != neurons:
             raise NetxError(
-                f"{self.where}/{key}: shape {weight.shape}, ({neurons}, inputs) is required."
+                f"{section.where}/{field.name}: shape {weight.shape}, ({neurons}, inputs) is "
+                "required."
             )
         return weight
 
+    def _check_effect(self, synapse: FixedDense, key: str) -> None:
+        try:
+            effective = synapse.effective
+        except GraphError as error:
+            raise NetxError(f"{self.where}: {error}") from error
+        if effective.is_exact:
+            return
+        low, high = int(synapse.weight.min()), int(synapse.weight.max())
+        if effective.mantissa.any():
+            _warn(
+                f"{self.where}/{key}: weights from {low} to {high} do not fit Lava's 8 bits; some "
+                "act with other values. Both simulators do the same. Keep weights even and within "
+                "[-256, 254] for an exact layer."
+            )
+            return
+        message = (
+            f"{self.where}/{key}: weights from {low} to {high}: Lava turns this matrix into "
+            "zeros. Keep weights within [-256, 254] with at least one positive and one negative"
+        )
+        if not self._options.accept_silent_faults:
+            raise NetxError(f"{message}, or pass accept_silent_faults (--accept-silent-faults).")
+        _warn(f"{message}.")
+
     def _delay(self, outputs: int, inputs: int) -> IntArray | None:
-        delay = self._optional_integers("dense", "delay")
+        delay = self._section.integers(_field("dense", "delay"))
         if delay is None or not delay.any():
             return None
         if delay.min() < 0:
             raise NetxError(f"{self.where}/delay: smallest value {delay.min()}, 0 is the least.")
         if delay.max() > DELAY_MAX:
-            self._warn(
+            _warn(
                 f"{self.where}/delay: largest value {delay.max()}, Lava clamps it to {DELAY_MAX}, "
                 "and so do we."
             )
-            delay = np.minimum(delay, DELAY_MAX)
+            delay = np.minimum(delay, np.int32(DELAY_MAX))
         if delay.size == 1:
             delay = delay.reshape(1, 1)
         elif delay.shape == (outputs,):
@@ -403,19 +488,20 @@ class _LayerReader:
             )
         return np.broadcast_to(delay, (outputs, inputs)).astype(np.int32)
 
-    def _refuse_delay(self, kind: str, fault: str) -> None:
-        delay = self._optional_integers(kind, "delay")
-        if delay is None or not delay.any():
+    def _refuse(self, field: Field, fault: str, *, is_defined: bool) -> None:
+        """Refuse a dataset that Lava drops or gets wrong; `is_defined`: it may be accepted."""
+        values = self._section.integers(field)
+        if values is None or not values.any():
             return
-        message = f"{self.where}/delay: delays up to {delay.max()}, but Lava {fault}"
-        if kind != "conv" or not self._accept:
-            advice = " or pass accept_silent_faults (--accept-silent-faults)" * (kind == "conv")
-            raise NetxError(f"{message}. Train without delays in this layer{advice}.")
-        self._warn(f"{message}; so do we.")
+        message = f"{self.where}/{field.name}: values up to {values.max()}, but Lava {fault}"
+        if is_defined and self._options.accept_silent_faults:
+            _warn(f"{message}; so do we.")
+            return
+        way_out = ", or pass accept_silent_faults (--accept-silent-faults)" * is_defined
+        raise NetxError(f"{message}. Remove '{field.name}'{way_out}.")
 
     def _groups(self) -> int:
-        values = self._numbers(_field("conv", "groups"))
-        assert values is not None
+        values = self._section.required_integers(_field("conv", "groups"))
         if values.shape != ():
             raise NetxError(
                 f"{self.where}/groups: shape {values.shape}, a scalar dataset is required; Lava "
@@ -430,8 +516,7 @@ class _LayerReader:
         return groups
 
     def _pair(self, key: str, *, smallest: int) -> tuple[int, int]:
-        values = self._numbers(_field("conv", key))
-        assert values is not None
+        values = self._section.required_integers(_field("conv", key))
         if values.shape not in ((), (2,)):
             raise NetxError(
                 f"{self.where}/{key}: shape {values.shape}, a scalar or (2,) is required."
@@ -444,167 +529,18 @@ class _LayerReader:
             )
         return (int(pair[0]), int(pair[1]))
 
-    def _bias(self, kind: str, shape: Shape) -> IntArray:
-        bias = self._optional_integers(kind, "bias")
-        if bias is None:
-            return np.zeros((), np.int32)
-        if kind == "conv" and bias.size == 1 and shape[0] != 1:
-            raise NetxError(
-                f"{self.where}/bias: shape {bias.shape}, ({shape[0]},) is required; Lava fails on "
-                "a single value in a conv layer."
-            )
+    def _wrapped(self, bias: IntArray) -> IntArray:
         wrapped = wrap(bias, BIAS_BITS)
         if np.any(wrapped != bias):
-            self._warn(
+            _warn(
                 f"{self.where}/bias: values from {bias.min()} to {bias.max()} wrap, since the chip "
                 "holds 16 bits. Both simulators do the same; scale the layer down."
             )
-        return self._per_neuron("bias", wrapped.astype(np.int32), shape)
+        return wrapped.astype(np.int32)
 
-    def _neuron(self, shape: Shape, *, default: dict[str, int] | None) -> CubaNeuron:
-        if "neuron" not in self.group:
-            if default is None:
-                raise NetxError(
-                    f"{self.where}: no group 'neuron'; conv and input layers need one with "
-                    "type, iDecay, vDecay and vThMant."
-                )
-            decay, leak, threshold = (np.array(value, np.int32) for value in default.values())
-            return CubaNeuron(current_decay=decay, voltage_decay=leak, threshold=threshold)
-        if not isinstance(self.group["neuron"], h5py.Group):
-            raise NetxError(f"{self.where}/neuron: a dataset, a group is required.")
-        kind = self._text("neuron/type")
-        if kind not in LIF_TYPES:
-            raise NetxError(
-                f"{self.where}/neuron/type: '{kind}' is not simulated; {' and '.join(LIF_TYPES)} "
-                "are (the name is case-sensitive)."
-            )
-        if "messageBits" in self.group["neuron"]:
-            raise NetxError(
-                f"{self.where}/neuron/messageBits: Lava hangs on this dataset. Remove it, and give "
-                "the number with --input-bits instead."
-            )
-        if "gradedSpike" in self.group["neuron"] and np.any(
-            self._scalar_bool("neuron/gradedSpike")
-        ):
-            self._warn(
-                f"{self.where}/neuron/gradedSpike: true, but Lava's LIF neurons send plain spikes; "
-                "so do ours."
-            )
-        values = []
-        for field in NEURON:
-            array = self._numbers(field)
-            assert array is not None
-            if array.size > 1 and array.dtype.itemsize < 4:
-                raise NetxError(
-                    f"{self.where}/{field.name}: an array of {array.dtype} overflows inside Lava. "
-                    "Store int32 or int64."
-                )
-            values.append(self._per_neuron(field.name, self._to_int32(field.name, array), shape))
-        return CubaNeuron(current_decay=values[0], voltage_decay=values[1], threshold=values[2])
 
-    def _scalar_bool(self, key: str) -> npt.NDArray[np.generic]:
-        dataset = self.group[key]
-        if not isinstance(dataset, h5py.Dataset) or dataset.size != 1:
-            raise NetxError(f"{self.where}/{key}: one true or false is required.")
-        return np.asarray(dataset[()])
-
-    def _per_neuron(self, key: str, values: IntArray, shape: Shape) -> IntArray:
-        """Bring what broadcasts over Lava's (W, H, C) into our (C, H, W)."""
-        if values.size == 1:
-            return values.reshape(())
-        in_lava = shape[::-1]
-        try:
-            fits = np.broadcast_shapes(values.shape, in_lava) == in_lava
-        except ValueError:
-            fits = False
-        if not fits:
-            raise NetxError(
-                f"{self.where}/{key}: shape {values.shape} does not fit the layer. One value, "
-                f"one a channel or neuron ({shape[0]},), or the full shape {in_lava} is allowed."
-            )
-        full = values.reshape((1,) * (len(shape) - values.ndim) + values.shape)
-        return np.ascontiguousarray(full.transpose())
-
-    def _integers(self, kind: str, key: str) -> IntArray:
-        values = self._optional_integers(kind, key)
-        if values is None:
-            raise NetxError(f"{self.where}: required dataset '{key}' is missing.")
-        return values
-
-    def _optional_integers(self, kind: str, key: str) -> IntArray | None:
-        values = self._numbers(_field(kind, key))
-        return None if values is None else self._to_int32(key, values)
-
-    def _to_int32(self, key: str, values: npt.NDArray[np.generic]) -> IntArray:
-        if not values.size:
-            raise NetxError(f"{self.where}/{key}: shape {values.shape} holds nothing.")
-        whole = values if values.dtype.kind in "iu" else truncate(values)
-        if int(whole.min()) < _INT32.min or int(whole.max()) > _INT32.max:
-            raise NetxError(
-                f"{self.where}/{key}: values from {whole.min()} to {whole.max()} exceed 32 bits."
-            )
-        return whole.astype(np.int32)
-
-    def _numbers(self, field: Field) -> npt.NDArray[np.generic] | None:
-        node = self.group.get(field.name)
-        if node is None:
-            if field.is_required:
-                raise NetxError(
-                    f"{self.where}: required dataset '{field.name}' is missing "
-                    f"({field.meaning}; {field.shapes})."
-                )
-            return None
-        where = f"{self.where}/{field.name}"
-        if not isinstance(node, h5py.Dataset):
-            raise NetxError(f"{where}: a group, a dataset is required ({field.shapes}).")
-        if node.dtype.kind not in ("iu" if field.content is Content.INTEGER else "iuf"):
-            raise NetxError(
-                f"{where}: dtype {node.dtype}, {field.content.value} are required"
-                + (" (Lava hangs on others)." if field.name.startswith("neuron/") else ".")
-            )
-        if node.size is None or node.size > ELEMENTS_MAX:
-            raise NetxError(
-                f"{where}: {node.size} elements, at most {ELEMENTS_MAX} are read. "
-                "Is the file damaged?"
-            )
-        values = np.asarray(node[()])
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise NetxError(f"{where}: holds NaN or infinity; every value must be a finite number.")
-        return values
-
-    def _text(self, key: str) -> str:
-        node = self.group.get(key)
-        if not isinstance(node, h5py.Dataset):
-            raise NetxError(f"{self.where}: required dataset '{key}' is missing (a string).")
-        if node.size != 1 or node.dtype.kind not in "OSU":
-            raise NetxError(f"{self.where}/{key}: one string is required, found {node.dtype}.")
-        value = np.asarray(node[()]).ravel()[0]
-        try:
-            return value.decode() if isinstance(value, bytes) else str(value)
-        except UnicodeDecodeError as error:
-            raise NetxError(f"{self.where}/{key}: not a readable string.") from error
-
-    def _warn_if_fractions(self, *keys: str) -> None:
-        for key in keys:
-            node = self.group.get(key)
-            if not isinstance(node, h5py.Dataset) or node.dtype.kind != "f":
-                continue
-            values = np.asarray(node[()])
-            if np.any(values != np.trunc(values)):
-                self._warn(
-                    f"{self.where}/{key}: fractions are dropped, as Lava does. Round the values "
-                    "when you write the file."
-                )
-
-    @staticmethod
-    def _warn(message: str) -> None:
-        warnings.warn(message, NeurodeployWarning, stacklevel=2)
-
-    def _place(self, compute: Callable[[Shape], _T], shape: Shape) -> _T:
-        try:
-            return compute(shape)
-        except GraphError as error:
-            raise NetxError(f"{self.where}: {error}") from error
+def _warn(message: str) -> None:
+    warnings.warn(message, NeurodeployWarning, stacklevel=2)
 
 
 def _field(kind: str, name: str) -> Field:

@@ -64,6 +64,18 @@ _DENSE = (
     ),
 )
 
+COMPLEX_WEIGHT = tuple(
+    Field(
+        name=name,
+        content=Content.NUMBER,
+        is_required=True,
+        shapes="(N, inputs)",
+        meaning=f"weights into the {meaning} part",
+    )
+    for name, meaning in (("real", "real"), ("imag", "imaginary"))
+)
+"""Datasets of a dense layer's group `weight`, if its neurons are resonators."""
+
 LAYERS: dict[str, tuple[Field, ...]] = {
     "input": (
         Field(
@@ -146,24 +158,41 @@ LAYERS: dict[str, tuple[Field, ...]] = {
 }
 """Layer types that are read, with their datasets."""
 
-NEURON: tuple[Field, ...] = tuple(
-    Field(
-        name=f"neuron/{name}",
-        content=Content.INTEGER,
-        is_required=True,
-        shapes="scalar, (1,), (C,) or (N,), or the layer's shape as (W, H, C)",
-        meaning=meaning,
+
+def _parameters(shapes: str, **meanings: str) -> tuple[Field, ...]:
+    return tuple(
+        Field(name=name, content=Content.INTEGER, is_required=True, shapes=shapes, meaning=meaning)
+        for name, meaning in meanings.items()
     )
-    for name, meaning in (
-        ("iDecay", "decay of the current, 4096 for all in one step"),
-        ("vDecay", "decay of the voltage, 0 for none"),
-        ("vThMant", "threshold, times 2**6"),
-    )
+
+
+LIF_NEURON = _parameters(
+    "scalar, (1,), (C,) or (N,), or the layer's shape as (W, H, C)",
+    iDecay="decay of the current, 4096 for all in one step",
+    vDecay="decay of the voltage, 0 for none",
+    vThMant="threshold, times 2**6",
 )
 """Datasets of a leaky integrate-and-fire neuron."""
 
+SIGMA_DELTA_NEURON = _parameters("scalar or (1,)", vThMant="threshold of a change")
+"""Datasets of a sigma-delta neuron; `sigma_output`, present with any value, takes their place."""
+
+RESONATOR_NEURON = _parameters(
+    "scalar or (1,)",
+    sinDecay="sine of the turn in a step, times 2**12",
+    cosDecay="cosine of the turn in a step, times 2**12",
+    vThMant="threshold, times 2**6",
+)
+"""Datasets of a resonate-and-fire neuron."""
+
 LIF_TYPES = ("CUBA", "LOIHI")
 """`neuron/type` of leaky integrate-and-fire neurons; case-sensitive in Lava."""
+
+SIGMA_DELTA_TYPE = "SDNN"
+RESONATOR_MARK = "RF"
+"""A `neuron/type` that contains this is a resonate-and-fire neuron."""
+RESONATOR_PHASE_MARK = "PHASE"
+"""If the type contains this too, the neuron fires by phase, else by level."""
 
 REFUSED_LAYERS: dict[str, str] = {
     **dict.fromkeys(
@@ -181,6 +210,12 @@ GEOMETRY_MAX = 127
 
 ELEMENTS_MAX = 1 << 27
 """Largest dataset that is read: a bound on memory for files from strangers."""
+
+FILE_ELEMENTS_MAX = 1 << 28
+"""Most elements that are read from one file, each dataset counted as often as it is used."""
+
+LAYERS_MAX = 4096
+"""Most layers that are read from one file."""
 
 NO_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": 1 << 17}
 """What Lava gives a dense layer without a neuron group: its current integrates, no spikes."""

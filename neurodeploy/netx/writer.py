@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from neurodeploy.errors import NetxError
+from neurodeploy.errors import GraphError, NetxError
 from neurodeploy.files import replacing
 from neurodeploy.fixedpoint import BIAS_BITS, wrap
 from neurodeploy.ir.fixed_layers import (
     Connection,
+    CubaNeuron,
+    DeltaNeuron,
+    FixedComplexDense,
     FixedConv,
     FixedDense,
     FixedInjection,
     FixedLayer,
     IntArray,
+    Neuron,
+    ResonateFireNeuron,
+    SigmaDeltaNeuron,
+    SigmaNeuron,
 )
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
-from neurodeploy.netx.schema import GEOMETRY_MAX, NEURON
+from neurodeploy.netx.schema import GEOMETRY_MAX, LAYERS_MAX
 
 
 def write(graph: FixedPointGraph, path: str | Path) -> None:
     """Write the network, whole or not at all.
 
     The number of input bits, which has no place in the format, and the layers' names are kept in
-    HDF5 attributes, which Lava ignores.
+    HDF5 attributes, which Lava ignores. The spike exponent of sigma-delta neurons has no place
+    either: whoever loads the file gives it (`spike_exp` of Lava's `Network`).
 
     Args:
         graph: A sequential network: each layer reads the one before, and itself if recurrent.
@@ -41,17 +50,13 @@ def write(graph: FixedPointGraph, path: str | Path) -> None:
     faults = find_faults(graph)
     if faults:
         raise NetxError(f"{path}: cannot be written.\n" + "\n".join(f"- {line}" for line in faults))
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["message_bits"] = graph.input.message_bits
-        root = file.create_group("layer")
-        previous = graph.input.shape
-        if not graph.has_input_neuron:
-            _write_input(root, graph)
-        for layer in graph:
-            if len(previous) == 3 and len(layer.shape) == 1:
-                _write_type(root.create_group(str(len(root))), "flatten")
-            _write_layer(root.create_group(str(len(root))), layer)
-            previous = layer.shape
+    # HDF5 reports a full disk in many ways, some of them only when it closes; a plain write of
+    # finished bytes fails in one.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        _write_network(file, graph)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def find_faults(graph: FixedPointGraph) -> list[str]:
@@ -65,7 +70,7 @@ def find_faults(graph: FixedPointGraph) -> list[str]:
     """
     faults: list[str] = []
     previous = INPUT
-    for layer in graph:
+    for index, layer in enumerate(graph):
         forward = [c for c in layer.connections if c.source != layer.name]
         if len(forward) != 1 or forward[0].source != previous or len(layer.connections) > 2:
             sources = ", ".join(connection.source for connection in layer.connections)
@@ -73,85 +78,146 @@ def find_faults(graph: FixedPointGraph) -> list[str]:
                 f"{layer.name}: reads {sources}; a netx file holds a chain, in which each layer "
                 f"reads the one before it ('{previous}')."
             )
-        faults += [
-            f"{layer.name}: {fault}"
-            for connection in layer.connections
-            for fault in _synapse_faults(connection, is_recurrent=layer.is_recurrent)
-        ]
-        if np.any(wrap(layer.bias, BIAS_BITS) != layer.bias):
-            faults.append(
-                f"{layer.name}: bias from {layer.bias.min()} to {layer.bias.max()}, 16 bits are "
-                "allowed. Use a smaller scale."
-            )
+        faults += [f"{layer.name}: {fault}" for fault in _layer_faults(layer, is_first=index == 0)]
+        for connection in layer.connections:
+            faults += [f"{layer.name}: {fault}" for fault in _synapse_faults(connection.synapse)]
         previous = layer.name
+    exponents = {
+        layer.neuron.spike_exponent
+        for layer in graph
+        if isinstance(layer.neuron, DeltaNeuron | SigmaDeltaNeuron)
+    }
+    if len(exponents) > 1:
+        faults.append(
+            f"network: spike exponents {sorted(exponents)}; Lava takes one for all layers."
+        )
+    # Counted generously: a flatten layer before each, and the input layer.
+    if 2 * len(graph.layers) + 1 > LAYERS_MAX:
+        faults.append(f"network: {len(graph.layers)} layers, {LAYERS_MAX // 2} are allowed.")
     return faults
 
 
-def _synapse_faults(connection: Connection, *, is_recurrent: bool) -> list[str]:
-    synapse = connection.synapse
-    if isinstance(synapse, FixedInjection):
-        return []
-    if not synapse.weight.any():
-        return ["all weights are zero; Lava cannot load that. Remove the layer or its pruning."]
-    if isinstance(synapse, FixedDense):
-        faults = []
-        if not synapse.effective.is_exact:
-            faults.append(
+def _layer_faults(layer: FixedLayer, *, is_first: bool) -> list[str]:
+    faults = []
+    forward = [c.synapse for c in layer.connections if c.source != layer.name]
+    is_block = any(isinstance(synapse, FixedInjection) for synapse in forward)
+    if is_block and not is_first:
+        faults.append("fed without weights; only the first layer, an input block, can be.")
+    is_flat = any(isinstance(synapse, FixedDense | FixedComplexDense) for synapse in forward)
+    if is_flat and len(layer.shape) != 1:
+        faults.append(f"shape {layer.shape} after dense weights; (N,) is required.")
+    is_block_neuron = isinstance(layer.neuron, CubaNeuron | DeltaNeuron)
+    if not is_block_neuron if is_block else isinstance(layer.neuron, DeltaNeuron):
+        faults.append(
+            f"neurons of kind {type(layer.neuron).__name__}; an input block holds CubaNeuron or "
+            "DeltaNeuron, and only it holds DeltaNeuron."
+        )
+    if is_block and layer.bias.any():
+        faults.append("a bias in an input block; netx does not read one.")
+    if isinstance(layer.neuron, CubaNeuron) and np.any(wrap(layer.bias, BIAS_BITS) != layer.bias):
+        faults.append(
+            f"bias from {layer.bias.min()} to {layer.bias.max()}, {BIAS_BITS} bits are allowed. "
+            "Use a smaller scale."
+        )
+    if layer.is_recurrent:
+        faults += _recurrence_faults(layer)
+    return faults
+
+
+def _recurrence_faults(layer: FixedLayer) -> list[str]:
+    forward = [c.synapse for c in layer.connections if c.source != layer.name]
+    backward = [c.synapse for c in layer.connections if c.source == layer.name]
+    if len(forward) != 1 or len(backward) != 1:
+        return []  # already named as not being a chain
+    (first,), (second,) = forward, backward
+    if not isinstance(first, FixedDense) or not isinstance(second, FixedDense):
+        return ["recurrent, but not fed by dense weights; netx has no such layer."]
+    if first.delay is not None:
+        return ["recurrent and delayed; Lava scales its weights wrongly. Use either."]
+    if (
+        first.partner is None
+        or second.partner is None
+        or not np.array_equal(first.partner, second.weight)
+        or not np.array_equal(second.partner, first.weight)
+    ):
+        return ["recurrent, but its two synapses do not name each other as partner."]
+    return []
+
+
+def _synapse_faults(
+    synapse: FixedConv | FixedDense | FixedComplexDense | FixedInjection,
+) -> list[str]:
+    match synapse:
+        case FixedInjection():
+            return []
+        case FixedComplexDense():
+            return _synapse_faults(synapse.real) + _synapse_faults(synapse.imaginary)
+        case FixedDense():
+            try:
+                if synapse.effective.is_exact:
+                    return []
+            except GraphError as error:
+                return [str(error)]
+            return [
                 f"weights from {synapse.weight.min()} to {synapse.weight.max()} would act with "
                 "other values in Lava. Keep them within [-256, 254] with at least one positive "
                 "and one negative weight."
-            )
-        if is_recurrent and synapse.delay is not None:
-            faults.append("recurrent and delayed; Lava scales its weights wrongly. Use either.")
-        return faults
-    largest = max(
-        *synapse.weight.shape[2:],
-        *synapse.stride,
-        *synapse.padding,
-        *synapse.dilation,
-        synapse.groups,
-    )
-    if largest > GEOMETRY_MAX:
-        return [
-            f"a kernel extent, stride, padding, dilation or group count of {largest}, Lava allows "
-            f"{GEOMETRY_MAX}. Use several layers or a dense kernel with zeros."
-        ]
-    return []
+            ]
+        case FixedConv():
+            kernel = synapse.weight.shape[2:]
+            geometry = (*kernel, *synapse.stride, *synapse.padding, *synapse.dilation)
+            largest = max(*geometry, synapse.groups)
+            if largest > GEOMETRY_MAX:
+                return [
+                    f"a kernel extent, stride, padding, dilation or group count of {largest}, "
+                    f"Lava allows {GEOMETRY_MAX}. Use several layers or a dense kernel with zeros."
+                ]
+            return []
+
+
+def _write_network(file: h5py.File, graph: FixedPointGraph) -> None:
+    file.attrs["message_bits"] = graph.input.message_bits
+    root = file.create_group("layer")
+    previous = graph.input.shape
+    if not graph.has_input_neuron:
+        group = root.create_group("0")
+        _write_type(group, "input")
+        group.create_dataset("shape", data=np.array(graph.input.shape, np.int64))
+    for layer in graph:
+        if len(previous) == 3 and len(layer.shape) == 1:
+            _write_type(root.create_group(str(len(root))), "flatten")
+        _write_layer(root.create_group(str(len(root))), layer)
+        previous = layer.shape
 
 
 def _write_type(group: h5py.Group, kind: str) -> None:
     group.create_dataset("type", data=np.array([kind], "S10"))
 
 
-def _write_input(root: h5py.Group, graph: FixedPointGraph) -> None:
-    group = root.create_group("0")
-    _write_type(group, "input")
-    group.create_dataset("shape", data=np.array(graph.input.shape, np.int64))
-
-
 def _write_layer(group: h5py.Group, layer: FixedLayer) -> None:
     group.attrs["name"] = layer.name
     group.create_dataset("shape", data=np.array(layer.shape, np.int64))
     forward = next(c.synapse for c in layer.connections if c.source != layer.name)
-    if isinstance(forward, FixedInjection):
-        _write_type(group, "input")
-    elif isinstance(forward, FixedConv):
-        _write_type(group, "conv")
-        _write_conv(group, forward)
-    else:
-        _write_type(group, "dense_rec" if layer.is_recurrent else "dense")
-        _write_dense(group, forward, layer)
+    match forward:
+        case FixedInjection():
+            _write_type(group, "input")
+        case FixedConv():
+            _write_type(group, "conv")
+            _write_conv(group, forward)
+        case FixedDense():
+            _write_type(group, "dense_rec" if layer.is_recurrent else "dense")
+            _write_dense(group, forward, layer.connections, layer.name)
+        case FixedComplexDense():
+            _write_type(group, "dense")
+            _write_array(group, "weight/real", forward.real.weight)
+            _write_array(group, "weight/imag", forward.imaginary.weight)
     if layer.bias.any():
         _write_bias(group, layer)
-    neuron = group.create_group("neuron")
-    neuron.create_dataset("type", data="CUBA")
-    values = (
-        layer.neuron.current_decay,
-        layer.neuron.voltage_decay,
-        layer.neuron.threshold,
-    )
-    for field, value in zip(NEURON, values, strict=True):
-        group.create_dataset(field.name, data=_in_lava_order(value).astype(np.int64))
+    _write_neuron(group.create_group("neuron"), layer.neuron)
+
+
+def _write_array(group: h5py.Group, key: str, values: IntArray) -> None:
+    group.create_dataset(key, data=values, compression="gzip", shuffle=True)
 
 
 def _write_conv(group: h5py.Group, synapse: FixedConv) -> None:
@@ -163,26 +229,53 @@ def _write_conv(group: h5py.Group, synapse: FixedConv) -> None:
     group.create_dataset("stride", data=np.array(synapse.stride, np.int64))
     group.create_dataset("padding", data=np.array(synapse.padding, np.int64))
     group.create_dataset("dilation", data=np.array(synapse.dilation, np.int64))
-    group.create_dataset("weight", data=weight, compression="gzip", shuffle=True)
+    _write_array(group, "weight", weight)
 
 
-def _write_dense(group: h5py.Group, synapse: FixedDense, layer: FixedLayer) -> None:
+def _write_dense(
+    group: h5py.Group, synapse: FixedDense, connections: tuple[Connection, ...], name: str
+) -> None:
     group.create_dataset("inFeatures", data=np.int64(synapse.weight.shape[1]))
     group.create_dataset("outFeatures", data=np.int64(synapse.weight.shape[0]))
-    group.create_dataset("weight", data=synapse.weight, compression="gzip", shuffle=True)
+    _write_array(group, "weight", synapse.weight)
     if synapse.delay is not None:
-        group.create_dataset("delay", data=synapse.delay, compression="gzip", shuffle=True)
-    for connection in layer.connections:
-        if connection.source == layer.name and isinstance(connection.synapse, FixedDense):
-            group.create_dataset("weight_rec", data=connection.synapse.weight)
+        _write_array(group, "delay", synapse.delay)
+    for connection in connections:
+        if connection.source == name and isinstance(connection.synapse, FixedDense):
+            _write_array(group, "weight_rec", connection.synapse.weight)
 
 
 def _write_bias(group: h5py.Group, layer: FixedLayer) -> None:
     """A value a channel where that suffices; conv layers need at least one a channel."""
     bias = layer.bias
-    if len(layer.shape) == 3 and bias.shape != layer.shape:
-        bias = np.broadcast_to(bias, (layer.shape[0], 1, 1))
+    if len(layer.shape) == 3:
+        is_per_channel = bias.ndim == 0 or (bias.ndim == 3 and bias.shape[1:] == (1, 1))
+        bias = np.broadcast_to(bias, (layer.shape[0], 1, 1) if is_per_channel else layer.shape)
     group.create_dataset("bias", data=_in_lava_order(bias))
+
+
+def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
+    match neuron:
+        case CubaNeuron():
+            values = {
+                "iDecay": neuron.current_decay,
+                "vDecay": neuron.voltage_decay,
+                "vThMant": neuron.threshold,
+            }
+            group.create_dataset("type", data="CUBA")
+            for key, value in values.items():
+                group.create_dataset(key, data=_in_lava_order(value).astype(np.int64))
+        case DeltaNeuron() | SigmaDeltaNeuron():
+            group.create_dataset("type", data="SDNN")
+            group.create_dataset("vThMant", data=np.int64(neuron.threshold))
+        case SigmaNeuron():
+            group.create_dataset("type", data="SDNN")
+            group.create_dataset("sigma_output", data=True)
+        case ResonateFireNeuron():
+            group.create_dataset("type", data="RF_PHASE" if neuron.is_phase else "RF")
+            group.create_dataset("sinDecay", data=np.int64(neuron.sine_decay))
+            group.create_dataset("cosDecay", data=np.int64(neuron.cosine_decay))
+            group.create_dataset("vThMant", data=np.int64(neuron.threshold))
 
 
 def _in_lava_order(values: IntArray) -> IntArray:
