@@ -79,11 +79,14 @@ class Record(StrEnum):
 class Health:
     """How close one layer came to the limits of its integers, over a whole run.
 
+    For other neurons than LIF: the current stands for sigma or the real part, the voltage for
+    the activation or the imaginary part.
+
     Attributes:
         current_peak: Largest |u| before the 24-bit wrap, in units of the state (weight · 2**6).
         voltage_peak: Largest |v| before clipping, same unit.
-        current_wraps: How often u left 24 bits and was wrapped.
-        voltage_clips: How often v was clipped.
+        current_wraps: How often u left its range and was wrapped (the real part: clipped).
+        voltage_clips: How often v was clipped (an activation: wrapped).
     """
 
     current_peak: int
@@ -98,10 +101,12 @@ class Recording:
 
     Attributes:
         layers: Name of every layer, in order; index k below.
-        spikes: Per layer k: (samples, T, C, H, W) or (samples, T, N) int32; 0 or 1 for LIF
-            neurons, the payload for graded ones.
-        traces: States of the last layer after every step, by name ("current", "voltage"), each
-            with the axes of its spikes, int32. The voltage is the one after the spike reset.
+        spikes: Per layer k: (samples, T, C, H, W) or (samples, T, N) int32; 0 or 1 for LIF and
+            resonate-and-fire neurons, the payload for sigma-delta ones.
+        traces: States of the last layer after every step, by name, each with the axes of its
+            spikes, int32. LIF: "current", "voltage" (the one after the spike reset);
+            sigma-delta: "sigma", "activation", "residue" (a sigma output: "sigma");
+            resonate-and-fire: "real", "imag".
         final_states: Per layer the same states after its last step, (samples, C, H, W) or
             (samples, N) int32; None unless `Record.ALL` was asked for.
         health: Per layer, where the simulator can see it (ours does, Lava does not); else None.
@@ -119,7 +124,16 @@ class Recording:
 
     @property
     def voltage(self) -> IntArray:
-        """Voltage of the last layer after every step: (samples, T, ...) int32."""
+        """Voltage of the last layer after every step: (samples, T, ...) int32.
+
+        Raises:
+            SimulationError: If the last layer's neurons have no voltage.
+        """
+        if "voltage" not in self.traces:
+            raise SimulationError(
+                f"{self.layers[-1]}: the last layer has no voltage; it has "
+                f"{', '.join(self.traces) or 'no recorded states'}."
+            )
         return self.traces["voltage"]
 
     @property

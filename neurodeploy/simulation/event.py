@@ -8,6 +8,7 @@ known once the layer before it has run, so each synapse is one exact matrix prod
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -15,8 +16,16 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import DataError, SimulationError
-from neurodeploy.ir.fixed_layers import FixedDense, FixedInjection, FixedLayer
+from neurodeploy.errors import DataError, NeurodeployWarning, SimulationError
+from neurodeploy.fixedpoint import BIAS_BITS, Int64Array
+from neurodeploy.ir.fixed_layers import (
+    CubaNeuron,
+    FixedComplexDense,
+    FixedDense,
+    FixedInjection,
+    FixedLayer,
+    Synapse,
+)
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
 from neurodeploy.simulation.base import (
     Feed,
@@ -30,7 +39,8 @@ from neurodeploy.simulation.base import (
     Window,
     plan_steps,
 )
-from neurodeploy.simulation.kernels import Lif, apply_synapse, step_lif
+from neurodeploy.simulation.dynamics import start_dynamics
+from neurodeploy.simulation.kernels import apply_synapse
 
 BATCH_BYTES = 256 * 2**20
 """Working memory that one batch of samples may take."""
@@ -81,8 +91,9 @@ class EventSimulator:
         graph = self.graph
         values = conform_input(inputs, graph, feed=feed)
         steps = plan_steps(timing, None if feed is Feed.BIAS else int(values.shape[1]))
-        if feed is not Feed.BIAS:
+        if feed is not Feed.BIAS and steps != values.shape[1]:
             values = values[:, np.arange(steps) % values.shape[1]]
+        _warn_of_missing_resets(graph, timing)
         samples = len(values)
         batch = self._batch_size(steps)
         parts: list[list[_LayerRun]] = []
@@ -106,14 +117,8 @@ class EventSimulator:
 
     def _batch_size(self, steps: int) -> int:
         """Samples whose largest layer fits `batch_bytes`: 8 bytes a value, a few arrays of it."""
-        sizes = [prod(self.graph.input.shape)]
-        for layer in self.graph:
-            for connection in layer.connections:
-                taps = 1
-                if not isinstance(connection.synapse, FixedInjection):
-                    taps = prod(connection.synapse.weight.shape[1:])
-                sizes.append(layer.neurons * 6 + prod(layer.shape[1:]) * taps)
-        return max(1, self._batch_bytes // (8 * steps * max(sizes)))
+        largest = max(prod(self.graph.input.shape), *(layer.neurons for layer in self.graph))
+        return max(1, self._batch_bytes // (8 * 6 * steps * largest))
 
     def _run_batch(
         self, values: IntArray, steps: int, timing: Timing, feed: Feed, record: Record
@@ -151,9 +156,51 @@ class EventSimulator:
         bias_image: IntArray | None,
         keep_trace: bool,
     ) -> _LayerRun:
-        graph = self.graph
         samples = len(next(iter(known.values())))
-        drive = np.zeros((samples, steps, *layer.shape), np.int64)
+        drive, recurrent = self._drive(layer, known, samples, steps, timing, bias_image is not None)
+        reads_values = self.graph.reads_values(layer)
+        neurons = start_dynamics(layer, samples, bias_image=bias_image)
+        resets = _reset_steps(timing, steps, index)
+        spikes = np.zeros((samples, steps, *layer.shape), np.int32)
+        traces: dict[str, IntArray] = {}
+        if keep_trace:
+            traces = {name: np.empty_like(spikes) for name in neurons.states()}
+        for step in range(steps):
+            if resets[step]:
+                neurons.reset()
+            arriving = drive[:, step]
+            if recurrent is not None and step > 0:
+                events = spikes[:, step - 1 : step]
+                if not reads_values:
+                    events = (events != 0).astype(np.int32)
+                arriving = arriving + apply_synapse(recurrent, events).reshape(arriving.shape)
+            spikes[:, step] = neurons.step(arriving)
+            for name, trace in traces.items():
+                trace[:, step] = neurons.states()[name]
+        return _LayerRun(
+            spikes=spikes,
+            final={name: state.astype(np.int32) for name, state in neurons.states().items()},
+            traces=traces,
+            health=neurons.health(),
+        )
+
+    def _drive(
+        self,
+        layer: FixedLayer,
+        known: Mapping[str, IntArray],
+        samples: int,
+        steps: int,
+        timing: Timing,
+        is_fed_by_bias: bool,
+    ) -> tuple[Int64Array, FixedDense | None]:
+        """Add up what reaches the neurons from other layers at every step.
+
+        Returns:
+            (samples, T, *layer, *ports) int64, and the recurrent synapse, whose share is known
+            only step by step, or None.
+        """
+        ports = (2,) if any(_is_complex(c.synapse) for c in layer.connections) else ()
+        drive = np.zeros((samples, steps, *layer.shape, *ports), np.int64)
         recurrent: FixedDense | None = None
         for connection in layer.connections:
             synapse = connection.synapse
@@ -161,42 +208,18 @@ class EventSimulator:
                 assert isinstance(synapse, FixedDense)
                 recurrent = synapse
                 continue
-            if bias_image is not None:
+            if is_fed_by_bias:
                 continue
-            graded = connection.source == INPUT and graph.input.is_graded
-            is_direct = isinstance(synapse, FixedInjection)
-            given = apply_synapse(synapse, known[connection.source], is_graded=graded)
-            given = given.reshape(samples, steps, *layer.shape)
-            if isinstance(timing, Stream) and not is_direct:
-                drive[:, 1:] += given[:, :-1]
+            sent = apply_synapse(synapse, known[connection.source]).reshape(drive.shape)
+            if isinstance(timing, Stream) and not isinstance(synapse, FixedInjection):
+                drive[:, 1:] += sent[:, :-1]
             else:
-                drive += given
-        neuron = Lif.from_layer(layer, bias_image)
-        resets = _reset_steps(timing, steps, index)
-        state = neuron.initial_state((samples, *layer.shape))
-        spikes = np.zeros((samples, steps, *layer.shape), np.int32)
-        traces: dict[str, IntArray] = {}
-        if keep_trace:
-            traces = {name: np.empty_like(spikes) for name in ("current", "voltage")}
-        for step in range(steps):
-            if resets[step]:
-                state.clear()
-            arriving = drive[:, step]
-            if recurrent is not None and step > 0:
-                echo = apply_synapse(recurrent, spikes[:, step - 1 : step], is_graded=False)
-                arriving = arriving + echo.reshape(arriving.shape)
-            spikes[:, step] = step_lif(neuron, state, arriving)
-            for name, trace in traces.items():
-                trace[:, step] = getattr(state, name)
-        return _LayerRun(
-            spikes=spikes,
-            final={
-                "current": state.current.astype(np.int32),
-                "voltage": state.voltage.astype(np.int32),
-            },
-            traces=traces,
-            health=state.health(),
-        )
+                drive += sent
+        return drive, recurrent
+
+
+def _is_complex(synapse: Synapse) -> bool:
+    return isinstance(synapse, FixedComplexDense)
 
 
 def conform_input(
@@ -219,6 +242,10 @@ def conform_input(
             the port can carry.
         SimulationError: If the feed does not exist in this network.
     """
+    if feed is Feed.BIAS and not isinstance(graph.layers[0].neuron, CubaNeuron):
+        raise SimulationError(
+            "simulation: feed 'bias' needs LIF neurons in the input block. Use --feed neuron."
+        )
     if (feed is Feed.PORT) == graph.has_input_neuron:
         raise SimulationError(
             "simulation: the file has an input neuron block; feed its neuron or its bias "
@@ -246,16 +273,47 @@ def conform_input(
     array = array.reshape(*array.shape[:leading], *port)
     limits = np.iinfo(np.int32)
     low, high = int(array.min()), int(array.max())
-    if graph.input.is_graded:
-        bound = 1 << graph.input.message_bits
-        if max(high, -low) >= bound:
-            raise DataError(
-                f"input: values from {low} to {high} do not fit {graph.input.message_bits} message "
-                f"bits (|value| < {bound}). Scale the input, or give more bits (--input-bits)."
-            )
+    if feed is Feed.BIAS:
+        _require_range(low, high, 1 << (BIAS_BITS - 1), "the bias of an input block")
+    elif feed is Feed.PORT and graph.input.is_graded:
+        bits = graph.input.message_bits
+        _require_range(low, high, 1 << bits, f"{bits} message bits (--input-bits)")
+    elif feed is Feed.PORT and not (low >= 0 and high <= 1):
+        warnings.warn(
+            f"input: values from {low} to {high} on a binary port; every value other than 0 counts "
+            "as one spike. Give the number of bits (--input-bits) if the values matter.",
+            NeurodeployWarning,
+            stacklevel=3,
+        )
     if low < limits.min or high > limits.max:
         raise DataError(f"input: values from {low} to {high} exceed 32 bits.")
-    return array.astype(np.int32)
+    return array.astype(np.int32, copy=False)
+
+
+def _require_range(low: int, high: int, bound: int, carrier: str) -> None:
+    """Refuse values of `bound` or more in size.
+
+    Raises:
+        DataError: If there are any.
+    """
+    if max(high, -low) >= bound:
+        raise DataError(
+            f"input: values from {low} to {high} do not fit {carrier}: less than {bound} in size "
+            "is allowed. Scale the input."
+        )
+
+
+def _warn_of_missing_resets(graph: FixedPointGraph, timing: Timing) -> None:
+    if isinstance(timing, Window) or timing.reset_interval is None:
+        return
+    kept = [layer.name for layer in graph if not isinstance(layer.neuron, CubaNeuron)]
+    if kept:
+        warnings.warn(
+            f"simulation: {', '.join(kept)} cannot be reset; Lava resets LIF neurons only. "
+            "Run each sample by itself (--window) for a clean start.",
+            NeurodeployWarning,
+            stacklevel=3,
+        )
 
 
 def _reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
