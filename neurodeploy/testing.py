@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.simulation.base import Recording
+from neurodeploy.simulation.base import IntArray, Recording
 
 SPIKES = "spikes"
 """`Difference.quantity` of a difference in the events of a layer."""
@@ -16,7 +15,7 @@ SPIKES = "spikes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """The first value that differs in one layer: lowest step, then sample, then neuron.
+    """The first value that differs in one array: lowest step, then sample, then neuron.
 
     Attributes:
         layer: Name of the layer.
@@ -24,8 +23,8 @@ class Difference:
         step: Step within the recording, from 0.
         sample: Index of the sample.
         neuron: Index within the layer, (c, h, w) or (n,).
-        expected: Value in the first recording.
-        actual: Value in the second recording.
+        first: Value in the first recording.
+        second: Value in the second recording.
     """
 
     layer: str
@@ -33,34 +32,63 @@ class Difference:
     step: int
     sample: int
     neuron: tuple[int, ...]
-    expected: int
-    actual: int
+    first: int
+    second: int
 
     def __str__(self) -> str:
         neuron = ", ".join(map(str, self.neuron))
         return (
             f"{self.layer}: {self.quantity} differ first at step {self.step}, sample "
-            f"{self.sample}, neuron ({neuron}): {self.expected} against {self.actual}"
+            f"{self.sample}, neuron ({neuron}): {self.first} against {self.second}"
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerComparison:
-    """What a comparison found in one quantity of one layer.
+    """The spikes of one layer, compared.
 
     Attributes:
-        layer: Name of the layer.
-        quantity: "spikes", or the name of a state.
-        compared: Number of values compared.
+        name: Name of the layer.
+        compared: Number of values compared: samples · steps · neurons.
+        spikes_first: Events (values other than 0) in the first recording.
+        spikes_second: Events in the second recording.
         differing: Number of values that differ.
-        first: The first difference, or None.
+        difference: The first difference, or None.
     """
 
-    layer: str
-    quantity: str
+    name: str
+    compared: int
+    spikes_first: int
+    spikes_second: int
+    differing: int
+    difference: Difference | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether nothing differs."""
+        return self.differing == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateComparison:
+    """The trace of one state of the last layer, compared.
+
+    Attributes:
+        name: Name of the state ("voltage").
+        compared: Number of values compared: samples · steps · neurons.
+        differing: Number of values that differ.
+        difference: The first difference, or None.
+    """
+
+    name: str
     compared: int
     differing: int
-    first: Difference | None
+    difference: Difference | None
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether nothing differs."""
+        return self.differing == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,120 +101,144 @@ class Comparison:
     """
 
     layers: tuple[LayerComparison, ...]
-    states: tuple[LayerComparison, ...]
+    states: tuple[StateComparison, ...]
 
     @property
     def is_equal(self) -> bool:
         """Whether nothing differs."""
-        return self.first is None
+        return self.difference is None
 
     @property
-    def differing_spikes(self) -> int:
-        """Number of events that differ, over all layers."""
+    def differing(self) -> int:
+        """Number of spikes that differ, over all layers."""
         return sum(layer.differing for layer in self.layers)
 
     @property
-    def first(self) -> Difference | None:
+    def difference(self) -> Difference | None:
         """First difference of the first layer that differs; spikes come before states."""
-        found = (entry.first for entry in (*self.layers, *self.states))
+        found = (entry.difference for entry in self._entries())
         return next((difference for difference in found if difference is not None), None)
 
-    def __str__(self) -> str:
-        if self.first is None:
-            values = sum(entry.compared for entry in (*self.layers, *self.states))
+    def _entries(self) -> list[LayerComparison | StateComparison]:
+        return [*self.layers, *self.states]
+
+    def describe(self) -> str:
+        """Say whether the recordings are equal, or else where and how much they differ."""
+        entries = self._entries()
+        if self.difference is None:
+            values = sum(entry.compared for entry in entries)
             return f"equal in all of {len(self.layers)} layers ({values} values)"
-        lines = [str(self.first)]
-        lines += [
-            f"  {entry.layer}: {entry.differing} of {entry.compared} {entry.quantity} differ"
-            for entry in (*self.layers, *self.states)
-            if entry.differing
+        counts = [
+            f"{entry.name}: {entry.differing} of {entry.compared} differ"
+            for entry in entries
+            if not entry.is_equal
         ]
-        return "\n".join(lines)
+        return f"{self.difference}. {'; '.join(counts)}."
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the same as plain values for JSON."""
+        return {
+            "is_equal": self.is_equal,
+            "differing": self.differing,
+            "layers": [asdict(layer) for layer in self.layers],
+            "states": [asdict(state) for state in self.states],
+        }
 
 
-def compare(expected: Recording, actual: Recording) -> Comparison:
+def compare(first: Recording, second: Recording) -> Comparison:
     """Compare the spikes of all layers and the state traces of the last one.
 
     Args:
-        expected: A recording.
-        actual: Another one of the same network and input.
+        first: A recording.
+        second: Another one of the same network and input.
 
     Raises:
         SimulationError: If the recordings are not of the same network, input or length, so that
             comparing them would say nothing.
     """
-    if expected.layers != actual.layers:
+    if first.layers != second.layers:
         raise SimulationError(
-            f"comparison: layers {', '.join(expected.layers)} against {', '.join(actual.layers)}. "
+            f"comparison: layers {', '.join(first.layers)} against {', '.join(second.layers)}. "
             "Compare recordings of the same network."
         )
-    if set(expected.traces) != set(actual.traces):
+    if set(first.traces) != set(second.traces):
         raise SimulationError(
-            f"comparison: states {', '.join(expected.traces) or 'none'} against "
-            f"{', '.join(actual.traces) or 'none'}. Record the same states in both."
+            f"comparison: states {', '.join(first.traces) or 'none'} against "
+            f"{', '.join(second.traces) or 'none'}. Record the same states in both."
         )
-    last = expected.layers[-1]
+    last = first.layers[-1]
     return Comparison(
         layers=tuple(
-            _compare_arrays(name, SPIKES, *pair)
-            for name, pair in zip(
-                expected.layers, zip(expected.spikes, actual.spikes, strict=True), strict=True
-            )
+            _compare_spikes(name, ours, theirs)
+            for name, ours, theirs in zip(first.layers, first.spikes, second.spikes, strict=True)
         ),
         states=tuple(
-            _compare_arrays(last, name, trace, actual.traces[name])
-            for name, trace in expected.traces.items()
+            _compare_states(last, name, trace, second.traces[name])
+            for name, trace in first.traces.items()
         ),
     )
 
 
-def assert_bit_exact(expected: Recording, actual: Recording) -> None:
+def assert_bit_exact(first: Recording, second: Recording) -> None:
     """Assert that two recordings are equal in every spike and every recorded state.
 
     Args:
-        expected: A recording.
-        actual: Another one of the same network and input.
+        first: A recording.
+        second: Another one of the same network and input.
 
     Raises:
         AssertionError: If anything differs; the message names the first differing layer, step,
             sample and neuron, and how much differs in each layer.
         SimulationError: If the recordings are not of the same network, input or length.
     """
-    comparison = compare(expected, actual)
+    comparison = compare(first, second)
     if not comparison.is_equal:
-        raise AssertionError(str(comparison))
+        raise AssertionError(comparison.describe())
 
 
-def _compare_arrays(
-    layer: str,
-    quantity: str,
-    expected: npt.NDArray[np.integer],
-    actual: npt.NDArray[np.integer],
-) -> LayerComparison:
-    """Compare (samples, T, ...) arrays; the first difference is searched step by step."""
-    if expected.shape != actual.shape:
+def _compare_spikes(layer: str, first: IntArray, second: IntArray) -> LayerComparison:
+    differing, difference = _find_difference(layer, SPIKES, first, second)
+    return LayerComparison(
+        name=layer,
+        compared=first.size,
+        spikes_first=int(np.count_nonzero(first)),
+        spikes_second=int(np.count_nonzero(second)),
+        differing=differing,
+        difference=difference,
+    )
+
+
+def _compare_states(layer: str, name: str, first: IntArray, second: IntArray) -> StateComparison:
+    differing, difference = _find_difference(layer, name, first, second)
+    return StateComparison(
+        name=name, compared=first.size, differing=differing, difference=difference
+    )
+
+
+def _find_difference(
+    layer: str, quantity: str, first: IntArray, second: IntArray
+) -> tuple[int, Difference | None]:
+    """Count differences in (samples, T, ...) arrays and find the earliest one."""
+    if first.shape != second.shape:
         raise SimulationError(
-            f"comparison: {layer}: {quantity} of shape {expected.shape} against {actual.shape}. "
+            f"comparison: {layer}: {quantity} of shape {first.shape} against {second.shape}. "
             "Compare recordings of the same input and number of steps."
         )
-    differs = expected != actual
+    differs = first != second
     count = int(np.count_nonzero(differs))
-    first: Difference | None = None
-    if count:
-        by_step = np.moveaxis(differs, 1, 0)
-        step, sample, *neuron = (
-            int(axis) for axis in np.unravel_index(int(by_step.argmax()), by_step.shape)
-        )
-        index = (sample, step, *neuron)
-        first = Difference(
-            layer=layer,
-            quantity=quantity,
-            step=step,
-            sample=sample,
-            neuron=tuple(neuron),
-            expected=int(expected[index]),
-            actual=int(actual[index]),
-        )
-    return LayerComparison(
-        layer=layer, quantity=quantity, compared=expected.size, differing=count, first=first
+    if not count:
+        return 0, None
+    by_step = np.moveaxis(differs, 1, 0)
+    step, sample, *neuron = (
+        int(axis) for axis in np.unravel_index(int(by_step.argmax()), by_step.shape)
+    )
+    index = (sample, step, *neuron)
+    return count, Difference(
+        layer=layer,
+        quantity=quantity,
+        step=step,
+        sample=sample,
+        neuron=tuple(neuron),
+        first=int(first[index]),
+        second=int(second[index]),
     )

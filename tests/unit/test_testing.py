@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -35,8 +36,8 @@ def changed(array: npt.NDArray[np.int32], *index: tuple[int, ...]) -> npt.NDArra
 def test_equal_recordings_compare_equal() -> None:
     comparison = compare(recording(), recording())
     assert comparison.is_equal
-    assert comparison.differing_spikes == 0
-    assert str(comparison) == "equal in all of 2 layers (176 values)"
+    assert comparison.differing == 0
+    assert comparison.describe() == "equal in all of 2 layers (176 values)"
     assert_bit_exact(recording(), recording())
 
 
@@ -46,11 +47,11 @@ def test_every_single_changed_spike_is_found() -> None:
         for index in np.ndindex(spikes.shape):
             altered = list(expected.spikes)
             altered[layer] = changed(spikes, index)
-            first = compare(expected, replace(expected, spikes=tuple(altered))).first
+            first = compare(expected, replace(expected, spikes=tuple(altered))).difference
             assert first is not None
             assert first.layer == expected.layers[layer]
             assert (first.sample, first.step, *first.neuron) == index
-            assert (first.expected, first.actual) == (spikes[index], spikes[index] + 7)
+            assert (first.first, first.second) == (spikes[index], spikes[index] + 7)
 
 
 def test_every_single_changed_state_is_found() -> None:
@@ -59,7 +60,7 @@ def test_every_single_changed_state_is_found() -> None:
     for index in np.ndindex(trace.shape):
         first = compare(
             expected, replace(expected, traces={"voltage": changed(trace, index)})
-        ).first
+        ).difference
         assert first is not None
         assert (first.quantity, first.sample, first.step, *first.neuron) == ("voltage", *index)
 
@@ -75,11 +76,11 @@ def test_the_earliest_step_of_the_first_layer_is_named() -> None:
         ),
     )
     comparison = compare(expected, altered)
-    assert comparison.first is not None
-    assert (comparison.first.layer, comparison.first.step) == ("conv", 1)
-    assert (comparison.first.sample, comparison.first.neuron) == (1, (2, 1, 0))
+    assert comparison.difference is not None
+    assert (comparison.difference.layer, comparison.difference.step) == ("conv", 1)
+    assert (comparison.difference.sample, comparison.difference.neuron) == (1, (2, 1, 0))
     assert [layer.differing for layer in comparison.layers] == [3, 1]
-    assert comparison.differing_spikes == 4
+    assert comparison.differing == 4
 
 
 def test_the_message_names_place_values_and_counts() -> None:
@@ -89,9 +90,20 @@ def test_the_message_names_place_values_and_counts() -> None:
     with pytest.raises(AssertionError) as caught:
         assert_bit_exact(expected, replace(expected, spikes=spikes))
     assert str(caught.value) == (
-        f"out: spikes differ first at step 2, sample 1, neuron (4): {value} against {value + 7}\n"
-        "  out: 1 of 40 spikes differ"
+        f"out: spikes differ first at step 2, sample 1, neuron (4): {value} against {value + 7}. "
+        "out: 1 of 40 differ."
     )
+
+
+def test_a_comparison_can_be_written_as_json() -> None:
+    expected = recording()
+    spikes = (changed(expected.spikes[0], (1, 2, 0, 1, 1)), expected.spikes[1])
+    found = json.loads(json.dumps(compare(expected, replace(expected, spikes=spikes)).to_dict()))
+    assert (found["is_equal"], found["differing"]) == (False, 1)
+    assert found["layers"][0]["difference"]["neuron"] == [0, 1, 1]
+    assert found["layers"][1]["difference"] is None
+    events = [int(np.count_nonzero(array)) for array in expected.spikes]
+    assert [layer["spikes_first"] for layer in found["layers"]] == events
 
 
 def test_dtype_does_not_matter_value_does() -> None:
