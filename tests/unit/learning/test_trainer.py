@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neurodeploy.errors import CheckpointError, OutputError, RecipeError, TrainingError
+from neurodeploy.learning.checkpoints import read_checkpoint, write_checkpoint
+from neurodeploy.learning.data import Dataset
+from neurodeploy.learning.evaluation import evaluate
+from neurodeploy.learning.records import EpochRecord, History, IterationRecord
+from neurodeploy.learning.trainer import BEST, CHECKPOINT, LAST, METRICS, Trainer, make_optimizer
+from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.recipe import Architecture, ShortcutSection, TrainingSection
+
+EVOLUTIONARY = ShortcutSection(method="evolutionary", after=("conv1",))
+
+
+def network(*, branches: bool = True) -> SpikingNetwork:
+    return SpikingNetwork(
+        Architecture.from_dict(
+            {
+                "shape": [1, 4, 4],
+                "classes": 2,
+                "input_bits": 2,
+                "network": {
+                    "steps": 2,
+                    "layers": [{"type": "conv", "channels": 3}, {"type": "dense", "neurons": 5}],
+                },
+                "neuron": {},
+                "branches": ["conv1"] if branches else [],
+            },
+            where="test",
+        ),
+        seed=1,
+    )
+
+
+def dataset(samples: int, seed: int = 0) -> Dataset:
+    """Bright left half or bright right half, with noise."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(samples, dtype=np.int64) % 2
+    inputs = random.integers(0, 3, (samples, 1, 4, 4), dtype=np.int32)
+    inputs[labels == 0, :, :, :2] += 2
+    inputs[labels == 1, :, :, 2:] += 2
+    return Dataset(inputs=inputs, labels=labels, shape=(1, 4, 4), classes=2, scale=0.25)
+
+
+def section(**changes: object) -> TrainingSection:
+    base = TrainingSection(epochs=4, batch_size=8, learning_rate=0.05, threads=1, keep="last")
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]  # checked by the tests
+
+
+def fit(
+    module: nn.Module,
+    training: TrainingSection | None = None,
+    *,
+    directory: Path | None = None,
+    resume: bool = False,
+    shortcut: ShortcutSection = EVOLUTIONARY,
+    seed: int = 3,
+    stop_after: int | None = None,
+    iterations: list[IterationRecord] | None = None,
+) -> History:
+    def on_iteration(record: IterationRecord) -> None:
+        if iterations is not None:
+            iterations.append(record)
+        if record.iteration == stop_after:
+            raise KeyboardInterrupt
+
+    trainer = Trainer(
+        training or section(),
+        seed=seed,
+        shortcut=shortcut,
+        shift=1,
+        directory=directory,
+        on_iteration=on_iteration,
+    )
+    return trainer.fit(module, dataset(30), dataset(10, seed=1), resume=resume)
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    states = first.state_dict(), second.state_dict()
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(tensor, states[1][name]) for name, tensor in states[0].items()
+    )
+
+
+class WithDropout(nn.Module):
+    """Not a `SpikingNetwork`: all that the trainer needs is the call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.linear = nn.Linear(16, 2)
+        with torch.no_grad():
+            self.linear.weight.normal_(generator=generator)
+            self.linear.bias.zero_()
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.linear(self.dropout(inputs.flatten(1).float()))
+        return scores.unsqueeze(1).expand(-1, 2, -1)
+
+
+def test_training_learns_and_reports() -> None:
+    module = network()
+    history = fit(module, section(epochs=8))
+    assert [record.epoch for record in history.epochs] == list(range(1, 9))
+    assert history.epochs[-1].iterations == 32
+    assert history.epochs[-1].loss < history.epochs[0].loss
+    assert evaluate(module, dataset(40, seed=2)).accuracy > 0.9
+    assert history.epochs[-1].spike_rates.keys() == {"conv1", "dense2"}
+    assert history.kept_epoch == 8
+    assert not module.training
+
+
+def test_branch_weight_and_learning_rate_change_every_iteration() -> None:
+    records: list[IterationRecord] = []
+    fit(network(), iterations=records)
+    assert [record.iteration for record in records] == list(range(16))
+    assert [record.branch_weight for record in records] == [0.25 * (1 - i / 16) for i in range(16)]
+    assert [record.learning_rate for record in records] == [
+        0.05 * 0.5 * (1 + np.cos(np.pi * i / 16)) for i in range(16)
+    ]
+    assert [record.epoch for record in records] == [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
+
+
+def test_branches_of_weight_zero_train_as_vanilla() -> None:
+    branched, vanilla, evolutionary = network(), network(branches=False), network()
+    fit(branched, shortcut=dataclasses.replace(EVOLUTIONARY, weight=0.0))
+    fit(vanilla, shortcut=ShortcutSection())
+    fit(evolutionary)
+    assert same(branched.without_branches(), vanilla)
+    assert not same(evolutionary.without_branches(), vanilla)
+
+
+def test_training_depends_on_the_seed_alone() -> None:
+    first, again, other = network(), network(), network()
+    fit(first)
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    fit(again)
+    fit(other, seed=4)
+    assert same(first, again)
+    assert not same(first, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("stop_after", [4, 6, 11])
+@pytest.mark.parametrize("make", [network, WithDropout])
+def test_interrupted_and_resumed_is_uninterrupted_to_the_bit(
+    tmp_path: Path, optimizer: str, stop_after: int, make: type[nn.Module]
+) -> None:
+    training = section(optimizer=optimizer, keep="last", learning_rate=0.01)
+    whole, stopped, resumed = make(), make(), make()
+    expected = fit(whole, training)
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, training, directory=tmp_path, stop_after=stop_after)
+    assert not same(stopped, whole)
+    with torch.no_grad():
+        for parameter in resumed.parameters():
+            parameter.add_(1.0)
+    found = fit(resumed, training, directory=tmp_path, resume=True)
+    assert same(resumed, whole)
+    assert [dataclasses.replace(record, seconds=0.0) for record in found.epochs] == [
+        dataclasses.replace(record, seconds=0.0) for record in expected.epochs
+    ]
+    assert (found.best_epoch, found.kept_epoch) == (expected.best_epoch, expected.kept_epoch)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    first, again = network(), network()
+    history = fit(first, section(keep="best"), directory=tmp_path)
+    records: list[IterationRecord] = []
+    found = fit(again, section(keep="best"), directory=tmp_path, resume=True, iterations=records)
+    assert records == []
+    assert same(first, again)
+    assert found.epochs == history.epochs
+
+
+def test_resume_without_a_checkpoint_starts_at_the_beginning(tmp_path: Path) -> None:
+    first, second = network(), network()
+    fit(first)
+    fit(second, directory=tmp_path, resume=True)
+    assert same(first, second)
+    with pytest.raises(RecipeError, match="resume without a directory"):
+        fit(network(), resume=True)
+
+
+def test_best_and_last_network_are_written(tmp_path: Path) -> None:
+    module = network()
+    history = fit(module, section(epochs=6, learning_rate=0.5), directory=tmp_path)
+    best, last = (SpikingNetwork.load(tmp_path / name) for name in (BEST, LAST))
+    assert same(last, module)
+    record = history.epochs[history.best_epoch - 1]
+    result = evaluate(best, dataset(10, seed=1))
+    assert (result.accuracy, result.loss) == (record.validation_accuracy, record.validation_loss)
+    ranked = max(history.epochs, key=lambda r: (r.validation_accuracy, -r.validation_loss))
+    assert record == ranked
+
+
+def test_keep_best_leaves_the_best_weights_in_the_network(tmp_path: Path) -> None:
+    module = network()
+    history = fit(module, section(epochs=6, learning_rate=0.5, keep="best"), directory=tmp_path)
+    assert history.kept_epoch == history.best_epoch
+    assert same(module, SpikingNetwork.load(tmp_path / BEST))
+
+
+def test_metrics_are_one_line_of_json_an_epoch(tmp_path: Path) -> None:
+    history = fit(network(), directory=tmp_path)
+    lines = (tmp_path / METRICS).read_text().splitlines()
+    assert [EpochRecord.from_json(json.loads(line)) for line in lines] == list(history.epochs)
+
+
+def test_epochs_callback_comes_after_the_checkpoint(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def on_epoch(record: EpochRecord) -> None:
+        progress = read_checkpoint(tmp_path / CHECKPOINT).progress["epochs"]
+        assert isinstance(progress, list)
+        seen.append(len(progress))
+        assert len(progress) == record.epoch
+
+    Trainer(section(), directory=tmp_path, on_epoch=on_epoch).fit(
+        network(), dataset(10), dataset(6)
+    )
+    assert seen == [1, 2, 3, 4]
+
+
+def test_no_epochs_leave_the_network_as_it_was() -> None:
+    module = network()
+    history = fit(module, section(epochs=0))
+    assert (history.epochs, history.best_epoch, history.kept_epoch) == ((), 0, 0)
+    assert same(module, network())
+
+
+def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
+    class Exploding(WithDropout):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs) * (torch.nan if self.bad else 1.0)
+
+        bad = False
+
+    module = Exploding()
+
+    def on_epoch(record: EpochRecord) -> None:
+        module.bad = record.epoch == 2
+
+    trainer = Trainer(section(), directory=tmp_path, on_epoch=on_epoch)
+    with pytest.raises(TrainingError, match=r"epoch 3, iteration 4: the loss is nan"):
+        trainer.fit(module, dataset(10), dataset(6))
+    progress = read_checkpoint(tmp_path / CHECKPOINT).progress["epochs"]
+    assert isinstance(progress, list)
+    assert len(progress) == 2
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_a_network_without_parameters_is_refused() -> None:
+    with pytest.raises(TrainingError, match="nothing to learn"):
+        fit(nn.Identity())
+
+
+def test_only_weights_decay() -> None:
+    module = network()
+    optimizer = make_optimizer(module, section(weight_decay=0.1))
+    decay = {
+        id(parameter): group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, parameter in module.named_parameters():
+        is_weight = name.endswith("synapse.weight") or name == "readout.weight"
+        assert decay[id(parameter)] == (0.1 if is_weight else 0.0), name
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "incomplete"])
+def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
+    fit(network(), directory=tmp_path)
+    path = tmp_path / CHECKPOINT
+    if damage == "incomplete":
+        checkpoint = read_checkpoint(path)
+        tensors = dict(checkpoint.tensors)
+        del tensors["random.data"]
+        write_checkpoint(path, dataclasses.replace(checkpoint, tensors=tensors))
+    elif damage == "foreign":
+        path.write_bytes((tmp_path / LAST).read_bytes())
+    else:
+        path.write_bytes(path.read_bytes()[: -20 if damage == "truncated" else 0])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors"):
+        fit(network(), directory=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": section(epochs=9)}, "training.epochs = 4, this run has 9"),
+        ({"seed": 4}, "seed = 3, this run has 4"),
+        ({"shortcut": ShortcutSection()}, "shortcut"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    fit(network(), directory=tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        fit(network(), directory=tmp_path, resume=True, **change)  # type: ignore[arg-type]  # above
+
+
+def test_a_checkpoint_of_another_network_or_other_data_is_refused(tmp_path: Path) -> None:
+    fit(network(), directory=tmp_path)
+    with pytest.raises(CheckpointError, match="weights"):
+        fit(network(branches=False), directory=tmp_path, resume=True)
+    trainer = Trainer(section(), seed=3, shortcut=EVOLUTIONARY, shift=1, directory=tmp_path)
+    with pytest.raises(CheckpointError, match="training data"):
+        trainer.fit(network(), dataset(30, seed=5), dataset(10, seed=1), resume=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, resumed = network(), network()
+    fit(whole)
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        # Best, last, the checkpoint of epoch 1, and now that of epoch 2 under a temporary name.
+        if len(list(tmp_path.glob("*.safetensors"))) == 4 and b"checkpoint" in data[:200]:
+            write(self, data[:100])
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="No space left"):
+        fit(network(), directory=tmp_path)
+    monkeypatch.undo()
+    progress = read_checkpoint(tmp_path / CHECKPOINT).progress["epochs"]
+    assert isinstance(progress, list)
+    assert len(progress) == 1
+    fit(resumed, directory=tmp_path, resume=True)
+    assert same(resumed, whole)
+
+
+def test_evaluation_counts_samples_and_spikes() -> None:
+    module = network().train()
+    result = evaluate(module, dataset(300))
+    assert module.training
+    with torch.no_grad():
+        output, spikes = module.eval().forward_with_spikes(torch.from_numpy(dataset(300).inputs))
+    right = output.mean(dim=1).argmax(dim=1).numpy() == dataset(300).labels
+    assert result.accuracy == right.mean()
+    assert result.spike_rates == {
+        name: pytest.approx(values.mean().item()) for name, values in spikes.items()
+    }
+    assert evaluate(WithDropout(), dataset(30)).spike_rates == {}
