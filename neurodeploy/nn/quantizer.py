@@ -23,7 +23,10 @@ class EightBitQuantizer:
     """q8(w) = clamp(round_half_even(w · W / 2) · 2 / W, -256 / W, 254 / W).
 
     The gradient is 1 where the rounded, not yet clamped, value lies in the closed range and 0
-    elsewhere: at W = 64 the last float that learns is 3.984 (rounds to 254 / 64 = 3.96875).
+    elsewhere: at W = 64, 3.98 learns (it rounds to 254 / 64) and 3.99 does not. This is what
+    lava-dl does with the torch it asks for. Newer ones, 2.14.1 for instance, give `clamp` the
+    gradient 0 *at* its bounds, and lava-dl on top of them freezes weights of -256 and 254; here
+    the rule does not depend on torch's version.
 
     Attributes:
         scale: W, weight units in one SLAYER unit; 64 in SLAYER's own default.
