@@ -85,20 +85,6 @@ class Dataset:
             )
         return self.inputs
 
-    def with_steps(self, steps: int) -> Dataset:
-        """Give the same samples with a time axis, for networks that know no static images.
-
-        Raises:
-            DataError: If the samples last another number of steps.
-        """
-        return Dataset(
-            inputs=self.windows(steps),
-            labels=self.labels,
-            shape=self.shape,
-            classes=self.classes,
-            scale=self.scale,
-        )
-
     def digest(self) -> str:
         """Give a short name that changes with any input or label."""
         digest = hashlib.sha256()

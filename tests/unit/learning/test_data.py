@@ -89,7 +89,6 @@ def test_static_images_are_repeated_for_a_simulator() -> None:
     windows = train.windows(4)
     assert windows.shape == (1221, 4, 1, 8, 8)
     assert all(np.array_equal(windows[:, t], train.inputs) for t in range(4))
-    assert not train.with_steps(4).is_static
 
 
 def test_own_images_and_own_event_frames(tmp_path: Path) -> None:
