@@ -1,0 +1,315 @@
+"""Plots of a report page, as SVG to be set into HTML.
+
+Colours are CSS variables of the page, so one drawing serves light and dark. Nothing is told by
+colour alone: series differ in marker and dash and are labelled at the line. Text stays text.
+Matplotlib is imported when the first plot is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neurodeploy.cost.run_summary import RasterLayer
+from neurodeploy.cost.summary import Report
+from neurodeploy.cost.units import format_count, format_energy, format_percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT, FIRST, SECOND = "#010101", "#020202", "#030303", "#040404"
+"""Stand-ins that `_themed` turns into CSS variables."""
+_VARIABLES = {INK: "--ink", FAINT: "--faint", FIRST: "--series-1", SECOND: "--series-2"}
+
+WIDTH = 4.9
+"""Inches: narrow enough that text stays legible on a phone."""
+
+RASTER_NEURONS = 256
+"""Neurons of a layer that a raster shows at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One line of a curve plot.
+
+    Attributes:
+        label: Written at its end.
+        x: Positions.
+        y: Values.
+    """
+
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+def plot_accuracy(points: Sequence[tuple[str, float]]) -> str:
+    """Draw accuracy from stage to stage.
+
+    Args:
+        points: (stage, fraction) in order.
+    """
+    with _figure(2.6, "accuracy") as (figure, axes):
+        values = [100 * value for _, value in points]
+        place = list(range(len(points)))
+        axes.plot(place, values, color=FIRST, marker="o", markersize=7, linewidth=1.8)
+        for x, value, (_, fraction) in zip(place, values, points, strict=True):
+            _note(axes, format_percent(fraction), x, value, up=10)
+        middle = (max(values) + min(values)) / 2
+        half = max(max(values) - min(values), 4.0) * 0.75
+        axes.set_ylim(middle - half, min(middle + half, 100.9))
+        axes.set_xlim(-0.45, len(points) - 0.55)
+        axes.set_xticks(place, [label for label, _ in points])
+        axes.set_ylabel("accuracy, %")
+        _note_axis(axes, "the axis does not start at zero")
+        return _svg(figure, "accuracy")
+
+
+def plot_curves(
+    series: Sequence[Series],
+    *,
+    name: str,
+    x_label: str,
+    y_label: str,
+    is_step: bool = False,
+) -> str:
+    """Draw one or two series over training.
+
+    Args:
+        series: At most two.
+        name: Unique within the page.
+        x_label: Of the axis.
+        y_label: Of the axis.
+        is_step: Whether values hold until the next.
+    """
+    styles = ((FIRST, "-", "o"), (SECOND, (0, (4, 2)), "s"))
+    with _figure(2.6, name) as (figure, axes):
+        for one, (color, dash, marker) in zip(series, styles, strict=False):
+            axes.plot(
+                one.x,
+                one.y,
+                color=color,
+                linestyle=dash,
+                linewidth=1.8,
+                marker=marker,
+                markersize=4 if len(one.x) <= 60 else 0,
+                markevery=max(1, len(one.x) // 12),
+                drawstyle="steps-post" if is_step else "default",
+                label=one.label,
+            )
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.margins(x=0.03, y=0.1)
+        if len(series) > 1:
+            legend = axes.legend(frameon=False, loc="best", handlelength=2.6)
+            for text in legend.get_texts():
+                text.set_color(INK)
+        return _svg(figure, name)
+
+
+def plot_sops(report: Report) -> str:
+    """Draw SOPs of every layer, and those that zero weights would add."""
+    from matplotlib.ticker import EngFormatter
+
+    samples = report.counts.samples
+    rows = [row for row in report.counts.layers if row.type != "injection"]
+    with _figure(0.9 + 0.42 * len(rows), "sops") as (figure, axes):
+        place = np.arange(len(rows))[::-1]
+        nonzero = [row.sops / samples for row in rows]
+        stored = [row.sops_stored / samples for row in rows]
+        axes.barh(
+            place, stored, height=0.62, facecolor="none", edgecolor=INK, linestyle=(0, (2, 2))
+        )
+        axes.barh(place, nonzero, height=0.62, color=FIRST)
+        for y, value, outer in zip(place, nonzero, stored, strict=True):
+            axes.annotate(
+                format_count(round(value)),
+                (max(value, outer), y),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                color=INK,
+            )
+        axes.set_yticks(place, [_short(row.name) for row in rows])
+        axes.set_xlim(0, max([*stored, 1.0]) * 1.22)
+        axes.set_xlabel("SOPs per sample")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.grid(axis="y", visible=False)
+        return _svg(figure, "sops")
+
+
+def plot_energy(report: Report) -> str:
+    """Draw the energy range of every preset, network and ReLU twin one above the other."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    rows = report.tiers
+    with _figure(1.0 + 0.42 * len(rows), "energy") as (figure, axes):
+        for number, row in enumerate(rows):
+            y = len(rows) - 1 - number
+            sides = [(row.network, 0.15, FIRST, "o", FIRST)]
+            if row.ann is not None:
+                sides.append((row.ann, -0.17, SECOND, "s", "none"))
+            for energy, offset, color, marker, face in sides:
+                low, high = max(energy.low, 1e-3), max(energy.high, 1e-3)
+                if low < high:
+                    axes.plot([low, high], [y + offset] * 2, color=color, linewidth=3.2)
+                axes.plot(
+                    [max(energy.nominal, 1e-3)],
+                    [y + offset],
+                    color=color,
+                    marker=marker,
+                    markersize=7,
+                    markerfacecolor=face,
+                    markeredgewidth=1.6,
+                    linestyle="none",
+                )
+        names = [f"{one.network.tier.value}  {_preset_label(one.network.preset)}" for one in rows]
+        axes.set_yticks(range(len(rows))[::-1], names)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _decade(value)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("energy of one inference (log scale)")
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.grid(axis="y", visible=False)
+        handles = [
+            axes.plot([], [], color=FIRST, marker="o", linewidth=3.2, label="spiking network")[0],
+            axes.plot(
+                [], [], color=SECOND, marker="s", markerfacecolor="none", linewidth=3.2,
+                label="ReLU twin (ANN)",
+            )[0],
+        ]  # fmt: skip
+        legend = figure.legend(
+            handles=handles, loc="outside upper center", ncols=2, frameon=False, handlelength=2.4
+        )
+        for text in legend.get_texts():
+            text.set_color(INK)
+        return _svg(figure, "energy")
+
+
+def plot_raster(layers: Sequence[RasterLayer]) -> str:
+    """Draw the spikes of one sample: a strip a layer, a mark a spike."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    with _figure(0.7 + 0.75 * len(layers), "raster") as (figure, axes):
+        steps = max(layer.fired.shape[0] for layer in layers)
+        labels = []
+        for number, layer in enumerate(layers):
+            base = len(layers) - 1 - number
+            neurons = layer.fired.shape[1]
+            shown = np.unique(np.linspace(0, neurons - 1, RASTER_NEURONS).astype(int))
+            when, who = np.nonzero(layer.fired[:, shown])
+            height = base + 0.06 + 0.88 * (1 - (who + 0.5) / len(shown))
+            corners = np.empty((2 * len(when), 2))
+            corners[0::2] = np.stack([when + 0.58, height], axis=1)
+            corners[1::2] = np.stack([when + 1.42, height], axis=1)
+            codes = np.tile([Outline.MOVETO, Outline.LINETO], len(when))
+            width = float(np.clip(60 / len(shown), 0.45, 3.0))
+            if len(when):
+                outline = Outline(corners, codes)
+                axes.add_patch(PathPatch(outline, edgecolor=FIRST, fill=False, linewidth=width))
+            axes.axhline(base, color=FAINT, linewidth=0.8)
+            labels.append(f"{_short(layer.name)}\n{format_count(neurons)} {layer.unit}")
+        axes.set_yticks([len(layers) - 0.5 - number for number in range(len(layers))], labels)
+        axes.set_xlim(0.5, steps + 0.5)
+        axes.set_ylim(0, len(layers))
+        axes.set_xlabel("step")
+        if steps <= 12:
+            axes.set_xticks(range(1, steps + 1))
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False)
+        return _svg(figure, "raster")
+
+
+# ------------------------------------------------------------------------------- drawing
+
+
+@contextmanager
+def _figure(height: float, name: str) -> Iterator[tuple[Figure, Axes]]:
+    """Give an empty figure in the page's style, without touching anybody's settings."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(
+        {
+            "svg.fonttype": "none",
+            "svg.hashsalt": name,
+            "font.family": "sans-serif",
+            "font.size": 10,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": FAINT,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": FAINT,
+            "grid.linewidth": 0.5,
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "text.parse_math": False,
+            "path.simplify": False,
+        }
+    ):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        axes = figure.add_subplot()
+        yield figure, axes
+
+
+def _svg(figure: Figure, name: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05,
+                   metadata={"Date": None})  # fmt: skip
+    return _themed(buffer.getvalue(), name)
+
+
+def _themed(svg: str, name: str) -> str:
+    """Make a drawing part of a page: no prologue, no metadata, own ids, the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    svg = re.sub(r"font: (\d+(?:\.\d+)?)px [^;\"]*", r"font: \1px var(--sans)", svg)
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, f"var({variable})")
+    return svg.strip()
+
+
+def _note(axes: Axes, text: str, x: float, y: float, *, up: int) -> None:
+    axes.annotate(
+        text, (x, y), xytext=(0, up), textcoords="offset points", ha="center", color=INK,
+        fontweight="bold",
+    )  # fmt: skip
+
+
+def _note_axis(axes: Axes, text: str) -> None:
+    axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8, color=INK, style="italic")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 20 else f"{name[:9]}…{name[-9:]}"
+
+
+def _preset_label(name: str) -> str:
+    """Show the preset itself; what tier B is added to stands in the table."""
+    preset = name.split(" + ")[0]
+    for known, label in (("cmos45_", "45 nm "), ("cmos7_", "7 nm "), ("sram45", "45 nm with SRAM")):
+        preset = preset.replace(known, label)
+    return _short(preset.replace("_", " "))
+
+
+def _decade(value: float) -> str:
+    number, unit = format_energy(value).split(" ")
+    return f"{float(number):g} {unit}"

@@ -1,0 +1,339 @@
+"""The report of a deployed network: counts, the ReLU twin, energy, and what all this assumes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.cost.ann import AnnMacs, ann_macs
+from neurodeploy.cost.energy import DEFAULT_PRESET, Energy, ann_energy, network_energy
+from neurodeploy.cost.fan_out import Int64Array
+from neurodeploy.cost.operations import Counts, LayerCounts, count
+from neurodeploy.cost.presets import EnergyPreset, Tier
+from neurodeploy.cost.synapses import InputKind
+from neurodeploy.errors import DataError
+from neurodeploy.ir.graph import FixedPointGraph, Graph
+from neurodeploy.simulation.base import Feed, Recording
+
+PRESETS = (
+    DEFAULT_PRESET,
+    "cmos45_int8_narrow",
+    "cmos45_int32",
+    "cmos45_fp16",
+    "cmos45_fp32",
+    "cmos7_int8",
+    "cmos7_fp32",
+    "sram45",
+    "loihi1_davies2018",
+    "loihi1_sanafe",
+)
+"""Presets that a report uses if none are named; the first is the default."""
+
+SIGMA_BREAK_EVEN = (0.15, 1.38)
+"""Spikes per synapse per inference below which spiking networks were found to need less energy
+than ANNs, memory included. Source: Dampfhoffer et al., IEEE TETCI 7(3):731-741, 2023, abstract."""
+
+Json = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFile:
+    """The network that was counted.
+
+    Attributes:
+        path: Its file as given; None for a network in memory.
+        sha256: Of the file; None likewise.
+        parameters: Stored weights.
+        zero_weight_fraction: Share of them that is zero.
+    """
+
+    path: str | None
+    sha256: str | None
+    parameters: int
+    zero_weight_fraction: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One preset, both sides, one inference.
+
+    Attributes:
+        network: The spiking network.
+        ann: Its ReLU twin in one pass; None where no ANN can run.
+    """
+
+    network: Energy
+    ann: Energy | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Report:
+    """What a network does and costs.
+
+    Attributes:
+        network: The network.
+        counts: Exact integers, over all samples.
+        ann: MACs of the ReLU twin.
+        ann_source: Which graph the twin was read from.
+        tiers: Energy by preset, the default preset first.
+        accuracy: By stage, fractions; empty if not known.
+        assumptions: Sentences.
+        warnings: Sentences.
+    """
+
+    network: NetworkFile
+    counts: Counts
+    ann: AnnMacs
+    ann_source: str
+    tiers: tuple[Comparison, ...]
+    accuracy: Mapping[str, float]
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def tier(self, tier: Tier) -> tuple[Comparison, ...]:
+        """Give the comparisons of one tier, in order."""
+        return tuple(one for one in self.tiers if one.network.tier is tier)
+
+    @property
+    def sops_per_sample(self) -> float:
+        """Mean SOPs of a sample."""
+        return self.counts.totals.sops / self.counts.samples
+
+    def to_json(self) -> Json:
+        """Give the report as JSON values; counts are integers over all samples."""
+        counts = self.counts
+        totals = asdict(counts.totals)
+        document: Json = {
+            "network": {
+                "file": self.network.path,
+                "sha256": self.network.sha256,
+                "weights_quantised": True,
+                "parameters": self.network.parameters,
+                "zero_weight_fraction": self.network.zero_weight_fraction,
+            },
+            "workload": {
+                "samples": counts.samples,
+                "T": counts.steps,
+                "batch": 1,
+                "input_kind": counts.input_kind.value,
+            },
+            "layers": [_layer_json(layer, counts.samples) for layer in counts.layers],
+            "totals": totals,
+            "per_sample": {
+                **_per_sample(totals, counts.samples),
+                **_spread("events", counts.events_by_sample),
+                **_spread("sops", counts.sops_by_sample),
+                **_spread("spikes", counts.spikes_by_sample),
+            },
+            "sigma": counts.sigma,
+            "sigma_break_even": list(SIGMA_BREAK_EVEN),
+            "ann": {
+                "source": self.ann_source,
+                "passes": 1,
+                "macs_standard": self.ann.macs_standard,
+                "macs_border_exact": self.ann.macs_border_exact,
+                "layers": [asdict(layer) for layer in self.ann.layers],
+            },
+            "tiers": [
+                {
+                    **_energy_json(one.network),
+                    "ann": None if one.ann is None else _energy_json(one.ann),
+                }
+                for one in self.tiers
+            ],
+            "assumptions": list(self.assumptions),
+            "warnings": list(self.warnings),
+            "uncounted_ops": [],
+            "accuracy": dict(self.accuracy) or None,
+        }
+        return document
+
+
+def report(
+    graph: FixedPointGraph,
+    inputs: npt.NDArray[np.integer],
+    recording: Recording,
+    *,
+    network_file: Path | None = None,
+    baseline: Graph | None = None,
+    feed: Feed = Feed.PORT,
+    presets: Sequence[EnergyPreset] | None = None,
+    active_updates: Mapping[str, Int64Array] | None = None,
+    accuracy: Mapping[str, float] | None = None,
+) -> Report:
+    """Count a deployed network on recorded samples and estimate its energy.
+
+    Args:
+        graph: The network.
+        inputs: What the simulator was given.
+        recording: What it returned.
+        network_file: The network's file, to be named with its hash.
+        baseline: The float network, for the MACs of its ReLU twin; else the deployed one.
+        feed: How the input entered.
+        presets: Energy presets; None for `PRESETS`. Those of tier B are added to the first of
+            tier A.
+        active_updates: Active updates a sample, by layer, where the simulator counted them.
+        accuracy: Accuracy by stage, fractions.
+
+    Raises:
+        DataError: If graph, input and recording do not belong together, or there are no samples.
+        TargetError: If a preset is missing or malformed.
+    """
+    if recording.samples < 1 or recording.steps < 1:
+        raise DataError("report: the recording is empty. Record at least one sample.")
+    counts = count(graph, inputs, recording, feed=feed, active_updates=active_updates)
+    macs = ann_macs(graph if baseline is None else baseline)
+    chosen = [EnergyPreset.load(name) for name in PRESETS] if presets is None else list(presets)
+    arithmetic = next((one for one in chosen if one.tier is Tier.ARITHMETIC), None)
+    if arithmetic is None:
+        arithmetic = EnergyPreset.load(DEFAULT_PRESET)
+    tiers = tuple(
+        Comparison(
+            network=network_energy(counts, preset, arithmetic=arithmetic),
+            ann=ann_energy(macs, preset, arithmetic=arithmetic),
+        )
+        for preset in chosen
+    )
+    weights = sum(layer.weights for layer in counts.layers)
+    zeros = sum(layer.zero_weights for layer in counts.layers)
+    return Report(
+        network=NetworkFile(
+            path=None if network_file is None else str(network_file),
+            sha256=None if network_file is None else _sha256(network_file),
+            parameters=weights,
+            zero_weight_fraction=zeros / weights if weights else 0.0,
+        ),
+        counts=counts,
+        ann=macs,
+        ann_source="float network" if baseline is not None else "deployed network",
+        tiers=tiers,
+        accuracy=dict(accuracy or {}),
+        assumptions=_assumptions(counts),
+        warnings=_warnings(graph, counts),
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}). Give the network's file."
+        ) from error
+
+
+def _assumptions(counts: Counts) -> tuple[str, ...]:
+    kinds = {
+        InputKind.GRADED: "Input values enter as graded events: one event each, and each of its "
+        "synaptic operations is a multiply-accumulate, at every step anew.",
+        InputKind.BINARY: "Input events are binary: their synaptic operations are accumulates.",
+        InputKind.BIAS: "The input is set as biases: its layer has no synaptic operations.",
+    }
+    return (
+        "Counts use the deployed integer weights. A weight of zero costs nothing in SOPs; stored "
+        "SOPs charge it as well.",
+        "Taps on zero padding are no synapses.",
+        *([kinds[counts.input_kind]] if counts.input_kind in kinds else []),
+        f"All {counts.steps} steps of every sample count, and every neuron is updated at every "
+        "step.",
+        "Messages: one per spike and destination layer, a lower bound for any mapping to cores.",
+        "The ReLU twin has the same layers and weights, runs one pass at batch 1 and uses every "
+        "MAC, without activation sparsity.",
+        "Energies are per inference: the mean over the samples.",
+        "Loihi 1 figures stand in for Loihi 2, of which no per-operation energies are published.",
+    )
+
+
+def _warnings(graph: FixedPointGraph, counts: Counts) -> tuple[str, ...]:
+    found = []
+    totals = counts.totals
+    if totals.updates_active is None:
+        found.append(
+            "How many neuron updates were active is not known from this recording; the nominal "
+            "values of tier C take all of them as active."
+        )
+    if totals.sops_cached != totals.sops:
+        found.append(
+            f"The input of a layer is the same at every step: computed once, the "
+            f"network would need {totals.sops_cached / counts.samples:,.0f} instead of "
+            f"{totals.sops / counts.samples:,.0f} SOPs a sample. The lower bounds of tier A say "
+            "so."
+        )
+    for layer, row in zip(graph.layers[:-1], _with_neurons(counts), strict=False):
+        if row.spikes == 0:
+            found.append(f"Layer {layer.name} never spikes: nothing reaches the layers after it.")
+    if counts.sigma > SIGMA_BREAK_EVEN[1]:
+        found.append(
+            f"{counts.sigma:.2f} spikes per synapse per inference: above {SIGMA_BREAK_EVEN[1]}, "
+            "published studies that include memory find the ANN cheaper."
+        )
+    return tuple(found)
+
+
+def _with_neurons(counts: Counts) -> list[LayerCounts]:
+    return [row for row in counts.layers if row.neurons]
+
+
+def _layer_json(layer: LayerCounts, samples: int) -> Json:
+    numbers = {
+        "events": layer.events,
+        "sops": layer.sops,
+        "sops_stored": layer.sops_stored,
+        "sops_ac": layer.sops_ac,
+        "sops_mac": layer.sops_mac,
+        "updates_dense": layer.updates_dense,
+        "updates_active": layer.updates_active,
+        "spikes": layer.spikes,
+        "bias_adds": layer.bias_adds,
+        "messages": layer.messages,
+    }
+    return {
+        "name": layer.name,
+        "type": layer.type,
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "neurons": layer.neurons,
+        "neuron_model": None if layer.model is None else layer.model.value,
+        "weights": layer.weights,
+        "zero_weight_fraction": layer.zero_weight_fraction,
+        "dense_exact": layer.dense_exact,
+        "dense_macs": layer.dense_macs,
+        **numbers,
+        "per_sample": {
+            name: None if value is None else value / samples for name, value in numbers.items()
+        },
+    }
+
+
+def _per_sample(totals: Mapping[str, int | None], samples: int) -> Json:
+    """Divide what grows with the samples by their number."""
+    fixed = {"dense_exact", "dense_macs", "neurons"}
+    return {
+        name: value if value is None or name in fixed else value / samples
+        for name, value in totals.items()
+    }
+
+
+def _spread(name: str, values: Int64Array) -> Json:
+    """Give the standard deviation over the samples (of the population, not an estimate)."""
+    return {f"{name}_std": float(np.std(values))}
+
+
+def _energy_json(energy: Energy) -> Json:
+    return {
+        "tier": energy.tier.value,
+        "preset": energy.preset,
+        "unit": "pJ per inference",
+        "low": energy.low,
+        "nominal": energy.nominal,
+        "high": energy.high,
+        "breakdown": dict(energy.breakdown),
+        "evidence": energy.evidence,
+        "excludes": list(energy.excludes),
+        "basis": energy.basis,
+    }

@@ -1,0 +1,155 @@
+"""A report as tables: for the terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from neurodeploy.cost.summary import SIGMA_BREAK_EVEN, Report
+from neurodeploy.cost.units import format_count, format_energy, format_percent, format_range
+
+Rows = list[tuple[str, ...]]
+
+LAYER_COLUMNS = (
+    "layer",
+    "type",
+    "input",
+    "neurons",
+    "events",
+    "SOPs",
+    "stored SOPs",
+    "dense MACs",
+    "spikes",
+    "zero weights",
+)
+ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ReLU twin", "nominal", "evidence")
+
+
+def layer_rows(report: Report) -> Rows:
+    """Give one row a layer, and the totals; counts are means a sample."""
+    samples = report.counts.samples
+    rows: Rows = [
+        (
+            layer.name,
+            layer.type,
+            layer.kind,
+            format_count(layer.neurons),
+            format_count(layer.events / samples),
+            format_count(layer.sops / samples),
+            format_count(layer.sops_stored / samples),
+            format_count(layer.dense_exact),
+            format_count(layer.spikes / samples),
+            format_percent(layer.zero_weight_fraction),
+        )
+        for layer in report.counts.layers
+    ]
+    totals = report.counts.totals
+    rows.append(
+        (
+            "total",
+            "",
+            "",
+            format_count(totals.neurons),
+            format_count(totals.events / samples),
+            format_count(totals.sops / samples),
+            format_count(totals.sops_stored / samples),
+            format_count(totals.dense_exact),
+            format_count(totals.spikes / samples),
+            format_percent(report.network.zero_weight_fraction),
+        )
+    )
+    return rows
+
+
+def energy_rows(report: Report) -> Rows:
+    """Give one row a preset: both sides with their bounds."""
+    return [
+        (
+            one.network.tier.value,
+            one.network.preset,
+            format_range(one.network),
+            format_energy(one.network.nominal),
+            "not applicable" if one.ann is None else format_range(one.ann),
+            "" if one.ann is None else format_energy(one.ann.nominal),
+            one.network.evidence,
+        )
+        for one in report.tiers
+    ]
+
+
+def fact_rows(report: Report) -> Rows:
+    """Give the totals that fit no table, as pairs."""
+    counts, low, high = report.counts, *SIGMA_BREAK_EVEN
+    return [
+        ("samples", format_count(counts.samples)),
+        ("steps", format_count(counts.steps)),
+        ("SOPs a sample", f"{report.sops_per_sample:,.0f} ± {counts.sops_by_sample.std():,.0f}"),
+        ("MACs of the ReLU twin", format_count(report.ann.macs_border_exact)),
+        ("the same by the textbook", format_count(report.ann.macs_standard)),
+        ("spikes per synapse", f"{counts.sigma:.3f}"),
+        ("published break-even", f"{low} to {high}"),
+        ("neuron updates a sample", format_count(counts.totals.updates_dense / counts.samples)),
+    ]
+
+
+def terminal(report: Report) -> RenderableType:
+    """Give what the command line prints of a report."""
+    facts = Table.grid(padding=(0, 2))
+    for name, value in fact_rows(report):
+        facts.add_row(Text(name, style="dim"), Text(value))
+    parts: list[RenderableType] = [
+        facts,
+        _table("Counts, mean of a sample", LAYER_COLUMNS, layer_rows(report), text_columns=3),
+        _table("Energy of one inference", ENERGY_COLUMNS, energy_rows(report), text_columns=2),
+        Text(
+            "Tier A: arithmetic only. B: and memory. C: Loihi 1, per operation. "
+            "Estimates, not measurements.",
+            style="dim",
+        ),
+    ]
+    parts += [Text(f"note: {one}", style="yellow") for one in report.warnings]
+    return Group(*parts)
+
+
+def markdown(report: Report) -> str:
+    """Give the report as Markdown."""
+    name = report.network.path or "network"
+    lines = [f"# {_escape(name)}", ""]
+    lines += [f"- {label}: {value}" for label, value in fact_rows(report)]
+    if report.network.sha256:
+        lines.append(f"- SHA-256: `{report.network.sha256}`")
+    lines += ["", "## Counts, mean of a sample", ""]
+    lines += _markdown_table(LAYER_COLUMNS, layer_rows(report), text_columns=3)
+    lines += ["", "## Energy of one inference", ""]
+    lines += _markdown_table(ENERGY_COLUMNS, energy_rows(report), text_columns=2)
+    lines += ["", "## Assumptions", "", *(f"- {one}" for one in report.assumptions)]
+    excluded = dict.fromkeys(
+        f"- Tier {one.network.tier.value} leaves out {', '.join(one.network.excludes)}."
+        for one in report.tiers
+    )
+    lines += ["", "## Left out", "", *excluded]
+    if report.warnings:
+        lines += ["", "## Warnings", "", *(f"- {one}" for one in report.warnings)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str, columns: Sequence[str], rows: Rows, *, text_columns: int) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < text_columns else "right")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "total" else None)
+    return table
+
+
+def _markdown_table(columns: Sequence[str], rows: Rows, *, text_columns: int) -> list[str]:
+    rule = ["---" if number < text_columns else "---:" for number in range(len(columns))]
+    lines = [columns, rule, *([_escape(cell) for cell in row] for row in rows)]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
