@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Required, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +37,15 @@ STATE_UNITS = 64
 Decay = float | Sequence[float]
 
 
-class NeuronParams(TypedDict, total=False):
+class _RequiredParams(TypedDict):
+    threshold: float
+    current_decay: Decay
+    voltage_decay: Decay
+
+
+class NeuronParams(_RequiredParams, total=False):
     """Keywords of `CubaLIF`; the first twelve are SLAYER's `neuron_params`."""
 
-    threshold: Required[float]
-    current_decay: Required[Decay]
-    voltage_decay: Required[Decay]
     tau_grad: float
     scale_grad: float
     scale: int
