@@ -61,6 +61,10 @@ class LavaRuntimeError(NeurodeployError, RuntimeError):
     """The Lava runtime is missing, broken, timed out or failed."""
 
 
+class VerificationError(NeurodeployError, RuntimeError):
+    """Two simulators disagree; the message names the first difference."""
+
+
 class OutputError(NeurodeployError, OSError):
     """A result could not be written; nothing half-written is left behind."""
 

@@ -355,6 +355,7 @@ class QuantizationSection:
     """From floats to integers: [quantization].
 
     Attributes:
+        target: Name of the chip in `hardware/targets`, or the path of a target's TOML file.
         margin: How many times larger than on the calibration samples a state may become before
             it wraps or clips.
         calibration_samples: Training samples from which each layer's scale is chosen.
@@ -362,6 +363,7 @@ class QuantizationSection:
         fine_tune_learning_rate: Its learning rate.
     """
 
+    target: str = field(default="loihi2", metadata=_NOT_EMPTY)
     margin: float = field(default=1.5, metadata={"range": _Range(minimum=1)})
     calibration_samples: int = field(default=256, metadata=_POSITIVE)
     fine_tune_epochs: int = field(default=0, metadata=_NOT_NEGATIVE)

@@ -125,6 +125,7 @@ class Reading:
             self.net,
             input_shape=parse_shape(self.input_shape),
             input_bits=self.input_bits,
+            spike_exponent=self.spike_exponent,
             accept_silent_faults=self.accept_silent_faults,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +32,13 @@ from neurodeploy.cli.options import (
     WindowSteps,
     choose_timing,
 )
-from neurodeploy.ir.fixed_layers import FixedConv, FixedDense, FixedLayer
+from neurodeploy.ir.fixed_layers import (
+    FixedComplexDense,
+    FixedConv,
+    FixedDense,
+    FixedInjection,
+    FixedLayer,
+)
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.simulation.base import Feed, Progress, Recording, Simulator, Timing
 from neurodeploy.simulation.event import EventSimulator
@@ -49,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
 def simulate(
     net: NetFile,
-    input: InputFile,  # noqa: A002 - the option's name is a fixed contract
+    input: InputFile,
     output: Annotated[
         Path,
         typer.Option(
@@ -112,7 +118,7 @@ def simulate(
 
 def verify(
     net: NetFile,
-    input: InputFile,  # noqa: A002 - the option's name is a fixed contract
+    input: InputFile,
     window: WindowSteps = None,
     stream: IsStream = False,
     steps: Steps = None,
@@ -149,7 +155,9 @@ def verify(
     )
     graph = reading.graph()
     samples = load_inputs(input)
-    ours = _run(EventSimulator(graph), samples, timing, feed, label="event simulation", quiet=as_json)
+    ours = _run(
+        EventSimulator(graph), samples, timing, feed, label="event simulation", quiet=as_json
+    )
     lava = _run(
         _simulator(Backend.LAVA, reading, graph, lava_python, timeout),
         samples,
@@ -160,7 +168,9 @@ def verify(
     )
     comparison = testing.compare(ours, lava)
     if as_json:
-        console.print_json(comparison.to_dict() | {"seconds": {"event": ours.seconds, "lava": lava.seconds}})
+        console.print_json(
+            comparison.to_dict() | {"seconds": {"event": ours.seconds, "lava": lava.seconds}}
+        )
     else:
         console.out.print(_comparison_table(comparison))
         console.out.print(
@@ -204,21 +214,19 @@ def inspect(
     bits = graph.input.message_bits
     kind = f"graded, {bits} bits" if bits else "binary"
     console.out.print(f"{console.relative(net)}: input {_shape(graph.input.shape)} ({kind})")
-    table = Table("layer", "type", "shape", "neurons", "weights", "range", "zeros", "threshold",
-                  "iDecay", "vDecay", "bias")
-    for row in rows:
-        weights = row["weights"]
+    table = Table(
+        "layer", "type", "shape", "neurons", "weights", "range", "zeros", "neuron", "bias"
+    )
+    for layer, row in zip(graph, rows, strict=True):
         table.add_row(
-            str(row["name"]),
+            layer.name,
             str(row["type"]),
-            _shape(graph.shape_of(str(row["name"]))),
+            _shape(layer.shape),
             f"{row['neurons']:,}",
-            f"{weights:,}",
+            f"{row['weights']:,}",
             str(row["weight_range"]),
             f"{row['zero_weight_fraction']:.1%}",
-            str(row["threshold"]),
-            str(row["current_decay"]),
-            str(row["voltage_decay"]),
+            str(row["neuron"]),
             str(row["bias"]),
         )
     console.out.print(table)
@@ -312,28 +320,38 @@ def _comparison_table(comparison: testing.Comparison) -> Table:
 
 
 def _describe(layer: FixedLayer) -> dict[str, str | int | float]:
-    synapses = [
-        connection.synapse
+    weights = [
+        connection.synapse.weight.ravel()
         for connection in layer.connections
         if isinstance(connection.synapse, FixedConv | FixedDense)
     ]
-    weights = np.concatenate([synapse.weight.ravel() for synapse in synapses]) if synapses else None
-    kind = "input" if not synapses else "conv" if isinstance(synapses[0], FixedConv) else "dense"
+    joined = np.concatenate(weights) if weights else np.zeros(0, np.int32)
+    first = layer.connections[0].synapse
+    neuron = ", ".join(
+        f"{field.name} {_values(np.asarray(getattr(layer.neuron, field.name)))}"
+        for field in dataclasses.fields(layer.neuron)
+    )
     return {
         "name": layer.name,
-        "type": f"{kind}, recurrent" if layer.is_recurrent else kind,
-        "neurons": prod(layer.shape),
-        "weights": 0 if weights is None else int(weights.size),
-        "weight_range": "-" if weights is None else f"{weights.min()} to {weights.max()}",
-        "zero_weight_fraction": 0.0 if weights is None else float(np.mean(weights == 0)),
-        "threshold": _values(layer.neuron.threshold),
-        "current_decay": _values(layer.neuron.current_decay),
-        "voltage_decay": _values(layer.neuron.voltage_decay),
+        "type": _SYNAPSE_NAMES[type(first)] + (", recurrent" if layer.is_recurrent else ""),
+        "neurons": layer.neurons,
+        "weights": int(joined.size),
+        "weight_range": _values(joined) if joined.size else "-",
+        "zero_weight_fraction": float(np.mean(joined == 0)) if joined.size else 0.0,
+        "neuron": f"{type(layer.neuron).__name__}: {neuron}",
         "bias": _values(layer.bias),
     }
 
 
-def _values(array: np.ndarray[tuple[int, ...], np.dtype[np.int32]]) -> str:
+_SYNAPSE_NAMES: dict[type[object], str] = {
+    FixedConv: "conv",
+    FixedDense: "dense",
+    FixedComplexDense: "complex dense",
+    FixedInjection: "input",
+}
+
+
+def _values(array: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> str:
     low, high = int(array.min()), int(array.max())
     return str(low) if low == high else f"{low} to {high}"
 

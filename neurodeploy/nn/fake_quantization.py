@@ -87,15 +87,17 @@ class IntegerNetwork(nn.Module):
             (samples, T, classes) float32: what the read-out receives at each step, in the
             units of the float network's class scores.
         """
-        return self._run(inputs)[-1]
+        return self._run(inputs)[0]
 
-    def spikes(self, inputs: Tensor) -> list[Tensor]:
-        """Give every layer's spikes, (samples, T, ...) float32 of 0 and 1, without gradients."""
-        with torch.no_grad():
-            outputs = self._run(inputs, want_spikes=True)
-        return outputs
+    def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give what `forward` gives, and every spiking layer's spikes by name.
 
-    def _run(self, inputs: Tensor, *, want_spikes: bool = False) -> list[Tensor]:
+        Returns:
+            (samples, T, classes) float32, and (samples, T, ...) float32 of 0 and 1.
+        """
+        return self._run(inputs)
+
+    def _run(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         shape = self.input_shape
         if inputs.shape[1:] == shape:
             inputs = inputs.unsqueeze(1)
@@ -106,19 +108,21 @@ class IntegerNetwork(nn.Module):
             )
         # A static image is kept as one step: its first synapse is computed once for all T.
         known: dict[str, Tensor] = {INPUT: inputs.transpose(0, 1).to(torch.float32)}
-        results: list[Tensor] = []
+        scores: Tensor | None = None
         for module in self.populations:
             assert isinstance(module, _TrainablePopulation)
             current = module.current(known, largest_input=self._largest_input)
             current = current.expand(self._steps, *current.shape[1:])
-            if module.is_readout and not want_spikes:
+            if module.is_readout:
                 # Integers in, float class scores out: the scale of the last layer is a constant.
-                result = (current + module.integer_bias()) / module.scale
+                scores = (current + module.integer_bias()) / module.scale
             else:
-                result = module.fire(current)
-                known[module.name] = result
-            results.append(result.transpose(0, 1))
-        return results
+                known[module.name] = module.fire(current)
+        assert scores is not None
+        del known[INPUT]
+        return scores.transpose(0, 1), {
+            name: spikes.transpose(0, 1) for name, spikes in known.items()
+        }
 
     def to_graph(self) -> Graph:
         """Give the float graph with the weights as they are now.

@@ -1,0 +1,114 @@
+"""The command that counts: report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import neurodeploy
+from neurodeploy.cli import console
+from neurodeploy.cli.options import (
+    AcceptSilentFaults,
+    AsJson,
+    FeedOption,
+    InputBits,
+    InputFile,
+    InputShape,
+    IsStream,
+    NetFile,
+    Reading,
+    ResetInterval,
+    ResetOffset,
+    SpikeExponent,
+    Steps,
+    WindowSteps,
+    choose_timing,
+)
+from neurodeploy.cost.presets import EnergyPreset
+from neurodeploy.cost.run_summary import RunSummary, raster_of
+from neurodeploy.cost.summary import report as make_report
+from neurodeploy.cost.tables import markdown, terminal
+from neurodeploy.files import write_text
+from neurodeploy.simulation.base import Feed
+from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.simulation.storage import load_inputs
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(report)
+
+
+def report(
+    net: NetFile,
+    input: InputFile,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML page.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown.")
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Energy preset by name or TOML path; may be repeated. By default all that come "
+            "with neurodeploy.",
+        ),
+    ] = None,
+    window: WindowSteps = None,
+    stream: IsStream = False,
+    steps: Steps = None,
+    reset_interval: ResetInterval = None,
+    reset_offset: ResetOffset = 0,
+    input_bits: InputBits = None,
+    input_shape: InputShape = None,
+    spike_exp: SpikeExponent = 6,
+    feed: FeedOption = Feed.PORT,
+    accept_silent_faults: AcceptSilentFaults = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count synaptic operations on real samples and estimate energy, with ranges and sources.
+
+    Example: `neurodeploy report network.net --input samples.npz --html report.html`
+    """
+    timing = choose_timing(
+        window=window,
+        is_stream=stream,
+        steps=steps,
+        reset_interval=reset_interval,
+        reset_offset=reset_offset,
+    )
+    reading = Reading(
+        net=net,
+        input_bits=input_bits,
+        input_shape=input_shape,
+        spike_exponent=spike_exp,
+        accept_silent_faults=accept_silent_faults,
+    )
+    graph = reading.graph()
+    presets = [EnergyPreset.load(name) for name in preset] if preset else None
+    samples = load_inputs(input)
+    recording = EventSimulator(graph).run(samples, timing=timing, feed=feed)
+    result = make_report(graph, samples, recording, network_file=net, feed=feed, presets=presets)
+    if markdown_file is not None:
+        write_text(markdown_file, markdown(result))
+    if html is not None:
+        from neurodeploy.cost.page import write_page
+
+        title = console.relative(net)
+        write_page(
+            RunSummary(
+                title=title,
+                report=result,
+                raster=raster_of(recording, inputs=samples),
+                versions={"neurodeploy": neurodeploy.__version__},
+            ),
+            html,
+        )
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        console.out.print(terminal(result))
