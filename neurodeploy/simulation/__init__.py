@@ -11,3 +11,4 @@ from neurodeploy.simulation.base import (
     Window as Window,
 )
 from neurodeploy.simulation.event import EventSimulator as EventSimulator
+from neurodeploy.simulation.lava import LavaSimulator as LavaSimulator
