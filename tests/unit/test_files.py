@@ -1,0 +1,128 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from neurodeploy.errors import OutputError
+from neurodeploy.files import replacing, write_text
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir())
+
+
+def test_a_new_file_appears_with_its_content(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "a.txt", "häuser")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == "häuser".encode()
+    assert names(tmp_path / "new") == ["a.txt"]
+
+
+def test_an_old_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old and longer")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_the_temporary_file_keeps_the_suffix(tmp_path: Path) -> None:
+    """Writers such as HDF5 or image libraries choose the format by suffix."""
+    with replacing(tmp_path / "a.net") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".net"
+        assert temporary.name.startswith(".")
+
+
+def test_readers_see_the_old_file_until_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        assert path.read_text() == "old"
+    assert path.read_text() == "half"
+
+
+def write_half(path: Path, failure: BaseException) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        raise failure
+
+
+@pytest.mark.parametrize("failure", [KeyError("a fault"), KeyboardInterrupt()])
+def test_an_interruption_leaves_everything_as_it_was(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(type(failure)):
+        write_half(path, failure)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_an_output_error_and_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def full(self: Path, text: str, encoding: str) -> int:
+        with self.open("wb") as file:
+            file.write(text.encode(encoding)[:2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match=r"a\.txt: cannot be written \(No space left on device\)"):
+        write_text(path, "new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_disk_that_fills_up_at_the_final_flush_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_file_in_the_way_of_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(OutputError):
+        write_text(tmp_path / "a" / "b.txt", "text")
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("target", ["", "directory"])
+def test_a_directory_is_no_file(tmp_path: Path, target: str) -> None:
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(OutputError, match="directory"):
+        write_text(tmp_path / target, "text")
+    assert names(tmp_path) == ["directory"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_permission(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    with pytest.raises(OutputError, match="Permission denied"):
+        write_text(closed / "a.txt", "text")
+
+
+def test_files_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "ours", "text")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
