@@ -172,6 +172,7 @@ class NetworkRun:
             self._check_quiet()
         # Lava's registries would otherwise keep every network ever made alive.
         self.lava.ProcessServer().reset_server()
+        self.lava.VarServer().reset_server()
         logging.getLogger().handlers.clear()
         del net, stepper
         gc.collect()

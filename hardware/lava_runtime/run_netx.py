@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ def main():
         Exit code: 0 if `reply.json` holds results, 1 if it holds an error, 2 if it is missing.
     """
     folder = Path(sys.argv[1])
+    starter = os.getppid()
     resource_tracker.ensure_running()
     alive, held_while_alive = os.pipe()
     worker = os.fork()
@@ -58,6 +60,9 @@ def main():
         while time.monotonic() < deadline:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 time.sleep(POLL_SECONDS)
+    if os.getppid() != starter:
+        shutil.rmtree(folder, ignore_errors=True)  # nobody is left to do it
+        return 2
     reply = folder / "reply.json"
     if not reply.exists():
         return 2
@@ -81,10 +86,9 @@ def work(folder):
         os._exit(1)
 
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    import network_run  # not at the top: only the worker needs NumPy
-
     try:
         request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+        import network_run  # not at the top: the supervisor needs neither NumPy nor Lava
         import stock_lava
 
         lava = stock_lava.import_lava()
@@ -94,11 +98,10 @@ def work(folder):
         for job in request["jobs"]:
             name = job["name"]
             results[name] = network_run.NetworkRun(lava, job, folder, watch).run()
-    except network_run.JobError as error:
-        fail(error.kind, str(error), "")
     except BaseException as error:  # whatever it is, the parent must hear of it
-        message = f"{type(error).__name__}: {error}"
-        fail(network_run.LAVA, message, traceback.format_exc())
+        if hasattr(error, "kind"):  # a JobError
+            fail(error.kind, str(error), "")
+        fail("lava", f"{type(error).__name__}: {error}", traceback.format_exc())
     write_reply(folder, {"versions": versions(), "results": results})
     return 0
 

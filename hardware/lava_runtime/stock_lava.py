@@ -30,7 +30,7 @@ def import_lava():
 
     Returns:
         A namespace with `Network`, `NetDict`, `source` (Lava's source processes), `RunSteps`,
-        `Loihi2SimCfg`, `ProcessServer` and `probes`.
+        `Loihi2SimCfg`, `ProcessServer`, `VarServer` and `probes`.
 
     Raises:
         ImportError: If this Python has no Lava.
@@ -48,6 +48,7 @@ def import_lava():
         RunSteps=importlib.import_module("lava.magma.core.run_conditions").RunSteps,
         Loihi2SimCfg=importlib.import_module("lava.magma.core.run_configs").Loihi2SimCfg,
         ProcessServer=importlib.import_module("lava.magma.core.process.process").ProcessServer,
+        VarServer=importlib.import_module("lava.magma.core.process.variable").VarServer,
         probes=importlib.import_module("lava_probes"),
     )
 
