@@ -194,7 +194,10 @@ def _check_kind(values: NumberArray, kind: InputKind) -> None:
 
 def _is_static(values: NumberArray) -> bool:
     """Whether every sample shows the same frame at all of its (two or more) steps."""
-    return values.shape[1] > 1 and bool((values[:, 1:] == values[:, :1]).all())
+    steps = values.shape[1]
+    return steps > 1 and all(
+        bool(np.array_equal(values[:, step], values[:, 0])) for step in range(1, steps)
+    )
 
 
 def count_updates(
