@@ -21,7 +21,7 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.errors import CheckpointError, RecipeError, TrainingError
+from neurodeploy.errors import CheckpointError, TrainingError
 from neurodeploy.files import write_text
 from neurodeploy.learning.checkpoints import (
     Checkpoint,
@@ -110,7 +110,8 @@ class Trainer:
                 same number of threads, the result is that of an uninterrupted run, to the bit.
 
         Raises:
-            TrainingError: If the loss is no longer finite.
+            TrainingError: If the loss is no longer finite, or there is nothing to learn or to
+                resume from.
             CheckpointError: If the checkpoint is damaged or belongs to another run.
             OutputError: If the directory cannot be written; the last checkpoint stays whole.
         """
@@ -201,6 +202,11 @@ class _Run:
                     )
                 )
         result = evaluate(self.network, self.validation)
+        if not math.isfinite(result.loss):
+            raise TrainingError(
+                f"epoch {epoch}: the loss on the validation part is {result.loss}. Use a smaller "
+                "training.learning_rate; the checkpoint of the last whole epoch is kept."
+            )
         return EpochRecord(
             epoch=epoch,
             iterations=first + self.per_epoch,
@@ -311,7 +317,7 @@ class _Run:
     def restore(self) -> None:
         """Take up the directory's checkpoint; without one, start at the beginning."""
         if self.trainer.directory is None:
-            raise RecipeError("trainer: resume without a directory. Give the run's directory.")
+            raise TrainingError("trainer: resume without a directory. Give the run's directory.")
         path = self.trainer.directory / CHECKPOINT
         if not path.exists():
             return

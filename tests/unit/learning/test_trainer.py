@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.errors import CheckpointError, OutputError, RecipeError, TrainingError
+from neurodeploy.errors import CheckpointError, OutputError, TrainingError
 from neurodeploy.learning.checkpoints import read_checkpoint, write_checkpoint
 from neurodeploy.learning.data import Dataset
 from neurodeploy.learning.evaluation import evaluate
@@ -190,7 +190,7 @@ def test_resume_without_a_checkpoint_starts_at_the_beginning(tmp_path: Path) -> 
     fit(first)
     fit(second, directory=tmp_path, resume=True)
     assert same(first, second)
-    with pytest.raises(RecipeError, match="resume without a directory"):
+    with pytest.raises(TrainingError, match="resume without a directory"):
         fit(network(), resume=True)
 
 
@@ -260,6 +260,16 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
     assert isinstance(progress, list)
     assert len(progress) == 2
     assert all(parameter.isfinite().all() for parameter in module.parameters())
+
+
+def test_a_validation_loss_that_is_not_finite_stops_training(tmp_path: Path) -> None:
+    class OnlyTrains(WithDropout):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs) * (1.0 if self.training else torch.inf)
+
+    with pytest.raises(TrainingError, match="epoch 1: the loss on the validation part is"):
+        fit(OnlyTrains(), directory=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_network_without_parameters_is_refused() -> None:

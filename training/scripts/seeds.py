@@ -1,0 +1,71 @@
+"""Train one recipe with several seeds and print what training/README.md logs.
+
+    python training/scripts/seeds.py training/recipes/digits.toml --seeds 0 1 2 [--set key=value]
+
+The test part is looked at only with --test: settings are chosen without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from neurodeploy.learning.data import load_data
+from neurodeploy.learning.evaluation import evaluate
+from neurodeploy.learning.trainer import BEST, Trainer
+from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.recipe import Recipe
+
+
+def main() -> None:
+    """Train, and print one line a seed and one of means."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", dest="overrides", nargs="*", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--test", action="store_true", help="measure on the test part as well")
+    options = parser.parse_args()
+    overrides = dict(override.split("=", 1) for override in options.overrides)
+    columns: dict[str, list[float]] = {}
+    for seed in options.seeds:
+        recipe = Recipe.load(options.recipe, overrides={**overrides, "recipe.seed": str(seed)})
+        row = run(recipe, has_test=options.test)
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+        print(f"seed {seed}:", *(f"{name} {value:.2f}" for name, value in row.items()), flush=True)
+    for name, values in columns.items():
+        print(f"{name}: {statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}")
+
+
+def run(recipe: Recipe, *, has_test: bool) -> dict[str, float]:
+    """Train one network; accuracies in percent, of the last and of the best epoch."""
+    train, validation, test = load_data(recipe)
+    network = SpikingNetwork.from_recipe(recipe)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    with tempfile.TemporaryDirectory() as directory:
+        # `fit` leaves the weights that the recipe keeps; the best ones are read from their file.
+        history = Trainer(
+            recipe.training,
+            seed=recipe.recipe.seed,
+            shortcut=recipe.shortcut,
+            shift=recipe.data.shift,
+            directory=directory,
+        ).fit(network, train, validation)
+        best = SpikingNetwork.load(Path(directory) / BEST)
+    row = {
+        "validation kept": 100 * history.epochs[history.kept_epoch - 1].validation_accuracy,
+        "validation best": 100 * history.epochs[history.best_epoch - 1].validation_accuracy,
+        "seconds": time.perf_counter() - start,
+        "cpu seconds": time.process_time() - cpu_start,
+    }
+    if has_test:
+        row["test kept"] = 100 * evaluate(network, test).accuracy
+        row["test best"] = 100 * evaluate(best, test).accuracy
+    return row
+
+
+if __name__ == "__main__":
+    main()
