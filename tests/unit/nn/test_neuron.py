@@ -322,6 +322,13 @@ def test_another_surrogate_replaces_slayers() -> None:
     assert x.grad.flatten().tolist() == pytest.approx([1.0, 2.0, 0.0], abs=1e-5)
 
 
+def test_surrogate_is_centred_a_hundredth_of_a_state_unit_above_threshold() -> None:
+    """At W = 1 a state unit is 1/64: h(1) = (1 - 0.01/64) / 2 for a triangle around 2."""
+    x = torch.ones(1, 1, 1, requires_grad=True)
+    CubaLIF(2.0, 1.0, 1.0, scale=1, surrogate=Triangular())(x).backward()
+    assert x.grad.item() == pytest.approx((1 - 0.01 / 64) / 2, rel=1e-6)
+
+
 @pytest.mark.parametrize("x", [torch.zeros(2, 3), torch.zeros(2, 3, 4, dtype=torch.int32)])
 def test_wrong_input_is_named(x) -> None:
     for neuron in (CubaLIF(1.0, 0.1, 0.1), LIF(0.5, 0.5, Triangular())):
