@@ -25,6 +25,8 @@ LAYER_COLUMNS = (
     "spikes",
     "zero weights",
 )
+TERMINAL_COLUMNS = ("layer", "type", "neurons", "events", "SOPs", "dense MACs", "spikes")
+"""What of `LAYER_COLUMNS` fits a terminal of 80 columns; the page and the JSON have all."""
 ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ReLU twin", "nominal", "evidence")
 
 
@@ -102,8 +104,18 @@ def terminal(report: Report) -> RenderableType:
         facts.add_row(Text(name, style="dim"), Text(value))
     parts: list[RenderableType] = [
         facts,
-        _table("Counts, mean of a sample", LAYER_COLUMNS, layer_rows(report), text_columns=3),
-        _table("Energy of one inference", ENERGY_COLUMNS, energy_rows(report), text_columns=2),
+        _table(
+            "Counts, mean of a sample",
+            TERMINAL_COLUMNS,
+            [_chosen(row) for row in layer_rows(report)],
+            text_columns=2,
+        ),
+        _table(
+            "Energy of one inference",
+            ("tier", "preset", "network", "ReLU twin"),
+            [(tier, preset, ours, twin) for tier, preset, ours, _, twin, *_ in energy_rows(report)],
+            text_columns=2,
+        ),
         Text(
             "Tier A: arithmetic only. B: and memory. C: Loihi 1, per operation. "
             "Estimates, not measurements.",
@@ -112,6 +124,10 @@ def terminal(report: Report) -> RenderableType:
     ]
     parts += [Text(f"note: {one}", style="yellow") for one in report.warnings]
     return Group(*parts)
+
+
+def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(row[LAYER_COLUMNS.index(name)] for name in TERMINAL_COLUMNS)
 
 
 def markdown(report: Report) -> str:
