@@ -14,6 +14,9 @@ from neurodeploy.errors import CheckpointError
 from neurodeploy.files import replacing
 
 JsonTable = dict[str, object]
+_KEY = "neurodeploy"
+"""The header's one entry: safetensors writes several in no fixed order, and equal networks
+should make equal files."""
 
 
 def write_tensors(
@@ -32,7 +35,7 @@ def write_tensors(
     """
     # safetensors refuses tensors that share memory, and views: give each its own.
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    header = {"kind": kind, "metadata": json.dumps(metadata, allow_nan=False)}
+    header = {_KEY: json.dumps({"kind": kind, "metadata": metadata}, allow_nan=False)}
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(save(owned, metadata=header))
 
@@ -55,13 +58,13 @@ def read_tensors(path: Path | str, *, kind: str) -> tuple[dict[str, Tensor], Jso
         raise CheckpointError(f"{path}: no such file.")
     try:
         with safe_open(path, framework="pt") as opened:
-            header = opened.metadata() or {}
-            found = header.get("kind")
+            header = json.loads((opened.metadata() or {}).get(_KEY, "{}"))
+            found = header.get("kind") if isinstance(header, dict) else None
             if found != kind:
                 raise CheckpointError(
                     f"{path}: holds {found or 'tensors of another program'}, {kind} is required."
                 )
-            metadata = json.loads(header["metadata"])
+            metadata = header["metadata"]
             tensors = {name: opened.get_tensor(name) for name in list(opened.keys())}
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         if isinstance(error, CheckpointError):

@@ -341,7 +341,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(
 
     def full(self: Path, data: bytes) -> int:
         # Best, last, the checkpoint of epoch 1, and now that of epoch 2 under a temporary name.
-        if len(list(tmp_path.glob("*.safetensors"))) == 4 and b"checkpoint" in data[:200]:
+        if len(list(tmp_path.glob("*.safetensors"))) == 4 and b"neurodeploy-checkpoint" in data:
             write(self, data[:100])
             raise OSError(28, "No space left on device")
         return write(self, data)

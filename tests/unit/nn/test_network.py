@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from neurodeploy.errors import CheckpointError, DataError, OutputError
@@ -134,6 +135,20 @@ def test_saved_and_loaded_network_gives_the_same_output(tmp_path: Path) -> None:
     assert loaded.architecture == network.architecture
     assert not loaded.training
     assert torch.equal(loaded(images()), network.eval()(images()))
+
+
+def test_equal_networks_make_equal_files(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.safetensors" for number in range(5)]
+    for path in paths:
+        SpikingNetwork(architecture(), seed=3).save(path)
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_files_of_other_programs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointError, match="tensors of another program"):
+        SpikingNetwork.load(path)
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:
