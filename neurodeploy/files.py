@@ -21,7 +21,8 @@ def replacing(path: Path) -> Iterator[Path]:
     move, so a power cut cannot leave an empty file under the final name.
 
     Args:
-        path: The file to create or replace. Missing parent directories are created.
+        path: The file to create or replace; where it is a symbolic link, what it points to.
+            Missing parent directories are created.
 
     Yields:
         A path in the same directory with the same suffix; write the content there.
@@ -32,12 +33,17 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _create_beside(path)
+        final = path.resolve()
+        if final.exists() and not (final.is_file() or final.is_dir()):
+            raise OutputError(
+                f"{path}: is a device or a pipe, which cannot be replaced. Name an ordinary file."
+            )
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _create_beside(final)
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.replace(path)
+        temporary.replace(final)
     except OutputError:
         raise
     except OSError as error:

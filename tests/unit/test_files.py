@@ -126,3 +126,21 @@ def test_files_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     write_text(tmp_path / "ours", "text")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_device_is_not_replaced() -> None:
+    """Whoever may write to /dev could otherwise lose /dev/null by `--output /dev/null`."""
+    with pytest.raises(OutputError, match="Name an ordinary file"):
+        write_text(Path(os.devnull), "text")
+    assert not Path(os.devnull).is_file()
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+    target, link = tmp_path / "data" / "a.txt", tmp_path / "a.txt"
+    target.parent.mkdir()
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert names(tmp_path / "data") == ["a.txt"]
