@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 import neurodeploy
@@ -26,6 +25,9 @@ app = typer.Typer(
         "it on our simulator and on real Lava, and makes a report."
     ),
 )
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
+
 learning.register(app)
 running.register(app)
 reporting.register(app)
@@ -54,20 +56,16 @@ def main() -> None:
     """Run the command line; exit 1 for errors, 2 for wrong usage, 130 when interrupted."""
     console.show_warnings_as_lines()
     try:
-        code = app(standalone_mode=False)
+        app()
     except NeurodeployError as error:
         console.print_error(error)
         sys.exit(1)
-    except click.exceptions.Abort:
-        console.print_error("interrupted. Files that were being written are as they were before.")
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, BrokenPipeError):
-        console.print_error("interrupted. Files that were being written are as they were before.")
-        sys.exit(130)
     except MemoryError:
         console.print_error("not enough memory. Use fewer samples at a time.")
         sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            console.print_error(
+                "interrupted. Files that were being written are as they were before."
+            )
+        raise
