@@ -36,6 +36,7 @@ def write(graph: FixedPointGraph, path: str | Path) -> None:
     The number of input bits, which has no place in the format, and the layers' names are kept in
     HDF5 attributes, which Lava ignores. The spike exponent of sigma-delta neurons has no place
     either: whoever loads the file gives it (`spike_exp` of Lava's `Network`).
+    The input of a dense layer comes back flat, which is what Lava reads there.
 
     Args:
         graph: A sequential network: each layer reads the one before, and itself if recurrent.
