@@ -1,0 +1,44 @@
+"""A whole recipe, step after step: train, deploy, simulate, verify, report.
+
+What `neurodeploy train`, `deploy` and `run` call. A run lives in one directory:
+
+    recipe.toml        the effective recipe
+    training/          checkpoint, metrics.jsonl, best and last network
+    fine_tuning/       the same of the quantization-aware fine-tune
+    model.safetensors  the trained network, branches removed
+    network.net        what Lava loads; network.json says how it was made
+    samples.npz        the test samples that Lava is asked about, with labels
+    report.html        for people
+    summary.json       for machines; written last, so its presence means that the run is whole
+"""
+
+from neurodeploy.pipeline.directory import (
+    MODEL as MODEL,
+    NET as NET,
+    NET_RECORD as NET_RECORD,
+    RECIPE as RECIPE,
+    REPORT as REPORT,
+    SAMPLES as SAMPLES,
+    SUMMARY as SUMMARY,
+    find_run as find_run,
+    load_model as load_model,
+    next_run_directory as next_run_directory,
+    versions as versions,
+)
+from neurodeploy.pipeline.observation import (
+    Observer as Observer,
+    Silence as Silence,
+    Stopwatch as Stopwatch,
+)
+from neurodeploy.pipeline.stages import (
+    Deployment as Deployment,
+    TrainingResult as TrainingResult,
+    Verification as Verification,
+    accuracy_of as accuracy_of,
+    deploy as deploy,
+    lower as lower,
+    predict as predict,
+    train as train,
+    verify as verify,
+)
+from neurodeploy.pipeline.whole import RunResult as RunResult, run as run

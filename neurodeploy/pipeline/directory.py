@@ -1,0 +1,158 @@
+"""The directory of a run: what its files are called, whose they are, what made them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import neurodeploy
+from neurodeploy.errors import OutputError, RecipeError
+from neurodeploy.files import write_text
+from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.nn.shortcut import remove_branches
+from neurodeploy.recipe import Recipe
+
+RECIPE = "recipe.toml"
+MODEL = "model.safetensors"
+NET = "network.net"
+NET_RECORD = "network.json"
+SAMPLES = "samples.npz"
+REPORT = "report.html"
+SUMMARY = "summary.json"
+
+_TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training")
+"""Sections of a recipe that trained weights depend on; of [recipe] it is the seed."""
+
+
+def next_run_directory(name: str, parent: Path = Path("runs")) -> Path:
+    """Give `parent/name-<n>` with the first free n."""
+    number = 1
+    while (parent / f"{name}-{number}").exists():
+        number += 1
+    return parent / f"{name}-{number}"
+
+
+def check_directory(recipe: Recipe, directory: Path, *, resume: bool) -> None:
+    """Check that a run may use a directory: that it holds no other run.
+
+    Args:
+        recipe: Of this run.
+        directory: Where it is to go.
+        resume: Whether it goes on with what is there. What comes after training may change.
+
+    Raises:
+        RecipeError: If the directory belongs to a run that this does not continue.
+    """
+    path = directory / RECIPE
+    if resume:
+        if not path.exists():
+            raise RecipeError(
+                f"{directory}: no run to resume. Name the directory of an interrupted run (--out), "
+                "or leave --resume out."
+            )
+        _require_same_training(Recipe.load(path), recipe, path=path)
+    elif path.exists():
+        raise RecipeError(
+            f"{directory}: holds a run already. Resume it (--resume), or name another directory "
+            "(--out)."
+        )
+
+
+def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:
+    """Keep the effective recipe in the directory; the rest as `check_directory`.
+
+    Raises:
+        RecipeError: If the directory belongs to a run that this does not continue.
+        OutputError: If it cannot be written.
+    """
+    check_directory(recipe, directory, resume=resume)
+    try:
+        for stale in (SUMMARY, REPORT):  # of a finished run that goes on from here
+            (directory / stale).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{directory}: cannot be written ({error.strerror}). Name a directory (--out)."
+        ) from error
+    write_text(directory / RECIPE, recipe.to_toml())
+
+
+def _require_same_training(before: Recipe, now: Recipe, *, path: Path) -> None:
+    old, new = _training_settings(before), _training_settings(now)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise RecipeError(
+                f"{path}: the run was started with {key} = {old.get(key)}, it cannot go on with "
+                f"{new.get(key)}. Resume with the recipe it was started with, or start another "
+                "run (--out)."
+            )
+
+
+def _training_settings(recipe: Recipe) -> dict[str, object]:
+    table = recipe.to_dict()
+    settings: dict[str, object] = {"recipe.seed": recipe.recipe.seed}
+    for section in _TRAINING_KEYS:
+        settings |= _flattened(section, table[section])
+    settings.pop("training.threads")
+    return settings
+
+
+def _flattened(path: str, value: object) -> dict[str, object]:
+    """Give the leaves of nested tables by dotted key."""
+    if not isinstance(value, Mapping):
+        return {path: value}
+    leaves: dict[str, object] = {}
+    for key, entry in value.items():
+        leaves |= _flattened(f"{path}.{key}", entry)
+    return leaves
+
+
+def find_run(model: Path) -> Path:
+    """Give the run's directory that a model belongs to.
+
+    Args:
+        model: The directory itself, a model file in it, or one in a folder of it.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    candidates = (model.parent, model.parent.parent) if model.is_file() else (model,)
+    for directory in candidates:
+        if (directory / RECIPE).is_file():
+            return directory
+    raise RecipeError(
+        f"{model}: no trained network here ({RECIPE} and {MODEL} are needed). Name the directory "
+        "that `neurodeploy train` wrote."
+    )
+
+
+def load_model(
+    model: Path, *, overrides: Mapping[str, str] | None = None
+) -> tuple[SpikingNetwork, Recipe]:
+    """Load what `train` left: the network without branches, and the recipe it came from.
+
+    Args:
+        model: Directory of the run, or a model file in it, such as `training/best.safetensors`.
+        overrides: Values by dotted key that replace those of the recipe.
+
+    Raises:
+        CheckpointError: If the model is missing, damaged, or not of this recipe.
+        RecipeError: If the recipe is missing or damaged.
+    """
+    recipe = Recipe.load(find_run(model) / RECIPE, overrides=overrides)
+    path = model if model.is_file() else model / MODEL
+    network = remove_branches(SpikingNetwork.load(path, recipe=recipe))
+    network.eval()
+    return network, recipe
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of everything that a result depends on."""
+    found = {"neurodeploy": neurodeploy.__version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "h5py", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,48 @@
+"""How a pipeline tells where it is, and how long its stages took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Is told what a pipeline does; the command line draws it."""
+
+    def stage(self, name: str, note: str = "") -> None:
+        """A stage begins."""
+        ...
+
+    def advance(self, done: int, total: int, note: str = "") -> None:
+        """The stage has got this far."""
+        ...
+
+
+class Silence:
+    """An observer that draws nothing."""
+
+    def stage(self, name: str, note: str = "") -> None:
+        """Ignore it."""
+
+    def advance(self, done: int, total: int, note: str = "") -> None:
+        """Ignore it."""
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Wall time of each stage, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Add the time of the block to `stage`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + spent, 3)

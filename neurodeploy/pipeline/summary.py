@@ -1,0 +1,146 @@
+"""What a run found, put together: for `summary.json` and for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from neurodeploy.cost.run_summary import (
+    AccuracyPoint,
+    Agreement,
+    EpochPoint,
+    LayerAgreement,
+    Raster,
+    RunSummary,
+)
+from neurodeploy.cost.summary import Report
+from neurodeploy.learning.records import EpochRecord
+from neurodeploy.pipeline.directory import versions
+from neurodeploy.pipeline.observation import Stopwatch
+from neurodeploy.pipeline.stages import Deployment, TrainingResult, Verification
+from neurodeploy.recipe import Recipe
+
+
+def summary_of(
+    recipe: Recipe,
+    accuracy: Mapping[str, float],
+    costs: Report,
+    deployment: Deployment,
+    verification: Verification | None,
+    watch: Stopwatch,
+) -> dict[str, object]:
+    """Give what `summary.json` holds; `lava` is null where the recipe asks for no verification."""
+    lava: dict[str, object] | None = None
+    if verification is not None:
+        lava = {
+            "samples": verification.samples,
+            "differing_spikes": verification.comparison.differing,
+            "accuracy": verification.accuracy,
+            "seconds": round(verification.seconds, 3),
+        }
+    return {
+        "accuracy": dict(accuracy),
+        "validation_accuracy": dict(deployment.validation_accuracy),
+        "deployed": deployment.choice,
+        "lava": lava,
+        "sops_per_sample": costs.sops_per_sample,
+        "ann_macs": costs.ann.macs_border_exact,
+        "energy": costs.to_json()["tiers"],
+        "seconds": dict(watch.seconds),
+        "versions": versions(),
+        "recipe": recipe.to_dict(),
+    }
+
+
+def accuracy_points(
+    accuracy: Mapping[str, float],
+    deployment: Deployment,
+    verification: Verification | None,
+    samples: int,
+) -> tuple[AccuracyPoint, ...]:
+    """Give accuracy stage by stage, each with what was measured.
+
+    Args:
+        accuracy: On the test part: "float", "quantized", "integer".
+        deployment: Says whether the fine-tuned network was deployed.
+        verification: Adds Lava's, if there was one.
+        samples: Of the test part.
+    """
+    which = "quantized" if deployment.fine_tuning is None else "fine-tuned"
+    notes = {
+        "float": "trained network, branches removed",
+        "quantized": "integers right after quantization",
+        "integer": f"deployed file ({which}) on our simulator",
+    }
+    points = [
+        AccuracyPoint(stage=stage, value=value, samples=samples, note=notes[stage])
+        for stage, value in accuracy.items()
+    ]
+    if verification is not None:
+        points.append(
+            AccuracyPoint(
+                stage="Lava",
+                value=verification.accuracy,
+                samples=verification.samples,
+                note="the same file on real Lava, first test samples",
+            )
+        )
+    return tuple(points)
+
+
+def page_of(
+    recipe: Recipe,
+    points: tuple[AccuracyPoint, ...],
+    costs: Report,
+    raster: Raster,
+    trained: TrainingResult,
+    deployment: Deployment,
+    verification: Verification | None,
+    watch: Stopwatch,
+) -> RunSummary:
+    """Give what the page shows."""
+    tuning = deployment.fine_tuning
+    return RunSummary(
+        title=recipe.recipe.name,
+        description=recipe.recipe.description,
+        accuracy=points,
+        agreement=None if verification is None else _agreement(verification),
+        report=costs,
+        raster=raster,
+        history=tuple(map(_epoch_point, trained.history.epochs)),
+        fine_tuning=() if tuning is None else tuple(map(_epoch_point, tuning.epochs)),
+        seconds=watch.seconds,
+        versions=versions(),
+        recipe=recipe.to_toml(),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _agreement(verification: Verification) -> Agreement:
+    return Agreement(
+        samples=verification.samples,
+        differing_spikes=verification.comparison.differing,
+        layers=tuple(
+            LayerAgreement(
+                name=layer.name,
+                compared=layer.compared,
+                spikes=layer.spikes_first,
+                differing=layer.differing,
+            )
+            for layer in verification.comparison.layers
+        ),
+        accuracy=verification.accuracy,
+        seconds=verification.seconds,
+    )
+
+
+def _epoch_point(record: EpochRecord) -> EpochPoint:
+    return EpochPoint(
+        epoch=record.epoch,
+        iterations=record.iterations,
+        loss=record.loss,
+        train_accuracy=record.train_accuracy,
+        validation_accuracy=record.validation_accuracy,
+        branch_weight=record.branch_weight,
+        learning_rate=record.learning_rate,
+    )
