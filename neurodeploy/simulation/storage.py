@@ -5,9 +5,14 @@ Source of the array format: NumPy's `numpy.lib.format`; nothing is unpickled.
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +22,37 @@ from neurodeploy.files import replacing
 from neurodeploy.simulation.base import Recording
 
 INPUT_BYTES_MAX = 16 * 2**30
-"""Largest array that is read: a small compressed file can declare a huge one."""
+"""Largest array that is read: a small compressed file can hold a huge one."""
+_DAMAGE = (
+    OSError,
+    ValueError,  # also UnicodeDecodeError
+    RuntimeError,  # encrypted; also NotImplementedError: unknown compression
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    SyntaxError,
+    tokenize.TokenError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
+"""What zipfile and NumPy raise on damaged files, by trial."""
 
 
 def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integer]:
-    """Read samples from an `.npz` file.
+    """Read integers from an `.npz` file.
+
+    Type and size are checked before anything is loaded.
 
     Args:
         path: The archive.
         key: Name of the array: `input` for samples, `label` for class numbers.
 
     Returns:
-        The array as stored: integers, usually (samples, T, C, H, W) or (samples, T, N).
+        The array as stored, booleans as uint8; usually (samples, T, C, H, W) or (samples, T, N).
 
     Raises:
         DataError: If the file is missing or damaged, the array is not there, or it does not hold
@@ -36,67 +60,69 @@ def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integ
     """
     path = Path(path)
     try:
-        _check_size(path, key)
-        with np.load(path, allow_pickle=False) as archive:
-            array = np.asarray(archive[key])
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if key not in names:
+                raise DataError(
+                    f"{path}: no array '{key}'; it holds {_listed(names)}. "
+                    f"Write it with numpy.savez(path, {key}=array)."
+                )
+            entry = archive.getinfo(f"{key}.npy")
+            with archive.open(entry) as member:
+                _check_header(member, entry.file_size, where=f"{path}: '{key}'")
+            with archive.open(entry) as member:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+                if member.read(1):  # reading to the end also checks the sum over all bytes
+                    raise DataError(f"{path}: '{key}' is damaged (data beyond its end).")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as e:
+    except _DAMAGE as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
-            f"{path}: not a readable .npz archive ({e}). Write it with numpy.savez(path, "
-            f"{key}=array)."
-        ) from e
-    if array.dtype.kind == "b":
-        array = array.astype(np.uint8)
-    if array.dtype.kind not in "iu":
-        detail = ""
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            detail = " (with NaN or infinity among them)"
-        raise DataError(
-            f"{path}: '{key}' holds {array.dtype}{detail}, integers are required. "
-            "Quantize the samples first."
-        )
-    return array
+            f"{path}: not a readable .npz archive ({reason or type(error).__name__}). Write it "
+            f"with numpy.savez(path, {key}=array)."
+        ) from error
+    return array.astype(np.uint8) if array.dtype.kind == "b" else np.asarray(array)
 
 
-def has_array(path: str | Path, key: str) -> bool:
-    """Tell whether an `.npz` archive holds an array of that name.
+def _check_header(member: IO[bytes], stored: int, *, where: str) -> None:
+    """Refuse an array by its header.
+
+    Args:
+        member: At the array's first byte.
+        stored: How many bytes the archive says there are.
+        where: Start of errors.
 
     Raises:
-        DataError: If the archive cannot be read.
+        DataError: If it does not hold integers, or is too large.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return f"{key}.npy" in archive.namelist()
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz archive ({error}).") from error
-
-
-def _check_size(path: Path, key: str) -> None:
-    """Refuse an array by its header, before any of it is loaded."""
-    with zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        if key not in names:
-            raise DataError(
-                f"{path}: no array '{key}'; it holds {', '.join(names) or 'nothing'}. "
-                f"Write it with numpy.savez(path, {key}=array)."
-            )
-        with archive.open(f"{key}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read_header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(member)
+    version = np.lib.format.read_magic(member)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read_header(member)
+    if dtype.kind not in "biu":
+        what = "Python objects" if dtype.hasobject else str(dtype)
+        raise DataError(f"{where} holds {what}, integers are required. Quantize the samples first.")
     size = prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or size > stored:
+        raise DataError(
+            f"{where} says it has shape {shape}, the file holds {stored} bytes of it. Is it "
+            "damaged?"
+        )
     if size > INPUT_BYTES_MAX:
         raise DataError(
-            f"{path}: '{key}' of shape {shape} takes {size / 2**30:.0f} GiB, at most "
+            f"{where} of shape {shape} takes {size / 2**30:.0f} GiB, at most "
             f"{INPUT_BYTES_MAX // 2**30} are read. Split the samples over several files."
         )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:8]) or "nothing"
 
 
 def save_samples(
@@ -112,16 +138,20 @@ def save_samples(
 
 
 def save_recording(path: str | Path, recording: Recording) -> None:
-    """Write a recording: `spikes_<k>` for every layer k, `voltage` of the last, `layers`.
+    """Write a recording: `spikes_<k>` for every layer k, states of the last layer, `layers`.
 
     Args:
         path: The `.npz` file to create or replace, whole or not at all.
-        recording: (samples, T, ...) arrays.
+        recording: (samples, T, ...) arrays; the states are `voltage` and `current` for LIF
+            neurons, by their own names for others.
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    arrays = {f"spikes_{k}": spikes for k, spikes in enumerate(recording.spikes)}
-    arrays |= dict(recording.traces)
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        **{f"spikes_{k}": spikes for k, spikes in enumerate(recording.spikes)},
+        **recording.traces,
+        "layers": np.array(recording.layers),
+    }
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays, layers=np.array(recording.layers))
+        np.savez_compressed(file, allow_pickle=False, **arrays)
