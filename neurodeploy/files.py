@@ -66,6 +66,20 @@ def _create_beside(path: Path) -> Path:
     return temporary
 
 
+def require_writable(path: Path) -> None:
+    """Find out before long work, and without a trace, whether `path` can probably be written.
+
+    Raises:
+        OutputError: If it cannot.
+    """
+    path = Path(path)
+    existing = next(each for each in path.resolve().parents if each.exists())
+    if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        blame = path if path.is_dir() else existing
+        reason = "is a directory" if path.is_dir() else "is no directory that may be written to"
+        raise OutputError(f"{path}: cannot be written ({blame} {reason}). Name another file.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
 import neurodeploy
-from neurodeploy.cli import console, lava, learning, reporting, running
+from neurodeploy.cli import console, inspection, lava, learning, reporting, running
 from neurodeploy.errors import NeurodeployError
 
 app = typer.Typer(
@@ -22,16 +25,19 @@ app = typer.Typer(
         "Train spiking networks, deploy them to Loihi-style integers, and prove spike for spike "
         "that what was trained is what runs.\n\n"
         "Start with `neurodeploy run digits`: it trains on real images, writes a netx file, runs "
-        "it on our simulator and on real Lava, and makes a report."
+        "it on our simulator and on real Lava, and makes a report. Real Lava is installed once, "
+        "with `neurodeploy lava install`.\n\n"
+        "Exit codes: 0 all is well, 1 an error or a difference, 2 wrong usage, 130 interrupted."
     ),
 )
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
-
 learning.register(app)
 running.register(app)
 reporting.register(app)
+inspection.register(app)
 lava.register(app)
+
+INTERRUPTED = 130
+TERMINATED = 143
 
 
 def _print_version(wanted: bool) -> None:
@@ -55,17 +61,50 @@ def _options(
 def main() -> None:
     """Run the command line; exit 1 for errors, 2 for wrong usage, 130 when interrupted."""
     console.show_warnings_as_lines()
+    with suppress(ValueError):  # not in the main thread: whoever called us handles signals
+        signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    """Run a command and turn whatever ends it into an exit code."""
     try:
-        app()
+        try:
+            app()
+        except SystemExit as end:  # Typer's way to say that it has finished, or refused
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        sys.stdout.flush()
     except NeurodeployError as error:
         console.print_error(error)
-        sys.exit(1)
+        return 1
+    except console.RunInterruptedError as error:
+        console.print_error(error)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except MemoryError:
-        console.print_error("not enough memory. Use fewer samples at a time.")
-        sys.exit(1)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            console.print_error(
-                "interrupted. Files that were being written are as they were before."
-            )
-        raise
+        console.print_error("not enough memory. Use fewer samples at a time, or fewer steps.")
+        return 1
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        _drop_output()
+        return 1
+    except OSError as error:
+        place = error.filename or "standard output"
+        _drop_output()
+        console.print_error(f"{place}: {error.strerror or error}.")
+        return 1
+    if code == INTERRUPTED:
+        console.print_error("interrupted. Files that were being written are as they were before.")
+    return code
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    """End in good order, so that temporary files and Lava's processes go too."""
+    del number, frame
+    raise SystemExit(TERMINATED)
+
+
+def _drop_output() -> None:
+    """Send what is still buffered nowhere, or Python would fail on it again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from neurodeploy.errors import DataError, NeurodeployWarning
+from neurodeploy.errors import NeurodeployWarning
+
+
+class RunInterruptedError(Exception):
+    """The user interrupted something that can go on; the message says how."""
+
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -37,7 +42,8 @@ def print_error(message: object) -> None:
 
 
 def show_warnings_as_lines() -> None:
-    """Print each `NeurodeployWarning` as one line, without Python's file and line."""
+    """Print each `NeurodeployWarning` as one line, once, without Python's file and line."""
+    shown: set[str] = set()
 
     def show(
         message: Warning | str,
@@ -48,8 +54,10 @@ def show_warnings_as_lines() -> None:
         line: str | None = None,
     ) -> None:
         if issubclass(category, NeurodeployWarning):
-            err.print("[bold yellow]warning:[/]", end=" ")
-            err.print(str(message), markup=False, soft_wrap=True)
+            if str(message) not in shown:
+                shown.add(str(message))
+                err.print("[bold yellow]warning:[/]", end=" ")
+                err.print(str(message), markup=False, soft_wrap=True)
         else:
             sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
@@ -74,33 +82,21 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
         yield bar
 
 
-def parse_shape(text: str | None) -> tuple[int, ...] | None:
-    """Read "C,H,W" or "N".
+@contextmanager
+def progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is called with (done, total) and moves a bar."""
+    with progress_bar(quiet=quiet) as bar:
+        task = bar.add_task(label, total=total, note="")
 
-    Raises:
-        DataError: If the text is anything else.
-    """
-    if text is None:
-        return None
-    parts = text.replace("x", ",").split(",")
-    if len(parts) not in (1, 3) or not all(part.strip().isdigit() for part in parts):
-        raise DataError(f"--input-shape {text}: C,H,W or N is required, for instance 1,28,28.")
-    return tuple(int(part) for part in parts)
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance
 
 
-def parse_settings(settings: list[str]) -> dict[str, str]:
-    """Read `key=value` pairs.
-
-    Raises:
-        DataError: If a pair has no "=".
-    """
-    pairs: dict[str, str] = {}
-    for setting in settings:
-        key, separator, value = setting.partition("=")
-        if not separator or not key:
-            raise DataError(f"--set {setting}: key=value is required, as in training.epochs=2.")
-        pairs[key.strip()] = value.strip()
-    return pairs
+def shape_text(shape: Sequence[int]) -> str:
+    """Give a shape as "16x8x8"."""
+    return "x".join(map(str, shape))
 
 
 def relative(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,16 +15,16 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from neurodeploy.cli import console
-from neurodeploy.cli.options import AsJson
-from neurodeploy.errors import RecipeError
+from neurodeploy.cli.options import AsJson, parse_settings
+from neurodeploy.errors import OutputError, RecipeError, TrainingError
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
 from neurodeploy.ir.fixed_layers import FixedConv, FixedDense, FixedLayer
-from neurodeploy.recipe import Recipe
 from neurodeploy.resources import recipes_path
 from neurodeploy.target import Target
 
 if TYPE_CHECKING:
     from neurodeploy import pipeline
+    from neurodeploy.recipe import Recipe
 
 RecipeArgument = Annotated[
     str,
@@ -32,19 +34,26 @@ RecipeArgument = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Where results go; by default runs/<recipe name>-<n>."),
+    typer.Option(metavar="DIR", help="Where results go; by default `runs/<recipe name>-<n>`."),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key of the recipe: training.epochs=2."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the recipe, as in `training.epochs=2`; may be repeated.",
     ),
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on where an interrupted run in --out stopped.")
 ]
 TargetOption = Annotated[
-    str, typer.Option("--target", metavar="NAME", help="A target's name, or the path of its TOML.")
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="NAME",
+        help="The chip: a target's name, or the path of its TOML; by default the recipe's.",
+    ),
 ]
 
 
@@ -61,6 +70,8 @@ def recipes(as_json: AsJson = False) -> None:
 
     Example: `neurodeploy recipes`
     """
+    from neurodeploy.recipe import Recipe
+
     found = [(path, Recipe.load(path)) for path in sorted(recipes_path().glob("*.toml"))]
     if as_json:
         console.print_json(
@@ -70,10 +81,12 @@ def recipes(as_json: AsJson = False) -> None:
             ]
         )
         return
-    table = Table("name", "what it does", "file")
+    table = Table("name", "what it does")
     for path, recipe in found:
-        table.add_row(path.stem, recipe.recipe.description, console.relative(path))
+        table.add_row(path.stem, recipe.recipe.description)
     console.out.print(table)
+    console.out.print(f"files: {console.relative(recipes_path())}")
+    console.out.print("next: neurodeploy run NAME; copy a file to change more than --set can")
 
 
 def train(
@@ -88,10 +101,11 @@ def train(
     Example: `neurodeploy train digits --set training.epochs=5 --out runs/short`
     """
     loaded = load_recipe(recipe, set)
+    _require_training_part()
     from neurodeploy import pipeline
 
     directory = _directory(loaded, out, resume=resume)
-    with _observer(quiet=as_json) as observer:
+    with _resumable(directory), _observer(quiet=as_json) as observer:
         result = pipeline.train(loaded, directory, resume=resume, observer=observer)
     last = result.history.epochs[result.history.kept_epoch - 1] if result.history.epochs else None
     accuracy = last.validation_accuracy if last else None
@@ -116,7 +130,8 @@ def deploy(
         Path,
         typer.Argument(metavar="MODEL", help="Directory of a training run, or its model file."),
     ],
-    target: TargetOption = "loihi2",
+    target: TargetOption = None,
+    set: Settings = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the `.net` goes; by default beside the model."),
@@ -125,26 +140,47 @@ def deploy(
 ) -> None:
     """Turn a trained network into a `.net` file that stock lava-dl loads.
 
+    Also leaves `samples.npz`, test samples to try it on. What an earlier deployment left is
+    replaced.
+
     Example: `neurodeploy deploy runs/digits-1 --target loihi2`
     """
-    chip = Target.load(target)
+    settings = parse_settings(set)
+    if target is not None:
+        Target.load(target)
+        settings["quantization.target"] = json.dumps(target)
+    _require_training_part()
     from neurodeploy import pipeline
 
-    network, recipe = pipeline.load_model(model)
-    directory = out or (model.parent if model.is_file() else model)
+    network, recipe = pipeline.load_model(model, overrides=settings)
+    directory = out or pipeline.find_run(model)
+    if (directory / pipeline.SUMMARY).exists():
+        raise OutputError(
+            f"{directory}: holds a whole run, whose report would no longer be about its network. "
+            "Name another directory (--out)."
+        )
     with _observer(quiet=as_json) as observer:
-        result = pipeline.deploy(network, recipe, directory, target=chip, observer=observer)
+        result = pipeline.deploy(network, recipe, directory, observer=observer)
     if as_json:
         console.print_json(
             {
                 "net": str(result.path),
                 "record": str(directory / pipeline.NET_RECORD),
+                "samples": str(result.samples),
+                "target": recipe.quantization.target,
+                "deployed": result.choice,
                 "validation_accuracy": result.validation_accuracy,
                 "scales": result.calibration.scales,
             }
         )
         return
-    table = Table("layer", "scale", "weights", "current peak", "voltage peak", "spike rate")
+    table = Table(
+        "layer",
+        caption="Peaks of the calibration samples, of what 24 bits hold.",
+        caption_justify="left",
+    )
+    for name in ("scale", "weights", "current peak", "voltage peak", "spike rate"):
+        table.add_column(name, justify="right")
     calibration = result.calibration
     for name, health, rate, layer in zip(
         calibration.graph.names,
@@ -157,14 +193,15 @@ def deploy(
             name,
             f"{calibration.scales[name]:.4g}",
             _weight_range(layer),
-            f"{health.current_peak / CURRENT_LIMIT:.1%} of 24 bits",
-            f"{health.voltage_peak / VOLTAGE_LIMIT:.1%} of 24 bits",
+            f"{health.current_peak / CURRENT_LIMIT:.1%}",
+            f"{health.voltage_peak / VOLTAGE_LIMIT:.1%}",
             f"{rate:.1%}",
         )
     console.out.print(table)
-    for stage, accuracy in result.validation_accuracy.items():
-        console.out.print(f"validation accuracy, {stage}: {accuracy:.2%}")
-    console.out.print(f"network: {console.relative(result.path)}")
+    console.out.print(f"deployed: {result.choice}")
+    net, samples = console.relative(result.path), console.relative(result.samples)
+    console.out.print(f"network: {net}, for {recipe.quantization.target}")
+    console.out.print(f"next: neurodeploy verify {net} --input {samples}")
 
 
 def _weight_range(layer: FixedLayer) -> str:
@@ -192,10 +229,11 @@ def run(
     Example: `neurodeploy run digits`
     """
     loaded = load_recipe(recipe, set)
+    _require_training_part()
     from neurodeploy import pipeline
 
     directory = _directory(loaded, out, resume=resume)
-    with _observer(quiet=as_json) as observer:
+    with _resumable(directory), _observer(quiet=as_json) as observer:
         result = pipeline.run(loaded, directory, resume=resume, observer=observer)
     if as_json:
         console.print_json(result.summary)
@@ -207,6 +245,7 @@ def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
     from neurodeploy import pipeline
     from neurodeploy.cost.tables import terminal
 
+    console.out.print(f"deployed: {result.deployment.choice}")
     table = Table("stage", "test accuracy", "what it is", title="Accuracy", title_justify="left")
     for point in result.accuracy:
         table.add_row(point.stage, f"{point.value:.2%}", f"{point.note} ({point.samples} samples)")
@@ -214,8 +253,8 @@ def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
     console.out.print(terminal(result.report))
     if result.verification is not None:
         console.out.print(
-            f"real Lava: {result.verification.comparison.describe()} on "
-            f"{result.verification.samples} samples, {result.verification.seconds:.0f} s"
+            f"real Lava on {result.verification.samples} samples: "
+            f"{result.verification.comparison.describe()}, {result.verification.seconds:.0f} s"
         )
     for name in (pipeline.NET, pipeline.REPORT, pipeline.SUMMARY):
         console.out.print(f"wrote {console.relative(directory / name)}")
@@ -227,6 +266,8 @@ def load_recipe(name_or_path: str, settings: list[str] | None) -> Recipe:
     Raises:
         RecipeError: If there is none, or anything in it is not allowed.
     """
+    from neurodeploy.recipe import Recipe
+
     path = Path(name_or_path)
     if path.suffix != ".toml" and not path.exists():
         path = recipes_path() / f"{name_or_path}.toml"
@@ -236,7 +277,24 @@ def load_recipe(name_or_path: str, settings: list[str] | None) -> Recipe:
                 f"{name_or_path}: no such recipe. There are {known}; the path of a TOML file is "
                 "allowed too."
             )
-    return Recipe.load(path, overrides=console.parse_settings(settings or []))
+    return Recipe.load(path, overrides=parse_settings(settings))
+
+
+def _require_training_part() -> None:
+    """Import what needs torch, and say so if that is not installed.
+
+    Raises:
+        TrainingError: If the packages that training needs are not installed.
+    """
+    try:
+        import_module("neurodeploy.pipeline")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("neurodeploy"):
+            raise
+        raise TrainingError(
+            f"training needs the package '{error.name}', which is not installed. Install "
+            "neurodeploy with its training part: pip install 'neurodeploy[train]'."
+        ) from error
 
 
 def _directory(recipe: Recipe, out: Path | None, *, resume: bool) -> Path:
@@ -245,8 +303,27 @@ def _directory(recipe: Recipe, out: Path | None, *, resume: bool) -> Path:
     if out is not None:
         return out
     if resume:
-        raise RecipeError("--resume: which run? Name its directory with --out.")
+        raise typer.BadParameter("--resume: which run? Name its directory with --out.")
     return pipeline.next_run_directory(recipe.recipe.name)
+
+
+@contextmanager
+def _resumable(directory: Path) -> Iterator[None]:
+    """Say how to go on after an interruption.
+
+    Raises:
+        console.RunInterruptedError: In place of `KeyboardInterrupt`, once there is something to
+            go on with.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (directory / "recipe.toml").exists():
+            raise
+        raise console.RunInterruptedError(
+            "interrupted. Every finished epoch is kept; to go on, give the same command with "
+            f"--out {console.relative(directory)} --resume."
+        ) from None
 
 
 @contextmanager

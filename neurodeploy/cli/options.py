@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
-from neurodeploy.cli.console import parse_shape
-from neurodeploy.errors import DataError
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.netx import read
 from neurodeploy.simulation.base import Feed, Stream, Timing, Window
+
+TIME = "Time"
+FILE = "How the file is read"
+LAVA = "Real Lava"
 
 NetFile = Annotated[Path, typer.Argument(metavar="NET", help="A netx file (`.net`).")]
 InputFile = Annotated[
@@ -22,7 +24,8 @@ InputFile = Annotated[
         "--input",
         "-i",
         metavar="IN.npz",
-        help="Samples: integer array `input` of shape (samples, T, C, H, W) or (samples, T, N).",
+        help="Samples: integer array `input` of shape (samples, T, C, H, W) or (samples, T, N), "
+        "written with `numpy.savez`.",
     ),
 ]
 WindowSteps = Annotated[
@@ -32,6 +35,7 @@ WindowSteps = Annotated[
         metavar="T",
         help="Windows of T steps: each sample starts from zero state, output step t answers "
         "input step t. The default, with T from the input.",
+        rich_help_panel=TIME,
     ),
 ]
 IsStream = Annotated[
@@ -39,19 +43,34 @@ IsStream = Annotated[
     typer.Option(
         "--stream",
         help="Lava's own time: one step of delay per layer, each sample a run from step 1.",
+        rich_help_panel=TIME,
     ),
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", metavar="N", help="With --stream: steps to run; the input repeats."),
+    typer.Option(
+        "--steps",
+        metavar="N",
+        help="With --stream: steps to run; beyond its end the input repeats.",
+        rich_help_panel=TIME,
+    ),
 ]
 ResetInterval = Annotated[
     int | None,
-    typer.Option(metavar="P", help="With --stream: `reset_interval` of Lava's Network."),
+    typer.Option(
+        metavar="P",
+        help="With --stream: `reset_interval` of Lava's Network, states reset every P steps.",
+        rich_help_panel=TIME,
+    ),
 ]
 ResetOffset = Annotated[
     int,
-    typer.Option(metavar="O", help="With --stream: `reset_offset` of Lava's Network."),
+    typer.Option(
+        metavar="O",
+        help="With --stream: `reset_offset` of Lava's Network; 1 aligns resets with the input of a "
+        "file that has no input neuron.",
+        rich_help_panel=TIME,
+    ),
 ]
 InputBits = Annotated[
     int | None,
@@ -59,21 +78,33 @@ InputBits = Annotated[
         metavar="B",
         help="`input_message_bits` of Lava's Network: 0 counts every nonzero input as one spike, "
         "more use its value. By default what neurodeploy wrote into the file, else 0.",
+        rich_help_panel=FILE,
     ),
 ]
 InputShape = Annotated[
     str | None,
-    typer.Option(metavar="C,H,W", help="Where the file has no input layer: the input's shape."),
+    typer.Option(
+        metavar="C,H,W",
+        help="Where the file has no input layer: the input's shape; N for a flat one.",
+        rich_help_panel=FILE,
+    ),
 ]
 SpikeExponent = Annotated[
     int,
-    typer.Option("--spike-exp", metavar="E", help="`spike_exp` of Lava's Network (sigma-delta)."),
+    typer.Option(
+        "--spike-exp",
+        metavar="E",
+        help="`spike_exp` of Lava's Network; matters to sigma-delta neurons only.",
+        rich_help_panel=FILE,
+    ),
 ]
 FeedOption = Annotated[
     Feed,
     typer.Option(
         help="How input enters: `port`; or, for files with an input neuron block, `neuron` (added "
-        "to its current) or `bias` (a constant image; the input then has no T axis).",
+        "to its current) or `bias` (a constant image; the input then has no T axis, so give "
+        "--window or --steps).",
+        rich_help_panel=FILE,
     ),
 ]
 LavaPython = Annotated[
@@ -81,11 +112,16 @@ LavaPython = Annotated[
     typer.Option(
         metavar="PYTHON",
         help="Interpreter that has Lava, instead of the runtime of `neurodeploy lava install`.",
+        rich_help_panel=LAVA,
     ),
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", help="Give up on Lava after this long; by default estimated."),
+    typer.Option(
+        metavar="SECONDS",
+        help="Give up on Lava after this long; by default once it shows no sign of life.",
+        rich_help_panel=LAVA,
+    ),
 ]
 AcceptSilentFaults = Annotated[
     bool,
@@ -93,9 +129,12 @@ AcceptSilentFaults = Annotated[
         "--accept-silent-faults",
         help="Run files in which Lava silently drops something (delays of conv layers, weight "
         "matrices that it turns into zeros) the way Lava does, with a warning.",
+        rich_help_panel=FILE,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")
+]
 
 
 class Backend(StrEnum):
@@ -119,6 +158,7 @@ class Reading:
         """Read the file.
 
         Raises:
+            typer.BadParameter: If the input shape is none.
             NetxError: If it cannot be trusted.
         """
         return read(
@@ -141,14 +181,48 @@ def choose_timing(
     """Give the timing that the options ask for.
 
     Raises:
-        DataError: If they contradict each other.
+        typer.BadParameter: If they contradict each other.
     """
     if is_stream:
         if window is not None:
-            raise DataError("--stream and --window exclude each other. Choose one.")
+            raise typer.BadParameter("--stream and --window exclude each other. Choose one.")
         return Stream(steps=steps, reset_interval=reset_interval, reset_offset=reset_offset)
     if steps is not None or reset_interval is not None or reset_offset:
-        raise DataError(
+        raise typer.BadParameter(
             "--steps, --reset-interval and --reset-offset belong to Lava's own time. Add --stream."
         )
     return Window(steps=window)
+
+
+def parse_shape(text: str | None) -> tuple[int, ...] | None:
+    """Read "C,H,W" or "N".
+
+    Raises:
+        typer.BadParameter: If the text is anything else.
+    """
+    if text is None:
+        return None
+    parts = text.split(",")
+    is_shape = len(parts) in (1, 3) and all(part.strip().isdecimal() for part in parts)
+    if not is_shape or not all(map(int, parts)):
+        raise typer.BadParameter(
+            f"--input-shape {text}: C,H,W or N is required, for instance 1,28,28."
+        )
+    return tuple(int(part) for part in parts)
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, str]:
+    """Read `key=value` pairs.
+
+    Raises:
+        typer.BadParameter: If a pair has no "=".
+    """
+    pairs: dict[str, str] = {}
+    for setting in settings or []:
+        key, separator, value = setting.partition("=")
+        if not separator or not key.strip():
+            raise typer.BadParameter(
+                f"--set {setting}: key=value is required, as in training.epochs=2."
+            )
+        pairs[key.strip()] = value.strip()
+    return pairs

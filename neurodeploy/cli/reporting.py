@@ -26,13 +26,9 @@ from neurodeploy.cli.options import (
     WindowSteps,
     choose_timing,
 )
-from neurodeploy.cost.presets import EnergyPreset
-from neurodeploy.cost.run_summary import RunSummary, raster_of
-from neurodeploy.cost.summary import report as make_report
-from neurodeploy.cost.tables import markdown, terminal
-from neurodeploy.files import write_text
+from neurodeploy.files import require_writable, write_text
 from neurodeploy.simulation.base import Feed
-from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.simulation.event import EventSimulator, conform_input
 from neurodeploy.simulation.storage import load_inputs
 
 
@@ -74,6 +70,12 @@ def report(
 
     Example: `neurodeploy report network.net --input samples.npz --html report.html`
     """
+    # Here and not above: only this command pays for them at its start.
+    from neurodeploy.cost.presets import EnergyPreset
+    from neurodeploy.cost.run_summary import RunSummary, raster_of
+    from neurodeploy.cost.summary import report as make_report
+    from neurodeploy.cost.tables import markdown, terminal
+
     timing = choose_timing(
         window=window,
         is_stream=stream,
@@ -88,10 +90,13 @@ def report(
         spike_exponent=spike_exp,
         accept_silent_faults=accept_silent_faults,
     )
+    for file in filter(None, (html, markdown_file)):
+        require_writable(file)
     graph = reading.graph()
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
-    samples = load_inputs(input)
-    recording = EventSimulator(graph).run(samples, timing=timing, feed=feed)
+    samples = conform_input(load_inputs(input), graph, feed=feed)
+    with console.progress("simulation", len(samples), quiet=as_json) as advance:
+        recording = EventSimulator(graph).run(samples, timing=timing, feed=feed, progress=advance)
     result = make_report(graph, samples, recording, network_file=net, feed=feed, presets=presets)
     if markdown_file is not None:
         write_text(markdown_file, markdown(result))

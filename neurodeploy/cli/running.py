@@ -1,8 +1,7 @@
-"""Commands that run a `.net` file: simulate, verify, inspect."""
+"""Commands that run a `.net` file: simulate, verify."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -32,16 +31,10 @@ from neurodeploy.cli.options import (
     WindowSteps,
     choose_timing,
 )
-from neurodeploy.ir.fixed_layers import (
-    FixedComplexDense,
-    FixedConv,
-    FixedDense,
-    FixedInjection,
-    FixedLayer,
-)
+from neurodeploy.files import require_writable
 from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.simulation.base import Feed, Progress, Recording, Simulator, Timing
-from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.simulation.base import Feed, IntArray, Recording, Simulator, Timing
+from neurodeploy.simulation.event import EventSimulator, conform_input
 from neurodeploy.simulation.lava import LavaSimulator
 from neurodeploy.simulation.storage import load_inputs, save_recording
 
@@ -50,7 +43,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command()(simulate)
     app.command()(verify)
-    app.command()(inspect)
 
 
 def simulate(
@@ -62,11 +54,16 @@ def simulate(
             "--output",
             "-o",
             metavar="OUT.npz",
-            help="Gets `spikes_<k>` for every layer k and `voltage` of the last.",
+            help="Gets `spikes_<k>` for every layer k, axes as in the input, and `voltage` of the "
+            "last.",
         ),
     ],
     backend: Annotated[
-        Backend, typer.Option(help="`event`: our simulator. `lava`: real Lava, the reference.")
+        Backend,
+        typer.Option(
+            help="`event`: our simulator. `lava`: real Lava, the reference, from "
+            "`neurodeploy lava install`."
+        ),
     ] = Backend.EVENT,
     window: WindowSteps = None,
     stream: IsStream = False,
@@ -84,8 +81,12 @@ def simulate(
 ) -> None:
     """Run a `.net` file on samples, in exact integers.
 
-    Example: `neurodeploy simulate network.net --input samples.npz --output spikes.npz`
+    Example: `neurodeploy simulate network.net -i samples.npz -o spikes.npz`
+
+    Try it on what `neurodeploy run digits` leaves: `network.net` and `samples.npz`.
     """
+    if backend is Backend.EVENT and (lava_python is not None or timeout is not None):
+        raise typer.BadParameter("--lava-python and --timeout belong to Lava. Add --backend lava.")
     timing = choose_timing(
         window=window,
         is_stream=stream,
@@ -100,9 +101,14 @@ def simulate(
         spike_exponent=spike_exp,
         accept_silent_faults=accept_silent_faults,
     )
+    require_writable(output)
     graph = reading.graph()
-    samples = load_inputs(input)
-    simulator = _simulator(backend, reading, graph, lava_python, timeout)
+    samples = conform_input(load_inputs(input), graph, feed=feed)
+    simulator = (
+        EventSimulator(graph)
+        if backend is Backend.EVENT
+        else _lava_simulator(reading, graph, lava_python, timeout)
+    )
     recording = _run(simulator, samples, timing, feed, label=f"{backend} simulation", quiet=as_json)
     save_recording(output, recording)
     if as_json:
@@ -154,93 +160,43 @@ def verify(
         accept_silent_faults=accept_silent_faults,
     )
     graph = reading.graph()
-    samples = load_inputs(input)
-    ours = _run(
-        EventSimulator(graph), samples, timing, feed, label="event simulation", quiet=as_json
-    )
-    lava = _run(
-        _simulator(Backend.LAVA, reading, graph, lava_python, timeout),
-        samples,
-        timing,
-        feed,
-        label="real Lava",
-        quiet=as_json,
-    )
+    samples = conform_input(load_inputs(input), graph, feed=feed)
+    reference = _lava_simulator(reading, graph, lava_python, timeout)
+    simulator = EventSimulator(graph)
+    ours = _run(simulator, samples, timing, feed, label="event simulation", quiet=as_json)
+    lava = _run(reference, samples, timing, feed, label="real Lava", quiet=as_json)
     comparison = testing.compare(ours, lava)
     if as_json:
         console.print_json(
-            comparison.to_dict() | {"seconds": {"event": ours.seconds, "lava": lava.seconds}}
+            comparison.to_dict()
+            | {
+                "samples": ours.samples,
+                "steps": ours.steps,
+                "seconds": {"event": ours.seconds, "lava": lava.seconds},
+            }
         )
     else:
         console.out.print(_comparison_table(comparison))
         console.out.print(
-            f"event {ours.seconds:.2f} s, Lava {lava.seconds:.1f} s "
-            f"(+ {lava.startup_seconds:.1f} s to start)"
+            f"event simulator {ours.seconds:.2f} s, Lava {lava.seconds:.1f} s and "
+            f"{lava.startup_seconds:.1f} s to start"
         )
     if not comparison.is_equal:
-        console.print_error(comparison.describe())
+        console.print_error(
+            f"{console.relative(net)}: the event simulator differs from real Lava (numbers in this "
+            f"order). {comparison.describe()}"
+        )
         raise typer.Exit(1)
     if not as_json:
-        console.out.print("[bold green]equal[/]: every spike of every layer.")
-
-
-def inspect(
-    net: NetFile,
-    input_bits: InputBits = None,
-    input_shape: InputShape = None,
-    accept_silent_faults: AcceptSilentFaults = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show what is in a `.net` file.
-
-    Example: `neurodeploy inspect network.net`
-    """
-    graph = Reading(
-        net=net,
-        input_bits=input_bits,
-        input_shape=input_shape,
-        spike_exponent=6,
-        accept_silent_faults=accept_silent_faults,
-    ).graph()
-    rows = [_describe(layer) for layer in graph]
-    if as_json:
-        console.print_json(
-            {
-                "input": {"shape": graph.input.shape, "message_bits": graph.input.message_bits},
-                "layers": rows,
-            }
+        console.out.print(
+            f"[bold green]equal[/]: every spike of every layer on {ours.samples} samples of "
+            f"{ours.steps} steps, and every {' and '.join(ours.traces) or 'state'} of the last."
         )
-        return
-    bits = graph.input.message_bits
-    kind = f"graded, {bits} bits" if bits else "binary"
-    console.out.print(f"{console.relative(net)}: input {_shape(graph.input.shape)} ({kind})")
-    table = Table(
-        "layer", "type", "shape", "neurons", "weights", "range", "zeros", "neuron", "bias"
-    )
-    for layer, row in zip(graph, rows, strict=True):
-        table.add_row(
-            layer.name,
-            str(row["type"]),
-            _shape(layer.shape),
-            f"{row['neurons']:,}",
-            f"{row['weights']:,}",
-            str(row["weight_range"]),
-            f"{row['zero_weight_fraction']:.1%}",
-            str(row["neuron"]),
-            str(row["bias"]),
-        )
-    console.out.print(table)
 
 
-def _simulator(
-    backend: Backend,
-    reading: Reading,
-    graph: FixedPointGraph,
-    python: Path | None,
-    timeout: float | None,
-) -> Simulator:
-    if backend is Backend.EVENT:
-        return EventSimulator(graph)
+def _lava_simulator(
+    reading: Reading, graph: FixedPointGraph, python: Path | None, timeout: float | None
+) -> LavaSimulator:
     return LavaSimulator(
         reading.net,
         python=python,
@@ -254,21 +210,15 @@ def _simulator(
 
 def _run(
     simulator: Simulator,
-    samples: np.ndarray[tuple[int, ...], np.dtype[np.integer]],
+    samples: IntArray,
     timing: Timing,
     feed: Feed,
     *,
     label: str,
     quiet: bool,
 ) -> Recording:
-    with console.progress_bar(quiet=quiet) as bar:
-        task = bar.add_task(label, total=len(samples) if samples.ndim else None, note="")
-
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        progress: Progress = advance
-        return simulator.run(samples, timing=timing, feed=feed, progress=progress)
+    with console.progress(label, len(samples), quiet=quiet) as advance:
+        return simulator.run(samples, timing=timing, feed=feed, progress=advance)
 
 
 def _summary(recording: Recording, output: Path) -> dict[str, object]:
@@ -290,7 +240,9 @@ def _summary(recording: Recording, output: Path) -> dict[str, object]:
 
 
 def _activity_table(recording: Recording) -> Table:
-    table = Table("layer", "shape", "spikes per sample", "rate", "overflows")
+    table = Table("layer", "shape")
+    for name in ("spikes per sample", "rate", "overflows"):
+        table.add_column(name, justify="right")
     for index, (name, spikes) in enumerate(zip(recording.layers, recording.spikes, strict=True)):
         overflows = "not seen"
         if recording.health is not None:
@@ -298,7 +250,7 @@ def _activity_table(recording: Recording) -> Table:
             overflows = str(health.current_wraps + health.voltage_clips)
         table.add_row(
             name,
-            _shape(spikes.shape[2:]),
+            console.shape_text(spikes.shape[2:]),
             f"{np.count_nonzero(spikes) / recording.samples:,.1f}",
             f"{np.count_nonzero(spikes) / spikes.size:.2%}",
             overflows,
@@ -307,7 +259,10 @@ def _activity_table(recording: Recording) -> Table:
 
 
 def _comparison_table(comparison: testing.Comparison) -> Table:
-    table = Table("layer", "spikes (event)", "spikes (Lava)", "differing", "")
+    table = Table("layer")
+    for name in ("spikes, event", "spikes, Lava", "differing"):
+        table.add_column(name, justify="right")
+    table.add_column("")
     for layer in comparison.layers:
         table.add_row(
             layer.name,
@@ -317,44 +272,3 @@ def _comparison_table(comparison: testing.Comparison) -> Table:
             "equal" if layer.is_equal else "[red]different[/]",
         )
     return table
-
-
-def _describe(layer: FixedLayer) -> dict[str, str | int | float]:
-    weights = [
-        connection.synapse.weight.ravel()
-        for connection in layer.connections
-        if isinstance(connection.synapse, FixedConv | FixedDense)
-    ]
-    joined = np.concatenate(weights) if weights else np.zeros(0, np.int32)
-    first = layer.connections[0].synapse
-    neuron = ", ".join(
-        f"{field.name} {_values(np.asarray(getattr(layer.neuron, field.name)))}"
-        for field in dataclasses.fields(layer.neuron)
-    )
-    return {
-        "name": layer.name,
-        "type": _SYNAPSE_NAMES[type(first)] + (", recurrent" if layer.is_recurrent else ""),
-        "neurons": layer.neurons,
-        "weights": int(joined.size),
-        "weight_range": _values(joined) if joined.size else "-",
-        "zero_weight_fraction": float(np.mean(joined == 0)) if joined.size else 0.0,
-        "neuron": f"{type(layer.neuron).__name__}: {neuron}",
-        "bias": _values(layer.bias),
-    }
-
-
-_SYNAPSE_NAMES: dict[type[object], str] = {
-    FixedConv: "conv",
-    FixedDense: "dense",
-    FixedComplexDense: "complex dense",
-    FixedInjection: "input",
-}
-
-
-def _values(array: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> str:
-    low, high = int(array.min()), int(array.max())
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
