@@ -163,7 +163,10 @@ class _TrainablePopulation(nn.Module):
         self._bias_limit = float(target.bias_max)
         self._shape = layer.shape
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.from_numpy(branch.layer.weight.astype(np.float32)))
+            nn.Parameter(
+                torch.from_numpy(branch.layer.weight.astype(np.float32)),
+                requires_grad=not branch.is_identity,
+            )
             for branch in population.branches
         )
         self.bias = nn.Parameter(torch.from_numpy(population.bias.astype(np.float32)))
@@ -208,12 +211,14 @@ class _TrainablePopulation(nn.Module):
         layers: dict[str, Conv | Dense] = {}
         limit = self._bias_limit / self.scale
         bias = self.bias.detach().double().clamp(-limit, limit).numpy()
-        for index, (branch, weight) in enumerate(zip(self._branches, self.weights, strict=True)):
+        for branch, weight in zip(self._branches, self.weights, strict=True):
+            if branch.is_identity:
+                continue
             low, high = (bound / (self.scale * branch.unit) for bound in self._limits)
             layers[branch.node] = dataclasses.replace(
                 branch.layer,
                 weight=weight.detach().double().clamp(low, high).numpy(),
-                bias=bias if index == 0 else None,
+                bias=None if layers else bias,
             )
         return layers
 

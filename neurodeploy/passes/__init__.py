@@ -7,3 +7,4 @@ from neurodeploy.passes.quantization import (
     choose_scales as choose_scales,
     quantize as quantize,
 )
+from neurodeploy.passes.relay import lower_residuals as lower_residuals

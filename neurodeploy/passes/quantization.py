@@ -42,7 +42,9 @@ from neurodeploy.ir.layers import (
     GlobalAveragePool,
     Input,
     Integrator,
+    Shape,
 )
+from neurodeploy.passes.relay import find_carried, relay_threshold_max
 from neurodeploy.target import Target
 
 Scales = Mapping[str, float]
@@ -58,12 +60,15 @@ class Branch:
         layer: That node.
         source: Name of the population (or `INPUT`) whose events it reads.
         unit: Float value of one integer unit of the source.
+        is_identity: Whether this is an identity skip, which has no node of its own and whose
+            weights are ones that no training may change.
     """
 
     node: str
     layer: Conv | Dense
     source: str
     unit: float
+    is_identity: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +100,29 @@ def find_populations(graph: Graph) -> tuple[Population, ...]:
         QuantizationError: If something between two populations has no integer counterpart.
     """
     populations = []
+    shapes = graph.shapes()
     for name, neuron in graph.nodes.items():
         if not isinstance(neuron, Cuba | Integrator):
             continue
-        branches = tuple(_branch(graph, name, source) for source in graph.sources(name))
+        branches = tuple(
+            _branch(graph, name, source, shapes[source]) for source in graph.sources(name)
+        )
         populations.append(Population(name=name, neuron=neuron, branches=branches))
     if not populations:
         raise QuantizationError("graph: no spiking layer. There is nothing to deploy.")
     return tuple(populations)
 
 
-def _branch(graph: Graph, name: str, node: str) -> Branch:
+def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
     layer = graph.nodes[node]
+    if isinstance(layer, Cuba):
+        return Branch(
+            node=f"{node} -> {name}",
+            layer=_identity(shape),
+            source=node,
+            unit=1.0,
+            is_identity=True,
+        )
     if isinstance(layer, BatchNorm):
         raise QuantizationError(f"{node}: batch norm is not folded. Run fold_batchnorm first.")
     if not isinstance(layer, Conv | Dense):
@@ -130,10 +146,19 @@ def _branch(graph: Graph, name: str, node: str) -> Branch:
     return Branch(node=node, layer=layer, source=source, unit=1.0)
 
 
+def _identity(shape: Shape) -> Conv | Dense:
+    """An identity skip as a synapse: weight 1 from each neuron to the one at its place."""
+    weight = np.eye(shape[0])
+    return Conv(weight=weight[:, :, None, None]) if len(shape) == 3 else Dense(weight=weight)
+
+
 def choose_scales(
     graph: Graph, target: Target, *, steps: int, guard_overflow: bool = True
 ) -> dict[str, float]:
     """Choose the largest scale that each population allows.
+
+    A population on the path of a skip connection will carry relay channels, whose weight must
+    exceed its threshold; see `neurodeploy.passes.relay`.
 
     Args:
         graph: A float graph with batch norm and pooling folded.
@@ -151,7 +176,9 @@ def choose_scales(
     """
     scales: dict[str, float] = {}
     largest_input = graph.input.largest
-    for population in find_populations(graph):
+    populations = find_populations(graph)
+    carried = find_carried([(p.name, [b.source for b in p.branches]) for p in populations])
+    for population in populations:
         name, neuron = population.name, population.neuron
         if isinstance(neuron, Cuba) and neuron.scale is not None:
             scales[name] = float(neuron.scale)
@@ -176,7 +203,10 @@ def choose_scales(
         if bias > 0:
             limits.append(target.bias_max / bias)
         if isinstance(neuron, Cuba):
-            limits.append((target.threshold_max - 1) / neuron.threshold)
+            largest = target.threshold_max - 1
+            if carried[name]:
+                largest = min(largest, relay_threshold_max(target))
+            limits.append(largest / neuron.threshold)
         if guard_overflow:
             memory = _memory(neuron, steps)
             worst = float((reach + np.abs(population.bias)).max()) * memory
