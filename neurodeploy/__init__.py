@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     )
     from neurodeploy.events import Events as Events
     from neurodeploy.ir.graph import FixedPointGraph as FixedPointGraph, Graph as Graph
-    from neurodeploy.learning.data import Dataset as Dataset, load_data as load_data
+    from neurodeploy.learning.data import (
+        ArrayDataset as ArrayDataset,
+        Dataset as Dataset,
+        load_data as load_data,
+    )
     from neurodeploy.learning.evaluation import evaluate as evaluate
     from neurodeploy.learning.trainer import Trainer as Trainer
     from neurodeploy.nn.fake_quantization import IntegerNetwork as IntegerNetwork
@@ -54,7 +58,7 @@ _HOMES = {
     "errors": ("NeurodeployError", "NeurodeployWarning"),
     "events": ("Events",),
     "ir.graph": ("FixedPointGraph", "Graph"),
-    "learning.data": ("Dataset", "load_data"),
+    "learning.data": ("ArrayDataset", "Dataset", "load_data"),
     "learning.evaluation": ("evaluate",),
     "learning.trainer": ("Trainer",),
     "nn.fake_quantization": ("IntegerNetwork",),

@@ -13,49 +13,37 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import ClassVar, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from neurodeploy.errors import RecipeError
+from neurodeploy.ranges import (
+    ABOVE_ZERO as _ABOVE_ZERO,
+    NOT_EMPTY as _NOT_EMPTY,
+    NOT_NEGATIVE as _NOT_NEGATIVE,
+    POSITIVE as _POSITIVE,
+    UNIT as _UNIT,
+    Range as _Range,
+)
+from neurodeploy.sources import (
+    Cifar10Data as Cifar10Data,
+    Cifar10DvsData as Cifar10DvsData,
+    Cifar100Data as Cifar100Data,
+    DataSection as DataSection,
+    DigitsData as DigitsData,
+    DvsGestureData as DvsGestureData,
+    EventData as EventData,
+    FashionMnistData as FashionMnistData,
+    ImageData as ImageData,
+    ImageNetData as ImageNetData,
+    MnistData as MnistData,
+    NmnistData as NmnistData,
+    NpzData as NpzData,
+    ShdData as ShdData,
+)
 
 Table = dict[str, object]
 """A TOML table as `tomllib` gives it."""
 Section = TypeVar("Section")
-
-
-@dataclass(frozen=True, slots=True)
-class _Range:
-    """What a number may be; `None` means no limit on that side."""
-
-    minimum: float | None = None
-    above: float | None = None
-    maximum: float | None = None
-    below: float | None = None
-
-    def allows(self, value: float) -> bool:
-        """Tell whether `value` lies inside."""
-        return (
-            (self.minimum is None or value >= self.minimum)
-            and (self.above is None or value > self.above)
-            and (self.maximum is None or value <= self.maximum)
-            and (self.below is None or value < self.below)
-        )
-
-    def __str__(self) -> str:
-        words = (
-            ("at least", self.minimum),
-            ("above", self.above),
-            ("at most", self.maximum),
-            ("below", self.below),
-        )
-        return " and ".join(f"{word} {limit:g}" for word, limit in words if limit is not None)
-
-
-_POSITIVE = {"range": _Range(minimum=1)}
-_NOT_NEGATIVE = {"range": _Range(minimum=0)}
-_ABOVE_ZERO = {"range": _Range(above=0)}
-_FRACTION = {"range": _Range(above=0, below=1)}
-_UNIT = {"range": _Range(minimum=0, maximum=1)}
-_NOT_EMPTY = {"not_empty": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,59 +60,6 @@ class RunSection:
     name: str = field(metadata=_NOT_EMPTY)
     description: str = ""
     seed: int = field(default=0, metadata=_NOT_NEGATIVE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DigitsData:
-    """The scikit-learn digits as [data]: 1797 images of 8x8 pixels, 0 to 16, ten classes.
-
-    Attributes:
-        source: "digits".
-        test_fraction: Share of all samples, stratified, the same in every run.
-        validation_fraction: Share of the training part that is held out, stratified, chosen by
-            the recipe's seed.
-        input_bits: The network sees x / 2**input_bits for an integer x; |x| may not exceed
-            2**input_bits.
-        shift: Training images are moved by up to this many pixels in each direction.
-    """
-
-    source: Literal["digits"] = "digits"
-    test_fraction: float = field(default=0.2, metadata=_FRACTION)
-    validation_fraction: float = field(default=0.15, metadata=_FRACTION)
-    input_bits: int = field(default=4, metadata={"range": _Range(minimum=0, maximum=16)})
-    shift: int = field(default=0, metadata=_NOT_NEGATIVE)
-
-    shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
-    classes: ClassVar[int] = 10
-    encoding: ClassVar[Literal["direct", "events"]] = "direct"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NpzData:
-    """A NumPy archive of one's own as [data], with the arrays `input` and `label`.
-
-    Attributes:
-        source: "npz".
-        path: The archive; relative to the directory that the command runs in.
-        shape: Shape of one step of one sample: [C, H, W] or [N].
-        classes: Number of classes; labels are 0 to classes - 1.
-        encoding: "direct": `input` is (samples, *shape), shown at each step. "events": it is
-            (samples, steps, *shape).
-        test_fraction: As for the digits.
-        validation_fraction: As for the digits.
-        input_bits: As for the digits; 0 for binary spikes.
-        shift: As for the digits.
-    """
-
-    source: Literal["npz"]
-    path: str = field(metadata=_NOT_EMPTY)
-    shape: tuple[int, ...] = field(metadata={**_POSITIVE, "lengths": (1, 3)})
-    classes: int = field(metadata={"range": _Range(minimum=2)})
-    encoding: Literal["direct", "events"] = "direct"
-    test_fraction: float = field(default=0.2, metadata=_FRACTION)
-    validation_fraction: float = field(default=0.15, metadata=_FRACTION)
-    input_bits: int = field(default=0, metadata={"range": _Range(minimum=0, maximum=16)})
-    shift: int = field(default=0, metadata=_NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,7 +337,7 @@ class Recipe:
     """
 
     recipe: RunSection
-    data: DigitsData | NpzData
+    data: DataSection
     network: NetworkSection
     neuron: LifNeuron | CubaNeuron
     shortcut: ShortcutSection = field(default_factory=ShortcutSection)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from neurodeploy.errors import DataError
-from neurodeploy.learning.data import Dataset, batches, load_data, shift_images
+from neurodeploy.learning.data import ArrayDataset, batches, load_data, shift_images
 from neurodeploy.recipe import Recipe
 
 
@@ -152,9 +152,9 @@ def test_missing_truncated_and_foreign_archives_are_named(tmp_path: Path) -> Non
         load_data(recipe(keys))
 
 
-def numbered(samples: int) -> Dataset:
+def numbered(samples: int) -> ArrayDataset:
     numbers = np.arange(samples, dtype=np.int32)
-    return Dataset(
+    return ArrayDataset(
         inputs=numbers[:, np.newaxis],
         labels=numbers.astype(np.int64),
         shape=(1,),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from neurodeploy.errors import CheckpointError, OutputError, TrainingError
 from neurodeploy.learning.checkpoints import read_checkpoint, write_checkpoint
-from neurodeploy.learning.data import Dataset
+from neurodeploy.learning.data import ArrayDataset
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.records import EpochRecord, History, IterationRecord
 from neurodeploy.learning.trainer import BEST, CHECKPOINT, LAST, METRICS, Trainer, make_optimizer
@@ -41,14 +41,14 @@ def network(*, branches: bool = True) -> SpikingNetwork:
     )
 
 
-def dataset(samples: int, seed: int = 0) -> Dataset:
+def dataset(samples: int, seed: int = 0) -> ArrayDataset:
     """Bright left half or bright right half, with noise."""
     random = np.random.default_rng(seed)
     labels = np.arange(samples, dtype=np.int64) % 2
     inputs = random.integers(0, 3, (samples, 1, 4, 4), dtype=np.int32)
     inputs[labels == 0, :, :, :2] += 2
     inputs[labels == 1, :, :, 2:] += 2
-    return Dataset(inputs=inputs, labels=labels, shape=(1, 4, 4), classes=2, scale=0.25)
+    return ArrayDataset(inputs=inputs, labels=labels, shape=(1, 4, 4), classes=2, scale=0.25)
 
 
 def section(**changes: object) -> TrainingSection:

@@ -1,6 +1,5 @@
-"""Data sets as integers: what the chip will see is what training sees.
+"""Data sets that fit into memory: the digits, and NumPy archives of one's own.
 
-Inputs stay integers until they reach the network, which multiplies them by one power of two.
 No mean is subtracted: a pixel can then enter the chip as the payload of a spike.
 """
 
@@ -9,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,17 +17,13 @@ import torch
 from torch import Tensor
 
 from neurodeploy.errors import DataError
-from neurodeploy.recipe import DigitsData, NpzData, Recipe
-
-IntArray = npt.NDArray[np.int32]
-LabelArray = npt.NDArray[np.int64]
-_TEST_SPLIT_SEED = 0
-"""The test part is the same in every run, whatever the recipe's seed."""
+from neurodeploy.learning.data.dataset import IntArray, LabelArray
+from neurodeploy.sources import DigitsData, NpzData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Dataset:
-    """Samples and labels.
+class ArrayDataset:
+    """Samples and labels in memory; the trainer may shift them, nothing else is random.
 
     Attributes:
         inputs: (samples, *shape) int32 for images that stay the same in every step, or
@@ -54,9 +48,23 @@ class Dataset:
         """Whether a sample is one image, shown in every step."""
         return self.inputs.ndim == 1 + len(self.shape)
 
-    def subset(self, indices: npt.NDArray[np.integer]) -> Dataset:
+    @property
+    def workers(self) -> int:
+        """None: the samples are at hand."""
+        return 0
+
+    @property
+    def is_random(self) -> bool:
+        """Not by itself."""
+        return False
+
+    def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
+        """Give the samples with these indices, (batch, ...) int32; `seed` changes nothing."""
+        return torch.from_numpy(self.inputs)[indices]
+
+    def subset(self, indices: npt.NDArray[np.integer]) -> ArrayDataset:
         """Give the samples with these indices, in this order."""
-        return Dataset(
+        return ArrayDataset(
             inputs=self.inputs[indices],
             labels=self.labels[indices],
             shape=self.shape,
@@ -94,38 +102,12 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
-def load_data(recipe: Recipe) -> tuple[Dataset, Dataset, Dataset]:
-    """Load the recipe's data in three parts.
-
-    The test part is stratified and the same for every seed; the validation part is taken from
-    the rest, stratified, by the recipe's seed.
-
-    Args:
-        recipe: Its [data], [recipe] seed and [network] steps are read.
-
-    Returns:
-        Training, validation and test part.
-
-    Raises:
-        DataError: If a file is missing or malformed, values do not fit, or a class has too few
-            samples to be in every part.
-    """
-    section = recipe.data
-    whole = (
-        _digits(section)
-        if isinstance(section, DigitsData)
-        else _archive(section, steps=recipe.network.steps)
-    )
-    rest, test = _split(whole, section.test_fraction, seed=_TEST_SPLIT_SEED)
-    train, validation = _split(rest, section.validation_fraction, seed=recipe.recipe.seed)
-    return train, validation, test
-
-
-def _digits(section: DigitsData) -> Dataset:
+def read_digits(section: DigitsData) -> ArrayDataset:
+    """Give the digits that scikit-learn brings along."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    return Dataset(
+    return ArrayDataset(
         inputs=bunch.images.astype(np.int32)[:, np.newaxis],
         labels=bunch.target.astype(np.int64),
         shape=section.shape,
@@ -134,8 +116,17 @@ def _digits(section: DigitsData) -> Dataset:
     )
 
 
-def _archive(section: NpzData, *, steps: int) -> Dataset:
-    path = Path(section.path)
+def read_archive(section: NpzData, *, steps: int) -> ArrayDataset:
+    """Read a NumPy archive.
+
+    Args:
+        section: Names the file and says what is in it.
+        steps: T of the network.
+
+    Raises:
+        DataError: If the file is missing or malformed, or does not fit the recipe.
+    """
+    path = Path(section.path).expanduser()
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as members:
             names = sorted(name.removesuffix(".npy") for name in members.namelist())
@@ -143,7 +134,9 @@ def _archive(section: NpzData, *, steps: int) -> Dataset:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in ("input", "label") if name in names}
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file. Set data.path.") from error
+        raise DataError(
+            f"{path}: no such file in {Path.cwd()}, where relative paths start. Set data.path."
+        ) from error
     except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path}: cannot be read as a NumPy archive of plain arrays ({error}). "
@@ -165,8 +158,8 @@ def check_arrays(
     section: NpzData,
     steps: int,
     where: str,
-) -> Dataset:
-    """Turn arrays of a user into a `Dataset`.
+) -> ArrayDataset:
+    """Turn arrays of a user into an `ArrayDataset`.
 
     Args:
         inputs: (samples, *shape), or (samples, T, *shape) for events; integers.
@@ -205,7 +198,7 @@ def check_arrays(
                 f"{where}: {name} from {found[0]} to {found[1]}, {low} to {high} is allowed by "
                 f"{key}. Change the key or the data."
             )
-    return Dataset(
+    return ArrayDataset(
         inputs=np.ascontiguousarray(inputs.astype(np.int32)),
         labels=labels.astype(np.int64),
         shape=section.shape,
@@ -223,80 +216,3 @@ def _require_integers(array: npt.NDArray[np.generic], *, where: str) -> None:
         f"{where} is {array.dtype}, integers are required. Round to integers, and say with "
         "data.input_bits how large they are."
     )
-
-
-def _split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a stratified share; scikit-learn's split, so that others can repeat it."""
-    from sklearn.model_selection import train_test_split
-
-    try:
-        first, second = train_test_split(
-            np.arange(len(dataset)),
-            test_size=fraction,
-            stratify=dataset.labels,
-            random_state=seed,
-        )
-    except ValueError as error:
-        raise DataError(
-            f"data: {len(dataset)} samples cannot be split, {fraction:g} of them aside ({error}). "
-            "Every class needs samples in each part: add data or change the fractions."
-        ) from error
-    return dataset.subset(first), dataset.subset(second)
-
-
-def batches(
-    dataset: Dataset, batch_size: int, *, generator: torch.Generator | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Go through all samples once, in batches whose sizes differ by one at most.
-
-    Args:
-        dataset: Samples.
-        batch_size: Largest size of a batch.
-        generator: Chooses the order; without one it is that of the data set.
-
-    Yields:
-        Inputs (batch, ...) int32 and labels (batch,) int64.
-    """
-    inputs, labels = torch.from_numpy(dataset.inputs), torch.from_numpy(dataset.labels)
-    order = (
-        torch.arange(len(dataset))
-        if generator is None
-        else torch.randperm(len(dataset), generator=generator)
-    )
-    for indices in torch.tensor_split(order, count_batches(len(dataset), batch_size)):
-        yield inputs[indices], labels[indices]
-
-
-def count_batches(samples: int, batch_size: int) -> int:
-    """Give the number of batches in one pass over the samples."""
-    return -(-samples // batch_size)
-
-
-def shift_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> Tensor:
-    """Move every sample by a random number of pixels in each direction; zeros move in.
-
-    Args:
-        images: (batch, ..., H, W), any dtype; all steps of a sample move together.
-        pixels: Largest move, either way.
-        generator: Chooses it.
-
-    Returns:
-        A new tensor like `images`.
-    """
-    if pixels == 0:
-        return images
-    batch, (height, width) = len(images), images.shape[-2:]
-    moves = torch.randint(-pixels, pixels + 1, (2, batch, 1), generator=generator)
-    rows = torch.arange(height) + moves[0]
-    columns = torch.arange(width) + moves[1]
-    is_inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None, :
-    ]
-    flat = images.reshape(batch, -1, height, width)
-    gathered = flat[
-        torch.arange(batch)[:, None, None, None],
-        torch.arange(flat.shape[1])[None, :, None, None],
-        rows.clamp(0, height - 1)[:, None, :, None],
-        columns.clamp(0, width - 1)[:, None, None, :],
-    ]
-    return (gathered * is_inside[:, None]).reshape(images.shape)

@@ -1,0 +1,19 @@
+"""Data sets: from a user's files to batches of integers, and to what a simulator reads."""
+
+from neurodeploy.learning.data.arrays import (
+    ArrayDataset as ArrayDataset,
+    check_arrays as check_arrays,
+)
+from neurodeploy.learning.data.augmentation import (
+    auto_augment as auto_augment,
+    flip_images as flip_images,
+    roll_images as roll_images,
+    shift_images as shift_images,
+)
+from neurodeploy.learning.data.dataset import (
+    Dataset as Dataset,
+    batches as batches,
+    count_batches as count_batches,
+)
+from neurodeploy.learning.data.loading import load_data as load_data
+from neurodeploy.learning.data.stored import StoredDataset as StoredDataset

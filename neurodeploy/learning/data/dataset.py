@@ -1,0 +1,157 @@
+"""What training and evaluation need of a data set, and how they go through it.
+
+Inputs stay integers until they reach the network, which multiplies them by one power of two:
+what the chip will see is what training sees.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset as TorchDataset
+
+IntArray = npt.NDArray[np.int32]
+LabelArray = npt.NDArray[np.int64]
+
+
+class Dataset(Protocol):
+    """Labelled samples, in memory or read when they are wanted."""
+
+    @property
+    def labels(self) -> LabelArray:
+        """(samples,) int64."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) or (N,) of one step of one sample."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """The network sees scale · value."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Processes that read batches ahead; 0 reads in this one."""
+        ...
+
+    @property
+    def is_random(self) -> bool:
+        """Whether training batches are augmented by the data set itself."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a sample is one image, shown in every step."""
+        ...
+
+    def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
+        """Give the samples with these indices, (batch, ...), integers of any dtype.
+
+        Args:
+            indices: (batch,) int64.
+            seed: Chooses the augmentation; without one there is none.
+        """
+        ...
+
+    def subset(self, indices: npt.NDArray[np.integer]) -> Dataset:
+        """Give the samples with these indices, in this order."""
+        ...
+
+    def windows(self, steps: int) -> IntArray:
+        """Give what a simulator reads: (samples, T, *shape) int32, all of it in memory."""
+        ...
+
+    def digest(self) -> str:
+        """Give a short name that changes with any input or label."""
+        ...
+
+
+def batches(
+    dataset: Dataset, batch_size: int, *, generator: torch.Generator | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through all samples once, in batches whose sizes differ by one at most.
+
+    The number of worker processes changes nothing but the speed: order and seeds of all batches
+    are drawn here, before the first is read.
+
+    Args:
+        dataset: Samples.
+        batch_size: Largest size of a batch.
+        generator: Chooses order and augmentation; without one the order is that of the data set
+            and nothing is augmented.
+
+    Yields:
+        Inputs (batch, ...) and labels (batch,) int64.
+    """
+    order = (
+        torch.arange(len(dataset))
+        if generator is None
+        else torch.randperm(len(dataset), generator=generator)
+    )
+    parts = torch.tensor_split(order, count_batches(len(dataset), batch_size))
+    seeds: Sequence[int | None] = [None] * len(parts)
+    if generator is not None and dataset.is_random:
+        seeds = torch.randint(2**62, (len(parts),), generator=generator).tolist()
+    reader = _Reader(dataset, parts, seeds)
+    if dataset.workers:
+        yield from _read_ahead(reader, dataset.workers)
+    else:
+        for number in range(len(parts)):
+            yield reader[number]
+
+
+def count_batches(samples: int, batch_size: int) -> int:
+    """Give the number of batches in one pass over the samples."""
+    return -(-samples // batch_size)
+
+
+class _Reader(TorchDataset[tuple[Tensor, Tensor]]):
+    """The batches of one pass, by number: what a worker process reads from."""
+
+    def __init__(
+        self, dataset: Dataset, parts: Sequence[Tensor], seeds: Sequence[int | None]
+    ) -> None:
+        self.dataset = dataset
+        self.parts = parts
+        self.seeds = seeds
+        self.labels = torch.from_numpy(dataset.labels)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        indices = self.parts[number]
+        return self.dataset.batch(indices, seed=self.seeds[number]), self.labels[indices]
+
+
+def _read_ahead(reader: _Reader, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Read in processes; forked, so that images in memory are shared and not copied."""
+    loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+        reader,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="fork" if sys.platform == "linux" else None,
+        generator=torch.Generator(),  # or the loader would draw from torch's global one
+    )
+    with warnings.catch_warnings():
+        # Python 3.12 warns of every fork beside threads; the workers use no lock of ours.
+        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
+        iterator = iter(loader)
+    yield from iterator
