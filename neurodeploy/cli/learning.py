@@ -100,11 +100,12 @@ def train(
 
     Example: `neurodeploy train digits --set training.epochs=5 --out runs/short`
     """
+    _require_named(out, resume=resume)
     loaded = load_recipe(recipe, set)
     _require_training_part()
     from neurodeploy import pipeline
 
-    directory = _directory(loaded, out, resume=resume)
+    directory = out or pipeline.next_run_directory(loaded.recipe.name)
     with _resumable(directory), _observer(quiet=as_json) as observer:
         result = pipeline.train(loaded, directory, resume=resume, observer=observer)
     last = result.history.epochs[result.history.kept_epoch - 1] if result.history.epochs else None
@@ -228,11 +229,12 @@ def run(
 
     Example: `neurodeploy run digits`
     """
+    _require_named(out, resume=resume)
     loaded = load_recipe(recipe, set)
     _require_training_part()
     from neurodeploy import pipeline
 
-    directory = _directory(loaded, out, resume=resume)
+    directory = out or pipeline.next_run_directory(loaded.recipe.name)
     with _resumable(directory), _observer(quiet=as_json) as observer:
         result = pipeline.run(loaded, directory, resume=resume, observer=observer)
     if as_json:
@@ -297,14 +299,14 @@ def _require_training_part() -> None:
         ) from error
 
 
-def _directory(recipe: Recipe, out: Path | None, *, resume: bool) -> Path:
-    from neurodeploy import pipeline
+def _require_named(out: Path | None, *, resume: bool) -> None:
+    """Check that a run to be resumed is named.
 
-    if out is not None:
-        return out
-    if resume:
+    Raises:
+        typer.BadParameter: If it is not.
+    """
+    if resume and out is None:
         raise typer.BadParameter("--resume: which run? Name its directory with --out.")
-    return pipeline.next_run_directory(recipe.recipe.name)
 
 
 @contextmanager
