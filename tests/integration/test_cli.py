@@ -1,0 +1,343 @@
+"""The commands as a user meets them: help, output, options, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurodeploy import netx
+from neurodeploy.cli import running
+from neurodeploy.simulation.base import Recording, Stream
+from neurodeploy.simulation.event import EventSimulator
+
+COMMANDS = (
+    ("run",),
+    ("train",),
+    ("deploy",),
+    ("recipes",),
+    ("simulate",),
+    ("verify",),
+    ("report",),
+    ("inspect",),
+    ("lava", "install"),
+    ("lava", "doctor"),
+)
+DENSE = "01_dense_basic.net"
+INPUT_BLOCK = "21_input_block_lif.net"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(neurodeploy, command: tuple[str, ...]) -> None:
+    outcome = neurodeploy(*command, "--help")
+    assert outcome.code == 0
+    assert f"Example: neurodeploy {' '.join(command)}" in outcome.out
+    assert "…" not in outcome.out  # nothing is cut off at 80 columns
+
+
+def test_help_keeps_what_stands_in_angle_brackets(neurodeploy) -> None:
+    for command, words in (("run", "runs/<recipe name>-<n>"), ("simulate", "spikes_<k>")):
+        lines = (line.strip("│ ") for line in neurodeploy(command, "-h").out.splitlines())
+        assert words in " ".join(lines)
+
+
+@pytest.mark.parametrize("arguments", [(), ("lava",)])
+def test_without_a_command_the_commands_are_listed(neurodeploy, arguments: tuple[str]) -> None:
+    outcome = neurodeploy(*arguments)
+    assert outcome.code == 2
+    assert "Commands" in outcome.out
+
+
+def test_the_version_is_printed(neurodeploy) -> None:
+    outcome = neurodeploy("--version")
+    assert (outcome.code, outcome.out.split()[0]) == (0, "neurodeploy")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nosuch",),
+        ("simulate",),
+        ("simulate", "NET"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--steps", "1e3", "--stream"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--feed", "spoon"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--backend", "abacus"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--no-such-option"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--stream", "--window", "4"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--steps", "4"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--reset-interval", "4"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--reset-offset", "1"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--lava-python", "python3"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--timeout", "9"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--input-shape", "2,3"),
+        ("simulate", "NET", "-i", "IN", "-o", "OUT", "--input-shape", "0"),
+        ("verify", "NET", "-i", "IN", "--stream", "--window", "4"),
+        ("report", "NET", "-i", "IN", "--stream", "--window", "4"),
+        ("run", "digits", "--set", "training.epochs"),
+        ("run", "digits", "--resume"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2(
+    neurodeploy, golden: Path, samples, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    output = tmp_path / "out.npz"
+    real = {"NET": golden / DENSE, "IN": samples(np.ones((1, 4, 24), int)), "OUT": output}
+    outcome = neurodeploy(*(real.get(argument, argument) for argument in arguments))
+    assert outcome.code == 2
+    assert "Error" in outcome.err
+    assert outcome.out == ""
+    assert not output.exists()
+
+
+def test_the_default_is_a_window_of_the_inputs_length(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    """Each sample starts from zero, and step t of the output answers step t of the input."""
+    inputs = np.random.default_rng(0).integers(0, 2, (3, 8, 24))
+    source = samples(inputs)
+    plain, window = tmp_path / "plain.npz", tmp_path / "window.npz"
+    assert neurodeploy("simulate", golden / DENSE, "-i", source, "-o", plain).code == 0
+    code = neurodeploy("simulate", golden / DENSE, "-i", source, "-o", window, "--window", 8).code
+    assert code == 0
+    expected = EventSimulator(netx.read(golden / DENSE)).run(inputs)
+    with np.load(plain) as first, np.load(window) as second:
+        assert set(first) == {"spikes_0", "spikes_1", "voltage", "current", "layers"}
+        assert first["spikes_0"].shape == (3, 8, 20)
+        assert first["voltage"].shape == (3, 8, 7)
+        np.testing.assert_array_equal(first["spikes_0"], expected.spikes[0])
+        np.testing.assert_array_equal(first["spikes_1"], expected.spikes[1])
+        np.testing.assert_array_equal(first["voltage"], expected.voltage)
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_a_stream_longer_than_its_input_repeats_it(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    inputs = np.random.default_rng(1).integers(0, 2, (2, 5, 24))
+    output = tmp_path / "out.npz"
+    options = ("--stream", "--steps", 12, "--reset-interval", 4, "--reset-offset", 1)
+    assert neurodeploy("simulate", golden / DENSE, "-i", samples(inputs), "-o", output, *options)
+    repeated = np.concatenate([inputs, inputs, inputs], axis=1)[:, :12]
+    timing = Stream(reset_interval=4, reset_offset=1)
+    expected = EventSimulator(netx.read(golden / DENSE)).run(repeated, timing=timing)
+    with np.load(output) as found:
+        np.testing.assert_array_equal(found["spikes_1"], expected.spikes[1])
+
+
+def test_a_bias_image_has_no_time_axis(neurodeploy, golden: Path, samples, tmp_path: Path) -> None:
+    images = np.random.default_rng(2).integers(0, 60, (2, 3, 7, 9))
+    output = tmp_path / "out.npz"
+    command = ("simulate", golden / INPUT_BLOCK, "-i", samples(images), "-o", output)
+    outcome = neurodeploy(*command, "--feed", "bias")
+    assert outcome.code == 1
+    assert "--window" in outcome.errors[0]
+    assert neurodeploy(*command, "--feed", "bias", "--window", 6).code == 0
+    with np.load(output) as found:
+        assert found["spikes_0"].shape == (2, 6, 3, 7, 9)
+        assert found["spikes_0"].any()
+
+
+def test_graded_input_counts_by_its_value(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    source = samples(np.random.default_rng(6).integers(0, 4, (1, 4, 24)))
+    binary, graded = tmp_path / "binary.npz", tmp_path / "graded.npz"
+    outcome = neurodeploy("simulate", golden / DENSE, "-i", source, "-o", binary, "--json")
+    assert outcome.code == 0
+    assert outcome.err.count("warning:") == 1
+    assert "--input-bits" in outcome.err
+    json.loads(outcome.out)
+    outcome = neurodeploy("simulate", golden / DENSE, "-i", source, "-o", graded, "--input-bits", 4)
+    assert (outcome.code, outcome.err) == (0, "")
+    with np.load(binary) as first, np.load(graded) as second:
+        assert not np.array_equal(first["spikes_0"], second["spikes_0"])
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("options", [(), ("--stream", "--steps", "9")])
+def test_verify_exits_with_0_when_all_is_equal(
+    neurodeploy, golden: Path, samples, options: tuple[str, ...]
+) -> None:
+    source = samples(np.random.default_rng(3).integers(0, 2, (2, 6, 24)))
+    outcome = neurodeploy("verify", golden / DENSE, "-i", source, *options)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "equal: every spike of every layer" in outcome.out
+
+
+class FaultyReference:
+    """Stands in for Lava: our simulator with one value changed."""
+
+    def __init__(self, path: Path, **options: object) -> None:
+        self._simulator = EventSimulator(netx.read(path))
+
+    def run(self, inputs: np.ndarray, **options: object) -> Recording:
+        recording = self._simulator.run(inputs)
+        recording.spikes[1][1, 3, 2] ^= 1
+        recording.spikes[1][0, 5, 6] ^= 1
+        return recording
+
+
+def test_verify_names_the_first_difference(
+    neurodeploy, golden: Path, samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "LavaSimulator", FaultyReference)
+    source = samples(np.random.default_rng(4).integers(0, 2, (2, 6, 24)))
+    outcome = neurodeploy("verify", golden / DENSE, "-i", source)
+    assert outcome.code == 1
+    assert len(outcome.errors) == 1
+    assert "dense_1: spikes differ first at step 3, sample 1, neuron (2)" in outcome.errors[0]
+    outcome = neurodeploy("verify", golden / DENSE, "-i", source, "--json")
+    assert outcome.code == 1
+    answer = json.loads(outcome.out)
+    assert (answer["is_equal"], answer["differing"]) == (False, 2)
+    assert answer["layers"][0]["difference"] is None
+    difference = answer["layers"][1]["difference"]
+    assert (difference["step"], difference["sample"], difference["neuron"]) == (3, 1, [2])
+
+
+class FaultyState(FaultyReference):
+    """Equal spikes, another voltage."""
+
+    def run(self, inputs: np.ndarray, **options: object) -> Recording:
+        recording = self._simulator.run(inputs)
+        recording.traces["voltage"][0, 2, 4] += 1
+        return recording
+
+
+def test_verify_compares_states_as_well(
+    neurodeploy, golden: Path, samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "LavaSimulator", FaultyState)
+    source = samples(np.random.default_rng(4).integers(0, 2, (2, 6, 24)))
+    outcome = neurodeploy("verify", golden / DENSE, "-i", source)
+    assert outcome.code == 1
+    assert "voltage differ first at step 2, sample 0, neuron (4)" in outcome.errors[0]
+
+
+def test_report_gives_the_keys_of_its_contract(neurodeploy, golden: Path, samples) -> None:
+    source = samples(np.random.default_rng(5).integers(0, 2, (2, 6, 24)))
+    outcome = neurodeploy("report", golden / DENSE, "-i", source, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    answer = json.loads(outcome.out)
+    assert [layer["name"] for layer in answer["layers"]] == ["dense_0", "dense_1"]
+    keys = {"name", "type", "events", "sops", "sops_stored", "neurons"}
+    assert all(keys <= layer.keys() for layer in answer["layers"])
+    assert answer["totals"]["sops"] == sum(layer["sops"] for layer in answer["layers"])
+    assert {tier["tier"] for tier in answer["tiers"]} == {"A", "B", "C"}
+
+
+def test_report_writes_a_page_and_markdown(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    source = samples(np.random.default_rng(5).integers(0, 2, (2, 6, 24)))
+    page, text = tmp_path / "report.html", tmp_path / "report.md"
+    command = ("report", golden / DENSE, "-i", source, "--html", page, "--markdown", text)
+    outcome = neurodeploy(*command, "--stream", "--steps", 9)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "dense_1" in page.read_text()
+    assert "dense_1" in text.read_text()
+    assert max(map(len, outcome.out.splitlines())) <= 80
+
+
+def test_inspect_shows_layers_and_neurons(neurodeploy, golden: Path) -> None:
+    outcome = neurodeploy("inspect", golden / DENSE)
+    assert outcome.code == 0
+    assert "LIF" in outcome.out
+    assert "…" not in outcome.out
+    answer = json.loads(neurodeploy("inspect", golden / DENSE, "--json").out)
+    assert answer["input"] == {"shape": [24], "message_bits": 0, "has_neuron": False}
+    assert answer["layers"][1]["neuron"] == {
+        "type": "LIF",
+        "current_decay": [300, 300],
+        "voltage_decay": [100, 100],
+        "threshold": [200, 200],
+    }
+
+
+@pytest.mark.parametrize("name", ["22_sdnn", "25_complex_rf", "07_dense_rec", "17_maxpool_or"])
+def test_inspect_knows_every_kind_of_layer(neurodeploy, golden: Path, name: str) -> None:
+    assert neurodeploy("inspect", golden / f"{name}.net").code == 0
+    answer = json.loads(neurodeploy("inspect", golden / f"{name}.net", "--json").out)
+    assert all(layer["weights"] or layer["type"] == "input" for layer in answer["layers"])
+
+
+def test_recipes_are_listed(neurodeploy) -> None:
+    assert "digits" in neurodeploy("recipes").out
+    answer = json.loads(neurodeploy("recipes", "--json").out)
+    assert all(Path(recipe["path"]).is_file() for recipe in answer)
+
+
+@pytest.mark.lava
+def test_doctor_says_that_lava_works(neurodeploy) -> None:
+    outcome = neurodeploy("lava", "doctor", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["is_working"] is True
+
+
+def test_doctor_finds_a_missing_runtime(neurodeploy, tmp_path: Path) -> None:
+    outcome = neurodeploy("lava", "doctor", "--path", tmp_path / "nowhere", "--json")
+    assert outcome.code == 1
+    assert len(outcome.errors) == 1
+    assert json.loads(outcome.out)["is_present"] is False
+
+
+# --- in a process of its own ----------------------------------------------------------------
+
+TORCH_FREE = """
+import sys
+from neurodeploy.cli import main
+for arguments in {commands!r}:
+    sys.argv = ["neurodeploy", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0, (arguments, end.code)
+    heavy = {{"torch", "sklearn", "safetensors"}} & set(sys.modules)
+    assert not heavy, (arguments, heavy)
+"""
+
+
+@pytest.mark.lava
+def test_what_runs_a_file_never_loads_torch(golden: Path, samples, tmp_path: Path) -> None:
+    net, source, output = map(
+        str, (golden / DENSE, samples(np.ones((1, 3, 24), int)), tmp_path / "out.npz")
+    )
+    commands = [
+        ["simulate", net, "-i", source, "-o", output],
+        ["report", net, "-i", source, "--html", str(tmp_path / "report.html")],
+        ["inspect", net],
+        ["recipes"],
+        ["verify", net, "-i", source],
+    ]
+    script = TORCH_FREE.format(commands=commands)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_full_disk_behind_standard_output_is_one_error(golden: Path) -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("there is no /dev/full here")
+    command = [sys.executable, "-m", "neurodeploy", "inspect", str(golden / DENSE)]
+    for extra in ([], ["--json"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run([*command, *extra], stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 1
+        assert done.stderr.decode().strip() == "error: standard output: No space left on device."
+
+
+def test_a_reader_that_leaves_early_is_no_fault(golden: Path) -> None:
+    command = [sys.executable, "-m", "neurodeploy", "inspect", str(golden / DENSE), "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
