@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import shutil
+import signal
 import stat
 import zipfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from neurodeploy.cli import lava as lava_commands, running
+from neurodeploy.cli import lava as lava_commands, learning, running
 from neurodeploy.errors import LavaRuntimeError
 from neurodeploy.simulation import lava, lava_runtime
 
@@ -318,6 +319,26 @@ def test_an_interrupted_simulation_leaves_nothing(
     assert len(outcome.errors) == 1
     assert "interrupted" in outcome.errors[0]
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_terminated_command_ends_in_good_order(
+    neurodeploy, golden: Path, samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: os.kill(os.getpid(), signal.SIGTERM))
+    source, output = samples(np.ones((1, 4, 24), int)), tmp_path / "out.npz"
+    before = sorted(tmp_path.iterdir())
+    assert neurodeploy("simulate", golden / DENSE, "-i", source, "-o", output).code == 143
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_training_without_its_packages(neurodeploy, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(learning, "import_module", fail)
+    outcome = neurodeploy("run", "digits")
+    assert (outcome.code, len(outcome.errors)) == (1, 1)
+    assert "pip install 'neurodeploy[train]'" in outcome.errors[0]
 
 
 def test_too_little_memory(refused, golden: Path, samples, monkeypatch: pytest.MonkeyPatch) -> None:
