@@ -25,20 +25,25 @@ def shift_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> 
     """
     if pixels == 0:
         return images
-    rows, columns, height, width = _places(images, pixels, generator)
-    is_inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None, :
-    ]
-    gathered = _gather(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1))
-    return (gathered * is_inside[:, None]).reshape(images.shape)
+    height, width = images.shape[-2:]
+    padded = torch.nn.functional.pad(images, (pixels,) * 4)
+    corners = (_moves(images, pixels, generator) + pixels).tolist()
+    return torch.stack(
+        [
+            sample[..., top : top + height, left : left + width]
+            for sample, (top, left) in zip(padded, corners, strict=True)
+        ]
+    )
 
 
 def roll_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> Tensor:
     """Move every sample as `shift_images` does; what leaves at one edge enters at the other."""
     if pixels == 0:
         return images
-    rows, columns, height, width = _places(images, pixels, generator)
-    return _gather(images, rows % height, columns % width).reshape(images.shape)
+    moves = (-_moves(images, pixels, generator)).tolist()
+    return torch.stack(
+        [torch.roll(sample, move, (-2, -1)) for sample, move in zip(images, moves, strict=True)]
+    )
 
 
 def flip_images(images: Tensor, *, generator: torch.Generator) -> Tensor:
@@ -78,20 +83,6 @@ def auto_augment(
         return torch.stack([augment(image) for image in images])
 
 
-def _places(
-    images: Tensor, pixels: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, int, int]:
-    """Give the row and column, (batch, H) and (batch, W), that each pixel comes from."""
-    height, width = images.shape[-2:]
-    moves = torch.randint(-pixels, pixels + 1, (2, len(images), 1), generator=generator)
-    return torch.arange(height) + moves[0], torch.arange(width) + moves[1], height, width
-
-
-def _gather(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    flat = images.reshape(len(images), -1, *images.shape[-2:])
-    return flat[
-        torch.arange(flat.shape[0])[:, None, None, None],
-        torch.arange(flat.shape[1])[None, :, None, None],
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
+def _moves(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
+    """Give (batch, 2), from where each sample's first row and column come."""
+    return torch.randint(-pixels, pixels + 1, (2, len(images), 1), generator=generator)[..., 0].T

@@ -18,7 +18,7 @@ from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing
 from neurodeploy.learning.data.augmentation import flip_images, roll_images
 from neurodeploy.learning.data.dataset import Dataset, LabelArray
-from neurodeploy.learning.data.packages import tonic
+from neurodeploy.learning.data.packages import reason_of, tonic
 from neurodeploy.learning.data.splits import TEST_SPLIT_SEED, split
 from neurodeploy.learning.data.stored import CountEncoding, StoredDataset
 from neurodeploy.sources import Cifar10DvsData, DvsGestureData, NmnistData, ShdData
@@ -194,7 +194,7 @@ def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordin
         raise DataError(f"data.root: {root / pattern}: no such file. {expected}.") from error
     except Exception as error:  # tonic and h5py raise whatever they stumble over
         raise DataError(
-            f"{root / pattern}: cannot be read ({_reason(error)}). {expected}."
+            f"{root / pattern}: cannot be read ({reason_of(error)}). {expected}."
         ) from error
     if isinstance(section, ShdData):
         return found, [root / pattern]
@@ -249,7 +249,8 @@ def _write(
                     counts = convert(events)
                 except Exception as error:  # parsers raise whatever they stumble over
                     raise DataError(
-                        f"{where}: cannot be read as events ({_reason(error)}). Get the file again."
+                        f"{where}: cannot be read as events ({reason_of(error)}). "
+                        "Get the file again."
                     ) from error
                 if not 0 <= label < section.classes:
                     raise DataError(
@@ -281,7 +282,3 @@ def _frame_maker(
         return frames.reshape(steps, *section.shape)
 
     return convert
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -16,7 +16,11 @@ from torch import Tensor
 from neurodeploy.errors import DataError
 from neurodeploy.learning.data.augmentation import auto_augment, flip_images, shift_images
 from neurodeploy.learning.data.dataset import LabelArray
-from neurodeploy.learning.data.packages import torchvision_datasets, torchvision_transforms
+from neurodeploy.learning.data.packages import (
+    reason_of,
+    torchvision_datasets,
+    torchvision_transforms,
+)
 from neurodeploy.learning.data.stored import PixelEncoding, StoredDataset
 from neurodeploy.sources import (
     Cifar10Data,
@@ -187,7 +191,7 @@ def _memory_part(section: MemorySection, *, train: bool) -> StoredDataset:
         damaged = _damaged_files(kind, root)
         names = ", ".join(map(str, damaged)) or f"{files[0].parent}: the files"
         raise DataError(
-            f"{names}: damaged or incomplete ({_reason(error)}). Get the set again from "
+            f"{names}: damaged or incomplete ({reason_of(error)}). Get the set again from "
             f"{_PUBLICATIONS[section.source].page}."
         ) from error
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
@@ -317,7 +321,7 @@ class FolderImages:
             return torchvision_datasets().folder.default_loader(str(path))
         except Exception as error:  # Pillow's plug-ins raise whatever they stumble over
             raise DataError(
-                f"{path}: cannot be read as an image ({_reason(error)}). Get the file again, or "
+                f"{path}: cannot be read as an image ({reason_of(error)}). Get the file again, or "
                 "remove it."
             ) from error
 
@@ -364,7 +368,7 @@ def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -
     try:
         found = torchvision_datasets().ImageFolder(str(folder))
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{folder}: {_reason(error)} {layout}.") from error
+        raise DataError(f"{folder}: {reason_of(error)} {layout}.") from error
     names: list[str] = found.classes
     if len(names) != section.classes:
         raise DataError(
@@ -405,7 +409,3 @@ def _check_labels(labels: LabelArray, samples: int, classes: int, *, where: str)
             f"{where}: labels from {labels.min()} to {labels.max()}, 0 to {classes - 1} are "
             "required. Get the set again."
         )
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

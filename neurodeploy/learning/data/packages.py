@@ -35,6 +35,11 @@ def tonic() -> ModuleType:
     return _package("tonic")
 
 
+def reason_of(error: Exception) -> str:
+    """Give the first line of what another package says, or else the error's name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _package(name: str) -> ModuleType:
     try:
         return import_module(name)

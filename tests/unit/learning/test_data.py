@@ -152,6 +152,19 @@ def test_missing_truncated_and_foreign_archives_are_named(tmp_path: Path) -> Non
         load_data(recipe(keys))
 
 
+def test_relative_paths_start_where_the_command_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive(tmp_path / "own.npz", input=images(), label=labels())
+    keys = 'source = "npz"\npath = "own.npz"\nclasses = 2\n' + SHAPE
+    monkeypatch.chdir(tmp_path)
+    assert sum(map(len, load_data(recipe(keys)))) == 20
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    with pytest.raises(DataError, match=r"own\.npz: no such file in .*other, where relative paths"):
+        load_data(recipe(keys))
+
+
 def numbered(samples: int) -> ArrayDataset:
     numbers = np.arange(samples, dtype=np.int32)
     return ArrayDataset(

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import pickle  # noqa: TID251 - CIFAR's own files are pickles; they are written here, not read
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from neurodeploy.errors import DataError
+from neurodeploy.errors import DataError, RecipeError
 from neurodeploy.learning.data import Dataset, StoredDataset, batches, load_data
 from neurodeploy.pipeline import run
 from neurodeploy.recipe import Recipe
@@ -128,6 +129,25 @@ def test_truncated_and_foreign_mnist_is_named(tmp_path: Path) -> None:
         load_data(recipe(section("mnist", tmp_path)))
     write_idx(path, np.zeros((39, 28, 28), dtype=np.uint8))
     with pytest.raises(DataError, match="39 images and 40 labels"):
+        load_data(recipe(section("mnist", tmp_path)))
+
+
+def test_a_key_without_effect_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="unknown key 'flip'"):
+        recipe(section("mnist", tmp_path, "flip = true"))
+    with pytest.raises(RecipeError, match="input_bits = 9, it must be at least 1 and at most 8"):
+        recipe(section("mnist", tmp_path, "input_bits = 9"))
+    with pytest.raises(RecipeError, match="key 'root' is missing"):
+        recipe('source = "mnist"')
+
+
+def test_a_package_that_is_not_installed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    with pytest.raises(
+        DataError, match=r"torchvision is needed.*pip install 'neurodeploy\[data\]'"
+    ):
         load_data(recipe(section("mnist", tmp_path)))
 
 
