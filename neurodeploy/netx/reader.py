@@ -43,10 +43,15 @@ from neurodeploy.netx.schema import (
     REFUSED_LAYERS,
     Field,
 )
-from neurodeploy.netx.store import Section, open_root
+from neurodeploy.netx.store import Section, check_file, open_root
+from neurodeploy.netx.trial import find_trouble
 
 SPIKE_EXPONENT = 6
 """Default of `spike_exp` in Lava's `Network`."""
+
+TRIAL_SECONDS = 20.0
+"""How long a file may take to be read, beside the time that its size explains."""
+TRIAL_BYTES_PER_SECOND = 1e6
 
 
 def read(
@@ -82,9 +87,20 @@ def read(
     if shape is not None and (len(shape) not in (1, 3) or min(shape) < 1):
         raise NetxError(f"{path}: input shape {shape}, (C, H, W) or (N,) is required.")
     options = _Options(spike_exponent=spike_exponent, accept_silent_faults=accept_silent_faults)
-    try:
+
+    def read_once() -> FixedPointGraph:
         with open_root(path) as root:
             return _read_network(root, options, input_shape=shape, input_bits=input_bits)
+
+    check_file(path)
+    limit = TRIAL_SECONDS + path.stat().st_size / TRIAL_BYTES_PER_SECOND
+    trouble = find_trouble(read_once, seconds=limit)
+    if trouble is not None:
+        raise NetxError(
+            f"{path}: reading it {trouble}. The file is damaged. Write or copy it again."
+        )
+    try:
+        return read_once()
     except GraphError as error:
         raise NetxError(f"{path}: {error}") from error
 

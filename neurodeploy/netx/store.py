@@ -6,6 +6,7 @@ refused; every failure of the HDF5 library becomes one `NetxError` that says whe
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from neurodeploy.errors import NetxError, NeurodeployError, NeurodeployWarning
 from neurodeploy.fixedpoint import truncate
 from neurodeploy.ir.fixed_layers import IntArray
+from neurodeploy.netx.heap import REFERENCE_BYTES, read_string
 from neurodeploy.netx.schema import ELEMENTS_MAX, FILE_ELEMENTS_MAX, Content, Field
 
 _INT32 = np.iinfo(np.int32)
@@ -40,10 +42,14 @@ _HDF5_ERRORS = (
 """What h5py raises on damaged files, by trial."""
 
 
-class Budget:
-    """How many elements may still be read from one file."""
+class Source:
+    """One open file, and how many elements may still be read from it."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        """Wrap the open `file` that was found at `path`."""
+        self.path = path
+        self.base = int(file.userblock_size)
+        self.has_wide_addresses = file.id.get_create_plist().get_sizes() == (8, 8)
         self._left = FILE_ELEMENTS_MAX
 
     def spend(self, elements: int, where: str) -> None:
@@ -63,11 +69,11 @@ class Budget:
 class Section:
     """One group of the file; every complaint starts with `where`."""
 
-    def __init__(self, group: h5py.Group, where: str, budget: Budget) -> None:
+    def __init__(self, group: h5py.Group, where: str, source: Source) -> None:
         """Wrap `group`, found at `where`."""
         self.where = where
         self._group = group
-        self._budget = budget
+        self._source = source
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
@@ -81,7 +87,7 @@ class Section:
         node = self._find(name)
         if not isinstance(node, h5py.Group):
             return None
-        return Section(node, f"{self.where}/{name}", self._budget)
+        return Section(node, f"{self.where}/{name}", self._source)
 
     def text(self, name: str) -> str:
         """Give a string.
@@ -98,11 +104,26 @@ class Section:
             if node.size != 1 or kind is None or node.dtype.itemsize > _TEXT_MAX:
                 raise NetxError(f"{where}: one string is required, found {node.dtype}.")
             self._require_own_data(node, where)
-            value = np.asarray(node[()]).ravel()[0]
+            if kind.length is None:
+                value = self._variable_text(node, where)
+            else:
+                value = bytes(np.asarray(node[()]).ravel()[0])
             try:
-                return bytes(value).decode("ascii")
+                return value.decode("ascii")
             except UnicodeDecodeError as error:
                 raise NetxError(f"{where}: not a readable string. ASCII is required.") from error
+
+    def _variable_text(self, node: h5py.Dataset, where: str) -> bytes:
+        """Read a string of variable length; see `neurodeploy.netx.heap` for why not by h5py."""
+        offset, size = node.id.get_offset(), node.id.get_storage_size()
+        if offset is None or size != REFERENCE_BYTES or not self._source.has_wide_addresses:
+            raise NetxError(
+                f"{where}: a string stored in a way that is not read. Write it plainly."
+            )
+        try:
+            return read_string(self._source.path, offset, base=self._source.base, longest=_TEXT_MAX)
+        except NetxError as error:
+            raise NetxError(f"{where}: {error}. Is the file damaged?") from error
 
     def is_true(self, name: str) -> bool:
         """Give a single true or false; false if it is missing.
@@ -121,16 +142,29 @@ class Section:
             return bool(np.asarray(node[()]).ravel()[0])
 
     def attribute_text(self, name: str) -> str | None:
-        """Give a string attribute, or None. Lava ignores attributes, so odd ones are no fault."""
-        with _guarded(self.where):
-            value = self._group.attrs.get(name)
-        return value if isinstance(value, str) else None
+        """Give a string attribute of fixed length, or None.
+
+        Lava ignores attributes, so odd ones are no fault.
+        """
+        value = self._attribute(name, "S")
+        return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else None
 
     def attribute_integer(self, name: str) -> int | None:
         """Give an integer attribute, or None."""
-        with _guarded(self.where):
-            value = self._group.attrs.get(name)
+        value = self._attribute(name, "iu")
         return int(value) if isinstance(value, np.integer) else None
+
+    def _attribute(self, name: str, kinds: str) -> object:
+        """Read a single value if its type, checked before reading, is one of `kinds`."""
+        with _guarded(self.where):
+            attributes = self._group.attrs
+            if name not in attributes:
+                return None
+            described = attributes.get_id(name)
+            if described.dtype.kind not in kinds or described.shape != ():
+                return None
+            value: object = attributes[name]
+            return value
 
     def integers(self, field: Field) -> IntArray | None:
         """Give a dataset as int32, fractions dropped with a warning, or None if it is missing.
@@ -233,7 +267,22 @@ class Section:
             raise NetxError(
                 f"{where}: {size} bytes are declared, the file holds {stored}. Is the file damaged?"
             )
-        self._budget.spend(node.size, where)
+        self._source.spend(node.size, where)
+
+
+def check_file(path: Path) -> None:
+    """Check that there is a file to open; a pipe, for instance, would be waited for.
+
+    Raises:
+        NetxError: If there is none.
+    """
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise NetxError(f"{path}: {reason}. Give the path of a .net file.") from error
+    if not stat.S_ISREG(kind):
+        raise NetxError(f"{path}: not a file. Give the path of a .net file.")
 
 
 @contextmanager
@@ -247,16 +296,14 @@ def open_root(path: Path) -> Iterator[Section]:
         The root; it is closed with the block.
 
     Raises:
-        NetxError: If there is no such file, or it is not HDF5.
+        NetxError: If it is not HDF5.
     """
-    if not path.exists():
-        raise NetxError(f"{path}: no such file.")
-    if not path.is_file():
-        raise NetxError(f"{path}: not a file. Give the path of a .net file.")
     with _guarded(str(path)):
         file = h5py.File(path, "r")
     try:
-        yield Section(file, str(path), Budget())
+        with _guarded(str(path)):
+            source = Source(file, path)
+        yield Section(file, str(path), source)
     finally:
         with _guarded(str(path)):
             file.close()

@@ -196,7 +196,7 @@ def _write_type(group: h5py.Group, kind: str) -> None:
 
 
 def _write_layer(group: h5py.Group, layer: FixedLayer) -> None:
-    group.attrs["name"] = layer.name
+    group.attrs["name"] = np.bytes_(layer.name.encode())
     group.create_dataset("shape", data=np.array(layer.shape, np.int64))
     forward = next(c.synapse for c in layer.connections if c.source != layer.name)
     match forward:

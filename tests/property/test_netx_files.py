@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +24,31 @@ from neurodeploy.ir import (
     SigmaDeltaNeuron,
 )
 from neurodeploy.ir.fixed_layers import Synapse
-from neurodeploy.netx import read, write
+from neurodeploy.netx import read, reader, write
 from neurodeploy.netx.writer import find_faults
 from neurodeploy.simulation import EventSimulator, Feed, Stream
 from neurodeploy.testing import assert_bit_exact
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+# The fixtures change nothing from one example to the next.
+HEALTH = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 chains = graphs(Options(is_chain=True, kinds=("lif", "lif", "lif", "sigma-delta", "resonator")))
 any_graph = graphs(Options(is_chain=False, kinds=("lif", "sigma-delta")))
+
+
+@pytest.fixture
+def no_trial() -> Iterator[None]:
+    """Files just written need no trial in a forked copy, which takes most of the time here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "find_trouble", lambda action, seconds: None)
+        yield
+
+
+@pytest.fixture
+def short_trial() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "TRIAL_SECONDS", 2.0)
+        yield
 
 
 def spike_exponent(graph: FixedPointGraph) -> int:
@@ -91,13 +109,15 @@ def assert_same(first: FixedPointGraph, second: FixedPointGraph) -> None:
             assert_same_synapse(mine.synapse, yours.synapse)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.usefixtures("no_trial")
+@settings(max_examples=150, deadline=None, suppress_health_check=HEALTH)
 @given(chains)
 def test_reading_after_writing_is_the_identity(graph: FixedPointGraph) -> None:
     assert_same(graph, there_and_back(graph))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.usefixtures("no_trial")
+@settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
 @given(chains, generators)
 def test_a_file_behaves_as_the_graph(graph: FixedPointGraph, rng: np.random.Generator) -> None:
     """Outputs too: a fault in both reader and writer would hide in the arrays."""
@@ -112,7 +132,8 @@ def test_a_file_behaves_as_the_graph(graph: FixedPointGraph, rng: np.random.Gene
     assert_bit_exact(first, EventSimulator(back).run(inputs, timing=Stream(), feed=feed))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.usefixtures("no_trial")
+@settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
 @given(any_graph)
 def test_what_has_no_faults_can_be_written_and_nothing_else(graph: FixedPointGraph) -> None:
     if find_faults(graph):
@@ -163,7 +184,8 @@ def read_damaged(content: bytes) -> None:
             Path(file.name).with_suffix(".copy").unlink(missing_ok=True)
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.usefixtures("short_trial")
+@settings(max_examples=150, deadline=None, suppress_health_check=HEALTH)
 @given(
     st.sampled_from(ORIGINALS),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1,
@@ -176,13 +198,15 @@ def test_changed_bytes(original: bytes, changes: list[tuple[float, int]]) -> Non
     read_damaged(bytes(content))
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.usefixtures("short_trial")
+@settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
 @given(st.sampled_from(ORIGINALS), st.floats(0, 1), st.binary(max_size=64))
 def test_cut_files(original: bytes, share: float, tail: bytes) -> None:
     read_damaged(original[: int(share * len(original))] + tail)
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.usefixtures("short_trial")
+@settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
 @given(st.sampled_from(ORIGINALS), st.floats(0, 1), st.floats(0, 1), st.integers(1, 200))
 def test_moved_blocks(original: bytes, source: float, target: float, size: int) -> None:
     """Structures of HDF5 in the wrong place: pointers that lead elsewhere."""

@@ -107,7 +107,7 @@ def test_conv_layers_are_stored_in_lavas_order(tmp_path: Path) -> None:
         assert kinds == [b"input", b"conv", b"flatten", b"dense"]
         assert file["layer/0/shape"][()].tolist() == [2, 4, 6]
         conv = file["layer/1"]
-        assert conv.attrs["name"] == "stem"
+        assert conv.attrs["name"] == b"stem"
         assert conv["shape"][()].tolist() == [4, 6, 3]
         assert conv["weight"].shape == (4, 1, 3, 2)
         assert conv["stride"][()].tolist() == [1, 2]
