@@ -81,7 +81,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("netx", "testing")
 
-__all__ = ["__version__", *sorted([*_HOME_OF, *_MODULES])]  # noqa: PLE0604 - names from one table
+__all__ = ["__version__", *sorted([*_HOME_OF, *_MODULES])]
 
 
 def __getattr__(name: str) -> object:
