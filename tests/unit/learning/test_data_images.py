@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import pickle  # noqa: TID251 - CIFAR's own files are pickles; they are written here, not read
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,9 @@ from PIL import Image
 
 from neurodeploy.errors import DataError, RecipeError
 from neurodeploy.learning.data import Dataset, StoredDataset, batches, load_data
+from neurodeploy.learning.evaluation import evaluate
+from neurodeploy.learning.trainer import Trainer
+from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.pipeline import run
 from neurodeploy.recipe import Recipe
 
@@ -149,6 +154,25 @@ def test_a_package_that_is_not_installed_is_named(
         DataError, match=r"torchvision is needed.*pip install 'neurodeploy\[data\]'"
     ):
         load_data(recipe(section("mnist", tmp_path)))
+
+
+def test_a_network_learns_from_stored_images_as_the_seed_says(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    data = section("mnist", tmp_path, "validation_fraction = 0.25", "crop_padding = 2")
+
+    def train(epochs: int, folder: str) -> dict[str, torch.Tensor]:
+        whole = recipe(data)
+        training = replace(whole.training, epochs=epochs, keep="last")
+        parts = load_data(whole)
+        network = SpikingNetwork.from_recipe(whole)
+        trainer = Trainer(training, directory=tmp_path / folder)
+        trainer.fit(network, parts[0], parts[1])
+        assert math.isfinite(evaluate(network, parts[2]).loss)
+        return network.state_dict()
+
+    first, again, longer = train(1, "first"), train(1, "again"), train(2, "longer")
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], longer[name]) for name in first)
 
 
 # --- CIFAR: pickled batches, whose checksums torchvision knows -----------------------------------
