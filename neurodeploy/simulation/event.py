@@ -56,6 +56,16 @@ class _LayerRun:
     health: Health
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What to run, the same for all batches."""
+
+    steps: int
+    timing: Timing
+    feed: Feed
+    record: Record
+
+
 class EventSimulator:
     """Runs a `FixedPointGraph` in the integers of Lava's fixed-point CPU models.
 
@@ -97,11 +107,10 @@ class EventSimulator:
         samples = len(values)
         batch = self._batch_size(steps)
         parts: list[list[_LayerRun]] = []
+        plan = _Plan(steps=steps, timing=timing, feed=feed, record=record)
         begin = time.perf_counter()
         for first in range(0, samples, batch):
-            parts.append(
-                self._run_batch(values[first : first + batch], steps, timing, feed, record)
-            )
+            parts.append(self._run_batch(values[first : first + batch], plan))
             if progress is not None:
                 progress(min(first + batch, samples), samples)
         layers = [_join(runs) for runs in zip(*parts, strict=True)]
@@ -120,27 +129,14 @@ class EventSimulator:
         largest = max(prod(self.graph.input.shape), *(layer.neurons for layer in self.graph))
         return max(1, self._batch_bytes // (8 * 6 * steps * largest))
 
-    def _run_batch(
-        self, values: IntArray, steps: int, timing: Timing, feed: Feed, record: Record
-    ) -> list[_LayerRun]:
-        graph = self.graph
+    def _run_batch(self, values: IntArray, plan: _Plan) -> list[_LayerRun]:
         known: dict[str, IntArray] = {}
-        if feed is not Feed.BIAS:
-            known[INPUT] = values if graph.input.is_graded else (values != 0).astype(np.int32)
+        if plan.feed is not Feed.BIAS:
+            is_graded = self.graph.input.is_graded
+            known[INPUT] = values if is_graded else (values != 0).astype(np.int32)
         runs: list[_LayerRun] = []
-        for index, layer in enumerate(graph):
-            if graph.has_input_neuron and index == 0:
-                known[INPUT] = values
-            is_last = index == len(graph.layers) - 1
-            run = self._run_layer(
-                layer,
-                index,
-                known,
-                steps,
-                timing,
-                bias_image=values if feed is Feed.BIAS and index == 0 else None,
-                keep_trace=is_last,
-            )
+        for index, layer in enumerate(self.graph):
+            run = self._run_layer(layer, index, known, values, plan)
             known[layer.name] = run.spikes
             runs.append(run)
         return runs
@@ -150,20 +146,28 @@ class EventSimulator:
         layer: FixedLayer,
         index: int,
         known: Mapping[str, IntArray],
-        steps: int,
-        timing: Timing,
-        *,
-        bias_image: IntArray | None,
-        keep_trace: bool,
+        values: IntArray,
+        plan: _Plan,
     ) -> _LayerRun:
-        samples = len(next(iter(known.values())))
-        drive, recurrent = self._drive(layer, known, samples, steps, timing, bias_image is not None)
+        """Run one layer over all steps.
+
+        Args:
+            layer: The layer.
+            index: Its place in the network.
+            known: Events of the input and of all layers before, (samples, T, ...) int32.
+            values: The input as it was given, for an input block.
+            plan: What to run.
+        """
+        samples, steps = len(values), plan.steps
+        drive, recurrent = self._drive(layer, known, values, plan)
+        is_fed_by_bias = plan.feed is Feed.BIAS and index == 0
+        neurons = start_dynamics(layer, samples, bias_image=values if is_fed_by_bias else None)
         reads_values = self.graph.reads_values(layer)
-        neurons = start_dynamics(layer, samples, bias_image=bias_image)
-        resets = _reset_steps(timing, steps, index)
+        resets = _reset_steps(plan.timing, steps, index)
+        is_last = index == len(self.graph.layers) - 1
         spikes = np.zeros((samples, steps, *layer.shape), np.int32)
         traces: dict[str, IntArray] = {}
-        if keep_trace:
+        if is_last:
             traces = {name: np.empty_like(spikes) for name in neurons.states()}
         for step in range(steps):
             if resets[step]:
@@ -177,21 +181,13 @@ class EventSimulator:
             spikes[:, step] = neurons.step(arriving)
             for name, trace in traces.items():
                 trace[:, step] = neurons.states()[name]
-        return _LayerRun(
-            spikes=spikes,
-            final={name: state.astype(np.int32) for name, state in neurons.states().items()},
-            traces=traces,
-            health=neurons.health(),
-        )
+        final: dict[str, IntArray] = {}
+        if plan.record is Record.ALL:
+            final = {name: state.astype(np.int32) for name, state in neurons.states().items()}
+        return _LayerRun(spikes=spikes, final=final, traces=traces, health=neurons.health())
 
     def _drive(
-        self,
-        layer: FixedLayer,
-        known: Mapping[str, IntArray],
-        samples: int,
-        steps: int,
-        timing: Timing,
-        is_fed_by_bias: bool,
+        self, layer: FixedLayer, known: Mapping[str, IntArray], values: IntArray, plan: _Plan
     ) -> tuple[Int64Array, FixedDense | None]:
         """Add up what reaches the neurons from other layers at every step.
 
@@ -200,22 +196,27 @@ class EventSimulator:
             only step by step, or None.
         """
         ports = (2,) if any(_is_complex(c.synapse) for c in layer.connections) else ()
-        drive = np.zeros((samples, steps, *layer.shape, *ports), np.int64)
+        drive = np.zeros((len(values), plan.steps, *layer.shape, *ports), np.int64)
         recurrent: FixedDense | None = None
         for connection in layer.connections:
             synapse = connection.synapse
-            if connection.source == layer.name:
+            if isinstance(synapse, FixedInjection):
+                if plan.feed is not Feed.BIAS:
+                    drive += values
+            elif connection.source == layer.name:
                 assert isinstance(synapse, FixedDense)
                 recurrent = synapse
-                continue
-            if is_fed_by_bias:
-                continue
-            sent = apply_synapse(synapse, known[connection.source]).reshape(drive.shape)
-            if isinstance(timing, Stream) and not isinstance(synapse, FixedInjection):
-                drive[:, 1:] += sent[:, :-1]
             else:
-                drive += sent
+                sent = apply_synapse(synapse, known[connection.source]).reshape(drive.shape)
+                if isinstance(plan.timing, Stream):
+                    drive[:, 1:] += sent[:, :-1]
+                else:
+                    drive += sent
         return drive, recurrent
+
+
+def _sources(layer: FixedLayer) -> set[str]:
+    return {connection.source for connection in layer.connections}
 
 
 def _is_complex(synapse: Synapse) -> bool:
@@ -245,6 +246,10 @@ def conform_input(
     if feed is Feed.BIAS and not isinstance(graph.layers[0].neuron, CubaNeuron):
         raise SimulationError(
             "simulation: feed 'bias' needs LIF neurons in the input block. Use --feed neuron."
+        )
+    if feed is Feed.BIAS and any(INPUT in _sources(layer) for layer in graph.layers[1:]):
+        raise SimulationError(
+            "simulation: feed 'bias' is for networks in which only the input block reads the input."
         )
     if (feed is Feed.PORT) == graph.has_input_neuron:
         raise SimulationError(
@@ -330,6 +335,8 @@ def _reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
 
 def _join(runs: tuple[_LayerRun, ...]) -> _LayerRun:
     """Put batches of samples back together."""
+    if len(runs) == 1:
+        return runs[0]
 
     def joined(parts: list[dict[str, IntArray]]) -> dict[str, IntArray]:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

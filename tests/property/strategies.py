@@ -257,8 +257,6 @@ def add_skips(
         if is_block or is_complex or not draw(st.booleans()):
             result.append(layer)
             continue
-        if isinstance(layers[0].connections[0].synapse, FixedInjection):
-            earlier.remove(INPUT)
         source = draw(st.sampled_from(earlier))
         weight = random_weight(
             rng, (layer.neurons, int(np.prod(shapes[source]))), Options(is_chain=False)
