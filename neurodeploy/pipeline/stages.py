@@ -25,7 +25,12 @@ from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.nn.shortcut import remove_branches
 from neurodeploy.nn.surrogate import Surrogate
-from neurodeploy.passes import fold_batchnorm, fold_global_average_pool, run_passes
+from neurodeploy.passes import (
+    fold_batchnorm,
+    fold_global_average_pool,
+    lower_residuals,
+    run_passes,
+)
 from neurodeploy.pipeline.directory import (
     MODEL,
     NET,
@@ -187,7 +192,7 @@ def deploy(
             f"{before:.2%} before the fine-tune, {after:.2%} after it"
         )
     path = directory / NET
-    netx.write(fixed, path)
+    netx.write(lower_residuals(fixed, target).graph, path)
     written = netx.read(path)
     _write_net_record(directory / NET_RECORD, recipe, target, calibration, path, accuracy, choice)
     shown = _shown(test, recipe)
