@@ -131,6 +131,11 @@ def _convolve(
     dilation: Pair,
     groups: int,
 ) -> Tensor:
+    if tuple(weight.shape[2:]) == (1, 1) and padding == (0, 0) and stride != (1, 1):
+        # The same map, and necessary: for a 1x1 kernel with a stride, torch's CPU gradient of the
+        # weight reads beyond its buffer for channels-last images (seen in torch 2.14, 2 threads:
+        # gradients that differ from call to call, then a corrupted heap).
+        x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
     weight = weight.contiguous(memory_format=torch.channels_last)
     output = functional.conv2d(_as_images(x), weight, bias, stride, padding, dilation, groups)
     return output.view(x.shape[0], x.shape[1], *output.shape[1:])
