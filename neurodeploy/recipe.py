@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from neurodeploy.architectures import NetworkSection, layout_of, shapes_of
 from neurodeploy.errors import RecipeError
 from neurodeploy.ranges import (
     ABOVE_ZERO as _ABOVE_ZERO,
@@ -60,66 +61,6 @@ class RunSection:
     name: str = field(metadata=_NOT_EMPTY)
     description: str = ""
     seed: int = field(default=0, metadata=_NOT_NEGATIVE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConvLayer:
-    """Convolution and spiking neurons: an entry of [[network.layers]].
-
-    Attributes:
-        type: "conv".
-        name: Of the block; by default its type and number.
-        channels: Output channels.
-        kernel: Height and width.
-        stride: Height and width.
-        padding: Zeros on each side.
-        groups: Channel groups.
-        batch_norm: Normalise the current over batch, time and space before the neuron.
-    """
-
-    type: Literal["conv"]
-    name: str = ""
-    channels: int = field(metadata=_POSITIVE)
-    kernel: int = field(default=3, metadata=_POSITIVE)
-    stride: int = field(default=1, metadata=_POSITIVE)
-    padding: int = field(default=1, metadata=_NOT_NEGATIVE)
-    groups: int = field(default=1, metadata=_POSITIVE)
-    batch_norm: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DenseLayer:
-    """Dense synapse and spiking neurons, flattening its source: an entry of [[network.layers]].
-
-    Attributes:
-        type: "dense".
-        name: Of the block; by default its type and number.
-        neurons: Number of neurons.
-        batch_norm: Normalise the current over batch and time before the neuron.
-    """
-
-    type: Literal["dense"]
-    name: str = ""
-    neurons: int = field(metadata=_POSITIVE)
-    batch_norm: bool = True
-
-
-LayerSection = ConvLayer | DenseLayer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkSection:
-    """The blocks: [network].
-
-    Attributes:
-        steps: T, the number of time steps a sample lasts.
-        layers: Spiking blocks in order.
-        readout: "linear": flatten and a linear map. "gap_linear": mean over space first.
-    """
-
-    steps: int = field(metadata=_POSITIVE)
-    layers: tuple[LayerSection, ...] = field(metadata=_NOT_EMPTY)
-    readout: Literal["linear", "gap_linear"] = "linear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,12 +189,48 @@ class ShortcutSection:
         method: "vanilla": no branches. "shortcut": the branches are added with a constant
             weight. "evolutionary": with a weight that falls linearly to zero.
         weight: λ. By default 1 for "shortcut" (eq. 6 of the paper) and 0.25 for "evolutionary".
-        after: Names of the blocks that get a branch; has no effect for "vanilla".
+        schedule: How λ runs through the iterations: a name that
+            `neurodeploy.learning.schedules` knows, such as "constant", "linear" or "cosine". By
+            default that of the method.
+        after: Blocks that get a branch: "stage": the last of each stage, "block": each one,
+            both without the last of the network; or a list of names. Has no effect for
+            "vanilla".
     """
 
     method: Literal["vanilla", "shortcut", "evolutionary"] = "vanilla"
     weight: float | None = field(default=None, metadata=_NOT_NEGATIVE)
-    after: tuple[str, ...] = ()
+    schedule: str | None = field(default=None, metadata=_NOT_EMPTY)
+    after: Literal["stage", "block"] | tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossEntropyLoss:
+    """Cross-entropy of the output's mean over time: [training.loss].
+
+    Attributes:
+        name: "cross_entropy".
+    """
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TetLoss:
+    """Temporal efficient training: the mean of each step's cross-entropy: [training.loss].
+
+    Attributes:
+        name: "tet".
+        weight: λ of TET: share of the regulariser, the squared distance of each step's output
+            to `target`.
+        target: φ of TET.
+    """
+
+    name: Literal["tet"]
+    weight: float = field(default=0.05, metadata=_UNIT)
+    target: float = 1.0
+
+
+LossSection = CrossEntropyLoss | TetLoss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +245,7 @@ class TrainingSection:
         momentum: Of SGD; the first beta of AdamW.
         weight_decay: On weights, never on biases, thresholds or batch norm.
         schedule: "cosine": from `learning_rate` to zero, iteration by iteration. "constant".
+        loss: What is made small.
         label_smoothing: 0 for none.
         keep: Which weights go on to deployment: "best" on the validation part, or "last".
         threads: For torch; 0 leaves torch's own choice.
@@ -280,6 +258,7 @@ class TrainingSection:
     momentum: float = field(default=0.9, metadata={"range": _Range(minimum=0, below=1)})
     weight_decay: float = field(default=1e-4, metadata=_NOT_NEGATIVE)
     schedule: Literal["cosine", "constant"] = "cosine"
+    loss: LossSection = field(default_factory=CrossEntropyLoss)
     label_smoothing: float = field(default=0.0, metadata={"range": _Range(minimum=0, below=1)})
     keep: Literal["best", "last"] = "best"
     threads: int = field(default=0, metadata=_NOT_NEGATIVE)
@@ -328,7 +307,7 @@ class Recipe:
     Attributes:
         recipe: Name and seed.
         data: Where samples come from.
-        network: Its blocks.
+        network: Its layers.
         neuron: Its neurons.
         shortcut: Branches during training.
         training: Optimisation.
@@ -398,7 +377,7 @@ class Recipe:
         """
         recipe = read_section(cls, table, where=where)
         check_network(recipe.network, recipe.data.shape, where=where)
-        check_branches(recipe.shortcut, block_names(recipe.network), where=where)
+        check_branches(recipe.shortcut, recipe.network, where=where)
         if isinstance(recipe.data, DigitsData) and recipe.data.input_bits < 4:
             raise RecipeError(
                 f"{where} [data]: input_bits = {recipe.data.input_bits}, the digits have pixels "
@@ -423,7 +402,7 @@ class Architecture:
         shape: (C, H, W) or (N,) of one step of one sample.
         classes: Number of outputs.
         input_bits: The network sees x / 2**input_bits for an integer x, |x| <= 2**input_bits.
-        network: The blocks.
+        network: The layers, or an architecture by its name.
         neuron: Their neurons.
         branches: Names of the blocks that have a shortcut branch.
     """
@@ -444,7 +423,11 @@ class Architecture:
             input_bits=recipe.data.input_bits,
             network=recipe.network,
             neuron=recipe.neuron,
-            branches=() if recipe.shortcut.method == "vanilla" else recipe.shortcut.after,
+            branches=(
+                ()
+                if recipe.shortcut.method == "vanilla"
+                else layout_of(recipe.network).branches(recipe.shortcut.after)
+            ),
         )
 
     @classmethod
@@ -457,7 +440,7 @@ class Architecture:
         architecture = read_section(cls, table, where=where)
         check_network(architecture.network, architecture.shape, where=where)
         shortcut = ShortcutSection(after=architecture.branches)
-        check_branches(shortcut, block_names(architecture.network), where=where)
+        check_branches(shortcut, architecture.network, where=where)
         return architecture
 
     def to_dict(self) -> Table:
@@ -465,29 +448,29 @@ class Architecture:
         return section_table(self)
 
 
-def block_names(network: NetworkSection) -> tuple[str, ...]:
-    """Give the names of the blocks: those of the recipe, or type and number, `conv1`."""
-    return tuple(
-        layer.name or f"{layer.type}{number}" for number, layer in enumerate(network.layers, 1)
-    )
-
-
-def check_branches(shortcut: ShortcutSection, names: Iterable[str], *, where: str) -> None:
+def check_branches(shortcut: ShortcutSection, network: NetworkSection, *, where: str) -> None:
     """Check that every branch starts at a block, and that a method with branches has some.
 
     Raises:
         RecipeError: If not.
     """
-    names = tuple(names)
-    for name in shortcut.after:
+    layout = layout_of(network)
+    names = layout.branch_points
+    if shortcut.after == "stage" and not layout.stages:
+        raise RecipeError(
+            f"{where} [shortcut]: after = 'stage', but architecture = '{network.architecture}' "
+            "has no stages. Use 'block', or name blocks."
+        )
+    after = layout.branches(shortcut.after)
+    for name in after:
         if name not in names:
             raise RecipeError(
                 f"{where} [shortcut]: after names '{name}', the blocks are {', '.join(names)}."
                 + _suggestion(name, names)
             )
-    if len(set(shortcut.after)) < len(shortcut.after):
+    if len(set(after)) < len(after):
         raise RecipeError(f"{where} [shortcut]: after names a block twice. Name each once.")
-    if shortcut.method != "vanilla" and not shortcut.after:
+    if shortcut.method != "vanilla" and not after:
         raise RecipeError(
             f"{where} [shortcut]: method = '{shortcut.method}' without branches. "
             "Name the blocks that get one in after, or use method = 'vanilla'."
@@ -495,49 +478,17 @@ def check_branches(shortcut: ShortcutSection, names: Iterable[str], *, where: st
 
 
 def check_network(network: NetworkSection, shape: tuple[int, ...], *, where: str) -> None:
-    """Check names, and that each block fits the shape it gets.
+    """Check names, and that each layer fits the shape it gets.
 
     Args:
-        network: The blocks.
+        network: What [network] says.
         shape: (C, H, W) or (N,) of the input.
         where: Start of errors.
 
     Raises:
         RecipeError: If not.
     """
-    names = block_names(network)
-    for number, (name, layer) in enumerate(zip(names, network.layers, strict=True)):
-        place = f"{where} [network.layers.{number}]"
-        if not name.isidentifier() or name in ("input", "readout"):
-            raise RecipeError(
-                f"{place}: name = '{name}'; letters, digits and underscores are allowed, "
-                "'input' and 'readout' are taken."
-            )
-        if names.index(name) != number:
-            raise RecipeError(f"{place}: a second block called '{name}'. Names must differ.")
-        if isinstance(layer, DenseLayer):
-            shape = (layer.neurons,)
-            continue
-        if len(shape) != 3:
-            raise RecipeError(f"{place}: a conv layer needs a source (C, H, W), not {shape}.")
-        if shape[0] % layer.groups or layer.channels % layer.groups:
-            raise RecipeError(
-                f"{place}: groups = {layer.groups} does not divide {shape[0]} input and "
-                f"{layer.channels} output channels."
-            )
-        height, width = (
-            (size + 2 * layer.padding - layer.kernel) // layer.stride + 1 for size in shape[1:]
-        )
-        if min(height, width) < 1:
-            raise RecipeError(
-                f"{place}: kernel = {layer.kernel} with padding = {layer.padding} is larger than "
-                f"its source {shape}."
-            )
-        shape = (layer.channels, height, width)
-    if network.readout == "gap_linear" and len(shape) != 3:
-        raise RecipeError(
-            f"{where} [network]: readout = 'gap_linear' after a dense layer. Use 'linear'."
-        )
+    shapes_of(layout_of(network), shape, where=where)
 
 
 # --- from tables to dataclasses -------------------------------------------------------------
@@ -589,11 +540,18 @@ def _read(
     if sections:
         chosen = sections[0] if len(sections) == 1 else _variant(sections, value, where, dotted)
         return read_section(chosen, value, where=where, path=dotted)
-    plain = next(member for member in members if member is not NoneType)
+    plains = [member for member in members if member is not NoneType]
+    literals = [member for member in plains if get_origin(member) is Literal]
+    plain = plains[0]
+    if len(plains) > 1:  # a choice of words, or something else
+        others = (member for member in plains if member not in literals)
+        plain = literals[0] if isinstance(value, str) else next(others)
     if get_origin(plain) is Literal:
         choices = get_args(plain)
         if value not in choices:
             allowed = ", ".join(f"'{choice}'" for choice in choices)
+            if len(plains) > 1:
+                allowed += ", or a list"
             raise RecipeError(
                 f"{place} = {_shown(value)}, allowed: {allowed}."
                 + _suggestion(str(value), map(str, choices))
@@ -639,9 +597,9 @@ def _variant(sections: list[type], value: object, where: str, path: str) -> type
     default: str | None = None
     for section in sections:
         spec = fields(section)[0]
-        (choice,) = get_args(get_type_hints(section)[spec.name])
-        kinds[choice] = section
-        default = choice if spec.default is not MISSING else default
+        for choice in get_args(get_type_hints(section)[spec.name]):
+            kinds[choice] = section
+        default = str(spec.default) if spec.default is not MISSING else default
     if not isinstance(value, Mapping):
         raise RecipeError(f"{where} [{path}]: {_shown(value)}, a table is required.")
     found = value.get(tag, default)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional
+
+from neurodeploy.recipe import CrossEntropyLoss, LossSection
 
 
 def combine_outputs(main: Tensor, branches: Sequence[Tensor], *, weight: float) -> Tensor:
@@ -18,7 +21,10 @@ def combine_outputs(main: Tensor, branches: Sequence[Tensor], *, weight: float) 
 
     Source: Guo et al., "Take A Shortcut Back", NeurIPS 2024, eqs. 6 and 10.
     """
-    if not branches:
+    if not branches or weight == 0:
+        # Not main + 0 · branches: where a branch reads the same tensor as a skip connection, even
+        # a gradient of zeros changes the memory layout of their sum, and with it the order of
+        # later summations: the last bit would differ from a network without branches.
         return main
     total = branches[0]
     for branch in branches[1:]:
@@ -42,4 +48,66 @@ def classification_loss(
     """
     return functional.cross_entropy(
         output.mean(dim=1), labels, label_smoothing=label_smoothing, reduction=reduction
+    )
+
+
+def tet_loss(
+    output: Tensor,
+    labels: Tensor,
+    *,
+    weight: float,
+    target: float,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Give the loss of temporal efficient training: (1 - λ) · L_TET + λ · L_MSE.
+
+    L_TET is the mean over steps of each step's cross-entropy, L_MSE the mean over steps and
+    classes of (output - φ)²: each step is asked to classify by itself, and outputs are kept near
+    the potential at which a neuron fires.
+
+    Args:
+        output: (N, T, classes) float.
+        labels: (N,) int64.
+        weight: λ, 0 to 1.
+        target: φ.
+        label_smoothing: Share of the target that is spread over all classes.
+
+    Returns:
+        Scalar, mean over the batch.
+
+    Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient
+    Re-weighting", ICLR 2022, L_TET, L_MSE and L_TOTAL.
+    """
+    steps = output.shape[1]
+    each = functional.cross_entropy(
+        output.flatten(0, 1), labels.repeat_interleave(steps), label_smoothing=label_smoothing
+    )
+    if weight == 0:
+        return each
+    distance = functional.mse_loss(output, torch.full_like(output, target))
+    return (1 - weight) * each + weight * distance
+
+
+def training_loss(
+    output: Tensor, labels: Tensor, *, loss: LossSection, label_smoothing: float = 0.0
+) -> Tensor:
+    """Give what a recipe makes small.
+
+    Args:
+        output: (N, T, classes) float, branches included.
+        labels: (N,) int64.
+        loss: [training.loss].
+        label_smoothing: [training] label_smoothing.
+
+    Returns:
+        Scalar, mean over the batch.
+    """
+    if isinstance(loss, CrossEntropyLoss):
+        return classification_loss(output, labels, label_smoothing=label_smoothing)
+    return tet_loss(
+        output,
+        labels,
+        weight=loss.weight,
+        target=loss.target,
+        label_smoothing=label_smoothing,
     )

@@ -1,9 +1,25 @@
-"""How learning rate and branch weight run through the iterations: pure functions of i."""
+"""How learning rate and branch weight run through the iterations: pure functions of i.
+
+A schedule of the branch weight is a function of the progress i / I, from 0 to just below 1, that
+gives the factor on λ. To add one, say before training:
+
+    from neurodeploy.learning.schedules import register_branch_schedule
+
+    register_branch_schedule("late", lambda progress: 1.0 if progress < 0.5 else 0.0)
+
+and name it in the recipe: `[shortcut] schedule = "late"`.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
+
+from neurodeploy.errors import RecipeError
+
+BranchSchedule = Callable[[float], float]
+"""Factor on λ for the progress i / I."""
 
 
 def learning_rate_at(
@@ -22,12 +38,63 @@ def learning_rate_at(
     return start * 0.5 * (1.0 + math.cos(math.pi * iteration / iterations))
 
 
+def _constant(progress: float) -> float:
+    del progress
+    return 1.0
+
+
+def _linear(progress: float) -> float:
+    return 1.0 - progress
+
+
+def _cosine(progress: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+_SCHEDULES: dict[str, BranchSchedule] = {
+    "constant": _constant,  # eq. 6
+    "linear": _linear,  # eq. 10
+    "cosine": _cosine,  # an addition of ours
+}
+_OF_METHOD = {"shortcut": "constant", "evolutionary": "linear"}
+
+
+def register_branch_schedule(name: str, schedule: BranchSchedule) -> None:
+    """Make a schedule known to recipes under a name.
+
+    Args:
+        name: As `shortcut.schedule` names it.
+        schedule: Factor on λ for the progress i / I; pure, so that resuming gives the same run.
+
+    Raises:
+        RecipeError: If the name is taken.
+    """
+    if name in _SCHEDULES:
+        raise RecipeError(f"branch schedule '{name}': the name is taken. Choose another.")
+    _SCHEDULES[name] = schedule
+
+
+def branch_schedule(name: str) -> BranchSchedule:
+    """Give a schedule by its name.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    if name not in _SCHEDULES:
+        raise RecipeError(
+            f"[shortcut]: schedule = '{name}', allowed: {', '.join(map(repr, _SCHEDULES))}. "
+            "Others can be added with register_branch_schedule."
+        )
+    return _SCHEDULES[name]
+
+
 def branch_weight_at(
     iteration: int,
     iterations: int,
     *,
     method: Literal["vanilla", "shortcut", "evolutionary"],
     weight: float | None = None,
+    schedule: str | None = None,
 ) -> float:
     """Give the factor on the branches' outputs at one iteration.
 
@@ -36,11 +103,15 @@ def branch_weight_at(
         iterations: I.
         method: "evolutionary": λ · (1 - i / I). "shortcut": λ. "vanilla": 0.
         weight: λ; None for that of the paper: 0.25 for "evolutionary", 1 for "shortcut".
+        schedule: Name of another schedule than the method's; no effect for "vanilla".
+
+    Raises:
+        RecipeError: If there is no such schedule.
 
     Source: Guo et al., "Take A Shortcut Back", NeurIPS 2024, eqs. 6 and 10.
     """
     if method == "vanilla":
         return 0.0
-    if method == "shortcut":
-        return 1.0 if weight is None else weight
-    return (0.25 if weight is None else weight) * (1.0 - iteration / iterations)
+    if weight is None:
+        weight = 1.0 if method == "shortcut" else 0.25
+    return weight * branch_schedule(schedule or _OF_METHOD[method])(iteration / iterations)

@@ -31,9 +31,13 @@ from neurodeploy.learning.checkpoints import (
 )
 from neurodeploy.learning.data import Dataset, batches, count_batches, shift_images
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.losses import classification_loss, combine_outputs
+from neurodeploy.learning.losses import combine_outputs, training_loss
 from neurodeploy.learning.records import EpochRecord, History, IterationRecord
-from neurodeploy.learning.schedules import branch_weight_at, learning_rate_at
+from neurodeploy.learning.schedules import (
+    branch_schedule,
+    branch_weight_at,
+    learning_rate_at,
+)
 from neurodeploy.recipe import ShortcutSection, TrainingSection
 
 logger = logging.getLogger(__name__)
@@ -89,6 +93,8 @@ class Trainer:
         self.training = training
         self.seed = seed
         self.shortcut = shortcut or ShortcutSection()
+        if self.shortcut.schedule is not None:
+            branch_schedule(self.shortcut.schedule)  # refuse an unknown name before training
         self.shift = shift
         self.directory = None if directory is None else Path(directory)
         self.on_iteration = on_iteration
@@ -230,7 +236,11 @@ class _Run:
                 schedule=training.schedule,
             ),
             branch_weight_at(
-                iteration, self.iterations, method=shortcut.method, weight=shortcut.weight
+                iteration,
+                self.iterations,
+                method=shortcut.method,
+                weight=shortcut.weight,
+                schedule=shortcut.schedule,
             ),
         )
 
@@ -245,8 +255,9 @@ class _Run:
             output = combine_outputs(main, branches, weight=weight)
         else:
             output = self.network(inputs)
-        loss = classification_loss(
-            output, labels, label_smoothing=self.trainer.training.label_smoothing
+        training = self.trainer.training
+        loss = training_loss(
+            output, labels, loss=training.loss, label_smoothing=training.label_smoothing
         )
         value = float(loss.detach())
         if math.isfinite(value):

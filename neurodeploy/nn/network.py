@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection
 from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from neurodeploy.architectures import (
+    AveragePoolLayer,
+    ConvLayer,
+    DenseLayer,
+    GlobalAveragePoolLayer,
+    LayerSection,
+    MaxPoolLayer,
+    NeuronLayer,
+    ResidualLayer,
+    Shape,
+    layout_of,
+    shapes_of,
+)
 from neurodeploy.errors import CheckpointError, DataError, RecipeError
 from neurodeploy.nn.blocks import Conv, Dense, GlobalAverageReadout
-from neurodeploy.nn.neuron import LIF, NeuronParams
+from neurodeploy.nn.pooling import AveragePool, GlobalAveragePool, MaxPool
+from neurodeploy.nn.residual import (
+    Neurons,
+    Parts,
+    PreActivationBlock,
+    ResidualBlock,
+    SpikeElementWiseBlock,
+    StandardBlock,
+)
 from neurodeploy.nn.shortcut import ShortcutBranches
-from neurodeploy.nn.surrogate import make_surrogate
+from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import DenseSynapse
 from neurodeploy.nn.tensor_files import read_tensors, write_tensors
-from neurodeploy.recipe import (
-    Architecture,
-    ConvLayer,
-    CubaNeuron,
-    LayerSection,
-    LifNeuron,
-    Recipe,
-    block_names,
-    section_table,
-)
+from neurodeploy.recipe import Architecture, LifNeuron, Recipe
 
 FORMAT = "neurodeploy-network-1"
 
@@ -53,23 +65,28 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         self.architecture = architecture
         generator = torch.Generator().manual_seed(seed)
+        layout = layout_of(architecture.network)
+        shapes = shapes_of(layout, architecture.shape, where="network")
+        parts = Parts(
+            neuron=architecture.neuron,
+            norm=architecture.network.norm,
+            steps=architecture.network.steps,
+            generator=generator,
+        )
         shape = architecture.shape
-        channels: dict[str, int] = {}
         self.blocks = nn.ModuleDict()
-        names = block_names(architecture.network)
-        for name, layer in zip(names, architecture.network.layers, strict=True):
-            block, shape = _block(layer, shape, architecture.neuron, generator)
-            self.blocks[name] = block
-            channels[name] = shape[0]
+        for layer in layout.layers:
+            self.blocks[layer.name] = _block(layer, shape, parts)
+            shape = shapes[layer.name]
         self.readout: DenseSynapse | GlobalAverageReadout = (
             GlobalAverageReadout(shape[0], architecture.classes, generator=generator)
-            if architecture.network.readout == "gap_linear"
+            if layout.readout == "gap_linear"
             else DenseSynapse(prod(shape), architecture.classes, bias=True, generator=generator)
         )
         # Last, so that the other weights are those of the same network without branches.
         self.branches = (
             ShortcutBranches(
-                {name: channels[name] for name in architecture.branches},
+                {name: shapes[name][0] for name in architecture.branches},
                 architecture.classes,
                 generator=generator,
             )
@@ -116,36 +133,51 @@ class SpikingNetwork(nn.Module):
 
     def forward_with_branches(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Give the main output, and that of each branch, all (N, T, classes)."""
-        main, spikes = self._run(inputs)
-        branches = () if self.branches is None else self.branches(spikes)
+        main, outputs, _ = self._run(inputs, keep=self.architecture.branches)
+        branches = () if self.branches is None else self.branches(outputs)
         return main.transpose(0, 1), tuple(branch.transpose(0, 1) for branch in branches)
 
     def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the main output, and each block's spikes, (N, T, ...), by its name."""
-        main, spikes = self._run(inputs)
+        """Give the main output, and the spikes of each layer of neurons, (N, T, ...).
+
+        A layer has the name of its block; inner layers of a residual block have their own behind
+        a dot, `stage1_block1.conv1`.
+        """
+        main, _, spikes = self._run(inputs, has_spikes=True)
         return main.transpose(0, 1), {
             name: values.transpose(0, 1) for name, values in spikes.items()
         }
 
-    def _run(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give currents (T, N, classes) and the spikes of every block, time first."""
+    def _run(
+        self, inputs: Tensor, *, keep: Collection[str] = (), has_spikes: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Run time first.
+
+        Returns:
+            Currents (T, N, classes), the outputs of the blocks named in `keep`, and the spikes of
+            all layers of neurons if wanted.
+        """
+        outputs: dict[str, Tensor] = {}
         spikes: dict[str, Tensor] = {}
         values: Tensor | None = None
-        for name, block in self._named_blocks():
+        for name, block in self.blocks.items():
             if values is None:
+                assert isinstance(block, Conv | Dense)  # `shapes_of` allows no other
                 values = self._enter(block, inputs)
+            elif has_spikes and isinstance(block, ResidualBlock):
+                values, inner = block.forward_with_spikes(values)
+                spikes.update({f"{name}.{key}" if key else name: x for key, x in inner.items()})
             else:
                 values = block(values.flatten(2) if isinstance(block, Dense) else values)
-            spikes[name] = values
+            assert values is not None
+            if has_spikes and isinstance(block, SpikingBlock):
+                spikes[name] = values
+            if name in keep:
+                outputs[name] = values
         assert values is not None  # an architecture has at least one layer
         if isinstance(self.readout, DenseSynapse):
             values = values.flatten(2)
-        return self.readout(values), spikes
-
-    def _named_blocks(self) -> Iterator[tuple[str, Conv | Dense]]:
-        for name, block in self.blocks.items():
-            assert isinstance(block, Conv | Dense)
-            yield name, block
+        return self.readout(values), outputs, spikes
 
     def _enter(self, block: Conv | Dense, inputs: Tensor) -> Tensor:
         """Run the first block on the network's input."""
@@ -221,66 +253,70 @@ class SpikingNetwork(nn.Module):
         return network.eval()
 
 
-def _block(
-    layer: LayerSection,
-    shape: tuple[int, ...],
-    neuron: LifNeuron | CubaNeuron,
-    generator: torch.Generator,
-) -> tuple[Conv | Dense, tuple[int, ...]]:
-    """Build one block for a source of a shape, and give the shape of its spikes."""
-    params = _neuron(neuron)
+def _block(layer: LayerSection, shape: Shape, parts: Parts) -> nn.Module:
+    """Build one block for a source of a shape."""
+    match layer:
+        case ConvLayer() | DenseLayer():
+            return _spiking(layer, shape, parts)
+        case ResidualLayer():
+            return _residual(layer, shape, parts)
+        case NeuronLayer():
+            return Neurons(parts.make_neuron(), delay_shift=False)
+        case MaxPoolLayer():
+            return MaxPool(layer.kernel, layer.stride, layer.padding)
+        case AveragePoolLayer():
+            return AveragePool(layer.kernel, layer.stride, layer.padding)
+        case GlobalAveragePoolLayer():
+            return GlobalAveragePool()
+
+
+def _residual(layer: ResidualLayer, shape: Shape, parts: Parts) -> ResidualBlock:
+    if layer.residual == "sew":
+        return SpikeElementWiseBlock(
+            shape[0], layer.channels, layer.stride, parts=parts, zero_init=layer.zero_init
+        )
+    kind = StandardBlock if layer.residual == "standard" else PreActivationBlock
+    return kind(
+        shape[0],
+        layer.channels,
+        layer.stride,
+        parts=parts,
+        alpha=layer.alpha,
+        zero_init=layer.zero_init,
+    )
+
+
+def _spiking(layer: ConvLayer | DenseLayer, shape: Shape, parts: Parts) -> Conv | Dense:
     # SLAYER's blocks have neither a bias nor, within a window, a step of delay.
-    has_bias = not layer.batch_norm and isinstance(neuron, LifNeuron)
+    has_bias = not layer.batch_norm and isinstance(parts.neuron, LifNeuron)
     block: Conv | Dense
     if isinstance(layer, ConvLayer):
+        channels = layer.channels
         block = Conv(
-            params,
+            parts.make_neuron(),
             shape[0],
-            layer.channels,
+            channels,
             layer.kernel,
             layer.stride,
             layer.padding,
             groups=layer.groups,
             delay_shift=False,
             bias=has_bias,
-            batch_norm=layer.batch_norm,
-            generator=generator,
+            generator=parts.generator,
         )
-        height, width = (
-            (size + 2 * layer.padding - layer.kernel) // layer.stride + 1 for size in shape[1:]
-        )
-        shape = (layer.channels, height, width)
     else:
+        channels = layer.neurons
         block = Dense(
-            params,
+            parts.make_neuron(),
             prod(shape),
-            layer.neurons,
+            channels,
             delay_shift=False,
             bias=has_bias,
-            batch_norm=layer.batch_norm,
-            generator=generator,
+            generator=parts.generator,
         )
-        shape = (layer.neurons,)
-    if isinstance(block.batch_norm, nn.BatchNorm1d | nn.BatchNorm2d):
-        # tdBN: normalised currents start with the threshold as standard deviation.
-        nn.init.constant_(block.batch_norm.weight, neuron.threshold)
-    return block, shape
-
-
-def _neuron(section: LifNeuron | CubaNeuron) -> LIF | NeuronParams:
-    if isinstance(section, LifNeuron):
-        parameters = section_table(section.surrogate)
-        name = str(parameters.pop("name"))
-        values = {key: float(str(value)) for key, value in parameters.items()}
-        return LIF(section.threshold, section.tau, make_surrogate(name, values))
-    return {
-        "threshold": section.threshold,
-        "current_decay": section.current_decay,
-        "voltage_decay": section.voltage_decay,
-        "tau_grad": section.tau_grad,
-        "scale_grad": section.scale_grad,
-        "scale": section.scale,
-    }
+    if layer.batch_norm:
+        block.batch_norm = parts.make_norm(channels, is_spatial=isinstance(layer, ConvLayer))
+    return block
 
 
 def _checked(output: object) -> Tensor:

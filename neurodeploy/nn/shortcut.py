@@ -44,16 +44,17 @@ class ShortcutBranches(nn.Module):
     def __len__(self) -> int:
         return len(self.heads)
 
-    def forward(self, spikes: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+    def forward(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Give each branch's output.
 
         Args:
-            spikes: (T, N, C, H, W) or (T, N, C) by block.
+            outputs: (T, N, C, H, W) or (T, N, C) by block: spikes; currents of a pre-activation
+                block.
 
         Returns:
             Currents (T, N, classes), one tensor a branch.
         """
-        return tuple(head(spikes[name]) for name, head in self.heads.items())
+        return tuple(head(outputs[name]) for name, head in self.heads.items())
 
 
 def remove_branches(network: SpikingNetwork) -> SpikingNetwork:

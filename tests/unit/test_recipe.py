@@ -6,18 +6,16 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from neurodeploy.architectures import ConvLayer, DenseLayer, SequentialNetwork, layout_of
 from neurodeploy.errors import RecipeError
 from neurodeploy.nn.surrogate import SURROGATES, make_surrogate
 from neurodeploy.recipe import (
-    ConvLayer,
     CubaNeuron,
-    DenseLayer,
     LifNeuron,
     NpzData,
     Recipe,
     SurrogateSection,
     TanhSurrogate,
-    block_names,
 )
 
 TEXT = """
@@ -64,11 +62,12 @@ def parse(old: str = "", new: str = "", **overrides: str) -> Recipe:
 def test_reads_values_and_defaults() -> None:
     recipe = parse()
     assert recipe.recipe.seed == 3
+    assert isinstance(recipe.network, SequentialNetwork)
     assert recipe.network.layers == (
         ConvLayer(type="conv", channels=4),
         DenseLayer(type="dense", name="hidden", neurons=8),
     )
-    assert block_names(recipe.network) == ("conv1", "hidden")
+    assert layout_of(recipe.network).names == ("conv1", "hidden")
     assert isinstance(recipe.neuron, LifNeuron)
     assert recipe.neuron.tau == 1.0
     assert type(recipe.neuron.tau) is float
@@ -102,6 +101,7 @@ def test_overrides_are_toml_or_else_text() -> None:
     )
     assert recipe.training.epochs == 5
     assert recipe.training.optimizer == "adamw"
+    assert isinstance(recipe.network, SequentialNetwork)
     assert isinstance(recipe.network.layers[0], ConvLayer)
     assert recipe.network.layers[0].channels == 6
     assert isinstance(recipe.neuron, LifNeuron)
@@ -181,7 +181,8 @@ def test_cuba_neuron_and_npz_data() -> None:
         ('after = ["conv1"]', 'after = ["conv2"]', "Did you mean 'conv1'?"),
         ('after = ["conv1"]', 'after = ["conv1", "conv1"]', "names a block twice"),
         ('after = ["conv1"]', "", "'evolutionary' without branches"),
-        ('after = ["conv1"]', 'after = "conv1"', "a list is required"),
+        ('after = ["conv1"]', 'after = "conv1"', "allowed: 'stage', 'block', or a list"),
+        ('after = ["conv1"]', 'after = "stage"', "'sequential' has no stages"),
         ('type = "conv"\nchannels = 4', 'type = "dense"\nneurons = 4', ""),
         ('source = "digits"', 'source = "digits"\ninput_bits = 3', "Use input_bits = 4."),
         ("[data]", "[data", "not valid TOML"),
