@@ -146,6 +146,52 @@ class Flatten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPool:
+    """Largest value of each window: of spikes, whether any neuron of the window spiked.
+
+    Attributes:
+        kernel: Window, (H, W).
+        stride: (H, W).
+        padding: Zeros on each side, (H, W).
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (C, H, W).
+
+        Raises:
+            GraphError: If the source is not spatial or smaller than the window.
+        """
+        return _pooled_shape("max pool", source, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragePool:
+    """Mean of each window, zeros of the padding counted.
+
+    Attributes:
+        kernel: Window, (H, W).
+        stride: (H, W).
+        padding: Zeros on each side, (H, W).
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (C, H, W).
+
+        Raises:
+            GraphError: If the source is not spatial or smaller than the window.
+        """
+        return _pooled_shape("average pool", source, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalAveragePool:
     """Mean over space: (C, H, W) to (C,)."""
 
@@ -201,4 +247,33 @@ class Integrator:
         return source
 
 
-Layer = Input | Conv | Dense | BatchNorm | Flatten | GlobalAveragePool | Cuba | Integrator
+Layer = (
+    Input
+    | Conv
+    | Dense
+    | BatchNorm
+    | Flatten
+    | MaxPool
+    | AveragePool
+    | GlobalAveragePool
+    | Cuba
+    | Integrator
+)
+
+
+def _pooled_shape(
+    kind: str,
+    source: Shape,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Shape:
+    if len(source) != 3:
+        raise GraphError(f"{kind}: source of shape {source}, (C, H, W) is required.")
+    size = tuple(
+        (source[axis + 1] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1
+        for axis in (0, 1)
+    )
+    if min(size) < 1:
+        raise GraphError(f"{kind}: window {kernel} is larger than the source {source}.")
+    return (source[0], *size)
