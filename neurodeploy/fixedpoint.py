@@ -31,6 +31,8 @@ BIAS_BITS = 16
 WEIGHT_MIN, WEIGHT_MAX = -256, 254
 """Range of a mixed-sign weight, which is always even."""
 DELAY_MAX = 62
+GEOMETRY_MAX = 127
+"""Stride, padding, dilation, kernel extents and groups of a convolution are int8 inside Lava."""
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]

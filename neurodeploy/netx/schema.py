@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from neurodeploy.fixedpoint import GEOMETRY_MAX as GEOMETRY_MAX
+
 
 class Content(Enum):
     """Which numbers a dataset may hold."""
@@ -204,9 +206,6 @@ REFUSED_LAYERS: dict[str, str] = {
     "weight/real and weight/imag.",
 }
 """Layer types that Lava knows by name but cannot run, and what to do instead."""
-
-GEOMETRY_MAX = 127
-"""Stride, padding, dilation, kernel extents and groups are int8 inside Lava."""
 
 ELEMENTS_MAX = 1 << 27
 """Largest dataset that is read: a bound on memory for files from strangers."""

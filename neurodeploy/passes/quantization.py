@@ -33,6 +33,7 @@ from neurodeploy.ir.fixed_layers import (
 )
 from neurodeploy.ir.graph import INPUT, FixedInput, FixedPointGraph, Graph
 from neurodeploy.ir.layers import (
+    AveragePool,
     BatchNorm,
     Conv,
     Cuba,
@@ -42,6 +43,7 @@ from neurodeploy.ir.layers import (
     GlobalAveragePool,
     Input,
     Integrator,
+    MaxPool,
     Shape,
 )
 from neurodeploy.passes.relay import find_carried, relay_threshold_max
@@ -136,8 +138,11 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
     origin = graph.nodes[source]
     if isinstance(origin, Input):
         return Branch(node=node, layer=layer, source=INPUT, unit=origin.scale)
-    if isinstance(origin, GlobalAveragePool):
-        raise QuantizationError(f"{source}: pooling is not folded. Run fold_global_average_pool.")
+    if isinstance(origin, MaxPool | AveragePool | GlobalAveragePool):
+        raise QuantizationError(
+            f"{source}: pooling is not lowered. Run lower_max_pool, fold_average_pool and "
+            "fold_global_average_pool first."
+        )
     if not isinstance(origin, Cuba):
         raise QuantizationError(
             f"{node}: reads {type(origin).__name__} '{source}'; only the input and spiking layers "

@@ -26,8 +26,10 @@ from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.nn.shortcut import remove_branches
 from neurodeploy.nn.surrogate import Surrogate
 from neurodeploy.passes import (
+    fold_average_pool,
     fold_batchnorm,
     fold_global_average_pool,
+    lower_max_pool,
     lower_residuals,
     run_passes,
 )
@@ -138,7 +140,13 @@ def lower(network: SpikingNetwork) -> Graph:
         TraceError: If the network holds something that has no counterpart.
         GraphError: If something cannot be folded.
     """
-    return run_passes(trace(network), fold_batchnorm, fold_global_average_pool)
+    return run_passes(
+        trace(network),
+        fold_batchnorm,
+        lower_max_pool,
+        fold_average_pool,
+        fold_global_average_pool,
+    )
 
 
 def deploy(
