@@ -271,8 +271,7 @@ def _pooled_shape(
     if len(source) != 3:
         raise GraphError(f"{kind}: source of shape {source}, (C, H, W) is required.")
     size = tuple(
-        (source[axis + 1] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1
-        for axis in (0, 1)
+        (source[axis + 1] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1)
     )
     if min(size) < 1:
         raise GraphError(f"{kind}: window {kernel} is larger than the source {source}.")
