@@ -11,6 +11,7 @@ from neurodeploy.errors import TraceError
 from neurodeploy.fixedpoint import DECAY_UNITY
 from neurodeploy.ir.graph import Graph
 from neurodeploy.ir.layers import (
+    AveragePool,
     BatchNorm,
     Conv,
     Cuba,
@@ -21,12 +22,26 @@ from neurodeploy.ir.layers import (
     Input,
     Integrator,
     Layer,
+    MaxPool,
     Shape,
 )
+from neurodeploy.nn.batch_norm import TemporalBatchNorm
 from neurodeploy.nn.blocks import Conv as ConvBlock, Dense as DenseBlock, GlobalAverageReadout
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
+from neurodeploy.nn.pooling import (
+    AveragePool as AverageBlock,
+    GlobalAveragePool as GlobalAverageBlock,
+    MaxPool as PoolBlock,
+)
 from neurodeploy.nn.quantizer import EightBitQuantizer
+from neurodeploy.nn.residual import (
+    Neurons,
+    NormalizedConv,
+    PreActivationBlock,
+    SpikeElementWiseBlock,
+    StandardBlock,
+)
 from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
 
 
@@ -35,7 +50,8 @@ def trace(network: SpikingNetwork) -> Graph:
 
     A block `conv1` becomes the nodes `conv1.synapse`, `conv1.batch_norm` if it has one, and
     `conv1`, its neurons; the read-out ends in the integrator `readout`. The source of the first
-    is `input`. Quantised weights are taken as they are used, decays as multiples of 1/4096.
+    is `input`. The two paths of a residual block are two edges into the same neurons. Quantised
+    weights are taken as they are used, decays as multiples of 1/4096.
 
     Args:
         network: Without branches; left as it is.
@@ -59,11 +75,7 @@ def trace(network: SpikingNetwork) -> Graph:
         )
     )
     for name, block in network.blocks.items():
-        if not isinstance(block, ConvBlock | DenseBlock):
-            raise TraceError(
-                f"{name}: a {type(block).__name__} has no counterpart. Conv and Dense have."
-            )
-        _trace_block(name, block, nodes)
+        _trace_any(name, block, nodes)
     _trace_readout(network.readout, nodes)
     graph = nodes.graph()
     graph.check()
@@ -71,20 +83,98 @@ def trace(network: SpikingNetwork) -> Graph:
 
 
 class _Nodes:
-    """Nodes in a row, and the shape at its end."""
+    """Nodes so far, the ones whose values add up to the current value, and its shape."""
 
     def __init__(self, entry: Input) -> None:
         self._nodes: dict[str, Layer] = {"input": entry}
         self._edges: list[tuple[str, str]] = []
+        self.sources: tuple[str, ...] = ("input",)
         self.shape: Shape = entry.shape
 
     def append(self, name: str, layer: Layer) -> None:
-        self._edges.append((next(reversed(self._nodes)), name))
+        """Add a node that reads the current value; its output is the new one."""
+        self._edges += [(source, name) for source in self.sources]
         self._nodes[name] = layer
+        self.sources = (name,)
         self.shape = layer.output_shape(self.shape)
+
+    def go_back(self, sources: tuple[str, ...], shape: Shape) -> None:
+        """Make an earlier value the current one, for a second path from it."""
+        self.sources, self.shape = sources, shape
+
+    def add(self, sources: tuple[str, ...]) -> None:
+        """Add an earlier value to the current one."""
+        self.sources += sources
 
     def graph(self) -> Graph:
         return Graph(nodes=self._nodes, edges=tuple(self._edges))
+
+
+def _trace_any(name: str, block: nn.Module, nodes: _Nodes) -> None:
+    match block:
+        case ConvBlock() | DenseBlock():
+            _trace_block(name, block, nodes)
+        case Neurons():
+            nodes.append(name, _neuron(name, block.neuron, is_on_grid=False))
+        case StandardBlock():
+            _trace_standard(name, block, nodes)
+        case PreActivationBlock():
+            _trace_pre_activation(name, block, nodes)
+        case SpikeElementWiseBlock():
+            raise TraceError(
+                f"{name}: a residual block of kind 'sew' adds spikes to values of 2 and more, "
+                "which are no binary events. Train with residual = 'standard' or 'ms' to deploy."
+            )
+        case PoolBlock() | AverageBlock():
+            kind = MaxPool if isinstance(block, PoolBlock) else AveragePool
+            nodes.append(
+                name,
+                kind(
+                    kernel=(block.kernel, block.kernel),
+                    stride=(block.stride, block.stride),
+                    padding=(block.padding, block.padding),
+                ),
+            )
+        case GlobalAverageBlock():
+            nodes.append(name, GlobalAveragePool())
+        case _:
+            raise TraceError(f"{name}: a {type(block).__name__} has no counterpart in the graph.")
+
+
+def _trace_standard(name: str, block: StandardBlock, nodes: _Nodes) -> None:
+    """Trace o = g(f(x) + x): both paths end in the neurons `name`."""
+    source, shape = nodes.sources, nodes.shape
+    _trace_block(f"{name}.conv1", block.conv1, nodes)
+    _trace_normalized(f"{name}.conv2", block.conv2, nodes)
+    main, main_shape = nodes.sources, nodes.shape
+    if block.projection is not None:
+        nodes.go_back(source, shape)
+        _trace_normalized(f"{name}.projection", block.projection, nodes)
+        source = nodes.sources
+    nodes.go_back(main, main_shape)
+    nodes.add(source)
+    nodes.append(name, _neuron(name, block.neurons.neuron, is_on_grid=False))
+
+
+def _trace_pre_activation(name: str, block: PreActivationBlock, nodes: _Nodes) -> None:
+    """Trace o = f(g(x)) + x: the sum stays a sum, until the next neurons read it."""
+    source = nodes.sources
+    nodes.append(f"{name}.entry", _neuron(f"{name}.entry", block.entry.neuron, is_on_grid=False))
+    entry, shape = nodes.sources, nodes.shape
+    _trace_block(f"{name}.conv1", block.conv1, nodes)
+    _trace_normalized(f"{name}.conv2", block.conv2, nodes)
+    main, main_shape = nodes.sources, nodes.shape
+    if block.projection is not None:
+        nodes.go_back(entry, shape)
+        _trace_normalized(f"{name}.projection", block.projection, nodes)
+        source = nodes.sources
+    nodes.go_back(main, main_shape)
+    nodes.add(source)
+
+
+def _trace_normalized(name: str, block: NormalizedConv, nodes: _Nodes) -> None:
+    _trace_synapse(f"{name}.synapse", block.synapse, nodes)
+    nodes.append(f"{name}.batch_norm", _batch_norm(name, block.batch_norm))
 
 
 def _trace_block(name: str, block: ConvBlock | DenseBlock, nodes: _Nodes) -> None:
@@ -166,6 +256,16 @@ def _trace_synapse(
 
 
 def _batch_norm(name: str, module: nn.Module) -> BatchNorm:
+    if isinstance(module, TemporalBatchNorm):
+        factors = _array(module.factors)
+        if np.any(factors != factors[0]):
+            raise TraceError(
+                f"{name}: temporal batch norm with another factor for each step "
+                f"({', '.join(f'{factor:.3g}' for factor in factors)}); the chip has one weight "
+                "for all steps. Train with norm = 'tdbn' or 'bn' to deploy."
+            )
+        plain = _batch_norm(name, module.norm)
+        return BatchNorm(scale=plain.scale * factors[0], shift=plain.shift * factors[0])
     if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         raise TraceError(f"{name}: a {type(module).__name__} has no counterpart. Use batch_norm.")
     if module.running_mean is None or module.running_var is None:

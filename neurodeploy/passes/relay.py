@@ -3,7 +3,7 @@
 A netx file is a chain: each layer reads the one before it. A skip connection from layer S over
 one or more layers to layer L becomes *relay channels*: every layer in between gets extra output
 channels that repeat S's spikes, one step later each, just as the main path is delayed; L reads
-main and relay channels side by side, with the skip's weights at the tap that sees the same pixel.
+main and relay channels side by side, with the skip's weights at the taps that see its pixels.
 
 A relay neuron repeats its input exactly if its current lives one step (iDecay 4096), its bias is
 0, and the relay weight w exceeds its threshold: a spike gives a current w << 6 > threshold << 6,
@@ -115,7 +115,8 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
     Args:
         graph: Integer network whose layers, in order, form a chain with skip connections on it:
             convolutions with LIF neurons; a skip is an identity or a 1x1 convolution whose stride
-            equals that of the path it skips.
+            equals that of the path it skips, or, where that path has stride 1, a convolution
+            whose kernel lies on the taps of the kernel beside it.
         target: Decides how a relay outbids the threshold: by its weight, or, where every channel
             may have its own parameters, by a threshold of its own.
 
@@ -175,7 +176,7 @@ class _Builder:
             if connection.source != previous:
                 skip = self._skip(layer, connection, main, previous)
                 first = offsets[connection.source]
-                weight[:own, first : first + skip.shape[1], *_tap(main, where)] += skip
+                weight[:own, first : first + skip.shape[1]] += skip
         relay_weight = self._relay_weight(layer) if relayed else 0
         row = own
         for source in relayed:
@@ -237,24 +238,46 @@ class _Builder:
     def _skip(
         self, layer: FixedLayer, connection: Connection, main: FixedConv, previous: str
     ) -> IntArray:
-        """The skip's (out, in) weights, after checking that they belong at one tap."""
+        """The skip's weights on the taps of the main kernel, after checking that they fit."""
         synapse, source = connection.synapse, connection.source
         where = f"{source} -> {layer.name}"
         if source == layer.name:
             raise QuantizationError(f"{where}: recurrence inside a residual block is not lowered.")
-        if not isinstance(synapse, FixedConv) or synapse.weight.shape[2:] != (1, 1):
+        if not isinstance(synapse, FixedConv):
+            raise QuantizationError(f"{where}: the skip is not a convolution or an identity.")
+        before = self._path_stride(source, previous)
+        stride = (before[0] * main.stride[0], before[1] * main.stride[1])
+        if synapse.stride != stride:
             raise QuantizationError(
-                f"{where}: the skip is not a 1x1 convolution or an identity, which alone can be "
-                "read at one tap of the kernel."
+                f"{where}: the skip has stride {synapse.stride}, the path that it skips {stride}; "
+                "they must be equal."
             )
-        path = np.array(self._path_stride(source, previous)) * main.stride
-        if synapse.stride != tuple(path) or synapse.padding != (0, 0):
-            raise QuantizationError(
-                f"{where}: the skip has stride {synapse.stride} and padding {synapse.padding}, the "
-                f"path that it skips stride {tuple(int(s) for s in path)}; they must be equal, "
-                "without padding."
+        weight = _ungrouped(synapse)
+        first = []
+        for axis in (0, 1):
+            taps = weight.shape[axis + 2]
+            # A relay holds every before-th pixel, so that only one tap can be read of it there.
+            offset, rest = divmod(main.padding[axis] - synapse.padding[axis], main.dilation[axis])
+            is_aligned = taps == 1 or (
+                before[axis] == 1 and synapse.dilation[axis] == main.dilation[axis]
             )
-        return _ungrouped(synapse)[:, :, 0, 0]
+            if (
+                not is_aligned
+                or (before[axis] > 1 and synapse.padding[axis])
+                or rest
+                or not 0 <= offset <= main.weight.shape[axis + 2] - taps
+            ):
+                raise QuantizationError(
+                    f"{where}: the skip's kernel {weight.shape[2:]} with padding {synapse.padding} "
+                    f"does not lie on the taps of the kernel {main.weight.shape[2:]} with padding "
+                    f"{main.padding} that would read it. An identity or a 1x1 convolution does."
+                )
+            first.append(offset)
+        placed = np.zeros((*weight.shape[:2], *main.weight.shape[2:]), np.int32)
+        rows = slice(first[0], first[0] + weight.shape[2])
+        columns = slice(first[1], first[1] + weight.shape[3])
+        placed[:, :, rows, columns] = weight
+        return placed
 
     def _path_stride(self, source: str, until: str) -> tuple[int, int]:
         """Product of the strides of the layers after `source` up to and with `until`."""

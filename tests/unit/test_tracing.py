@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from neurodeploy.calibration import calibrate
 from neurodeploy.errors import TraceError
 from neurodeploy.ir.graph import Graph
 from neurodeploy.ir.layers import (
+    AveragePool,
     BatchNorm,
     Conv,
     Cuba,
@@ -21,14 +23,26 @@ from neurodeploy.ir.layers import (
     GlobalAveragePool,
     Input,
     Integrator,
+    MaxPool,
 )
+from neurodeploy.nn.batch_norm import TemporalBatchNorm
 from neurodeploy.nn.blocks import Pool
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import CubaLIF
 from neurodeploy.nn.normalization import Dropout, MeanOnlyBatchNorm
 from neurodeploy.nn.shortcut import remove_branches
 from neurodeploy.nn.synapse import ConvSynapse
+from neurodeploy.passes import (
+    fold_average_pool,
+    fold_batchnorm,
+    fold_global_average_pool,
+    lower_max_pool,
+    lower_residuals,
+    run_passes,
+)
 from neurodeploy.recipe import Architecture
+from neurodeploy.simulation import EventSimulator
+from neurodeploy.target import Target
 from neurodeploy.tracing import trace
 
 LIF_NEURON: dict[str, object] = {"tau": 0.25, "threshold": 0.5}
@@ -243,6 +257,120 @@ def test_what_has_no_counterpart_is_refused(
         trace(made)
 
 
+def deep(norm: str = "tdbn", **section: object) -> SpikingNetwork:
+    """A network of a named architecture, its batch norms moved off their initial statistics."""
+    made = SpikingNetwork(
+        Architecture.from_dict(
+            {
+                "shape": [2, 8, 8],
+                "classes": 3,
+                "input_bits": 3,
+                "network": {"steps": 4, "norm": norm, **section},
+                "neuron": LIF_NEURON,
+                "branches": [],
+            },
+            where="test",
+        ),
+        seed=4,
+    )
+    with torch.no_grad():
+        for _ in range(20):
+            made(images())
+        for module in made.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+                module.bias.uniform_(0.1, 0.5)
+    return made.eval()
+
+
+def images() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 9, (6, 4, 2, 8, 8), generator=generator)
+
+
+RESIDUAL: dict[str, object] = {"architecture": "residual", "blocks": [1, 2], "channels": 4}
+CONV: dict[str, object] = {"type": "conv", "channels": 4}
+POOLED: list[dict[str, object]] = [CONV, {"type": "max_pool", "kernel": 2}, CONV]
+AVERAGED: list[dict[str, object]] = [CONV, {"type": "average_pool", "kernel": 2}, CONV]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        RESIDUAL,
+        {**RESIDUAL, "residual": "ms"},
+        {"layers": POOLED},
+        {"layers": AVERAGED},
+        {"layers": [*POOLED, {"type": "global_average_pool"}, {"type": "dense", "neurons": 7}]},
+    ],
+    ids=["standard", "ms", "max pool", "average pool", "global average pool"],
+)
+def test_deep_networks_are_computed_by_their_graphs(section: dict[str, object]) -> None:
+    source = deep(**section)
+    with torch.no_grad():
+        output, spikes = source.forward_with_spikes(images())
+    found = run(trace(source), images().numpy())
+    for name, values in spikes.items():
+        assert 0 < values.mean() < 1
+        agreement = np.mean(found[name] == values.numpy())
+        assert agreement > 0.999  # a voltage within float32's rounding of the threshold may differ
+    if all(np.array_equal(found[name], values.numpy()) for name, values in spikes.items()):
+        np.testing.assert_allclose(found["readout"][:, -1], output.sum(dim=1).numpy(), atol=1e-4)
+
+
+def test_both_paths_of_a_block_lead_into_its_neurons() -> None:
+    graph = trace(deep(**RESIDUAL))
+    sources = {name: graph.sources(name) for name in graph.nodes}
+    assert sources["stage1_block1"] == ("stage1_block1.conv2.batch_norm", "stem")
+    assert sources["stage2_block1"] == (
+        "stage2_block1.conv2.batch_norm",
+        "stage2_block1.projection.batch_norm",
+    )
+    assert sources["stage2_block2"] == ("stage2_block2.conv2.batch_norm", "stage2_block1")
+
+
+@pytest.mark.parametrize("kind", ["standard", "ms"])
+def test_residual_networks_reach_the_chips_integers_with_equal_spikes(kind: str) -> None:
+    """Trace, fold, calibrate, lower: the direct graph and the chain agree in every spike."""
+    graph = run_passes(
+        trace(deep(**RESIDUAL, residual=kind)),
+        fold_batchnorm,
+        lower_max_pool,
+        fold_average_pool,
+        fold_global_average_pool,
+    )
+    target, samples = Target.load("loihi2"), images().numpy().astype(np.int32)
+    fixed = calibrate(graph, target, samples).graph
+    lowered = lower_residuals(fixed, target)
+    assert lowered.costs
+    direct, chained = (EventSimulator(g).run(samples) for g in (fixed, lowered.graph))
+    for name, ours, theirs in zip(direct.layers, direct.spikes, chained.spikes, strict=True):
+        assert np.array_equal(ours, theirs[:, :, : lowered.channels[name]])
+        assert name == "readout" or 0 < ours.mean() < 1
+    assert np.array_equal(direct.voltage, chained.voltage)
+
+
+def test_integer_spikes_are_refused() -> None:
+    with pytest.raises(TraceError, match=r"stage1_block1: a residual block of kind 'sew' adds"):
+        trace(deep(**RESIDUAL, residual="sew"))
+
+
+def test_temporal_batch_norm_folds_only_equal_factors() -> None:
+    made = deep(norm="tebn", **RESIDUAL)
+    norms = [module for module in made.modules() if isinstance(module, TemporalBatchNorm)]
+    assert norms
+    with torch.no_grad():
+        for norm in norms:
+            norm.factors.fill_(0.75)
+        _, spikes = made.forward_with_spikes(images())
+    found = run(trace(made), images().numpy())
+    for name, values in spikes.items():
+        assert np.mean(found[name] == values.numpy()) > 0.999  # rounding, as above
+    with torch.no_grad():
+        norms[0].factors[1] = 0.5
+    with pytest.raises(TraceError, match=r"temporal batch norm with another factor for each step"):
+        trace(made)
+
+
 def run(graph: Graph, values: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:
     """Step through a graph in float64: a plain restatement of what its layers mean."""
     shapes = graph.shapes()
@@ -275,6 +403,14 @@ def run(graph: Graph, values: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np
                     y = x * layer.scale.reshape(over) + layer.shift.reshape(over)
                 case Flatten():
                     y = x.reshape(samples, -1)
+                case MaxPool():
+                    y = torch.nn.functional.max_pool2d(
+                        torch.from_numpy(x), layer.kernel, layer.stride, layer.padding
+                    ).numpy()
+                case AveragePool():
+                    y = torch.nn.functional.avg_pool2d(
+                        torch.from_numpy(x), layer.kernel, layer.stride, layer.padding
+                    ).numpy()
                 case GlobalAveragePool():
                     y = x.mean(axis=(2, 3))
                 case Integrator():

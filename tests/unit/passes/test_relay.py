@@ -215,8 +215,26 @@ POINT = conv(RNG, 4, 4, 1)
         (skip_over(RNG, skip=POINT, current_decay=1024), "a: iDecay 1024, but relay channels"),
         (skip_over(RNG, skip=POINT, threshold=-1), "a: threshold -1; relay channels would"),
         (
-            skip_over(RNG, skip=conv(RNG, 4, 4, 3, padding=(1, 1))),
-            "s -> b: the skip is not a 1x1 convolution",
+            skip_over(RNG, skip=conv(RNG, 4, 4, 5, padding=(2, 2))),
+            "s -> b: the skip's kernel",
+        ),
+        (skip_over(RNG, skip=conv(RNG, 4, 4, 3, padding=(1, 1))), None),
+        (
+            skip_over(
+                RNG,
+                skip=conv(RNG, 4, 4, 3, padding=(1, 1), stride=(2, 2)),
+                main=conv(RNG, 4, 4, padding=(1, 1), stride=(2, 2)),
+            ),
+            "s -> b: the skip's kernel",
+        ),
+        (
+            skip_over(
+                RNG,
+                skip=conv(RNG, 4, 4, 1),
+                main=conv(RNG, 4, 4, padding=(1, 1), groups=1),
+                threshold=100,
+            ),
+            None,
         ),
         (
             skip_over(
@@ -239,7 +257,7 @@ POINT = conv(RNG, 4, 4, 1)
 def test_what_cannot_be_relayed_is_refused_by_name(
     graph: FixedPointGraph, message: str | None
 ) -> None:
-    if message is None:  # a kernel without padding still sees the pixel at its first tap
+    if message is None:  # these can be relayed: other kernels, other paddings
         assert_equal_in_own_channels(graph, lower_residuals(graph, LOIHI2), 3)
         return
     with pytest.raises(QuantizationError, match=message):
