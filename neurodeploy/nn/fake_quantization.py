@@ -41,6 +41,7 @@ from neurodeploy.passes.quantization import (
 from neurodeploy.target import Target
 
 _EXACT_FLOAT32 = float(1 << 24)
+_MIXED_GRAIN = 2  # mixed-sign weights are even, as `round_to_even_integer` makes them
 
 
 class IntegerNetwork(nn.Module):
@@ -184,7 +185,7 @@ class _TrainablePopulation(nn.Module):
         """Sum of what the synapses send: (T, samples, ...) float32 holding integers."""
         total: Tensor | None = None
         for branch, weight in zip(self._branches, self.weights, strict=True):
-            integers = _RoundEven.apply(weight, self.scale * branch.unit, *self._limits)
+            integers = _Round.apply(weight, self.scale * branch.unit, _MIXED_GRAIN, *self._limits)
             largest = largest_input if branch.source == INPUT else 1
             reach = integers.detach().abs().flatten(1).sum(1).max() * largest
             dtype = torch.float32 if float(reach) < _EXACT_FLOAT32 else torch.float64
@@ -198,7 +199,7 @@ class _TrainablePopulation(nn.Module):
     def integer_bias(self) -> Tensor:
         """round(b · s), shaped to broadcast over the layer."""
         limit = self._bias_limit
-        rounded: Tensor = _Round.apply(self.bias, self.scale, -limit, limit)
+        rounded: Tensor = _Round.apply(self.bias, self.scale, 1, -limit, limit)
         return rounded.reshape(-1, *(1,) * (len(self._shape) - 1))
 
     def fire(self, current: Tensor) -> Tensor:
@@ -240,38 +241,25 @@ def _apply_layer(layer: Conv | Dense, events: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Round(torch.autograd.Function):
-    """round(x · factor), half to even, clamped; gradient `factor` inside the range, 0 outside.
+    """grain · round(x · factor / grain), half to even, clamped to [low, high].
 
-    The product is taken in float64, as in `neurodeploy.passes.quantization`, so both round alike.
+    Gradient `factor` inside the range, 0 outside. The product is taken in float64, as in
+    `neurodeploy.passes.quantization`, so both round alike.
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, factor: float, low: float, high: float) -> Tensor:
-        rounded = (values.double() * factor).round()
+    def forward(
+        ctx: Any, values: Tensor, factor: float, grain: int, low: float, high: float
+    ) -> Tensor:
+        rounded = grain * (values.double() * factor / grain).round()
         ctx.save_for_backward((rounded >= low) & (rounded <= high))
         ctx.factor = factor
         return rounded.clamp(low, high).float()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (inside,) = ctx.saved_tensors
-        return gradients[0] * inside * ctx.factor, None, None, None
-
-
-class _RoundEven(torch.autograd.Function):
-    """2 · round(x · factor / 2), clamped; gradient as in `_Round`."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, factor: float, low: float, high: float) -> Tensor:
-        rounded = 2 * (values.double() * factor / 2).round()
-        ctx.save_for_backward((rounded >= low) & (rounded <= high))
-        ctx.factor = factor
-        return rounded.clamp(low, high).float()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        return gradients[0] * inside * ctx.factor, None, None, None
+        return gradients[0] * inside * ctx.factor, None, None, None, None
 
 
 class _Wrap24(torch.autograd.Function):
@@ -298,7 +286,7 @@ class _Dynamics:
 
 
 class _IntegerLif(torch.autograd.Function):
-    """Lava's LIF over all steps; see `neurodeploy.simulation.kernels.step_lif`.
+    """Lava's LIF over all steps; see `neurodeploy.simulation.dynamics.LifDynamics`.
 
     Backward, with h the surrogate in float units, g the incoming gradient and the voltage
     measured in float units (v / (64 s)):
@@ -311,7 +299,7 @@ class _IntegerLif(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, arriving: Tensor, bias: Tensor, dynamics: _Dynamics) -> Tensor:
-        drive = _wrap(arriving.to(torch.int64) << STATE_EXPONENT, 32)
+        drive = arriving.to(torch.int64) << STATE_EXPONENT
         offset = bias.to(torch.int64) << STATE_EXPONENT
         current = torch.zeros_like(drive[0])
         voltage = torch.zeros_like(drive[0])
@@ -319,10 +307,11 @@ class _IntegerLif(torch.autograd.Function):
         potentials = torch.empty(drive.shape, dtype=torch.float32)
         unit = 1.0 / (dynamics.scale * (1 << STATE_EXPONENT))
         for step in range(drive.shape[0]):
+            # Lava's sums live in int32 and wrap there before the 24-bit rules see them.
             current = _decay(current, dynamics.current_decay) + drive[step]
-            current = _wrap_current(current)
+            current = _wrap_current(_wrap(current, 32))
             voltage = _decay(voltage, dynamics.voltage_decay) + current + offset
-            voltage = voltage.clamp(-VOLTAGE_LIMIT, VOLTAGE_LIMIT)
+            voltage = _wrap(voltage, 32).clamp(-VOLTAGE_LIMIT, VOLTAGE_LIMIT)
             fired = voltage > (dynamics.threshold << STATE_EXPONENT)
             spikes[step] = fired
             potentials[step] = voltage * unit

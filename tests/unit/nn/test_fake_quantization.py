@@ -126,6 +126,28 @@ def test_wraps_and_clips_are_the_simulators() -> None:
     compare_spikes(network, samples, recording)
 
 
+@pytest.mark.parametrize("current_decay", [0.0, 0.3])
+def test_states_beyond_32_bits_are_the_simulators(current_decay: float) -> None:
+    """Lava's LIF sums wrap at 32 bits before the 24-bit rules; a dense sum can get that far."""
+    rng = np.random.default_rng(8)
+    nodes = {
+        "input": Input(shape=(40,), largest=1 << 15),
+        "fc": Dense(weight=rng.normal(0.2, 1.0, (200, 40))),
+        "lif": Cuba(threshold=0.5, current_decay=current_decay, voltage_decay=0.1),
+        "read": Dense(weight=rng.normal(0, 1, (3, 200))),
+        "out": Integrator(),
+    }
+    graph = Graph(nodes=nodes, edges=tuple(itertools.pairwise(nodes)))
+    network = IntegerNetwork(
+        graph, LOIHI2, {"lif": 60.0, "out": 50.0}, steps=STEPS, surrogate=Rectangular()
+    )
+    samples = rng.integers(-(1 << 15), 1 << 15, (16, STEPS, 40)).astype(np.int32)
+    recording = EventSimulator(network.to_fixed_point()).run(samples)
+    assert recording.health is not None
+    assert recording.health[0].current_peak > 1 << 31
+    compare_spikes(network, samples, recording)
+
+
 def test_the_gradient_is_the_surrogates() -> None:
     """One neuron, one step: dL/dw = x · h(v), in float units."""
     nodes = {
