@@ -40,12 +40,12 @@ $(VENV)/.lava: $(VENV)/.train
 # The reference for SLAYER compatibility is the real lava-dl. It declares Python 3.10 and an old
 # torch; its SLAYER part runs on current ones, so it is installed without its dependencies.
 $(VENV)/.test: $(VENV)/.train
-	$(PIP_INSTALL) -e '.[train,data,test]'
+	$(PIP_INSTALL) -e '.[train,data,onnx,dask,test]'
 	$(PIP_INSTALL) --no-deps --ignore-requires-python lava-dl
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP_INSTALL) -e '.[train,data,test,lint]'
+	$(PIP_INSTALL) -e '.[train,data,onnx,dask,test,lint]'
 	touch $@
 
 clean:
