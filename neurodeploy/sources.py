@@ -21,6 +21,8 @@ class DigitsData:
             the recipe's seed.
         input_bits: The network sees x / 2**input_bits for an integer x; |x| may not exceed
             2**input_bits.
+        normalization: "scale": x is the pixel. "center": x is the pixel minus the rounded mean of
+            all, 5, still an integer that a chip can read; zeros around the image are then grey.
         shift: Training images are moved by up to this many pixels in each direction.
     """
 
@@ -28,6 +30,7 @@ class DigitsData:
     test_fraction: float = field(default=0.2, metadata=FRACTION)
     validation_fraction: float = field(default=0.15, metadata=FRACTION)
     input_bits: int = field(default=4, metadata={"range": Range(minimum=0, maximum=16)})
+    normalization: Literal["scale", "center"] = "scale"
     shift: int = field(default=0, metadata=NOT_NEGATIVE)
 
     shape: ClassVar[tuple[int, ...]] = (1, 8, 8)

@@ -46,6 +46,16 @@ def labels(samples: int = 20) -> npt.NDArray[np.int64]:
     return np.arange(samples) % 2
 
 
+def test_centred_digits_are_the_pixels_minus_their_rounded_mean() -> None:
+    plain = load_data(recipe(DIGITS))
+    centred = load_data(recipe(DIGITS + '\nnormalization = "center"'))
+    pixels = np.concatenate([part.inputs.ravel() for part in plain])
+    assert round(pixels.mean()) == 5
+    for before, after in zip(plain, centred, strict=True):
+        assert after.inputs.dtype == np.int32
+        assert np.array_equal(after.inputs, before.inputs - 5)
+
+
 def test_digits_are_whole_pixels_in_three_stratified_parts() -> None:
     train, validation, test = load_data(recipe(DIGITS))
     assert (len(train), len(validation), len(test)) == (1221, 216, 360)
