@@ -1,0 +1,64 @@
+"""What a measured number needs beside it to be believed and repeated."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def provenance(
+    folder: Path | str, *, code: tuple[str, ...] = (), packages: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Give commit, device and versions for the log of a measurement.
+
+    Args:
+        folder: Somewhere in the checkout whose commit is meant.
+        code: Paths from its top that the number depends on; if git sees changes there that are
+            not committed, "+changes" is added to the commit.
+        packages: Distributions whose versions matter.
+
+    Returns:
+        "commit" ("unknown" outside a checkout), "device", "python", and one entry for each
+        package ("none" where it is not installed).
+    """
+    commit = _git(folder, "rev-parse", "--short", "HEAD") or "unknown"
+    paths = [f":/{path}" for path in code]
+    if paths and _git(folder, "status", "--porcelain", "--", *paths):
+        commit += "+changes"
+    return {
+        "commit": commit,
+        "device": processor(),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in packages},
+    }
+
+
+def processor() -> str:
+    """Give the processor's name, as the system knows it."""
+    about = Path("/proc/cpuinfo")
+    if about.is_file():
+        for line in about.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _git(folder: Path | str, *arguments: str) -> str:
+    """Give what git prints; nothing if there is no git, or no repository."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
