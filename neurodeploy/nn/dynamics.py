@@ -31,6 +31,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurodeploy.nn.compiled import (
+    LifRows,
+    SurrogateNumbers,
+    is_compilable,
+    run_cuba,
+    run_cuba_back,
+    surrogate_numbers,
+)
 from neurodeploy.nn.surrogate import Exponential, Surrogate
 
 DECAY_BITS = 12
@@ -61,6 +69,11 @@ class CubaConstants:
     surrogate: Surrogate
     is_graded: bool = False
     compat_decay_grad: bool = False
+
+    @property
+    def surrogate_numbers(self) -> SurrogateNumbers | None:
+        """What compiled loops need for `slope`; None if they cannot compute it."""
+        return surrogate_numbers(self.surrogate, self.threshold, is_graded=self.is_graded)
 
     def slope(self, voltage: Tensor) -> Tensor:
         """Give d output / d voltage for a voltage in SLAYER units, as a new tensor."""
@@ -223,6 +236,10 @@ def lif_spikes(
     Returns:
         Spikes (T, M), dtype of the inputs.
     """
+    numbers = surrogate_numbers(surrogate, threshold)
+    if numbers is not None and is_compilable(inputs):
+        compiled: Tensor = LifRows.apply(inputs, tau, threshold, numbers, reset_gradient)
+        return compiled
     spikes: Tensor = _LifSpikes.apply(inputs, tau, threshold, surrogate, reset_gradient)
     return spikes
 
@@ -234,6 +251,10 @@ def _tiles(width: int) -> Iterator[slice]:
 def _keep_integer(decay: Tensor) -> int | Tensor:
     keep = DECAY_UNITY - decay.detach().round().to(torch.int32)
     return int(keep.item()) if keep.numel() == 1 else keep
+
+
+def _keep_share(decay: Tensor) -> Tensor:
+    return 1 - decay.detach().to(torch.float64).round() / DECAY_UNITY
 
 
 def _keep_fraction(decay: Tensor) -> float | Tensor:
@@ -317,9 +338,23 @@ class _CubaSpikes(torch.autograd.Function):
         constants: CubaConstants,
     ) -> tuple[Tensor, Tensor, Tensor]:
         scale = constants.state_scale
+        learns_decay = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
+        ctx.constants = constants
+        if is_compilable(inputs):
+            spikes, voltages, kept, last_current, last_voltage = run_cuba(
+                inputs,
+                (_keep_share(current_decay), _keep_share(voltage_decay)),
+                (current, voltage),
+                scale=scale,
+                level=constants.level,
+                is_graded=constants.is_graded,
+                has_currents=learns_decay,
+            )
+            ctx.save_for_backward(voltages, kept, current_decay, voltage_decay, current, voltage)
+            ctx.mark_non_differentiable(last_current, last_voltage)
+            return spikes, last_current, last_voltage
         current_keep, voltage_keep = _keep_integer(current_decay), _keep_integer(voltage_decay)
         spikes, voltages = torch.empty_like(inputs), torch.empty_like(inputs)
-        learns_decay = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
         currents = torch.empty_like(inputs) if learns_decay else None
         last_current = torch.empty(inputs.shape[1], dtype=torch.int32, device=inputs.device)
         last_voltage = torch.empty_like(last_current)
@@ -341,7 +376,6 @@ class _CubaSpikes(torch.autograd.Function):
             spikes.mul_(voltages)
         if currents is not None:
             currents.div_(scale)
-        ctx.constants = constants
         ctx.save_for_backward(voltages, currents, current_decay, voltage_decay, current, voltage)
         ctx.mark_non_differentiable(last_current, last_voltage)
         return spikes, last_current, last_voltage
@@ -351,6 +385,17 @@ class _CubaSpikes(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         voltages, currents, current_decay, voltage_decay, current, voltage = ctx.saved_tensors
         constants: CubaConstants = ctx.constants
+        numbers = constants.surrogate_numbers
+        if not any(ctx.needs_input_grad[1:3]) and numbers is not None and is_compilable(voltages):
+            grad_inputs = run_cuba_back(
+                voltages,
+                grad,
+                (_keep_share(current_decay), _keep_share(voltage_decay)),
+                threshold=constants.threshold,
+                margin=constants.margin,
+                surrogate=numbers,
+            )
+            return grad_inputs, None, None, None, None, None
         current_keep, voltage_keep = _keep_fraction(current_decay), _keep_fraction(voltage_decay)
         grad_inputs = torch.empty_like(voltages)
         of_current, of_voltage = [], []

@@ -26,6 +26,7 @@ from neurodeploy.architectures import (
 )
 from neurodeploy.errors import CheckpointError, DataError, RecipeError
 from neurodeploy.nn.blocks import Conv, Dense, GlobalAverageReadout
+from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.pooling import AveragePool, GlobalAveragePool, MaxPool
 from neurodeploy.nn.residual import (
     Neurons,
@@ -195,11 +196,8 @@ class SpikingNetwork(nn.Module):
         if found != shape:
             return _checked(block(x))
         # A static image: its weighted sums are the same in every step, so they are made once.
-        sums = torch.cat([block.synapse(x)] * steps)
-        if block.batch_norm is not None:
-            sums = block.batch_norm(sums.flatten(0, 1)).view(sums.shape)
         assert block.neuron is not None
-        return _checked(block.neuron(sums))
+        return normalized_spikes(block.synapse(x), block.batch_norm, block.neuron, steps=steps)
 
     # --- other forms ----------------------------------------------------------------------
 

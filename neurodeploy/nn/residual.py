@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from neurodeploy.architectures import NormKind
 from neurodeploy.nn.batch_norm import affine_norm, make_batch_norm
 from neurodeploy.nn.blocks import Conv
+from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.neuron import LIF, CubaLIF, NeuronParams
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.surrogate import make_surrogate
@@ -205,8 +206,13 @@ class StandardBlock(nn.Module):
     def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Give the output, and the spikes of each layer of neurons; "" names the block itself."""
         inner = self.conv1(x)
-        current = self.conv2(inner)
-        output = self.neurons(current + (x if self.projection is None else self.projection(x)))
+        assert self.neurons.neuron is not None
+        output = normalized_spikes(
+            self.conv2.synapse(inner),
+            self.conv2.batch_norm,
+            self.neurons.neuron,
+            skip=x if self.projection is None else self.projection(x),
+        )
         return output, {"conv1": inner, "": output}
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError
 from neurodeploy.nn.axon import Delay, shift_in_time
+from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.neuron import CubaLIF, NeuronParams
 from neurodeploy.nn.synapse import PreHook, Synapse
 
@@ -91,12 +92,6 @@ class SpikingBlock(nn.Module):
             return self.neuron.quantize_8bit
         return None
 
-    def _normalized(self, z: Tensor) -> Tensor:
-        if self.batch_norm is None:
-            return z
-        normalized: Tensor = self.batch_norm(z.flatten(0, 1))
-        return normalized.view(z.shape[0], z.shape[1], *normalized.shape[1:])
-
     def _leave(self, spikes: Tensor) -> Output:
         if self.delay_shift:
             spikes = self._shifted(spikes)
@@ -143,7 +138,7 @@ class WeightedBlock(SpikingBlock):
         """
         if self.neuron is None:
             raise GraphError(f"{type(self).__name__}: there is no neuron. Give neuron_params.")
-        return self._leave(self.neuron(self._normalized(self.synapse(x))))
+        return self._leave(normalized_spikes(self.synapse(x), self.batch_norm, self.neuron))
 
 
 def checked_mask(mask: Tensor | None, shape: torch.Size) -> Tensor | None:

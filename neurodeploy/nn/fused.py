@@ -1,0 +1,288 @@
+"""Batch norm and LIF neurons over all steps as one differentiable function on the CPU.
+
+The weighted sums z are read where the convolution left them, channels last, and nothing but z is
+kept for the backward pass: normalised currents and membranes are computed again, tile by tile,
+in the first-level cache. Between z and the spikes there is no other tensor.
+
+    forward    statistics of z (one pass), spikes (one pass)
+    backward   gradient of the currents and its sums (one pass), gradient of z (one pass)
+
+`is_fusable` says what is computed so; the rest goes through torch's batch norm and
+`neurodeploy.nn.dynamics`, with the same meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from neurodeploy.nn import kernels
+from neurodeploy.nn.compiled import NO_ROWS, SurrogateNumbers, is_compilable, surrogate_numbers
+from neurodeploy.nn.kernels import Float32Array, Float64Array
+from neurodeploy.nn.neuron import LIF
+from neurodeploy.nn.rows import Rows
+from neurodeploy.nn.spans import Span, cut_spans, lanes_of, run_spans
+
+
+def normalized_spikes(
+    z: Tensor,
+    norm: nn.Module | None,
+    neuron: nn.Module,
+    *,
+    steps: int | None = None,
+    skip: Tensor | None = None,
+) -> Tensor:
+    """Give the spikes of neuron(norm(z) + skip).
+
+    In training mode the running statistics of `norm` are brought up to date, as torch does it.
+    Sums of lower precision, as autocast makes them, become float32: norm and neurons never
+    compute in less.
+
+    Args:
+        z: (T, N, C, ...) weighted sums; or (1, N, C, ...) for the same in every step.
+        norm: Batch norm over steps, samples and space; None for none.
+        neuron: Takes (T, N, C, ...) and gives spikes of that shape.
+        steps: T, where z has one step; None for the steps of z.
+        skip: (T, N, C, ...) current to add after the norm.
+
+    Returns:
+        (T, N, C, ...) float32.
+    """
+    steps = z.shape[0] if steps is None else steps
+    if z.dtype in (torch.float16, torch.bfloat16):
+        z = z.float()
+    if is_fusable(z, norm, neuron):
+        assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+        assert isinstance(neuron, LIF)
+        return _fused(z, norm, neuron, steps=steps, skip=skip)
+    if z.shape[0] != steps:
+        z = torch.cat([z] * steps)
+    if norm is not None:
+        normalized: Tensor = norm(z.flatten(0, 1))
+        z = normalized.view(steps, -1, *normalized.shape[1:])
+    spikes: Tensor = neuron(z if skip is None else z + skip)
+    return spikes
+
+
+def is_fusable(z: Tensor, norm: nn.Module | None, neuron: nn.Module) -> bool:
+    """Say whether norm and neurons are computed as one function here."""
+    return (
+        isinstance(neuron, LIF)
+        and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
+        and isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+        and norm.affine
+        and norm.track_running_stats
+        and norm.momentum is not None
+        and is_compilable(z)
+        and norm.weight.dtype == torch.float32
+        and z.shape[2] == norm.num_features
+        and z.numel() > norm.num_features  # torch's own error says why one value is too few
+        and surrogate_numbers(neuron.surrogate, neuron.threshold) is not None
+    )
+
+
+def _fused(
+    z: Tensor,
+    norm: nn.BatchNorm1d | nn.BatchNorm2d,
+    neuron: LIF,
+    *,
+    steps: int,
+    skip: Tensor | None,
+) -> Tensor:
+    if skip is not None and z.shape[0] != steps:
+        z = torch.cat([z] * steps)
+    channels_last = (0, 1, *range(3, z.dim()), 2)
+    rows = Rows(channels_last, tuple(z.shape[axis] for axis in channels_last))
+    neuron.shape = z.shape[2:]
+    flat = rows.flatten(z)
+    other = None if skip is None else rows.flatten(skip)
+    plan = _Plan.of(norm, neuron, steps=steps, columns=flat.shape[1])
+    spikes: Tensor = _NormalizedSpikes.apply(flat, norm.weight, norm.bias, other, plan)
+    return Rows(channels_last, (steps, *rows.sizes[1:])).restore(spikes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Plan:
+    """Everything about one call that is not a tensor to differentiate."""
+
+    norm: nn.BatchNorm1d | nn.BatchNorm2d
+    tau: np.float32
+    threshold: np.float32
+    has_reset_gradient: bool
+    surrogate: SurrogateNumbers
+    steps: int
+    channels: int
+    lanes: int
+    spans: list[Span]
+
+    @classmethod
+    def of(
+        cls, norm: nn.BatchNorm1d | nn.BatchNorm2d, neuron: LIF, *, steps: int, columns: int
+    ) -> _Plan:
+        numbers = surrogate_numbers(neuron.surrogate, neuron.threshold)
+        assert numbers is not None  # `is_fusable` looked
+        lanes = lanes_of(norm.num_features)
+        return cls(
+            norm=norm,
+            tau=np.float32(neuron.tau),
+            threshold=np.float32(neuron.threshold),
+            has_reset_gradient=neuron.reset_gradient,
+            surrogate=numbers,
+            steps=steps,
+            channels=norm.num_features,
+            lanes=lanes,
+            spans=cut_spans(steps, columns, lanes),
+        )
+
+    def spread(self, values: npt.NDArray[np.float64]) -> Float32Array:
+        """Repeat one value a channel over the lanes."""
+        return np.tile(values.astype(np.float32), self.lanes // self.channels)
+
+    def gather(self, sums: Float64Array) -> Float64Array:
+        """Add up (spans, 2, lanes) to (2, channels)."""
+        gathered: Float64Array = sums.sum(0).reshape(2, -1, self.channels).sum(1)
+        return gathered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Vectors:
+    """Channel values of one call, over the lanes: x_hat = (x - mean) · inverse, then the line."""
+
+    scale: Float32Array
+    shift: Float32Array
+    mean: Float32Array
+    inverse: Float32Array
+
+
+def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, Float64Array]:
+    """Give mean and biased variance of each channel."""
+    centre = np.tile(z[0, : plan.channels], plan.lanes // plan.channels)
+    sums = np.empty((len(plan.spans), 2, plan.lanes))
+    run_spans(
+        plan.spans,
+        lambda number, start, stop: kernels.sum_span(z, start, stop, centre, sums[number]),
+    )
+    first, second = plan.gather(sums) / (z.size // plan.channels)
+    return first + centre[: plan.channels], np.maximum(second - first**2, 0.0)
+
+
+def _update_running(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.num_batches_tracked is not None
+    assert norm.momentum is not None
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(variance, norm.momentum)
+    norm.num_batches_tracked.add_(1)
+
+
+class _NormalizedSpikes(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None, plan: _Plan
+    ) -> Tensor:
+        norm, inputs = plan.norm, z.detach().numpy()
+        if norm.training:
+            mean, variance = _moments(inputs, plan)
+            count = plan.steps * (inputs.shape[1] // plan.channels)
+            unbiased = variance * (count / max(count - 1, 1))
+            _update_running(
+                norm, torch.from_numpy(mean).float(), torch.from_numpy(unbiased).float()
+            )
+        else:
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            mean = norm.running_mean.double().numpy()
+            variance = norm.running_var.double().numpy()
+        inverse = 1 / np.sqrt(variance + norm.eps)
+        gamma = weight.detach().double().numpy()
+        scale = gamma * inverse
+        vectors = _Vectors(
+            scale=plan.spread(scale),
+            shift=plan.spread(bias.detach().double().numpy() - mean * scale),
+            mean=plan.spread(mean),
+            inverse=plan.spread(inverse),
+        )
+        other = NO_ROWS if skip is None else skip.detach().numpy()
+        spikes = torch.empty(plan.steps, inputs.shape[1])
+        fired = spikes.numpy()
+        run_spans(
+            plan.spans,
+            lambda _, start, stop: kernels.fire_span(
+                inputs,
+                other,
+                start,
+                stop,
+                vectors.scale,
+                vectors.shift,
+                plan.tau,
+                plan.threshold,
+                fired,
+            ),
+        )
+        ctx.plan, ctx.vectors, ctx.is_training = plan, vectors, norm.training
+        ctx.save_for_backward(z, weight, skip)
+        return spikes
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        z, weight, skip = ctx.saved_tensors
+        plan: _Plan = ctx.plan
+        vectors: _Vectors = ctx.vectors
+        inputs, upstream = z.detach().numpy(), grad.contiguous().numpy()
+        other = NO_ROWS if skip is None else skip.detach().numpy()
+        drive = torch.empty_like(z)
+        into = drive.numpy()
+        sums = np.empty((len(plan.spans), 2, plan.lanes))
+        run_spans(
+            plan.spans,
+            lambda number, start, stop: kernels.differentiate_span(
+                inputs,
+                other,
+                upstream,
+                start,
+                stop,
+                vectors.scale,
+                vectors.shift,
+                vectors.mean,
+                vectors.inverse,
+                plan.tau,
+                plan.threshold,
+                plan.has_reset_gradient,
+                *plan.surrogate,
+                into,
+                sums[number],
+            ),
+        )
+        of_bias, of_weight = plan.gather(sums)
+        of_inputs = torch.empty_like(z) if skip is not None else drive
+        mean = vectors.mean[: plan.channels].astype(np.float64)
+        inverse = vectors.inverse[: plan.channels].astype(np.float64)
+        scale = weight.detach().double().numpy() * inverse
+        count = plan.steps * (inputs.shape[1] // plan.channels)
+        # With batch statistics: dz = scale · (d - mean(d) - z_hat · mean(d · z_hat)).
+        share = np.zeros_like(scale) if not ctx.is_training else scale / count
+        repeats = plan.steps // inputs.shape[0]  # one z for all steps receives T times each term
+        of_input = -share * of_weight * inverse * repeats
+        constant = -share * of_bias * repeats - of_input * mean
+        spread = plan.spread(scale), plan.spread(of_input), plan.spread(constant)
+        target = of_inputs.numpy()
+        run_spans(
+            plan.spans,
+            lambda _, start, stop: kernels.normalize_back_span(
+                inputs, into, start, stop, spread[0], spread[1], spread[2], target
+            ),
+        )
+        return (
+            of_inputs,
+            torch.from_numpy(of_weight).float(),
+            torch.from_numpy(of_bias).float(),
+            drive if skip is not None else None,
+            None,
+        )
