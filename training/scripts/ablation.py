@@ -28,11 +28,9 @@ import hashlib
 import json
 import multiprocessing
 import os
-import platform
 import shlex
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -46,11 +44,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 import neurodeploy as nd
 from neurodeploy.files import replacing, write_text
+from neurodeploy.provenance import provenance
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "digits_depth.toml"
 RESULTS = Path(__file__).parents[1] / "results"
-CODE = (":/neurodeploy", ":/training/recipes", ":/training/scripts")
-"""What a result depends on, as git names it."""
+CODE = ("neurodeploy", "training/recipes", "training/scripts")
+"""What a result depends on."""
+PACKAGES = ("torch", "numpy")
 Result = dict[str, object]
 
 NETWORKS = {
@@ -212,7 +212,7 @@ def run_all(runs: Sequence[Run], folder: Path, *, workers: int) -> None:
     missing = [run for run in runs if finished(run, folder) is None]
     console = Console(stderr=True)
     console.print(f"{len(runs) - len(missing)} of {len(runs)} runs are finished already")
-    stamp = provenance()
+    stamp = provenance(Path(__file__).parent, code=CODE, packages=PACKAGES)
     seconds = estimates(runs, folder)
     total = sum(seconds[run.network] for run in missing)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, before they load torch
@@ -285,36 +285,6 @@ def estimates(runs: Sequence[Run], folder: Path) -> dict[str, float]:
         if measured:
             seconds[network] = statistics.mean(measured)
     return seconds
-
-
-def provenance() -> dict[str, str]:
-    """Give what a result needs beside the recipe to be repeated."""
-    return {
-        "commit": _git("rev-parse", "--short", "HEAD")
-        + ("+changes" if _git("status", "--porcelain", "--", *CODE) else ""),
-        "device": _processor(),
-        "python": platform.python_version(),
-        "torch": _version("torch"),
-    }
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else "unknown"
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
-
-
-def _processor() -> str:
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text(encoding="utf-8").splitlines() if about.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, one thread a run"
 
 
 # --- table and plot -------------------------------------------------------------------------
@@ -402,7 +372,7 @@ def _origin(results: Sequence[Result]) -> list[str]:
 
     wall = sum(float(str(result["seconds"])) for result in results)
     return [
-        f"Command: `{command()}`. Commit {all_of('commit')}. {all_of('device')}; "
+        f"Command: `{command()}`. Commit {all_of('commit')}. {all_of('device')}, one thread a run; "
         f"torch {all_of('torch')}, Python {all_of('python')}.",
         f"{len(results)} runs of {all_of('epochs')} epochs, {wall / 60:.1f} minutes of one core "
         "in all. Accuracy of the main output after the last epoch, mean ± standard deviation "
