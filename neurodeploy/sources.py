@@ -17,6 +17,8 @@ class DigitsData:
     Attributes:
         source: "digits".
         test_fraction: Share of all samples, stratified, the same in every run.
+        test_seed: Chooses which samples they are; another one is another split, for an estimate
+            that does not hang on a single test part.
         validation_fraction: Share of the training part that is held out, stratified, chosen by
             the recipe's seed.
         input_bits: The network sees x / 2**input_bits for an integer x; |x| may not exceed
@@ -28,6 +30,7 @@ class DigitsData:
 
     source: Literal["digits"] = "digits"
     test_fraction: float = field(default=0.2, metadata=FRACTION)
+    test_seed: int = field(default=0, metadata=NOT_NEGATIVE)
     validation_fraction: float = field(default=0.15, metadata=FRACTION)
     input_bits: int = field(default=4, metadata={"range": Range(minimum=0, maximum=16)})
     normalization: Literal["scale", "center"] = "scale"

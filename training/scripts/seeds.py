@@ -1,8 +1,10 @@
 """Train one recipe with several seeds and print what training/README.md logs.
 
     python training/scripts/seeds.py training/recipes/digits.toml --seeds 0 1 2 [--set key=value]
+    python training/scripts/seeds.py training/recipes/digits.toml --splits 0 1 2 --test
 
-The test part is looked at only with --test: settings are chosen without it.
+The test part is looked at only with --test: settings are chosen without it. `--splits` draws
+another test part of the digits for each (`data.test_seed`), with the seed of the same number.
 """
 
 from __future__ import annotations
@@ -24,20 +26,26 @@ def main() -> None:
     """Train, and print one line a seed and one of means."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("recipe", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--seeds", type=int, nargs="+", default=[0])
+    which.add_argument("--splits", type=int, nargs="+", help="test parts, each with its own seed")
     parser.add_argument("--set", dest="overrides", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--test", action="store_true", help="measure on the test part as well")
     options = parser.parse_args()
     overrides = dict(override.split("=", 1) for override in options.overrides)
     columns: dict[str, list[float]] = {}
-    for seed in options.seeds:
-        recipe = Recipe.load(options.recipe, overrides={**overrides, "recipe.seed": str(seed)})
+    for seed in options.splits or options.seeds:
+        chosen = {"recipe.seed": str(seed)}
+        if options.splits:
+            chosen["data.test_seed"] = str(seed)
+        recipe = Recipe.load(options.recipe, overrides={**overrides, **chosen})
         row = run(recipe, has_test=options.test)
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
         print(f"seed {seed}:", *(f"{name} {value:.2f}" for name, value in row.items()), flush=True)
     for name, values in columns.items():
-        print(f"{name}: {statistics.mean(values):.2f} ± {statistics.pstdev(values):.2f}")
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"{name}: {statistics.mean(values):.2f} ± {spread:.2f}")
 
 
 def run(recipe: Recipe, *, has_test: bool) -> dict[str, float]:

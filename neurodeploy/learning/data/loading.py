@@ -38,7 +38,7 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset, Dataset]:
     section = recipe.data
     steps = recipe.network.steps
     if isinstance(section, DigitsData):
-        rest, test = split(read_digits(section), section.test_fraction, seed=TEST_SPLIT_SEED)
+        rest, test = split(read_digits(section), section.test_fraction, seed=section.test_seed)
     elif isinstance(section, NpzData):
         archive = read_archive(section, steps=steps)
         rest, test = split(archive, section.test_fraction, seed=TEST_SPLIT_SEED)

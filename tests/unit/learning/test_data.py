@@ -56,6 +56,14 @@ def test_centred_digits_are_the_pixels_minus_their_rounded_mean() -> None:
         assert np.array_equal(after.inputs, before.inputs - 5)
 
 
+def test_another_test_seed_is_another_test_part() -> None:
+    first, same = (load_data(recipe(DIGITS + "\ntest_seed = 1"))[2] for _ in range(2))
+    usual = load_data(recipe(DIGITS))[2]
+    assert np.array_equal(first.inputs, same.inputs)
+    assert not np.array_equal(first.inputs, usual.inputs)
+    assert len(first) == len(usual)
+
+
 def test_digits_are_whole_pixels_in_three_stratified_parts() -> None:
     train, validation, test = load_data(recipe(DIGITS))
     assert (len(train), len(validation), len(test)) == (1221, 216, 360)
