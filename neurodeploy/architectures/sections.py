@@ -171,11 +171,16 @@ class _Network:
         steps: T, the number of time steps a sample lasts.
         norm: Batch norm of the currents, over batch, time and space. "bn": gamma starts at 1.
             "tdbn": gamma starts at V_th. "tebn": as tdbn, and a learned factor for each step.
+        initial_weights: Of convolutions. "uniform": within ±1 / sqrt(fan-in), torch's own default.
+            "kaiming": normal with variance 2 / fan-out, as torchvision's ResNets start. Before a
+            batch norm the scale does not change what a layer computes, but a larger one learns
+            more slowly.
     """
 
     architecture: str
     steps: int = field(metadata=POSITIVE)
     norm: NormKind = "tdbn"
+    initial_weights: Literal["uniform", "kaiming"] = "uniform"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Collection
 from math import prod
 from pathlib import Path
@@ -38,7 +39,7 @@ from neurodeploy.nn.residual import (
 )
 from neurodeploy.nn.shortcut import ShortcutBranches
 from neurodeploy.nn.spiking_block import SpikingBlock
-from neurodeploy.nn.synapse import DenseSynapse
+from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
 from neurodeploy.nn.tensor_files import read_tensors, write_tensors
 from neurodeploy.recipe import Architecture, LifNeuron, Recipe
 
@@ -79,6 +80,8 @@ class SpikingNetwork(nn.Module):
         for layer in layout.layers:
             self.blocks[layer.name] = _block(layer, shape, parts)
             shape = shapes[layer.name]
+        if architecture.network.initial_weights == "kaiming":
+            _draw_kaiming(self.blocks, generator)
         self.readout: DenseSynapse | GlobalAverageReadout = (
             GlobalAverageReadout(shape[0], architecture.classes, generator=generator)
             if layout.readout == "gap_linear"
@@ -249,6 +252,19 @@ class SpikingNetwork(nn.Module):
                 f"{path}: its weights are not those of its architecture ({error})."
             ) from error
         return network.eval()
+
+
+def _draw_kaiming(blocks: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of all convolutions again.
+
+    Source: torchvision/models/resnet.py:ResNet.__init__, after He et al., "Delving Deep into
+    Rectifiers", ICCV 2015.
+    """
+    for module in blocks.modules():
+        if isinstance(module, ConvSynapse):
+            fan_out = module.weight.numel() // (module.in_channels // module.groups)
+            with torch.no_grad():
+                module.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
 
 
 def _block(layer: LayerSection, shape: Shape, parts: Parts) -> nn.Module:

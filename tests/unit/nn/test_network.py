@@ -10,6 +10,7 @@ from torch import Tensor
 from neurodeploy.errors import CheckpointError, DataError, OutputError
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
+from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.recipe import Architecture, Recipe
 
 LIF_NEURON: dict[str, object] = {"model": "lif", "tau": 0.5, "threshold": 0.5}
@@ -205,3 +206,33 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         SpikingNetwork(architecture(), seed=2).save(path)
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_kaiming_weights_have_the_variance_of_their_fan_out() -> None:
+    text = """
+        [recipe]
+        name = "wide"
+        [data]
+        [network]
+        architecture = "residual"
+        blocks = [1, 1]
+        channels = 32
+        steps = 1
+        initial_weights = "kaiming"
+        [neuron]
+        [training]
+        epochs = 1
+        """
+    network = SpikingNetwork.from_recipe(Recipe.parse(text))
+    convolutions = [
+        module for module in network.blocks.modules() if isinstance(module, ConvSynapse)
+    ]
+    assert len(convolutions) == 6
+    for module in convolutions:
+        channels, _, *kernel = module.weight.shape
+        expected = (2 / (channels * kernel[0] * kernel[1])) ** 0.5
+        # The deviation of n draws varies by 1 / sqrt(2 n) of itself.
+        tolerance = 5 / (2 * module.weight.numel()) ** 0.5
+        assert float(module.weight.std()) == pytest.approx(expected, rel=tolerance)
+    again = SpikingNetwork.from_recipe(Recipe.parse(text))
+    assert torch.equal(network.blocks.stem.synapse.weight, again.blocks.stem.synapse.weight)
