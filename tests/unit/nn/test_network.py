@@ -233,6 +233,6 @@ def test_kaiming_weights_have_the_variance_of_their_fan_out() -> None:
         expected = (2 / (channels * kernel[0] * kernel[1])) ** 0.5
         # The deviation of n draws varies by 1 / sqrt(2 n) of itself.
         tolerance = 5 / (2 * module.weight.numel()) ** 0.5
-        assert float(module.weight.std()) == pytest.approx(expected, rel=tolerance)
+        assert float(module.weight.detach().std()) == pytest.approx(expected, rel=tolerance)
     again = SpikingNetwork.from_recipe(Recipe.parse(text))
     assert torch.equal(network.blocks.stem.synapse.weight, again.blocks.stem.synapse.weight)
