@@ -156,7 +156,7 @@ def run_cuba(
     inputs = inputs.detach().contiguous()
     x = inputs.numpy()
     u, v = (
-        np.zeros(x.shape[1]) if state is None else state.to(torch.float64).numpy().copy()
+        np.zeros(x.shape[1], np.int32) if state is None else state.numpy().copy()
         for state in states
     )
     spikes, voltages = torch.empty_like(inputs), torch.empty_like(inputs)
@@ -183,8 +183,7 @@ def run_cuba(
             kept,
         ),
     )
-    last_u, last_v = (torch.from_numpy(state).to(torch.int32) for state in (u, v))
-    return spikes, voltages, currents, last_u, last_v
+    return spikes, voltages, currents, torch.from_numpy(u), torch.from_numpy(v)
 
 
 def run_cuba_back(

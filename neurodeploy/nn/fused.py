@@ -141,7 +141,9 @@ class _Plan:
 
     def spread(self, values: npt.NDArray[np.float64]) -> Float32Array:
         """Repeat one value a channel over the lanes."""
-        return np.tile(values.astype(np.float32), self.lanes // self.channels)
+        spread = np.empty((self.lanes // self.channels, self.channels), np.float32)
+        spread[:] = values
+        return spread.reshape(-1)
 
     def gather(self, sums: Float64Array) -> Float64Array:
         """Add up (spans, 2, lanes) to (2, channels)."""

@@ -189,42 +189,46 @@ def fire_span(
         spikes: (T, M) float32, the result.
     """
     lanes = 4096 if scale.size == 0 else scale.size
-    state = np.empty(lanes, np.float32)
+    state, kept = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
     for begin in range(start, stop, lanes):
         end = min(begin + lanes, stop)
         state[:] = 0
         for step in range(spikes.shape[0]):
             row = inputs[step if inputs.shape[0] > 1 else 0, begin:end]
+            other = skip[step, begin:end] if skip.shape[0] else skip[:, 0]
+            _charge(state, row, other, scale, shift, tau, threshold, kept)
             fired = spikes[step, begin:end]
-            _charge(state, row, scale, shift, tau)
-            if skip.shape[0]:
-                _add(state, skip[step, begin:end])
             for i in range(fired.size):
-                is_firing = state[i] > threshold
-                fired[i] = _ONE if is_firing else _ZERO
-                state[i] = _ZERO if is_firing else state[i]
+                fired[i] = _ONE if kept[i] > threshold else _ZERO
 
 
 @njit(cache=True, nogil=True)
 def _charge(
     state: Float32Array,
     row: Float32Array,
+    skip: Float32Array,
     scale: Float32Array,
     shift: Float32Array,
     tau: np.float32,
+    threshold: np.float32,
+    kept: Float32Array,
 ) -> None:
+    """Advance one tile by one step: membranes before the reset into `kept`, after it in `state`."""
     if scale.size == 0:
         for i in range(row.size):
-            state[i] = state[i] * tau + row[i]
+            u = state[i] * tau + row[i]
+            kept[i] = u
+            state[i] = _ZERO if u > threshold else u
+    elif skip.size == 0:
+        for i in range(row.size):
+            u = state[i] * tau + (row[i] * scale[i] + shift[i])
+            kept[i] = u
+            state[i] = _ZERO if u > threshold else u
     else:
         for i in range(row.size):
-            state[i] = state[i] * tau + (row[i] * scale[i] + shift[i])
-
-
-@njit(cache=True, nogil=True)
-def _add(state: Float32Array, row: Float32Array) -> None:
-    for i in range(row.size):
-        state[i] += row[i]
+            u = state[i] * tau + ((row[i] * scale[i] + shift[i]) + skip[i])
+            kept[i] = u
+            state[i] = _ZERO if u > threshold else u
 
 
 @njit(cache=True, nogil=True)
@@ -285,31 +289,30 @@ def differentiate_span(
         size = end - begin
         state[:] = 0
         for step in range(steps):
-            _charge(state, inputs[0 if is_static else step, begin:end], scale, shift, tau)
-            if skip.shape[0]:
-                _add(state, skip[step, begin:end])
-            kept = membranes[step]
-            for i in range(size):
-                kept[i] = state[i]
-                state[i] = _ZERO if state[i] > threshold else state[i]
+            row = inputs[0 if is_static else step, begin:end]
+            other = skip[step, begin:end] if skip.shape[0] else skip[:, 0]
+            _charge(state, row, other, scale, shift, tau, threshold, membranes[step])
         state[:] = 0
         for back in range(steps):
             step = steps - 1 - back
             kept, grad = membranes[step, :size], gradients[step, begin:end]
             slopes(kept, threshold, kind, height, width, slope[:size], bits[:size])
-            if has_reset_gradient:
+            target = result[0 if is_static else step, begin:end]
+            reset = tau if has_reset_gradient else _ZERO
+            if is_static and back:
                 for i in range(size):
-                    passed = (_ZERO if kept[i] > threshold else _ONE) - kept[i] * slope[i]
-                    state[i] = slope[i] * grad[i] + (passed * tau) * state[i]
+                    passed = _ZERO if kept[i] > threshold else tau
+                    state[i] = (
+                        slope[i] * grad[i] + (passed - reset * (kept[i] * slope[i])) * state[i]
+                    )
+                    target[i] += state[i]
             else:
                 for i in range(size):
                     passed = _ZERO if kept[i] > threshold else tau
-                    state[i] = slope[i] * grad[i] + passed * state[i]
-            target = result[0 if is_static else step, begin:end]
-            if is_static and back:
-                _add(target, state[:size])
-            else:
-                target[:] = state[:size]
+                    state[i] = (
+                        slope[i] * grad[i] + (passed - reset * (kept[i] * slope[i])) * state[i]
+                    )
+                    target[i] = state[i]
             if scale.size:
                 row = inputs[0 if is_static else step, begin:end]
                 for i in range(size):
@@ -372,8 +375,8 @@ def cuba_span(
     is_power_of_two: bool,
     level: float,
     is_graded: bool,
-    current: Float64Array,
-    voltage: Float64Array,
+    current: Int32Array,
+    voltage: Int32Array,
     spikes: Float32Array,
     voltages: Float32Array,
     currents: Float32Array,
@@ -393,44 +396,49 @@ def cuba_span(
         is_power_of_two: Whether S is; else the current is handed over in float32.
         level: A neuron spikes when V > level.
         is_graded: Emit the voltage instead of 1.
-        current: (M,) float64, U before the first step; after the last one on return.
-        voltage: (M,) float64, V after the reset, likewise.
+        current: (M,) int32, U before the first step; after the last one on return.
+        voltage: (M,) int32, V after the reset, likewise.
         spikes: (T, M) float32, the result.
         voltages: (T, M) float32, V before the reset in SLAYER units, the result.
         currents: (T, M) float32, U in SLAYER units, the result; (0, 0) if not wanted.
     """
     keep_u, keep_v = np.empty(1024), np.empty(1024)
+    u, v = np.empty(1024), np.empty(1024)
+    inverse = _ONE / scale  # exact for a power of two
     for begin in range(start, stop, 1024):
         end = min(begin + 1024, stop)
         size = end - begin
         for i in range(size):
             keep_u[i] = current_keep[begin + i if current_keep.size > 1 else 0]
             keep_v[i] = voltage_keep[begin + i if voltage_keep.size > 1 else 0]
-        u, v = current[begin:end], voltage[begin:end]
+            u[i], v[i] = current[begin + i], voltage[begin + i]
         for step in range(inputs.shape[0]):
             x, s, before = (
                 inputs[step, begin:end],
                 spikes[step, begin:end],
                 voltages[step, begin:end],
             )
-            for i in range(size):
-                u[i] = np.trunc(u[i] * keep_u[i]) + np.trunc(np.float64(x[i] * scale))
             if is_power_of_two:
                 for i in range(size):
+                    u[i] = np.trunc(u[i] * keep_u[i]) + np.trunc(np.float64(x[i] * scale))
                     v[i] = np.trunc(v[i] * keep_v[i]) + u[i]
+                    before[i] = np.float32(v[i]) * inverse
             else:
                 for i in range(size):
+                    u[i] = np.trunc(u[i] * keep_u[i]) + np.trunc(np.float64(x[i] * scale))
                     handed = (np.float32(u[i]) / scale) * scale
                     v[i] = np.trunc(v[i] * keep_v[i]) + np.trunc(np.float64(handed))
+                    before[i] = np.float32(v[i]) / scale
             if currents.shape[0]:
                 kept = currents[step, begin:end]
                 for i in range(size):
                     kept[i] = np.float32(u[i]) / scale
             for i in range(size):
                 is_firing = v[i] > level
-                before[i] = np.float32(v[i]) / scale
                 s[i] = (before[i] if is_graded else _ONE) if is_firing else _ZERO
                 v[i] = 0.0 if is_firing else v[i]
+        for i in range(size):
+            current[begin + i], voltage[begin + i] = np.int32(u[i]), np.int32(v[i])
 
 
 @njit(cache=True, nogil=True)
