@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from neurodeploy.architectures import NormKind
 from neurodeploy.errors import GraphError
+from neurodeploy.nn.synchronization import batch_normalized
 
 
 class TemporalBatchNorm(nn.Module):
@@ -53,7 +54,7 @@ class TemporalBatchNorm(nn.Module):
                 f"TemporalBatchNorm: {x.shape[0]} steps times samples, a multiple of {steps} "
                 "steps is required."
             )
-        normalized: Tensor = self.norm(x)
+        normalized = batch_normalized(x, self.norm)
         scale = self.factors.repeat_interleave(x.shape[0] // steps)
         return normalized * scale.view(-1, *(1,) * (x.dim() - 1))
 

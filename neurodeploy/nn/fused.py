@@ -27,6 +27,12 @@ from neurodeploy.nn.kernels import Float32Array, Float64Array
 from neurodeploy.nn.neuron import LIF
 from neurodeploy.nn.rows import Rows
 from neurodeploy.nn.spans import Span, cut_spans, lanes_of, run_spans
+from neurodeploy.nn.synchronization import (
+    add_over_processes,
+    batch_normalized,
+    process_count,
+    update_running,
+)
 
 
 def normalized_spikes(
@@ -63,7 +69,7 @@ def normalized_spikes(
     if z.shape[0] != steps:
         z = torch.cat([z] * steps)
     if norm is not None:
-        normalized: Tensor = norm(z.flatten(0, 1))
+        normalized = batch_normalized(z.flatten(0, 1), norm)
         z = normalized.view(steps, -1, *normalized.shape[1:])
     spikes: Tensor = neuron(z if skip is None else z + skip)
     return spikes
@@ -161,26 +167,27 @@ class _Vectors:
     inverse: Float32Array
 
 
-def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, Float64Array]:
-    """Give mean and biased variance of each channel."""
+def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, Float64Array, float]:
+    """Give mean and biased variance of each channel, and how many values are behind them.
+
+    A z of one step stands for equal steps, which change neither mean nor variance.
+    """
     centre = np.tile(z[0, : plan.channels], plan.lanes // plan.channels)
     sums = np.empty((len(plan.spans), 2, plan.lanes))
     run_spans(
         plan.spans,
         lambda number, start, stop: kernels.sum_span(z, start, stop, centre, sums[number]),
     )
-    first, second = plan.gather(sums) / (z.size // plan.channels)
-    return first + centre[: plan.channels], np.maximum(second - first**2, 0.0)
-
-
-def _update_running(norm: nn.BatchNorm1d | nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    norm.running_mean.lerp_(mean, norm.momentum)
-    norm.running_var.lerp_(variance, norm.momentum)
-    norm.num_batches_tracked.add_(1)
+    count = float(z.size // plan.channels)
+    first, second = plan.gather(sums) / count
+    mean, variance = first + centre[: plan.channels], np.maximum(second - first**2, 0.0)
+    if process_count() > 1:
+        # Each process has its own centre: what adds up are means and squares around the joint one.
+        total, size = np.split(add_over_processes(np.append(mean * count, count)), [-1])
+        joint = total / size
+        squares = add_over_processes((variance + (mean - joint) ** 2) * count)
+        mean, variance, count = joint, squares / size, float(size[0])
+    return mean, variance, count * (plan.steps // z.shape[0])
 
 
 class _NormalizedSpikes(torch.autograd.Function):
@@ -190,13 +197,15 @@ class _NormalizedSpikes(torch.autograd.Function):
     ) -> Tensor:
         norm, inputs = plan.norm, z.detach().numpy()
         if norm.training:
-            mean, variance = _moments(inputs, plan)
-            count = plan.steps * (inputs.shape[1] // plan.channels)
-            unbiased = variance * (count / max(count - 1, 1))
-            _update_running(
-                norm, torch.from_numpy(mean).float(), torch.from_numpy(unbiased).float()
+            mean, variance, size = _moments(inputs, plan)
+            update_running(
+                norm,
+                torch.from_numpy(mean),
+                torch.from_numpy(variance),
+                size=size,
             )
         else:
+            size = 0.0
             assert norm.running_mean is not None
             assert norm.running_var is not None
             mean = norm.running_mean.double().numpy()
@@ -228,6 +237,7 @@ class _NormalizedSpikes(torch.autograd.Function):
             ),
         )
         ctx.plan, ctx.vectors, ctx.is_training = plan, vectors, norm.training
+        ctx.size = size
         ctx.save_for_backward(z, weight, skip)
         return spikes
 
@@ -267,12 +277,14 @@ class _NormalizedSpikes(torch.autograd.Function):
         mean = vectors.mean[: plan.channels].astype(np.float64)
         inverse = vectors.inverse[: plan.channels].astype(np.float64)
         scale = weight.detach().double().numpy() * inverse
-        count = plan.steps * (inputs.shape[1] // plan.channels)
-        # With batch statistics: dz = scale · (d - mean(d) - z_hat · mean(d · z_hat)).
-        share = np.zeros_like(scale) if not ctx.is_training else scale / count
-        repeats = plan.steps // inputs.shape[0]  # one z for all steps receives T times each term
-        of_input = -share * of_weight * inverse * repeats
-        constant = -share * of_bias * repeats - of_input * mean
+        of_input, constant = np.zeros_like(scale), np.zeros_like(scale)
+        if ctx.is_training:
+            # Batch statistics: dz = scale · (d - mean(d) - z_hat · mean(d · z_hat)), where one z
+            # for all steps receives T times each mean.
+            share = scale / ctx.size * (plan.steps // inputs.shape[0])
+            all_bias, all_weight = add_over_processes(np.stack([of_bias, of_weight]))
+            of_input = -share * all_weight * inverse
+            constant = -share * all_bias - of_input * mean
         spread = plan.spread(scale), plan.spread(of_input), plan.spread(constant)
         target = of_inputs.numpy()
         run_spans(

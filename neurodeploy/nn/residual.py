@@ -31,6 +31,7 @@ from neurodeploy.nn.neuron import LIF, CubaLIF, NeuronParams
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.surrogate import make_surrogate
 from neurodeploy.nn.synapse import ConvSynapse
+from neurodeploy.nn.synchronization import batch_normalized
 from neurodeploy.recipe import CubaNeuron, LifNeuron, section_table
 
 
@@ -64,8 +65,7 @@ class NormalizedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Give currents (T, N, O, H', W')."""
         z: Tensor = self.synapse(x)
-        normalized: Tensor = self.batch_norm(z.flatten(0, 1))
-        return normalized.view(z.shape)
+        return batch_normalized(z.flatten(0, 1), self.batch_norm).view(z.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
