@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import neurodeploy
-from neurodeploy.cli import console, inspection, lava, learning, reporting, running
+from neurodeploy.cli import console, inspection, lava, learning, recipes, reporting, running
 from neurodeploy.errors import NeurodeployError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app = typer.Typer(
         "Exit codes: 0 all is well, 1 an error or a difference, 2 wrong usage, 130 interrupted."
     ),
 )
+recipes.register(app)
 learning.register(app)
 running.register(app)
 reporting.register(app)

@@ -1,4 +1,4 @@
-"""Commands that train and deploy: recipes, train, deploy, run."""
+"""Commands that train and deploy: train, deploy, run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from rich.table import Table
 
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, parse_settings
-from neurodeploy.errors import OutputError, RecipeError, TrainingError
+from neurodeploy.cli.recipes import load_recipe
+from neurodeploy.errors import OutputError, TrainingError
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
 from neurodeploy.ir.fixed_layers import FixedConv, FixedDense, FixedLayer
-from neurodeploy.resources import recipes_path
 from neurodeploy.target import Target
 
 if TYPE_CHECKING:
     from neurodeploy import pipeline
-    from neurodeploy.recipe import Recipe
 
 RecipeArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE", help="A recipe in TOML, or the name of one from `neurodeploy recipes`."
+        metavar="RECIPE",
+        help="A recipe in TOML (`FILE.toml`, or `FILE.toml#VARIANT` for one of several in a file), "
+        "or the name of one from `neurodeploy recipes`.",
     ),
 ]
 Out = Annotated[
@@ -62,31 +63,6 @@ def register(app: typer.Typer) -> None:
     app.command()(run)
     app.command()(train)
     app.command()(deploy)
-    app.command()(recipes)
-
-
-def recipes(as_json: AsJson = False) -> None:
-    """List the recipes that come with neurodeploy.
-
-    Example: `neurodeploy recipes`
-    """
-    from neurodeploy.recipe import Recipe
-
-    found = [(path, Recipe.load(path)) for path in sorted(recipes_path().glob("*.toml"))]
-    if as_json:
-        console.print_json(
-            [
-                {"name": path.stem, "description": r.recipe.description, "path": str(path)}
-                for path, r in found
-            ]
-        )
-        return
-    table = Table("name", "what it does")
-    for path, recipe in found:
-        table.add_row(path.stem, recipe.recipe.description)
-    console.out.print(table)
-    console.out.print(f"files: {console.relative(recipes_path())}")
-    console.out.print("next: neurodeploy run NAME; copy a file to change more than --set can")
 
 
 def train(
@@ -260,26 +236,6 @@ def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
         )
     for name in (pipeline.NET, pipeline.REPORT, pipeline.SUMMARY):
         console.out.print(f"wrote {console.relative(directory / name)}")
-
-
-def load_recipe(name_or_path: str, settings: list[str] | None) -> Recipe:
-    """Load a recipe by its path, or by the name of one that comes with neurodeploy.
-
-    Raises:
-        RecipeError: If there is none, or anything in it is not allowed.
-    """
-    from neurodeploy.recipe import Recipe
-
-    path = Path(name_or_path)
-    if path.suffix != ".toml" and not path.exists():
-        path = recipes_path() / f"{name_or_path}.toml"
-        if not path.exists():
-            known = ", ".join(sorted(each.stem for each in recipes_path().glob("*.toml")))
-            raise RecipeError(
-                f"{name_or_path}: no such recipe. There are {known}; the path of a TOML file is "
-                "allowed too."
-            )
-    return Recipe.load(path, overrides=parse_settings(settings))
 
 
 def _require_training_part() -> None:

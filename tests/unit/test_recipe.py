@@ -7,6 +7,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from neurodeploy.architectures import ConvLayer, DenseLayer, SequentialNetwork, layout_of
+from neurodeploy.catalog import load_named, recipe_sources
 from neurodeploy.errors import RecipeError
 from neurodeploy.nn.surrogate import SURROGATES, make_surrogate
 from neurodeploy.recipe import (
@@ -243,9 +244,9 @@ def test_every_surrogate_has_a_section_with_its_parameters() -> None:
 
 
 def test_shipped_recipes_load() -> None:
-    recipes = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"))
-    assert recipes
-    for path in recipes:
-        recipe = Recipe.load(path)
-        assert recipe.recipe.name == path.stem
+    sources = recipe_sources()
+    assert "digits" in sources
+    for name in sources:
+        recipe = load_named(name)
+        assert recipe.recipe.name == name
         assert Recipe.parse(recipe.to_toml()) == recipe

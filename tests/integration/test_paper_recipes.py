@@ -1,0 +1,186 @@
+"""Every row of the paper builds at full size and trains one step; data sets are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from neurodeploy.catalog import load_named, recipe_sources
+from neurodeploy.errors import DataError, RecipeError
+from neurodeploy.learning.data import load_data
+from neurodeploy.learning.losses import combine_outputs, training_loss
+from neurodeploy.learning.trainer import make_optimizer
+from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.nn.synapse import ConvSynapse
+from neurodeploy.recipe import Recipe
+
+ROWS = {name: recipe for name in recipe_sources() if (recipe := load_named(name)).paper is not None}
+DISTINCT: dict[tuple[object, ...], str] = {}
+"""One row for each network: methods differ in branches only, which the last of them has."""
+for _name, _recipe in ROWS.items():
+    _key = (_recipe.data.source, _recipe.network.architecture, _recipe.network.steps)
+    DISTINCT[_key] = _name
+
+TRAINING_SAMPLES = {"cifar10": 50000, "cifar100": 50000, "imagenet": 1281167, "cifar10dvs": 9000}
+FLOPS = 1e13
+"""What training/README.md assumes that a GPU does in a second, sustained."""
+
+
+def test_the_rows_are_those_of_the_tables() -> None:
+    tables = {number: [] for number in (1, 2, 3, 4)}
+    for name, recipe in ROWS.items():
+        assert recipe.paper is not None
+        for number in recipe.paper.tables:
+            tables[number].append(name)
+        key = f"{recipe.network.architecture}_t{recipe.network.steps}_{recipe.shortcut.method}"
+        assert name == f"{recipe.data.source}_{key}"
+        assert recipe.paper.trials == 3
+        assert Recipe.parse(recipe.to_toml()) == recipe
+    assert sorted(tables[1]) == sorted(
+        f"cifar100_{network}_t{steps}_{method}"
+        for network in ("resnet18", "resnet34")
+        for steps in (2, 4)
+        for method in ("vanilla", "shortcut", "evolutionary")
+    )
+    assert len(tables[3]) == 4
+    assert len(tables[4]) == 2
+    assert {ROWS[name].network.steps for name in tables[3]} == {4}
+    assert {ROWS[name].network.steps for name in tables[4]} == {10}
+
+
+def test_only_figures_that_are_known_are_targets() -> None:
+    swapped = {"cifar100_resnet18_t2_evolutionary", "cifar100_resnet18_t4_shortcut"}
+    for name, recipe in ROWS.items():
+        assert recipe.paper is not None
+        expected = (74.02, 74.78) if name in swapped else ()
+        assert recipe.paper.target == expected
+        assert ("disagree" in recipe.paper.note) == (name in swapped)
+        assert recipe.paper.tables or "not established" in recipe.paper.note
+
+
+@pytest.mark.parametrize("name", DISTINCT.values())
+def test_a_full_size_network_trains_one_step(name: str) -> None:
+    recipe = ROWS[name]
+    assert recipe.paper is not None
+    network = SpikingNetwork.from_recipe(recipe)
+    macs = 0
+
+    def count(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
+        nonlocal macs
+        assert isinstance(module, ConvSynapse)
+        macs += output.numel() * module.weight[0].numel()
+
+    for module in network.blocks.modules():
+        if isinstance(module, ConvSynapse):
+            module.register_forward_hook(count)
+    shape = recipe.data.shape
+    is_static = recipe.data.encoding == "direct"
+    size = (1, *shape) if is_static else (1, recipe.network.steps, *shape)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 2**recipe.data.input_bits, size, generator=generator)
+    before = network.blocks[next(iter(network.blocks))].synapse.weight.detach().clone()
+
+    optimizer = make_optimizer(network, recipe.training)
+    main, branches = network.forward_with_branches(inputs)
+    output = combine_outputs(main, branches, weight=recipe.shortcut.weight or 0.25)
+    loss = training_loss(output, torch.zeros(1, dtype=torch.int64), loss=recipe.training.loss)
+    loss.backward()
+    optimizer.step()
+
+    assert main.shape == (1, recipe.network.steps, recipe.data.classes)
+    assert len(branches) == (2 if recipe.network.architecture == "resnet19" else 3)
+    assert bool(loss.isfinite())
+    after = network.blocks[next(iter(network.blocks))].synapse.weight
+    assert not torch.equal(before, after)
+
+    # Two operations a MAC; backward takes twice as many as forward.
+    samples = TRAINING_SAMPLES[recipe.data.source] * recipe.training.epochs
+    hours = 6 * macs * samples * recipe.paper.trials / FLOPS / 3600
+    assert recipe.paper.gpu_hours == pytest.approx(hours, rel=0.1)
+
+
+def parameters(architecture: str, classes: int, *, stem: str = "cifar") -> int:
+    size = 32 if stem == "cifar" else 224
+    network = f'architecture = "{architecture}"\nstem = "{stem}"\nsteps = 1'
+    recipe = Recipe.parse(
+        f"""
+        [recipe]
+        name = "count"
+        [data]
+        source = "imagenet"
+        root = "nowhere"
+        size = {size}
+        classes = {classes}
+        [network]
+        {network}
+        [neuron]
+        [training]
+        epochs = 1
+        """
+    )
+    return sum(each.numel() for each in SpikingNetwork.from_recipe(recipe).parameters())
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet34"])
+def test_parameters_are_as_many_as_torchvisions(architecture: str) -> None:
+    models = pytest.importorskip("torchvision.models")
+
+    def theirs(classes: int) -> int:
+        network = getattr(models, architecture)(weights=None, num_classes=classes)
+        return sum(each.numel() for each in network.parameters())
+
+    # The stem for CIFAR has 3x3 weights in place of 7x7.
+    smaller_stem = 3 * 64 * (7 * 7 - 3 * 3)
+    assert parameters(architecture, 1000, stem="imagenet") == theirs(1000)
+    assert parameters(architecture, 100) == theirs(100) - smaller_stem
+
+
+@pytest.mark.parametrize(
+    ("architecture", "classes", "expected"),
+    [
+        # As of github.com/kuangliu/pytorch-cifar.
+        ("resnet18", 10, 11_173_962),
+        ("resnet34", 10, 21_282_122),
+        # He et al.'s ResNet-20, "0.27 M", with 1x1 convolutions where channels change.
+        ("resnet20", 10, 272_474),
+        # Counted by hand from the layers of Zheng et al. 2021, 256 dense neurons included.
+        ("resnet19", 10, 12_697_994),
+        # ResNet-18 and two more stem convolutions of 64 channels with their batch norms.
+        ("resnet20m", 10, 11_173_962 + 2 * (64 * 64 * 9 + 2 * 64)),
+    ],
+)
+def test_parameters_are_those_known(architecture: str, classes: int, expected: int) -> None:
+    assert parameters(architecture, classes) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cifar10_resnet18_t2_shortcut", ["data/cifar10", "cs.toronto.edu"]),
+        ("cifar100_resnet34_t4_vanilla", ["data/cifar100", "cs.toronto.edu"]),
+        ("imagenet_resnet34_t4_evolutionary", ["data/imagenet", "image-net.org", "train"]),
+    ],
+)
+def test_missing_data_are_asked_for(
+    name: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torchvision")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        load_data(ROWS[name])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_missing_event_data_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tonic")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="data/cifar10dvs"):
+        load_data(ROWS["cifar10dvs_resnet18_t10_shortcut"])
+
+
+def test_an_unknown_name_is_answered_with_those_like_it() -> None:
+    with pytest.raises(RecipeError, match="Did you mean 'cifar100_resnet18_t2_vanilla'"):
+        load_named("cifar100_resnet18_t2_vanila")
