@@ -156,12 +156,15 @@ class ShortcutSection:
         after: Blocks that get a branch: "stage": the last of each stage, "block": each one,
             both without the last of the network; or a list of names. Has no effect for
             "vanilla".
+        loss: "joint": of the sum of all outputs, as in the paper. "separate", an addition of
+            ours: the loss of the main output, and λ times that of each branch by itself.
     """
 
     method: Literal["vanilla", "shortcut", "evolutionary"] = "vanilla"
     weight: float | None = field(default=None, metadata=NOT_NEGATIVE)
     schedule: str | None = field(default=None, metadata=NOT_EMPTY)
     after: Literal["stage", "block"] | tuple[str, ...] = ()
+    loss: Literal["joint", "separate"] = "joint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +203,10 @@ class TrainingSection:
 
     Attributes:
         epochs: Passes over the training part.
-        batch_size: Largest number of samples in a batch; an epoch's batches differ by one.
+        batch_size: Largest number of samples in a batch, all processes together; an epoch's
+            batches differ by one.
+        accumulate: Parts of a batch that are computed one after the other, to save memory;
+            batch norm then sees a part at a time.
         optimizer: "sgd" or "adamw".
         learning_rate: At the first iteration.
         momentum: Of SGD; the first beta of AdamW.
@@ -214,6 +220,7 @@ class TrainingSection:
 
     epochs: int = field(metadata=NOT_NEGATIVE)
     batch_size: int = field(default=32, metadata=POSITIVE)
+    accumulate: int = field(default=1, metadata=POSITIVE)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = field(default=0.1, metadata=ABOVE_ZERO)
     momentum: float = field(default=0.9, metadata={"range": Range(minimum=0, below=1)})

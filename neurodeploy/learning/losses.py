@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -111,3 +112,42 @@ def training_loss(
         target=loss.target,
         label_smoothing=label_smoothing,
     )
+
+
+def shortcut_loss(
+    main: Tensor,
+    branches: Sequence[Tensor],
+    labels: Tensor,
+    *,
+    weight: float,
+    kind: Literal["joint", "separate"],
+    loss: LossSection,
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Give what training with branches makes small.
+
+    Args:
+        main: b_n, (N, T, classes).
+        branches: b_l, each (N, T, classes).
+        labels: (N,) int64.
+        weight: λ at this iteration.
+        kind: "joint": L(b_n + λ Σ b_l), the paper's. "separate": L(b_n) + λ Σ L(b_l), ours.
+        loss: [training.loss].
+        label_smoothing: [training] label_smoothing.
+
+    Returns:
+        The output that is trained, (N, T, classes), and the loss, a scalar. With λ = 0 both are
+        those of the network without branches, to the bit.
+    """
+
+    def of(output: Tensor) -> Tensor:
+        return training_loss(output, labels, loss=loss, label_smoothing=label_smoothing)
+
+    if kind == "joint":
+        output = combine_outputs(main, branches, weight=weight)
+        return output, of(output)
+    total = of(main)
+    if weight != 0:
+        for branch in branches:
+            total = total + weight * of(branch)
+    return main, total

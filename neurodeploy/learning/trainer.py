@@ -31,7 +31,7 @@ from neurodeploy.learning.checkpoints import (
 )
 from neurodeploy.learning.data import Dataset, batches, count_batches, shift_images
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.losses import combine_outputs, training_loss
+from neurodeploy.learning.losses import shortcut_loss
 from neurodeploy.learning.records import EpochRecord, History, IterationRecord
 from neurodeploy.learning.schedules import (
     branch_schedule,
@@ -250,14 +250,20 @@ class _Run:
         """Do one iteration; a loss that is not finite leaves the weights as they are."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        branches: tuple[Tensor, ...] = ()
         if isinstance(self.network, Branched):
             main, branches = self.network.forward_with_branches(inputs)
-            output = combine_outputs(main, branches, weight=weight)
         else:
-            output = self.network(inputs)
+            main = self.network(inputs)
         training = self.trainer.training
-        loss = training_loss(
-            output, labels, loss=training.loss, label_smoothing=training.label_smoothing
+        output, loss = shortcut_loss(
+            main,
+            branches,
+            labels,
+            weight=weight,
+            kind=self.trainer.shortcut.loss,
+            loss=training.loss,
+            label_smoothing=training.label_smoothing,
         )
         value = float(loss.detach())
         if math.isfinite(value):

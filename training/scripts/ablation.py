@@ -1,7 +1,7 @@
 """Compare methods, depths, optimizers and branch placements on the digits; table and plot.
 
     python training/scripts/ablation.py --core       the claim itself, in minutes
-    python training/scripts/ablation.py --additions  schedules of ours on r20 and r34
+    python training/scripts/ablation.py --additions  schedules and losses of ours on deep nets
     python training/scripts/ablation.py              everything, additions included
     python training/scripts/ablation.py --list       what would run, and how long it takes
 
@@ -32,7 +32,9 @@ import shlex
 import signal
 import statistics
 import sys
+import threading
 import time
+import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -78,17 +80,24 @@ METHODS = {
 ADDITIONS = {
     "evolutionary from 1, stage": {"method": "evolutionary", "weight": "1.0", "after": "stage"},
     "evolutionary from 1, block": {"method": "evolutionary", "weight": "1.0", "after": "block"},
-    "cosine from 1, block": {
+    "separate losses, stage": {
+        "method": "evolutionary",
+        "weight": "1.0",
+        "after": "stage",
+        "loss": "separate",
+    },
+    "separate losses, block": {
         "method": "evolutionary",
         "weight": "1.0",
         "after": "block",
-        "schedule": "cosine",
+        "loss": "separate",
     },
 }
-"""Ours, not the paper's: other λ and schedules of the same branches."""
+"""Ours, not the paper's: a larger first λ, and L(b_n) + λ Σ L(b_l) in place of one loss of the sum;
+λ falls linearly to zero in all."""
 
 CORE_METHODS = ("vanilla", "evolutionary, block")
-ADDITION_NETWORKS = ("r20", "r34")
+ADDITION_NETWORKS = ("p20", "r20", "r34")
 
 
 # --- what to run ----------------------------------------------------------------------------
@@ -118,8 +127,8 @@ class Run:
         method = self.method.replace(", ", "_").replace(" ", "_")
         return f"{self.network}-{self.optimizer}-{method}-seed{self.seed}"
 
-    def recipe(self) -> nd.Recipe:
-        """Give all that the run depends on."""
+    def overrides(self) -> dict[str, str]:
+        """Give the keys of the protocol's recipe that this run changes."""
         method = (METHODS | ADDITIONS)[self.method]
         overrides = {
             "recipe.name": f'"{self.name}"',
@@ -130,7 +139,13 @@ class Run:
         }
         if self.epochs is not None:
             overrides["training.epochs"] = str(self.epochs)
-        return nd.Recipe.load(RECIPE, overrides=overrides)
+        return overrides
+
+    def digest(self) -> str:
+        """Give a short name of all that the run depends on, but the code."""
+        protocol = tomllib.loads(RECIPE.read_text(encoding="utf-8"))
+        content = json.dumps([protocol, self.overrides()], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def plan(options: argparse.Namespace) -> list[Run]:
@@ -170,7 +185,7 @@ def plan(options: argparse.Namespace) -> list[Run]:
 
 def train(run: Run) -> Result:
     """Train one network in this process; accuracies in percent."""
-    recipe = run.recipe()
+    recipe = nd.Recipe.load(RECIPE, overrides=run.overrides())
     started, cpu_started = time.perf_counter(), time.process_time()
     training, validation, test = nd.load_data(recipe)
     network = nd.SpikingNetwork.from_recipe(recipe)
@@ -184,7 +199,7 @@ def train(run: Run) -> Result:
         "method": run.method,
         "seed": run.seed,
         "epochs": recipe.training.epochs,
-        "recipe": digest(recipe),
+        "recipe": run.digest(),
         "validation": 100 * nd.evaluate(network, validation).accuracy,
         "test": 100 * nd.evaluate(network, test).accuracy,
         "validation_by_epoch": [100 * epoch.validation_accuracy for epoch in history.epochs],
@@ -193,18 +208,13 @@ def train(run: Run) -> Result:
     }
 
 
-def digest(recipe: nd.Recipe) -> str:
-    """Give a short name of all that a run depends on."""
-    return hashlib.sha256(recipe.to_toml().encode()).hexdigest()[:16]
-
-
 def finished(run: Run, folder: Path) -> Result | None:
     """Give the result of an earlier run, if its settings are those of today."""
     path = folder / f"{run.name}.json"
     if not path.is_file():
         return None
     result: Result = json.loads(path.read_text(encoding="utf-8"))
-    return result if result["recipe"] == digest(run.recipe()) else None
+    return result if result["recipe"] == run.digest() else None
 
 
 def run_all(runs: Sequence[Run], folder: Path, *, workers: int) -> None:
@@ -219,8 +229,8 @@ def run_all(runs: Sequence[Run], folder: Path, *, workers: int) -> None:
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends a worker without a traceback
+        initializer=_begin,
+        initargs=(os.getpid(),),
     )
     columns = (
         TextColumn("{task.description}"),
@@ -254,6 +264,18 @@ def run_all(runs: Sequence[Run], folder: Path, *, workers: int) -> None:
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _begin(parent: int) -> None:
+    """Let a worker end without a traceback on Ctrl-C, and when its parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _results(pool: ProcessPoolExecutor, runs: Sequence[Run]) -> Iterator[tuple[Run, Result]]:
@@ -433,7 +455,6 @@ def _styles() -> dict[str, tuple[str, str]]:
         "constant 0.25": "#5aa469",
         "evolutionary": "#2f6db5",
         "evolutionary from 1": "#8a5fb0",
-        "cosine from 1": "#c2557a",
         "separate losses": "#3fb0ac",
     }
     styles = {}
@@ -489,7 +510,7 @@ def parse() -> argparse.Namespace:
     which.add_argument(
         "--additions",
         action="store_true",
-        help="only our own schedules, and what they are compared with, on r20 and r34",
+        help="only our own methods, and what they are compared with, on p20, r20 and r34",
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1; 3")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes; 2")
@@ -517,6 +538,7 @@ def main() -> None:
         print(f"{len(missing)} of {len(runs)} runs to do, about {left / 60:.0f} minutes")
         return
     if not options.tables:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             run_all(runs, options.runs, workers=options.workers)
         except KeyboardInterrupt:
