@@ -26,6 +26,8 @@ class DigitsData:
         normalization: "scale": x is the pixel. "center": x is the pixel minus the rounded mean of
             all, 5, still an integer that a chip can read; zeros around the image are then grey.
         shift: Training images are moved by up to this many pixels in each direction.
+        rotate: Training images are turned by up to this many degrees, either way.
+        zoom: Height and width of training images are changed by up to this share.
     """
 
     source: Literal["digits"] = "digits"
@@ -35,6 +37,8 @@ class DigitsData:
     input_bits: int = field(default=4, metadata={"range": Range(minimum=0, maximum=16)})
     normalization: Literal["scale", "center"] = "scale"
     shift: int = field(default=0, metadata=NOT_NEGATIVE)
+    rotate: float = field(default=0.0, metadata=NOT_NEGATIVE)
+    zoom: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
 
     shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
     classes: ClassVar[int] = 10

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from neurodeploy.errors import DataError
 from neurodeploy.learning.data.dataset import IntArray, LabelArray
+from neurodeploy.learning.data.warping import Warp, warp_images
 from neurodeploy.sources import DigitsData, NpzData
 
 DIGITS_MEAN = 5
@@ -26,7 +27,7 @@ DIGITS_MEAN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ArrayDataset:
-    """Samples and labels in memory; the trainer may shift them, nothing else is random.
+    """Samples and labels in memory; the trainer may shift them.
 
     Attributes:
         inputs: (samples, *shape) int32 for images that stay the same in every step, or
@@ -35,6 +36,7 @@ class ArrayDataset:
         shape: Of one step of one sample.
         classes: Number of classes.
         scale: The network sees scale · integer.
+        warp: How much a seeded batch of images is turned and resized; None for not at all.
     """
 
     inputs: IntArray
@@ -42,6 +44,7 @@ class ArrayDataset:
     shape: tuple[int, ...]
     classes: int
     scale: float
+    warp: Warp | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,12 +61,15 @@ class ArrayDataset:
 
     @property
     def is_random(self) -> bool:
-        """Not by itself."""
-        return False
+        """Whether a seed changes what is read."""
+        return self.warp is not None
 
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
-        """Give the samples with these indices, (batch, ...) int32; `seed` changes nothing."""
-        return torch.from_numpy(self.inputs)[indices]
+        """Give the samples with these indices, (batch, ...) int32, warped if there is a seed."""
+        found = torch.from_numpy(self.inputs)[indices]
+        if self.warp is None or seed is None:
+            return found
+        return warp_images(found, self.warp, generator=torch.Generator().manual_seed(seed))
 
     def subset(self, indices: npt.NDArray[np.integer]) -> ArrayDataset:
         """Give the samples with these indices, in this order."""
@@ -73,6 +79,7 @@ class ArrayDataset:
             shape=self.shape,
             classes=self.classes,
             scale=self.scale,
+            warp=self.warp,
         )
 
     def windows(self, steps: int) -> IntArray:
@@ -97,9 +104,9 @@ class ArrayDataset:
         return self.inputs
 
     def digest(self) -> str:
-        """Give a short name that changes with any input or label."""
+        """Give a short name that changes with any input, label or augmentation."""
         digest = hashlib.sha256()
-        digest.update(repr((self.inputs.shape, self.scale)).encode())
+        digest.update(repr((self.inputs.shape, self.scale, self.warp)).encode())
         digest.update(np.ascontiguousarray(self.inputs).tobytes())
         digest.update(np.ascontiguousarray(self.labels).tobytes())
         return digest.hexdigest()[:16]
@@ -117,6 +124,11 @@ def read_digits(section: DigitsData) -> ArrayDataset:
         shape=section.shape,
         classes=section.classes,
         scale=2.0**-section.input_bits,
+        warp=(
+            Warp(degrees=section.rotate, zoom=section.zoom)
+            if section.rotate or section.zoom
+            else None
+        ),
     )
 
 
