@@ -44,7 +44,7 @@ RECIPE = TRAINING / "recipes" / "digits_depth.toml"
 PACKAGES = ("torch", "numpy")
 BATCH = 128
 NEAR_ZERO = 1e-4
-SMALLEST = 1e-12
+SMALLEST = 1e-9
 """Where an exact zero is drawn."""
 
 NETWORKS = {
@@ -250,7 +250,7 @@ def plot(moments: list[Moment], path: Path) -> None:
 
 
 def _draw_start(axes: Axes, moments: list[Moment], network: str) -> None:
-    edges = np.linspace(np.log10(SMALLEST), 0, 49)
+    edges = np.linspace(np.log10(SMALLEST), -1, 41)
     for moment in moments:
         logs = np.log10(np.maximum(moment.magnitudes, SMALLEST))
         counts, _ = np.histogram(logs, edges)
