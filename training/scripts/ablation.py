@@ -24,28 +24,32 @@ out, and whatever is chosen is chosen there; the test part is reported beside it
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
-import multiprocessing
-import os
 import shlex
 import signal
 import statistics
 import sys
-import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 import neurodeploy as nd
 from neurodeploy.files import replacing, write_text
+from neurodeploy.jobs import run_jobs
 from neurodeploy.provenance import provenance
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "digits_depth.toml"
@@ -150,34 +154,26 @@ class Run:
 
 def plan(options: argparse.Namespace) -> list[Run]:
     """Give the runs that the options ask for, whole comparisons early."""
+    new = functools.partial(Run, epochs=options.epochs)
+    optimizers = ("sgd",) if options.core else tuple(OPTIMIZERS)
+    methods = CORE_METHODS if options.core else tuple(METHODS)
+    ours = (*CORE_METHODS, *ADDITIONS) if options.additions else tuple(ADDITIONS)
     runs: list[Run] = []
     for seed in range(options.seeds):
         if not options.additions:
-            methods = CORE_METHODS if options.core else tuple(METHODS)
             runs += [
-                Run(network=network, optimizer=optimizer, method=method, seed=seed)
-                for optimizer in (("sgd",) if options.core else tuple(OPTIMIZERS))
+                new(network=network, optimizer=optimizer, method=method, seed=seed)
+                for optimizer in optimizers
                 for network in NETWORKS
                 for method in methods
             ]
         if not options.core:
             runs += [
-                Run(network=network, optimizer="sgd", method=method, seed=seed)
+                new(network=network, optimizer="sgd", method=method, seed=seed)
                 for network in ADDITION_NETWORKS
-                for method in (
-                    (*CORE_METHODS, *ADDITIONS) if options.additions else tuple(ADDITIONS)
-                )
+                for method in ours
             ]
-    return [
-        Run(
-            network=run.network,
-            optimizer=run.optimizer,
-            method=run.method,
-            seed=run.seed,
-            epochs=options.epochs,
-        )
-        for run in runs
-    ]
+    return runs
 
 
 # --- running --------------------------------------------------------------------------------
@@ -225,77 +221,26 @@ def run_all(runs: Sequence[Run], folder: Path, *, workers: int) -> None:
     stamp = provenance(Path(__file__).parent, code=CODE, packages=PACKAGES)
     seconds = estimates(runs, folder)
     total = sum(seconds[run.network] for run in missing)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, before they load torch
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_begin,
-        initargs=(os.getpid(),),
-    )
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"0 of {len(missing)} runs", total=total, left=_left(total / workers))
-        started = time.perf_counter()
-        try:
-            for number, (run, result) in enumerate(_results(pool, missing), 1):
-                text = json.dumps(result | stamp, indent=1) + "\n"
-                write_text(folder / f"{run.name}.json", text)
-                _advance(
-                    bar,
-                    task,
-                    by=seconds[run.network],
-                    title=f"{number} of {len(missing)} runs",
-                    elapsed=time.perf_counter() - started,
-                )
-                bar.console.print(
-                    f"{run.network} {run.optimizer} {run.method} seed {run.seed}: validation "
-                    f"{result['validation']:.1f} %, test {result['test']:.1f} %, "
-                    f"{result['seconds']} s"
-                )
-        except KeyboardInterrupt:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _begin(parent: int) -> None:
-    """Let a worker end without a traceback on Ctrl-C, and when its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _results(pool: ProcessPoolExecutor, runs: Sequence[Run]) -> Iterator[tuple[Run, Result]]:
-    """Give results as they come."""
-    waiting: dict[Future[Result], Run] = {pool.submit(train, run): run for run in runs}
-    while waiting:
-        done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield waiting.pop(future), future.result()
-
-
-def _advance(bar: Progress, task: TaskID, *, by: float, title: str, elapsed: float) -> None:
-    bar.advance(task, by)
-    current = bar.tasks[task]
-    share = current.completed / (current.total or 1)
-    bar.update(task, description=title, left=_left(elapsed / share * (1 - share)))
-
-
-def _left(seconds: float) -> str:
-    return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+    with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
+        task = bar.add_task(f"0 of {len(missing)} runs", total=total)
+        for number, (run, result) in enumerate(run_jobs(train, missing, workers=workers), 1):
+            text = json.dumps(result | stamp, indent=1) + "\n"
+            write_text(folder / f"{run.name}.json", text)
+            bar.advance(task, seconds[run.network])
+            bar.update(task, description=f"{number} of {len(missing)} runs")
+            bar.console.print(
+                f"{run.network} {run.optimizer} {run.method} seed {run.seed}: validation "
+                f"{result['validation']:.1f} %, test {result['test']:.1f} %, "
+                f"{result['seconds']} s"
+            )
 
 
 def estimates(runs: Sequence[Run], folder: Path) -> dict[str, float]:
@@ -464,6 +409,10 @@ def _styles() -> dict[str, tuple[str, str]]:
     return styles
 
 
+def _deviation(values: Sequence[float]) -> float | None:
+    return round(statistics.stdev(values), 2) if len(values) > 1 else None
+
+
 def write_results(results: Sequence[Result], folder: Path, *, name: str) -> None:
     """Write JSON, Markdown and plot."""
     found = cells(results)
@@ -475,11 +424,9 @@ def write_results(results: Sequence[Result], folder: Path, *, name: str) -> None
             "is_addition": method in ADDITIONS,
             "n": len(cell.test),
             "test_mean": round(statistics.mean(cell.test), 2),
-            "test_std": round(statistics.stdev(cell.test), 2) if len(cell.test) > 1 else None,
+            "test_std": _deviation(cell.test),
             "validation_mean": round(statistics.mean(cell.validation), 2),
-            "validation_std": (
-                round(statistics.stdev(cell.validation), 2) if len(cell.validation) > 1 else None
-            ),
+            "validation_std": _deviation(cell.validation),
             "seconds_mean": round(cell.seconds, 1),
         }
         for (optimizer, method, network), cell in found.items()
