@@ -56,6 +56,7 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "digits_depth.toml"
 RESULTS = Path(__file__).parents[1] / "results"
 CODE = ("neurodeploy", "training/recipes", "training/scripts")
 """What a result depends on."""
+COMMAND = shlex.join(["python", "training/scripts/ablation.py", *sys.argv[1:]])
 PACKAGES = ("torch", "numpy")
 Result = dict[str, object]
 
@@ -339,17 +340,13 @@ def _origin(results: Sequence[Result]) -> list[str]:
 
     wall = sum(float(str(result["seconds"])) for result in results)
     return [
-        f"Command: `{command()}`. Commit {all_of('commit')}. {all_of('device')}, one thread a run; "
+        f"Command: `{COMMAND}`. Commit {all_of('commit')}. {all_of('device')}, one thread a run; "
         f"torch {all_of('torch')}, Python {all_of('python')}.",
         f"{len(results)} runs of {all_of('epochs')} epochs, {wall / 60:.1f} minutes of one core "
         "in all. Accuracy of the main output after the last epoch, mean ± standard deviation "
-        "over seeds.",
+        "over seeds. shortcut: eq. 6, all outputs added up; constant 0.25: branches count 0.25 "
+        "throughout; evolutionary: eq. 10, from 0.25 to zero; a branch per stage or per block.",
     ]
-
-
-def command() -> str:
-    """Give the command line, to be repeated from the top of the repository."""
-    return shlex.join(["python", "training/scripts/ablation.py", *sys.argv[1:]])
 
 
 def plot(found: dict[Key, Cell], path: Path) -> None:
@@ -363,7 +360,7 @@ def plot(found: dict[Key, Cell], path: Path) -> None:
         methods = [name for name in names if _has(found, optimizer, name)]
         width = 0.84 / len(methods)
         for place, method in enumerate(methods):
-            first = True
+            first, title = True, f"{method}{' (ours)' if method in ADDITIONS else ''}"
             for column, network in enumerate(NETWORKS):
                 cell = found.get((optimizer, method, network))
                 if cell is None:
@@ -377,14 +374,18 @@ def plot(found: dict[Key, Cell], path: Path) -> None:
                     color=color,
                     hatch=hatch,
                     edgecolor="white",
-                    label=method if first else None,
+                    label=title if first else None,
                 )
                 axes.plot([x] * len(cell.test), cell.test, ".", color="black", markersize=4)
                 first = False
         axes.set_xticks(range(len(NETWORKS)), list(NETWORKS))
         axes.set_ylim(0, 105)
         axes.set_ylabel("test accuracy, %")
-        axes.set_title(f"{optimizer}: mean (bar) and every seed (dots)", loc="left", fontsize=10)
+        axes.set_title(
+            f"{optimizer}: mean (bar) and every seed (dots); dotted: chance",
+            loc="left",
+            fontsize=10,
+        )
         axes.axhline(10, color="gray", linewidth=0.8, linestyle=":")
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
@@ -431,7 +432,7 @@ def write_results(results: Sequence[Result], folder: Path, *, name: str) -> None
         }
         for (optimizer, method, network), cell in found.items()
     ]
-    content = {"command": command(), "table": table, "runs": list(results)}
+    content = {"command": COMMAND, "table": table, "runs": list(results)}
     text = markdown(found, results)
     write_text(folder / f"{name}.json", json.dumps(content, indent=1) + "\n")
     write_text(folder / f"{name}.md", text)
