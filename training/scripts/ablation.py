@@ -304,7 +304,7 @@ def markdown(found: dict[Key, Cell], results: Sequence[Result]) -> str:
     lines += [*_origin(results), ""]
     for optimizer in OPTIMIZERS:
         for title, methods in (("", METHODS), (", additions of ours", ADDITIONS)):
-            rows = [method for method in methods if _has(found, optimizer, method)]
+            rows = [name for name in methods if (optimizer, name) in {key[:2] for key in found}]
             if not rows:
                 continue
             for part in ("test", "validation"):
@@ -320,10 +320,6 @@ def markdown(found: dict[Key, Cell], results: Sequence[Result]) -> str:
                 ]
                 lines.append("")
     return "\n".join(lines)
-
-
-def _has(found: dict[Key, Cell], optimizer: str, method: str) -> bool:
-    return any(key[:2] == (optimizer, method) for key in found)
 
 
 def _entry(found: dict[Key, Cell], key: Key, part: str) -> str:
@@ -357,7 +353,7 @@ def plot(found: dict[Key, Cell], path: Path) -> None:
     names = [*METHODS, *ADDITIONS]
     styles = _styles()
     for optimizer, axes in zip(optimizers, panels, strict=True):
-        methods = [name for name in names if _has(found, optimizer, name)]
+        methods = [name for name in names if (optimizer, name) in {key[:2] for key in found}]
         width = 0.84 / len(methods)
         for place, method in enumerate(methods):
             first, title = True, f"{method}{' (ours)' if method in ADDITIONS else ''}"
