@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurodeploy.errors import GraphError
+from neurodeploy.nn.sparse import is_sparse_faster, sparse_convolution
 
 Pair = tuple[int, int]
 PreHook = Callable[[Tensor], Tensor]
@@ -136,8 +137,12 @@ def _convolve(
         # weight reads beyond its buffer for channels-last images (seen in torch 2.14, 2 threads:
         # gradients that differ from call to call, then a corrupted heap).
         x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
-    weight = weight.contiguous(memory_format=torch.channels_last)
-    output = functional.conv2d(_as_images(x), weight, bias, stride, padding, dilation, groups)
+    images = _as_images(x)
+    if is_sparse_faster(images, weight, stride, padding, dilation, groups):
+        output = sparse_convolution(images, weight, bias, stride, padding)
+    else:
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        output = functional.conv2d(images, weight, bias, stride, padding, dilation, groups)
     return output.view(x.shape[0], x.shape[1], *output.shape[1:])
 
 

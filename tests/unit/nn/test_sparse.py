@@ -1,0 +1,119 @@
+"""Convolutions that skip zeros against torch's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neurodeploy.nn.sparse import active_share, is_sparse_faster, sparse_convolution
+from neurodeploy.nn.synapse import ConvSynapse
+
+Pair = tuple[int, int]
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def spikes(*shape: int, share: float = 0.1) -> Tensor:
+    values = torch.rand(shape, generator=torch.Generator().manual_seed(7)) < share
+    return values.float().contiguous(memory_format=torch.channels_last)
+
+
+CASES: list[tuple[Pair, Pair, Pair]] = [
+    ((3, 3), (1, 1), (1, 1)),
+    ((3, 3), (2, 2), (1, 1)),
+    ((5, 3), (2, 1), (0, 2)),
+    ((2, 4), (1, 3), (1, 0)),
+    ((3, 2), (4, 4), (2, 1)),
+]
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), CASES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_exact_sums_are_equal_to_the_bit(
+    kernel: Pair, stride: Pair, padding: Pair, threads: int
+) -> None:
+    """Spikes and quantised weights: whatever the order, the same sums, and the same gradients."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        results = []
+        for is_sparse in (False, True):
+            images = spikes(9, 33, 8, 11).requires_grad_()
+            weight = ((drawn(6, 33, *kernel) * 64).round() / 64).requires_grad_()
+            output = (
+                sparse_convolution(images, weight, None, stride, padding)
+                if is_sparse
+                else functional.conv2d(images, weight, None, stride, padding)
+            )
+            upstream = (drawn(*output.shape, seed=2) * 16).round() / 16
+            of_images, of_weight = torch.autograd.grad(output, (images, weight), upstream)
+            results.append((output.detach(), of_images, of_weight))
+        for expected, actual in zip(*results, strict=True):
+            assert torch.equal(expected, actual)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_analogue_inputs_and_bias() -> None:
+    """Other sums differ by float32's rounding only."""
+    images = spikes(5, 16, 9, 9) * drawn(5, 16, 9, 9)
+    weight, bias = drawn(32, 16, 3, 3), drawn(32, seed=4).requires_grad_()
+    expected = functional.conv2d(images, weight, bias, 1, 1)
+    actual = sparse_convolution(images, weight, bias, (1, 1), (1, 1))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    (gradient,) = torch.autograd.grad(actual.sum(), bias)
+    assert gradient.tolist() == [5.0 * 81] * 32
+
+
+def test_result_does_not_depend_on_the_threads() -> None:
+    """Gradients of the weights are summed in one order."""
+    before = torch.get_num_threads()
+    gradients = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            weight = drawn(16, 64, 3, 3).requires_grad_()
+            output = sparse_convolution(spikes(12, 64, 6, 6), weight, None, (1, 1), (1, 1))
+            (gradient,) = torch.autograd.grad(output, weight, drawn(*output.shape, seed=2))
+            gradients.append(gradient)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(gradients[0], gradients[1])
+    assert torch.equal(gradients[0], gradients[2])
+
+
+def test_what_decides() -> None:
+    """Quiet inputs of a big convolution are worth it; busy, small or grouped ones are not."""
+    weight = drawn(64, 64, 3, 3)
+    quiet, busy = spikes(16, 64, 16, 16, share=0.05), spikes(16, 64, 16, 16, share=0.5)
+    assert active_share(quiet) == float(quiet.mean())
+    ones: tuple[Pair, Pair, Pair] = ((1, 1), (1, 1), (1, 1))
+    assert is_sparse_faster(quiet, weight, *ones, 1)
+    assert not is_sparse_faster(busy, weight, *ones, 1)
+    assert not is_sparse_faster(quiet[:1], weight, *ones, 1)
+    assert not is_sparse_faster(quiet, weight[:, :32], *ones, 2)
+    assert not is_sparse_faster(quiet, weight[:8], *ones, 1)
+    assert not is_sparse_faster(quiet, weight, (1, 1), (1, 1), (2, 2), 1)
+    assert not is_sparse_faster(quiet.double(), weight.double(), *ones, 1)
+
+
+def test_synapses_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution gives the same with and without."""
+    synapse = ConvSynapse(64, 64, 3, 1, 1)
+    inputs = spikes(16, 64, 16, 16, share=0.05).view(4, 4, 64, 16, 16)
+    calls: list[int] = []
+
+    def counted(*arguments: object) -> Tensor:
+        calls.append(len(arguments))
+        return sparse_convolution(*arguments)  # type: ignore[arg-type]  # what conv2d would get
+
+    monkeypatch.setattr("neurodeploy.nn.synapse.sparse_convolution", counted)
+    actual = synapse(inputs)
+    monkeypatch.setattr("neurodeploy.nn.synapse.is_sparse_faster", lambda *_: False)
+    expected = synapse(inputs)
+    assert len(calls) == 1
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
