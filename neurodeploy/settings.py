@@ -216,6 +216,9 @@ class TrainingSection:
         label_smoothing: 0 for none.
         keep: Which weights go on to deployment: "best" on the validation part, or "last".
         threads: For torch; 0 leaves torch's own choice.
+        checkpoint_activations: Keep only what enters each block and run the block again in the
+            backward pass: less memory, more time, the same result.
+        compile: Run blocks through torch.compile, for GPUs; on CPUs the own kernels are faster.
     """
 
     epochs: int = field(metadata=NOT_NEGATIVE)
@@ -230,6 +233,8 @@ class TrainingSection:
     label_smoothing: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
     keep: Literal["best", "last"] = "best"
     threads: int = field(default=0, metadata=NOT_NEGATIVE)
+    checkpoint_activations: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

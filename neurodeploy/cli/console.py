@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +37,10 @@ def print_json(value: object) -> None:
 
 
 def print_error(message: object) -> None:
-    """Print an error as one block to standard error."""
-    err.print("[bold red]error:[/]", end=" ")
+    """Print an error as one block to standard error; of a training's processes, say which one."""
+    rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
+    where = "" if rank == "0" else f" (process {rank})"
+    err.print(f"[bold red]error{where}:[/]", end=" ")
     err.print(str(message), markup=False, soft_wrap=True)
 
 

@@ -15,6 +15,16 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from neurodeploy.cli import console
+from neurodeploy.cli.hardware import (
+    AcceleratorOption,
+    AccumulateOption,
+    CompileOption,
+    DevicesOption,
+    NodesOption,
+    PrecisionOption,
+    StrategyOption,
+    start_engine,
+)
 from neurodeploy.cli.options import AsJson, parse_settings
 from neurodeploy.cli.recipes import load_recipe
 from neurodeploy.errors import OutputError, TrainingError
@@ -71,19 +81,44 @@ def train(
     set: Settings = None,
     resume: Resume = False,
     as_json: AsJson = False,
+    accelerator: AcceleratorOption = "auto",
+    devices: DevicesOption = None,
+    nodes: NodesOption = None,
+    strategy: StrategyOption = "auto",
+    precision: PrecisionOption = "32",
+    accumulate: AccumulateOption = None,
+    compile: CompileOption = False,
 ) -> None:
     """Train a spiking network with shortcut back-propagation.
 
     Example: `neurodeploy train digits --set training.epochs=5 --out runs/short`
+
+    On eight GPUs of this machine: `neurodeploy train RECIPE --devices 8 --precision bf16-mixed`.
+    On four such machines, on each: `torchrun --nnodes 4 --nproc-per-node 8 … -m neurodeploy
+    train RECIPE`.
     """
     _require_named(out, resume=resume)
+    if accumulate is not None:
+        set = [*(set or []), f"training.accumulate={accumulate}"]
+    if compile:
+        set = [*(set or []), "training.compile=true"]
     loaded = load_recipe(recipe, set)
     _require_training_part()
     from neurodeploy import pipeline
 
-    directory = out or pipeline.next_run_directory(loaded.recipe.name)
-    with _resumable(directory), _observer(quiet=as_json) as observer:
-        result = pipeline.train(loaded, directory, resume=resume, observer=observer)
+    engine = start_engine(
+        accelerator=accelerator,
+        devices=devices,
+        nodes=nodes,
+        strategy=strategy,
+        precision=precision,
+    )
+    directory = engine.share(out or pipeline.next_run_directory(loaded.recipe.name))
+    quiet = as_json or not engine.is_first
+    with _resumable(directory), _observer(quiet=quiet) as observer:
+        result = pipeline.train(loaded, directory, resume=resume, observer=observer, engine=engine)
+    if not engine.is_first:
+        return
     last = result.history.epochs[result.history.kept_epoch - 1] if result.history.epochs else None
     accuracy = last.validation_accuracy if last else None
     if as_json:

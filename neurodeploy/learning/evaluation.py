@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from neurodeploy.learning.data import Dataset, batches
+from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.losses import classification_loss
 
 _BATCH = 256
@@ -39,20 +41,27 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, dataset: Dataset) -> Evaluation:
+def evaluate(network: nn.Module, dataset: Dataset, *, engine: Engine | None = None) -> Evaluation:
     """Measure a network; it is left in the mode, training or not, that it was in.
 
     Args:
         network: Gives (N, T, classes).
         dataset: At least one sample.
+        engine: Share the work among its processes; all of them get the result. By default this
+            process does it alone, on the CPU.
     """
     was_training = network.training
     network.eval()
     correct, loss = 0, 0.0
-    spikes: dict[str, float] = {}
+    spikes: dict[str, int] = {}
     places: dict[str, int] = {}
+    part = dataset
+    if engine is not None and engine.count > 1:
+        part = dataset.subset(np.arange(engine.rank, len(dataset), engine.count))
     try:
-        for inputs, labels in batches(dataset, _BATCH):
+        for inputs, labels in batches(part, _BATCH) if len(part) else ():
+            if engine is not None:
+                inputs, labels = engine.to_device(inputs), engine.to_device(labels)
             layers: dict[str, Tensor] = {}
             if isinstance(network, Recorded):
                 output, layers = network.forward_with_spikes(inputs)
@@ -61,10 +70,18 @@ def evaluate(network: nn.Module, dataset: Dataset) -> Evaluation:
             correct += int((output.mean(dim=1).argmax(dim=1) == labels).sum())
             loss += float(classification_loss(output, labels, reduction="sum"))
             for name, values in layers.items():
-                spikes[name] = spikes.get(name, 0.0) + int(values.count_nonzero())
+                spikes[name] = spikes.get(name, 0) + int(values.count_nonzero())
                 places[name] = places.get(name, 0) + values.numel()
     finally:
         network.train(was_training)
+    if engine is not None and engine.count > 1:
+        names = sorted({name for found in engine.collect(list(spikes)) for name in found})
+        own = [correct, loss, *(c.get(name, 0) for c in (spikes, places) for name in names)]
+        total = engine.sum(torch.tensor(own, dtype=torch.float64)).tolist()
+        correct, loss = int(total[0]), total[1]
+        counts = [int(value) for value in total[2:]]
+        spikes = dict(zip(names, counts[: len(names)], strict=True))
+        places = dict(zip(names, counts[len(names) :], strict=True))
     return Evaluation(
         accuracy=correct / len(dataset),
         loss=loss / len(dataset),

@@ -29,8 +29,16 @@ from neurodeploy.learning.checkpoints import (
     require_same_settings,
     write_checkpoint,
 )
-from neurodeploy.learning.data import Dataset, batches, count_batches, shift_images
-from neurodeploy.learning.evaluation import evaluate
+from neurodeploy.learning.data import (
+    Dataset,
+    Part,
+    count_batches,
+    draw_moves,
+    move_images,
+    training_batches,
+)
+from neurodeploy.learning.engine import Engine
+from neurodeploy.learning.evaluation import Evaluation, evaluate
 from neurodeploy.learning.losses import shortcut_loss
 from neurodeploy.learning.records import EpochRecord, History, IterationRecord
 from neurodeploy.learning.schedules import (
@@ -75,6 +83,8 @@ class Trainer:
         shortcut: How branches count; matters only for a network that has some.
         shift: Training images move by up to this many pixels.
         directory: Where checkpoint, metrics, best and last network go; None writes nothing.
+        engine: The processes that train together; by default this one alone, on the CPU. Only
+            the first writes files and calls back.
         on_iteration: Called after every iteration.
         on_epoch: Called after every epoch, once its checkpoint is written.
     """
@@ -87,6 +97,7 @@ class Trainer:
         shortcut: ShortcutSection | None = None,
         shift: int = 0,
         directory: Path | str | None = None,
+        engine: Engine | None = None,
         on_iteration: Callable[[IterationRecord], None] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
@@ -97,6 +108,7 @@ class Trainer:
             branch_schedule(self.shortcut.schedule)  # refuse an unknown name before training
         self.shift = shift
         self.directory = None if directory is None else Path(directory)
+        self.engine = engine
         self.on_iteration = on_iteration
         self.on_epoch = on_epoch
 
@@ -116,39 +128,57 @@ class Trainer:
                 same number of threads, the result is that of an uninterrupted run, to the bit.
 
         Raises:
-            TrainingError: If the loss is no longer finite, or there is nothing to learn or to
-                resume from.
+            TrainingError: If the loss is no longer finite, there is nothing to learn or to
+                resume from, or another process ended.
             CheckpointError: If the checkpoint is damaged or belongs to another run.
             OutputError: If the directory cannot be written; the last checkpoint stays whole.
         """
+        engine = self.engine or Engine()
         with _threads(self.training.threads), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            run = _Run(self, network, train, validation)
+            engine.seed(self.seed)
+            run = _Run(self, engine, network, train, validation)
             if resume:
                 run.restore()
             elif self.directory is not None and (self.directory / CHECKPOINT).exists():
                 logger.info("%s: starting afresh", self.directory)
-            run.go()
-            return run.finish()
+            with engine.together():
+                run.go()
+                return run.finish()
 
 
 class _Run:
     """One call of `Trainer.fit`: the state that a checkpoint holds."""
 
     def __init__(
-        self, trainer: Trainer, network: nn.Module, train: Dataset, validation: Dataset
+        self,
+        trainer: Trainer,
+        engine: Engine,
+        network: nn.Module,
+        train: Dataset,
+        validation: Dataset,
     ) -> None:
         self.trainer = trainer
+        self.engine = engine
         self.network = network
         self.train = train
         self.validation = validation
-        self.optimizer = make_optimizer(network, trainer.training)
         self.generator = torch.Generator().manual_seed(trainer.seed)
         self.records: list[EpochRecord] = []
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
         self.per_epoch = count_batches(len(train), trainer.training.batch_size)
         self.iterations = self.per_epoch * trainer.training.epochs
+        self.prepared = engine.prepare(
+            network,
+            lambda module: make_optimizer(module, trainer.training),
+            has_idle_parameters=self._has_idle_parameters(),
+        )
+
+    def _has_idle_parameters(self) -> bool:
+        """Whether branches count for nothing in some iteration."""
+        return isinstance(self.network, Branched) and any(
+            self._rates(iteration)[1] == 0 for iteration in range(self.iterations)
+        )
 
     # --- training -------------------------------------------------------------------------
 
@@ -157,6 +187,8 @@ class _Run:
         for epoch in range(len(self.records) + 1, self.trainer.training.epochs + 1):
             record = self._epoch(epoch)
             self.records.append(record)
+            if self.engine.is_sharded:
+                self.network.load_state_dict(self.prepared.gather_network())
             if epoch == 1 or self._is_better(record, self.records[self.best_epoch - 1]):
                 self.best_epoch = epoch
                 self.best_state = _state(self.network)
@@ -164,7 +196,7 @@ class _Run:
             self._save_network(LAST)
             self._write_progress()
             logger.info("epoch %s: %s", epoch, record)
-            if self.trainer.on_epoch is not None:
+            if self.trainer.on_epoch is not None and self.engine.is_first:
                 self.trainer.on_epoch(record)
 
     def finish(self) -> History:
@@ -173,29 +205,36 @@ class _Run:
         if self.trainer.training.keep == "best" and self.best_epoch:
             kept = self.best_epoch
             self.network.load_state_dict(self.best_state)
+        self.network.cpu()
         self.network.eval()
         return History(epochs=tuple(self.records), best_epoch=self.best_epoch, kept_epoch=kept)
 
     def _epoch(self, epoch: int) -> EpochRecord:
         start = time.perf_counter()
-        self.network.train()
+        self.prepared.module.train()
         losses, correct = 0.0, 0
         first = (epoch - 1) * self.per_epoch
         rate = weight = 0.0
-        data = batches(self.train, self.trainer.training.batch_size, generator=self.generator)
-        for iteration, (inputs, labels) in enumerate(data, first):
-            moved = shift_images(inputs, self.trainer.shift, generator=self.generator)
+        data = training_batches(
+            self.train,
+            self.trainer.training.batch_size,
+            generator=self.generator,
+            accumulate=self.trainer.training.accumulate,
+            rank=self.engine.rank,
+            processes=self.engine.count,
+        )
+        for iteration, parts in enumerate(data, first):
             rate, weight = self._rates(iteration)
-            loss, right = self._step(moved, labels, rate=rate, weight=weight)
+            loss, right = self._step(parts, rate=rate, weight=weight)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"epoch {epoch}, iteration {iteration}: the loss is {loss} at learning rate "
                     f"{rate:g}. Use a smaller training.learning_rate; the checkpoint of the last "
                     "whole epoch is kept."
                 )
-            losses += loss * len(labels)
+            losses += loss * parts[0].size
             correct += right
-            if self.trainer.on_iteration is not None:
+            if self.trainer.on_iteration is not None and self.engine.is_first:
                 self.trainer.on_iteration(
                     IterationRecord(
                         iteration=iteration,
@@ -207,7 +246,7 @@ class _Run:
                         learning_rate=rate,
                     )
                 )
-        result = evaluate(self.network, self.validation)
+        result = self._evaluate()
         if not math.isfinite(result.loss):
             raise TrainingError(
                 f"epoch {epoch}: the loss on the validation part is {result.loss}. Use a smaller "
@@ -244,34 +283,57 @@ class _Run:
             ),
         )
 
-    def _step(
-        self, inputs: Tensor, labels: Tensor, *, rate: float, weight: float
-    ) -> tuple[float, int]:
-        """Do one iteration; a loss that is not finite leaves the weights as they are."""
-        for group in self.optimizer.param_groups:
+    def _evaluate(self) -> Evaluation:
+        """Measure the network on the validation part, all processes together."""
+        if self.engine.is_sharded:  # each forward pass needs every process
+            return evaluate(self.prepared.module, self.validation)
+        return evaluate(self.network, self.validation, engine=self.engine)
+
+    def _step(self, parts: list[Part], *, rate: float, weight: float) -> tuple[float, int]:
+        """Do one iteration; a loss that is not finite leaves the weights as they are.
+
+        Returns:
+            Mean loss and number of right answers, over the whole batch and all processes.
+        """
+        for group in self.prepared.optimizer.param_groups:
             group["lr"] = rate
-        branches: tuple[Tensor, ...] = ()
-        if isinstance(self.network, Branched):
-            main, branches = self.network.forward_with_branches(inputs)
-        else:
-            main = self.network(inputs)
-        training = self.trainer.training
-        output, loss = shortcut_loss(
-            main,
-            branches,
-            labels,
-            weight=weight,
-            kind=self.trainer.shortcut.loss,
-            loss=training.loss,
-            label_smoothing=training.label_smoothing,
-        )
-        value = float(loss.detach())
+        moves = draw_moves(parts[0].size, self.trainer.shift, generator=self.generator)
+        self.prepared.optimizer.zero_grad()
+        totals = torch.zeros(2, dtype=torch.float64)
+        for number, part in enumerate(parts):
+            with self.prepared.collecting(is_last=number == len(parts) - 1):
+                inputs = move_images(part.inputs, moves[part.places])
+                loss, right = self._loss(inputs, part.labels, weight=weight)
+                share = len(part.labels) / part.size
+                totals += torch.tensor([float(loss.detach()) * share, right])
+                # The processes' gradients are averaged: what is averaged must be n times too large.
+                scale = share * self.engine.count
+                self.prepared.backward(loss if scale == 1 else loss * scale)
+        value, right_sum = self.engine.sum(totals).tolist()
         if math.isfinite(value):
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            self.optimizer.step()
-        right = int((output.detach().mean(dim=1).argmax(dim=1) == labels).sum())
-        return value, right
+            self.prepared.optimizer.step()
+        return value, int(right_sum)
+
+    def _loss(self, inputs: Tensor, labels: Tensor, *, weight: float) -> tuple[Tensor, int]:
+        """Give the loss of a part and its number of right answers."""
+        inputs, labels = self.engine.to_device(inputs), self.engine.to_device(labels)
+        module, training = self.prepared.module, self.trainer.training
+        with self.prepared.computing():
+            main, branches = (
+                cast("Branched", module).forward_with_branches(inputs)
+                if isinstance(self.network, Branched)
+                else (module(inputs), ())
+            )
+            output, loss = shortcut_loss(
+                main,
+                branches,
+                labels,
+                weight=weight,
+                kind=self.trainer.shortcut.loss,
+                loss=training.loss,
+                label_smoothing=training.label_smoothing,
+            )
+        return loss, int((output.detach().mean(dim=1).argmax(dim=1) == labels).sum())
 
     @staticmethod
     def _is_better(new: EpochRecord, old: EpochRecord) -> bool:
@@ -288,6 +350,8 @@ class _Run:
             **{f"training.{key}": value for key, value in asdict(self.trainer.training).items()},
             **{f"shortcut.{key}": value for key, value in asdict(self.trainer.shortcut).items()},
             "seed": self.trainer.seed,
+            "processes": self.engine.count,
+            "precision": self.engine.hardware.precision,
             "data.shift": self.trainer.shift,
             "training data": self.train.digest(),
             "validation data": self.validation.digest(),
@@ -300,25 +364,26 @@ class _Run:
         return cast("dict[str, object]", json.loads(json.dumps(settings)))
 
     def _save_network(self, name: str) -> None:
-        if self.trainer.directory is not None and isinstance(self.network, Savable):
+        if not self.engine.is_first or self.trainer.directory is None:
+            return
+        if isinstance(self.network, Savable):
             self.network.save(self.trainer.directory / name)
 
     def _write_progress(self) -> None:
         directory = self.trainer.directory
         if directory is None:
             return
-        optimizer = self.optimizer.state_dict()["state"]
+        # What every process must take part in comes before the others leave.
+        optimizer = self.prepared.optimizer_state()
+        random = self.engine.gather(torch.get_rng_state())
+        if not self.engine.is_first:
+            return
         tensors = {
             **{f"network.{name}": tensor for name, tensor in self.network.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self.best_state.items()},
-            **{
-                f"optimizer.{index}.{name}": tensor
-                for index, entries in optimizer.items()
-                for name, tensor in entries.items()
-                if isinstance(tensor, Tensor)
-            },
+            **{f"optimizer.{name}": tensor for name, tensor in optimizer.items()},
             "random.data": self.generator.get_state(),
-            "random.torch": torch.get_rng_state(),
+            "random.torch": random,
         }
         records = [asdict(record) for record in self.records]
         write_text(directory / METRICS, "".join(json.dumps(record) + "\n" for record in records))
@@ -327,7 +392,11 @@ class _Run:
             Checkpoint(
                 tensors=tensors,
                 settings=self._settings(),
-                progress={"best_epoch": self.best_epoch, "epochs": records},
+                progress={
+                    "best_epoch": self.best_epoch,
+                    "epochs": records,
+                    "scaler": self.prepared.scaler_state(),
+                },
             ),
         )
 
@@ -340,7 +409,6 @@ class _Run:
             return
         checkpoint = read_checkpoint(path)
         require_same_settings(checkpoint.settings, self._settings(), path=path)
-        state: dict[int, dict[str, Tensor]] = {}
         try:
             records = [
                 EpochRecord.from_json(entry) for entry in _list(checkpoint.progress["epochs"])
@@ -348,15 +416,13 @@ class _Run:
             best_epoch = checkpoint.progress["best_epoch"]
             if not isinstance(best_epoch, int) or not 0 < best_epoch <= len(records):
                 raise ValueError(f"best epoch {best_epoch} of {len(records)}")
-            for name, tensor in checkpoint.group("optimizer").items():
-                index, key = name.split(".", 1)
-                state.setdefault(int(index), {})[key] = tensor
             self.network.load_state_dict(checkpoint.group("network"))
-            self.optimizer.load_state_dict(
-                {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
-            )
+            if self.engine.is_sharded:
+                self.prepared.scatter_network(checkpoint.group("network"))
+            self.prepared.restore_optimizer(checkpoint.group("optimizer"))
+            self.prepared.restore_scaler(_numbers(checkpoint.progress["scaler"]))
             self.generator.set_state(checkpoint.tensors["random.data"])
-            torch.set_rng_state(checkpoint.tensors["random.torch"])
+            torch.set_rng_state(checkpoint.tensors["random.torch"][self.engine.rank].clone())
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path}: incomplete ({error}). Start afresh in another directory."
@@ -396,6 +462,12 @@ def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise TypeError("epochs are no list")
     return value
+
+
+def _numbers(value: object) -> dict[str, float]:
+    if not isinstance(value, dict):
+        raise TypeError("the scaler's state is no table")
+    return {str(key): float(number) for key, number in value.items()}
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from neurodeploy.errors import CheckpointError, DataError, RecipeError
 from neurodeploy.nn.blocks import Conv, Dense, GlobalAverageReadout
 from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.pooling import AveragePool, GlobalAveragePool, MaxPool
+from neurodeploy.nn.recomputation import recomputed
 from neurodeploy.nn.residual import (
     Neurons,
     Parts,
@@ -59,6 +60,8 @@ class SpikingNetwork(nn.Module):
     Attributes:
         architecture: As given.
         blocks: By name, in order.
+        is_recomputing: Whether blocks run again in the backward pass instead of keeping what
+            they computed; False at first. Outputs and gradients are the same to the bit.
         readout: `DenseSynapse` on flattened spikes, or `GlobalAverageReadout`.
         branches: None for a network without.
     """
@@ -66,6 +69,7 @@ class SpikingNetwork(nn.Module):
     def __init__(self, architecture: Architecture, *, seed: int = 0) -> None:
         super().__init__()
         self.architecture = architecture
+        self.is_recomputing = False
         generator = torch.Generator().manual_seed(seed)
         layout = layout_of(architecture.network)
         shapes = shapes_of(layout, architecture.shape, where="network")
@@ -100,8 +104,29 @@ class SpikingNetwork(nn.Module):
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> SpikingNetwork:
-        """Build the recipe's network with initial weights drawn by the recipe's seed."""
-        return cls(Architecture.of(recipe), seed=recipe.recipe.seed)
+        """Build the recipe's network with initial weights drawn by the recipe's seed.
+
+        How it runs while it is trained is the recipe's choice as well: `checkpoint_activations`
+        and `compile` of its [training].
+        """
+        network = cls(Architecture.of(recipe), seed=recipe.recipe.seed)
+        network.is_recomputing = recipe.training.checkpoint_activations
+        if recipe.training.compile:
+            network.compile_blocks()
+        return network
+
+    def compile_blocks(self, *, backend: str = "inductor") -> None:
+        """Let torch.compile translate each block at its next call, in place.
+
+        Compiled blocks use torch operations throughout: the loops of `neurodeploy.nn.kernels`
+        and sparse convolutions are for calls that are not compiled. Spikes and gradients are
+        equal up to rounding.
+
+        Args:
+            backend: Of torch.compile; "inductor" needs a C++ compiler on the machine.
+        """
+        for block in self.blocks.values():
+            block.compile(backend=backend)
 
     @property
     def steps(self) -> int:
@@ -172,7 +197,9 @@ class SpikingNetwork(nn.Module):
                 values, inner = block.forward_with_spikes(values)
                 spikes.update({f"{name}.{key}" if key else name: x for key, x in inner.items()})
             else:
-                values = block(values.flatten(2) if isinstance(block, Dense) else values)
+                values = self._pass(
+                    block, values.flatten(2) if isinstance(block, Dense) else values
+                )
             assert values is not None
             if has_spikes and isinstance(block, SpikingBlock):
                 spikes[name] = values
@@ -182,6 +209,11 @@ class SpikingNetwork(nn.Module):
         if isinstance(self.readout, DenseSynapse):
             values = values.flatten(2)
         return self.readout(values), outputs, spikes
+
+    def _pass(self, block: nn.Module, values: Tensor) -> Tensor:
+        if self.is_recomputing and self.training and torch.is_grad_enabled():
+            return recomputed(block, values)
+        return _checked(block(values))
 
     def _enter(self, block: Conv | Dense, inputs: Tensor) -> Tensor:
         """Run the first block on the network's input."""

@@ -18,6 +18,7 @@ from neurodeploy.errors import TraceError
 from neurodeploy.files import write_text
 from neurodeploy.ir.graph import FixedPointGraph, Graph
 from neurodeploy.learning.data import Dataset, load_data
+from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.records import History, IterationRecord
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.fake_quantization import IntegerNetwork
@@ -101,7 +102,12 @@ class Verification:
 
 
 def train(
-    recipe: Recipe, directory: Path, *, resume: bool = False, observer: Observer | None = None
+    recipe: Recipe,
+    directory: Path,
+    *,
+    resume: bool = False,
+    observer: Observer | None = None,
+    engine: Engine | None = None,
 ) -> TrainingResult:
     """Train the recipe's network and save it without its branches.
 
@@ -110,13 +116,16 @@ def train(
         directory: Of the run; gets recipe, checkpoints and model.
         resume: Go on from the checkpoint in the directory.
         observer: Told of each iteration.
+        engine: The processes that train together, this one alone by default. Each of them calls
+            this function; the first writes the files.
 
     Raises:
         NeurodeployError: With what went wrong; the last checkpoint stays usable.
     """
     observer = observer or Silence()
+    engine = engine or Engine()
     training, validation, _ = load_data(recipe)
-    begin_run(recipe, directory, resume=resume)
+    engine.first(lambda: begin_run(recipe, directory, resume=resume))
     observer.stage("train", f"{recipe.training.epochs} epochs")
     network = SpikingNetwork.from_recipe(recipe)
     history = Trainer(
@@ -125,11 +134,12 @@ def train(
         shortcut=recipe.shortcut,
         shift=recipe.data.shift,
         directory=directory / "training",
+        engine=engine,
         on_iteration=_iteration_callback(observer),
     ).fit(network, training, validation, resume=resume)
     network = remove_branches(network)
     network.eval()
-    network.save(directory / MODEL)
+    engine.first(lambda: network.save(directory / MODEL))
     return TrainingResult(network=network, history=history)
 
 

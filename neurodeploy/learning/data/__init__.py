@@ -6,14 +6,18 @@ from neurodeploy.learning.data.arrays import (
 )
 from neurodeploy.learning.data.augmentation import (
     auto_augment as auto_augment,
+    draw_moves as draw_moves,
     flip_images as flip_images,
+    move_images as move_images,
     roll_images as roll_images,
     shift_images as shift_images,
 )
 from neurodeploy.learning.data.dataset import (
     Dataset as Dataset,
+    Part as Part,
     batches as batches,
     count_batches as count_batches,
+    training_batches as training_batches,
 )
 from neurodeploy.learning.data.loading import load_data as load_data
 from neurodeploy.learning.data.stored import StoredDataset as StoredDataset

@@ -23,11 +23,34 @@ def shift_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> 
     Returns:
         A new tensor like `images`.
     """
+    return move_images(images, draw_moves(len(images), pixels, generator=generator))
+
+
+def draw_moves(count: int, pixels: int, *, generator: torch.Generator) -> Tensor:
+    """Draw how far `move_images` moves each of `count` samples.
+
+    Returns:
+        (count, 2) int64, from where each sample's first row and column come, within ±pixels;
+        zeros for 0 pixels, without using the generator.
+    """
+    if pixels == 0:
+        return torch.zeros(count, 2, dtype=torch.int64)
+    return torch.randint(-pixels, pixels + 1, (2, count, 1), generator=generator)[..., 0].T
+
+
+def move_images(images: Tensor, moves: Tensor) -> Tensor:
+    """Move each sample; zeros move in.
+
+    Args:
+        images: (batch, ..., H, W), any dtype; all steps of a sample move together.
+        moves: (batch, 2), as `draw_moves` gives them.
+    """
+    pixels = int(moves.abs().max()) if moves.numel() else 0
     if pixels == 0:
         return images
     height, width = images.shape[-2:]
     padded = torch.nn.functional.pad(images, (pixels,) * 4)
-    corners = (_moves(images, pixels, generator) + pixels).tolist()
+    corners = (moves + pixels).tolist()
     return torch.stack(
         [
             sample[..., top : top + height, left : left + width]
@@ -40,7 +63,7 @@ def roll_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> T
     """Move every sample as `shift_images` does; what leaves at one edge enters at the other."""
     if pixels == 0:
         return images
-    moves = (-_moves(images, pixels, generator)).tolist()
+    moves = (-draw_moves(len(images), pixels, generator=generator)).tolist()
     return torch.stack(
         [torch.roll(sample, move, (-2, -1)) for sample, move in zip(images, moves, strict=True)]
     )
@@ -81,8 +104,3 @@ def auto_augment(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return torch.stack([augment(image) for image in images])
-
-
-def _moves(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Give (batch, 2), from where each sample's first row and column come."""
-    return torch.randint(-pixels, pixels + 1, (2, len(images), 1), generator=generator)[..., 0].T

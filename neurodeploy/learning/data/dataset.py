@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset as TorchDataset
+
+from neurodeploy.errors import TrainingError
 
 IntArray = npt.NDArray[np.int32]
 LabelArray = npt.NDArray[np.int64]
@@ -115,6 +118,89 @@ def batches(
     else:
         for number in range(len(parts)):
             yield reader[number]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """What one process computes at once of a training batch.
+
+    Attributes:
+        inputs: (part, ...), integers of any dtype.
+        labels: (part,) int64.
+        places: (part,) int64, which samples of the batch these are.
+        size: Samples of the whole batch.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    places: Tensor
+    size: int
+
+
+def training_batches(
+    dataset: Dataset,
+    batch_size: int,
+    *,
+    generator: torch.Generator,
+    accumulate: int = 1,
+    rank: int = 0,
+    processes: int = 1,
+) -> Iterator[list[Part]]:
+    """Go through all samples once in the batches of `batches`, cut for one process.
+
+    Every process draws the same order from an equal generator and reads its own samples. A data
+    set that augments its batches itself does so anew for each part: there, the same batches in
+    other parts are augmented otherwise.
+
+    Args:
+        dataset: Samples.
+        batch_size: Largest size of a batch, all processes together.
+        generator: Chooses order and augmentation.
+        accumulate: Parts that a process computes one after the other.
+        rank: Number of this process.
+        processes: How many share a batch.
+
+    Yields:
+        The parts of a batch that belong to this process, at least one, none empty.
+
+    Raises:
+        TrainingError: If a batch is too small to give every process a sample.
+    """
+    order = torch.randperm(len(dataset), generator=generator)
+    count = count_batches(len(dataset), batch_size)
+    if len(dataset) // count < processes:
+        raise TrainingError(
+            f"training data: batches of {len(dataset) // count} samples for {processes} "
+            "processes. Use a larger training.batch_size or fewer devices."
+        )
+    places: list[list[Tensor]] = []
+    chosen: list[Tensor] = []
+    for batch in torch.tensor_split(order, count):
+        mine = torch.tensor_split(torch.arange(len(batch)), processes)[rank]
+        pieces = torch.tensor_split(mine, min(accumulate, len(mine)))
+        places.append(list(pieces))
+        chosen.extend(batch[piece] for piece in pieces)
+    seeds: Sequence[int | None] = [None] * len(chosen)
+    if dataset.is_random:
+        drawn = torch.randint(2**62, (count, processes * accumulate), generator=generator)
+        seeds = [
+            int(drawn[number, rank * accumulate + index])
+            for number, pieces in enumerate(places)
+            for index in range(len(pieces))
+        ]
+    reader = _Reader(dataset, chosen, seeds)
+    read = (
+        _read_ahead(reader, dataset.workers)
+        if dataset.workers
+        else (reader[number] for number in range(len(chosen)))
+    )
+    sizes = [len(batch) for batch in torch.tensor_split(order, count)]
+    for mine_of_batch, size in zip(places, sizes, strict=True):
+        parts = []
+        for piece in mine_of_batch:
+            inputs, labels = next(read)
+            parts.append(Part(inputs=inputs, labels=labels, places=piece, size=size))
+        yield parts
 
 
 def count_batches(samples: int, batch_size: int) -> int:

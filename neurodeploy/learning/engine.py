@@ -1,0 +1,409 @@
+"""Processes, devices and precision of a training: Lightning Fabric over torch.distributed.
+
+An `Engine` is one process's view of all of them. Started by hand it is one process; `torchrun`
+and SLURM are recognised by their environment variables; with `devices` above one on one node
+Fabric itself starts the other processes, which run the same command again.
+
+Only process 0 writes files and speaks. Weights, statistics of batch norm and the order of the
+samples are the same in all, so that a batch spread over processes is the batch of one process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from neurodeploy.errors import NeurodeployError, TrainingError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.wrappers import _FabricModule
+
+Accelerator = Literal["auto", "cpu", "gpu"]
+Strategy = Literal["auto", "ddp", "fsdp"]
+Precision = Literal["32", "bf16-mixed", "16-mixed"]
+T = TypeVar("T")
+
+_BRANCHED = "forward_with_branches"
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """What a training may use. Nothing of it is part of a recipe.
+
+    Attributes:
+        accelerator: "auto" takes GPUs where torch sees any.
+        devices: Processes on each node; each GPU process has one GPU.
+        nodes: Machines.
+        strategy: "ddp": every process holds the whole network. "fsdp": weights, gradients and
+            optimizer state are spread over the GPUs. "auto": "ddp" for more than one process.
+        precision: "32", or the type of convolutions under autocast; neurons and batch norm
+            always compute in float32.
+        timeout: Seconds after which a process that waits for another gives up.
+    """
+
+    accelerator: Accelerator = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: Strategy = "auto"
+    precision: Precision = "32"
+    timeout: float = 1800.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("devices", self.devices), ("nodes", self.nodes)):
+            if value < 1:
+                raise TrainingError(f"{name} = {value}, at least 1 is required.")
+        gpus = torch.cuda.device_count()
+        if self.kind == "cpu" and self.strategy == "fsdp":
+            raise TrainingError(
+                "strategy = 'fsdp' on the CPU: sharded training needs GPUs. Use 'ddp'."
+            )
+        if self.kind == "cpu" and self.precision == "16-mixed":
+            raise TrainingError(
+                "precision = '16-mixed' on the CPU: float16 needs a GPU. Use 'bf16-mixed' or '32'."
+            )
+        if self.kind == "gpu" and gpus < self.devices:
+            raise TrainingError(
+                f"devices = {self.devices}: torch sees {gpus} GPUs. Use fewer devices, or "
+                "accelerator 'cpu'."
+            )
+
+    @property
+    def kind(self) -> Literal["cpu", "gpu"]:
+        """The accelerator, "auto" resolved."""
+        if self.accelerator == "auto":
+            return "gpu" if torch.cuda.is_available() else "cpu"
+        return self.accelerator
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one process is asked for."""
+        return self.devices * self.nodes == 1
+
+
+class Engine:
+    """This process among all that train together.
+
+    Args:
+        hardware: What to use.
+
+    Attributes:
+        hardware: As given.
+        rank: Number of this process.
+        count: Number of processes.
+
+    Raises:
+        TrainingError: If the processes cannot be started as asked.
+    """
+
+    def __init__(self, hardware: Hardware | None = None) -> None:
+        self.hardware = hardware or Hardware()
+        self._fabric = _start(self.hardware)
+        self.rank = int(self._fabric.global_rank)
+        self.count = int(self._fabric.world_size)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a process holds a part of the network only."""
+        return self.hardware.strategy == "fsdp"
+
+    def seed(self, seed: int) -> None:
+        """Seed torch's global generator, differently in each process."""
+        torch.manual_seed(seed + self.rank)
+
+    def prepare(
+        self,
+        network: nn.Module,
+        make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        *,
+        has_idle_parameters: bool,
+    ) -> Prepared:
+        """Bring a network to its device and join it with the others' copies.
+
+        Args:
+            network: Trained in place, unless it is sharded: then a copy is.
+            make_optimizer: Gives the optimizer of a network.
+            has_idle_parameters: Whether some iteration leaves parameters without a gradient.
+        """
+        if self.is_sharded:
+            module = self._fabric.setup_module(copy.deepcopy(network))
+            raw = make_optimizer(module)
+            optimizer = self._fabric.setup_optimizers(raw)
+        else:
+            if self.count > 1:
+                # Fabric takes these when the strategy is made, before the network is known.
+                # Batch norm's buffers are equal in all processes and need not be sent.
+                cast("DDPStrategy", self._fabric.strategy)._ddp_kwargs.update(
+                    find_unused_parameters=has_idle_parameters, broadcast_buffers=False
+                )
+            raw = make_optimizer(network)
+            with _quiet():
+                module, optimizer = self._fabric.setup(network, raw)
+        if hasattr(network, _BRANCHED):
+            module.mark_forward_method(_BRANCHED)
+        return Prepared(
+            engine=self,
+            fabric=self._fabric,
+            module=module,
+            optimizer=cast("torch.optim.Optimizer", optimizer),
+            raw_optimizer=raw,
+        )
+
+    def to_device(self, values: Tensor) -> Tensor:
+        """Bring a tensor to where the network is."""
+        return values.to(self._fabric.device, non_blocking=True)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Add up a tensor over all processes."""
+        if self.count == 1:
+            return values
+        summed = self.to_device(values.clone())
+        distributed.all_reduce(summed)
+        return summed.to(values.device)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Give every process's tensor, stacked: (processes, ...)."""
+        if self.count == 1:
+            return values.unsqueeze(0)
+        parts = [torch.empty_like(self.to_device(values)) for _ in range(self.count)]
+        distributed.all_gather(parts, self.to_device(values))
+        return torch.stack(parts).to(values.device)
+
+    def collect(self, value: T) -> list[T]:
+        """Give every process's value."""
+        if self.count == 1:
+            return [value]
+        values: list[T | None] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return cast("list[T]", values)
+
+    def share(self, value: T) -> T:
+        """Give process 0's value."""
+        if self.count == 1:
+            return value
+        shared: T = self._fabric.broadcast(value)
+        return shared
+
+    def first(self, action: Callable[[], None]) -> None:
+        """Let process 0 do something; its error is everyone's.
+
+        Raises:
+            NeurodeployError: Of the action.
+        """
+        error: NeurodeployError | None = None
+        if self.is_first:
+            try:
+                action()
+            except NeurodeployError as found:
+                error = found
+        error = self.share(error)
+        if error is not None:
+            raise error
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Turn the failure of another process into an error that says so.
+
+        Raises:
+            TrainingError: If an exchange with another process fails.
+        """
+        try:
+            yield
+        except distributed.DistError as error:
+            reason = self._lost(error)
+        except RuntimeError as error:
+            if self.count == 1 or isinstance(error, NeurodeployError) or not _is_exchange(error):
+                raise
+            reason = self._lost(error)
+        else:
+            return
+        raise TrainingError(reason)
+
+    def _lost(self, error: BaseException) -> str:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+        return (
+            f"process {self.rank} of {self.count}: another process ended or does not answer "
+            f"({first_line}). The checkpoint of the last whole epoch is kept; go on with --resume."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A network and its optimizer, as all processes share them.
+
+    Attributes:
+        engine: This process.
+        fabric: Fabric's view.
+        module: The network with what joins it to the others around it.
+        optimizer: Steps at the precision asked for.
+        raw_optimizer: The same as torch made it, whose state is stored.
+    """
+
+    engine: Engine
+    fabric: Fabric
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    raw_optimizer: torch.optim.Optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradient to that of the parameters."""
+        self.fabric.backward(loss)
+
+    def collecting(self, *, is_last: bool) -> AbstractContextManager[None]:
+        """Give the context of one part of a batch: only the last exchanges gradients."""
+        if self.engine.count == 1 or is_last:
+            return contextlib.nullcontext()
+        context: AbstractContextManager[None] = self.fabric.no_backward_sync(
+            cast("_FabricModule", self.module)
+        )
+        return context
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Give the context of a forward pass at the precision asked for.
+
+        Fabric gives it to `forward` by itself, to other methods in several processes only.
+        """
+        context: AbstractContextManager[None] = self.fabric.autocast()
+        return context
+
+    def scaler_state(self) -> dict[str, float]:
+        """Give the loss scaling of "16-mixed"; empty for other precisions."""
+        state = self.fabric.strategy.precision.state_dict()
+        return {key: value for key, value in state.items() if isinstance(value, int | float)}
+
+    def restore_scaler(self, state: dict[str, float]) -> None:
+        """Take up what `scaler_state` gave."""
+        if state:
+            self.fabric.strategy.precision.load_state_dict(state)
+
+    # What a sharded network has in pieces, whole: torch's names instead of indices.
+
+    def gather_network(self) -> dict[str, Tensor]:
+        """Give all weights of a sharded network on the CPU."""
+        gathered = get_model_state_dict(self._inner, options=_WHOLE)
+        return {name: tensor for name, tensor in gathered.items() if isinstance(tensor, Tensor)}
+
+    def scatter_network(self, state: dict[str, Tensor]) -> None:
+        """Give a sharded network its weights."""
+        set_model_state_dict(self._inner, dict(state), options=_WHOLE)
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Give the tensors of the optimizer by "parameter.name"."""
+        if self.engine.is_sharded:
+            whole = get_optimizer_state_dict(self._inner, self.raw_optimizer, options=_WHOLE)
+            entries = cast("dict[str, dict[str, object]]", whole["state"])
+        else:
+            entries = self.raw_optimizer.state_dict()["state"]
+        return {
+            f"{parameter}.{name}": tensor
+            for parameter, values in entries.items()
+            for name, tensor in values.items()
+            if isinstance(tensor, Tensor)
+        }
+
+    def restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        """Take up what `optimizer_state` gave.
+
+        Raises:
+            KeyError: If something is missing.
+            ValueError: If a name is malformed or a tensor does not fit.
+        """
+        state: dict[str | int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            parameter, key = name.rsplit(".", 1)
+            state.setdefault(parameter if self.engine.is_sharded else int(parameter), {})[key] = (
+                tensor
+            )
+        if not self.engine.is_sharded:
+            groups = self.raw_optimizer.state_dict()["param_groups"]
+            self.raw_optimizer.load_state_dict({"state": state, "param_groups": groups})
+            return
+        whole = get_optimizer_state_dict(self._inner, self.raw_optimizer, options=_WHOLE)
+        whole["state"] = cast("Any", state)
+        set_optimizer_state_dict(
+            self._inner, self.raw_optimizer, optim_state_dict=whole, options=_WHOLE
+        )
+
+    @property
+    def _inner(self) -> nn.Module:
+        inner = getattr(self.module, "_forward_module", self.module)
+        assert isinstance(inner, nn.Module)
+        return inner
+
+
+def _start(hardware: Hardware) -> Fabric:
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+    from lightning_fabric.strategies.fsdp import FSDPStrategy
+    from lightning_fabric.strategies.strategy import Strategy as FabricStrategy
+
+    timeout = timedelta(seconds=hardware.timeout)
+    strategy: FabricStrategy | str = "auto"
+    if hardware.strategy == "fsdp":
+        strategy = FSDPStrategy(timeout=timeout)
+    elif hardware.strategy == "ddp" or not hardware.is_single:
+        strategy = DDPStrategy(timeout=timeout)
+    try:
+        with _quiet():
+            fabric = Fabric(
+                accelerator="cuda" if hardware.kind == "gpu" else "cpu",
+                devices=hardware.devices,
+                num_nodes=hardware.nodes,
+                strategy=strategy,
+                precision=hardware.precision,
+            )
+            fabric.launch()
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(f"processes: cannot be started ({error}).") from error
+    found = int(os.environ.get("WORLD_SIZE", "1"))
+    if found != fabric.world_size:
+        raise TrainingError(
+            f"processes: the launcher started {found}, devices = {hardware.devices} and nodes = "
+            f"{hardware.nodes} make {hardware.devices * hardware.nodes}. Say the same to both."
+        )
+    return fabric
+
+
+def _is_exchange(error: RuntimeError) -> bool:
+    """Say whether gloo or NCCL raised it; gloo has no class of its own for that."""
+    text = str(error).lower()
+    return any(word in text for word in ("gloo", "nccl", "connection", "timed out", "peer"))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out Fabric's hints about what it found and started."""
+    fabric_logger = logging.getLogger("lightning_fabric")
+    level = fabric_logger.level
+    fabric_logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning_fabric.*")
+            yield
+    finally:
+        fabric_logger.setLevel(level)
