@@ -62,6 +62,8 @@ def _options(
 def main() -> None:
     """Run the command line; exit 1 for errors, 2 for wrong usage, 130 when interrupted."""
     console.show_warnings_as_lines()
+    # torch's idle threads would spin on the cores that our own loops run on; read at its import.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with suppress(ValueError):  # not in the main thread: whoever called us handles signals
         signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run())

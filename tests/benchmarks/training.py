@@ -11,7 +11,8 @@ batch, channels-last, without norm, neurons or ReLU.
 Peers get the network at its best for them: our folded channels-last convolutions and torch's
 batch norm, with their own neuron over all steps. lava-dl's blocks are whole, as they cannot be
 taken apart. The allocator is told, for all alike, not to give large tensors back to the system:
-otherwise glibc maps and clears every tensor above 32 MiB anew.
+otherwise glibc maps and clears every tensor above 32 MiB anew. For all alike, OpenMP's threads wait
+without spinning, which the command line sets as well.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ import ctypes
 import gc
 import itertools
 import json
+import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -458,11 +459,17 @@ def peak_memory(case: str, name: str) -> float:
 def run_one(case: str, name: str) -> None:
     """Three iterations of one contender; prints the growth of the peak in MiB."""
     network = contenders(case)[name]()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_now("VmRSS")
     run = prepare(case, network)
     for _ in range(3):
         run()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(memory_now("VmHWM") - before)
+
+
+def memory_now(entry: str) -> float:
+    """MiB of an entry of Linux's status file; "VmHWM" is the peak of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(entry))
 
 
 def main() -> None:
@@ -475,6 +482,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help=f"write the numbers, as in {RESULTS.name}")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if "OMP_WAIT_POLICY" not in os.environ:  # as the command line does; torch reads it once
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(options.threads)
     if options.one:
         run_one(*options.one)
