@@ -28,6 +28,9 @@ REQUIRED = (
 )
 """Limits that every target states."""
 
+CORE_MODELS = ("loihi1", "loihi2")
+"""Rules by which layers share out neuro-cores; see `neurodeploy.passes.cores`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
@@ -54,11 +57,13 @@ class Target:
         name: Short name, such as "loihi2".
         description: One sentence.
         limits: By name; `REQUIRED` ones are always there.
+        core_model: One of `CORE_MODELS`; None for a target without cores, such as a simulator.
     """
 
     name: str
     description: str
     limits: Mapping[str, Limit]
+    core_model: str | None = None
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Target:
@@ -86,10 +91,17 @@ class Target:
 
     @classmethod
     def _from_table(cls, table: Mapping[str, object], *, where: str) -> Target:
-        unknown = sorted(table.keys() - {"name", "description", "limits"})
+        unknown = sorted(table.keys() - {"name", "description", "limits", "core_model"})
         if unknown:
             raise TargetError(
-                f"{where}: unknown key '{unknown[0]}', allowed are name, description, limits."
+                f"{where}: unknown key '{unknown[0]}', allowed are name, description, core_model, "
+                "limits."
+            )
+        core_model = table.get("core_model")
+        if core_model is not None and core_model not in CORE_MODELS:
+            raise TargetError(
+                f"{where}: core_model {core_model!r}, one of {', '.join(CORE_MODELS)} is allowed. "
+                "Leave it out for a target without cores."
             )
         name, description, entries = (table.get(k) for k in ("name", "description", "limits"))
         if not (isinstance(name, str) and isinstance(description, str)):
@@ -102,7 +114,12 @@ class Target:
         missing = [key for key in REQUIRED if key not in limits]
         if missing:
             raise TargetError(f"{where}: limits {', '.join(missing)} are missing.")
-        return cls(name=name, description=description, limits=MappingProxyType(limits))
+        return cls(
+            name=name,
+            description=description,
+            limits=MappingProxyType(limits),
+            core_model=None if core_model is None else str(core_model),
+        )
 
     def limit(self, name: str) -> int:
         """Give the value of a limit.

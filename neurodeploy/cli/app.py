@@ -11,7 +11,16 @@ from typing import Annotated, NoReturn
 import typer
 
 import neurodeploy
-from neurodeploy.cli import console, inspection, lava, learning, recipes, reporting, running
+from neurodeploy.cli import (
+    console,
+    fitting,
+    inspection,
+    lava,
+    learning,
+    recipes,
+    reporting,
+    running,
+)
 from neurodeploy.errors import NeurodeployError
 
 app = typer.Typer(
@@ -35,6 +44,7 @@ learning.register(app)
 running.register(app)
 reporting.register(app)
 inspection.register(app)
+fitting.register(app)
 lava.register(app)
 
 INTERRUPTED = 130

@@ -2,6 +2,16 @@
 
 from neurodeploy.passes.base import run_passes as run_passes
 from neurodeploy.passes.batchnorm import fold_batchnorm as fold_batchnorm
+from neurodeploy.passes.cores import (
+    ChipFit as ChipFit,
+    LayerSize as LayerSize,
+    estimate_cores as estimate_cores,
+    sizes_of as sizes_of,
+)
+from neurodeploy.passes.limits import (
+    check_limits as check_limits,
+    find_violations as find_violations,
+)
 from neurodeploy.passes.pooling import (
     fold_average_pool as fold_average_pool,
     fold_global_average_pool as fold_global_average_pool,
@@ -12,3 +22,4 @@ from neurodeploy.passes.quantization import (
     quantize as quantize,
 )
 from neurodeploy.passes.relay import lower_residuals as lower_residuals
+from neurodeploy.passes.sketch import parse_sketch as parse_sketch
