@@ -15,8 +15,14 @@ import numpy.typing as npt
 from neurodeploy.errors import QuantizationError
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
 from neurodeploy.ir.graph import FixedPointGraph, Graph
-from neurodeploy.passes.quantization import choose_scales, find_populations, quantize
-from neurodeploy.simulation.base import Health
+from neurodeploy.passes.quantization import (
+    Clipping,
+    choose_scales,
+    clip_weights,
+    find_populations,
+    quantize,
+)
+from neurodeploy.simulation.base import Health, Recording
 from neurodeploy.simulation.event import EventSimulator
 from neurodeploy.target import Target
 
@@ -31,12 +37,15 @@ class Calibration:
 
     Attributes:
         graph: The quantized network.
+        float_graph: What was quantized: the float graph, its weights clipped to what the scales
+            leave room for.
         scales: Integer weight units per float unit, by layer.
         health: Per layer, how far the states went on the calibration samples.
         spike_rates: Per layer, mean spikes per neuron and step on the calibration samples.
     """
 
     graph: FixedPointGraph
+    float_graph: Graph
     scales: dict[str, float]
     health: tuple[Health, ...]
     spike_rates: tuple[float, ...]
@@ -48,6 +57,8 @@ def calibrate(
     inputs: npt.NDArray[np.integer],
     *,
     margin: float = MARGIN,
+    clipping: Clipping = "max",
+    percentile: float = 99.9,
 ) -> Calibration:
     """Choose each layer's scale from data and quantize.
 
@@ -56,6 +67,8 @@ def calibrate(
         target: The chip.
         inputs: (samples, T, ...) integers, typical of what the network will see.
         margin: No state exceeds its range divided by this on these samples. At least 1.
+        clipping: Which weights may be clipped; see `choose_scales`.
+        percentile: Of |weights| that "percentile" keeps.
 
     Returns:
         The calibrated network.
@@ -67,13 +80,22 @@ def calibrate(
     if margin < 1:
         raise QuantizationError(f"calibration: margin {margin}, at least 1 is required.")
     steps = int(inputs.shape[1])
-    scales = choose_scales(graph, target, steps=steps, guard_overflow=False)
+    scales = choose_scales(
+        graph,
+        target,
+        steps=steps,
+        guard_overflow=False,
+        clipping=clipping,
+        percentile=percentile,
+    )
+    whole = graph
     fixed_scales = {
         population.name
         for population in find_populations(graph)
         if getattr(population.neuron, "scale", None) is not None
     }
     for _ in range(_ROUNDS):
+        graph = clip_weights(whole, target, scales)
         fixed = quantize(graph, target, steps=steps, scales=scales)
         recording = EventSimulator(fixed).run(inputs)
         assert recording.health is not None
@@ -97,14 +119,44 @@ def calibrate(
             f"calibration: the states of {', '.join(sorted(too_far))} still leave their range "
             f"after {_ROUNDS} attempts. Train with smaller weights or allow a smaller margin."
         )
-    rates = tuple(float(np.mean(spikes != 0)) for spikes in recording.spikes)
-    for layer, rate in zip(fixed.layers[:-1], rates[:-1], strict=True):
+    check_activity(fixed, recording)
+    return Calibration(
+        graph=fixed,
+        float_graph=graph,
+        scales=dict(scales),
+        health=recording.health,
+        spike_rates=spike_rates(recording),
+    )
+
+
+def spike_rates(recording: Recording) -> tuple[float, ...]:
+    """Give the mean spikes per neuron and step, by layer."""
+    return tuple(float(np.mean(spikes != 0)) for spikes in recording.spikes)
+
+
+def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
+    """Refuse a network in which a layer says nothing.
+
+    Args:
+        graph: The network; its last layer, a read-out, need not spike.
+        recording: Of typical samples.
+
+    Raises:
+        QuantizationError: If a layer never spikes, or every neuron of it spikes in every step.
+    """
+    for layer, rate in zip(graph.layers[:-1], spike_rates(recording)[:-1], strict=True):
         if rate == 0:
             raise QuantizationError(
-                f"{layer.name}: no neuron spikes on any of the {len(inputs)} calibration samples; "
-                "nothing would reach the layers behind it. Train on, or check the input scale."
+                f"{layer.name}: no neuron spikes on any of the {recording.samples} calibration "
+                "samples; nothing would reach the layers behind it. Train on, or check the input "
+                "scale."
             )
-    return Calibration(graph=fixed, scales=dict(scales), health=recording.health, spike_rates=rates)
+        if rate == 1:
+            raise QuantizationError(
+                f"{layer.name}: every neuron spikes in every step of all {recording.samples} "
+                "calibration samples; the layers behind it would see a constant. Train on, or "
+                "check the input scale."
+            )
 
 
 def _excess(health: Health, margin: float) -> float:

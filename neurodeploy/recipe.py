@@ -24,6 +24,7 @@ from neurodeploy.settings import (
     LifNeuron as LifNeuron,
     LossSection as LossSection,
     PaperSection as PaperSection,
+    PruningSection as PruningSection,
     QuantizationSection as QuantizationSection,
     RectangularSurrogate as RectangularSurrogate,
     RunSection as RunSection,
@@ -76,6 +77,7 @@ class Recipe:
         neuron: Its neurons.
         shortcut: Branches during training.
         training: Optimisation.
+        pruning: Weights and channels to take out.
         quantization: From floats to integers.
         verification: Against Lava.
         paper: The published result that it is to reproduce, if there is one.
@@ -87,6 +89,7 @@ class Recipe:
     neuron: LifNeuron | CubaNeuron
     shortcut: ShortcutSection = field(default_factory=ShortcutSection)
     training: TrainingSection
+    pruning: PruningSection = field(default_factory=PruningSection)
     quantization: QuantizationSection = field(default_factory=QuantizationSection)
     verification: VerificationSection = field(default_factory=VerificationSection)
     paper: PaperSection | None = None
@@ -151,6 +154,7 @@ class Recipe:
         recipe = read_section(cls, table, where=where)
         check_network(recipe.network, recipe.data.shape, where=where)
         check_branches(recipe.shortcut, recipe.network, where=where)
+        check_pruning(recipe.pruning, where=where)
         if isinstance(recipe.data, DigitsData) and recipe.data.input_bits < 4:
             raise RecipeError(
                 f"{where} [data]: input_bits = {recipe.data.input_bits}, the digits have pixels "
@@ -165,6 +169,30 @@ class Recipe:
     def to_toml(self) -> str:
         """Give the effective recipe, defaults included, as TOML that `parse` reads back."""
         return "\n".join(toml_lines(self.to_dict())) + "\n"
+
+
+def check_pruning(pruning: PruningSection, *, where: str) -> None:
+    """Check what the keys of [pruning] say together.
+
+    Raises:
+        RecipeError: If they contradict each other.
+    """
+    if pruning.pattern:
+        keep, mark, group = pruning.pattern.partition(":")
+        is_pattern = bool(mark) and keep.isdecimal() and group.isdecimal()
+        if not is_pattern or not 1 <= int(keep) <= int(group):
+            raise RecipeError(
+                f"{where} [pruning]: pattern '{pruning.pattern}', N:M with 1 ≤ N ≤ M is required, "
+                "such as 2:4."
+            )
+        if pruning.sparsity:
+            raise RecipeError(
+                f"{where} [pruning]: sparsity and pattern exclude each other. Give one of them."
+            )
+    if pruning.begin > pruning.end:
+        raise RecipeError(
+            f"{where} [pruning]: begin = {pruning.begin} lies after end = {pruning.end}."
+        )
 
 
 def split_variant(path: Path | str) -> tuple[Path, str | None]:

@@ -238,11 +238,60 @@ class TrainingSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PruningSection:
+    """Weights and channels to take out: [pruning].
+
+    Attributes:
+        sparsity: Share of the weights that become zero, smallest first.
+        scope: "global": of all layers together. "layer": of each layer.
+        pattern: "N:M", N of every M inputs are kept, instead of a share; empty for none.
+        schedule: "gradual": while training, along a cubic curve. "one_shot": at deployment, before
+            the fine-tune.
+        begin: Share of the iterations after which gradual pruning begins.
+        end: Share of the iterations at which its full sparsity is reached.
+        interval: Iterations between two steps of gradual pruning.
+        channels: Share of each layer's channels that deployment takes out, before the fine-tune.
+    """
+
+    sparsity: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    scope: Literal["global", "layer"] = "global"
+    pattern: str = ""
+    schedule: Literal["gradual", "one_shot"] = "gradual"
+    begin: float = field(default=0.2, metadata=UNIT)
+    end: float = field(default=0.7, metadata=UNIT)
+    interval: int = field(default=10, metadata=POSITIVE)
+    channels: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+
+    @property
+    def is_gradual(self) -> bool:
+        """Whether weights are taken out while training."""
+        return self.schedule == "gradual" and bool(self.sparsity or self.pattern)
+
+    @property
+    def is_one_shot(self) -> bool:
+        """Whether deployment takes something out."""
+        weights = self.schedule == "one_shot" and bool(self.sparsity or self.pattern)
+        return weights or self.channels > 0
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is taken out."""
+        return self.is_gradual or self.is_one_shot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationSection:
     """From floats to integers: [quantization].
 
     Attributes:
         target: Name of the chip in `hardware/targets`, or the path of a target's TOML file.
+        weight_bits: Of mixed-sign weights, 2 to 8.
+        accuracy_budget: Take the fewest bits that cost at most this much validation accuracy
+            against `weight_bits`, as a share (0.01 is one point); 0 searches for none.
+        clipping: How far out a weight may lie before it is clipped, which leaves finer steps to
+            the others. "max": none is clipped. "percentile": all but `percentile` of them.
+            "mse": where the squared error of the rounded weights is smallest.
+        percentile: Of |weights| that "percentile" keeps.
         margin: How many times larger than on the calibration samples a state may become before
             it wraps or clips.
         calibration_samples: Training samples from which each layer's scale is chosen.
@@ -251,6 +300,10 @@ class QuantizationSection:
     """
 
     target: str = field(default="loihi2", metadata=NOT_EMPTY)
+    weight_bits: int = field(default=8, metadata={"range": Range(minimum=2, maximum=8)})
+    accuracy_budget: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    clipping: Literal["max", "percentile", "mse"] = "max"
+    percentile: float = field(default=99.9, metadata={"range": Range(above=0, maximum=100)})
     margin: float = field(default=1.5, metadata={"range": Range(minimum=1)})
     calibration_samples: int = field(default=256, metadata=POSITIVE)
     fine_tune_epochs: int = field(default=0, metadata=NOT_NEGATIVE)

@@ -28,6 +28,7 @@ class DigitsData:
         shift: Training images are moved by up to this many pixels in each direction.
         rotate: Training images are turned by up to this many degrees, either way.
         zoom: Height and width of training images are changed by up to this share.
+        enlarge: Each pixel becomes a square of this many pixels in width: 2 gives 16x16 images.
     """
 
     source: Literal["digits"] = "digits"
@@ -39,10 +40,15 @@ class DigitsData:
     shift: int = field(default=0, metadata=NOT_NEGATIVE)
     rotate: float = field(default=0.0, metadata=NOT_NEGATIVE)
     zoom: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    enlarge: int = field(default=1, metadata={"range": Range(minimum=1, maximum=32)})
 
-    shape: ClassVar[tuple[int, ...]] = (1, 8, 8)
     classes: ClassVar[int] = 10
     encoding: ClassVar[Literal["direct", "events"]] = "direct"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image: (1, H, W)."""
+        return (1, 8 * self.enlarge, 8 * self.enlarge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -132,6 +132,28 @@ class Target:
                 f"target '{self.name}': no limit '{name}', there are {', '.join(self.limits)}."
             )
         return self.limits[name].value
+
+    def with_weight_bits(self, bits: int) -> Target:
+        """Give the same chip with narrower weights: even ones in [-2**bits, 2**bits - 2].
+
+        Args:
+            bits: 2 to 8; mixed-sign weights of 8 bits are those of the chip.
+
+        Raises:
+            TargetError: If there are no such weights, or the chip has none so wide.
+        """
+        low, high = -(1 << bits), (1 << bits) - 2
+        if not 2 <= bits <= 8 or low < self.weight_min or high > self.weight_max:
+            raise TargetError(
+                f"target '{self.name}': weights of {bits} bits, 2 to 8 within {self.weight_min} to "
+                f"{self.weight_max} are possible."
+            )
+        narrowed = {"weight_min": low, "weight_max": high}
+        limits = {
+            name: replace(limit, value=narrowed.get(name, limit.value))
+            for name, limit in self.limits.items()
+        }
+        return replace(self, limits=MappingProxyType(limits))
 
     @property
     def weight_min(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,38 +183,86 @@ def deploy(
                 "target": recipe.quantization.target,
                 "deployed": result.choice,
                 "validation_accuracy": result.validation_accuracy,
+                "weight_bits": result.weight_bits,
                 "scales": result.calibration.scales,
+                "steps": [dataclasses.asdict(step) for step in result.steps],
+                "agreement": [dataclasses.asdict(entry) for entry in result.agreement],
+                "relays": [dataclasses.asdict(cost) for cost in result.relay_costs],
+                "pruning": None if result.pruning is None else dataclasses.asdict(result.pruning),
+                "fit": None if result.fit is None else result.fit.to_dict(),
             }
         )
         return
-    table = Table(
-        "layer",
-        caption="Peaks of the calibration samples, of what 24 bits hold.",
-        caption_justify="left",
-    )
-    for name in ("scale", "weights", "current peak", "voltage peak", "spike rate"):
-        table.add_column(name, justify="right")
-    calibration = result.calibration
-    for name, health, rate, layer in zip(
-        calibration.graph.names,
-        calibration.health,
-        calibration.spike_rates,
-        result.graph,
-        strict=True,
-    ):
-        table.add_row(
-            name,
-            f"{calibration.scales[name]:.4g}",
-            _weight_range(layer),
-            f"{health.current_peak / CURRENT_LIMIT:.1%}",
-            f"{health.voltage_peak / VOLTAGE_LIMIT:.1%}",
-            f"{rate:.1%}",
-        )
-    console.out.print(table)
+    _print_deployment(result)
     console.out.print(f"deployed: {result.choice}")
     net, samples = console.relative(result.path), console.relative(result.samples)
     console.out.print(f"network: {net}, for {recipe.quantization.target}")
     console.out.print(f"next: neurodeploy verify {net} --input {samples}")
+
+
+def _print_deployment(result: pipeline.Deployment) -> None:
+    from neurodeploy import pipeline
+
+    steps = Table("step", "what it did", title="Deployment", title_justify="left")
+    for step in result.steps:
+        steps.add_row(step.name, step.result)
+    console.out.print(steps)
+    calibration = result.calibration
+    layers = Table(
+        "layer",
+        title="Integers",
+        title_justify="left",
+        caption="Peaks of the calibration samples, of what 24 bits hold.",
+        caption_justify="left",
+    )
+    for name in ("scale", "weights", "current peak", "voltage peak", "wraps", "clips"):
+        layers.add_column(name, justify="right")
+    agreement = Table(
+        "layer",
+        title="Agreement on the calibration samples",
+        title_justify="left",
+        caption="Share of neurons and steps in which the integers spike as the floats do; the file "
+        "differs from the integers nowhere.",
+        caption_justify="left",
+    )
+    for name in ("spike rate", "quantized", "deployed", "file differs"):
+        agreement.add_column(name, justify="right")
+    for health, entry, layer in zip(
+        calibration.health, result.agreement, result.graph, strict=True
+    ):
+        layers.add_row(
+            entry.name,
+            f"{calibration.scales[entry.name]:.4g}",
+            _weight_range(layer),
+            f"{health.current_peak / CURRENT_LIMIT:.1%}",
+            f"{health.voltage_peak / VOLTAGE_LIMIT:.1%}",
+            str(entry.current_wraps),
+            str(entry.voltage_clips),
+        )
+        agreement.add_row(
+            entry.name,
+            f"{entry.rate:.1%}",
+            "-" if entry.quantized is None else f"{entry.quantized:.3%}",
+            "-" if entry.deployed is None else f"{entry.deployed:.3%}",
+            str(entry.file_differing),
+        )
+    console.out.print(layers)
+    console.out.print(agreement)
+    parting = pipeline.first_difference(result.agreement)
+    if parting is not None:
+        console.out.print(f"floats and integers part first in {parting}")
+    if result.relay_costs:
+        relays = Table("layer", title="Relay channels", title_justify="left")
+        for name in ("channels", "neurons", "weights added", "relay weight", "threshold"):
+            relays.add_column(name, justify="right")
+        for cost in result.relay_costs:
+            relays.add_row(
+                cost.layer,
+                *(f"{n:,}" for n in (cost.channels, cost.neurons, cost.weights)),
+                str(cost.relay_weight),
+                str(cost.threshold),
+            )
+        console.out.print(relays)
 
 
 def _weight_range(layer: FixedLayer) -> str:

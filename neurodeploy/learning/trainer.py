@@ -46,7 +46,8 @@ from neurodeploy.learning.schedules import (
     branch_weight_at,
     learning_rate_at,
 )
-from neurodeploy.recipe import ShortcutSection, TrainingSection
+from neurodeploy.nn.pruning import Pruner
+from neurodeploy.recipe import PruningSection, ShortcutSection, TrainingSection
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,8 @@ class Trainer:
         seed: Start of all randomness: order of the samples, augmentation, dropout.
         shortcut: How branches count; matters only for a network that has some.
         shift: Training images move by up to this many pixels.
+        pruning: Weights to take out while training; None for none.
+        keeps_zeros: Let weights that are zero at the start stay zero.
         directory: Where checkpoint, metrics, best and last network go; None writes nothing.
         engine: The processes that train together; by default this one alone, on the CPU. Only
             the first writes files and calls back.
@@ -96,6 +99,8 @@ class Trainer:
         seed: int = 0,
         shortcut: ShortcutSection | None = None,
         shift: int = 0,
+        pruning: PruningSection | None = None,
+        keeps_zeros: bool = False,
         directory: Path | str | None = None,
         engine: Engine | None = None,
         on_iteration: Callable[[IterationRecord], None] | None = None,
@@ -107,6 +112,8 @@ class Trainer:
         if self.shortcut.schedule is not None:
             branch_schedule(self.shortcut.schedule)  # refuse an unknown name before training
         self.shift = shift
+        self.pruning = pruning if pruning is not None and pruning.is_gradual else None
+        self.keeps_zeros = keeps_zeros
         self.directory = None if directory is None else Path(directory)
         self.engine = engine
         self.on_iteration = on_iteration
@@ -168,6 +175,14 @@ class _Run:
         self.best_state: dict[str, Tensor] = {}
         self.per_epoch = count_batches(len(train), trainer.training.batch_size)
         self.iterations = self.per_epoch * trainer.training.epochs
+        self.pruner: Pruner | None = None
+        if trainer.pruning is not None or trainer.keeps_zeros:
+            if engine.is_sharded:
+                raise TrainingError(
+                    "pruning: a sharded network cannot be pruned while it is trained. Use strategy "
+                    "'ddp', or prune at deployment (pruning.schedule = 'one_shot')."
+                )
+            self.pruner = Pruner(network, trainer.pruning, iterations=self.iterations)
         self.prepared = engine.prepare(
             network,
             lambda module: make_optimizer(module, trainer.training),
@@ -189,7 +204,11 @@ class _Run:
             self.records.append(record)
             if self.engine.is_sharded:
                 self.network.load_state_dict(self.prepared.gather_network())
-            if epoch == 1 or self._is_better(record, self.records[self.best_epoch - 1]):
+            if (
+                epoch == 1
+                or self._is_pruning(epoch)
+                or self._is_better(record, self.records[self.best_epoch - 1])
+            ):
                 self.best_epoch = epoch
                 self.best_state = _state(self.network)
                 self._save_network(BEST)
@@ -212,6 +231,8 @@ class _Run:
     def _epoch(self, epoch: int) -> EpochRecord:
         start = time.perf_counter()
         self.prepared.module.train()
+        if self.pruner is not None:
+            self.pruner.start()
         losses, correct = 0.0, 0
         first = (epoch - 1) * self.per_epoch
         rate = weight = 0.0
@@ -226,6 +247,8 @@ class _Run:
         for iteration, parts in enumerate(data, first):
             rate, weight = self._rates(iteration)
             loss, right = self._step(parts, rate=rate, weight=weight)
+            if self.pruner is not None and math.isfinite(loss):
+                self.pruner.after_step(iteration)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"epoch {epoch}, iteration {iteration}: the loss is {loss} at learning rate "
@@ -335,6 +358,13 @@ class _Run:
             )
         return loss, int((output.detach().mean(dim=1).argmax(dim=1) == labels).sum())
 
+    def _is_pruning(self, epoch: int) -> bool:
+        """Whether an epoch ends with fewer zeros than asked for: the next one replaces it."""
+        if self.pruner is None:
+            return False
+        # The first epoch that has all zeros replaces what came before, however good that was.
+        return not self.pruner.is_done((epoch - 1) * self.per_epoch - 1)
+
     @staticmethod
     def _is_better(new: EpochRecord, old: EpochRecord) -> bool:
         return (new.validation_accuracy, -new.validation_loss) > (
@@ -353,6 +383,7 @@ class _Run:
             "processes": self.engine.count,
             "precision": self.engine.hardware.precision,
             "data.shift": self.trainer.shift,
+            **_pruning_settings(self.trainer),
             "training data": self.train.digest(),
             "validation data": self.validation.digest(),
             "weights": {
@@ -462,6 +493,12 @@ def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise TypeError("epochs are no list")
     return value
+
+
+def _pruning_settings(trainer: Trainer) -> dict[str, object]:
+    chosen = trainer.pruning or PruningSection()
+    entries: dict[str, object] = {f"pruning.{key}": v for key, v in asdict(chosen).items()}
+    return entries | {"keeps_zeros": trainer.keeps_zeros}
 
 
 def _numbers(value: object) -> dict[str, float]:

@@ -17,9 +17,20 @@ from neurodeploy.passes.pooling import (
     fold_global_average_pool as fold_global_average_pool,
     lower_max_pool as lower_max_pool,
 )
+from neurodeploy.passes.pruning import (
+    magnitude_masks as magnitude_masks,
+    pattern_masks as pattern_masks,
+    prune_channels as prune_channels,
+    prune_weights as prune_weights,
+    zero_share as zero_share,
+)
 from neurodeploy.passes.quantization import (
     choose_scales as choose_scales,
     quantize as quantize,
 )
-from neurodeploy.passes.relay import lower_residuals as lower_residuals
+from neurodeploy.passes.relay import (
+    Lowered as Lowered,
+    RelayCost as RelayCost,
+    lower_residuals as lower_residuals,
+)
 from neurodeploy.passes.sketch import parse_sketch as parse_sketch

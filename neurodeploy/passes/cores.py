@@ -125,6 +125,13 @@ class ChipFit:
         return None if self.cores_high is None else ceil(self.cores_high / self.cores_per_chip)
 
     @property
+    def cores_text(self) -> str:
+        """The cores as people write them: "7 to 12"."""
+        if self.cores_low is None or self.cores_low == self.cores_high:
+            return str(self.cores_low)
+        return f"{self.cores_low} to {self.cores_high}"
+
+    @property
     def limiting_resource(self) -> str:
         """What decides the cores of the layer that takes most."""
         largest = max(self.layers, key=lambda layer: (layer.low is None, layer.low or 0))

@@ -8,8 +8,10 @@ that neither a current leaves 24 bits nor a voltage is clipped.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -43,14 +45,20 @@ from neurodeploy.ir.layers import (
     GlobalAveragePool,
     Input,
     Integrator,
+    Layer,
     MaxPool,
     Shape,
 )
 from neurodeploy.passes.relay import find_carried, relay_threshold_max
+from neurodeploy.passes.rewriting import replace_nodes
 from neurodeploy.target import Target
 
 Scales = Mapping[str, float]
 """Integer weight units per float unit, by the name of the population."""
+
+Clipping = Literal["max", "percentile", "mse"]
+_MSE_CANDIDATES = np.linspace(0.2, 1.0, 33)
+"""Shares of the largest weight that are tried as the place to clip at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +166,13 @@ def _identity(shape: Shape) -> Conv | Dense:
 
 
 def choose_scales(
-    graph: Graph, target: Target, *, steps: int, guard_overflow: bool = True
+    graph: Graph,
+    target: Target,
+    *,
+    steps: int,
+    guard_overflow: bool = True,
+    clipping: Clipping = "max",
+    percentile: float = 99.9,
 ) -> dict[str, float]:
     """Choose the largest scale that each population allows.
 
@@ -172,6 +186,10 @@ def choose_scales(
         guard_overflow: Also keep currents and voltages within their 24 bits for *every* input.
             That worst case costs precision in wide layers; `neurodeploy.calibration` measures
             on data instead.
+        clipping: Which weights the scale leaves no room for: "max" none; "percentile" the largest
+            100 - `percentile` percent of each synapse; "mse" those whose loss makes the squared
+            error of all rounded weights smallest. `clip_weights` then clips them.
+        percentile: Of |weights| that "percentile" keeps.
 
     Returns:
         Scale by population.
@@ -198,10 +216,8 @@ def choose_scales(
                     f"{branch.node}: all weights are zero; nothing would reach '{name}'. Remove "
                     "the layer or retrain."
                 )
-            if high > 0:
-                limits.append(target.weight_max / high)
-            if low < 0:
-                limits.append(target.weight_min / low)
+            allowed: Clipping = "max" if branch.is_identity else clipping
+            limits.append(_weight_scale(weight, target, allowed, percentile))
             flat = np.abs(weight).reshape(len(weight), -1).sum(axis=1)
             reach += flat * (largest_input if branch.source == INPUT else 1)
         bias = float(np.abs(population.bias).max(initial=0.0))
@@ -218,6 +234,56 @@ def choose_scales(
             limits.append((CURRENT_LIMIT >> STATE_EXPONENT) / worst * 0.999)
         scales[name] = min(limits)
     return scales
+
+
+def clip_weights(graph: Graph, target: Target, scales: Scales) -> Graph:
+    """Clip the weights that a choice of scales leaves no room for; the others stay as they are.
+
+    Args:
+        graph: A float graph with batch norm and pooling folded.
+        target: The chip.
+        scales: From `choose_scales`.
+    """
+    changed: dict[str, Layer] = {}
+    for population in find_populations(graph):
+        for branch in population.branches:
+            unit = scales[population.name] * branch.unit
+            weight = branch.layer.weight
+            if branch.is_identity:
+                continue
+            clipped = np.clip(weight, target.weight_min / unit, target.weight_max / unit)
+            # A weight at the very end rounds to the end either way: it counts as clipped only
+            # where the rounded one would lie outside.
+            outside = np.abs(weight - clipped) * abs(unit) > 1
+            if outside.any():
+                kept = np.where(outside, clipped, weight)
+                changed[branch.node] = dataclasses.replace(branch.layer, weight=kept)
+    return replace_nodes(graph, changed=changed) if changed else graph
+
+
+def _weight_scale(
+    weight: FloatArray, target: Target, clipping: Clipping, percentile: float
+) -> float:
+    """Give the largest scale whose weights fit the chip, but for those that may be clipped."""
+
+    def fitting(share: float) -> float:
+        low, high = float(weight.min()) * share, float(weight.max()) * share
+        limits = [target.weight_max / high] if high > 0 else []
+        limits += [target.weight_min / low] if low < 0 else []
+        return min(limits)
+
+    if clipping == "max":
+        return fitting(1.0)
+    if clipping == "percentile":
+        sizes = np.abs(weight[weight != 0])
+        return fitting(float(np.percentile(sizes, percentile)) / float(sizes.max()))
+
+    def error(scale: float) -> float:
+        rounded = round_to_even_integer(weight * scale)
+        clipped = np.clip(rounded, target.weight_min, target.weight_max)
+        return float(np.square(clipped / scale - weight).sum())
+
+    return min((fitting(float(share)) for share in _MSE_CANDIDATES[::-1]), key=error)
 
 
 def _memory(neuron: Cuba | Integrator, steps: int) -> float:

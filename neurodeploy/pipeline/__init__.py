@@ -12,6 +12,19 @@ What `neurodeploy train`, `deploy` and `run` call. A run lives in one directory:
     summary.json       for machines; written last, so its presence means that the run is whole
 """
 
+from neurodeploy.pipeline.agreement import (
+    LayerAgreement as LayerAgreement,
+    first_difference as first_difference,
+)
+from neurodeploy.pipeline.deployment import (
+    Deployment as Deployment,
+    PruningOutcome as PruningOutcome,
+    Step as Step,
+    accuracy_of as accuracy_of,
+    deploy as deploy,
+    lower as lower,
+    predict as predict,
+)
 from neurodeploy.pipeline.directory import (
     MODEL as MODEL,
     NET as NET,
@@ -31,13 +44,8 @@ from neurodeploy.pipeline.observation import (
     Stopwatch as Stopwatch,
 )
 from neurodeploy.pipeline.stages import (
-    Deployment as Deployment,
     TrainingResult as TrainingResult,
     Verification as Verification,
-    accuracy_of as accuracy_of,
-    deploy as deploy,
-    lower as lower,
-    predict as predict,
     train as train,
     verify as verify,
 )

@@ -22,7 +22,7 @@ SAMPLES = "samples.npz"
 REPORT = "report.html"
 SUMMARY = "summary.json"
 
-_TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training")
+_TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training", "pruning")
 """Sections of a recipe that trained weights depend on; of [recipe] it is the seed."""
 
 

@@ -15,9 +15,10 @@ from neurodeploy.cost.run_summary import (
 )
 from neurodeploy.cost.summary import Report
 from neurodeploy.learning.records import EpochRecord
+from neurodeploy.pipeline.deployment import Deployment
 from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.observation import Stopwatch
-from neurodeploy.pipeline.stages import Deployment, TrainingResult, Verification
+from neurodeploy.pipeline.stages import TrainingResult, Verification
 from neurodeploy.recipe import Recipe
 
 

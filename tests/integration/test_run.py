@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from neurodeploy import netx, pipeline
+from neurodeploy.calibration import calibrate
 from neurodeploy.cost.summary import report
 from neurodeploy.errors import VerificationError
 from neurodeploy.learning.data import load_data
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.pipeline import stages
+from neurodeploy.pipeline import deployment, stages
 from neurodeploy.recipe import Recipe
 from neurodeploy.simulation import lava_runtime
 from neurodeploy.simulation.event import EventSimulator
@@ -181,7 +182,7 @@ def test_the_better_network_is_deployed(
     run = tmp_path / "run"
     assert neurodeploy("train", tiny_recipe(), "--out", run).code == 0
     judgements = iter((before, after))
-    monkeypatch.setattr(stages, "accuracy_of", lambda *arguments: next(judgements))
+    monkeypatch.setattr(deployment, "accuracy_of", lambda *arguments: next(judgements))
     outcome = neurodeploy(
         "deploy", run, "--json", "--set", "quantization.fine_tune_learning_rate=1.0"
     )
@@ -191,7 +192,7 @@ def test_the_better_network_is_deployed(
     assert answer["validation_accuracy"]["deployed"] == max(before, after)
     layers = json.loads((run / "network.json").read_text())["calibration"]["layers"]
     network, recipe = pipeline.load_model(run)
-    untuned = stages.calibrate(
+    untuned = calibrate(
         pipeline.lower(network),
         Target.load("loihi2"),
         load_data(recipe)[0].windows(4),

@@ -118,8 +118,9 @@ def read_digits(section: DigitsData) -> ArrayDataset:
 
     bunch = load_digits()
     mean = DIGITS_MEAN if section.normalization == "center" else 0
+    pixels = bunch.images.astype(np.int32).repeat(section.enlarge, 1).repeat(section.enlarge, 2)
     return ArrayDataset(
-        inputs=bunch.images.astype(np.int32)[:, np.newaxis] - mean,
+        inputs=pixels[:, np.newaxis] - mean,
         labels=bunch.target.astype(np.int64),
         shape=section.shape,
         classes=section.classes,

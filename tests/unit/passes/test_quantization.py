@@ -83,6 +83,7 @@ def test_calibration_keeps_the_margin_and_no_more() -> None:
     weight = rng.uniform(-0.2, 1.0, (2, 600))
     graph = two_layers(weight, scale=1 / 16, largest=16)
     samples = rng.integers(0, 17, (20, 3, 600))
+    samples[0] = 0  # else every neuron would spike in every step, which is an error of its own
     health = calibrate(graph, LOIHI2, samples, margin=1.5).health[0]
     reached = max(health.current_peak, health.voltage_peak) * 1.5
     assert 0.9 * CURRENT_LIMIT < reached <= CURRENT_LIMIT
@@ -97,6 +98,12 @@ def test_a_network_that_goes_silent_is_an_error() -> None:
         out=Integrator(),
     )
     with pytest.raises(QuantizationError, match="lif: no neuron spikes on any of the 8"):
+        calibrate(graph, LOIHI2, np.ones((8, 4, 2), np.int32))
+
+
+def test_a_network_that_says_the_same_always_is_an_error() -> None:
+    graph = two_layers(np.array([[1.0, -0.1], [1.0, 0.1]]), scale=1.0, largest=1)
+    with pytest.raises(QuantizationError, match="every neuron spikes in every step of all 8"):
         calibrate(graph, LOIHI2, np.ones((8, 4, 2), np.int32))
 
 

@@ -1,0 +1,252 @@
+"""Take weights or whole channels out of a float graph, smallest first.
+
+Weights that become zero stay zero through quantization, and cost no synaptic operation. Channels
+that are taken out leave smaller layers, and so cost neither neurons nor memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import QuantizationError
+from neurodeploy.ir.graph import Graph
+from neurodeploy.ir.layers import (
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    FloatArray,
+    GlobalAveragePool,
+    Layer,
+    MaxPool,
+)
+from neurodeploy.passes.rewriting import replace_nodes
+
+BoolArray = npt.NDArray[np.bool_]
+Scope = Literal["global", "layer"]
+
+_PATTERN = re.compile(r"(\d+):(\d+)")
+_CHANNELWISE = (MaxPool, AveragePool, GlobalAveragePool, Flatten)
+
+
+def magnitude_masks(
+    weights: Mapping[str, FloatArray], *, sparsity: float, scope: Scope = "global"
+) -> dict[str, BoolArray]:
+    """Say which weights to keep: the largest ones.
+
+    Args:
+        weights: By layer, of any shape.
+        sparsity: Share of weights to take out, 0 to less than 1.
+        scope: "global": rank the weights of all layers together. "layer": the same share of each.
+
+    Returns:
+        Masks of the weights' shapes. Each layer keeps its largest weight whatever the share, as a
+        layer without weights would cut the network in two. Of equal weights the first is kept.
+
+    Raises:
+        QuantizationError: If the sparsity is none.
+    """
+    if not 0 <= sparsity < 1:
+        raise QuantizationError(f"pruning: sparsity {sparsity}, 0 to less than 1 is allowed.")
+    sizes = {name: np.abs(weight).ravel() for name, weight in weights.items()}
+    if scope == "global":
+        ranked = np.concatenate(list(sizes.values())) if sizes else np.zeros(0)
+        kept = np.split(
+            _largest(ranked, sparsity), np.cumsum([size.size for size in sizes.values()])[:-1]
+        )
+    else:
+        kept = [_largest(size, sparsity) for size in sizes.values()]
+    masks: dict[str, BoolArray] = {}
+    for (name, size), mask in zip(sizes.items(), kept, strict=True):
+        mask = mask.copy()
+        mask[int(size.argmax())] = True
+        masks[name] = mask.reshape(weights[name].shape)
+    return masks
+
+
+def pattern_masks(weights: Mapping[str, FloatArray], *, pattern: str) -> dict[str, BoolArray]:
+    """Keep the N largest of every M weights that follow each other along the inputs.
+
+    Args:
+        weights: By layer, (out, in, ...); for convolutions each tap has groups of its own.
+        pattern: "N:M". A last group of fewer than M inputs keeps its N largest too.
+
+    Raises:
+        QuantizationError: If the pattern is none.
+    """
+    keep, group = parse_pattern(pattern)
+    masks: dict[str, BoolArray] = {}
+    for name, weight in weights.items():
+        last = np.moveaxis(np.abs(weight), 1, -1)
+        inputs = last.shape[-1]
+        padded = np.full((*last.shape[:-1], -(-inputs // group) * group), -1.0)
+        padded[..., :inputs] = last
+        grouped = padded.reshape(*last.shape[:-1], -1, group)
+        order = np.argsort(-grouped, axis=-1, kind="stable")
+        mask = np.zeros(grouped.shape, bool)
+        np.put_along_axis(mask, order[..., :keep], True, axis=-1)
+        masks[name] = np.moveaxis(mask.reshape(padded.shape)[..., :inputs], -1, 1)
+    return masks
+
+
+def parse_pattern(pattern: str) -> tuple[int, int]:
+    """Read "N:M".
+
+    Raises:
+        QuantizationError: If it is anything else, or N is not between 1 and M.
+    """
+    found = _PATTERN.fullmatch(pattern)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise QuantizationError(
+            f"pruning: pattern '{pattern}', N:M with 1 ≤ N ≤ M is required, such as 2:4."
+        )
+    return int(found[1]), int(found[2])
+
+
+def prune_weights(
+    graph: Graph, *, sparsity: float = 0.0, scope: Scope = "global", pattern: str = ""
+) -> Graph:
+    """Set the smallest weights to zero.
+
+    Args:
+        graph: A float graph with batch norm folded, pools still in place.
+        sparsity: Share of weights to take out; see `magnitude_masks`.
+        scope: Where the share holds.
+        pattern: "N:M" instead of a share; see `pattern_masks`.
+
+    Returns:
+        The same graph with zeros.
+
+    Raises:
+        QuantizationError: If both a share and a pattern are given, one is out of range, or batch
+            norm is not folded.
+    """
+    if sparsity and pattern:
+        raise QuantizationError("pruning: a sparsity and a pattern exclude each other. Give one.")
+    weights = {
+        name: layer.weight for name, layer in graph.nodes.items() if isinstance(layer, Conv | Dense)
+    }
+    if any(isinstance(layer, BatchNorm) for layer in graph.nodes.values()):
+        raise QuantizationError("pruning: batch norm is not folded. Run fold_batchnorm first.")
+    masks = (
+        pattern_masks(weights, pattern=pattern)
+        if pattern
+        else magnitude_masks(weights, sparsity=sparsity, scope=scope)
+    )
+    changed: dict[str, Layer] = {}
+    for name, mask in masks.items():
+        layer = graph.nodes[name]
+        assert isinstance(layer, Conv | Dense)
+        changed[name] = dataclasses.replace(layer, weight=np.where(mask, layer.weight, 0.0))
+    return replace_nodes(graph, changed=changed)
+
+
+def prune_channels(graph: Graph, share: float) -> Graph:
+    """Take out the weakest channels of each layer and shrink the graph.
+
+    A channel's strength is the sum of its incoming |weights|. Channels that an identity skip adds
+    to others stay, since taking one out would shift the rest, and so do those of grouped
+    convolutions and their sources.
+
+    Args:
+        graph: A float graph with batch norm folded, pools still in place.
+        share: Of each layer's channels, rounded down; at least one channel stays.
+
+    Returns:
+        A graph of the same nodes with smaller layers.
+
+    Raises:
+        QuantizationError: If the share is none, or no layer has channels that can be taken out.
+    """
+    if not 0 <= share < 1:
+        raise QuantizationError(f"pruning: {share} of the channels, 0 to less than 1 is allowed.")
+    if any(isinstance(layer, BatchNorm) for layer in graph.nodes.values()):
+        raise QuantizationError("pruning: batch norm is not folded. Run fold_batchnorm first.")
+    if share == 0:
+        return graph
+    shapes = graph.shapes()
+    nodes: dict[str, Layer] = dict(graph.nodes)
+    shrunk = 0
+    for name, layer in graph.nodes.items():
+        readers = _free_readers(graph, name) if isinstance(layer, Cuba) else None
+        if readers is None:
+            continue
+        feeding = [nodes[source] for source in graph.sources(name)]
+        strength = np.zeros(shapes[name][0])
+        for synapse in feeding:
+            assert isinstance(synapse, Conv | Dense)
+            strength += np.abs(synapse.weight).reshape(len(synapse.weight), -1).sum(axis=1)
+        count = int(share * len(strength))
+        if not count:
+            continue
+        keep = np.sort(np.argsort(-strength, kind="stable")[: len(strength) - count])
+        shrunk += count
+        for source in graph.sources(name):
+            nodes[source] = _with_outputs(nodes[source], keep)
+        for reader in readers:
+            nodes[reader] = _with_inputs(nodes[reader], keep, len(strength))
+    if not shrunk:
+        raise QuantizationError(
+            f"pruning: no layer has channels of which {share:.0%} could be taken out: they belong "
+            "to skip connections or grouped convolutions, or are too few. Prune weights instead."
+        )
+    return Graph(nodes=nodes, edges=graph.edges)
+
+
+def zero_share(graph: Graph) -> float:
+    """Give the share of a float graph's weights that are zero."""
+    weights = [layer.weight for layer in graph.nodes.values() if isinstance(layer, Conv | Dense)]
+    total = sum(weight.size for weight in weights)
+    return sum(int(np.count_nonzero(weight == 0)) for weight in weights) / max(total, 1)
+
+
+def _largest(sizes: FloatArray, sparsity: float) -> BoolArray:
+    mask = np.ones(sizes.size, bool)
+    first = sizes.size - round(sparsity * sizes.size)
+    mask[np.argsort(-sizes, kind="stable")[first:]] = False
+    return mask
+
+
+def _free_readers(graph: Graph, name: str) -> list[str] | None:
+    """Give the synapses that read a population's channels; None if those are tied to others."""
+    for source in graph.sources(name):
+        synapse = graph.nodes[source]
+        if not isinstance(synapse, Conv | Dense) or graph.destinations(source) != (name,):
+            return None
+        if isinstance(synapse, Conv) and synapse.groups != 1:
+            return None
+    readers: list[str] = []
+    waiting = list(graph.destinations(name))
+    while waiting:
+        reader = waiting.pop()
+        layer = graph.nodes[reader]
+        if isinstance(layer, _CHANNELWISE):
+            waiting += graph.destinations(reader)
+        elif isinstance(layer, Dense) or (isinstance(layer, Conv) and layer.groups == 1):
+            readers.append(reader)
+        else:
+            return None
+    return readers
+
+
+def _with_outputs(layer: Layer, keep: npt.NDArray[np.int64]) -> Layer:
+    assert isinstance(layer, Conv | Dense)
+    bias = None if layer.bias is None else layer.bias[keep]
+    return dataclasses.replace(layer, weight=layer.weight[keep], bias=bias)
+
+
+def _with_inputs(layer: Layer, keep: npt.NDArray[np.int64], channels: int) -> Layer:
+    """Read the kept ones of some channels only; a dense layer may read each at several pixels."""
+    assert isinstance(layer, Conv | Dense)
+    if isinstance(layer, Conv):
+        return dataclasses.replace(layer, weight=layer.weight[:, keep])
+    by_channel = layer.weight.reshape(len(layer.weight), channels, -1)
+    return dataclasses.replace(layer, weight=by_channel[:, keep].reshape(len(layer.weight), -1))

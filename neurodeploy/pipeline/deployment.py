@@ -1,0 +1,570 @@
+"""From a trained network to a netx file: prune, quantize, fine-tune, lower, check, write."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neurodeploy import netx
+from neurodeploy.calibration import Calibration, calibrate, check_activity
+from neurodeploy.cost.operations import count
+from neurodeploy.errors import OutputError, QuantizationError, TraceError
+from neurodeploy.files import write_text
+from neurodeploy.ir.graph import FixedPointGraph, Graph
+from neurodeploy.ir.layers import Cuba, Integrator
+from neurodeploy.learning.data import Dataset, load_data
+from neurodeploy.learning.evaluation import evaluate
+from neurodeploy.learning.records import History, IterationRecord
+from neurodeploy.learning.trainer import Trainer
+from neurodeploy.nn.fake_quantization import IntegerNetwork
+from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.nn.neuron import LIF, CubaLIF
+from neurodeploy.nn.surrogate import Surrogate
+from neurodeploy.passes import (
+    ChipFit,
+    Lowered,
+    check_limits,
+    estimate_cores,
+    fold_average_pool,
+    fold_batchnorm,
+    fold_global_average_pool,
+    lower_max_pool,
+    lower_residuals,
+    prune_channels,
+    prune_weights,
+    run_passes,
+    sizes_of,
+    zero_share,
+)
+from neurodeploy.passes.relay import RelayCost
+from neurodeploy.pipeline.agreement import LayerAgreement, check_file, compare_layers
+from neurodeploy.pipeline.directory import NET, NET_RECORD, SAMPLES, versions
+from neurodeploy.pipeline.observation import Observer, Silence
+from neurodeploy.recipe import PruningSection, Recipe, ShortcutSection
+from neurodeploy.simulation.base import Recording
+from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.simulation.storage import save_samples
+from neurodeploy.target import Target
+from neurodeploy.tracing import trace
+
+FEWEST_BITS = 2
+"""Where the search for weight bits ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that deployment did, in words."""
+
+    name: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningOutcome:
+    """What pruning at deployment took and cost, on the validation part, in integers.
+
+    Attributes:
+        zero_share: Share of the float weights that are zero.
+        neurons_before: Spiking neurons.
+        neurons: After.
+        sops_before: Synaptic operations a sample, right after quantization.
+        sops: Of the deployed network.
+        accuracy_before: Without pruning, right after quantization.
+        accuracy: Of the deployed network.
+    """
+
+    zero_share: float
+    neurons_before: int
+    neurons: int
+    sops_before: float
+    sops: float
+    accuracy_before: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Deployment:
+    """A network in integers.
+
+    Attributes:
+        path: The netx file.
+        graph: What the file holds, read back from it.
+        lowered: The network with relay channels in place of skip connections, and what they cost.
+        calibration: Scales and peaks before fine-tuning.
+        fine_tuning: History of the fine-tune; None if there was none, or if it did not help.
+        validation_accuracy: "float": the trained network; "quantized": the integers right after
+            quantization; "fine-tuned": after the fine-tune, if there was one; "deployed": those
+            in the file.
+        choice: Which of them are in the file and why, one sentence.
+        agreement: Layer by layer, on the calibration samples.
+        pruning: What pruning took and cost; None if deployment took out nothing.
+        weight_bits: Of the deployed weights.
+        bits_tried: (bits, validation accuracy) of each width that the search looked at.
+        fit: Estimated cores; None for a target without cores.
+        steps: What was done, in order.
+        samples: `samples.npz`: the first test samples, with labels.
+    """
+
+    path: Path
+    graph: FixedPointGraph
+    lowered: Lowered
+    calibration: Calibration
+    fine_tuning: History | None
+    validation_accuracy: dict[str, float]
+    choice: str
+    agreement: tuple[LayerAgreement, ...]
+    pruning: PruningOutcome | None
+    weight_bits: int
+    bits_tried: tuple[tuple[int, float], ...]
+    fit: ChipFit | None
+    steps: tuple[Step, ...]
+    samples: Path
+
+    @property
+    def relay_costs(self) -> tuple[RelayCost, ...]:
+        """What relaying skip connections added, by layer."""
+        return self.lowered.costs
+
+
+def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:
+    """Trace a network without branches and fold what the chip does not have.
+
+    Args:
+        network: Trained.
+        pruning: What to take out on the way; by default nothing.
+
+    Raises:
+        TraceError: If the network holds something that has no counterpart.
+        GraphError: If something cannot be folded.
+        QuantizationError: If it cannot be pruned as asked.
+    """
+    graph = run_passes(trace(network), fold_batchnorm)
+    if pruning is not None and pruning.channels:
+        graph = run_passes(graph, lambda g: prune_channels(g, pruning.channels))
+    if pruning is not None and pruning.is_one_shot and (pruning.sparsity or pruning.pattern):
+        graph = run_passes(
+            graph,
+            lambda g: prune_weights(
+                g, sparsity=pruning.sparsity, scope=pruning.scope, pattern=pruning.pattern
+            ),
+        )
+    return run_passes(graph, lower_max_pool, fold_average_pool, fold_global_average_pool)
+
+
+def deploy(
+    network: SpikingNetwork,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    observer: Observer | None = None,
+) -> Deployment:
+    """Prune, quantize, fine-tune in integers, lower skip connections, and write the netx file.
+
+    The fine-tuned weights are taken only if they are better on the validation part. Before the
+    file is in its place, it is read back and run on the calibration samples: every spike of every
+    original layer must be that of the network it was made from.
+
+    Args:
+        network: Trained, without branches.
+        recipe: Says for which target, on which data to calibrate and how to fine-tune.
+        directory: Gets the file, its record and samples to try it on; what an earlier deployment
+            left is replaced.
+        observer: Told of each step.
+
+    Raises:
+        NeurodeployError: With what went wrong; no file is left half-written.
+        TargetLimitError: With every limit of the target that the network exceeds.
+    """
+    observer = observer or Silence()
+    target = Target.load(recipe.quantization.target)
+    data = load_data(recipe)
+    work = _Work(
+        network=network,
+        recipe=recipe,
+        chip=target,
+        target=target,
+        data=data,
+        directory=directory,
+    )
+    return work.deploy(observer)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """One deployment under way; `target` is the chip, with the weights that were chosen."""
+
+    network: SpikingNetwork
+    recipe: Recipe
+    chip: Target
+    target: Target
+    data: tuple[Dataset, Dataset, Dataset]
+    directory: Path
+    steps: list[Step] = dataclasses.field(default_factory=list)
+
+    def deploy(self, observer: Observer) -> Deployment:
+        recipe, (training, validation, test) = self.recipe, self.data
+        length = recipe.network.steps
+        settings = recipe.quantization
+        samples = training.subset(np.arange(min(settings.calibration_samples, len(training))))
+        windows = samples.windows(length)
+        observer.stage("quantize", f"for {self.target.name}")
+        traced = trace(self.network)
+        graph = lower(self.network, pruning=recipe.pruning)
+        self._note("trace", f"{len(traced.nodes)} nodes")
+        self._note("fold", f"batch norm and averages into weights: {len(graph.nodes)} nodes")
+        calibration, tried, bits = self._quantize(graph, windows, observer)
+        before = accuracy_of(calibration.graph, validation, length)
+        fixed, history, accuracy, choice = self._tune(calibration, before, observer)
+        quantized_run = EventSimulator(calibration.graph).run(windows)
+        deployed_run = quantized_run
+        if fixed is not calibration.graph:
+            deployed_run = EventSimulator(fixed).run(windows)
+            check_activity(fixed, deployed_run)
+        observer.stage("check", f"{len(samples)} calibration samples")
+        lowered = lower_residuals(fixed, self.target)
+        relays = sum(cost.neurons for cost in lowered.costs)
+        if lowered.costs:
+            self._note(
+                "lower skips",
+                f"{sum(c.channels for c in lowered.costs)} relay channels in "
+                f"{len(lowered.costs)} layers, {relays} neurons",
+            )
+        check_limits(lowered.graph, self.chip)
+        fit = None
+        if self.chip.core_model is not None:
+            fit = estimate_cores(sizes_of(lowered.graph), self.chip)
+            self._note(
+                "check limits",
+                f"within those of {self.target.name}; {fit.cores_text} cores, an estimate",
+            )
+        agreement, written, path = self._write(
+            lowered, windows, quantized_run, deployed_run, calibration
+        )
+        outcome = self._pruning_outcome(graph, fixed, accuracy["deployed"], windows)
+        shown = shown_samples(test, recipe)
+        save_samples(self.directory / SAMPLES, shown.windows(length), shown.labels)
+        deployment = Deployment(
+            path=path,
+            graph=written,
+            lowered=lowered,
+            calibration=calibration,
+            fine_tuning=history,
+            validation_accuracy=accuracy,
+            choice=choice,
+            agreement=agreement,
+            pruning=outcome,
+            weight_bits=bits,
+            bits_tried=tried,
+            fit=fit,
+            steps=tuple(self.steps),
+            samples=self.directory / SAMPLES,
+        )
+        _write_net_record(self.directory / NET_RECORD, recipe, self.target, deployment)
+        return deployment
+
+    def _note(self, name: str, result: str) -> None:
+        self.steps.append(Step(name=name, result=result))
+
+    def _quantize(
+        self, graph: Graph, windows: npt.NDArray[np.int32], observer: Observer
+    ) -> tuple[Calibration, tuple[tuple[int, float], ...], int]:
+        """Quantize with the bits asked for, or with the fewest within the accuracy budget."""
+        settings = self.recipe.quantization
+        pruning = self.recipe.pruning
+        if pruning.is_any:
+            neurons = [_neurons(whole) for whole in (lower(self.network), graph)]
+            shrunk = "" if neurons[0] == neurons[1] else f", neurons {neurons[0]} -> {neurons[1]}"
+            self._note("prune", f"{zero_share(graph):.1%} of the weights are zero{shrunk}")
+
+        def calibrated(bits: int) -> Calibration:
+            return calibrate(
+                graph,
+                self.target if bits == 8 else self.target.with_weight_bits(bits),
+                windows,
+                margin=settings.margin,
+                clipping=settings.clipping,
+                percentile=settings.percentile,
+            )
+
+        bits = settings.weight_bits
+        best = calibrated(bits)
+        tried: list[tuple[int, float]] = []
+        if settings.accuracy_budget:
+            validation, length = self.data[1], self.recipe.network.steps
+            reference = accuracy_of(best.graph, validation, length)
+            tried.append((bits, reference))
+            for fewer in range(bits - 1, FEWEST_BITS - 1, -1):
+                observer.stage("search bits", f"{fewer} bits")
+                try:
+                    candidate = calibrated(fewer)
+                except QuantizationError:  # silent, or out of range: too few bits
+                    break
+                found = accuracy_of(candidate.graph, validation, length)
+                tried.append((fewer, found))
+                if found < reference - settings.accuracy_budget:
+                    break
+                best, bits = candidate, fewer
+        if bits != 8:
+            self.target = self.target.with_weight_bits(bits)
+        scales = best.scales.values()
+        self._note(
+            "quantize",
+            f"{bits}-bit weights, scales {min(scales):.4g} to {max(scales):.4g}, clipping "
+            f"{settings.clipping}",
+        )
+        return best, tuple(tried), bits
+
+    def _tune(
+        self, calibration: Calibration, before: float, observer: Observer
+    ) -> tuple[FixedPointGraph, History | None, dict[str, float], str]:
+        """Fine-tune if the recipe asks for it, and say which integers are to be deployed."""
+        recipe, (training, validation, _) = self.recipe, self.data
+        length = recipe.network.steps
+        accuracy = {
+            "float": evaluate(self.network, validation).accuracy,
+            "quantized": before,
+            "deployed": before,
+        }
+        if not recipe.quantization.fine_tune_epochs:
+            choice = "the quantized network: the recipe asks for no fine-tune"
+            return calibration.graph, None, accuracy, choice
+        integer = IntegerNetwork(
+            calibration.float_graph,
+            self.target,
+            calibration.scales,
+            steps=length,
+            surrogate=_surrogate(self.network),
+        )
+        tuning = _fine_tune(integer, recipe, self.directory, training, validation, observer)
+        tuned = integer.to_fixed_point()
+        after = accuracy_of(tuned, validation, length)
+        is_better = after > before
+        accuracy |= {"fine-tuned": after, "deployed": max(before, after)}
+        choice = (
+            f"the {'fine-tuned' if is_better else 'quantized'} network: validation accuracy "
+            f"{before:.2%} before the fine-tune, {after:.2%} after it"
+        )
+        self._note(
+            "fine-tune",
+            f"{recipe.quantization.fine_tune_epochs} epochs in integers, validation accuracy "
+            f"{before:.2%} -> {after:.2%}, {'kept' if is_better else 'not kept'}",
+        )
+        if is_better:
+            return tuned, tuning, accuracy, choice
+        return calibration.graph, None, accuracy, choice
+
+    def _write(
+        self,
+        lowered: Lowered,
+        windows: npt.NDArray[np.int32],
+        quantized: Recording,
+        deployed: Recording,
+        calibration: Calibration,
+    ) -> tuple[tuple[LayerAgreement, ...], FixedPointGraph, Path]:
+        """Write the file, read it back, run it, and only then put it in its place."""
+        path = self.directory / NET
+        unchecked = path.with_name(f".{path.name}.unchecked")
+        try:
+            netx.write(lowered.graph, unchecked)
+            written = netx.read(unchecked)
+            recording = EventSimulator(written).run(windows)
+            agreement = compare_layers(
+                _float_spikes(self.network, windows),
+                quantized,
+                deployed,
+                recording,
+                lowered.channels,
+            )
+            check_file(agreement, deployed, recording)
+            unchecked.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}). Name another directory (--out)."
+            ) from error
+        finally:
+            unchecked.unlink(missing_ok=True)
+        size = path.stat().st_size
+        self._note("write", f"{path.name}, {size / 1024:.0f} KiB, sha256 {_sha256(path)[:12]}")
+        self._note(
+            "check file",
+            f"equal to the integer network in every spike of {len(agreement)} layers, "
+            f"{len(windows)} samples",
+        )
+        return agreement, written, path
+
+    def _pruning_outcome(
+        self,
+        graph: Graph,
+        fixed: FixedPointGraph,
+        accuracy: float,
+        windows: npt.NDArray[np.int32],
+    ) -> PruningOutcome | None:
+        """Quantize the network without pruning as well, and compare."""
+        recipe = self.recipe
+        if not recipe.pruning.is_one_shot:
+            return None
+        validation, length = self.data[1], recipe.network.steps
+        whole = calibrate(
+            lower(self.network),
+            self.target,
+            windows,
+            margin=recipe.quantization.margin,
+            clipping=recipe.quantization.clipping,
+            percentile=recipe.quantization.percentile,
+        ).graph
+        outcome = PruningOutcome(
+            zero_share=zero_share(graph),
+            neurons_before=sum(layer.neurons for layer in whole),
+            neurons=sum(layer.neurons for layer in fixed),
+            sops_before=_sops(lower_residuals(whole, self.target).graph, validation, length),
+            sops=_sops(lower_residuals(fixed, self.target).graph, validation, length),
+            accuracy_before=accuracy_of(whole, validation, length),
+            accuracy=accuracy,
+        )
+        self._note(
+            "pruned",
+            f"SOPs a sample {outcome.sops_before:,.0f} -> {outcome.sops:,.0f} "
+            f"({outcome.sops_before / max(outcome.sops, 1):.2f} times fewer), validation accuracy "
+            f"{outcome.accuracy_before:.2%} -> {outcome.accuracy:.2%}",
+        )
+        return outcome
+
+
+def _neurons(graph: Graph) -> int:
+    """Count the neurons of a float graph."""
+    shapes = graph.shapes()
+    return sum(
+        prod(shapes[name])
+        for name, layer in graph.nodes.items()
+        if isinstance(layer, Cuba | Integrator)
+    )
+
+
+def _sops(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
+    """Give the mean synaptic operations a sample."""
+    inputs = dataset.windows(steps)
+    return float(count(graph, inputs, EventSimulator(graph).run(inputs)).sops_by_sample.mean())
+
+
+@torch.no_grad()
+def _float_spikes(
+    network: SpikingNetwork, windows: npt.NDArray[np.int32]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Give the spikes of the trained network by layer."""
+    network.eval()
+    spikes = network.forward_with_spikes(torch.from_numpy(windows))[1]
+    return {name: values.numpy() != 0 for name, values in spikes.items()}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _fine_tune(
+    integer: IntegerNetwork,
+    recipe: Recipe,
+    directory: Path,
+    training: Dataset,
+    validation: Dataset,
+    observer: Observer,
+) -> History:
+    settings = recipe.quantization
+    observer.stage("fine-tune", f"{settings.fine_tune_epochs} epochs in integers")
+    section = dataclasses.replace(
+        recipe.training,
+        epochs=settings.fine_tune_epochs,
+        learning_rate=settings.fine_tune_learning_rate,
+        weight_decay=0.0,
+        keep="best",
+    )
+    return Trainer(
+        section,
+        seed=recipe.recipe.seed,
+        shortcut=ShortcutSection(),
+        shift=recipe.data.shift,
+        keeps_zeros=recipe.pruning.is_any,
+        directory=directory / "fine_tuning",
+        on_iteration=iteration_callback(observer),
+    ).fit(integer, training, validation)
+
+
+def predict(recording: Recording) -> npt.NDArray[np.int64]:
+    """Give the class of every sample: the largest membrane voltage after the last step.
+
+    Args:
+        recording: Of a network whose last layer integrates.
+
+    Returns:
+        (samples,) int64.
+    """
+    return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
+
+
+def accuracy_of(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
+    """Give the share of samples that the integer network classifies correctly."""
+    recording = EventSimulator(graph).run(dataset.windows(steps))
+    return float(np.mean(predict(recording) == dataset.labels))
+
+
+def shown_samples(test: Dataset, recipe: Recipe) -> Dataset:
+    """Give the test samples that Lava is asked about."""
+    return test.subset(np.arange(min(recipe.verification.lava_samples, len(test))))
+
+
+def _surrogate(network: SpikingNetwork) -> Surrogate:
+    """Give the surrogate that the network was trained with."""
+    for module in network.modules():
+        if isinstance(module, LIF | CubaLIF):
+            return module.surrogate
+    raise TraceError("network: no spiking layer. There is nothing to fine-tune.")
+
+
+def iteration_callback(observer: Observer) -> Callable[[IterationRecord], None]:
+    """Give a trainer's callback that tells an observer."""
+
+    def tell(record: IterationRecord) -> None:
+        note = f"epoch {record.epoch}/{record.epochs}, loss {record.loss:.3f}"
+        observer.advance(record.iteration + 1, record.iterations, note)
+
+    return tell
+
+
+def _write_net_record(path: Path, recipe: Recipe, target: Target, deployment: Deployment) -> None:
+    """Write what is needed to know how a netx file was made."""
+    calibration = deployment.calibration
+    layers = [
+        {"name": name, "scale": calibration.scales[name], **dataclasses.asdict(health)}
+        for name, health in zip(calibration.graph.names, calibration.health, strict=True)
+    ]
+    record = {
+        "net": deployment.path.name,
+        "sha256": _sha256(deployment.path),
+        "target": target.name,
+        "steps": recipe.network.steps,
+        "message_bits": calibration.graph.input.message_bits,
+        "weight_bits": deployment.weight_bits,
+        "bits_tried": [
+            {"bits": bits, "validation_accuracy": accuracy}
+            for bits, accuracy in deployment.bits_tried
+        ],
+        "calibration": {"margin": recipe.quantization.margin, "layers": layers},
+        "validation_accuracy": dict(deployment.validation_accuracy),
+        "deployed": deployment.choice,
+        "steps_done": [dataclasses.asdict(step) for step in deployment.steps],
+        "agreement": [dataclasses.asdict(entry) for entry in deployment.agreement],
+        "relays": [dataclasses.asdict(cost) for cost in deployment.relay_costs],
+        "pruning": None if deployment.pruning is None else dataclasses.asdict(deployment.pruning),
+        "fit": None if deployment.fit is None else deployment.fit.to_dict(),
+        "versions": versions(),
+        "recipe": recipe.to_dict(),
+    }
+    write_text(path, json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,184 @@
+"""What `deploy` prints and records: steps, agreement, pruning, fewer bits, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurodeploy import netx, pipeline
+from neurodeploy.ir.graph import FixedPointGraph
+from neurodeploy.pipeline import deployment
+
+
+@pytest.fixture
+def trained(neurodeploy, tiny_recipe, tmp_path: Path) -> Path:
+    run = tmp_path / "run"
+    assert neurodeploy("train", tiny_recipe(), "--out", run).code == 0
+    return run
+
+
+def deployed(neurodeploy, run: Path, *settings: str) -> dict:
+    options = [part for setting in settings for part in ("--set", setting)]
+    outcome = neurodeploy("deploy", run, "--json", *options)
+    assert outcome.code == 0, outcome.err
+    return json.loads(outcome.out)
+
+
+def zeros(path: Path) -> float:
+    weights = [c.synapse.weight for layer in netx.read(path) for c in layer.connections]
+    return sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
+
+
+def test_every_step_is_told_and_recorded(neurodeploy, trained: Path) -> None:
+    answer = deployed(neurodeploy, trained)
+    names = [step["name"] for step in answer["steps"]]
+    assert names == [
+        "trace",
+        "fold",
+        "quantize",
+        "fine-tune",
+        "check limits",
+        "write",
+        "check file",
+    ]
+    record = json.loads((trained / "network.json").read_text())
+    assert record["steps_done"] == answer["steps"]
+    assert record["agreement"] == answer["agreement"]
+    layers = answer["agreement"]
+    assert [entry["name"] for entry in layers] == ["conv1", "conv2", "readout"]
+    for entry in layers[:-1]:
+        assert 0.5 < entry["quantized"] <= 1
+        assert entry["file_differing"] == entry["current_wraps"] == 0
+    assert layers[-1]["quantized"] is None  # the float read-out has no spikes
+    assert answer["fit"]["target"] == "loihi2"
+    table = neurodeploy("deploy", trained)
+    assert "Agreement on the calibration samples" in table.out
+    assert "equal to the integer network in every spike" in table.out.replace("\n", " ")
+
+
+def test_weights_are_pruned_before_the_fine_tune_and_stay_zero(neurodeploy, trained: Path) -> None:
+    answer = deployed(neurodeploy, trained, "pruning.sparsity=0.5", "pruning.schedule=one_shot")
+    outcome = answer["pruning"]
+    assert 0.49 < outcome["zero_share"] < 0.52
+    assert zeros(trained / "network.net") >= outcome["zero_share"]
+    assert outcome["sops"] < outcome["sops_before"]
+    assert outcome["accuracy"] == answer["validation_accuracy"]["deployed"]
+
+
+def test_channels_are_taken_out(neurodeploy, trained: Path) -> None:
+    answer = deployed(neurodeploy, trained, "pruning.channels=0.5")
+    outcome = answer["pruning"]
+    shapes = [layer.shape for layer in netx.read(trained / "network.net")]
+    assert shapes == [(2, 5, 5), (2, 3, 3), (3,)]
+    assert (outcome["neurons_before"], outcome["neurons"]) == (139, 71)
+    assert answer["agreement"][0]["quantized"] is None  # there is no float layer of that shape
+
+
+def test_pruning_while_training_leaves_zeros_in_the_file(
+    neurodeploy, tiny_recipe, tmp_path: Path
+) -> None:
+    run = tmp_path / "pruned"
+    settings = ("--set", "pruning.sparsity=0.6", "--set", "pruning.interval=1")
+    assert neurodeploy("train", tiny_recipe(), "--out", run, *settings).code == 0
+    deployed(neurodeploy, run)
+    assert zeros(run / "network.net") >= 0.59
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_fewer_bits(neurodeploy, trained: Path, bits: int) -> None:
+    answer = deployed(neurodeploy, trained, f"quantization.weight_bits={bits}")
+    assert answer["weight_bits"] == bits
+    for layer in netx.read(trained / "network.net"):
+        weight = layer.connections[0].synapse.weight
+        assert -(1 << bits) <= int(weight.min())
+        assert int(weight.max()) <= (1 << bits) - 2
+
+
+def test_the_fewest_bits_within_the_budget(
+    neurodeploy, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8, 7 and 6 bits are good enough, 5 are not; so 6 it is, and 4 are not tried."""
+    answers = {8: 0.9, 7: 0.95, 6: 0.88, 5: 0.8, 4: 1.0}
+
+    def accuracy(graph: FixedPointGraph, *_: object) -> float:
+        widest = max(
+            int(np.abs(layer.connections[0].synapse.weight).max()) for layer in graph.layers
+        )
+        return answers[int(widest - 1).bit_length()]
+
+    monkeypatch.setattr(deployment, "accuracy_of", accuracy)
+    answer = deployed(
+        neurodeploy,
+        trained,
+        "quantization.accuracy_budget=0.03",
+        "quantization.fine_tune_epochs=0",
+    )
+    assert answer["weight_bits"] == 6
+    tried = json.loads((trained / "network.json").read_text())["bits_tried"]
+    assert [entry["bits"] for entry in tried] == [8, 7, 6, 5]
+
+
+@pytest.mark.parametrize("clipping", ["percentile", "mse"])
+def test_clipping_leaves_finer_steps(neurodeploy, trained: Path, clipping: str) -> None:
+    plain = deployed(neurodeploy, trained, "quantization.fine_tune_epochs=0")["scales"]
+    clipped = deployed(
+        neurodeploy,
+        trained,
+        f"quantization.clipping={clipping}",
+        "quantization.percentile=80",
+        "quantization.weight_bits=4",
+        "quantization.fine_tune_epochs=0",
+    )["scales"]
+    unclipped = deployed(
+        neurodeploy, trained, "quantization.weight_bits=4", "quantization.fine_tune_epochs=0"
+    )["scales"]
+    assert all(clipped[name] >= unclipped[name] for name in plain)
+    assert any(clipped[name] > unclipped[name] for name in plain)
+
+
+def test_a_file_that_computes_something_else_is_not_deployed(
+    neurodeploy, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(neurodeploy, trained)
+    before = (trained / "network.net").read_bytes()
+    genuine = netx.read
+
+    def damaged(path: Path) -> FixedPointGraph:
+        graph = genuine(path)
+        graph.layers[0].neuron.threshold[...] = 1
+        return graph
+
+    monkeypatch.setattr(deployment.netx, "read", damaged)
+    outcome = neurodeploy("deploy", trained, "--set", "quantization.margin=2.5")
+    assert outcome.code == 1
+    assert "conv1: spikes of the file differ" in outcome.errors[0]
+    assert (trained / "network.net").read_bytes() == before
+    assert not list(trained.glob(".*unchecked*"))
+
+
+def test_layers_of_the_summary_name_where_floats_and_integers_part() -> None:
+    entry = pipeline.LayerAgreement(
+        name="a",
+        values=4,
+        rate=0.5,
+        quantized=1.0,
+        deployed=1.0,
+        file_differing=0,
+        current_wraps=0,
+        voltage_clips=0,
+    )
+    later = pipeline.LayerAgreement(
+        name="b",
+        values=4,
+        rate=0.5,
+        quantized=0.75,
+        deployed=0.75,
+        file_differing=0,
+        current_wraps=0,
+        voltage_clips=0,
+    )
+    assert pipeline.first_difference((entry, later)) == "b"
+    assert pipeline.first_difference((entry,)) is None
