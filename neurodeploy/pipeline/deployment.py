@@ -157,7 +157,7 @@ def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> 
                 g, sparsity=pruning.sparsity, scope=pruning.scope, pattern=pruning.pattern
             ),
         )
-    return run_passes(graph, lower_max_pool, fold_average_pool, fold_global_average_pool)
+    return run_passes(graph, lower_max_pool, fold_global_average_pool, fold_average_pool)
 
 
 def deploy(
