@@ -1,0 +1,105 @@
+"""Time and memory of lowering full-size residual networks, and what their relays cost.
+
+    python tests/benchmarks/lowering.py [resnet18 resnet34 …] [--json FILE]
+
+Random weights, CIFAR stem, full width, T = 4: batch norm folded, quantized, skip connections turned
+into relay channels, chip limits looked at, netx file written. Memory is the growth of the process's
+peak, the torch network included. The loop over networks runs each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from neurodeploy import netx
+from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.passes import choose_scales, find_violations, lower_residuals, quantize
+from neurodeploy.pipeline import lower
+from neurodeploy.recipe import Architecture
+from neurodeploy.target import Target
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=["resnet18", "resnet34"])
+    parser.add_argument("--json", type=Path, help="write the numbers")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one)))
+        return
+    found = {}
+    for name in options.networks:
+        result = subprocess.run(
+            [sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True
+        )
+        found[name] = json.loads(result.stdout)
+        print(f"{name}:", ", ".join(f"{key} {value}" for key, value in found[name].items()))
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def measure(name: str) -> dict[str, float]:
+    """Lower one network and write it."""
+    before = peak_mib()
+    table = {
+        "shape": [3, 32, 32],
+        "classes": 10,
+        "input_bits": 8,
+        "network": {"architecture": name, "steps": 4, "initial_weights": "kaiming"},
+        "neuron": {},
+        "branches": [],
+    }
+    network = SpikingNetwork(Architecture.from_dict(table, where=name)).eval()
+    generator = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    target = Target.load("loihi2")
+    start = time.perf_counter()
+    graph = lower(network)
+    scales = choose_scales(graph, target, steps=4, guard_overflow=False)
+    fixed = quantize(graph, target, steps=4, scales=scales)
+    lowered = lower_residuals(fixed, target)
+    violations = find_violations(lowered.graph, target)
+    lowering = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / file for file in ("lowered.net",)]
+        netx.write(lowered.graph, paths[0])
+        writing = time.perf_counter() - start - lowering
+        size = paths[0].stat().st_size
+        netx.read(paths[0])
+    relays = sum(cost.neurons for cost in lowered.costs)
+    return {
+        "seconds to lower": round(lowering, 1),
+        "seconds to write": round(writing, 1),
+        "peak MiB": round(peak_mib() - before),
+        "neurons": sum(layer.neurons for layer in fixed),
+        "relay neurons": relays,
+        "weights": sum(c.synapse.weight.size for layer in fixed for c in layer.connections),
+        "relay weights": sum(cost.weights for cost in lowered.costs),
+        "file MiB": round(size / 2**20, 1),
+        "limits exceeded": len(violations),
+    }
+
+
+def peak_mib() -> float:
+    """Peak memory of this process, from Linux's status file."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    main()
