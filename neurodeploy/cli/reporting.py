@@ -96,7 +96,9 @@ def report(
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
     samples = conform_input(load_inputs(input), graph, feed=feed)
     with console.progress("simulation", len(samples), quiet=as_json) as advance:
-        recording = EventSimulator(graph).run(samples, timing=timing, feed=feed, progress=advance)
+        recording = EventSimulator(graph).run(
+            samples, timing=timing, feed=feed, counts_updates=True, progress=advance
+        )
     result = make_report(graph, samples, recording, network_file=net, feed=feed, presets=presets)
     if markdown_file is not None:
         write_text(markdown_file, markdown(result))

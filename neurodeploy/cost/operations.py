@@ -230,15 +230,17 @@ def count(
         inputs: (samples, T, ...) integers as given to the simulator; without T for `Feed.BIAS`.
         recording: What the simulator returned for them.
         feed: How the input entered.
-        active_updates: For layers whose simulator counted them: (samples,) active updates, by
-            the rule of `count_updates`, where for a CUBA neuron a current other than zero is
-            input. Layers without an entry are counted only if every neuron has a bias.
+        active_updates: (samples,) active updates by layer, instead of those of the recording.
+            Where neither knows, a layer is counted only if every neuron has a bias.
 
     Raises:
         DataError: If input, recording and graph do not belong together.
     """
     sent = _sent_values(graph, inputs, recording, feed)
     samples, steps = recording.samples, recording.steps
+    if active_updates is None and recording.updates is not None:
+        counted_updates = zip(graph.names, recording.updates, strict=True)
+        active_updates = {name: found.active for name, found in counted_updates}
     by_sample = {name: np.zeros(samples, dtype=np.int64) for name in ("events", "sops", "spikes")}
     rows: list[LayerCounts] = []
     for layer, spikes in zip(graph.layers, recording.spikes, strict=True):

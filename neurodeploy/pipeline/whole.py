@@ -87,7 +87,9 @@ def run(
     with watch.time("simulate"):
         steps = recipe.network.steps
         inputs = test.windows(steps)
-        recording = EventSimulator(deployment.graph).run(inputs, progress=observer.advance)
+        recording = EventSimulator(deployment.graph).run(
+            inputs, counts_updates=True, progress=observer.advance
+        )
         accuracy = {
             "float": evaluate(trained.network, test).accuracy,
             "quantized": accuracy_of(deployment.calibration.graph, test, steps),

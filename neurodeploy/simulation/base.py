@@ -96,6 +96,21 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UpdateCounts:
+    """Neuron updates of one layer; see `neurodeploy.simulation.updates` for the rules.
+
+    Attributes:
+        active: (samples,) int64, pairs of neuron and step in which it was active.
+        membrane: (samples,) int64, NeuroBench's membrane updates: every neuron at the first step,
+            then those whose voltage after a step is not that of the step before. None for neurons
+            without a voltage.
+    """
+
+    active: npt.NDArray[np.int64]
+    membrane: npt.NDArray[np.int64] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recording:
     """What a simulator saw. Both simulators return this type.
 
@@ -110,6 +125,7 @@ class Recording:
         final_states: Per layer the same states after its last step, (samples, C, H, W) or
             (samples, N) int32; None unless `Record.ALL` was asked for.
         health: Per layer, where the simulator can see it (ours does, Lava does not); else None.
+        updates: Per layer, active and membrane updates; None unless they were asked for.
         seconds: Wall time of stepping, without start-up.
         startup_seconds: Wall time before the first step.
     """
@@ -119,6 +135,7 @@ class Recording:
     traces: Mapping[str, IntArray]
     final_states: tuple[Mapping[str, IntArray], ...] | None = None
     health: tuple[Health, ...] | None = None
+    updates: tuple[UpdateCounts, ...] | None = None
     seconds: float = 0.0
     startup_seconds: float = 0.0
 

@@ -36,11 +36,13 @@ from neurodeploy.simulation.base import (
     Recording,
     Stream,
     Timing,
+    UpdateCounts,
     Window,
     plan_steps,
 )
 from neurodeploy.simulation.dynamics import start_dynamics
 from neurodeploy.simulation.kernels import apply_synapse
+from neurodeploy.simulation.updates import UpdateCounter, arrivals
 
 BATCH_BYTES = 256 * 2**20
 """Working memory that one batch of samples may take."""
@@ -54,6 +56,7 @@ class _LayerRun:
     final: dict[str, IntArray]
     traces: dict[str, IntArray]
     health: Health
+    updates: UpdateCounts | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class _Plan:
     timing: Timing
     feed: Feed
     record: Record
+    counts_updates: bool
 
 
 class EventSimulator:
@@ -89,9 +93,22 @@ class EventSimulator:
         timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
         feed: Feed = Feed.PORT,
         record: Record = Record.LAST,
+        counts_updates: bool = False,
         progress: Progress | None = None,
     ) -> Recording:
         """Run all samples; see `neurodeploy.simulation.base.Simulator`.
+
+        Args:
+            inputs: As there, and so on below.
+            timing: Windows or Lava's time.
+            feed: How the input enters.
+            record: Which states to keep.
+            counts_updates: Also count active and membrane updates, for a report; takes about
+                twice the time.
+            progress: Called after each batch.
+
+        Returns:
+            What happened, health included.
 
         Raises:
             DataError: If the input has the wrong shape, kind or range.
@@ -107,7 +124,9 @@ class EventSimulator:
         samples = len(values)
         batch = self._batch_size(steps)
         parts: list[list[_LayerRun]] = []
-        plan = _Plan(steps=steps, timing=timing, feed=feed, record=record)
+        plan = _Plan(
+            steps=steps, timing=timing, feed=feed, record=record, counts_updates=counts_updates
+        )
         begin = time.perf_counter()
         for first in range(0, samples, batch):
             parts.append(self._run_batch(values[first : first + batch], plan))
@@ -120,6 +139,7 @@ class EventSimulator:
             traces=layers[-1].traces,
             final_states=tuple(run.final for run in layers) if record is Record.ALL else None,
             health=tuple(run.health for run in layers),
+            updates=_updates_of(layers),
             seconds=time.perf_counter() - begin,
             startup_seconds=begin - start,
         )
@@ -160,8 +180,10 @@ class EventSimulator:
         """
         samples, steps = len(values), plan.steps
         drive, recurrent = self._drive(layer, known, values, plan)
-        is_fed_by_bias = plan.feed is Feed.BIAS and index == 0
-        neurons = start_dynamics(layer, samples, bias_image=values if is_fed_by_bias else None)
+        bias_image = values if plan.feed is Feed.BIAS and index == 0 else None
+        neurons = start_dynamics(layer, samples, bias_image=bias_image)
+        counter = UpdateCounter(layer, samples, bias_image) if plan.counts_updates else None
+        arrives = self._arrivals(layer, known, values, plan) if plan.counts_updates else None
         reads_values = self.graph.reads_values(layer)
         resets = _reset_steps(plan.timing, steps, index)
         is_last = index == len(self.graph.layers) - 1
@@ -173,18 +195,49 @@ class EventSimulator:
             if resets[step]:
                 neurons.reset()
             arriving = drive[:, step]
+            reaches = None if arrives is None else arrives[:, step]
             if recurrent is not None and step > 0:
                 events = spikes[:, step - 1 : step]
                 if not reads_values:
                     events = (events != 0).astype(np.int32)
                 arriving = arriving + apply_synapse(recurrent, events).reshape(arriving.shape)
+                if reaches is not None:
+                    reaches = reaches | arrivals(recurrent, events).reshape(reaches.shape)
+            if counter is not None and reaches is not None:
+                counter.before_step(neurons, reaches)
             spikes[:, step] = neurons.step(arriving)
+            if counter is not None:
+                counter.after_step(neurons)
             for name, trace in traces.items():
                 trace[:, step] = neurons.states()[name]
         final: dict[str, IntArray] = {}
         if plan.record is Record.ALL:
             final = {name: state.astype(np.int32) for name, state in neurons.states().items()}
-        return _LayerRun(spikes=spikes, final=final, traces=traces, health=neurons.health())
+        return _LayerRun(
+            spikes=spikes,
+            final=final,
+            traces=traces,
+            health=neurons.health(),
+            updates=None if counter is None else counter.counts(),
+        )
+
+    def _arrivals(
+        self, layer: FixedLayer, known: Mapping[str, IntArray], values: IntArray, plan: _Plan
+    ) -> npt.NDArray[np.bool_]:
+        """Say where events of other layers arrive: (samples, T, *layer)."""
+        reached = np.zeros((len(values), plan.steps, *layer.shape), bool)
+        for connection in layer.connections:
+            if isinstance(connection.synapse, FixedInjection):
+                if plan.feed is not Feed.BIAS:
+                    reached |= values != 0
+            elif connection.source != layer.name:
+                found = arrivals(connection.synapse, known[connection.source])
+                found = found.reshape(reached.shape)
+                if isinstance(plan.timing, Stream):
+                    reached[:, 1:] |= found[:, :-1]
+                else:
+                    reached |= found
+        return reached
 
     def _drive(
         self, layer: FixedLayer, known: Mapping[str, IntArray], values: IntArray, plan: _Plan
@@ -333,6 +386,11 @@ def _reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
     return [t % period == (timing.reset_offset + 1 + index) % period for t in range(1, steps + 1)]
 
 
+def _updates_of(layers: list[_LayerRun]) -> tuple[UpdateCounts, ...] | None:
+    found = [run.updates for run in layers if run.updates is not None]
+    return tuple(found) if len(found) == len(layers) else None
+
+
 def _join(runs: tuple[_LayerRun, ...]) -> _LayerRun:
     """Put batches of samples back together."""
     if len(runs) == 1:
@@ -351,4 +409,15 @@ def _join(runs: tuple[_LayerRun, ...]) -> _LayerRun:
             current_wraps=sum(run.health.current_wraps for run in runs),
             voltage_clips=sum(run.health.voltage_clips for run in runs),
         ),
+        updates=_joined_updates([run.updates for run in runs if run.updates is not None]),
+    )
+
+
+def _joined_updates(parts: list[UpdateCounts]) -> UpdateCounts | None:
+    if not parts:
+        return None
+    membrane = [part.membrane for part in parts if part.membrane is not None]
+    return UpdateCounts(
+        active=np.concatenate([part.active for part in parts]),
+        membrane=np.concatenate(membrane) if membrane else None,
     )
