@@ -98,16 +98,17 @@ def arrivals(synapse: Synapse, events: IntArray) -> BoolArray:
                 dilation=synapse.dilation,
                 groups=synapse.groups,
             )
-            return np.not_equal(apply_synapse(mask, sent), 0)
+            where: BoolArray = apply_synapse(mask, sent).astype(bool)
+            return where
         case FixedDense():
             return _dense_arrivals(synapse, sent)
         case FixedComplexDense():
-            real, imaginary = (
-                _dense_arrivals(part, sent) for part in (synapse.real, synapse.imaginary)
-            )
-            return np.logical_or(real, imaginary)
+            reached = _dense_arrivals(synapse.real, sent)
+            reached |= _dense_arrivals(synapse.imaginary, sent)
+            return reached
         case FixedInjection():
-            return sent.astype(bool)
+            direct: BoolArray = sent.astype(bool)
+            return direct
 
 
 def _dense_arrivals(synapse: FixedDense, sent: IntArray) -> BoolArray:
@@ -116,8 +117,9 @@ def _dense_arrivals(synapse: FixedDense, sent: IntArray) -> BoolArray:
     mask = synapse.effective.mantissa != 0
     if synapse.delay is None:
         counts = multiply_exactly(rows, mask.T.astype(np.int32))
-        return np.not_equal(counts, 0).reshape(samples, steps, -1)
-    result = np.zeros((samples, steps, len(mask)), bool)
+        reached: BoolArray = counts.astype(bool).reshape(samples, steps, -1)
+        return reached
+    result: BoolArray = np.zeros((samples, steps, len(mask)), bool)
     for delay in np.unique(synapse.delay):
         if delay < steps:
             part = (mask & (synapse.delay == delay)).T.astype(np.int32)
