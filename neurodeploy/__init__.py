@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from neurodeploy import netx as netx, testing as testing
     from neurodeploy.calibration import Calibration as Calibration, calibrate as calibrate
+    from neurodeploy.cost.onnx_macs import OnnxMacs as OnnxMacs, count_onnx_macs as count_onnx_macs
     from neurodeploy.errors import (
         NeurodeployError as NeurodeployError,
         NeurodeployWarning as NeurodeployWarning,
@@ -55,6 +56,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "calibration": ("Calibration", "calibrate"),
+    "cost.onnx_macs": ("OnnxMacs", "count_onnx_macs"),
     "errors": ("NeurodeployError", "NeurodeployWarning"),
     "events": ("Events",),
     "ir.graph": ("FixedPointGraph", "Graph"),

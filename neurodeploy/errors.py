@@ -41,6 +41,10 @@ class NetxError(NeurodeployError, ValueError):
     """A netx file is malformed, or holds what Lava would misread silently."""
 
 
+class OnnxError(NeurodeployError, ValueError):
+    """An ONNX model is malformed, or leaves a dimension open that a count needs."""
+
+
 class CheckpointError(NeurodeployError, ValueError):
     """A checkpoint is damaged, or belongs to another network or recipe."""
 

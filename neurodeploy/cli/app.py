@@ -17,6 +17,7 @@ from neurodeploy.cli import (
     inspection,
     lava,
     learning,
+    macs,
     recipes,
     reporting,
     running,
@@ -45,6 +46,7 @@ running.register(app)
 reporting.register(app)
 inspection.register(app)
 fitting.register(app)
+macs.register(app)
 lava.register(app)
 
 INTERRUPTED = 130
