@@ -54,6 +54,16 @@ def report(
             "with neurodeploy.",
         ),
     ] = None,
+    accuracy: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of the deployed network on a test set, 0 to 1."),
+    ] = None,
+    ann_accuracy: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the ANN on the same test set, 0 to 1.")
+    ] = None,
+    accuracy_gap: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest difference that allows a headline ratio.")
+    ] = 0.01,
     window: WindowSteps = None,
     stream: IsStream = False,
     steps: Steps = None,
@@ -99,7 +109,17 @@ def report(
         recording = EventSimulator(graph).run(
             samples, timing=timing, feed=feed, counts_updates=True, progress=advance
         )
-    result = make_report(graph, samples, recording, network_file=net, feed=feed, presets=presets)
+    result = make_report(
+        graph,
+        samples,
+        recording,
+        network_file=net,
+        feed=feed,
+        presets=presets,
+        accuracy=None if accuracy is None else {"deployed": accuracy},
+        ann_accuracy=ann_accuracy,
+        accuracy_gap=accuracy_gap,
+    )
     if markdown_file is not None:
         write_text(markdown_file, markdown(result))
     if html is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,17 @@ import numpy.typing as npt
 
 from neurodeploy.cost.ann import AnnMacs, ann_macs
 from neurodeploy.cost.energy import DEFAULT_PRESET, Energy, ann_energy, network_energy
+from neurodeploy.cost.fairness import ACCURACY_GAP, Headline, Rule, judge, narrow_ann_energy
 from neurodeploy.cost.fan_out import Int64Array
 from neurodeploy.cost.operations import Counts, LayerCounts, count
 from neurodeploy.cost.presets import EnergyPreset, Tier
+from neurodeploy.cost.sensitivity import Sensitivity, find_sensitivities
 from neurodeploy.cost.synapses import InputKind
 from neurodeploy.errors import DataError
 from neurodeploy.ir.graph import FixedPointGraph, Graph
+from neurodeploy.passes.cores import ChipFit, estimate_cores, sizes_of
 from neurodeploy.simulation.base import Feed, Recording
+from neurodeploy.target import Target
 
 PRESETS = (
     DEFAULT_PRESET,
@@ -82,6 +87,12 @@ class Report:
         ann_source: Which graph the twin was read from.
         tiers: Energy by preset, the default preset first.
         accuracy: By stage, fractions; empty if not known.
+        rules: What must hold before one ratio may stand for the comparison.
+        headline: That ratio; None unless every rule holds.
+        narrow_ann: The ANN's energy of tier B with as many bits an activation as T steps of
+            spikes can hold; None without a preset of tier B.
+        sensitivities: What each assumption can do to the answer, largest first.
+        fits: Estimated cores, one entry a chip; empty where the layers are not known.
         assumptions: Sentences.
         warnings: Sentences.
     """
@@ -92,6 +103,11 @@ class Report:
     ann_source: str
     tiers: tuple[Comparison, ...]
     accuracy: Mapping[str, float]
+    rules: tuple[Rule, ...]
+    headline: Headline | None
+    narrow_ann: Energy | None
+    sensitivities: tuple[Sensitivity, ...]
+    fits: tuple[ChipFit, ...]
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -146,6 +162,18 @@ class Report:
                 }
                 for one in self.tiers
             ],
+            "fairness": {
+                "rules": [asdict(rule) for rule in self.rules],
+                "headline": None if self.headline is None else asdict(self.headline),
+                "ann_narrow_activations": None
+                if self.narrow_ann is None
+                else _energy_json(self.narrow_ann),
+            },
+            "sensitivity": [
+                {**asdict(one), "factor": one.factor if isfinite(one.factor) else None}
+                for one in self.sensitivities
+            ],
+            "fit": [fit.to_dict() for fit in self.fits],
             "assumptions": list(self.assumptions),
             "warnings": list(self.warnings),
             "uncounted_ops": [],
@@ -165,6 +193,8 @@ def report(
     presets: Sequence[EnergyPreset] | None = None,
     active_updates: Mapping[str, Int64Array] | None = None,
     accuracy: Mapping[str, float] | None = None,
+    ann_accuracy: float | None = None,
+    accuracy_gap: float = ACCURACY_GAP,
 ) -> Report:
     """Count a deployed network on recorded samples and estimate its energy.
 
@@ -178,7 +208,9 @@ def report(
         presets: Energy presets; None for `PRESETS`. Those of tier B are added to the first of
             tier A.
         active_updates: Active updates a sample, by layer, where the simulator counted them.
-        accuracy: Accuracy by stage, fractions.
+        accuracy: Accuracy by stage, fractions; the last one is that of the deployed network.
+        ann_accuracy: Of the ANN on the same test set, a fraction.
+        accuracy_gap: Largest difference of the two that allows a headline.
 
     Raises:
         DataError: If graph, input and recording do not belong together, or there are no samples.
@@ -199,6 +231,21 @@ def report(
         )
         for preset in chosen
     )
+    memory = next((one for one in chosen if one.tier is Tier.MEMORY), None)
+    narrow = None
+    if memory is not None:
+        narrow = narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=counts.steps)
+    rules, headline = judge(
+        [(one.network, one.ann) for one in tiers],
+        narrow=narrow,
+        sigma=counts.sigma,
+        steps=counts.steps,
+        accuracy=list(accuracy.values())[-1] if accuracy else None,
+        ann_accuracy=ann_accuracy,
+        ann_name="the ReLU twin",
+        macs_effective=None,
+        gap=accuracy_gap,
+    )
     weights = sum(layer.weights for layer in counts.layers)
     zeros = sum(layer.zero_weights for layer in counts.layers)
     return Report(
@@ -213,6 +260,13 @@ def report(
         ann_source="float network" if baseline is not None else "deployed network",
         tiers=tiers,
         accuracy=dict(accuracy or {}),
+        rules=rules,
+        headline=headline,
+        narrow_ann=narrow,
+        sensitivities=find_sensitivities(counts, macs, chosen, arithmetic=arithmetic),
+        fits=tuple(
+            estimate_cores(sizes_of(graph), Target.load(name)) for name in ("loihi1", "loihi2")
+        ),
         assumptions=_assumptions(counts),
         warnings=_warnings(graph, counts),
     )
