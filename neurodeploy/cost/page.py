@@ -7,7 +7,6 @@ What `RunSummary` leaves None or empty does not appear.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from neurodeploy.cost.energy import Energy
@@ -22,6 +21,7 @@ from neurodeploy.cost.plots import (
 )
 from neurodeploy.cost.presets import EnergyPreset, Tier
 from neurodeploy.cost.run_summary import Agreement, EpochPoint, Raster, RunSummary
+from neurodeploy.cost.sections import Card, PageTable, Plot, Section
 from neurodeploy.cost.summary import PRESETS, SIGMA_BREAK_EVEN, Comparison, Report
 from neurodeploy.cost.tables import (
     ENERGY_COLUMNS,
@@ -32,6 +32,7 @@ from neurodeploy.cost.tables import (
     layer_rows,
 )
 from neurodeploy.cost.units import format_count, format_energy, format_percent
+from neurodeploy.cost.verdict import fairness_section, fit_section, sensitivity_section
 from neurodeploy.errors import TargetError
 from neurodeploy.files import write_text
 
@@ -40,49 +41,6 @@ TIER_NAMES = {
     Tier.MEMORY: "arithmetic and memory",
     Tier.CHIP: "Loihi 1, per operation",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """A headline figure."""
-
-    label: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plot:
-    """A drawing with its caption."""
-
-    svg: str
-    title: str
-    caption: str
-    is_wide: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageTable:
-    """A table with its caption; the first `text_columns` columns are text."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: Rows
-    text_columns: int
-    has_total: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A part of the page."""
-
-    anchor: str
-    title: str
-    lead: str = ""
-    plots: tuple[Plot, ...] = ()
-    tables: tuple[PageTable, ...] = ()
-    items: tuple[str, ...] = ()
-    code: str = ""
 
 
 def write_page(summary: RunSummary, path: Path) -> None:
@@ -182,6 +140,9 @@ def _sections(summary: RunSummary) -> list[Section]:
         _agreement_section(summary.agreement),
         None if report is None else _counts_section(report),
         None if report is None else _energy_section(report),
+        None if report is None else fairness_section(report),
+        None if report is None else sensitivity_section(report),
+        None if report is None else fit_section(report),
         _raster_section(summary.raster),
         _training_section(summary),
         None if report is None else _assumptions_section(report),

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -193,6 +194,66 @@ def plot_energy(report: Report) -> str:
         return _svg(figure, "energy")
 
 
+def plot_break_even(sigma: float, bands: Sequence[tuple[str, float, float]]) -> str:
+    """Draw spikes per synapse of the network over where spiking networks break even.
+
+    Args:
+        sigma: Spikes per synapse per inference.
+        bands: (what is counted, lowest, highest break-even); equal for a single value.
+    """
+    with _figure(1.1 + 0.55 * len(bands), "breakeven") as (figure, axes):
+        right = max(sigma, *(high for _, _, high in bands)) * 1.25
+        for number, (_, low, high) in enumerate(bands):
+            y = len(bands) - 1 - number
+            axes.barh(y, low, height=0.5, color=SECOND)
+            if high > low:
+                axes.barh(
+                    y, high - low, left=low, height=0.5, facecolor="none", edgecolor=SECOND,
+                    hatch="////", linewidth=1.2,
+                )  # fmt: skip
+            axes.annotate(
+                f"{low:g}" if low == high else f"{low:g} to {high:g}",
+                (high, y), xytext=(5, 0), textcoords="offset points", va="center", color=INK,
+            )  # fmt: skip
+        axes.axvline(sigma, color=FIRST, linewidth=2.2)
+        axes.annotate(
+            f"this network: {sigma:.3f}", (sigma, len(bands) - 0.45), xytext=(5, 0),
+            textcoords="offset points", color=INK, fontweight="bold",
+        )  # fmt: skip
+        axes.set_yticks(range(len(bands))[::-1], [_wrapped(name) for name, _, _ in bands])
+        axes.set_xlim(0, right)
+        axes.set_ylim(-0.6, len(bands) - 0.1)
+        axes.set_xlabel("spikes per synapse per inference")
+        axes.grid(axis="y", visible=False)
+        return _svg(figure, "breakeven")
+
+
+def plot_sensitivity(rows: Sequence[tuple[str, float]]) -> str:
+    """Draw by how much each assumption can change the answer.
+
+    Args:
+        rows: (assumption, factor), largest first.
+    """
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    with _figure(0.9 + 0.5 * len(rows), "sensitivity") as (figure, axes):
+        for number, (_, factor) in enumerate(rows):
+            y = len(rows) - 1 - number
+            axes.barh(y, factor - 1, left=1, height=0.55, color=FIRST)
+            axes.annotate(
+                f"x {factor:.3g}", (factor, y), xytext=(5, 0), textcoords="offset points",
+                va="center", color=INK,
+            )  # fmt: skip
+        axes.set_yticks(range(len(rows))[::-1], [_wrapped(name) for name, _ in rows])
+        axes.set_xscale("log")
+        axes.set_xlim(1, max(factor for _, factor in rows) * 2)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("factor between both ends (log scale)")
+        axes.grid(axis="y", visible=False)
+        return _svg(figure, "sensitivity")
+
+
 def plot_raster(layers: Sequence[RasterLayer]) -> str:
     """Draw the spikes of one sample: a strip a layer, a mark a spike."""
     from matplotlib.patches import PathPatch
@@ -300,6 +361,10 @@ def _note_axis(axes: Axes, text: str) -> None:
 
 def _short(name: str) -> str:
     return name if len(name) <= 20 else f"{name[:9]}…{name[-9:]}"
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(wrap(text, 26))
 
 
 def _preset_label(name: str) -> str:

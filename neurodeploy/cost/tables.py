@@ -27,7 +27,7 @@ LAYER_COLUMNS = (
 )
 TERMINAL_COLUMNS = ("layer", "type", "neurons", "events", "SOPs", "dense MACs", "spikes")
 """What of `LAYER_COLUMNS` fits a terminal of 80 columns; the page and the JSON have all."""
-ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ReLU twin", "nominal", "evidence")
+ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ANN", "nominal", "evidence")
 
 
 def layer_rows(report: Report) -> Rows:
@@ -85,12 +85,16 @@ def energy_rows(report: Report) -> Rows:
 def fact_rows(report: Report) -> Rows:
     """Give the totals that fit no table, as pairs."""
     counts, low, high = report.counts, *SIGMA_BREAK_EVEN
+    effective = []
+    if report.ann.macs_effective is not None:
+        effective.append(("the same without zeros", f"{report.ann.macs_effective:,.0f}"))
     return [
         ("samples", format_count(counts.samples)),
         ("steps", format_count(counts.steps)),
         ("SOPs a sample", f"{report.sops_per_sample:,.0f} ± {counts.sops_by_sample.std():,.0f}"),
-        ("MACs of the ReLU twin", format_count(report.ann.macs_border_exact)),
+        (f"MACs of the {report.ann_label}", format_count(report.ann.macs_border_exact)),
         ("the same by the textbook", format_count(report.ann.macs_standard)),
+        *effective,
         ("spikes per synapse", f"{counts.sigma:.3f}"),
         ("published break-even", f"{low} to {high}"),
         ("neuron updates a sample", format_count(counts.totals.updates_dense / counts.samples)),
@@ -112,7 +116,7 @@ def terminal(report: Report) -> RenderableType:
         ),
         _table(
             "Energy of one inference",
-            ("tier", "preset", "network", "ReLU twin"),
+            ("tier", "preset", "network", report.ann_label),
             [(tier, preset, ours, twin) for tier, preset, ours, _, twin, *_ in energy_rows(report)],
             text_columns=2,
         ),
@@ -122,8 +126,34 @@ def terminal(report: Report) -> RenderableType:
             style="dim",
         ),
     ]
+    parts += [Text(line, style="dim") for line in verdict_lines(report)]
     parts += [Text(f"note: {one}", style="yellow") for one in report.warnings]
     return Group(*parts)
+
+
+def verdict_lines(report: Report) -> list[str]:
+    """Say in a few sentences what may be concluded, what matters most, and how many cores."""
+    failed = [rule for rule in report.rules if not rule.holds]
+    lines = []
+    if report.headline is not None:
+        head = report.headline
+        lines.append(
+            f"Network / ANN with memory ({head.preset}): {head.ratio:.3g} ({head.low:.3g} to "
+            f"{head.high:.3g}); all rules of a fair comparison hold."
+        )
+    else:
+        lines.append("No ratio is stated as a result, since it does not hold that:")
+        lines += [f"- {rule.name} ({rule.found})" for rule in failed]
+    if report.sensitivities:
+        most = report.sensitivities[0]
+        lines.append(
+            f"What matters most: {most.assumption}, a factor of {most.factor:.3g} ({most.quantity})"
+            "."
+        )
+    for fit in report.fits:
+        cores = "does not fit" if fit.cores_low is None else f"{fit.cores_text} cores"
+        lines.append(f"{fit.target}: {cores}, an estimate.")
+    return lines
 
 
 def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:
@@ -141,6 +171,15 @@ def markdown(report: Report) -> str:
     lines += _markdown_table(LAYER_COLUMNS, layer_rows(report), text_columns=3)
     lines += ["", "## Energy of one inference", ""]
     lines += _markdown_table(ENERGY_COLUMNS, energy_rows(report), text_columns=2)
+    lines += ["", "## Verdict", ""]
+    lines += [one if one.startswith("- ") else f"\n{one}" for one in verdict_lines(report)]
+    if report.sensitivities:
+        lines += ["", "## Which assumption matters most", ""]
+        lines += _markdown_table(
+            ("assumption", "of", "factor"),
+            [(one.assumption, one.quantity, f"{one.factor:.3g}") for one in report.sensitivities],
+            text_columns=2,
+        )
     lines += ["", "## Assumptions", "", *(f"- {one}" for one in report.assumptions)]
     excluded = dict.fromkeys(
         f"- Tier {one.network.tier.value} leaves out {', '.join(one.network.excludes)}."

@@ -1,0 +1,154 @@
+"""The parts of a page that judge: fairness of the comparison, sensitivity, chip fit."""
+
+from __future__ import annotations
+
+from neurodeploy.cost.fairness import BREAK_EVENS, RATE_BREAK_EVEN
+from neurodeploy.cost.plots import plot_break_even, plot_sensitivity
+from neurodeploy.cost.sections import PageTable, Plot, Section
+from neurodeploy.cost.sensitivity import CHIP
+from neurodeploy.cost.summary import Report
+from neurodeploy.cost.tables import Rows
+from neurodeploy.cost.units import format_count, format_energy
+
+SHOWN = 8
+"""Assumptions that the plot shows; the table has all."""
+
+
+def fairness_section(report: Report) -> Section:
+    """Say whether one ratio may stand for the comparison, and why not."""
+    failed = [rule for rule in report.rules if not rule.holds]
+    headline = report.headline
+    if headline is not None:
+        verb = "less" if headline.ratio < 1 else "more"
+        factor = headline.ratio if headline.ratio >= 1 else 1 / headline.ratio
+        lead = (
+            f"All rules hold: with memory ({headline.preset}) the spiking network needs "
+            f"{factor:.2f} times {verb} energy than the ordinary one; bounds of the ratio "
+            f"{headline.low:.3g} to {headline.high:.3g}."
+        )
+    else:
+        count = "One rule does" if len(failed) == 1 else f"{len(failed)} rules do"
+        lead = f"No ratio is stated as a result: {count} not hold."
+    rate, steps, source = RATE_BREAK_EVEN
+    rows: Rows = [
+        (rule.name, "holds" if rule.holds else "DOES NOT HOLD", rule.found) for rule in report.rules
+    ]
+    return Section(
+        anchor="fairness",
+        title="Is the comparison fair?",
+        lead=lead,
+        plots=(
+            Plot(
+                svg=plot_break_even(
+                    report.counts.sigma, [(name, low, high) for name, low, high, _ in BREAK_EVENS]
+                ),
+                title="Spikes per synapse and the break-evens",
+                caption="Left of a bar's end a spiking network needs less energy; hatched: where "
+                f"studies disagree. Another one puts it at a mean rate of {100 * rate:g} % with "
+                f"{steps} steps ({source}).",
+            ),
+        ),
+        tables=(
+            PageTable(
+                caption="Rules of a fair comparison",
+                columns=("rule", "verdict", "what was found"),
+                rows=rows,
+                text_columns=3,
+            ),
+            PageTable(
+                caption="Break-evens and their sources",
+                columns=("what is counted", "spikes per synapse", "source"),
+                rows=[
+                    (name, f"{low:g}" if low == high else f"{low:g} to {high:g}", source)
+                    for name, low, high, source in BREAK_EVENS
+                ],
+                text_columns=1,
+            ),
+        ),
+    )
+
+
+def sensitivity_section(report: Report) -> Section | None:
+    """Show which assumption moves the answer most."""
+    found = report.sensitivities
+    if not found:
+        return None
+
+    def written(value: float, quantity: str) -> str:
+        return format_energy(value) if quantity == CHIP else f"{value:.3g}"
+
+    return Section(
+        anchor="sensitivity",
+        title="Which assumption matters most",
+        lead="Each assumption is changed by itself between the two ends named; all others stay as "
+        f"in the nominal values. Largest: {found[0].assumption}.",
+        plots=(
+            Plot(
+                svg=plot_sensitivity([(one.assumption, one.factor) for one in found[:SHOWN]]),
+                title="What each assumption can do",
+                caption="How many times larger the answer becomes from one end to the other.",
+                is_wide=True,
+            ),
+        ),
+        tables=(
+            PageTable(
+                caption="Sensitivity",
+                columns=("assumption", "of", "from", "to", "factor"),
+                rows=[
+                    (
+                        one.assumption,
+                        one.quantity,
+                        written(one.low, one.quantity),
+                        written(one.high, one.quantity),
+                        f"{one.factor:.3g}",
+                    )
+                    for one in found
+                ],
+                text_columns=2,
+            ),
+        ),
+    )
+
+
+def fit_section(report: Report) -> Section | None:
+    """Show how many cores the network would take."""
+    if not report.fits:
+        return None
+    rows: Rows = []
+    for fit in report.fits:
+        for entry in fit.layers:
+            cores = "does not fit" if entry.low is None else f"{entry.low}"
+            if entry.low is not None and entry.high != entry.low:
+                cores = f"{entry.low} to {entry.high}"
+            rows.append(
+                (
+                    fit.target,
+                    entry.layer.name,
+                    cores,
+                    format_count(entry.neurons_per_core),
+                    entry.limiting_resource,
+                )
+            )
+    totals = "; ".join(
+        f"{fit.target}: "
+        + (
+            "does not fit"
+            if fit.cores_low is None
+            else f"{fit.cores_text} cores of {fit.cores_per_chip} a chip"
+        )
+        for fit in report.fits
+    )
+    return Section(
+        anchor="fit",
+        title="Chip fit, estimated",
+        lead=f"{totals}. An estimate from sizes: only a compiler can tell that a network fits.",
+        tables=(
+            PageTable(
+                caption="Cores by layer",
+                columns=("target", "layer", "cores", "neurons a core", "limited by"),
+                rows=rows,
+                text_columns=2,
+            ),
+        ),
+        items=tuple(f"Note: {warning}" for fit in report.fits for warning in fit.warnings),
+    )
