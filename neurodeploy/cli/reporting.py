@@ -9,6 +9,7 @@ import typer
 
 import neurodeploy
 from neurodeploy.cli import console
+from neurodeploy.cli.macs import BindOption, parse_bindings
 from neurodeploy.cli.options import (
     AcceptSilentFaults,
     AsJson,
@@ -54,6 +55,25 @@ def report(
             "with neurodeploy.",
         ),
     ] = None,
+    ann: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL.onnx",
+            help="An ONNX model to compare with, in place of the network's ReLU twin. It is run "
+            "on the samples' mean over the steps, or on --ann-input.",
+        ),
+    ] = None,
+    ann_input: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Samples for the ONNX model: `input`, and `label` for its accuracy.",
+        ),
+    ] = None,
+    bind: BindOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if an operator is not counted.")
+    ] = False,
     accuracy: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Of the deployed network on a test set, 0 to 1."),
@@ -79,6 +99,8 @@ def report(
     """Count synaptic operations on real samples and estimate energy, with ranges and sources.
 
     Example: `neurodeploy report network.net --input samples.npz --html report.html`
+
+    With an ANN: `neurodeploy report network.net -i samples.npz --ann model.onnx`
     """
     # Here and not above: only this command pays for them at its start.
     from neurodeploy.cost.presets import EnergyPreset
@@ -105,6 +127,18 @@ def report(
     graph = reading.graph()
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
     samples = conform_input(load_inputs(input), graph, feed=feed)
+    model = None
+    if ann is not None:
+        from neurodeploy.cost.onnx_baseline import load_samples, read_baseline
+
+        values, labels = (None, None) if ann_input is None else load_samples(ann_input)
+        model = read_baseline(
+            ann,
+            bindings=parse_bindings(bind),
+            network_inputs=samples[:, None] if feed is Feed.BIAS else samples,
+            samples=values,
+            labels=labels,
+        )
     with console.progress("simulation", len(samples), quiet=as_json) as advance:
         recording = EventSimulator(graph).run(
             samples, timing=timing, feed=feed, counts_updates=True, progress=advance
@@ -116,6 +150,7 @@ def report(
         network_file=net,
         feed=feed,
         presets=presets,
+        onnx=model,
         accuracy=None if accuracy is None else {"deployed": accuracy},
         ann_accuracy=ann_accuracy,
         accuracy_gap=accuracy_gap,
@@ -139,3 +174,5 @@ def report(
         console.print_json(result.to_json())
     else:
         console.out.print(terminal(result))
+    if strict and model is not None and model.macs.uncounted_ops:
+        raise typer.Exit(1)

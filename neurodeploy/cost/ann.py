@@ -16,11 +16,11 @@ from neurodeploy.ir.layers import Conv, Dense
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnLayerMacs:
-    """MACs of one layer of the ReLU twin in one pass.
+    """MACs of one layer in one pass.
 
     Attributes:
         name: The layer.
-        type: "conv" or "dense".
+        type: "conv" or "dense"; the operator in an ONNX model.
         macs_standard: By the textbook, taps on padding included.
         macs_border_exact: Without the taps on padding.
         weights: Stored weights.
@@ -39,13 +39,16 @@ class AnnLayerMacs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnMacs:
-    """MACs of the ReLU twin: same topology and weight shapes, one pass, batch 1.
+    """MACs of an ANN in one pass, batch 1: the ReLU twin, or an ONNX model.
 
     Attributes:
-        layers: One row a conv or dense layer.
+        layers: One row a layer.
+        macs_effective: Mean of a pass without products with a zero weight or activation; None
+            if not measured.
     """
 
     layers: tuple[AnnLayerMacs, ...]
+    macs_effective: float | None = None
 
     @property
     def macs_standard(self) -> int:

@@ -15,6 +15,7 @@ from neurodeploy.cost.ann import AnnMacs, ann_macs
 from neurodeploy.cost.energy import DEFAULT_PRESET, Energy, ann_energy, network_energy
 from neurodeploy.cost.fairness import ACCURACY_GAP, Headline, Rule, judge, narrow_ann_energy
 from neurodeploy.cost.fan_out import Int64Array
+from neurodeploy.cost.onnx_baseline import OnnxBaseline
 from neurodeploy.cost.operations import Counts, LayerCounts, count
 from neurodeploy.cost.presets import EnergyPreset, Tier
 from neurodeploy.cost.sensitivity import Sensitivity, find_sensitivities
@@ -83,8 +84,10 @@ class Report:
     Attributes:
         network: The network.
         counts: Exact integers, over all samples.
-        ann: MACs of the ReLU twin.
-        ann_source: Which graph the twin was read from.
+        ann: MACs of the ANN: the ReLU twin, or the ONNX model.
+        ann_source: Which graph the twin was read from, or the model's file.
+        twin: MACs of the ReLU twin.
+        onnx: The ONNX model that was given as the ANN; None for the twin.
         tiers: Energy by preset, the default preset first.
         accuracy: By stage, fractions; empty if not known.
         rules: What must hold before one ratio may stand for the comparison.
@@ -101,6 +104,8 @@ class Report:
     counts: Counts
     ann: AnnMacs
     ann_source: str
+    twin: AnnMacs
+    onnx: OnnxBaseline | None
     tiers: tuple[Comparison, ...]
     accuracy: Mapping[str, float]
     rules: tuple[Rule, ...]
@@ -114,6 +119,11 @@ class Report:
     def tier(self, tier: Tier) -> tuple[Comparison, ...]:
         """Give the comparisons of one tier, in order."""
         return tuple(one for one in self.tiers if one.network.tier is tier)
+
+    @property
+    def ann_label(self) -> str:
+        """What the ANN is called in tables and plots."""
+        return "ReLU twin" if self.onnx is None else f"ANN {Path(self.ann_source).name}"
 
     @property
     def sops_per_sample(self) -> float:
@@ -153,7 +163,13 @@ class Report:
                 "passes": 1,
                 "macs_standard": self.ann.macs_standard,
                 "macs_border_exact": self.ann.macs_border_exact,
+                "macs_effective": self.ann.macs_effective,
                 "layers": [asdict(layer) for layer in self.ann.layers],
+                **({} if self.onnx is None else self.onnx.to_json()),
+            },
+            "relu_twin": {
+                "macs_standard": self.twin.macs_standard,
+                "macs_border_exact": self.twin.macs_border_exact,
             },
             "tiers": [
                 {
@@ -176,7 +192,7 @@ class Report:
             "fit": [fit.to_dict() for fit in self.fits],
             "assumptions": list(self.assumptions),
             "warnings": list(self.warnings),
-            "uncounted_ops": [],
+            "uncounted_ops": [] if self.onnx is None else list(self.onnx.macs.uncounted_ops),
             "accuracy": dict(self.accuracy) or None,
         }
         return document
@@ -189,6 +205,7 @@ def report(
     *,
     network_file: Path | None = None,
     baseline: Graph | None = None,
+    onnx: OnnxBaseline | None = None,
     feed: Feed = Feed.PORT,
     presets: Sequence[EnergyPreset] | None = None,
     active_updates: Mapping[str, Int64Array] | None = None,
@@ -204,6 +221,7 @@ def report(
         recording: What it returned.
         network_file: The network's file, to be named with its hash.
         baseline: The float network, for the MACs of its ReLU twin; else the deployed one.
+        onnx: An ONNX model to compare with, in place of the ReLU twin.
         feed: How the input entered.
         presets: Energy presets; None for `PRESETS`. Those of tier B are added to the first of
             tier A.
@@ -219,7 +237,10 @@ def report(
     if recording.samples < 1 or recording.steps < 1:
         raise DataError("report: the recording is empty. Record at least one sample.")
     counts = count(graph, inputs, recording, feed=feed, active_updates=active_updates)
-    macs = ann_macs(graph if baseline is None else baseline)
+    twin = ann_macs(graph if baseline is None else baseline)
+    macs = twin if onnx is None else onnx.to_ann()
+    if onnx is not None and ann_accuracy is None:
+        ann_accuracy = onnx.accuracy
     chosen = [EnergyPreset.load(name) for name in PRESETS] if presets is None else list(presets)
     arithmetic = next((one for one in chosen if one.tier is Tier.ARITHMETIC), None)
     if arithmetic is None:
@@ -242,8 +263,8 @@ def report(
         steps=counts.steps,
         accuracy=list(accuracy.values())[-1] if accuracy else None,
         ann_accuracy=ann_accuracy,
-        ann_name="the ReLU twin",
-        macs_effective=None,
+        ann_name="the ReLU twin" if onnx is None else "the ANN",
+        macs_effective=macs.macs_effective,
         gap=accuracy_gap,
     )
     weights = sum(layer.weights for layer in counts.layers)
@@ -257,7 +278,9 @@ def report(
         ),
         counts=counts,
         ann=macs,
-        ann_source="float network" if baseline is not None else "deployed network",
+        ann_source=_ann_source(baseline, onnx),
+        twin=twin,
+        onnx=onnx,
         tiers=tiers,
         accuracy=dict(accuracy or {}),
         rules=rules,
@@ -267,9 +290,15 @@ def report(
         fits=tuple(
             estimate_cores(sizes_of(graph), Target.load(name)) for name in ("loihi1", "loihi2")
         ),
-        assumptions=_assumptions(counts),
-        warnings=_warnings(graph, counts),
+        assumptions=_assumptions(counts, onnx),
+        warnings=(*_warnings(graph, counts), *(() if onnx is None else onnx.notes)),
     )
+
+
+def _ann_source(baseline: Graph | None, onnx: OnnxBaseline | None) -> str:
+    if onnx is not None:
+        return onnx.macs.path
+    return "float network" if baseline is not None else "deployed network"
 
 
 def _sha256(path: Path) -> str:
@@ -281,7 +310,18 @@ def _sha256(path: Path) -> str:
         ) from error
 
 
-def _assumptions(counts: Counts) -> tuple[str, ...]:
+def _assumptions(counts: Counts, onnx: OnnxBaseline | None) -> tuple[str, ...]:
+    ann = (
+        "The ReLU twin has the same layers and weights, runs one pass at batch 1 and uses every "
+        "MAC, without activation sparsity."
+    )
+    if onnx is not None:
+        ann = f"The ANN is {onnx.macs.path}: one pass at batch 1, in the numbers of each preset."
+        if onnx.activity is not None:
+            ann += (
+                " Lower bounds skip products with zero, measured on "
+                f"{onnx.activity.samples} samples ({onnx.samples})."
+            )
     kinds = {
         InputKind.GRADED: "Input values enter as graded events: one event each, and each of its "
         "synaptic operations is a multiply-accumulate, at every step anew.",
@@ -296,8 +336,7 @@ def _assumptions(counts: Counts) -> tuple[str, ...]:
         f"All {counts.steps} steps of every sample count, and every neuron is updated at every "
         "step.",
         "Messages: one per spike and destination layer, a lower bound for any mapping to cores.",
-        "The ReLU twin has the same layers and weights, runs one pass at batch 1 and uses every "
-        "MAC, without activation sparsity.",
+        ann,
         "Energies are per inference: the mean over the samples.",
         "Loihi 1 figures stand in for Loihi 2, of which no per-operation energies are published.",
     )
