@@ -95,8 +95,7 @@ def train(
     Example: `neurodeploy train digits --set training.epochs=5 --out runs/short`
 
     On eight GPUs of this machine: `neurodeploy train RECIPE --devices 8 --precision bf16-mixed`.
-    On four such machines, on each: `torchrun --nnodes 4 --nproc-per-node 8 … -m neurodeploy
-    train RECIPE`.
+    Several machines are started with torchrun or SLURM.
     """
     _require_named(out, resume=resume)
     if accumulate is not None:

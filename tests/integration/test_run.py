@@ -53,7 +53,7 @@ def check_run(directory: Path, *, has_lava: bool) -> dict[str, object]:
     network = SpikingNetwork.load(directory / "model.safetensors")
     graph = netx.read(directory / "network.net")
     inputs = test.windows(steps)
-    recording = EventSimulator(graph).run(inputs)
+    recording = EventSimulator(graph).run(inputs, counts_updates=True)
     predicted = recording.voltage[:, -1].argmax(axis=1)
 
     assert summary["accuracy"].keys() == {"float", "quantized", "integer"}
