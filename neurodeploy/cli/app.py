@@ -12,6 +12,7 @@ import typer
 
 import neurodeploy
 from neurodeploy.cli import (
+    comparing,
     console,
     fitting,
     inspection,
@@ -44,6 +45,7 @@ recipes.register(app)
 learning.register(app)
 running.register(app)
 reporting.register(app)
+comparing.register(app)
 inspection.register(app)
 fitting.register(app)
 macs.register(app)

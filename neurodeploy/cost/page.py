@@ -54,6 +54,18 @@ def write_page(summary: RunSummary, path: Path) -> None:
 
 def render_page(summary: RunSummary) -> str:
     """Give the page of a run as HTML."""
+    return render_sections(
+        title=summary.title,
+        description=summary.description,
+        cards=_cards(summary),
+        sections=_sections(summary),
+    )
+
+
+def render_sections(
+    *, title: str, description: str, cards: Sequence[Card], sections: Sequence[Section]
+) -> str:
+    """Give a page of any content as HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -64,7 +76,7 @@ def render_page(summary: RunSummary) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        summary=summary, cards=_cards(summary), sections=_sections(summary)
+        title=title, description=description, cards=cards, sections=sections
     )
 
 

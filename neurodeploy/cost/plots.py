@@ -228,6 +228,38 @@ def plot_break_even(sigma: float, bands: Sequence[tuple[str, float, float]]) -> 
         return _svg(figure, "breakeven")
 
 
+def plot_front(points: Sequence[tuple[str, float, float, bool]]) -> str:
+    """Draw accuracy against energy; the networks that none beats are joined.
+
+    Args:
+        points: (label, energy in pJ, accuracy as a fraction, whether none beats it).
+    """
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    with _figure(3.4, "front") as (figure, axes):
+        front = sorted((energy, 100 * accuracy) for _, energy, accuracy, best in points if best)
+        axes.plot(*zip(*front, strict=True), color=FIRST, linewidth=1.8, drawstyle="steps-post")
+        for name, energy, accuracy, is_best in points:
+            axes.plot(
+                [energy], [100 * accuracy], color=FIRST if is_best else SECOND,
+                marker="o" if is_best else "s", markersize=8,
+                markerfacecolor=FIRST if is_best else "none", linestyle="none",
+            )  # fmt: skip
+            axes.annotate(
+                _short(name), (energy, 100 * accuracy), xytext=(7, 6), textcoords="offset points",
+                color=INK,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.margins(x=0.15, y=0.2)
+        axes.set_ylim(top=min(axes.get_ylim()[1], 101.0))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _decade(value)))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("energy of one inference (log scale)")
+        axes.set_ylabel("accuracy, %")
+        return _svg(figure, "front")
+
+
 def plot_sensitivity(rows: Sequence[tuple[str, float]]) -> str:
     """Draw by how much each assumption can change the answer.
 
