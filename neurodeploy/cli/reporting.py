@@ -27,7 +27,7 @@ from neurodeploy.cli.options import (
     WindowSteps,
     choose_timing,
 )
-from neurodeploy.files import require_writable, write_text
+from neurodeploy.files import require_writable
 from neurodeploy.simulation.base import Feed
 from neurodeploy.simulation.event import EventSimulator, conform_input
 from neurodeploy.simulation.storage import load_inputs
@@ -106,7 +106,7 @@ def report(
     from neurodeploy.cost.presets import EnergyPreset
     from neurodeploy.cost.run_summary import RunSummary, raster_of
     from neurodeploy.cost.summary import report as make_report
-    from neurodeploy.cost.tables import markdown, terminal
+    from neurodeploy.cost.tables import terminal
 
     timing = choose_timing(
         window=window,
@@ -155,21 +155,20 @@ def report(
         ann_accuracy=ann_accuracy,
         accuracy_gap=accuracy_gap,
     )
+    shown = RunSummary(
+        title=console.relative(net),
+        report=result,
+        raster=raster_of(recording, inputs=samples),
+        versions={"neurodeploy": neurodeploy.__version__},
+    )
     if markdown_file is not None:
-        write_text(markdown_file, markdown(result))
+        from neurodeploy.cost.markdown import write_markdown
+
+        write_markdown(shown, markdown_file)
     if html is not None:
         from neurodeploy.cost.page import write_page
 
-        title = console.relative(net)
-        write_page(
-            RunSummary(
-                title=title,
-                report=result,
-                raster=raster_of(recording, inputs=samples),
-                versions={"neurodeploy": neurodeploy.__version__},
-            ),
-            html,
-        )
+        write_page(shown, html)
     if as_json:
         console.print_json(result.to_json())
     else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from neurodeploy.cost.comparison import NetworkComparison
-from neurodeploy.cost.page import render_sections
+from neurodeploy.cost.page import render_html
 from neurodeploy.cost.plots import plot_front
-from neurodeploy.cost.sections import Card, PageTable, Plot, Section
+from neurodeploy.cost.sections import Card, Outline, PageTable, Plot, Section
 from neurodeploy.cost.units import format_count, format_energy, format_percent
 from neurodeploy.files import write_text
 
@@ -86,6 +86,11 @@ def render_comparison(comparison: NetworkComparison) -> str:
             ),
         ),
     )
-    return render_sections(
-        title="Networks compared", description=comparison.preset, cards=cards, sections=[section]
+    return render_html(
+        Outline(
+            title="Networks compared",
+            description=comparison.preset,
+            cards=tuple(cards),
+            sections=(section,),
+        )
     )

@@ -1,36 +1,28 @@
-"""Plots of a report page, as SVG to be set into HTML.
-
-Colours are CSS variables of the page, so one drawing serves light and dark. Nothing is told by
-colour alone: series differ in marker and dash and are labelled at the line. Text stays text.
-Matplotlib is imported when the first plot is drawn.
-"""
+"""Plots of a report page; how they are drawn is in `neurodeploy.cost.drawing`."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import wrap
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurodeploy.cost.drawing import (
+    FAINT,
+    FIRST,
+    INK,
+    SECOND,
+    decade,
+    new_figure,
+    note_axis,
+    note_point,
+    shortened,
+    to_svg,
+    wrapped,
+)
 from neurodeploy.cost.run_summary import RasterLayer
 from neurodeploy.cost.summary import Report
-from neurodeploy.cost.units import format_count, format_energy, format_percent
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-INK, FAINT, FIRST, SECOND = "#010101", "#020202", "#030303", "#040404"
-"""Stand-ins that `_themed` turns into CSS variables."""
-_VARIABLES = {INK: "--ink", FAINT: "--faint", FIRST: "--series-1", SECOND: "--series-2"}
-
-WIDTH = 4.9
-"""Inches: narrow enough that text stays legible on a phone."""
+from neurodeploy.cost.units import format_count, format_percent
 
 RASTER_NEURONS = 256
 """Neurons of a layer that a raster shows at most."""
@@ -57,20 +49,20 @@ def plot_accuracy(points: Sequence[tuple[str, float]]) -> str:
     Args:
         points: (stage, fraction) in order.
     """
-    with _figure(2.6, "accuracy") as (figure, axes):
+    with new_figure(2.6, "accuracy") as (figure, axes):
         values = [100 * value for _, value in points]
         place = list(range(len(points)))
         axes.plot(place, values, color=FIRST, marker="o", markersize=7, linewidth=1.8)
         for x, value, (_, fraction) in zip(place, values, points, strict=True):
-            _note(axes, format_percent(fraction), x, value, up=10)
+            note_point(axes, format_percent(fraction), x, value, up=10)
         middle = (max(values) + min(values)) / 2
         half = max(max(values) - min(values), 4.0) * 0.75
         axes.set_ylim(middle - half, min(middle + half, 100.9))
         axes.set_xlim(-0.45, len(points) - 0.55)
         axes.set_xticks(place, [label for label, _ in points])
         axes.set_ylabel("accuracy, %")
-        _note_axis(axes, "the axis does not start at zero")
-        return _svg(figure, "accuracy")
+        note_axis(axes, "the axis does not start at zero")
+        return to_svg(figure, "accuracy")
 
 
 def plot_curves(
@@ -91,7 +83,7 @@ def plot_curves(
         is_step: Whether values hold until the next.
     """
     styles = ((FIRST, "-", "o"), (SECOND, (0, (4, 2)), "s"))
-    with _figure(2.6, name) as (figure, axes):
+    with new_figure(2.6, name) as (figure, axes):
         for one, (color, dash, marker) in zip(series, styles, strict=False):
             axes.plot(
                 one.x,
@@ -112,7 +104,7 @@ def plot_curves(
             legend = axes.legend(frameon=False, loc="best", handlelength=2.6)
             for text in legend.get_texts():
                 text.set_color(INK)
-        return _svg(figure, name)
+        return to_svg(figure, name)
 
 
 def plot_sops(report: Report) -> str:
@@ -121,7 +113,7 @@ def plot_sops(report: Report) -> str:
 
     samples = report.counts.samples
     rows = [row for row in report.counts.layers if row.type != "injection"]
-    with _figure(0.9 + 0.42 * len(rows), "sops") as (figure, axes):
+    with new_figure(0.9 + 0.42 * len(rows), "sops") as (figure, axes):
         place = np.arange(len(rows))[::-1]
         nonzero = [row.sops / samples for row in rows]
         stored = [row.sops_stored / samples for row in rows]
@@ -138,12 +130,12 @@ def plot_sops(report: Report) -> str:
                 va="center",
                 color=INK,
             )
-        axes.set_yticks(place, [_short(row.name) for row in rows])
+        axes.set_yticks(place, [shortened(row.name) for row in rows])
         axes.set_xlim(0, max([*stored, 1.0]) * 1.22)
         axes.set_xlabel("SOPs per sample")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.grid(axis="y", visible=False)
-        return _svg(figure, "sops")
+        return to_svg(figure, "sops")
 
 
 def plot_energy(report: Report) -> str:
@@ -151,7 +143,7 @@ def plot_energy(report: Report) -> str:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     rows = report.tiers
-    with _figure(1.0 + 0.42 * len(rows), "energy") as (figure, axes):
+    with new_figure(1.0 + 0.42 * len(rows), "energy") as (figure, axes):
         for number, row in enumerate(rows):
             y = len(rows) - 1 - number
             sides = [(row.network, 0.15, FIRST, "o", FIRST)]
@@ -174,7 +166,7 @@ def plot_energy(report: Report) -> str:
         names = [f"{one.network.tier.value}  {_preset_label(one.network.preset)}" for one in rows]
         axes.set_yticks(range(len(rows))[::-1], names)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _decade(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: decade(value)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("energy of one inference (log scale)")
         axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -191,7 +183,7 @@ def plot_energy(report: Report) -> str:
         )
         for text in legend.get_texts():
             text.set_color(INK)
-        return _svg(figure, "energy")
+        return to_svg(figure, "energy")
 
 
 def plot_break_even(sigma: float, bands: Sequence[tuple[str, float, float]]) -> str:
@@ -201,7 +193,7 @@ def plot_break_even(sigma: float, bands: Sequence[tuple[str, float, float]]) -> 
         sigma: Spikes per synapse per inference.
         bands: (what is counted, lowest, highest break-even); equal for a single value.
     """
-    with _figure(1.1 + 0.55 * len(bands), "breakeven") as (figure, axes):
+    with new_figure(1.1 + 0.55 * len(bands), "breakeven") as (figure, axes):
         right = max(sigma, *(high for _, _, high in bands)) * 1.25
         for number, (_, low, high) in enumerate(bands):
             y = len(bands) - 1 - number
@@ -220,12 +212,12 @@ def plot_break_even(sigma: float, bands: Sequence[tuple[str, float, float]]) -> 
             f"this network: {sigma:.3f}", (sigma, len(bands) - 0.45), xytext=(5, 0),
             textcoords="offset points", color=INK, fontweight="bold",
         )  # fmt: skip
-        axes.set_yticks(range(len(bands))[::-1], [_wrapped(name) for name, _, _ in bands])
+        axes.set_yticks(range(len(bands))[::-1], [wrapped(name) for name, _, _ in bands])
         axes.set_xlim(0, right)
         axes.set_ylim(-0.6, len(bands) - 0.1)
         axes.set_xlabel("spikes per synapse per inference")
         axes.grid(axis="y", visible=False)
-        return _svg(figure, "breakeven")
+        return to_svg(figure, "breakeven")
 
 
 def plot_front(points: Sequence[tuple[str, float, float, bool]]) -> str:
@@ -236,7 +228,7 @@ def plot_front(points: Sequence[tuple[str, float, float, bool]]) -> str:
     """
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    with _figure(3.4, "front") as (figure, axes):
+    with new_figure(3.4, "front") as (figure, axes):
         front = sorted((energy, 100 * accuracy) for _, energy, accuracy, best in points if best)
         axes.plot(*zip(*front, strict=True), color=FIRST, linewidth=1.8, drawstyle="steps-post")
         for name, energy, accuracy, is_best in points:
@@ -246,18 +238,18 @@ def plot_front(points: Sequence[tuple[str, float, float, bool]]) -> str:
                 markerfacecolor=FIRST if is_best else "none", linestyle="none",
             )  # fmt: skip
             axes.annotate(
-                _short(name), (energy, 100 * accuracy), xytext=(7, 6), textcoords="offset points",
-                color=INK,
+                shortened(name), (energy, 100 * accuracy), xytext=(7, 6),
+                textcoords="offset points", color=INK,
             )  # fmt: skip
         axes.set_xscale("log")
         axes.margins(x=0.15, y=0.2)
         axes.set_ylim(top=min(axes.get_ylim()[1], 101.0))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _decade(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: decade(value)))
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("energy of one inference (log scale)")
         axes.set_ylabel("accuracy, %")
-        return _svg(figure, "front")
+        return to_svg(figure, "front")
 
 
 def plot_sensitivity(rows: Sequence[tuple[str, float]]) -> str:
@@ -268,7 +260,7 @@ def plot_sensitivity(rows: Sequence[tuple[str, float]]) -> str:
     """
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    with _figure(0.9 + 0.5 * len(rows), "sensitivity") as (figure, axes):
+    with new_figure(0.9 + 0.5 * len(rows), "sensitivity") as (figure, axes):
         for number, (_, factor) in enumerate(rows):
             y = len(rows) - 1 - number
             axes.barh(y, factor - 1, left=1, height=0.55, color=FIRST)
@@ -276,14 +268,14 @@ def plot_sensitivity(rows: Sequence[tuple[str, float]]) -> str:
                 f"x {factor:.3g}", (factor, y), xytext=(5, 0), textcoords="offset points",
                 va="center", color=INK,
             )  # fmt: skip
-        axes.set_yticks(range(len(rows))[::-1], [_wrapped(name) for name, _ in rows])
+        axes.set_yticks(range(len(rows))[::-1], [wrapped(name) for name, _ in rows])
         axes.set_xscale("log")
         axes.set_xlim(1, max(factor for _, factor in rows) * 2)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("factor between both ends (log scale)")
         axes.grid(axis="y", visible=False)
-        return _svg(figure, "sensitivity")
+        return to_svg(figure, "sensitivity")
 
 
 def plot_raster(layers: Sequence[RasterLayer]) -> str:
@@ -291,7 +283,7 @@ def plot_raster(layers: Sequence[RasterLayer]) -> str:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Outline
 
-    with _figure(0.7 + 0.75 * len(layers), "raster") as (figure, axes):
+    with new_figure(0.7 + 0.75 * len(layers), "raster") as (figure, axes):
         steps = max(layer.fired.shape[0] for layer in layers)
         labels = []
         for number, layer in enumerate(layers):
@@ -309,7 +301,7 @@ def plot_raster(layers: Sequence[RasterLayer]) -> str:
                 outline = Outline(corners, codes)
                 axes.add_patch(PathPatch(outline, edgecolor=FIRST, fill=False, linewidth=width))
             axes.axhline(base, color=FAINT, linewidth=0.8)
-            labels.append(f"{_short(layer.name)}\n{format_count(neurons)} {layer.unit}")
+            labels.append(f"{shortened(layer.name)}\n{format_count(neurons)} {layer.unit}")
         axes.set_yticks([len(layers) - 0.5 - number for number in range(len(layers))], labels)
         axes.set_xlim(0.5, steps + 0.5)
         axes.set_ylim(0, len(layers))
@@ -318,85 +310,7 @@ def plot_raster(layers: Sequence[RasterLayer]) -> str:
             axes.set_xticks(range(1, steps + 1))
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False)
-        return _svg(figure, "raster")
-
-
-# ------------------------------------------------------------------------------- drawing
-
-
-@contextmanager
-def _figure(height: float, name: str) -> Iterator[tuple[Figure, Axes]]:
-    """Give an empty figure in the page's style, without touching anybody's settings."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": name,
-            "font.family": "sans-serif",
-            "font.size": 10,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": FAINT,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": FAINT,
-            "grid.linewidth": 0.5,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "xtick.labelcolor": INK,
-            "ytick.labelcolor": INK,
-            "text.parse_math": False,
-            "path.simplify": False,
-        }
-    ):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = figure.add_subplot()
-        yield figure, axes
-
-
-def _svg(figure: Figure, name: str) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05,
-                   metadata={"Date": None})  # fmt: skip
-    return _themed(buffer.getvalue(), name)
-
-
-def _themed(svg: str, name: str) -> str:
-    """Make a drawing part of a page: no prologue, no metadata, own ids, the page's colours."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
-    svg = re.sub(r"font: (\d+(?:\.\d+)?)px [^;\"]*", r"font: \1px var(--sans)", svg)
-    for stand_in, variable in _VARIABLES.items():
-        svg = svg.replace(stand_in, f"var({variable})")
-    return svg.strip()
-
-
-def _note(axes: Axes, text: str, x: float, y: float, *, up: int) -> None:
-    axes.annotate(
-        text, (x, y), xytext=(0, up), textcoords="offset points", ha="center", color=INK,
-        fontweight="bold",
-    )  # fmt: skip
-
-
-def _note_axis(axes: Axes, text: str) -> None:
-    axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8, color=INK, style="italic")
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 20 else f"{name[:9]}…{name[-9:]}"
-
-
-def _wrapped(text: str) -> str:
-    return "\n".join(wrap(text, 26))
+        return to_svg(figure, "raster")
 
 
 def _preset_label(name: str) -> str:
@@ -404,9 +318,4 @@ def _preset_label(name: str) -> str:
     preset = name.split(" + ")[0]
     for known, label in (("cmos45_", "45 nm "), ("cmos7_", "7 nm "), ("sram45", "45 nm with SRAM")):
         preset = preset.replace(known, label)
-    return _short(preset.replace("_", " "))
-
-
-def _decade(value: float) -> str:
-    number, unit = format_energy(value).split(" ")
-    return f"{float(number):g} {unit}"
+    return shortened(preset.replace("_", " "))

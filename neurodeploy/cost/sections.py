@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 from neurodeploy.cost.tables import Rows
 
+LONG = frozenset(
+    {"source", "bounds", "what was measured", "what was found", "rule", "assumption", "meaning"}
+)
+TEXT = frozenset({"verdict", "evidence", "limited by"})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
@@ -28,13 +33,23 @@ class Plot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageTable:
-    """A table with its caption; the first `text_columns` columns are text."""
+    """A table with its caption; the first `text_columns` columns are text.
+
+    Columns named in `LONG` hold sentences and those in `TEXT` words, wherever they stand.
+    """
 
     caption: str
     columns: tuple[str, ...]
     rows: Rows
     text_columns: int
     has_total: bool = False
+
+    def style(self, column: int) -> str:
+        """Say how a column is set: "long", "text" or "number"."""
+        name = self.columns[column]
+        if name in LONG:
+            return "long"
+        return "text" if column < self.text_columns or name in TEXT else "number"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +63,13 @@ class Section:
     tables: tuple[PageTable, ...] = ()
     items: tuple[str, ...] = ()
     code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """A whole page."""
+
+    title: str
+    description: str = ""
+    cards: tuple[Card, ...] = ()
+    sections: tuple[Section, ...] = ()

@@ -1,4 +1,4 @@
-"""A report as tables: for the terminal, and as Markdown."""
+"""The tables of a report, and what the terminal shows of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from neurodeploy.cost.presets import Tier
 from neurodeploy.cost.summary import SIGMA_BREAK_EVEN, Report
 from neurodeploy.cost.units import format_count, format_energy, format_percent, format_range
 
 Rows = list[tuple[str, ...]]
+
+TIER_NAMES = {
+    Tier.ARITHMETIC: "arithmetic only",
+    Tier.MEMORY: "arithmetic and memory",
+    Tier.CHIP: "Loihi 1, per operation",
+}
 
 LAYER_COLUMNS = (
     "layer",
@@ -160,37 +167,6 @@ def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(row[LAYER_COLUMNS.index(name)] for name in TERMINAL_COLUMNS)
 
 
-def markdown(report: Report) -> str:
-    """Give the report as Markdown."""
-    name = report.network.path or "network"
-    lines = [f"# {_escape(name)}", ""]
-    lines += [f"- {label}: {value}" for label, value in fact_rows(report)]
-    if report.network.sha256:
-        lines.append(f"- SHA-256: `{report.network.sha256}`")
-    lines += ["", "## Counts, mean of a sample", ""]
-    lines += _markdown_table(LAYER_COLUMNS, layer_rows(report), text_columns=3)
-    lines += ["", "## Energy of one inference", ""]
-    lines += _markdown_table(ENERGY_COLUMNS, energy_rows(report), text_columns=2)
-    lines += ["", "## Verdict", ""]
-    lines += [one if one.startswith("- ") else f"\n{one}" for one in verdict_lines(report)]
-    if report.sensitivities:
-        lines += ["", "## Which assumption matters most", ""]
-        lines += _markdown_table(
-            ("assumption", "of", "factor"),
-            [(one.assumption, one.quantity, f"{one.factor:.3g}") for one in report.sensitivities],
-            text_columns=2,
-        )
-    lines += ["", "## Assumptions", "", *(f"- {one}" for one in report.assumptions)]
-    excluded = dict.fromkeys(
-        f"- Tier {one.network.tier.value} leaves out {', '.join(one.network.excludes)}."
-        for one in report.tiers
-    )
-    lines += ["", "## Left out", "", *excluded]
-    if report.warnings:
-        lines += ["", "## Warnings", "", *(f"- {one}" for one in report.warnings)]
-    return "\n".join(lines) + "\n"
-
-
 def _table(title: str, columns: Sequence[str], rows: Rows, *, text_columns: int) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for number, column in enumerate(columns):
@@ -198,13 +174,3 @@ def _table(title: str, columns: Sequence[str], rows: Rows, *, text_columns: int)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "total" else None)
     return table
-
-
-def _markdown_table(columns: Sequence[str], rows: Rows, *, text_columns: int) -> list[str]:
-    rule = ["---" if number < text_columns else "---:" for number in range(len(columns))]
-    lines = [columns, rule, *([_escape(cell) for cell in row] for row in rows)]
-    return ["| " + " | ".join(line) + " |" for line in lines]
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -11,7 +11,7 @@ from rich.console import Console
 from neurodeploy.cost.energy import network_energy
 from neurodeploy.cost.presets import EnergyPreset
 from neurodeploy.cost.summary import PRESETS
-from neurodeploy.cost.tables import markdown, terminal
+from neurodeploy.cost.tables import terminal
 from neurodeploy.cost.units import format_count, format_energy
 from neurodeploy.errors import DataError
 
@@ -97,16 +97,13 @@ def test_names_the_file_and_its_hash(make_report, tmp_path):
         make_report(network_file=tmp_path / "missing.net")
 
 
-def test_terminal_and_markdown_show_counts_and_what_is_left_out(make_report):
+def test_the_terminal_shows_counts_and_energies(make_report):
     console = Console(width=160, record=True, file=None, quiet=False)
     with console.capture() as capture:
         console.print(terminal(make_report()))
     text = capture.get()
     assert "201,984" in text
     assert "21.3 nJ" in text
-    page = markdown(make_report())
-    assert "| hidden | dense | binary | 256 |" in page
-    assert "Tier A leaves out memory accesses" in page
 
 
 @pytest.mark.parametrize(
