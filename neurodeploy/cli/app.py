@@ -14,6 +14,7 @@ import neurodeploy
 from neurodeploy.cli import (
     comparing,
     console,
+    doctor,
     fitting,
     inspection,
     lava,
@@ -50,6 +51,7 @@ inspection.register(app)
 fitting.register(app)
 macs.register(app)
 lava.register(app)
+doctor.register(app)
 
 INTERRUPTED = 130
 TERMINATED = 143

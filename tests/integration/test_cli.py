@@ -27,6 +27,7 @@ COMMANDS = (
     ("inspect",),
     ("lava", "install"),
     ("lava", "doctor"),
+    ("doctor",),
 )
 DENSE = "01_dense_basic.net"
 INPUT_BLOCK = "21_input_block_lif.net"
@@ -280,6 +281,22 @@ def test_recipes_are_listed(neurodeploy) -> None:
 
 
 @pytest.mark.lava
+def test_doctor_tells_of_the_whole_installation(neurodeploy) -> None:
+    outcome = neurodeploy("doctor", "--json")
+    found = json.loads(outcome.out)
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["lava"]["is_present"] in (True, False)
+    assert {one["name"] for one in found["packages"]} >= {"torch", "distributed", "ray", "tonic"}
+    assert outcome.code == bool(found["problems"])
+
+
+def test_doctor_measures_a_first_and_a_later_start(neurodeploy) -> None:
+    outcome = neurodeploy("doctor", "--compile")
+    assert "first start, compiling" in outcome.out
+    assert "neurodeploy[" not in outcome.out or "'neurodeploy[" in outcome.out
+    assert "kept in" in outcome.out
+
+
 def test_doctor_says_that_lava_works(neurodeploy) -> None:
     outcome = neurodeploy("lava", "doctor", "--json")
     assert outcome.code == 0, outcome.err
