@@ -37,11 +37,13 @@ $(VENV)/.lava: $(VENV)/.train
 	$(BIN)/neurodeploy lava install
 	touch $@
 
-# The reference for SLAYER compatibility is the real lava-dl. It declares Python 3.10 and an old
-# torch; its SLAYER part runs on current ones, so it is installed without its dependencies.
+# The references that tests compare with. lava-dl (SLAYER) declares Python 3.10 and an old torch, and
+# runs on current ones; neurobench (with the neurons of snntorch) and sanafe count and cost a network,
+# and declare packages for data sets and audio. So all are installed without their dependencies.
 $(VENV)/.test: $(VENV)/.train
 	$(PIP_INSTALL) -e '.[train,data,onnx,dask,test]'
 	$(PIP_INSTALL) --no-deps --ignore-requires-python lava-dl
+	$(PIP_INSTALL) --no-deps neurobench snntorch sanafe
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test

@@ -11,7 +11,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--forbid-reference-skips",
         action="store_true",
-        help="fail when a test against real Lava or lava-dl is skipped: then nothing was proven",
+        help="fail when a test against a reference (Lava, lava-dl, NeuroBench, SANA-FE) is "
+        "skipped: then nothing was proven",
     )
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -101,8 +102,11 @@ class LayerCounts:
         messages: Events that must be sent to this layer: a lower bound for any mapping.
         weights: Stored weights, shared ones once.
         zero_weights: How many of them are zero.
+        neurobench_macs: How many of `sops` NeuroBench would call MACs, looking at values.
         model: Neuron model, for the arithmetic of an update; None for a row without neurons.
         synapses: Sizes of every synapse.
+        by_sample: (samples,) int64 by name: events, sops, sops_stored, spikes and, where known,
+            updates_active.
     """
 
     name: str
@@ -124,8 +128,10 @@ class LayerCounts:
     messages: int
     weights: int
     zero_weights: int
+    neurobench_macs: int
     model: NeuronModel | None
     synapses: tuple[SynapseSize, ...] = field(repr=False)
+    by_sample: Mapping[str, Int64Array] = field(repr=False, compare=False)
 
     @property
     def sops_ac(self) -> int:
@@ -167,18 +173,27 @@ class Counts:
         steps: Steps of a sample, T.
         input_kind: Declared kind of the network's input.
         layers: One row a layer.
-        events_by_sample: (samples,) int64, all layers.
-        sops_by_sample: (samples,) int64, all layers.
-        spikes_by_sample: (samples,) int64, all layers.
+        membrane_updates: NeuroBench's membrane updates over all samples; None if the recording
+            cannot tell, or neurons have no voltage.
     """
 
     samples: int
     steps: int
     input_kind: InputKind
     layers: tuple[LayerCounts, ...]
-    events_by_sample: Int64Array
-    sops_by_sample: Int64Array
-    spikes_by_sample: Int64Array
+    membrane_updates: int | None = None
+
+    @property
+    def by_sample(self) -> dict[str, Int64Array]:
+        """Sums over the layers, (samples,) int64 by name; what a layer does not know is missing."""
+        rows = self.layers
+        names = [name for name in rows[0].by_sample if all(name in row.by_sample for row in rows)]
+        return {name: np.sum([row.by_sample[name] for row in rows], axis=0) for name in names}
+
+    @property
+    def sops_by_sample(self) -> Int64Array:
+        """SOPs of every sample, all layers: (samples,) int64."""
+        return self.by_sample["sops"]
 
     @property
     def totals(self) -> Totals:
@@ -241,7 +256,6 @@ def count(
     if active_updates is None and recording.updates is not None:
         counted_updates = zip(graph.names, recording.updates, strict=True)
         active_updates = {name: found.active for name, found in counted_updates}
-    by_sample = {name: np.zeros(samples, dtype=np.int64) for name in ("events", "sops", "spikes")}
     rows: list[LayerCounts] = []
     for layer, spikes in zip(graph.layers, recording.spikes, strict=True):
         forward = tuple(one for one in layer.connections if one.source != layer.name)
@@ -254,29 +268,30 @@ def count(
                 _count_connection(graph, layer, connection, sent, feed)
                 for connection in connections
             ]
-            for one in counted:
-                by_sample["events"] += one.events
-                by_sample["sops"] += one.sops
             rows.append(
                 _layer_row(
                     name,
                     layer,
                     connections,
                     counted,
+                    samples=samples,
                     spikes=spikes if name == layer.name else None,
                     active=active if name == layer.name else None,
                 )
             )
-        by_sample["spikes"] += np.count_nonzero(spikes.reshape(samples, -1), axis=1)
     return Counts(
         samples=samples,
         steps=steps,
         input_kind=_kind_of_input(graph, feed),
         layers=tuple(rows),
-        events_by_sample=by_sample["events"],
-        sops_by_sample=by_sample["sops"],
-        spikes_by_sample=by_sample["spikes"],
+        membrane_updates=_membrane_updates(recording),
     )
+
+
+def _membrane_updates(recording: Recording) -> int | None:
+    found = [one.membrane for one in recording.updates or ()]
+    known = [int(one.sum()) for one in found if one is not None]
+    return sum(known) if known and len(known) == len(found) else None
 
 
 def _kind_of_input(graph: FixedPointGraph, feed: Feed) -> InputKind:
@@ -352,6 +367,7 @@ def _layer_row(
     connections: Sequence[Connection],
     counted: Sequence[EventCounts],
     *,
+    samples: int,
     spikes: npt.NDArray[np.int32] | None,
     active: Int64Array | None,
 ) -> LayerCounts:
@@ -376,6 +392,7 @@ def _layer_row(
     if active is None and biased == neurons:
         updates_active = neurons * passes
     senders = {one.source: one.events for one in sizes if one.type != "injection"}
+    by_sample = _by_sample(counted, samples, spikes, active, updates_active)
     return LayerCounts(
         name=name,
         type="+".join(dict.fromkeys(one.type for one in sizes)),
@@ -399,9 +416,38 @@ def _layer_row(
         messages=sum(senders.values()),
         weights=sum(one.weights for one in sizes),
         zero_weights=sum(one.fan_out.zero_weights for one in counted),
+        neurobench_macs=sum(int(one.neurobench_macs.sum()) for one in counted),
         model=_model_of(layer) if neurons else None,
         synapses=sizes,
+        by_sample=MappingProxyType(by_sample),
     )
+
+
+def _by_sample(
+    counted: Sequence[EventCounts],
+    samples: int,
+    spikes: npt.NDArray[np.int32] | None,
+    active: Int64Array | None,
+    updates_active: int | None,
+) -> dict[str, Int64Array]:
+    """Give the counts of a row sample by sample, (samples,) int64 by name."""
+    none = np.zeros(samples, dtype=np.int64)
+    found = {
+        "events": sum((one.events for one in counted), none),
+        "sops": sum((one.sops for one in counted), none),
+        "sops_stored": sum((one.sops_stored for one in counted), none),
+        "spikes": none,
+    }
+    if spikes is not None:
+        fired = np.count_nonzero(spikes.reshape(samples, -1), axis=1)
+        found["spikes"] = fired.astype(np.int64)
+    if spikes is None:
+        found["updates_active"] = none
+    elif active is not None:
+        found["updates_active"] = active
+    elif updates_active is not None:
+        found["updates_active"] = np.full(samples, updates_active // samples, dtype=np.int64)
+    return found
 
 
 def _type_of(connection: Connection) -> str:

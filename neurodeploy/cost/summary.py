@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import isfinite
+from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.cost.ann import AnnMacs, ann_macs
-from neurodeploy.cost.energy import DEFAULT_PRESET, Energy, ann_energy, network_energy
+from neurodeploy.cost.document import SIGMA_BREAK_EVEN as SIGMA_BREAK_EVEN, Json, to_document
+from neurodeploy.cost.energy import DEFAULT_PRESET, STATES, Energy, ann_energy, network_energy
 from neurodeploy.cost.fairness import ACCURACY_GAP, Headline, Rule, judge, narrow_ann_energy
 from neurodeploy.cost.fan_out import Int64Array
+from neurodeploy.cost.neurobench import NeuroBenchMetrics, metrics_of_counts
 from neurodeploy.cost.onnx_baseline import OnnxBaseline
 from neurodeploy.cost.operations import Counts, LayerCounts, count
 from neurodeploy.cost.presets import EnergyPreset, Tier
@@ -22,7 +24,7 @@ from neurodeploy.cost.sensitivity import Sensitivity, find_sensitivities
 from neurodeploy.cost.synapses import InputKind
 from neurodeploy.errors import DataError
 from neurodeploy.ir.graph import FixedPointGraph, Graph
-from neurodeploy.passes.cores import ChipFit, estimate_cores, sizes_of
+from neurodeploy.passes.cores import ChipFit, LayerSize, estimate_cores, sizes_of
 from neurodeploy.simulation.base import Feed, Recording
 from neurodeploy.target import Target
 
@@ -40,12 +42,6 @@ PRESETS = (
 )
 """Presets that a report uses if none are named; the first is the default."""
 
-SIGMA_BREAK_EVEN = (0.15, 1.38)
-"""Spikes per synapse per inference below which spiking networks were found to need less energy
-than ANNs, memory included. Source: Dampfhoffer et al., IEEE TETCI 7(3):731-741, 2023, abstract."""
-
-Json = dict[str, object]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFile:
@@ -56,12 +52,14 @@ class NetworkFile:
         sha256: Of the file; None likewise.
         parameters: Stored weights.
         zero_weight_fraction: Share of them that is zero.
+        weight_bytes: What they take with the bits that each layer's largest needs.
     """
 
     path: str | None
     sha256: str | None
     parameters: int
     zero_weight_fraction: float
+    weight_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +82,7 @@ class Report:
     Attributes:
         network: The network.
         counts: Exact integers, over all samples.
+        neurobench: The same network in NeuroBench's metrics.
         ann: MACs of the ANN: the ReLU twin, or the ONNX model.
         ann_source: Which graph the twin was read from, or the model's file.
         twin: MACs of the ReLU twin.
@@ -102,6 +101,7 @@ class Report:
 
     network: NetworkFile
     counts: Counts
+    neurobench: NeuroBenchMetrics
     ann: AnnMacs
     ann_source: str
     twin: AnnMacs
@@ -131,71 +131,11 @@ class Report:
         return self.counts.totals.sops / self.counts.samples
 
     def to_json(self) -> Json:
-        """Give the report as JSON values; counts are integers over all samples."""
-        counts = self.counts
-        totals = asdict(counts.totals)
-        document: Json = {
-            "network": {
-                "file": self.network.path,
-                "sha256": self.network.sha256,
-                "weights_quantised": True,
-                "parameters": self.network.parameters,
-                "zero_weight_fraction": self.network.zero_weight_fraction,
-            },
-            "workload": {
-                "samples": counts.samples,
-                "T": counts.steps,
-                "batch": 1,
-                "input_kind": counts.input_kind.value,
-            },
-            "layers": [_layer_json(layer, counts.samples) for layer in counts.layers],
-            "totals": totals,
-            "per_sample": {
-                **_per_sample(totals, counts.samples),
-                **_spread("events", counts.events_by_sample),
-                **_spread("sops", counts.sops_by_sample),
-                **_spread("spikes", counts.spikes_by_sample),
-            },
-            "sigma": counts.sigma,
-            "sigma_break_even": list(SIGMA_BREAK_EVEN),
-            "ann": {
-                "source": self.ann_source,
-                "passes": 1,
-                "macs_standard": self.ann.macs_standard,
-                "macs_border_exact": self.ann.macs_border_exact,
-                "macs_effective": self.ann.macs_effective,
-                "layers": [asdict(layer) for layer in self.ann.layers],
-                **({} if self.onnx is None else self.onnx.to_json()),
-            },
-            "relu_twin": {
-                "macs_standard": self.twin.macs_standard,
-                "macs_border_exact": self.twin.macs_border_exact,
-            },
-            "tiers": [
-                {
-                    **_energy_json(one.network),
-                    "ann": None if one.ann is None else _energy_json(one.ann),
-                }
-                for one in self.tiers
-            ],
-            "fairness": {
-                "rules": [asdict(rule) for rule in self.rules],
-                "headline": None if self.headline is None else asdict(self.headline),
-                "ann_narrow_activations": None
-                if self.narrow_ann is None
-                else _energy_json(self.narrow_ann),
-            },
-            "sensitivity": [
-                {**asdict(one), "factor": one.factor if isfinite(one.factor) else None}
-                for one in self.sensitivities
-            ],
-            "fit": [fit.to_dict() for fit in self.fits],
-            "assumptions": list(self.assumptions),
-            "warnings": list(self.warnings),
-            "uncounted_ops": [] if self.onnx is None else list(self.onnx.macs.uncounted_ops),
-            "accuracy": dict(self.accuracy) or None,
-        }
-        return document
+        """Give the report as JSON values; counts are integers over all samples.
+
+        `neurodeploy.cost.document.schema` describes them.
+        """
+        return to_document(self)
 
 
 def report(
@@ -267,6 +207,7 @@ def report(
         macs_effective=macs.macs_effective,
         gap=accuracy_gap,
     )
+    sizes = sizes_of(graph)
     weights = sum(layer.weights for layer in counts.layers)
     zeros = sum(layer.zero_weights for layer in counts.layers)
     return Report(
@@ -275,8 +216,14 @@ def report(
             sha256=None if network_file is None else _sha256(network_file),
             parameters=weights,
             zero_weight_fraction=zeros / weights if weights else 0.0,
+            weight_bytes=_weight_bytes(counts, sizes),
         ),
         counts=counts,
+        neurobench=metrics_of_counts(
+            counts,
+            biases=sum(layer.bias.size for layer in graph if layer.bias.any()),
+            states=sum(row.neurons * STATES[row.model] for row in counts.layers if row.model),
+        ),
         ann=macs,
         ann_source=_ann_source(baseline, onnx),
         twin=twin,
@@ -287,12 +234,20 @@ def report(
         headline=headline,
         narrow_ann=narrow,
         sensitivities=find_sensitivities(counts, macs, chosen, arithmetic=arithmetic),
-        fits=tuple(
-            estimate_cores(sizes_of(graph), Target.load(name)) for name in ("loihi1", "loihi2")
-        ),
+        fits=tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2")),
         assumptions=_assumptions(counts, onnx),
         warnings=(*_warnings(graph, counts), *(() if onnx is None else onnx.notes)),
     )
+
+
+def _weight_bytes(counts: Counts, sizes: Sequence[LayerSize]) -> int:
+    """Add up weights · bits; a recurrent row belongs to the layer whose name it begins with."""
+    bits = {size.name: size.weight_bits for size in sizes}
+    total = sum(
+        row.weights * bits.get(row.name, bits.get(row.name.removesuffix(".recurrent"), 8))
+        for row in counts.layers
+    )
+    return ceil(total / 8)
 
 
 def _ann_source(baseline: Graph | None, onnx: OnnxBaseline | None) -> str:
@@ -370,63 +325,3 @@ def _warnings(graph: FixedPointGraph, counts: Counts) -> tuple[str, ...]:
 
 def _with_neurons(counts: Counts) -> list[LayerCounts]:
     return [row for row in counts.layers if row.neurons]
-
-
-def _layer_json(layer: LayerCounts, samples: int) -> Json:
-    numbers = {
-        "events": layer.events,
-        "sops": layer.sops,
-        "sops_stored": layer.sops_stored,
-        "sops_ac": layer.sops_ac,
-        "sops_mac": layer.sops_mac,
-        "updates_dense": layer.updates_dense,
-        "updates_active": layer.updates_active,
-        "spikes": layer.spikes,
-        "bias_adds": layer.bias_adds,
-        "messages": layer.messages,
-    }
-    return {
-        "name": layer.name,
-        "type": layer.type,
-        "kind": layer.kind,
-        "shape": list(layer.shape),
-        "neurons": layer.neurons,
-        "neuron_model": None if layer.model is None else layer.model.value,
-        "weights": layer.weights,
-        "zero_weight_fraction": layer.zero_weight_fraction,
-        "dense_exact": layer.dense_exact,
-        "dense_macs": layer.dense_macs,
-        **numbers,
-        "per_sample": {
-            name: None if value is None else value / samples for name, value in numbers.items()
-        },
-    }
-
-
-def _per_sample(totals: Mapping[str, int | None], samples: int) -> Json:
-    """Divide what grows with the samples by their number."""
-    fixed = {"dense_exact", "dense_macs", "neurons"}
-    return {
-        name: value if value is None or name in fixed else value / samples
-        for name, value in totals.items()
-    }
-
-
-def _spread(name: str, values: Int64Array) -> Json:
-    """Give the standard deviation over the samples (of the population, not an estimate)."""
-    return {f"{name}_std": float(np.std(values))}
-
-
-def _energy_json(energy: Energy) -> Json:
-    return {
-        "tier": energy.tier.value,
-        "preset": energy.preset,
-        "unit": "pJ per inference",
-        "low": energy.low,
-        "nominal": energy.nominal,
-        "high": energy.high,
-        "breakdown": dict(energy.breakdown),
-        "evidence": energy.evidence,
-        "excludes": list(energy.excludes),
-        "basis": energy.basis,
-    }

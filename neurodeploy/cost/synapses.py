@@ -57,6 +57,8 @@ class EventCounts:
         encoder_macs_cached: Analog or graded input that is the same at every step: operations
             when only the first step is computed and the current kept. None where the input
             changes, or has no operations.
+        neurobench_macs: Operations (SOPs or encoder MACs) of the steps in which some value is
+            none of -1, 0 and 1: MACs by NeuroBench's rule at batch 1, which looks at values.
     """
 
     kind: InputKind
@@ -66,6 +68,7 @@ class EventCounts:
     sops_stored: Int64Array
     encoder_macs: Int64Array
     encoder_macs_cached: Int64Array | None
+    neurobench_macs: Int64Array
 
 
 def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> EventCounts:
@@ -87,18 +90,24 @@ def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> Ev
     flat = inputs.reshape(inputs.shape[0], inputs.shape[1], -1)
     _check_kind(flat, kind)
     samples = flat.shape[0]
-    events, sops, stored = (np.zeros(samples, dtype=np.int64) for _ in range(3))
+    has_values = kind in (InputKind.ANALOG, InputKind.GRADED)
+    events, sops, stored, by_value = (np.zeros(samples, dtype=np.int64) for _ in range(4))
     if kind is not InputKind.BIAS:
         chunk = max(1, _CHUNK // max(1, prod(flat.shape[1:])))
         for start in range(0, samples, chunk):
             part = slice(start, start + chunk)
-            per_source: Int64Array = np.count_nonzero(flat[part], axis=1).astype(np.int64)
+            fired = flat[part] != 0
+            per_source: Int64Array = np.count_nonzero(fired, axis=1).astype(np.int64)
             events[part] = per_source.sum(axis=1)
             sops[part] = per_source @ fan_out.nonzero.reshape(-1)
             stored[part] = per_source @ fan_out.stored.reshape(-1)
+            if has_values:
+                fired &= np.any(np.abs(flat[part]) != 1, axis=2, keepdims=True, where=fired)
+                valued: Int64Array = np.count_nonzero(fired, axis=1).astype(np.int64)
+                by_value[part] = valued @ fan_out.nonzero.reshape(-1)
     zeros = np.zeros(samples, dtype=np.int64)
     cached = None
-    if kind in (InputKind.ANALOG, InputKind.GRADED) and _is_static(flat):
+    if has_values and _is_static(flat):
         cached = sops // max(1, flat.shape[1])
     is_analog = kind is InputKind.ANALOG
     return EventCounts(
@@ -109,6 +118,7 @@ def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> Ev
         sops_stored=zeros if is_analog else stored,
         encoder_macs=sops if is_analog else zeros,
         encoder_macs_cached=cached,
+        neurobench_macs=by_value,
     )
 
 
@@ -221,11 +231,11 @@ def count_membrane_updates(potential: NumberArray) -> int:
     Misses a spike whose reset returns to the value before, so it is no measure of activity.
 
     Args:
-        potential: (T, N), the potential after each step.
+        potential: (..., T, N), the potential after each step.
 
     Source: neurobench 2.3.0 `metrics/workload/membrane_updates.py`.
     """
-    if potential.shape[0] == 0:
+    if potential.shape[-2] == 0:
         return 0
-    changed = potential[1:] != potential[:-1]
-    return int(potential.shape[1]) + int(np.count_nonzero(changed))
+    changed = potential[..., 1:, :] != potential[..., :-1, :]
+    return potential[..., 0, :].size + int(np.count_nonzero(changed))

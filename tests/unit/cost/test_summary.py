@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from neurodeploy.cost.energy import network_energy
 from neurodeploy.cost.presets import EnergyPreset
-from neurodeploy.cost.summary import PRESETS
+from neurodeploy.cost.summary import PRESETS, report
 from neurodeploy.cost.tables import terminal
 from neurodeploy.cost.units import format_count, format_energy
 from neurodeploy.errors import DataError
+from neurodeploy.simulation.base import Recording
 
 
 def test_json_has_the_fields_of_the_schema(make_report):
@@ -124,3 +126,38 @@ def test_counts_have_separators():
         "1,234",
         "not known",
     ]
+
+
+def test_neurobench_metrics_of_the_worked_example(make_report):
+    """912 events; 138 of 2660 outputs; 266 states, 203,264 weights of one bit and sign."""
+    document = make_report().to_json()
+    found = document["neurobench"]
+    assert found.pop("note").startswith("Effective_ACs and Effective_MACs are split by the values")
+    assert found == {
+        "Effective_ACs": 201_984.0,
+        "Effective_MACs": 0.0,
+        "Dense": 2_032_640.0,
+        "ConnectionSparsity": 0.0,
+        "ActivationSparsity": (2660 - 138) / 2660,
+        "MembraneUpdates": None,
+        "Footprint": 4 * (203_264 + 266),
+        "ParameterCount": 203_264,
+        "version": "2.3.0",
+    }
+    assert document["network"]["weight_bytes"] == 203_264 * 2 // 8
+
+
+def test_spread_over_samples_is_that_of_the_population(mlp, mlp_run):
+    """Two samples: one as in the example, one silent."""
+    inputs, recording = mlp_run
+    both = Recording(
+        layers=recording.layers,
+        spikes=tuple(np.concatenate([one, np.zeros_like(one)]) for one in recording.spikes),
+        traces={},
+    )
+    document = report(mlp, np.concatenate([inputs, np.zeros_like(inputs)]), both).to_json()
+    first, second = document["layers"]
+    assert first["sops"] == 200_704
+    assert first["per_sample"]["sops"] == first["per_sample_std"]["sops"] == 100_352.0
+    assert second["per_sample"]["spikes"] == second["per_sample_std"]["spikes"] == 5.0
+    assert document["per_sample"]["sops_std"] == 100_992.0
