@@ -131,7 +131,7 @@ def calibrate(
 
 def spike_rates(recording: Recording) -> tuple[float, ...]:
     """Give the mean spikes per neuron and step, by layer."""
-    return tuple(float(np.mean(spikes != 0)) for spikes in recording.spikes)
+    return tuple(float(np.mean(recording.spikes_of(name) != 0)) for name in recording.layers)
 
 
 def check_activity(graph: FixedPointGraph, recording: Recording) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.simulation.base import IntArray, Recording
+from neurodeploy.simulation.base import IntArray, Recording, SpikeArray
 
 SPIKES = "spikes"
 """`Difference.quantity` of a difference in the events of a layer."""
@@ -71,15 +71,17 @@ class LayerComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateComparison:
-    """The trace of one state of the last layer, compared.
+    """The trace of one state of one layer, compared.
 
     Attributes:
+        layer: Name of the layer.
         name: Name of the state ("voltage").
         compared: Number of values compared: samples · steps · neurons.
         differing: Number of values that differ.
         difference: The first difference, or None.
     """
 
+    layer: str
     name: str
     compared: int
     differing: int
@@ -96,8 +98,8 @@ class Comparison:
     """What a comparison of two recordings found.
 
     Attributes:
-        layers: Spikes, one entry for each layer, in order.
-        states: State traces of the last layer, one entry for each.
+        layers: Spikes, one entry for each recorded layer, in order.
+        states: Recorded state traces, one entry for each.
     """
 
     layers: tuple[LayerComparison, ...]
@@ -146,7 +148,7 @@ class Comparison:
 
 
 def compare(first: Recording, second: Recording) -> Comparison:
-    """Compare the spikes of all layers and the state traces of the last one.
+    """Compare all recorded spikes and state traces.
 
     Args:
         first: A recording.
@@ -161,22 +163,41 @@ def compare(first: Recording, second: Recording) -> Comparison:
             f"comparison: layers {', '.join(first.layers)} against {', '.join(second.layers)}. "
             "Compare recordings of the same network."
         )
-    if set(first.traces) != set(second.traces):
+    held, other = _held(first), _held(second)
+    if held != other:
         raise SimulationError(
-            f"comparison: states {', '.join(first.traces) or 'none'} against "
-            f"{', '.join(second.traces) or 'none'}. Record the same states in both."
+            f"comparison: {', '.join(sorted(held - other)) or 'nothing'} recorded only in the "
+            f"first, {', '.join(sorted(other - held)) or 'nothing'} only in the second. Record the "
+            "same in both."
         )
-    last = first.layers[-1]
+    if not held:
+        raise SimulationError(
+            "comparison: neither spikes nor states were recorded; there is nothing to compare."
+        )
     return Comparison(
         layers=tuple(
             _compare_spikes(name, ours, theirs)
             for name, ours, theirs in zip(first.layers, first.spikes, second.spikes, strict=True)
+            if ours is not None and theirs is not None
         ),
         states=tuple(
-            _compare_states(last, name, trace, second.traces[name])
-            for name, trace in first.traces.items()
+            _compare_states(layer, name, trace, second.states[layer][name])
+            for layer, traces in first.states.items()
+            for name, trace in traces.items()
         ),
     )
+
+
+def _held(recording: Recording) -> set[str]:
+    """Name every array that a comparison looks at."""
+    spikes = {
+        f"{SPIKES} of {name}"
+        for name, array in zip(recording.layers, recording.spikes, strict=True)
+        if array is not None
+    }
+    return spikes | {
+        f"{name} of {layer}" for layer, traces in recording.states.items() for name in traces
+    }
 
 
 def assert_bit_exact(first: Recording, second: Recording) -> None:
@@ -196,7 +217,7 @@ def assert_bit_exact(first: Recording, second: Recording) -> None:
         raise AssertionError(comparison.describe())
 
 
-def _compare_spikes(layer: str, first: IntArray, second: IntArray) -> LayerComparison:
+def _compare_spikes(layer: str, first: SpikeArray, second: SpikeArray) -> LayerComparison:
     differing, difference = _find_difference(layer, SPIKES, first, second)
     return LayerComparison(
         name=layer,
@@ -211,12 +232,16 @@ def _compare_spikes(layer: str, first: IntArray, second: IntArray) -> LayerCompa
 def _compare_states(layer: str, name: str, first: IntArray, second: IntArray) -> StateComparison:
     differing, difference = _find_difference(layer, name, first, second)
     return StateComparison(
-        name=name, compared=first.size, differing=differing, difference=difference
+        layer=layer,
+        name=name,
+        compared=first.size,
+        differing=differing,
+        difference=difference,
     )
 
 
 def _find_difference(
-    layer: str, quantity: str, first: IntArray, second: IntArray
+    layer: str, quantity: str, first: SpikeArray, second: SpikeArray
 ) -> tuple[int, Difference | None]:
     """Count differences in (samples, T, ...) arrays and find the earliest one."""
     if first.shape != second.shape:

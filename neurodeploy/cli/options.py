@@ -11,7 +11,7 @@ import typer
 
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.netx import read
-from neurodeploy.simulation.base import Feed, Stream, Timing, Window
+from neurodeploy.simulation.base import Feed, Record, Stream, Timing, Window
 
 TIME = "Time"
 FILE = "How the file is read"
@@ -209,6 +209,38 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
             f"--input-shape {text}: C,H,W or N is required, for instance 1,28,28."
         )
     return tuple(int(part) for part in parts)
+
+
+class Recorded(StrEnum):
+    """What `simulate` keeps."""
+
+    ALL = "all"
+    OUTPUTS = "outputs"
+    COUNTS = "counts"
+
+
+def choose_record(
+    recorded: Recorded, layers: tuple[str, ...], *, spikes: list[str], states: list[str]
+) -> Record:
+    """Turn the options into what a simulator is told.
+
+    Args:
+        recorded: The choice.
+        layers: Names of the network's layers, in order.
+        spikes: Layers whose spikes are kept as well.
+        states: Layers whose states are kept as well.
+
+    Raises:
+        SimulationError: If a layer does not exist.
+    """
+    outputs = () if recorded is Recorded.COUNTS else layers[-1:]
+    chosen = Record(
+        spikes=None if recorded is Recorded.ALL else (*outputs, *spikes),
+        states=(*outputs, *states),
+        counts=recorded is Recorded.COUNTS,
+    )
+    Record(spikes=tuple(spikes), states=tuple(states)).resolve(layers)
+    return chosen
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, str]:

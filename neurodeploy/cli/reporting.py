@@ -28,7 +28,7 @@ from neurodeploy.cli.options import (
     choose_timing,
 )
 from neurodeploy.files import require_writable
-from neurodeploy.simulation.base import Feed
+from neurodeploy.simulation.base import Feed, Record
 from neurodeploy.simulation.event import EventSimulator, conform_input
 from neurodeploy.simulation.storage import load_inputs
 
@@ -139,9 +139,14 @@ def report(
             samples=values,
             labels=labels,
         )
+    has_page = html is not None or markdown_file is not None
     with console.progress("simulation", len(samples), quiet=as_json) as advance:
         recording = EventSimulator(graph).run(
-            samples, timing=timing, feed=feed, counts_updates=True, progress=advance
+            samples,
+            timing=timing,
+            feed=feed,
+            record=Record(spikes=None if has_page else (), states=(), counts=True),
+            progress=advance,
         )
     result = make_report(
         graph,
@@ -158,7 +163,7 @@ def report(
     shown = RunSummary(
         title=console.relative(net),
         report=result,
-        raster=raster_of(recording, inputs=samples),
+        raster=raster_of(recording, inputs=samples) if has_page else None,
         versions={"neurodeploy": neurodeploy.__version__},
     )
     if markdown_file is not None:

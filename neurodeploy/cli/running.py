@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -23,17 +23,19 @@ from neurodeploy.cli.options import (
     LavaPython,
     NetFile,
     Reading,
+    Recorded,
     ResetInterval,
     ResetOffset,
     SpikeExponent,
     Steps,
     Timeout,
     WindowSteps,
+    choose_record,
     choose_timing,
 )
 from neurodeploy.files import require_writable
 from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.simulation.base import Feed, IntArray, Recording, Simulator, Timing
+from neurodeploy.simulation.base import Feed, IntArray, Record, Recording, Simulator, Timing
 from neurodeploy.simulation.event import EventSimulator, conform_input
 from neurodeploy.simulation.lava import LavaSimulator
 from neurodeploy.simulation.storage import load_inputs, save_recording
@@ -54,8 +56,8 @@ def simulate(
             "--output",
             "-o",
             metavar="OUT.npz",
-            help="Gets `spikes_<k>` for every layer k, axes as in the input, and `voltage` of the "
-            "last.",
+            help="Gets `spikes_<k>` for every layer k, axes as in the input, `voltage` of the "
+            "last, and whatever else is recorded.",
         ),
     ],
     backend: Annotated[
@@ -74,6 +76,25 @@ def simulate(
     input_shape: InputShape = None,
     spike_exp: SpikeExponent = 6,
     feed: FeedOption = Feed.PORT,
+    record: Annotated[
+        Recorded,
+        typer.Option(
+            help="`all`: spikes of every layer, states of the last. `outputs`: both of the last "
+            "layer only. `counts`: events of each neuron and updates, no spikes."
+        ),
+    ] = Recorded.ALL,
+    spikes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Also keep this layer's spikes. May be repeated."),
+    ] = None,
+    states: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER",
+            help="Also keep this layer's states (current, voltage) after every step. May be "
+            "repeated.",
+        ),
+    ] = None,
     lava_python: LavaPython = None,
     timeout: Timeout = None,
     accept_silent_faults: AcceptSilentFaults = False,
@@ -103,13 +124,22 @@ def simulate(
     )
     require_writable(output)
     graph = reading.graph()
+    chosen = choose_record(record, graph.names, spikes=spikes or [], states=states or [])
     samples = conform_input(load_inputs(input), graph, feed=feed)
     simulator = (
         EventSimulator(graph)
         if backend is Backend.EVENT
         else _lava_simulator(reading, graph, lava_python, timeout)
     )
-    recording = _run(simulator, samples, timing, feed, label=f"{backend} simulation", quiet=as_json)
+    recording = _run(
+        simulator,
+        samples,
+        timing,
+        feed,
+        record=chosen,
+        label=f"{backend} simulation",
+        quiet=as_json,
+    )
     save_recording(output, recording)
     if as_json:
         console.print_json(_summary(recording, output))
@@ -216,9 +246,10 @@ def _run(
     *,
     label: str,
     quiet: bool,
+    record: Record = Record(),  # noqa: B008 - a frozen value
 ) -> Recording:
     with console.progress(label, len(samples), quiet=quiet) as advance:
-        return simulator.run(samples, timing=timing, feed=feed, progress=advance)
+        return simulator.run(samples, timing=timing, feed=feed, record=record, progress=advance)
 
 
 def _summary(recording: Recording, output: Path) -> dict[str, object]:
@@ -229,12 +260,10 @@ def _summary(recording: Recording, output: Path) -> dict[str, object]:
         "seconds": recording.seconds,
         "startup_seconds": recording.startup_seconds,
         "layers": [
-            {
-                "name": name,
-                "shape": list(spikes.shape[2:]),
-                "spikes": int(np.count_nonzero(spikes)),
-            }
-            for name, spikes in zip(recording.layers, recording.spikes, strict=True)
+            {"name": name, "shape": list(shape), "spikes": spikes}
+            for name, shape, spikes in zip(
+                recording.layers, recording.shapes, recording.spike_totals(), strict=True
+            )
         ],
     }
 
@@ -243,18 +272,18 @@ def _activity_table(recording: Recording) -> Table:
     table = Table("layer", "shape")
     for name in ("spikes per sample", "rate", "overflows"):
         table.add_column(name, justify="right")
-    for index, (name, spikes) in enumerate(zip(recording.layers, recording.spikes, strict=True)):
+    totals = recording.spike_totals()
+    for index, (name, shape) in enumerate(zip(recording.layers, recording.shapes, strict=True)):
         overflows = "not seen"
         if recording.health is not None:
             health = recording.health[index]
             overflows = str(health.current_wraps + health.voltage_clips)
-        table.add_row(
-            name,
-            console.shape_text(spikes.shape[2:]),
-            f"{np.count_nonzero(spikes) / recording.samples:,.1f}",
-            f"{np.count_nonzero(spikes) / spikes.size:.2%}",
-            overflows,
-        )
+        per_sample = rate = "not recorded"
+        spikes = totals[index]
+        if spikes is not None:
+            per_sample = f"{spikes / recording.samples:,.1f}"
+            rate = f"{spikes / (recording.samples * recording.steps * prod(shape)):.2%}"
+        table.add_row(name, console.shape_text(shape), per_sample, rate, overflows)
     return table
 
 

@@ -24,7 +24,13 @@ from neurodeploy.cost.fan_out import (
     NumberArray,
     synapse_fan_out,
 )
-from neurodeploy.cost.synapses import EventCounts, InputKind, count_events
+from neurodeploy.cost.synapses import (
+    EventCounts,
+    InputKind,
+    check_kind,
+    count_events,
+    count_totals,
+)
 from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import DECAY_UNITY
 from neurodeploy.ir.fixed_layers import (
@@ -38,7 +44,13 @@ from neurodeploy.ir.fixed_layers import (
 )
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
 from neurodeploy.ir.layers import Shape
-from neurodeploy.simulation.base import Feed, Recording
+from neurodeploy.simulation.base import (
+    EventCounts as RecordedEvents,
+    Feed,
+    Recording,
+    SpikeArray,
+)
+from neurodeploy.simulation.event_counts import count_spikes
 
 
 class NeuronModel(StrEnum):
@@ -237,27 +249,30 @@ def count(
     """Count every layer of a deployed network.
 
     Each layer's input is what its source sent over the whole recording: the samples themselves
-    for the first layer, recorded spikes for the others. Where the recording runs longer than the
-    input, the input repeats, as Lava's source does.
+    for the first layer, recorded spikes or their counts for the others. Where the recording runs
+    longer than the input, the input repeats, as Lava's source does.
 
     Args:
         graph: The network.
         inputs: (samples, T, ...) integers as given to the simulator; without T for `Feed.BIAS`.
-        recording: What the simulator returned for them.
+        recording: What the simulator returned for them, with spikes of all layers or with counts;
+            the result is the same.
         feed: How the input entered.
         active_updates: (samples,) active updates by layer, instead of those of the recording.
             Where neither knows, a layer is counted only if every neuron has a bias.
 
     Raises:
-        DataError: If input, recording and graph do not belong together.
+        DataError: If input, recording and graph do not belong together, or the recording holds
+            neither counts nor the spikes of every layer.
     """
-    sent = _sent_values(graph, inputs, recording, feed)
+    values = _port_values(graph, inputs, recording, feed)
+    sent = _sent_events(graph, recording)
     samples, steps = recording.samples, recording.steps
     if active_updates is None and recording.updates is not None:
         counted_updates = zip(graph.names, recording.updates, strict=True)
         active_updates = {name: found.active for name, found in counted_updates}
     rows: list[LayerCounts] = []
-    for layer, spikes in zip(graph.layers, recording.spikes, strict=True):
+    for layer in graph:
         forward = tuple(one for one in layer.connections if one.source != layer.name)
         backward = tuple(one for one in layer.connections if one.source == layer.name)
         active = None if active_updates is None else active_updates.get(layer.name)
@@ -265,7 +280,7 @@ def count(
             if not connections and name != layer.name:
                 continue
             counted = [
-                _count_connection(graph, layer, connection, sent, feed)
+                _count_connection(graph, layer, connection, values, sent, feed)
                 for connection in connections
             ]
             rows.append(
@@ -275,7 +290,8 @@ def count(
                     connections,
                     counted,
                     samples=samples,
-                    spikes=spikes if name == layer.name else None,
+                    steps=steps,
+                    spikes=sent[layer.name].total if name == layer.name else None,
                     active=active if name == layer.name else None,
                 )
             )
@@ -305,25 +321,19 @@ def _kind_of_neuron(layer: FixedLayer) -> InputKind:
     return InputKind.GRADED if layer.neuron.is_graded else InputKind.BINARY
 
 
-def _sent_values(
+def _port_values(
     graph: FixedPointGraph,
     inputs: npt.NDArray[np.integer],
     recording: Recording,
     feed: Feed,
-) -> dict[str, NumberArray]:
-    """Give what every sender sent, (samples, T, ...), by name; check that all belongs together."""
-    if recording.layers != graph.names or len(recording.spikes) != len(graph.layers):
+) -> NumberArray:
+    """Give what entered the network, (samples, T, ...); check that it belongs to the recording."""
+    if recording.layers != graph.names:
         raise DataError(
             f"counts: the recording is of layers {', '.join(recording.layers)}, the network has "
             f"{', '.join(graph.names)}. Record the network that you count."
         )
     samples, steps = recording.samples, recording.steps
-    for layer, spikes in zip(graph.layers, recording.spikes, strict=True):
-        if spikes.shape != (samples, steps, *layer.shape):
-            raise DataError(
-                f"{layer.name}: recorded spikes of shape {spikes.shape}, "
-                f"{(samples, steps, *layer.shape)} is required."
-            )
     values: npt.NDArray[np.integer] = np.asarray(inputs)
     if feed is Feed.BIAS:
         values = np.broadcast_to(values[:, None], (values.shape[0], steps, *values.shape[1:]))
@@ -336,27 +346,74 @@ def _sent_values(
         values = values[:, np.arange(steps) % values.shape[1]]
     is_binary = _kind_of_input(graph, feed) is InputKind.BINARY
     # a port without message bits sees a spike, not its payload
-    port: NumberArray = values != 0 if is_binary else values
-    sent = dict(zip(graph.names, recording.spikes, strict=True))
-    return {INPUT: port, **sent}
+    return values != 0 if is_binary else values
+
+
+def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, RecordedEvents]:
+    """Give the events of every layer by name, from the recorded counts or else from its spikes."""
+    sent: dict[str, RecordedEvents] = {}
+    read = {connection.source for layer in graph for connection in layer.connections}
+    for index, layer in enumerate(graph):
+        spikes = recording.spikes[index]
+        if recording.events is not None:
+            found = recording.events[index]
+        elif spikes is None:
+            raise DataError(
+                f"{layer.name}: neither its spikes nor counts were recorded. Run with "
+                "Record(counts=True)."
+            )
+        else:
+            expected = (recording.samples, recording.steps, *layer.shape)
+            if spikes.shape != expected:
+                raise DataError(
+                    f"{layer.name}: recorded spikes of shape {spikes.shape}, {expected} is "
+                    "required."
+                )
+            if layer.name in read:
+                _check_sender(layer, spikes)
+            found = count_spikes(
+                spikes, is_graded=layer.neuron.is_graded, is_recurrent=layer.is_recurrent
+            )
+        if found.total.shape != (recording.samples, *layer.shape):
+            raise DataError(
+                f"{layer.name}: recorded counts of shape {found.total.shape}, "
+                f"{(recording.samples, *layer.shape)} is required."
+            )
+        sent[layer.name] = found
+    return sent
+
+
+def _check_sender(layer: FixedLayer, spikes: SpikeArray) -> None:
+    """Refuse spikes that neurons of this kind cannot send.
+
+    Raises:
+        DataError: Naming the layer.
+    """
+    try:
+        check_kind(spikes, _kind_of_neuron(layer))
+    except DataError as error:
+        raise DataError(f"{layer.name}: {error}") from error
 
 
 def _count_connection(
     graph: FixedPointGraph,
     layer: FixedLayer,
     connection: Connection,
-    sent: Mapping[str, NumberArray],
+    values: NumberArray,
+    sent: Mapping[str, RecordedEvents],
     feed: Feed,
 ) -> EventCounts:
-    values, source = sent[connection.source], connection.source
-    if source == layer.name:
-        values = np.concatenate([np.zeros_like(values[:, :1]), values[:, :-1]], axis=1)
-    kind = _kind_of_input(graph, feed)
-    if source != INPUT:
-        kind = _kind_of_neuron(graph.layers[graph.names.index(source)])
+    source = connection.source
     try:
         fan_out = synapse_fan_out(connection.synapse, graph.shape_of(source))
-        return count_events(fan_out, values, kind=kind)
+        if source == INPUT:
+            return count_events(fan_out, values, kind=_kind_of_input(graph, feed))
+        kind = _kind_of_neuron(graph.layers[graph.names.index(source)])
+        events = sent[source]
+        if source == layer.name:
+            assert events.earlier is not None
+            events = events.earlier
+        return count_totals(fan_out, events, kind=kind, steps=values.shape[1])
     except DataError as error:
         raise DataError(f"'{source}' -> '{layer.name}': {error}") from error
 
@@ -368,10 +425,23 @@ def _layer_row(
     counted: Sequence[EventCounts],
     *,
     samples: int,
+    steps: int,
     spikes: npt.NDArray[np.int32] | None,
     active: Int64Array | None,
 ) -> LayerCounts:
-    """Put together one row; `spikes` is None for a row without neurons of its own."""
+    """Put together one row.
+
+    Args:
+        name: Of the row.
+        layer: The layer.
+        connections: Those that the row is of.
+        counted: Counts of each.
+        samples: Number of samples.
+        steps: Steps of each.
+        spikes: (samples, *layer), events of each neuron; None for a row without neurons of its
+            own.
+        active: (samples,), active updates, or None.
+    """
     sizes = tuple(
         SynapseSize(
             type=_type_of(connection),
@@ -386,7 +456,7 @@ def _layer_row(
         for connection, one in zip(connections, counted, strict=True)
     )
     neurons = layer.neurons if spikes is not None else 0
-    passes = spikes.shape[0] * spikes.shape[1] if spikes is not None else 0
+    passes = samples * steps
     biased = int(np.count_nonzero(np.broadcast_to(layer.bias, layer.shape))) if neurons else 0
     updates_active = None if active is None else int(active.sum())
     if active is None and biased == neurons:
@@ -411,7 +481,7 @@ def _layer_row(
         neurons=neurons,
         updates_dense=neurons * passes,
         updates_active=updates_active,
-        spikes=0 if spikes is None else int(np.count_nonzero(spikes)),
+        spikes=0 if spikes is None else int(spikes.sum(dtype=np.int64)),
         bias_adds=neurons * passes if biased else 0,
         messages=sum(senders.values()),
         weights=sum(one.weights for one in sizes),
@@ -439,8 +509,7 @@ def _by_sample(
         "spikes": none,
     }
     if spikes is not None:
-        fired = np.count_nonzero(spikes.reshape(samples, -1), axis=1)
-        found["spikes"] = fired.astype(np.int64)
+        found["spikes"] = spikes.reshape(samples, -1).sum(axis=1, dtype=np.int64)
     if spikes is None:
         found["updates_active"] = none
     elif active is not None:

@@ -172,8 +172,8 @@ def raster_of(
         layers.append(
             RasterLayer(name="input", fired=frame.reshape(frame.shape[0], -1), unit="values")
         )
-    for name, spikes in zip(recording.layers, recording.spikes, strict=True):
-        fired = np.asarray(spikes[sample] != 0)
+    for name in recording.layers:
+        fired = np.asarray(recording.spikes_of(name)[sample] != 0)
         if fired.any() or name != recording.layers[-1]:
             layers.append(RasterLayer(name=name, fired=fired.reshape(fired.shape[0], -1)))
     return Raster(title=title or f"sample {sample}", layers=tuple(layers))

@@ -23,6 +23,8 @@ from neurodeploy.cost.fan_out import (
     dense_fan_out,
 )
 from neurodeploy.errors import DataError
+from neurodeploy.simulation.base import EventCounts as SentEvents
+from neurodeploy.simulation.event_counts import count_senders
 
 _CHUNK = 1 << 24
 """Input values that are looked at together, which bounds the memory of counting."""
@@ -88,27 +90,42 @@ def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> Ev
             f"step is required (source {fan_out.stored.shape})."
         )
     flat = inputs.reshape(inputs.shape[0], inputs.shape[1], -1)
-    _check_kind(flat, kind)
-    samples = flat.shape[0]
+    check_kind(flat, kind)
+    return count_totals(fan_out, count_senders(flat), kind=kind, steps=flat.shape[1])
+
+
+def count_totals(fan_out: FanOut, sent: SentEvents, *, kind: InputKind, steps: int) -> EventCounts:
+    """Count what events cost in one synapse when only their numbers at each sender are known.
+
+    Args:
+        fan_out: From `conv_fan_out` or `dense_fan_out`.
+        sent: Events of every sender.
+        kind: What the sender was declared to send.
+        steps: Number of steps.
+
+    Raises:
+        DataError: If the number of senders is another.
+    """
+    samples = sent.total.shape[0]
+    if prod(sent.total.shape[1:]) != fan_out.stored.size:
+        raise DataError(
+            f"events: shape {sent.total.shape}, (samples, ...) with {fan_out.stored.size} senders "
+            f"is required (source {fan_out.stored.shape})."
+        )
     has_values = kind in (InputKind.ANALOG, InputKind.GRADED)
     events, sops, stored, by_value = (np.zeros(samples, dtype=np.int64) for _ in range(4))
     if kind is not InputKind.BIAS:
-        chunk = max(1, _CHUNK // max(1, prod(flat.shape[1:])))
+        chunk = max(1, _CHUNK // fan_out.stored.size)
         for start in range(0, samples, chunk):
             part = slice(start, start + chunk)
-            fired = flat[part] != 0
-            per_source: Int64Array = np.count_nonzero(fired, axis=1).astype(np.int64)
+            per_source = _rows(sent.total[part])
             events[part] = per_source.sum(axis=1)
             sops[part] = per_source @ fan_out.nonzero.reshape(-1)
             stored[part] = per_source @ fan_out.stored.reshape(-1)
             if has_values:
-                fired &= np.any(np.abs(flat[part]) != 1, axis=2, keepdims=True, where=fired)
-                valued: Int64Array = np.count_nonzero(fired, axis=1).astype(np.int64)
-                by_value[part] = valued @ fan_out.nonzero.reshape(-1)
+                by_value[part] = _rows(sent.valued[part]) @ fan_out.nonzero.reshape(-1)
     zeros = np.zeros(samples, dtype=np.int64)
-    cached = None
-    if has_values and _is_static(flat):
-        cached = sops // max(1, flat.shape[1])
+    cached = sops // steps if has_values and sent.is_static else None
     is_analog = kind is InputKind.ANALOG
     return EventCounts(
         kind=kind,
@@ -180,7 +197,7 @@ def count_conv(
     return count_events(fan_out, inputs, kind=kind)
 
 
-def _check_kind(values: NumberArray, kind: InputKind) -> None:
+def check_kind(values: NumberArray, kind: InputKind) -> None:
     """Refuse values that a sender of this kind cannot send."""
     if kind in (InputKind.ANALOG, InputKind.BIAS):
         if values.dtype.kind == "f" and not bool(np.isfinite(values).all()):
@@ -202,12 +219,8 @@ def _check_kind(values: NumberArray, kind: InputKind) -> None:
         )
 
 
-def _is_static(values: NumberArray) -> bool:
-    """Whether every sample shows the same frame at all of its (two or more) steps."""
-    steps = values.shape[1]
-    return steps > 1 and all(
-        bool(np.array_equal(values[:, step], values[:, 0])) for step in range(1, steps)
-    )
+def _rows(counted: npt.NDArray[np.int32]) -> Int64Array:
+    return counted.reshape(len(counted), -1).astype(np.int64)
 
 
 def count_updates(

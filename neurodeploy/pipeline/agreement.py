@@ -64,15 +64,15 @@ def compare_layers(
     assert written.health is not None
     entries = []
     for index, name in enumerate(deployed.layers):
-        spikes = deployed.spikes[index]
-        from_file = written.spikes[index][:, :, : channels[name]].reshape(spikes.shape)
+        spikes = deployed.spikes_of(index)
+        from_file = written.spikes_of(index)[:, :, : channels[name]].reshape(spikes.shape)
         reference = floats.get(name)
         entries.append(
             LayerAgreement(
                 name=name,
                 values=int(spikes.size),
                 rate=float(np.mean(spikes != 0)),
-                quantized=_equal_share(reference, quantized.spikes[index]),
+                quantized=_equal_share(reference, quantized.spikes_of(index)),
                 deployed=_equal_share(reference, spikes),
                 file_differing=int(np.count_nonzero(spikes != from_file)),
                 current_wraps=written.health[index].current_wraps,
@@ -113,7 +113,7 @@ def check_file(
         )
 
 
-def _equal_share(reference: SpikeArray | None, spikes: npt.NDArray[np.int32]) -> float | None:
+def _equal_share(reference: SpikeArray | None, spikes: npt.NDArray[np.integer]) -> float | None:
     if reference is None or reference.shape != spikes.shape:
         return None
     return float(np.mean(reference == (spikes != 0)))

@@ -22,6 +22,7 @@ from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.stages import TrainingResult, Verification, train, verify
 from neurodeploy.pipeline.summary import accuracy_points, page_of, summary_of
 from neurodeploy.recipe import Recipe
+from neurodeploy.simulation.base import Record
 from neurodeploy.simulation.event import EventSimulator
 from neurodeploy.simulation.lava_runtime import find_runtime, self_test
 from neurodeploy.target import Target
@@ -88,7 +89,7 @@ def run(
         steps = recipe.network.steps
         inputs = test.windows(steps)
         recording = EventSimulator(deployment.graph).run(
-            inputs, counts_updates=True, progress=observer.advance
+            inputs, record=Record(counts=True), progress=observer.advance
         )
         accuracy = {
             "float": evaluate(trained.network, test).accuracy,

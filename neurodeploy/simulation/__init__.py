@@ -11,4 +11,5 @@ from neurodeploy.simulation.base import (
     Window as Window,
 )
 from neurodeploy.simulation.event import EventSimulator as EventSimulator
+from neurodeploy.simulation.joining import join_recordings as join_recordings
 from neurodeploy.simulation.lava import LavaSimulator as LavaSimulator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -13,6 +13,10 @@ import numpy.typing as npt
 from neurodeploy.errors import SimulationError
 
 IntArray = npt.NDArray[np.int32]
+SpikeArray = npt.NDArray[np.integer]
+"""Events of one layer: uint8 (0 or 1) where they carry no value, int32 where they do."""
+States = Mapping[str, IntArray]
+"""States of one layer by name."""
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
 
@@ -66,13 +70,40 @@ class Feed(StrEnum):
     """A constant image as the input block's bias; the input then has no time axis."""
 
 
-class Record(StrEnum):
-    """Which neuron states a simulator keeps beside the spikes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a recording holds; what is not asked for takes no memory.
 
-    LAST = "last"
-    """States of the last layer only."""
-    ALL = "all"
-    """Also the states of every layer after its last step."""
+    Attributes:
+        spikes: Names of the layers whose spikes are kept; None: all of them.
+        states: Names of the layers whose states are kept after every step; None: the last one.
+        final_states: Also keep the states of every layer after its last step.
+        counts: Also count the events of every neuron and the updates of every layer: what
+            `neurodeploy.cost.count` needs in place of spikes.
+    """
+
+    spikes: tuple[str, ...] | None = None
+    states: tuple[str, ...] | None = None
+    final_states: bool = False
+    counts: bool = False
+
+    def resolve(self, layers: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
+        """Give the layers whose spikes, and those whose states are kept.
+
+        Args:
+            layers: Names of all layers, in order.
+
+        Raises:
+            SimulationError: If a layer that was asked for does not exist.
+        """
+        spikes = layers if self.spikes is None else self.spikes
+        states = layers[-1:] if self.states is None else self.states
+        for name in (*spikes, *states):
+            if name not in layers:
+                raise SimulationError(
+                    f"record: no layer '{name}'. Layers of this network: {', '.join(layers)}."
+                )
+        return frozenset(spikes), frozenset(states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,33 +142,91 @@ class UpdateCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EventCounts:
+    """How many events each neuron of one layer sent: enough to count operations by.
+
+    Attributes:
+        total: (samples, *layer) int32, events over all steps.
+        valued: (samples, *layer) int32, those of the steps in which some neuron of the layer sent
+            a value that is none of -1, 0 and 1; all zero for neurons whose events carry none.
+        is_static: Whether every sample sent the same values at each of its (two or more) steps.
+        earlier: For recurrent layers, what their own synapse sees: nothing in the first step,
+            then everything but the last step; else None.
+    """
+
+    total: IntArray
+    valued: IntArray
+    is_static: bool
+    earlier: EventCounts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recording:
     """What a simulator saw. Both simulators return this type.
 
     Attributes:
         layers: Name of every layer, in order; index k below.
-        spikes: Per layer k: (samples, T, C, H, W) or (samples, T, N) int32; 0 or 1 for LIF and
-            resonate-and-fire neurons, the payload for sigma-delta ones.
-        traces: States of the last layer after every step, by name, each with the axes of its
-            spikes, int32. LIF: "current", "voltage" (the one after the spike reset);
-            sigma-delta: "sigma", "activation", "residue" (a sigma output: "sigma");
-            resonate-and-fire: "real", "imag".
+        shapes: Shape of every layer, (C, H, W) or (N,).
+        samples: Number of samples.
+        steps: Number of steps of a sample, T.
+        spikes: Per layer k: (samples, T, C, H, W) or (samples, T, N); uint8, 0 or 1, for LIF and
+            resonate-and-fire neurons; int32, the payload, for sigma-delta ones. None where they
+            were not asked for.
+        states: By name of the layer, for those asked for: states after every step, by name, each
+            with the axes of its spikes, int32. LIF: "current", "voltage" (the one after the
+            spike reset); sigma-delta: "sigma", "activation", "residue" (a sigma output:
+            "sigma"); resonate-and-fire: "real", "imag".
         final_states: Per layer the same states after its last step, (samples, C, H, W) or
-            (samples, N) int32; None unless `Record.ALL` was asked for.
-        health: Per layer, where the simulator can see it (ours does, Lava does not); else None.
-        updates: Per layer, active and membrane updates; None unless they were asked for.
+            (samples, N) int32; None unless they were asked for.
+        events: Per layer, events of every neuron; None unless counts were asked for.
+        updates: Per layer, active and membrane updates, likewise, where the simulator can see
+            them (ours does, Lava does not).
+        health: Per layer, where the simulator can see it; else None.
         seconds: Wall time of stepping, without start-up.
         startup_seconds: Wall time before the first step.
     """
 
     layers: tuple[str, ...]
-    spikes: tuple[IntArray, ...]
-    traces: Mapping[str, IntArray]
-    final_states: tuple[Mapping[str, IntArray], ...] | None = None
-    health: tuple[Health, ...] | None = None
+    shapes: tuple[tuple[int, ...], ...]
+    samples: int
+    steps: int
+    spikes: tuple[SpikeArray | None, ...]
+    states: Mapping[str, States]
+    final_states: tuple[States, ...] | None = None
+    events: tuple[EventCounts, ...] | None = None
     updates: tuple[UpdateCounts, ...] | None = None
+    health: tuple[Health, ...] | None = None
     seconds: float = 0.0
     startup_seconds: float = 0.0
+
+    @classmethod
+    def from_spikes(
+        cls,
+        layers: Sequence[str],
+        spikes: Sequence[SpikeArray],
+        *,
+        states: Mapping[str, States] | None = None,
+    ) -> Recording:
+        """Make a recording of spikes that came from elsewhere.
+
+        Args:
+            layers: Name of every layer, in order.
+            spikes: (samples, T, *layer) for each of them.
+            states: By name of the layer: states after every step, by name.
+        """
+        return cls(
+            layers=tuple(layers),
+            shapes=tuple(one.shape[2:] for one in spikes),
+            samples=int(spikes[0].shape[0]),
+            steps=int(spikes[0].shape[1]),
+            spikes=tuple(spikes),
+            states=states or {},
+        )
+
+    @property
+    def traces(self) -> States:
+        """States of the last layer after every step, by name; empty if they were not kept."""
+        return self.states.get(self.layers[-1], {})
 
     @property
     def voltage(self) -> IntArray:
@@ -153,15 +242,33 @@ class Recording:
             )
         return self.traces["voltage"]
 
-    @property
-    def samples(self) -> int:
-        """Number of samples in the recording."""
-        return int(self.spikes[0].shape[0])
+    def spikes_of(self, layer: int | str) -> SpikeArray:
+        """Give the spikes of one layer.
 
-    @property
-    def steps(self) -> int:
-        """Number of steps per sample."""
-        return int(self.spikes[0].shape[1])
+        Args:
+            layer: Its index or its name.
+
+        Raises:
+            SimulationError: If there is no such layer, or its spikes were not kept.
+        """
+        index = self.layers.index(layer) if layer in self.layers else layer
+        if not isinstance(index, int) or not -len(self.layers) <= index < len(self.layers):
+            raise SimulationError(
+                f"recording: no layer '{layer}'. Layers: {', '.join(self.layers)}."
+            )
+        spikes = self.spikes[index]
+        if spikes is None:
+            raise SimulationError(
+                f"{self.layers[index]}: its spikes were not recorded. Ask for them: "
+                "Record(spikes=...), --record all or --spikes."
+            )
+        return spikes
+
+    def spike_totals(self) -> tuple[int | None, ...]:
+        """Give the number of events of each layer; None where neither spikes nor counts tell."""
+        if self.events is not None:
+            return tuple(int(one.total.sum(dtype=np.int64)) for one in self.events)
+        return tuple(None if one is None else int(np.count_nonzero(one)) for one in self.spikes)
 
 
 class Simulator(Protocol):
@@ -183,7 +290,7 @@ class Simulator(Protocol):
                 `Feed.BIAS`.
             timing: `Window` or `Stream`.
             feed: Where the input enters.
-            record: Which states to keep.
+            record: What to keep.
             progress: Called after each batch of samples.
 
         Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -34,6 +34,7 @@ from neurodeploy.simulation.base import (
     Progress,
     Record,
     Recording,
+    SpikeArray,
     Stream,
     Timing,
     UpdateCounts,
@@ -41,6 +42,8 @@ from neurodeploy.simulation.base import (
     plan_steps,
 )
 from neurodeploy.simulation.dynamics import start_dynamics
+from neurodeploy.simulation.event_counts import count_spikes
+from neurodeploy.simulation.joining import join_recordings
 from neurodeploy.simulation.kernels import apply_synapse
 from neurodeploy.simulation.updates import UpdateCounter, arrivals
 
@@ -50,9 +53,9 @@ BATCH_BYTES = 256 * 2**20
 
 @dataclass(slots=True)
 class _LayerRun:
-    """What one layer did over one batch: spikes (S, T, ...) int32 and its states."""
+    """What one layer did over one batch: spikes (S, T, ...) and its states."""
 
-    spikes: IntArray
+    spikes: SpikeArray
     final: dict[str, IntArray]
     traces: dict[str, IntArray]
     health: Health
@@ -67,7 +70,7 @@ class _Plan:
     timing: Timing
     feed: Feed
     record: Record
-    counts_updates: bool
+    traced: frozenset[str]
 
 
 class EventSimulator:
@@ -92,8 +95,7 @@ class EventSimulator:
         *,
         timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
         feed: Feed = Feed.PORT,
-        record: Record = Record.LAST,
-        counts_updates: bool = False,
+        record: Record = Record(),  # noqa: B008 - likewise
         progress: Progress | None = None,
     ) -> Recording:
         """Run all samples; see `neurodeploy.simulation.base.Simulator`.
@@ -102,9 +104,7 @@ class EventSimulator:
             inputs: As there, and so on below.
             timing: Windows or Lava's time.
             feed: How the input enters.
-            record: Which states to keep.
-            counts_updates: Also count active and membrane updates, for a report; takes about
-                twice the time.
+            record: What to keep.
             progress: Called after each batch.
 
         Returns:
@@ -112,7 +112,7 @@ class EventSimulator:
 
         Raises:
             DataError: If the input has the wrong shape, kind or range.
-            SimulationError: If timing or feed do not fit the network.
+            SimulationError: If timing, feed or record do not fit the network.
         """
         start = time.perf_counter()
         graph = self.graph
@@ -121,27 +121,52 @@ class EventSimulator:
         if feed is not Feed.BIAS and steps != values.shape[1]:
             values = values[:, np.arange(steps) % values.shape[1]]
         _warn_of_missing_resets(graph, timing)
+        kept, traced = record.resolve(graph.names)
         samples = len(values)
         batch = self._batch_size(steps)
-        parts: list[list[_LayerRun]] = []
-        plan = _Plan(
-            steps=steps, timing=timing, feed=feed, record=record, counts_updates=counts_updates
-        )
-        begin = time.perf_counter()
+        parts: list[Recording] = []
+        plan = _Plan(steps=steps, timing=timing, feed=feed, record=record, traced=traced)
+        startup = time.perf_counter() - start
         for first in range(0, samples, batch):
-            parts.append(self._run_batch(values[first : first + batch], plan))
+            begin = time.perf_counter()
+            runs = self._run_batch(values[first : first + batch], plan)
+            parts.append(self._recording(runs, plan, kept))
+            seconds = time.perf_counter() - begin
+            parts[-1] = replace(parts[-1], seconds=seconds, startup_seconds=startup)
+            startup = 0.0
             if progress is not None:
                 progress(min(first + batch, samples), samples)
-        layers = [_join(runs) for runs in zip(*parts, strict=True)]
+        return join_recordings(parts)
+
+    def _recording(self, runs: list[_LayerRun], plan: _Plan, kept: frozenset[str]) -> Recording:
+        names, counts = self.graph.names, plan.record.counts
+        updates = tuple(run.updates for run in runs if run.updates is not None)
         return Recording(
-            layers=graph.names,
-            spikes=tuple(run.spikes for run in layers),
-            traces=layers[-1].traces,
-            final_states=tuple(run.final for run in layers) if record is Record.ALL else None,
-            health=tuple(run.health for run in layers),
-            updates=_updates_of(layers),
-            seconds=time.perf_counter() - begin,
-            startup_seconds=begin - start,
+            layers=names,
+            shapes=tuple(layer.shape for layer in self.graph),
+            samples=len(runs[0].spikes),
+            steps=plan.steps,
+            spikes=tuple(
+                run.spikes if name in kept else None for name, run in zip(names, runs, strict=True)
+            ),
+            states={
+                name: run.traces
+                for name, run in zip(names, runs, strict=True)
+                if name in plan.traced
+            },
+            final_states=tuple(run.final for run in runs) if plan.record.final_states else None,
+            events=tuple(
+                count_spikes(
+                    run.spikes,
+                    is_graded=layer.neuron.is_graded,
+                    is_recurrent=layer.is_recurrent,
+                )
+                for layer, run in zip(self.graph, runs, strict=True)
+            )
+            if counts
+            else None,
+            updates=updates if counts else None,
+            health=tuple(run.health for run in runs),
         )
 
     def _batch_size(self, steps: int) -> int:
@@ -150,7 +175,7 @@ class EventSimulator:
         return max(1, self._batch_bytes // (8 * 6 * steps * largest))
 
     def _run_batch(self, values: IntArray, plan: _Plan) -> list[_LayerRun]:
-        known: dict[str, IntArray] = {}
+        known: dict[str, SpikeArray] = {}
         if plan.feed is not Feed.BIAS:
             is_graded = self.graph.input.is_graded
             known[INPUT] = values if is_graded else (values != 0).astype(np.int32)
@@ -165,7 +190,7 @@ class EventSimulator:
         self,
         layer: FixedLayer,
         index: int,
-        known: Mapping[str, IntArray],
+        known: Mapping[str, SpikeArray],
         values: IntArray,
         plan: _Plan,
     ) -> _LayerRun:
@@ -182,15 +207,16 @@ class EventSimulator:
         drive, recurrent = self._drive(layer, known, values, plan)
         bias_image = values if plan.feed is Feed.BIAS and index == 0 else None
         neurons = start_dynamics(layer, samples, bias_image=bias_image)
-        counter = UpdateCounter(layer, samples, bias_image) if plan.counts_updates else None
-        arrives = self._arrivals(layer, known, values, plan) if plan.counts_updates else None
+        counter = UpdateCounter(layer, samples, bias_image) if plan.record.counts else None
+        arrives = self._arrivals(layer, known, values, plan) if plan.record.counts else None
         reads_values = self.graph.reads_values(layer)
         resets = _reset_steps(plan.timing, steps, index)
-        is_last = index == len(self.graph.layers) - 1
-        spikes = np.zeros((samples, steps, *layer.shape), np.int32)
+        dtype = np.int32 if layer.neuron.is_graded else np.uint8
+        spikes: SpikeArray = np.zeros((samples, steps, *layer.shape), dtype)
         traces: dict[str, IntArray] = {}
-        if is_last:
-            traces = {name: np.empty_like(spikes) for name in neurons.states()}
+        if layer.name in plan.traced:
+            shape = spikes.shape
+            traces = {name: np.empty(shape, np.int32) for name in neurons.states()}
         for step in range(steps):
             if resets[step]:
                 neurons.reset()
@@ -211,7 +237,7 @@ class EventSimulator:
             for name, trace in traces.items():
                 trace[:, step] = neurons.states()[name]
         final: dict[str, IntArray] = {}
-        if plan.record is Record.ALL:
+        if plan.record.final_states:
             final = {name: state.astype(np.int32) for name, state in neurons.states().items()}
         return _LayerRun(
             spikes=spikes,
@@ -222,7 +248,7 @@ class EventSimulator:
         )
 
     def _arrivals(
-        self, layer: FixedLayer, known: Mapping[str, IntArray], values: IntArray, plan: _Plan
+        self, layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: _Plan
     ) -> npt.NDArray[np.bool_]:
         """Say where events of other layers arrive: (samples, T, *layer)."""
         reached = np.zeros((len(values), plan.steps, *layer.shape), bool)
@@ -240,7 +266,7 @@ class EventSimulator:
         return reached
 
     def _drive(
-        self, layer: FixedLayer, known: Mapping[str, IntArray], values: IntArray, plan: _Plan
+        self, layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: _Plan
     ) -> tuple[Int64Array, FixedDense | None]:
         """Add up what reaches the neurons from other layers at every step.
 
@@ -384,40 +410,3 @@ def _reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
         return [False] * steps
     period = timing.reset_interval
     return [t % period == (timing.reset_offset + 1 + index) % period for t in range(1, steps + 1)]
-
-
-def _updates_of(layers: list[_LayerRun]) -> tuple[UpdateCounts, ...] | None:
-    found = [run.updates for run in layers if run.updates is not None]
-    return tuple(found) if len(found) == len(layers) else None
-
-
-def _join(runs: tuple[_LayerRun, ...]) -> _LayerRun:
-    """Put batches of samples back together."""
-    if len(runs) == 1:
-        return runs[0]
-
-    def joined(parts: list[dict[str, IntArray]]) -> dict[str, IntArray]:
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    return _LayerRun(
-        spikes=np.concatenate([run.spikes for run in runs]),
-        final=joined([run.final for run in runs]),
-        traces=joined([run.traces for run in runs]),
-        health=Health(
-            current_peak=max(run.health.current_peak for run in runs),
-            voltage_peak=max(run.health.voltage_peak for run in runs),
-            current_wraps=sum(run.health.current_wraps for run in runs),
-            voltage_clips=sum(run.health.voltage_clips for run in runs),
-        ),
-        updates=_joined_updates([run.updates for run in runs if run.updates is not None]),
-    )
-
-
-def _joined_updates(parts: list[UpdateCounts]) -> UpdateCounts | None:
-    if not parts:
-        return None
-    membrane = [part.membrane for part in parts if part.membrane is not None]
-    return UpdateCounts(
-        active=np.concatenate([part.active for part in parts]),
-        membrane=np.concatenate(membrane) if membrane else None,
-    )

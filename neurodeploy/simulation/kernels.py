@@ -21,6 +21,7 @@ from neurodeploy.ir.fixed_layers import (
     IntArray,
     Synapse,
 )
+from neurodeploy.simulation.base import SpikeArray
 
 _EXACT_FLOAT32 = 1 << 24
 _EXACT_FLOAT64 = 1 << 53
@@ -30,12 +31,12 @@ _COLUMN_BYTES = 4 * 2**20
 """Size of one block of unfolded images: stays in a processor's cache."""
 
 
-def apply_synapse(synapse: Synapse, events: IntArray) -> Int64Array:
+def apply_synapse(synapse: Synapse, events: SpikeArray) -> Int64Array:
     """Give what a synapse sends for every step of every sample.
 
     Args:
         synapse: The weights.
-        events: (samples, T, *source) int32.
+        events: (samples, T, *source) integers below 2**31 in size.
 
     Returns:
         (samples, T, *output) int64, for complex weights (samples, T, N, 2) with real and
@@ -88,7 +89,7 @@ def _exact_dtype(bound: int) -> type[np.float32] | type[np.float64] | type[np.in
     return np.float64 if bound < _EXACT_FLOAT64 else np.int64
 
 
-def _convolve(synapse: FixedConv, events: IntArray) -> Int64Array:
+def _convolve(synapse: FixedConv, events: SpikeArray) -> Int64Array:
     """Correlate; one matrix product for each group and image, images unfolded in blocks."""
     samples, steps, channels, height, width = events.shape
     outputs, out_height, out_width = synapse.output_shape(events.shape[2:])
@@ -123,7 +124,7 @@ def _convolve(synapse: FixedConv, events: IntArray) -> Int64Array:
     return result.reshape(samples, steps, outputs, out_height, out_width)
 
 
-def _multiply_dense(synapse: FixedDense, events: IntArray) -> Int64Array:
+def _multiply_dense(synapse: FixedDense, events: SpikeArray) -> Int64Array:
     """Multiply by the effective weights; each delay's share is shifted down by itself, as in Lava.
 
     Lava wraps the sum only for graded events; binary ones would need 2**23 inputs to reach that.

@@ -22,7 +22,7 @@ from neurodeploy.simulation.base import (
     plan_steps,
 )
 from neurodeploy.simulation.lava_runtime import find_runtime
-from neurodeploy.simulation.lava_worker import Job, run_jobs
+from neurodeploy.simulation.lava_worker import Job, require_last_layer, run_jobs
 
 
 class LavaSimulator:
@@ -93,14 +93,17 @@ class LavaSimulator:
         *,
         timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
         feed: Feed = Feed.PORT,
-        record: Record = Record.LAST,
+        record: Record = Record(),  # noqa: B008 - likewise
         progress: Progress | None = None,
     ) -> Recording:
         """Run all samples; see `neurodeploy.simulation.base.Simulator`.
 
+        States of layers before the last cannot be recorded after every step, and updates not at
+        all.
+
         Raises:
             DataError: If the input has the wrong shape, kind or range.
-            SimulationError: If timing or feed do not fit the file.
+            SimulationError: If timing, feed or record do not fit the file.
             LavaRuntimeError: If Lava is broken, fails on this file, or takes too long.
         """
         job = self.job(inputs, timing=timing, feed=feed, record=record)
@@ -118,16 +121,19 @@ class LavaSimulator:
         *,
         timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
         feed: Feed = Feed.PORT,
-        record: Record = Record.LAST,
+        record: Record = Record(),  # noqa: B008 - likewise
     ) -> Job:
         """Describe a run without starting it; `lava_worker.run_jobs` runs several in one process.
 
         Raises:
             DataError: If the input is not integer, empty, or beyond 32 bits.
-            SimulationError: If the number of steps is not determined or not positive.
+            SimulationError: If the number of steps is not determined or not positive, or what is
+                to be recorded cannot be.
         """
         values = _conform(inputs, has_time=feed is not Feed.BIAS)
         steps = plan_steps(timing, None if feed is Feed.BIAS else int(values.shape[1]))
+        if self._layer_names is not None:
+            require_last_layer(record, self._layer_names)
         is_stream = isinstance(timing, Stream)
         return Job(
             net=self.net_path,
@@ -142,7 +148,7 @@ class LavaSimulator:
             sparse_fc_layer=self._sparse_fc_layer,
             reset_interval=timing.reset_interval if isinstance(timing, Stream) else None,
             reset_offset=timing.reset_offset if isinstance(timing, Stream) else 0,
-            record_all=record is Record.ALL,
+            record=record,
         )
 
 

@@ -234,7 +234,7 @@ def self_test(python: Path, *, is_isolated: bool = True) -> tuple[float, Mapping
             python, [job], is_isolated=is_isolated, timeout=INSTALL_SECONDS, versions=versions
         )[0]
     expected = [[0, 0, 1, 0, 0, 1]] * 2
-    found = recording.spikes[0][:, :, 0].tolist()
+    found = recording.spikes_of(0)[:, :, 0].tolist()
     if found != expected:
         raise LavaRuntimeError(
             f"Lava runtime: the self-test gave the spikes {found}, {expected} is right. Install it "

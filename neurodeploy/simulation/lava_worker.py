@@ -24,7 +24,13 @@ import numpy as np
 
 from neurodeploy.errors import DataError, LavaRuntimeError, NeurodeployError, SimulationError
 from neurodeploy.resources import hardware_path
-from neurodeploy.simulation.base import IntArray, Recording
+from neurodeploy.simulation.base import (
+    IntArray,
+    Record,
+    Recording,
+    SpikeArray,
+)
+from neurodeploy.simulation.event_counts import count_spikes
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +63,7 @@ class Job:
         sparse_fc_layer: `sparse_fc_layer` of the same.
         reset_interval: `reset_interval` of the same, for "stream".
         reset_offset: `reset_offset` of the same, for "stream".
-        record_all: Whether to keep the final states of all layers.
+        record: What to keep.
     """
 
     net: Path
@@ -72,7 +78,7 @@ class Job:
     sparse_fc_layer: bool = False
     reset_interval: int | None = None
     reset_offset: int = 0
-    record_all: bool = False
+    record: Record = Record()  # noqa: RUF009 - a frozen value
 
 
 @dataclass(slots=True)
@@ -171,7 +177,7 @@ def _write_request(folder: Path, jobs: Sequence[Job]) -> None:
                 "sparse_fc_layer": job.sparse_fc_layer,
                 "reset_interval": job.reset_interval,
                 "reset_offset": job.reset_offset,
-                "record_all": job.record_all,
+                "record_all": job.record.final_states,
             }
         )
     (folder / "request.json").write_text(json.dumps({"jobs": described}), encoding="utf-8")
@@ -371,37 +377,70 @@ def _read_recording(
     assert isinstance(described, list)
     assert isinstance(seconds, float)
     samples, steps = len(job.inputs), job.steps
-
-    def read(kind: str, *axes: int) -> IntArray:
-        count = prod(axes)
-        array = np.fromfile(folder / f"{name}_{kind}.bin", dtype=np.int32, count=count)
-        return array.reshape(axes)
-
-    spikes: list[IntArray] = []
-    finals: list[dict[str, IntArray]] = []
-    traces: dict[str, IntArray] = {}
-    for index, layer in enumerate(described):
-        shape = tuple(layer["shape"][::-1])
-        states = layer["states"]
-        spikes.append(read(f"spikes_{index}", samples, steps, *shape))
-        if index == len(described) - 1:
-            kept = read(f"states_{index}", samples, steps, len(states), *shape)
-            traces = {state: kept[:, :, number].copy() for number, state in enumerate(states)}
-            finals.append({state: trace[:, -1].copy() for state, trace in traces.items()})
-        elif job.record_all:
-            kept = read(f"states_{index}", samples, len(states), *shape)
-            finals.append({state: kept[:, number].copy() for number, state in enumerate(states)})
     names = job.layers or tuple(f"layer{index}" for index in range(len(described)))
     if len(names) != len(described):
         raise SimulationError(
             f"{job.net}: Lava makes {len(described)} layers of this file, {len(names)} names were "
             "given. Give one name a layer."
         )
+    kept, traced = job.record.resolve(names)
+    require_last_layer(job.record, names)
+
+    def read(kind: str, *axes: int) -> IntArray:
+        count = prod(axes)
+        array = np.fromfile(folder / f"{name}_{kind}.bin", dtype=np.int32, count=count)
+        return array.reshape(axes)
+
+    spikes: list[SpikeArray] = []
+    finals: list[dict[str, IntArray]] = []
+    traces: dict[str, IntArray] = {}
+    for index, layer in enumerate(described):
+        shape = tuple(layer["shape"][::-1])
+        states = layer["states"]
+        spikes.append(_narrowed(read(f"spikes_{index}", samples, steps, *shape), states))
+        if index == len(described) - 1:
+            rows = read(f"states_{index}", samples, steps, len(states), *shape)
+            traces = {state: rows[:, :, number].copy() for number, state in enumerate(states)}
+            finals.append({state: trace[:, -1].copy() for state, trace in traces.items()})
+        elif job.record.final_states:
+            rows = read(f"states_{index}", samples, len(states), *shape)
+            finals.append({state: rows[:, number].copy() for number, state in enumerate(states)})
     return Recording(
         layers=names,
-        spikes=tuple(spikes),
-        traces=traces,
-        final_states=tuple(finals) if job.record_all else None,
+        shapes=tuple(tuple(layer["shape"][::-1]) for layer in described),
+        samples=samples,
+        steps=steps,
+        spikes=tuple(
+            found if name in kept else None for name, found in zip(names, spikes, strict=True)
+        ),
+        states={names[-1]: traces} if names[-1] in traced else {},
+        final_states=tuple(finals) if job.record.final_states else None,
+        events=tuple(
+            count_spikes(one, is_graded=one.dtype != np.uint8, is_recurrent=True) for one in spikes
+        )
+        if job.record.counts
+        else None,
         seconds=seconds,
         startup_seconds=startup,
     )
+
+
+def require_last_layer(record: Record, layers: tuple[str, ...]) -> None:
+    """Refuse what the worker's probes cannot see.
+
+    Raises:
+        SimulationError: If states of a layer before the last are asked for after every step, or a
+            layer does not exist.
+    """
+    inner = sorted(record.resolve(layers)[1] - {layers[-1]})
+    if inner:
+        raise SimulationError(
+            f"Lava: states of {', '.join(inner)} after every step; only those of the last layer "
+            "can be recorded on Lava. Use our simulator, or ask for final states."
+        )
+
+
+def _narrowed(spikes: IntArray, states: Sequence[str]) -> SpikeArray:
+    """Hold spikes without payload in one byte each; whatever else Lava sent stays as it is."""
+    is_binary = "sigma" not in states and int(spikes.min()) >= 0 and int(spikes.max()) <= 1
+    return spikes.astype(np.uint8) if is_binary else spikes

@@ -138,20 +138,35 @@ def save_samples(
 
 
 def save_recording(path: str | Path, recording: Recording) -> None:
-    """Write a recording: `spikes_<k>` for every layer k, states of the last layer, `layers`.
+    """Write a recording: what was recorded of every layer k, and `layers`, their names.
 
     Args:
         path: The `.npz` file to create or replace, whole or not at all.
-        recording: (samples, T, ...) arrays; the states are `voltage` and `current` for LIF
-            neurons, by their own names for others.
+        recording: Stored are, as far as it holds them: `spikes_<k>` (samples, T, ...); states of
+            the last layer by their names (`voltage` and `current` for LIF neurons), those of
+            others as `<state>_<k>`; `final_<state>_<k>` (samples, ...); `events_<k>`, the events
+            of each neuron (samples, ...); `active_<k>` and `membrane_<k>`, updates (samples,).
 
     Raises:
         OutputError: If the file cannot be written.
     """
-    arrays: dict[str, npt.NDArray[np.generic]] = {
-        **{f"spikes_{k}": spikes for k, spikes in enumerate(recording.spikes)},
-        **recording.traces,
-        "layers": np.array(recording.layers),
-    }
+    arrays: dict[str, npt.NDArray[np.generic]] = {"layers": np.array(recording.layers)}
+    for k, name in enumerate(recording.layers):
+        spikes = recording.spikes[k]
+        if spikes is not None:
+            arrays[f"spikes_{k}"] = spikes
+        suffix = "" if name == recording.layers[-1] else f"_{k}"
+        for state, trace in recording.states.get(name, {}).items():
+            arrays[state + suffix] = trace
+        if recording.final_states is not None:
+            for state, values in recording.final_states[k].items():
+                arrays[f"final_{state}_{k}"] = values
+        if recording.events is not None:
+            arrays[f"events_{k}"] = recording.events[k].total
+        if recording.updates is not None:
+            updates = recording.updates[k]
+            arrays[f"active_{k}"] = updates.active
+            if updates.membrane is not None:
+                arrays[f"membrane_{k}"] = updates.membrane
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)

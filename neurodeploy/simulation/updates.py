@@ -24,7 +24,7 @@ from neurodeploy.ir.fixed_layers import (
     IntArray,
     Synapse,
 )
-from neurodeploy.simulation.base import UpdateCounts
+from neurodeploy.simulation.base import SpikeArray, UpdateCounts
 from neurodeploy.simulation.dynamics import Dynamics
 from neurodeploy.simulation.kernels import apply_synapse, multiply_exactly
 
@@ -78,12 +78,12 @@ class UpdateCounter:
         return UpdateCounts(active=self._active, membrane=membrane)
 
 
-def arrivals(synapse: Synapse, events: IntArray) -> BoolArray:
+def arrivals(synapse: Synapse, events: SpikeArray) -> BoolArray:
     """Say where an event arrives through a weight that is not zero.
 
     Args:
         synapse: The weights.
-        events: (samples, T, *source) int32.
+        events: (samples, T, *source) integers below 2**31 in size.
 
     Returns:
         (samples, T, *output) bool, before the step of delay that Lava adds.

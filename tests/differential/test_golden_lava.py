@@ -41,7 +41,7 @@ def simulation(net: Path, golden: dict[str, np.ndarray], python: Path) -> Job:
             reset_offset=options.get("reset_offset", 0),
         ),
         feed=FEEDS[config["feed"]],
-        record=Record.ALL,
+        record=Record(final_states=True),
     )
 
 

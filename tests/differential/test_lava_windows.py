@@ -119,7 +119,9 @@ def test_sigma_delta_windows_start_from_zero(lava: Path, tmp_path: Path) -> None
     for index in range(2):
         write_layer(path, index, "dense", {"type": "SDNN", "vThMant": 4}, weight=weights, bias=bias)
     inputs = np.random.default_rng(0).integers(-9, 10, (2, 6, 2))
-    recording = LavaSimulator(path, input_bits=16).run(inputs, timing=Window(), record=Record.ALL)
+    recording = LavaSimulator(path, input_bits=16).run(
+        inputs, timing=Window(), record=Record(final_states=True)
+    )
     assert recording.final_states is not None
     for sample in range(2):
         x = inputs[sample]
@@ -155,7 +157,9 @@ def test_windows_equal_golden_reset_windows(lava: Path) -> None:
         )
         inputs = x[: windows * steps].reshape(windows, steps, *x.shape[1:])
         simulator = LavaSimulator(GOLDEN / f"{name}.net")
-        jobs.append(simulator.job(inputs, timing=Window(steps=steps), record=Record.ALL))
+        jobs.append(
+            simulator.job(inputs, timing=Window(steps=steps), record=Record(final_states=True))
+        )
         expected.append(golden)
     for job, golden, recording in zip(jobs, expected, run_jobs(lava, jobs), strict=True):
         for layer, spikes in enumerate(recording.spikes):
@@ -175,9 +179,16 @@ def test_bias_images_change_between_windows(lava: Path) -> None:
     image = golden["x"].T
     images = np.stack([image, np.zeros_like(image), image[::-1] // 2, image])
     simulator = LavaSimulator(GOLDEN / "21_input_block_lif.net")
-    windows = simulator.job(images, timing=Window(steps=12), feed=Feed.BIAS, record=Record.ALL)
+    windows = simulator.job(
+        images, timing=Window(steps=12), feed=Feed.BIAS, record=Record(final_states=True)
+    )
     alone = [
-        simulator.job(images[i : i + 1], timing=Window(steps=12), feed=Feed.BIAS, record=Record.ALL)
+        simulator.job(
+            images[i : i + 1],
+            timing=Window(steps=12),
+            feed=Feed.BIAS,
+            record=Record(final_states=True),
+        )
         for i in range(4)
     ]
     together, *separate = run_jobs(lava, [windows, *alone])

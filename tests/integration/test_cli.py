@@ -118,6 +118,36 @@ def test_the_default_is_a_window_of_the_inputs_length(
             np.testing.assert_array_equal(first[name], second[name])
 
 
+def test_what_simulate_records_is_chosen(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    inputs = np.random.default_rng(0).integers(0, 2, (3, 8, 24))
+    command = ("simulate", golden / DENSE, "-i", samples(inputs), "-o", tmp_path / "out.npz")
+    expected = EventSimulator(netx.read(golden / DENSE)).run(inputs)
+
+    def written(*options: object) -> dict[str, np.ndarray]:
+        assert neurodeploy(*command, *options).code == 0
+        with np.load(tmp_path / "out.npz") as file:
+            return dict(file)
+
+    outputs = written("--record", "outputs")
+    assert set(outputs) == {"layers", "spikes_1", "voltage", "current"}
+    assert outputs["spikes_1"].dtype == np.uint8
+    counts = written("--record", "counts")
+    assert set(counts) == {"layers"} | {
+        f"{kind}_{k}" for kind in ("events", "active", "membrane") for k in (0, 1)
+    }
+    np.testing.assert_array_equal(counts["events_0"], expected.spikes[0].sum(1))
+    chosen = written("--record", "counts", "--spikes", "dense_0", "--states", "dense_0")
+    assert set(chosen) - set(counts) == {"spikes_0", "voltage_0", "current_0"}
+    np.testing.assert_array_equal(chosen["spikes_0"], expected.spikes[0])
+    outcome = neurodeploy(*command, "--spikes", "conv")
+    assert outcome.code == 1
+    assert "no layer 'conv'. Layers of this network: dense_0, dense_1" in outcome.errors[0]
+    answer = json.loads(neurodeploy(*command, "--record", "outputs", "--json").out)
+    assert answer["layers"][0] == {"name": "dense_0", "shape": [20], "spikes": None}
+
+
 def test_a_stream_longer_than_its_input_repeats_it(
     neurodeploy, golden: Path, samples, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.pipeline import deployment, stages
 from neurodeploy.recipe import Recipe
 from neurodeploy.simulation import lava_runtime
+from neurodeploy.simulation.base import Record
 from neurodeploy.simulation.event import EventSimulator
 from neurodeploy.simulation.storage import load_inputs
 from neurodeploy.target import Target
@@ -53,7 +54,7 @@ def check_run(directory: Path, *, has_lava: bool) -> dict[str, object]:
     network = SpikingNetwork.load(directory / "model.safetensors")
     graph = netx.read(directory / "network.net")
     inputs = test.windows(steps)
-    recording = EventSimulator(graph).run(inputs, counts_updates=True)
+    recording = EventSimulator(graph).run(inputs, record=Record(counts=True))
     predicted = recording.voltage[:, -1].argmax(axis=1)
 
     assert summary["accuracy"].keys() == {"float", "quantized", "integer"}

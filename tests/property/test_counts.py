@@ -140,7 +140,7 @@ def test_network_counts_equal_enumeration(random, samples, steps):
     pixels = random.integers(0, 3, (samples, steps, 1, 3, 4)).astype(np.int32)
     first = random.integers(0, 2, (samples, steps, 2, 2, 3)).astype(np.int32)
     second = random.integers(0, 2, (samples, steps, 3)).astype(np.int32)
-    recording = Recording(layers=("conv", "dense"), spikes=(first, second), traces={})
+    recording = Recording.from_spikes(("conv", "dense"), (first, second))
     counts = count(graph, pixels, recording)
 
     sops, stored, dense_exact = enumerate_conv(conv, pixels, (1, 1), (0, 0), (1, 1), 1)

@@ -23,7 +23,9 @@ slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 def run(graph: FixedPointGraph, inputs: np.ndarray, timing: Window | Stream) -> Recording:
     feed = Feed.NEURON if graph.has_input_neuron else Feed.PORT
     try:
-        return EventSimulator(graph).run(inputs, timing=timing, feed=feed, record=Record.ALL)
+        return EventSimulator(graph).run(
+            inputs, timing=timing, feed=feed, record=Record(final_states=True)
+        )
     except SimulationError as error:
         assume("exceeds 32 bits" not in str(error))
         raise
@@ -89,7 +91,9 @@ def test_bias_images(graph: FixedPointGraph, rng: np.random.Generator, is_stream
     assume(graph.has_input_neuron)
     images = rng.integers(-500, 500, (2, *graph.input.shape), dtype=np.int32)
     timing = Stream(steps=5) if is_stream else Window(steps=5)
-    recording = EventSimulator(graph).run(images, timing=timing, feed=Feed.BIAS, record=Record.ALL)
+    recording = EventSimulator(graph).run(
+        images, timing=timing, feed=Feed.BIAS, record=Record(final_states=True)
+    )
     for sample in range(2):
         expected = restatement.simulate(
             graph, images[sample], steps=5, is_stream=is_stream, is_bias_image=True
@@ -106,7 +110,9 @@ def test_samples_do_not_see_each_other(
     inputs = random_input(rng, graph, samples=3, steps=steps)
     feed = Feed.NEURON if graph.has_input_neuron else Feed.PORT
     whole = run(graph, inputs, Window())
-    parts = EventSimulator(graph, batch_bytes=1).run(inputs, feed=feed, record=Record.ALL)
+    parts = EventSimulator(graph, batch_bytes=1).run(
+        inputs, feed=feed, record=Record(final_states=True)
+    )
     assert_bit_exact(whole, parts)
     assert whole.health == parts.health
     order = np.array([2, 0, 1])

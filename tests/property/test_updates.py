@@ -18,7 +18,7 @@ from neurodeploy.ir import (
     FixedPointGraph,
 )
 from neurodeploy.ir.graph import INPUT
-from neurodeploy.simulation import EventSimulator, Feed
+from neurodeploy.simulation import EventSimulator, Feed, Record
 
 any_graph = graphs(Options(is_chain=False, kinds=("lif", "lif", "lif", "sigma-delta", "resonator")))
 
@@ -101,7 +101,9 @@ def test_updates_are_those_of_neurons_looked_at_one_by_one(
     inputs[rng.random(inputs.shape) < 0.5] = 0
     feed = Feed.NEURON if graph.has_input_neuron else Feed.PORT
     try:
-        recording = EventSimulator(graph, batch_bytes=1).run(inputs, feed=feed, counts_updates=True)
+        recording = EventSimulator(graph, batch_bytes=1).run(
+            inputs, feed=feed, record=Record(counts=True)
+        )
     except Exception as error:
         if "exceeds 32 bits" in str(error):
             return

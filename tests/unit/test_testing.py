@@ -16,13 +16,13 @@ from neurodeploy.testing import assert_bit_exact, compare
 
 def recording() -> Recording:
     rng = np.random.default_rng(3)
-    return Recording(
-        layers=("conv", "out"),
-        spikes=(
+    return Recording.from_spikes(
+        ("conv", "out"),
+        (
             rng.integers(0, 2, (2, 4, 3, 2, 2), dtype=np.int32),
             rng.integers(0, 2, (2, 4, 5), dtype=np.int32),
         ),
-        traces={"voltage": rng.integers(-9, 9, (2, 4, 5), dtype=np.int32)},
+        states={"out": {"voltage": rng.integers(-9, 9, (2, 4, 5), dtype=np.int32)}},
     )
 
 
@@ -59,7 +59,7 @@ def test_every_single_changed_state_is_found() -> None:
     trace = expected.traces["voltage"]
     for index in np.ndindex(trace.shape):
         first = compare(
-            expected, replace(expected, traces={"voltage": changed(trace, index)})
+            expected, replace(expected, states={"out": {"voltage": changed(trace, index)}})
         ).difference
         assert first is not None
         assert (first.quantity, first.sample, first.step, *first.neuron) == ("voltage", *index)
@@ -116,12 +116,33 @@ def test_dtype_does_not_matter_value_does() -> None:
     "other",
     [
         replace(recording(), layers=("conv", "other")),
-        replace(recording(), traces={}),
+        replace(recording(), states={}),
+        replace(recording(), spikes=(None, recording().spikes[1])),
         replace(recording(), spikes=(recording().spikes[0], recording().spikes[1][:, :3])),
     ],
-    ids=["layers", "states", "steps"],
+    ids=["layers", "states", "spikes", "steps"],
 )
 def test_recordings_that_cannot_be_compared_are_refused(other: Recording) -> None:
     """A comparison of nothing must never look like success."""
     with pytest.raises(SimulationError, match="comparison"):
         compare(recording(), other)
+
+
+def test_what_was_not_recorded_is_not_compared() -> None:
+    """Two recordings of nothing say nothing; two of one layer compare that layer."""
+    partial = replace(recording(), spikes=(None, recording().spikes[1]), states={})
+    comparison = compare(partial, partial)
+    assert [layer.name for layer in comparison.layers] == ["out"]
+    assert comparison.states == ()
+    nothing = replace(partial, spikes=(None, None))
+    with pytest.raises(SimulationError, match="nothing to compare"):
+        compare(nothing, nothing)
+
+
+def test_states_of_inner_layers_are_compared_too() -> None:
+    inner = {"conv": {"voltage": np.zeros((2, 4, 3, 2, 2), np.int32)}}
+    first = replace(recording(), states=inner)
+    other = {"conv": {"voltage": changed(inner["conv"]["voltage"], (1, 3, 0, 1, 1))}}
+    difference = compare(first, replace(first, states=other)).difference
+    assert difference is not None
+    assert (difference.layer, difference.step, difference.neuron) == ("conv", 3, (0, 1, 1))

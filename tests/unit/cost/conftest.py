@@ -60,7 +60,7 @@ def mlp() -> FixedPointGraph:
 def mlp_run() -> tuple[np.ndarray, Recording]:
     """784 input events, 128 hidden and 10 output spikes in ten steps."""
     spikes = (first_ones(10, 256, 128), first_ones(10, 10, 10))
-    recording = Recording(layers=("hidden", "output"), spikes=spikes, traces={})
+    recording = Recording.from_spikes(("hidden", "output"), spikes)
     return first_ones(10, 784, 784), recording
 
 

@@ -50,7 +50,7 @@ def layer(name, shape, *connections, bias=0, **decays):
 
 def recording(**spikes):
     arrays = tuple(np.asarray(one, dtype=np.int32) for one in spikes.values())
-    return Recording(layers=tuple(spikes), spikes=arrays, traces={})
+    return Recording.from_spikes(tuple(spikes), arrays)
 
 
 def weights(*rows):

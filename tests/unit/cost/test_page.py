@@ -196,10 +196,9 @@ def test_disagreement_is_not_overlooked(page):
 
 def test_everything_from_a_user_is_escaped():
     evil = '<script>alert("1")</script>$\\frac{1}{2}$&'
-    recording = Recording(
-        layers=(evil, "last"),
-        spikes=(np.ones((1, 2, 3), dtype=np.int32), np.zeros((1, 2, 1), dtype=np.int32)),
-        traces={},
+    recording = Recording.from_spikes(
+        (evil, "last"),
+        (np.ones((1, 2, 3), dtype=np.uint8), np.zeros((1, 2, 1), dtype=np.uint8)),
     )
     html = render_page(
         RunSummary(

@@ -150,10 +150,9 @@ def test_neurobench_metrics_of_the_worked_example(make_report):
 def test_spread_over_samples_is_that_of_the_population(mlp, mlp_run):
     """Two samples: one as in the example, one silent."""
     inputs, recording = mlp_run
-    both = Recording(
-        layers=recording.layers,
-        spikes=tuple(np.concatenate([one, np.zeros_like(one)]) for one in recording.spikes),
-        traces={},
+    both = Recording.from_spikes(
+        recording.layers,
+        tuple(np.concatenate([one, np.zeros_like(one)]) for one in recording.spikes),
     )
     document = report(mlp, np.concatenate([inputs, np.zeros_like(inputs)]), both).to_json()
     first, second = document["layers"]

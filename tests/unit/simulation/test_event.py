@@ -297,8 +297,11 @@ def test_what_is_recorded() -> None:
     assert (recording.samples, recording.steps) == (1, 2)
     assert recording.final_states is None
     assert set(recording.traces) == {"current", "voltage"}
-    assert all(array.dtype == np.int32 for array in (*recording.spikes, recording.voltage))
-    everything = EventSimulator(chain(2)).run(integers([[[1], [0]]]), record=Record.ALL)
+    assert [spikes.dtype for spikes in recording.spikes] == [np.uint8, np.uint8]
+    assert recording.voltage.dtype == np.int32
+    everything = EventSimulator(chain(2)).run(
+        integers([[[1], [0]]]), record=Record(final_states=True)
+    )
     assert everything.final_states is not None
     assert [sorted(states) for states in everything.final_states] == [["current", "voltage"]] * 2
     assert everything.health is not None
@@ -326,10 +329,12 @@ def test_results_do_not_depend_on_the_batch_size() -> None:
         shape=(5,),
     )
     inputs = rng.integers(0, 2, (7, 6, 5), dtype=np.int32)
-    whole = EventSimulator(graph).run(inputs, record=Record.ALL)
+    whole = EventSimulator(graph).run(inputs, record=Record(final_states=True))
     seen: list[tuple[int, int]] = []
     parts = EventSimulator(graph, batch_bytes=1).run(
-        inputs, record=Record.ALL, progress=lambda done, total: seen.append((done, total))
+        inputs,
+        record=Record(final_states=True),
+        progress=lambda done, total: seen.append((done, total)),
     )
     assert seen == [(done, 7) for done in range(1, 8)]
     np.testing.assert_array_equal(whole.spikes[0], parts.spikes[0])

@@ -77,7 +77,7 @@ def test_golden_case(name: str) -> None:
             reset_offset=options.get("reset_offset", 0),
         ),
         feed=FEEDS[config["feed"]],
-        record=Record.ALL,
+        record=Record(final_states=True),
     )
     assert recording.final_states is not None
     compared = 0
