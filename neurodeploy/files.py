@@ -1,15 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and what identifies one."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from neurodeploy.errors import OutputError
+from neurodeploy.errors import DataError, OutputError
 
 
 @contextmanager
@@ -55,6 +56,21 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def hash_file(path: Path) -> str:
+    """Give the SHA-256 of a file's content, read piece by piece.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}). Give a file that exists."
+        ) from error
 
 
 def _create_beside(path: Path) -> Path:

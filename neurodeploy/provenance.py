@@ -7,6 +7,11 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import neurodeploy
+
+ABSENT = "none"
+"""Said of a package that is not installed."""
+
 
 def provenance(
     folder: Path | str, *, code: tuple[str, ...] = (), packages: tuple[str, ...] = ()
@@ -35,6 +40,22 @@ def provenance(
     }
 
 
+def versions(*packages: str) -> dict[str, str]:
+    """Give what a result depends on: neurodeploy, its commit, Python, and packages installed.
+
+    Args:
+        packages: Distributions to look up; those that are not installed are left out.
+    """
+    package = Path(__file__).parent
+    found = {"neurodeploy": neurodeploy.__version__, "python": platform.python_version()}
+    # Only if this very file is under version control: a virtual environment often lies inside
+    # somebody else's repository.
+    if _git(package, "ls-files", Path(__file__).name):
+        found["commit"] = provenance(package, code=("neurodeploy",))["commit"]
+    found |= {name: _version(name) for name in packages}
+    return {name: value for name, value in found.items() if value != ABSENT}
+
+
 def processor() -> str:
     """Give the processor's name, as the system knows it."""
     about = Path("/proc/cpuinfo")
@@ -61,4 +82,4 @@ def _version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "none"
+        return ABSENT

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson
-from neurodeploy.cost.units import format_count, format_energy
+from neurodeploy.cost.presets import Tier
 from neurodeploy.files import require_writable
+
+if TYPE_CHECKING:
+    from neurodeploy.cost.comparison import NetworkComparison
 
 
 def register(app: typer.Typer) -> None:
@@ -30,11 +34,18 @@ def compare(
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Whose energies to compare; by default those with memory."
+            metavar="NAME", help="Whose energies lead; by default those with memory (tier B)."
         ),
+    ] = None,
+    tier: Annotated[
+        Tier | None,
+        typer.Option(help="Only presets of a tier. A: arithmetic. B: and memory. C: Loihi 1."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML page.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,33 +55,63 @@ def compare(
     """
     from neurodeploy.cost.comparison import compare_networks, read_candidate
 
-    if html is not None:
-        require_writable(html)
-    found = compare_networks([read_candidate(path) for path in networks], preset=preset)
-    if html is not None:
-        from neurodeploy.cost.comparison_page import write_comparison
+    for file in filter(None, (html, markdown_file)):
+        require_writable(file)
+    found = compare_networks([read_candidate(path) for path in networks], preset=preset, tier=tier)
+    if html is not None or markdown_file is not None:
+        from neurodeploy.cost.comparison_page import write_comparison, write_comparison_markdown
 
-        write_comparison(found, html)
+        if html is not None:
+            write_comparison(found, html)
+        if markdown_file is not None:
+            write_comparison_markdown(found, markdown_file)
     if as_json:
         console.print_json(found.to_dict())
-        return
-    table = Table(title=f"One inference, {found.preset}", title_justify="left")
+    else:
+        _print(found)
+
+
+def _print(found: NetworkComparison) -> None:
+    from neurodeploy.cost.tables import TIER_NAMES
+    from neurodeploy.cost.units import format_bounds, format_count
+
+    tier = found.tier(found.preset)
+    table = Table(
+        title=f"One inference, tier {tier.value} ({TIER_NAMES[tier]}), {found.preset}",
+        title_justify="left",
+    )
     table.add_column("network", overflow="fold")
-    for name in ("accuracy", "T", "SOPs", "energy", "at most"):
+    for name in ("accuracy", "T", "SOPs", "energy, low – high"):  # noqa: RUF001 - a range
         table.add_column(name, justify="right")
     table.add_column("best")
+    anns: dict[str, list[str]] = {}
     for entry in found.entries:
+        network, energy = entry.network, entry.network.energies[found.preset]
         table.add_row(
-            entry.name,
-            "-" if entry.accuracy is None else f"{entry.accuracy:.2%}",
-            "-" if entry.steps is None else str(entry.steps),
-            format_count(round(entry.sops)),
-            format_energy(entry.nominal),
-            format_energy(entry.high),
-            "yes" if entry.is_best else "",
+            Text(network.name),
+            "-" if network.accuracy is None else f"{network.accuracy:.2%}",
+            "-" if network.steps is None else str(network.steps),
+            format_count(round(network.sops)),
+            format_bounds(energy.low, energy.high),
+            "yes" if found.preset in entry.best_in else "",
         )
+        ann = network.ann_energies.get(found.preset)
+        if ann is not None:
+            anns.setdefault(format_bounds(ann.low, ann.high), []).append(network.name)
     console.out.print(table)
     console.out.print(
-        "best: no other is at least as accurate for less energy. Accuracies must be of the same "
-        "test set; energies are estimates."
+        "best: no other is at least as accurate for less energy (nominal values). Estimates, not "
+        "measurements."
     )
+    for bounds, names in anns.items():
+        console.out.print(
+            f"ANN reported with {', '.join(names)}: {bounds}", markup=False, soft_wrap=False
+        )
+    always = [e.network.name for e in found.entries if len(e.best_in) == len(found.presets)]
+    if len(found.presets) > 1:
+        console.out.print(
+            f"best by each of {len(found.presets)} presets: {', '.join(always) or 'none'}",
+            markup=False,
+        )
+    for warning in found.warnings:
+        console.out.print(f"! {warning}", markup=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -95,6 +96,11 @@ def progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, 
             bar.update(task, completed=done, total=total)
 
         yield advance
+
+
+def command_line() -> str:
+    """Give the command that is running, as it can be typed again."""
+    return shlex.join(["neurodeploy", *sys.argv[1:]])
 
 
 def shape_text(shape: Sequence[int]) -> str:

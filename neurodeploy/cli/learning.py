@@ -295,7 +295,9 @@ def run(
 
     directory = out or pipeline.next_run_directory(loaded.recipe.name)
     with _resumable(directory), _observer(quiet=as_json) as observer:
-        result = pipeline.run(loaded, directory, resume=resume, observer=observer)
+        result = pipeline.run(
+            loaded, directory, resume=resume, observer=observer, command=console.command_line()
+        )
     if as_json:
         console.print_json(result.summary)
         return

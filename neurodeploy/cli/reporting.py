@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import neurodeploy
 from neurodeploy.cli import console
 from neurodeploy.cli.macs import BindOption, parse_bindings
 from neurodeploy.cli.options import (
@@ -27,7 +27,8 @@ from neurodeploy.cli.options import (
     WindowSteps,
     choose_timing,
 )
-from neurodeploy.files import require_writable
+from neurodeploy.files import hash_file, require_writable
+from neurodeploy.provenance import versions
 from neurodeploy.simulation.base import Feed, Record
 from neurodeploy.simulation.event import EventSimulator, conform_input
 from neurodeploy.simulation.storage import load_inputs
@@ -104,7 +105,7 @@ def report(
     """
     # Here and not above: only this command pays for them at its start.
     from neurodeploy.cost.presets import EnergyPreset
-    from neurodeploy.cost.run_summary import RunSummary, raster_of
+    from neurodeploy.cost.run_summary import RunSummary, SourceFile, raster_of
     from neurodeploy.cost.summary import report as make_report
     from neurodeploy.cost.tables import terminal
 
@@ -164,7 +165,14 @@ def report(
         title=console.relative(net),
         report=result,
         raster=raster_of(recording, inputs=samples) if has_page else None,
-        versions={"neurodeploy": neurodeploy.__version__},
+        versions=versions("numpy", "h5py", "numba", "onnx", "onnxruntime"),
+        files=tuple(
+            SourceFile(role=role, path=console.relative(path), sha256=hash_file(path))
+            for role, path in (("input", input), ("ANN", ann), ("input of the ANN", ann_input))
+            if path is not None
+        ),
+        command=console.command_line(),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     if markdown_file is not None:
         from neurodeploy.cost.markdown import write_markdown

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from neurodeploy.cost.energy import DEFAULT_PRESET
+from neurodeploy.cost.intervals import wilson_interval
+from neurodeploy.cost.presets import Tier
 from neurodeploy.errors import DataError
+from neurodeploy.files import hash_file
 
 SUMMARY = "summary.json"
 """What a run leaves in its directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Energy of one inference in pJ.
+
+    Attributes:
+        tier: Which model of energy.
+        low: Lower bound.
+        nominal: The model's value.
+        high: Upper bound.
+    """
+
+    tier: Tier
+    low: float
+    nominal: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,18 +41,37 @@ class Candidate:
     Attributes:
         name: Of its run or file.
         accuracy: Of the deployed network on its test set, a fraction; None if not known.
+        stages: Accuracy by stage, the deployed network's last; empty if not known.
         sops: Synaptic operations a sample.
         steps: T; None if not known.
-        energies: (low, nominal, high) in pJ of one inference, by preset.
+        energies: By preset.
         ann_energies: The same of the ANN it was reported with.
+        ann_accuracy: Of that ANN on the same test set; None if not known.
+        test_samples: Samples that the accuracy was measured on; None if not known.
+        test_digest: What identifies them; None if not known.
+        source: File it was read from.
+        sha256: Of that file.
     """
 
     name: str
     accuracy: float | None
     sops: float
     steps: int | None
-    energies: Mapping[str, tuple[float, float, float]]
-    ann_energies: Mapping[str, tuple[float, float, float]]
+    energies: Mapping[str, Bounds]
+    ann_energies: Mapping[str, Bounds]
+    stages: Mapping[str, float] = field(default_factory=dict)
+    ann_accuracy: float | None = None
+    test_samples: int | None = None
+    test_digest: str | None = None
+    source: str = ""
+    sha256: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the accuracy; None where it or the number of samples is not known."""
+        if self.accuracy is None or not self.test_samples:
+            return None
+        return wilson_interval(self.accuracy, self.test_samples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,46 +79,194 @@ class Entry:
     """One candidate in a comparison.
 
     Attributes:
-        name: As in `Candidate`, and so on below.
-        accuracy: A fraction, or None.
-        sops: A sample.
-        steps: T, or None.
-        low: Energy of one inference in pJ.
-        nominal: The model's value.
-        high: Upper bound.
-        is_best: Whether no other is at least as accurate for less energy; False without accuracy.
+        network: The candidate, with a unique name.
+        best_in: Presets by which no other is at least as accurate for less energy; none without
+            an accuracy.
     """
 
-    name: str
-    accuracy: float | None
-    sops: float
-    steps: int | None
-    low: float
-    nominal: float
-    high: float
-    is_best: bool
+    network: Candidate
+    best_in: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkComparison:
-    """Candidates with one preset's energies, most accurate first.
+    """Candidates, most accurate first.
 
     Attributes:
-        preset: Constants of all of them.
+        preset: Constants that the comparison leads with.
+        presets: All that every candidate has, `preset` among them.
         entries: One a candidate.
+        warnings: What makes the comparison unfair or not known to be fair.
     """
 
     preset: str
+    presets: tuple[str, ...]
     entries: tuple[Entry, ...]
+    warnings: tuple[str, ...]
+
+    def front(self, preset: str) -> tuple[Entry, ...]:
+        """Give the networks that none beats by a preset's nominal energies."""
+        return tuple(entry for entry in self.entries if preset in entry.best_in)
+
+    def tier(self, preset: str) -> Tier:
+        """Say which model of energy a preset belongs to."""
+        return self.entries[0].network.energies[preset].tier
 
     def to_dict(self) -> dict[str, object]:
         """Give the same as plain values for JSON."""
         return {
-            "preset": self.preset,
-            "unit": "pJ per inference",
-            "networks": [asdict(entry) for entry in self.entries],
-            "pareto_front": [entry.name for entry in self.entries if entry.is_best],
+            **self._preset_dict(self.preset),
+            "warnings": list(self.warnings),
+            "presets": [self._preset_dict(preset) for preset in self.presets],
         }
+
+    def _preset_dict(self, preset: str) -> dict[str, object]:
+        return {
+            "preset": preset,
+            "unit": "pJ per inference",
+            "networks": [
+                {
+                    "name": entry.network.name,
+                    "accuracy": entry.network.accuracy,
+                    "accuracy_interval_95": entry.network.interval,
+                    "test_samples": entry.network.test_samples,
+                    "stages": dict(entry.network.stages),
+                    "sops": entry.network.sops,
+                    "steps": entry.network.steps,
+                    **asdict(entry.network.energies[preset]),
+                    "is_best": preset in entry.best_in,
+                    "ann": _ann_dict(entry.network, preset),
+                    "source": entry.network.source,
+                    "sha256": entry.network.sha256,
+                }
+                for entry in self.entries
+            ],
+            "pareto_front": [entry.network.name for entry in self.front(preset)],
+        }
+
+
+def _ann_dict(network: Candidate, preset: str) -> dict[str, object] | None:
+    energy = network.ann_energies.get(preset)
+    return None if energy is None else {**asdict(energy), "accuracy": network.ann_accuracy}
+
+
+def compare_networks(
+    candidates: Sequence[Candidate], *, preset: str | None = None, tier: Tier | None = None
+) -> NetworkComparison:
+    """Put networks side by side.
+
+    Args:
+        candidates: At least one; names are made unique.
+        preset: Whose energies lead; by default memory included where all have it, else arithmetic.
+        tier: Take presets of this tier only.
+
+    Raises:
+        DataError: If there are no candidates, or they share no such preset.
+    """
+    if not candidates:
+        raise DataError("comparison: no networks. Name at least one.")
+    everywhere = [
+        name
+        for name in candidates[0].energies
+        if all(name in candidate.energies for candidate in candidates)
+    ]
+    shared = [n for n in everywhere if tier in (None, candidates[0].energies[n].tier)]
+    chosen = preset
+    if chosen is None:
+        memory = [name for name in shared if candidates[0].energies[name].tier is Tier.MEMORY]
+        chosen = next(iter(memory or [n for n in shared if n == DEFAULT_PRESET] or shared), None)
+    if chosen is None or chosen not in shared:
+        wanted = f"preset '{preset}'" if preset is not None else "a preset"
+        of_tier = "" if tier is None else f" of tier {tier.value}"
+        raise DataError(
+            f"comparison: {wanted}{of_tier} is not in every report; shared by all are "
+            f"{', '.join(everywhere) or 'none'}. Name one of them, or report anew with the same "
+            "presets."
+        )
+    named = [
+        _renamed(candidate, name)
+        for name, candidate in zip(_unique([c.name for c in candidates]), candidates, strict=True)
+    ]
+    entries = [
+        Entry(
+            network=candidate,
+            best_in=tuple(
+                name
+                for name in shared
+                if _is_best(number, [(c.accuracy, c.energies[name].nominal) for c in named])
+            ),
+        )
+        for number, candidate in enumerate(named)
+    ]
+    entries.sort(
+        key=lambda one: (
+            one.network.accuracy is None,
+            -(one.network.accuracy or 0.0),
+            one.network.energies[chosen].nominal,
+        )
+    )
+    return NetworkComparison(
+        preset=chosen,
+        presets=tuple(shared),
+        entries=tuple(entries),
+        warnings=tuple(_warnings([entry.network for entry in entries])),
+    )
+
+
+def _is_best(number: int, points: Sequence[tuple[float | None, float]]) -> bool:
+    """Whether a point lies on the Pareto front of much accuracy and little energy."""
+    accuracy, energy = points[number]
+    if accuracy is None:
+        return False
+    return not any(
+        other is not None
+        and other >= accuracy
+        and cost <= energy
+        and (other > accuracy or cost < energy)
+        for other, cost in points
+    )
+
+
+def _warnings(networks: Sequence[Candidate]) -> list[str]:
+    found = []
+    known = [one for one in networks if one.accuracy is not None]
+    without = [one.name for one in networks if one.accuracy is None]
+    if without:
+        found.append(f"No accuracy is known of {', '.join(without)}: they are on no front.")
+    digests = {one.test_digest for one in known}
+    if len(known) > 1 and None in digests:
+        unknown = [one.name for one in known if one.test_digest is None]
+        found.append(f"Which test set was used is not known of {', '.join(unknown)}.")
+    if len(digests - {None}) > 1:
+        found.append("The accuracies are of different test sets: do not compare them.")
+    ranges = [one.interval for one in known if one.interval is not None]
+    if len(ranges) > 1 and max(low for low, _ in ranges) < min(high for _, high in ranges):
+        found.append(
+            "All accuracies lie within each other's 95 % intervals: this many test samples cannot "
+            "tell them apart."
+        )
+    return found
+
+
+def _renamed(candidate: Candidate, name: str) -> Candidate:
+    return candidate if candidate.name == name else replace(candidate, name=name)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Number names that occur again, past those that are taken."""
+    taken, result = set(names), []
+    seen: set[str] = set()
+    for name in names:
+        number, unique = 2, name
+        while unique in seen or (unique != name and unique in taken):
+            unique = f"{name} ({number})"
+            number += 1
+        seen.add(unique)
+        result.append(unique)
+    return result
+
+
+# ------------------------------------------------------------------------------- reading
 
 
 def read_candidate(path: Path) -> Candidate:
@@ -100,10 +287,13 @@ def read_candidate(path: Path) -> Candidate:
             f"{file}: cannot be read ({reason}). Give the directory of a whole run, or a file "
             "written from `neurodeploy report --json`."
         ) from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}: not JSON ({error}).") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{file}: not JSON ({error}). Give the directory of a whole run, or a file written "
+            "from `neurodeploy report --json`."
+        ) from error
     try:
-        return _candidate(document, path)
+        return _candidate(document, path, file)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
             f"{file}: neither the summary of a run nor a report ({error!r} is missing or wrong). "
@@ -111,113 +301,68 @@ def read_candidate(path: Path) -> Candidate:
         ) from error
 
 
-def compare_networks(
-    candidates: Sequence[Candidate], *, preset: str | None = None
-) -> NetworkComparison:
-    """Put networks side by side.
-
-    Args:
-        candidates: At least one; names are made unique.
-        preset: Whose energies; by default memory included where all have it, else arithmetic.
-
-    Raises:
-        DataError: If there are no candidates, or one has no energy of that preset.
-    """
-    if not candidates:
-        raise DataError("comparison: no networks. Name at least one.")
-    shared = [
-        name
-        for name in candidates[0].energies
-        if all(name in candidate.energies for candidate in candidates)
-    ]
-    chosen = preset
-    if chosen is None:
-        memory = [name for name in shared if " + " in name]
-        chosen = next(iter(memory or [n for n in shared if n == DEFAULT_PRESET] or shared), None)
-    if chosen not in shared:
-        raise DataError(
-            f"comparison: preset '{chosen}' is not in every report; shared by all are "
-            f"{', '.join(shared) or 'none'}."
-        )
-    points = [(c.accuracy, c.energies[chosen][1]) for c in candidates]
-    entries = [
-        Entry(
-            name=name,
-            accuracy=candidate.accuracy,
-            sops=candidate.sops,
-            steps=candidate.steps,
-            low=candidate.energies[chosen][0],
-            nominal=candidate.energies[chosen][1],
-            high=candidate.energies[chosen][2],
-            is_best=_is_best(number, points),
-        )
-        for number, (name, candidate) in enumerate(
-            zip(_unique([c.name for c in candidates]), candidates, strict=True)
-        )
-    ]
-    entries.sort(key=lambda one: (-(one.accuracy if one.accuracy is not None else -1), one.nominal))
-    return NetworkComparison(preset=chosen, entries=tuple(entries))
-
-
-def _is_best(number: int, points: Sequence[tuple[float | None, float]]) -> bool:
-    """Whether a point lies on the Pareto front of much accuracy and little energy."""
-    accuracy, energy = points[number]
-    if accuracy is None:
-        return False
-    return not any(
-        other is not None
-        and other >= accuracy
-        and cost <= energy
-        and (other > accuracy or cost < energy)
-        for other, cost in points
-    )
-
-
-def _candidate(document: Mapping[str, object], path: Path) -> Candidate:
-    def table(value: object) -> Mapping[str, object]:
-        if not isinstance(value, Mapping):
-            raise TypeError("a table")
-        return value
-
-    def number(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError("a number")
-        return float(value)
-
-    is_run = "sops_per_sample" in document
-    tiers = document["energy"] if is_run else document["tiers"]
+def _candidate(document: object, path: Path, file: Path) -> Candidate:
+    whole = _table(document)
+    is_run = "sops_per_sample" in whole
+    tiers = whole["energy"] if is_run else whole["tiers"]
     if not isinstance(tiers, list):
         raise TypeError("tiers")
-    energies: dict[str, tuple[float, float, float]] = {}
-    ann: dict[str, tuple[float, float, float]] = {}
-    for entry in map(table, tiers):
+    energies: dict[str, Bounds] = {}
+    ann: dict[str, Bounds] = {}
+    for entry in map(_table, tiers):
         name = str(entry["preset"])
-        energies[name] = (number(entry["low"]), number(entry["nominal"]), number(entry["high"]))
+        energies[name] = _bounds(entry)
         if entry.get("ann") is not None:
-            other = table(entry["ann"])
-            ann[name] = (number(other["low"]), number(other["nominal"]), number(other["high"]))
-    stages = document.get("accuracy")
-    values = list(table(stages).values()) if stages is not None else []
+            ann[name] = _bounds(_table(entry["ann"]))
+    stages = whole.get("accuracy")
+    accuracy = {} if stages is None else {k: _share(v) for k, v in _table(stages).items()}
     if is_run:
-        steps = table(table(document["recipe"])["network"])["steps"]
-        sops = number(document["sops_per_sample"])
+        steps = _table(_table(whole["recipe"])["network"])["steps"]
+        sops = _number(whole["sops_per_sample"])
     else:
-        steps = table(document["workload"])["T"]
-        sops = number(table(document["per_sample"])["sops"])
+        steps = _table(whole["workload"])["T"]
+        sops = _number(_table(whole["per_sample"])["sops"])
+    test = _table(whole["test"]) if whole.get("test") is not None else {}
+    ann_accuracy = None if is_run else _table(whole["ann"]).get("accuracy")
     return Candidate(
-        name=path.name if path.is_dir() else path.stem,
-        accuracy=number(values[-1]) if values else None,
+        name=path.resolve().name if path.is_dir() else path.stem,
+        accuracy=list(accuracy.values())[-1] if accuracy else None,
+        stages=accuracy,
         sops=sops,
-        steps=int(number(steps)),
+        steps=int(_number(steps)),
         energies=energies,
         ann_energies=ann,
+        ann_accuracy=None if ann_accuracy is None else _share(ann_accuracy),
+        test_samples=int(_number(test["samples"])) if "samples" in test else None,
+        test_digest=str(test["digest"]) if "digest" in test else None,
+        source=str(file),
+        sha256=hash_file(file),
     )
 
 
-def _unique(names: Sequence[str]) -> list[str]:
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return result
+def _table(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise TypeError("a table")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e300:
+        raise TypeError("a number of at least 0")
+    return float(value)
+
+
+def _share(value: object) -> float:
+    number = _number(value)
+    if number > 1:
+        raise ValueError("an accuracy above 1")
+    return number
+
+
+def _bounds(entry: Mapping[str, object]) -> Bounds:
+    return Bounds(
+        tier=Tier(str(entry["tier"])),
+        low=_number(entry["low"]),
+        nominal=_number(entry["nominal"]),
+        high=_number(entry["high"]),
+    )

@@ -55,13 +55,22 @@ def to_document(report: Report) -> Json:
         "ann": {
             "source": report.ann_source,
             "precision": "that of each preset",
-            "accuracy": None,
             "passes": 1,
             "macs_standard": report.ann.macs_standard,
             "macs_border_exact": report.ann.macs_border_exact,
             "macs_effective": report.ann.macs_effective,
             "layers": [asdict(layer) for layer in report.ann.layers],
+            "formats": [
+                {
+                    "name": one.name,
+                    "weight_bits": one.weight_bits,
+                    "activation_bits": one.activation_bits,
+                    "tiers": [_energy_json(one.arithmetic), _energy_json(one.memory)],
+                }
+                for one in report.ann_formats
+            ],
             **({} if report.onnx is None else report.onnx.to_json()),
+            "accuracy": report.ann_accuracy,
         },
         "relu_twin": {
             "macs_standard": report.twin.macs_standard,

@@ -85,14 +85,6 @@ def _themed(svg: str, name: str) -> str:
     return svg.strip()
 
 
-def note_point(axes: Axes, text: str, x: float, y: float, *, up: int) -> None:
-    """Write a bold label `up` points above a point."""
-    axes.annotate(
-        text, (x, y), xytext=(0, up), textcoords="offset points", ha="center", color=INK,
-        fontweight="bold",
-    )  # fmt: skip
-
-
 def note_axis(axes: Axes, text: str) -> None:
     """Write a remark above the left end of the axes."""
     axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8, color=INK, style="italic")
@@ -108,7 +100,19 @@ def wrapped(text: str) -> str:
     return "\n".join(wrap(text, 26))
 
 
-def decade(value: float) -> str:
-    """Write an energy at a tick of a logarithmic axis."""
-    number, unit = format_energy(value).split(" ")
+def log_energy_axis(axes: Axes) -> None:
+    """Make the x axis one of energies in pJ: logarithmic, with units at its ticks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    if high < 20 * low:  # decades alone would leave one tick, or none
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("energy of one inference (log scale)")
+
+
+def _tick(picojoules: float) -> str:
+    number, unit = format_energy(picojoules).split(" ")
     return f"{float(number):g} {unit}"

@@ -5,14 +5,14 @@ What `RunSummary` leaves None or empty does not appear.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from neurodeploy.cost.energy import Energy
+from neurodeploy.cost.intervals import wilson_interval
 from neurodeploy.cost.presets import Tier
 from neurodeploy.cost.report_sections import (
     assumptions_section,
     counts_section,
     energy_section,
+    neurobench_section,
     sources_section,
 )
 from neurodeploy.cost.run_sections import (
@@ -27,7 +27,12 @@ from neurodeploy.cost.sections import Card, Outline, Section
 from neurodeploy.cost.summary import Report
 from neurodeploy.cost.tables import TIER_NAMES
 from neurodeploy.cost.units import format_count, format_energy, format_percent
-from neurodeploy.cost.verdict import fairness_section, fit_section, sensitivity_section
+from neurodeploy.cost.verdict import (
+    fairness_section,
+    fit_section,
+    sensitivity_section,
+    verdict_section,
+)
 
 
 def outline_of(summary: RunSummary) -> Outline:
@@ -43,9 +48,11 @@ def outline_of(summary: RunSummary) -> Outline:
 def _sections(summary: RunSummary) -> list[Section]:
     report = summary.report
     sections = [
+        None if report is None else verdict_section(report),
         accuracy_section(summary),
         agreement_section(summary.agreement),
         None if report is None else counts_section(report),
+        None if report is None else neurobench_section(report),
         None if report is None else energy_section(report),
         None if report is None else fairness_section(report),
         None if report is None else sensitivity_section(report),
@@ -73,7 +80,11 @@ def _cards(summary: RunSummary) -> list[Card]:
     if deployed is not None:
         note = f"{deployed.stage} network"
         if deployed.samples:
-            note += f", {format_count(deployed.samples)} test samples"
+            low, high = wilson_interval(deployed.value, deployed.samples)
+            note += (
+                f", {format_count(deployed.samples)} test samples; 95 % interval "
+                f"{format_percent(low)} to {format_percent(high)}"
+            )
         cards.append(Card(label="Accuracy", value=format_percent(deployed.value), note=note))
     if summary.agreement is not None:
         differing = summary.agreement.differing_spikes
@@ -85,48 +96,50 @@ def _cards(summary: RunSummary) -> list[Card]:
                 "samples",
             )
         )
-    report = summary.report
-    if report is not None:
-        cards.append(
-            Card(
-                label="Synaptic operations",
-                value=format_count(round(report.sops_per_sample)),
-                note=f"a sample, all {report.counts.steps} steps",
-            )
-        )
-        cards.append(
-            Card(
-                label="ReLU twin",
-                value=format_count(report.ann.macs_border_exact),
-                note="MACs, one pass of an ordinary network of the same shape",
-            )
-        )
-        cards += _energy_cards(report)
+    if summary.report is not None:
+        cards += _report_cards(summary.report)
     return cards
 
 
-def _energy_cards(report: Report) -> list[Card]:
-    """One card for each of tiers A and B: the span over presets, both sides."""
-    cards = []
+def _report_cards(report: Report) -> list[Card]:
+    """Give operations, the first preset of tiers A and B, and whether a ratio is stated."""
+    cards = [
+        Card(
+            label="Synaptic operations",
+            value=format_count(round(report.sops_per_sample)),
+            note=f"a sample, all {report.counts.steps} steps; one pass of the {report.ann_label}: "
+            f"{format_count(report.ann.macs_border_exact)} MACs",
+        )
+    ]
     for tier in (Tier.ARITHMETIC, Tier.MEMORY):
-        rows = report.tier(tier)
-        twins = [row.ann for row in rows if row.ann is not None]
-        if not rows or not twins:
-            continue
-        network = _span([row.network for row in rows])
-        many = f" over {len(rows)} presets" if len(rows) > 1 else ""
-        cards.append(
-            Card(
-                label=f"Energy, {TIER_NAMES[tier]}",
-                value=network,
-                note=f"estimate{many}; ReLU twin {_span(twins)}",
+        first = next(iter(report.tier(tier)), None)
+        if first is not None and first.ann is not None:
+            cards.append(
+                Card(
+                    label=f"Energy, {TIER_NAMES[tier]}",
+                    value=_range(first.network),
+                    note=f"estimate, {first.network.preset}; {report.ann_label} "
+                    f"{_range(first.ann)}",
+                )
             )
+    failed = sum(not rule.holds for rule in report.rules)
+    head = report.headline
+    cards.append(
+        Card(
+            label="Energy, network / ANN",
+            value="not stated" if head is None else f"{head.ratio:.3g}",
+            note=f"{failed} of {len(report.rules)} rules of a fair comparison do not hold"
+            if head is None
+            else f"{head.low:.3g} to {head.high:.3g}, memory included",
         )
+    )
     return cards
 
 
-def _span(energies: Sequence[Energy]) -> str:
-    """Write the lowest and the highest bound; number and unit stay on one line."""
-    low, high = min(one.low for one in energies), max(one.high for one in energies)
-    texts = [format_energy(value).replace(" ", "\N{NO-BREAK SPACE}") for value in (low, high)]
+def _range(energy: Energy) -> str:
+    """Write the bounds; number and unit stay on one line."""
+    texts = [
+        format_energy(value).replace(" ", "\N{NO-BREAK SPACE}")
+        for value in (energy.low, energy.high)
+    ]
     return " to ".join(dict.fromkeys(texts))

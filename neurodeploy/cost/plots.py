@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,17 +13,25 @@ from neurodeploy.cost.drawing import (
     FIRST,
     INK,
     SECOND,
-    decade,
+    log_energy_axis,
     new_figure,
     note_axis,
-    note_point,
     shortened,
     to_svg,
     wrapped,
 )
-from neurodeploy.cost.run_summary import RasterLayer
+from neurodeploy.cost.energy import Energy
+from neurodeploy.cost.fairness import RATE_BREAK_EVEN
+from neurodeploy.cost.intervals import wilson_interval
+from neurodeploy.cost.run_summary import AccuracyPoint, RasterLayer
 from neurodeploy.cost.summary import Report
 from neurodeploy.cost.units import format_count, format_percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MANY_LAYERS = 30
+"""Layers beyond which bars stand side by side without their names."""
 
 RASTER_NEURONS = 256
 """Neurons of a layer that a raster shows at most."""
@@ -43,23 +52,37 @@ class Series:
     y: tuple[float, ...]
 
 
-def plot_accuracy(points: Sequence[tuple[str, float]]) -> str:
-    """Draw accuracy from stage to stage.
+def plot_accuracy(points: Sequence[AccuracyPoint]) -> str:
+    """Draw accuracy from stage to stage, with 95 % intervals.
 
-    Args:
-        points: (stage, fraction) in order.
+    Stages on as many samples as the first are joined; others are hollow and stand apart.
     """
     with new_figure(2.6, "accuracy") as (figure, axes):
-        values = [100 * value for _, value in points]
-        place = list(range(len(points)))
-        axes.plot(place, values, color=FIRST, marker="o", markersize=7, linewidth=1.8)
-        for x, value, (_, fraction) in zip(place, values, points, strict=True):
-            note_point(axes, format_percent(fraction), x, value, up=10)
-        middle = (max(values) + min(values)) / 2
-        half = max(max(values) - min(values), 4.0) * 0.75
-        axes.set_ylim(middle - half, min(middle + half, 100.9))
-        axes.set_xlim(-0.45, len(points) - 0.55)
-        axes.set_xticks(place, [label for label, _ in points])
+        values = [100 * one.value for one in points]
+        bounds = [
+            tuple(100 * end for end in wilson_interval(one.value, one.samples))
+            if one.samples
+            else (value, value)
+            for one, value in zip(points, values, strict=True)
+        ]
+        joined = [x for x, one in enumerate(points) if one.samples == points[0].samples]
+        axes.plot(joined, [values[x] for x in joined], color=FIRST, linewidth=1.8)
+        for x, (value, (low, high)) in enumerate(zip(values, bounds, strict=True)):
+            axes.plot([x, x], [low, high], color=INK, linewidth=1.0, marker="_", markersize=9)
+            axes.plot(
+                [x], [value], color=FIRST, marker="o", markersize=7, markeredgewidth=1.6,
+                markerfacecolor=FIRST if x in joined else "none",
+            )  # fmt: skip
+            axes.annotate(
+                format_percent(points[x].value), (x, value), xytext=(7, 0), color=INK,
+                textcoords="offset points", va="center", fontweight="bold",
+            )  # fmt: skip
+        lowest, highest = min(low for low, _ in bounds), max(high for _, high in bounds)
+        half = max(highest - lowest, 4.0) * 0.6
+        middle = (lowest + highest) / 2
+        axes.set_ylim(max(middle - half, -0.9), min(middle + half, 100.9))
+        axes.set_xlim(-0.3, len(points) - 0.35)
+        axes.set_xticks(range(len(points)), [shortened(one.stage) for one in points])
         axes.set_ylabel("accuracy, %")
         note_axis(axes, "the axis does not start at zero")
         return to_svg(figure, "accuracy")
@@ -109,73 +132,107 @@ def plot_curves(
 
 def plot_sops(report: Report) -> str:
     """Draw SOPs of every layer, and those that zero weights would add."""
-    from matplotlib.ticker import EngFormatter
-
     samples = report.counts.samples
     rows = [row for row in report.counts.layers if row.type != "injection"]
-    with new_figure(0.9 + 0.42 * len(rows), "sops") as (figure, axes):
-        place = np.arange(len(rows))[::-1]
-        nonzero = [row.sops / samples for row in rows]
-        stored = [row.sops_stored / samples for row in rows]
-        axes.barh(
-            place, stored, height=0.62, facecolor="none", edgecolor=INK, linestyle=(0, (2, 2))
-        )
-        axes.barh(place, nonzero, height=0.62, color=FIRST)
-        for y, value, outer in zip(place, nonzero, stored, strict=True):
-            axes.annotate(
-                format_count(round(value)),
-                (max(value, outer), y),
-                xytext=(5, 0),
-                textcoords="offset points",
-                va="center",
-                color=INK,
+    return _plot_layers(
+        [row.name for row in rows],
+        [row.sops / samples for row in rows],
+        outlines=[row.sops_stored / samples for row in rows],
+        name="sops",
+        label="SOPs per sample",
+        write=lambda value: format_count(round(value)),
+    )
+
+
+def plot_activity(report: Report) -> str:
+    """Draw how often the neurons of every layer spike, over the published break-even rate."""
+    rows = [row for row in report.counts.layers if row.neurons]
+    return _plot_layers(
+        [row.name for row in rows],
+        [100 * row.spikes / row.updates_dense for row in rows],
+        name="activity",
+        label="spikes per neuron and step, %",
+        write=lambda value: f"{value:.1f}",
+        mark=100 * RATE_BREAK_EVEN[0],
+    )
+
+
+def _plot_layers(
+    names: Sequence[str],
+    values: Sequence[float],
+    *,
+    name: str,
+    label: str,
+    write: Callable[[float], str],
+    outlines: Sequence[float] | None = None,
+    mark: float | None = None,
+) -> str:
+    """Draw one bar a layer: lying and labelled, or standing side by side where they are many."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    many = len(names) > MANY_LAYERS
+    height = 2.6 if many else 0.9 + 0.42 * len(names)
+    outer = list(values if outlines is None else outlines)
+    limit = max([*values, *outer, 1.5 * (mark or 0.0), 1e-9])
+    with new_figure(height, name) as (figure, axes):
+        value_axis = axes.yaxis if many else axes.xaxis
+        if many:
+            place = np.arange(1, len(names) + 1)
+            if outlines is not None:
+                axes.step(
+                    place, outer, where="mid", color=INK, linewidth=0.8, linestyle=(0, (2, 2))
+                )
+            axes.bar(place, values, width=0.8, color=FIRST)
+            axes.set_xlim(0.3, len(names) + 0.7)
+            axes.set_ylim(0, limit * 1.1)
+            axes.set_xlabel(f"layer, 1 to {len(names)} in the table's order")
+            axes.set_ylabel(label)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(axis="x", visible=False)
+        else:
+            place = np.arange(len(names))[::-1]
+            if outlines is not None:
+                axes.barh(
+                    place, outer, height=0.62, facecolor="none", edgecolor=INK,
+                    linestyle=(0, (2, 2)),
+                )  # fmt: skip
+            axes.barh(place, values, height=0.62, color=FIRST)
+            for y, value, end in zip(place, values, outer, strict=True):
+                axes.annotate(
+                    write(value), (max(value, end), y), xytext=(5, 0), va="center", color=INK,
+                    textcoords="offset points",
+                )  # fmt: skip
+            axes.set_yticks(place, [shortened(one) for one in names])
+            axes.set_xlim(0, limit * 1.22)
+            axes.set_xlabel(label)
+            axes.grid(axis="y", visible=False)
+        value_axis.set_major_formatter(EngFormatter(sep=""))
+        if mark is not None:
+            (axes.axhline if many else axes.axvline)(
+                mark, color=SECOND, linewidth=1.6, linestyle=(0, (5, 3))
             )
-        axes.set_yticks(place, [shortened(row.name) for row in rows])
-        axes.set_xlim(0, max([*stored, 1.0]) * 1.22)
-        axes.set_xlabel("SOPs per sample")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.grid(axis="y", visible=False)
-        return to_svg(figure, "sops")
+        return to_svg(figure, name)
 
 
 def plot_energy(report: Report) -> str:
-    """Draw the energy range of every preset, network and ReLU twin one above the other."""
-    from matplotlib.ticker import FuncFormatter, NullLocator
-
+    """Draw the energy range of every preset, network and ANN one above the other."""
     rows = report.tiers
     with new_figure(1.0 + 0.42 * len(rows), "energy") as (figure, axes):
         for number, row in enumerate(rows):
             y = len(rows) - 1 - number
-            sides = [(row.network, 0.15, FIRST, "o", FIRST)]
+            _energy_mark(axes, row.network, y + 0.15, is_network=True)
             if row.ann is not None:
-                sides.append((row.ann, -0.17, SECOND, "s", "none"))
-            for energy, offset, color, marker, face in sides:
-                low, high = max(energy.low, 1e-3), max(energy.high, 1e-3)
-                if low < high:
-                    axes.plot([low, high], [y + offset] * 2, color=color, linewidth=3.2)
-                axes.plot(
-                    [max(energy.nominal, 1e-3)],
-                    [y + offset],
-                    color=color,
-                    marker=marker,
-                    markersize=7,
-                    markerfacecolor=face,
-                    markeredgewidth=1.6,
-                    linestyle="none",
-                )
+                _energy_mark(axes, row.ann, y - 0.17, is_network=False)
         names = [f"{one.network.tier.value}  {_preset_label(one.network.preset)}" for one in rows]
         axes.set_yticks(range(len(rows))[::-1], names)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: decade(value)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("energy of one inference (log scale)")
         axes.set_ylim(-0.6, len(rows) - 0.4)
+        log_energy_axis(axes)
         axes.grid(axis="y", visible=False)
         handles = [
             axes.plot([], [], color=FIRST, marker="o", linewidth=3.2, label="spiking network")[0],
             axes.plot(
                 [], [], color=SECOND, marker="s", markerfacecolor="none", linewidth=3.2,
-                label="ReLU twin (ANN)",
+                label=shortened(report.ann_label),
             )[0],
         ]  # fmt: skip
         legend = figure.legend(
@@ -184,6 +241,50 @@ def plot_energy(report: Report) -> str:
         for text in legend.get_texts():
             text.set_color(INK)
         return to_svg(figure, "energy")
+
+
+def plot_formats(groups: Sequence[tuple[str, Sequence[tuple[str, Energy]]]]) -> str:
+    """Draw the deployed network over the ANN in each number format, one group a tier.
+
+    Args:
+        groups: (heading, rows); a row is (label, energy), the network's first.
+    """
+    lines = sum(len(rows) + 1 for _, rows in groups)
+    with new_figure(0.8 + 0.34 * lines, "formats") as (figure, axes):
+        y, ticks, labels = float(lines), [], []
+        for heading, rows in groups:
+            y -= 1.0
+            ticks.append(y)
+            labels.append(heading)
+            for number, (label, energy) in enumerate(rows):
+                y -= 1.0
+                _energy_mark(axes, energy, y, is_network=number == 0)
+                ticks.append(y)
+                labels.append(label)
+            if y > 0:
+                axes.axhline(y - 0.5, color=FAINT, linewidth=0.8)
+        axes.set_yticks(ticks, labels)
+        headings = [heading for heading, _ in groups]
+        for text in axes.get_yticklabels():
+            if text.get_text() in headings:
+                text.set_fontweight("bold")
+        axes.set_ylim(-0.6, lines - 0.4)
+        axes.tick_params(axis="y", length=0)
+        log_energy_axis(axes)
+        axes.grid(axis="y", visible=False)
+        return to_svg(figure, "formats")
+
+
+def _energy_mark(axes: Axes, energy: Energy, y: float, *, is_network: bool) -> None:
+    """Draw a range as a bar and its nominal value as a mark; sides differ in mark and colour."""
+    color = FIRST if is_network else SECOND
+    low, nominal, high = (max(one, 1e-3) for one in (energy.low, energy.nominal, energy.high))
+    if low < high:
+        axes.plot([low, high], [y, y], color=color, linewidth=3.2, solid_capstyle="butt")
+    axes.plot(
+        [nominal], [y], color=color, marker="o" if is_network else "s", markersize=7,
+        markerfacecolor=color if is_network else "none", markeredgewidth=1.6, linestyle="none",
+    )  # fmt: skip
 
 
 def plot_break_even(sigma: float, bands: Sequence[tuple[str, float, float]]) -> str:
@@ -220,60 +321,38 @@ def plot_break_even(sigma: float, bands: Sequence[tuple[str, float, float]]) -> 
         return to_svg(figure, "breakeven")
 
 
-def plot_front(points: Sequence[tuple[str, float, float, bool]]) -> str:
-    """Draw accuracy against energy; the networks that none beats are joined.
+def plot_sensitivity(rows: Sequence[tuple[str, float, float]]) -> str:
+    """Draw the ratio of both energies from one end of each assumption to the other.
 
     Args:
-        points: (label, energy in pJ, accuracy as a fraction, whether none beats it).
+        rows: (assumption, ratio at one end, at the other), widest first.
     """
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    with new_figure(3.4, "front") as (figure, axes):
-        front = sorted((energy, 100 * accuracy) for _, energy, accuracy, best in points if best)
-        axes.plot(*zip(*front, strict=True), color=FIRST, linewidth=1.8, drawstyle="steps-post")
-        for name, energy, accuracy, is_best in points:
-            axes.plot(
-                [energy], [100 * accuracy], color=FIRST if is_best else SECOND,
-                marker="o" if is_best else "s", markersize=8,
-                markerfacecolor=FIRST if is_best else "none", linestyle="none",
-            )  # fmt: skip
-            axes.annotate(
-                shortened(name), (energy, 100 * accuracy), xytext=(7, 6),
-                textcoords="offset points", color=INK,
-            )  # fmt: skip
-        axes.set_xscale("log")
-        axes.margins(x=0.15, y=0.2)
-        axes.set_ylim(top=min(axes.get_ylim()[1], 101.0))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: decade(value)))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("energy of one inference (log scale)")
-        axes.set_ylabel("accuracy, %")
-        return to_svg(figure, "front")
-
-
-def plot_sensitivity(rows: Sequence[tuple[str, float]]) -> str:
-    """Draw by how much each assumption can change the answer.
-
-    Args:
-        rows: (assumption, factor), largest first.
-    """
-    from matplotlib.ticker import FuncFormatter, NullLocator
-
-    with new_figure(0.9 + 0.5 * len(rows), "sensitivity") as (figure, axes):
-        for number, (_, factor) in enumerate(rows):
+    with new_figure(1.2 + 0.52 * len(rows), "sensitivity") as (figure, axes):
+        for number, (_, low, high) in enumerate(rows):
             y = len(rows) - 1 - number
-            axes.barh(y, factor - 1, left=1, height=0.55, color=FIRST)
+            axes.plot([low, high], [y, y], color=FIRST, linewidth=5, solid_capstyle="butt")
+            for end in (low, high):
+                axes.plot([end], [y], color=FIRST, marker="|", markersize=12, markeredgewidth=2)
+        axes.axvline(1.0, color=SECOND, linewidth=1.6, linestyle=(0, (5, 3)))
+        for text, side, shift in (
+            ("network needs less", "right", -6),
+            ("ANN needs less", "left", 6),
+        ):
             axes.annotate(
-                f"x {factor:.3g}", (factor, y), xytext=(5, 0), textcoords="offset points",
-                va="center", color=INK,
+                text, (1.0, len(rows) - 0.45), xytext=(shift, 0), textcoords="offset points",
+                ha=side, color=INK, fontsize=9, style="italic",
             )  # fmt: skip
-        axes.set_yticks(range(len(rows))[::-1], [wrapped(name) for name, _ in rows])
+        axes.set_yticks(range(len(rows))[::-1], [wrapped(name) for name, _, _ in rows])
         axes.set_xscale("log")
-        axes.set_xlim(1, max(factor for _, factor in rows) * 2)
+        left = min(1.0, *(low for _, low, _ in rows))
+        right = max(1.0, *(high for _, _, high in rows))
+        axes.set_xlim(min(left / 2, 0.08), max(right * 2, 12.5))
+        axes.set_ylim(-0.6, len(rows) - 0.1)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlabel("factor between both ends (log scale)")
+        axes.set_xlabel("energy, network / ANN (log scale)")
         axes.grid(axis="y", visible=False)
         return to_svg(figure, "sensitivity")
 

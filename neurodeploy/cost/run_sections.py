@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from neurodeploy.cost.intervals import wilson_interval
 from neurodeploy.cost.plots import RASTER_NEURONS, Series, plot_accuracy, plot_curves, plot_raster
-from neurodeploy.cost.run_summary import Agreement, EpochPoint, Raster, RunSummary
+from neurodeploy.cost.run_summary import AccuracyPoint, Agreement, EpochPoint, Raster, RunSummary
 from neurodeploy.cost.sections import PageTable, Plot, Section
 from neurodeploy.cost.tables import Rows
 from neurodeploy.cost.units import format_count, format_percent
@@ -13,12 +14,12 @@ def accuracy_section(summary: RunSummary) -> Section | None:
     """Show accuracy from stage to stage."""
     if not summary.accuracy:
         return None
-    points = [(one.stage, one.value) for one in summary.accuracy]
     numbers = {one.samples for one in summary.accuracy}
     rows: Rows = [
         (
             one.stage,
             format_percent(one.value),
+            _interval(one),
             format_count(one.samples) if one.samples else "",
             one.note,
         )
@@ -30,21 +31,32 @@ def accuracy_section(summary: RunSummary) -> Section | None:
         lead="What deployment costs: the same network after each step on its way to the chip.",
         plots=(
             Plot(
-                svg=plot_accuracy(points),
+                svg=plot_accuracy(summary.accuracy),
                 title="Accuracy after each stage",
-                caption="Accuracy on test samples."
-                + (" Their number differs: see the table." if len(numbers) > 1 else ""),
+                caption="Accuracy on test samples; thin lines are 95 % intervals."
+                + (
+                    " Hollow: on other samples than the first, not to be compared with it."
+                    if len(numbers) > 1
+                    else ""
+                ),
             ),
         ),
         tables=(
             PageTable(
                 caption="Accuracy",
-                columns=("stage", "accuracy", "samples", "what was measured"),
+                columns=("stage", "accuracy", "95 % interval", "samples", "what was measured"),
                 rows=rows,
                 text_columns=1,
             ),
         ),
     )
+
+
+def _interval(point: AccuracyPoint) -> str:
+    if not point.samples:
+        return ""
+    low, high = wilson_interval(point.value, point.samples)
+    return f"{100 * low:.1f} to {format_percent(high)}"
 
 
 def agreement_section(agreement: Agreement | None) -> Section | None:
@@ -243,16 +255,24 @@ def making_section(summary: RunSummary) -> Section | None:
                 text_columns=1,
             )
         )
-    items = []
-    if summary.command:
-        items.append(f"Command: {summary.command}")
-    if summary.created:
-        items.append(f"Made: {summary.created}")
-    if summary.report is not None and summary.report.network.sha256:
-        network = summary.report.network
-        items.append(f"Network: {network.path}, SHA-256 {network.sha256}")
-    if not (tables or items):
+    network = None if summary.report is None else summary.report.network
+    files: Rows = []
+    if network is not None and network.sha256 is not None:
+        files.append(("network", network.path or "", network.sha256))
+    files += [(one.role, one.path, one.sha256) for one in summary.files]
+    if files:
+        tables.append(
+            PageTable(
+                caption="Files", columns=("role", "file", "SHA-256"), rows=files, text_columns=3
+            )
+        )
+    items = [f"Made: {summary.created}"] if summary.created else []
+    if not (tables or items or summary.command):
         return None
     return Section(
-        anchor="making", title="How this was made", tables=tuple(tables), items=tuple(items)
+        anchor="making",
+        title="How this was made",
+        tables=tuple(tables),
+        items=tuple(items),
+        code=summary.command or "",
     )

@@ -116,6 +116,21 @@ class Raster:
     layers: tuple[RasterLayer, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file that the result depends on.
+
+    Attributes:
+        role: What it is: "input", "ANN".
+        path: As it was given.
+        sha256: Of its content.
+    """
+
+    role: str
+    path: str
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RunSummary:
     """What a page can show. Whatever is None or empty is left out.
@@ -131,6 +146,7 @@ class RunSummary:
         fine_tuning: The same of the fine-tune in integers.
         seconds: Wall time by stage.
         versions: Of everything the result depends on.
+        files: What else went in, beside the network's file.
         recipe: The effective recipe, TOML.
         command: What made it.
         created: When, as text.
@@ -146,6 +162,7 @@ class RunSummary:
     fine_tuning: tuple[EpochPoint, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[SourceFile, ...] = ()
     recipe: str | None = None
     command: str | None = None
     created: str | None = None

@@ -7,9 +7,20 @@ from dataclasses import dataclass
 from neurodeploy.cost.tables import Rows
 
 LONG = frozenset(
-    {"source", "bounds", "what was measured", "what was found", "rule", "assumption", "meaning"}
+    {
+        "source",
+        "bounds",
+        "what was measured",
+        "what was found",
+        "rule",
+        "assumption",
+        "meaning",
+        "file",
+        "SHA-256",
+        "nominal value",
+    }
 )
-TEXT = frozenset({"verdict", "evidence", "limited by"})
+TEXT = frozenset({"verdict", "evidence", "weakest evidence", "limited by", "changes the winner"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

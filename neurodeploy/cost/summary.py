@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -16,6 +15,7 @@ from neurodeploy.cost.document import SIGMA_BREAK_EVEN as SIGMA_BREAK_EVEN, Json
 from neurodeploy.cost.energy import DEFAULT_PRESET, STATES, Energy, ann_energy, network_energy
 from neurodeploy.cost.fairness import ACCURACY_GAP, Headline, Rule, judge, narrow_ann_energy
 from neurodeploy.cost.fan_out import Int64Array
+from neurodeploy.cost.formats import AnnFormat, ann_formats
 from neurodeploy.cost.neurobench import NeuroBenchMetrics, metrics_of_counts
 from neurodeploy.cost.onnx_baseline import OnnxBaseline
 from neurodeploy.cost.operations import Counts, LayerCounts, count
@@ -23,6 +23,7 @@ from neurodeploy.cost.presets import EnergyPreset, Tier
 from neurodeploy.cost.sensitivity import Sensitivity, find_sensitivities
 from neurodeploy.cost.synapses import InputKind
 from neurodeploy.errors import DataError
+from neurodeploy.files import hash_file
 from neurodeploy.ir.graph import FixedPointGraph, Graph
 from neurodeploy.passes.cores import ChipFit, LayerSize, estimate_cores, sizes_of
 from neurodeploy.simulation.base import Feed, Recording
@@ -88,7 +89,10 @@ class Report:
         twin: MACs of the ReLU twin.
         onnx: The ONNX model that was given as the ANN; None for the twin.
         tiers: Energy by preset, the default preset first.
+        presets: The constants behind them.
+        ann_formats: The ANN in other number formats; empty without a preset of tier B.
         accuracy: By stage, fractions; empty if not known.
+        ann_accuracy: Of the ANN on the same test set; None if not known.
         rules: What must hold before one ratio may stand for the comparison.
         headline: That ratio; None unless every rule holds.
         narrow_ann: The ANN's energy of tier B with as many bits an activation as T steps of
@@ -107,7 +111,10 @@ class Report:
     twin: AnnMacs
     onnx: OnnxBaseline | None
     tiers: tuple[Comparison, ...]
+    presets: tuple[EnergyPreset, ...]
+    ann_formats: tuple[AnnFormat, ...]
     accuracy: Mapping[str, float]
+    ann_accuracy: float | None
     rules: tuple[Rule, ...]
     headline: Headline | None
     narrow_ann: Energy | None
@@ -213,7 +220,7 @@ def report(
     return Report(
         network=NetworkFile(
             path=None if network_file is None else str(network_file),
-            sha256=None if network_file is None else _sha256(network_file),
+            sha256=None if network_file is None else hash_file(network_file),
             parameters=weights,
             zero_weight_fraction=zeros / weights if weights else 0.0,
             weight_bytes=_weight_bytes(counts, sizes),
@@ -229,7 +236,12 @@ def report(
         twin=twin,
         onnx=onnx,
         tiers=tiers,
+        presets=tuple(chosen if arithmetic in chosen else [arithmetic, *chosen]),
+        ann_formats=()
+        if memory is None
+        else ann_formats(macs, memory, arithmetic=arithmetic, steps=counts.steps),
         accuracy=dict(accuracy or {}),
+        ann_accuracy=ann_accuracy,
         rules=rules,
         headline=headline,
         narrow_ann=narrow,
@@ -254,15 +266,6 @@ def _ann_source(baseline: Graph | None, onnx: OnnxBaseline | None) -> str:
     if onnx is not None:
         return onnx.macs.path
     return "float network" if baseline is not None else "deployed network"
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror or error}). Give the network's file."
-        ) from error
 
 
 def _assumptions(counts: Counts, onnx: OnnxBaseline | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodeploy.cost.presets import Tier
+from neurodeploy.cost.statements import statements
 from neurodeploy.cost.summary import SIGMA_BREAK_EVEN, Report
 from neurodeploy.cost.units import format_count, format_energy, format_percent, format_range
 
@@ -30,6 +31,8 @@ LAYER_COLUMNS = (
     "stored SOPs",
     "dense MACs",
     "spikes",
+    "rate",
+    "active updates",
     "zero weights",
 )
 TERMINAL_COLUMNS = ("layer", "type", "neurons", "events", "SOPs", "dense MACs", "spikes")
@@ -50,7 +53,9 @@ def layer_rows(report: Report) -> Rows:
             format_count(layer.sops / samples),
             format_count(layer.sops_stored / samples),
             format_count(layer.dense_exact),
-            format_count(layer.spikes / samples),
+            format_count(layer.spikes / samples) if layer.neurons else "",
+            _share(layer.spikes, layer.updates_dense),
+            _share(layer.updates_active, layer.updates_dense),
             format_percent(layer.zero_weight_fraction),
         )
         for layer in report.counts.layers
@@ -67,10 +72,17 @@ def layer_rows(report: Report) -> Rows:
             format_count(totals.sops_stored / samples),
             format_count(totals.dense_exact),
             format_count(totals.spikes / samples),
+            _share(totals.spikes, totals.updates_dense),
+            _share(totals.updates_active, totals.updates_dense),
             format_percent(report.network.zero_weight_fraction),
         )
     )
     return rows
+
+
+def _share(part: int | None, whole: int) -> str:
+    """Write a share of all neurons and steps; nothing where there are none, or it is not known."""
+    return "" if part is None or not whole else format_percent(part / whole)
 
 
 def energy_rows(report: Report) -> Rows:
@@ -133,34 +145,14 @@ def terminal(report: Report) -> RenderableType:
             style="dim",
         ),
     ]
-    parts += [Text(line, style="dim") for line in verdict_lines(report)]
+    parts += [Text(f"- {line}") for line in statements(report)]
+    parts += [
+        Text(f"! Rule that does not hold: {rule.name} ({rule.found}).")
+        for rule in report.rules
+        if not rule.holds
+    ]
     parts += [Text(f"note: {one}", style="yellow") for one in report.warnings]
     return Group(*parts)
-
-
-def verdict_lines(report: Report) -> list[str]:
-    """Say in a few sentences what may be concluded, what matters most, and how many cores."""
-    failed = [rule for rule in report.rules if not rule.holds]
-    lines = []
-    if report.headline is not None:
-        head = report.headline
-        lines.append(
-            f"Network / ANN with memory ({head.preset}): {head.ratio:.3g} ({head.low:.3g} to "
-            f"{head.high:.3g}); all rules of a fair comparison hold."
-        )
-    else:
-        lines.append("No ratio is stated as a result, since it does not hold that:")
-        lines += [f"- {rule.name} ({rule.found})" for rule in failed]
-    if report.sensitivities:
-        most = report.sensitivities[0]
-        lines.append(
-            f"What matters most: {most.assumption}, a factor of {most.factor:.3g} ({most.quantity})"
-            "."
-        )
-    for fit in report.fits:
-        cores = "does not fit" if fit.cores_low is None else f"{fit.cores_text} cores"
-        lines.append(f"{fit.target}: {cores}, an estimate.")
-    return lines
 
 
 def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:

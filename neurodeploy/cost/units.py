@@ -26,7 +26,12 @@ def format_energy(picojoules: float) -> str:
 
 def format_range(energy: Energy) -> str:
     """Write the bounds of an energy, or one value where they are equal."""
-    low, high = format_energy(energy.low), format_energy(energy.high)
+    return format_bounds(energy.low, energy.high)
+
+
+def format_bounds(lowest: float, highest: float) -> str:
+    """Write two energies in pJ as a range, or one value where they look the same."""
+    low, high = format_energy(lowest), format_energy(highest)
     return low if low == high else f"{low} – {high}"  # noqa: RUF001 - a range wants an en dash
 
 

@@ -1,34 +1,35 @@
-"""The parts of a page that judge: fairness of the comparison, sensitivity, chip fit."""
+"""The parts of a page that judge: what can be said, fairness, sensitivity, chip fit."""
 
 from __future__ import annotations
 
 from neurodeploy.cost.fairness import BREAK_EVENS, RATE_BREAK_EVEN
 from neurodeploy.cost.plots import plot_break_even, plot_sensitivity
 from neurodeploy.cost.sections import PageTable, Plot, Section
-from neurodeploy.cost.sensitivity import CHIP
+from neurodeploy.cost.sensitivity import CHIP, RATIO
+from neurodeploy.cost.statements import changes_the_winner, statements
 from neurodeploy.cost.summary import Report
 from neurodeploy.cost.tables import Rows
 from neurodeploy.cost.units import format_count, format_energy
 
-SHOWN = 8
-"""Assumptions that the plot shows; the table has all."""
+
+def verdict_section(report: Report) -> Section:
+    """Say in a few sentences what the report allows to be said."""
+    return Section(
+        anchor="verdict",
+        title="What can be said",
+        items=(*statements(report), *(f"Note: {one}" for one in report.warnings)),
+    )
 
 
 def fairness_section(report: Report) -> Section:
     """Say whether one ratio may stand for the comparison, and why not."""
     failed = [rule for rule in report.rules if not rule.holds]
-    headline = report.headline
-    if headline is not None:
-        verb = "less" if headline.ratio < 1 else "more"
-        factor = headline.ratio if headline.ratio >= 1 else 1 / headline.ratio
-        lead = (
-            f"All rules hold: with memory ({headline.preset}) the spiking network needs "
-            f"{factor:.2f} times {verb} energy than the ordinary one; bounds of the ratio "
-            f"{headline.low:.3g} to {headline.high:.3g}."
-        )
-    else:
-        count = "One rule does" if len(failed) == 1 else f"{len(failed)} rules do"
-        lead = f"No ratio is stated as a result: {count} not hold."
+    lead = "One ratio may stand for the comparison only if every rule holds. " + (
+        f"{len(failed)} of {len(report.rules)} {'does' if len(failed) == 1 else 'do'} not, so "
+        "none is stated."
+        if failed
+        else "All hold."
+    )
     rate, steps, source = RATE_BREAK_EVEN
     rows: Rows = [
         (rule.name, "holds" if rule.holds else "DOES NOT HOLD", rule.found) for rule in report.rules
@@ -44,8 +45,8 @@ def fairness_section(report: Report) -> Section:
                 ),
                 title="Spikes per synapse and the break-evens",
                 caption="Left of a bar's end a spiking network needs less energy; hatched: where "
-                f"studies disagree. Another one puts it at a mean rate of {100 * rate:g} % with "
-                f"{steps} steps ({source}).",
+                "studies disagree. Another one puts it at a mean rate of "
+                f"{100 * rate:g}\N{NO-BREAK SPACE}% with {steps} steps ({source}).",
             ),
         ),
         tables=(
@@ -69,7 +70,7 @@ def fairness_section(report: Report) -> Section:
 
 
 def sensitivity_section(report: Report) -> Section | None:
-    """Show which assumption moves the answer most."""
+    """Show which assumption moves the answer most, and which ones turn it round."""
     found = report.sensitivities
     if not found:
         return None
@@ -77,23 +78,28 @@ def sensitivity_section(report: Report) -> Section | None:
     def written(value: float, quantity: str) -> str:
         return format_energy(value) if quantity == CHIP else f"{value:.3g}"
 
+    ratios = [(one.assumption, one.low, one.high) for one in found if one.quantity == RATIO]
+    ratios = [(name, low, high) for name, low, high in ratios if low > 0]
+    plots = (
+        Plot(
+            svg=plot_sensitivity(ratios),
+            title="The ratio of both energies under each assumption",
+            caption="A bar runs from one end of an assumption to the other. Dashed: equal energy. "
+            "A bar that crosses it changes which side needs less. The ratios are shown to judge "
+            "the assumptions; none of them is a result.",
+            is_wide=True,
+        ),
+    )
     return Section(
         anchor="sensitivity",
         title="Which assumption matters most",
         lead="Each assumption is changed by itself between the two ends named; all others stay as "
         f"in the nominal values. Largest: {found[0].assumption}.",
-        plots=(
-            Plot(
-                svg=plot_sensitivity([(one.assumption, one.factor) for one in found[:SHOWN]]),
-                title="What each assumption can do",
-                caption="How many times larger the answer becomes from one end to the other.",
-                is_wide=True,
-            ),
-        ),
+        plots=plots if ratios else (),
         tables=(
             PageTable(
                 caption="Sensitivity",
-                columns=("assumption", "of", "from", "to", "factor"),
+                columns=("assumption", "of", "from", "to", "factor", "changes the winner"),
                 rows=[
                     (
                         one.assumption,
@@ -101,6 +107,9 @@ def sensitivity_section(report: Report) -> Section | None:
                         written(one.low, one.quantity),
                         written(one.high, one.quantity),
                         f"{one.factor:.3g}",
+                        ("yes" if changes_the_winner(one) else "no")
+                        if one.quantity == RATIO
+                        else "",
                     )
                     for one in found
                 ],

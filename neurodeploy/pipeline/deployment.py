@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from neurodeploy import netx
 from neurodeploy.calibration import Calibration, calibrate, check_activity
 from neurodeploy.cost.operations import count
 from neurodeploy.errors import OutputError, QuantizationError, TraceError
-from neurodeploy.files import write_text
+from neurodeploy.files import hash_file, write_text
 from neurodeploy.ir.graph import FixedPointGraph, Graph
 from neurodeploy.ir.layers import Cuba, Integrator
 from neurodeploy.learning.data import Dataset, load_data
@@ -393,7 +392,7 @@ class _Work:
         finally:
             unchecked.unlink(missing_ok=True)
         size = path.stat().st_size
-        self._note("write", f"{path.name}, {size / 1024:.0f} KiB, sha256 {_sha256(path)[:12]}")
+        self._note("write", f"{path.name}, {size / 1024:.0f} KiB, sha256 {hash_file(path)[:12]}")
         self._note(
             "check file",
             f"equal to the integer network in every spike of {len(agreement)} layers, "
@@ -463,10 +462,6 @@ def _float_spikes(
     network.eval()
     spikes = network.forward_with_spikes(torch.from_numpy(windows))[1]
     return {name: values.numpy() != 0 for name, values in spikes.items()}
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _fine_tune(
@@ -547,7 +542,7 @@ def _write_net_record(path: Path, recipe: Recipe, target: Target, deployment: De
     ]
     record = {
         "net": deployment.path.name,
-        "sha256": _sha256(deployment.path),
+        "sha256": hash_file(deployment.path),
         "target": target.name,
         "steps": recipe.network.steps,
         "message_bits": calibration.graph.input.message_bits,

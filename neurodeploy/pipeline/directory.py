@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import neurodeploy
+from neurodeploy import provenance
 from neurodeploy.errors import OutputError, RecipeError
 from neurodeploy.files import write_text
 from neurodeploy.nn.network import SpikingNetwork
@@ -149,10 +147,4 @@ def load_model(
 
 def versions() -> dict[str, str]:
     """Give the versions of everything that a result depends on."""
-    found = {"neurodeploy": neurodeploy.__version__, "python": platform.python_version()}
-    for name in ("torch", "numpy", "h5py", "scikit-learn"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return provenance.versions("torch", "numpy", "h5py", "scikit-learn")

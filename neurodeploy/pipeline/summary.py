@@ -14,6 +14,7 @@ from neurodeploy.cost.run_summary import (
     RunSummary,
 )
 from neurodeploy.cost.summary import Report
+from neurodeploy.learning.data import Dataset
 from neurodeploy.learning.records import EpochRecord
 from neurodeploy.pipeline.deployment import Deployment
 from neurodeploy.pipeline.directory import versions
@@ -29,6 +30,7 @@ def summary_of(
     deployment: Deployment,
     verification: Verification | None,
     watch: Stopwatch,
+    test: Dataset,
 ) -> dict[str, object]:
     """Give what `summary.json` holds; `lava` is null where the recipe asks for no verification."""
     lava: dict[str, object] | None = None
@@ -41,6 +43,7 @@ def summary_of(
         }
     return {
         "accuracy": dict(accuracy),
+        "test": {"samples": len(test), "digest": test.digest()},
         "validation_accuracy": dict(deployment.validation_accuracy),
         "deployed": deployment.choice,
         "lava": lava,
@@ -98,6 +101,7 @@ def page_of(
     deployment: Deployment,
     verification: Verification | None,
     watch: Stopwatch,
+    command: str | None,
 ) -> RunSummary:
     """Give what the page shows."""
     tuning = deployment.fine_tuning
@@ -113,6 +117,7 @@ def page_of(
         seconds=watch.seconds,
         versions=versions(),
         recipe=recipe.to_toml(),
+        command=command,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 

@@ -51,7 +51,12 @@ class RunResult:
 
 
 def run(
-    recipe: Recipe, directory: Path, *, resume: bool = False, observer: Observer | None = None
+    recipe: Recipe,
+    directory: Path,
+    *,
+    resume: bool = False,
+    observer: Observer | None = None,
+    command: str | None = None,
 ) -> RunResult:
     """Do all of it.
 
@@ -63,6 +68,7 @@ def run(
         directory: Where everything goes.
         resume: Go on with an interrupted training in the directory.
         observer: Told of stages and progress.
+        command: What to name on the page as the command that made it.
 
     Returns:
         What was found; `summary.json` and `report.html` say the same.
@@ -114,9 +120,11 @@ def run(
         raster = raster_of(
             recording, inputs=inputs, title=f"first test sample, class {test.labels[0]}"
         )
-        page = page_of(recipe, points, costs, raster, trained, deployment, verification, watch)
+        page = page_of(
+            recipe, points, costs, raster, trained, deployment, verification, watch, command
+        )
         write_page(page, directory / REPORT)
-    summary = summary_of(recipe, accuracy, costs, deployment, verification, watch)
+    summary = summary_of(recipe, accuracy, costs, deployment, verification, watch, test)
     write_text(directory / SUMMARY, json.dumps(summary, indent=2) + "\n")
     if verification is not None and not verification.comparison.is_equal:
         raise VerificationError(

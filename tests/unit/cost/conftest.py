@@ -75,3 +75,21 @@ def make_report(
         return report(mlp, *mlp_run, active_updates=active, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_deep_report() -> Callable[[int], Report]:
+    """Report on a chain of that many small layers."""
+
+    def make(depth: int) -> Report:
+        names = [f"layer{number}" for number in range(1, depth + 1)]
+        layers = tuple(
+            dense(name, source, np.eye(8, dtype=np.int32))
+            for name, source in zip(names, [INPUT, *names], strict=False)
+        )
+        graph = FixedPointGraph(input=FixedInput(shape=(8,)), layers=layers)
+        spikes = tuple(first_ones(4, 8, number % 9) for number in range(depth))
+        recording = Recording.from_spikes(graph.names, spikes)
+        return report(graph, first_ones(4, 8, 20), recording)
+
+    return make

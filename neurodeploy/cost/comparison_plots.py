@@ -1,0 +1,161 @@
+"""Plots of a comparison: accuracy against energy, and the range of every network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from neurodeploy.cost.comparison import Candidate, NetworkComparison
+from neurodeploy.cost.drawing import (
+    FIRST,
+    INK,
+    SECOND,
+    log_energy_axis,
+    new_figure,
+    shortened,
+    to_svg,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAMED = 9
+"""Networks up to which points are labelled by name; more are labelled by number."""
+
+
+def point_label(number: int, network: Candidate, *, among: int) -> str:
+    """Give what a point is labelled with: its name, or its number where there are many."""
+    return shortened(network.name) if among <= NAMED else str(number)
+
+
+def plot_front(comparison: NetworkComparison, preset: str) -> str:
+    """Draw accuracy against energy; the networks that none beats are joined.
+
+    Needs at least one network with an accuracy; the others are left out.
+    """
+    known = [
+        (number, entry)
+        for number, entry in enumerate(comparison.entries, 1)
+        if entry.network.accuracy is not None
+    ]
+    name = "front-" + "".join(c if c.isalnum() else "-" for c in preset)
+    with new_figure(3.6, name) as (figure, axes):
+        front = sorted(
+            (entry.network.energies[preset].nominal, 100 * (entry.network.accuracy or 0.0))
+            for entry in comparison.front(preset)
+        )
+        axes.plot(*zip(*front, strict=True), color=FIRST, linewidth=1.6, drawstyle="steps-post")
+        points = []
+        for number, entry in known:
+            network, best = entry.network, preset in entry.best_in
+            energy, accuracy = network.energies[preset], 100 * (network.accuracy or 0.0)
+            color = FIRST if best else INK
+            axes.plot([energy.low, energy.high], [accuracy] * 2, color=color, linewidth=0.9)
+            if network.interval is not None:
+                ends = [100 * end for end in network.interval]
+                axes.plot([energy.nominal] * 2, ends, color=color, linewidth=0.9, alpha=0.45)
+            axes.plot(
+                [energy.nominal], [accuracy], color=color, marker="o", markersize=8,
+                markerfacecolor=color if best else "none", markeredgewidth=1.6, linestyle="none",
+            )  # fmt: skip
+            points.append(
+                (energy.nominal, accuracy, point_label(number, network, among=len(known)))
+            )
+        for x, y in _ann_points(comparison, preset):
+            axes.plot(
+                [x], [y], color=SECOND, marker="s", markersize=7, markerfacecolor="none",
+                markeredgewidth=1.6, linestyle="none",
+            )  # fmt: skip
+        for x in _ann_lines(comparison, preset):
+            axes.axvline(x, color=SECOND, linewidth=1.4, linestyle=(0, (5, 3)))
+        axes.margins(x=0.12, y=0.12)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -1.0), min(high, 100.8))
+        axes.set_ylabel("accuracy, %")
+        log_energy_axis(axes)
+        _label(axes, points)
+        return to_svg(figure, name)
+
+
+def plot_ranges(comparison: NetworkComparison, preset: str) -> str:
+    """Draw the energy of every network from low to high, its ANN below it."""
+    entries = comparison.entries
+    with new_figure(0.9 + 0.42 * len(entries), "ranges") as (figure, axes):
+        for number, entry in enumerate(entries):
+            y = len(entries) - 1 - number
+            sides = [(entry.network.energies[preset], y + 0.15, FIRST, "o", FIRST)]
+            ann = entry.network.ann_energies.get(preset)
+            if ann is not None:
+                sides.append((ann, y - 0.17, SECOND, "s", "none"))
+            for energy, height, color, marker, face in sides:
+                low, nominal, high = (
+                    max(e, 1e-3) for e in (energy.low, energy.nominal, energy.high)
+                )
+                axes.plot([low, high], [height] * 2, color=color, linewidth=3.0)
+                axes.plot(
+                    [nominal], [height], color=color, marker=marker, markersize=7,
+                    markerfacecolor=face, markeredgewidth=1.6, linestyle="none",
+                )  # fmt: skip
+        axes.set_yticks(
+            range(len(entries))[::-1], [shortened(entry.network.name) for entry in entries]
+        )
+        axes.set_ylim(-0.6, len(entries) - 0.4)
+        log_energy_axis(axes)
+        axes.grid(axis="y", visible=False)
+        return to_svg(figure, "ranges")
+
+
+def _ann_points(comparison: NetworkComparison, preset: str) -> set[tuple[float, float]]:
+    """Give energy and accuracy of the ANNs whose accuracy is known."""
+    return {
+        (entry.network.ann_energies[preset].nominal, 100 * entry.network.ann_accuracy)
+        for entry in comparison.entries
+        if preset in entry.network.ann_energies and entry.network.ann_accuracy is not None
+    }
+
+
+def _ann_lines(comparison: NetworkComparison, preset: str) -> set[float]:
+    """Give the energies of the ANNs whose accuracy is not known."""
+    return {
+        entry.network.ann_energies[preset].nominal
+        for entry in comparison.entries
+        if preset in entry.network.ann_energies and entry.network.ann_accuracy is None
+    }
+
+
+def _label(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write labels beside points, where they hide no other point and no other label.
+
+    Sizes are estimated in points (1/72 inch): the reader's font is not known here.
+    """
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.draw_without_rendering()  # type: ignore[union-attr]  # a SubFigure has none; ours is none
+    scale = 72 / figure.dpi
+    spots = [axes.transData.transform((x, y)) * scale for x, y, _ in points]
+    frame = axes.get_window_extent()
+    left, right = frame.x0 * scale, frame.x1 * scale
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in spots]
+    for (x, y), (energy, accuracy, text) in zip(spots, points, strict=True):
+        width, height = 6.2 * len(text) + 2, 11.0
+        places = [
+            (dx if is_right else -dx - width, dy)
+            for reach in (0, 13, 26, 39)
+            for dx, dy in ((8, 3 + reach), (8, -14 - reach))
+            for is_right in (True, False)
+        ]
+
+        def cost(place: tuple[float, float], at: tuple[float, float], size: float) -> float:
+            x0, y0 = at[0] + place[0], at[1] + place[1]
+            x1, y1 = x0 + size, y0 + 11.0
+            hidden = sum(x0 < b and a < x1 and y0 < d and c < y1 for a, c, b, d in taken)
+            outside = max(0.0, left - x0) + max(0.0, x1 - right)
+            return float(1000 * hidden + 10 * outside + abs(place[1]))
+
+        best = min(places, key=lambda place: cost(place, (x, y), width))
+        taken.append((x + best[0], y + best[1], x + best[0] + width, y + best[1] + height))
+        far = abs(best[1]) > 15
+        axes.annotate(
+            text, (energy, accuracy), xytext=best, textcoords="offset points", color=INK,
+            arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.6} if far else None,
+        ).set_in_layout(False)  # fmt: skip
