@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 _skipped: list[str] = []
 
@@ -14,6 +15,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail when a test against a reference (Lava, lava-dl, NeuroBench, SANA-FE) is "
         "skipped: then nothing was proven",
     )
+    parser.addoption(
+        "--lowering-examples",
+        type=int,
+        default=300,
+        metavar="N",
+        help="random networks that tests/property/test_lowering.py lowers; 300",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.register_profile("lowering", max_examples=config.getoption("--lowering-examples"))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -173,11 +173,12 @@ def choose_scales(
     guard_overflow: bool = True,
     clipping: Clipping = "max",
     percentile: float = 99.9,
+    has_relays: bool = True,
 ) -> dict[str, float]:
     """Choose the largest scale that each population allows.
 
-    A population on the path of a skip connection will carry relay channels, whose weight must
-    exceed its threshold; see `neurodeploy.passes.relay`.
+    A population on the path of a skip connection will carry relay channels, which bound its
+    threshold; see `neurodeploy.passes.relay`.
 
     Args:
         graph: A float graph with batch norm and pooling folded.
@@ -190,6 +191,8 @@ def choose_scales(
             100 - `percentile` percent of each synapse; "mse" those whose loss makes the squared
             error of all rounded weights smallest. `clip_weights` then clips them.
         percentile: Of |weights| that "percentile" keeps.
+        has_relays: Whether skip connections will become relay channels. Without them the scales
+            say what the relays cost.
 
     Returns:
         Scale by population.
@@ -225,8 +228,9 @@ def choose_scales(
             limits.append(target.bias_max / bias)
         if isinstance(neuron, Cuba):
             largest = target.threshold_max - 1
-            if carried[name]:
-                largest = min(largest, relay_threshold_max(target))
+            if has_relays and carried[name]:
+                leak = int(round_half_even(neuron.voltage_decay * DECAY_UNITY))
+                largest = min(largest, relay_threshold_max(target, leak))
             limits.append(largest / neuron.threshold)
         if guard_overflow:
             memory = _memory(neuron, steps)

@@ -5,14 +5,20 @@ one or more layers to layer L becomes *relay channels*: every layer in between g
 channels that repeat S's spikes, one step later each, just as the main path is delayed; L reads
 main and relay channels side by side, with the skip's weights at the taps that see its pixels.
 
-A relay neuron repeats its input exactly if its current lives one step (iDecay 4096), its bias is
-0, and the relay weight w exceeds its threshold: a spike gives a current w << 6 > threshold << 6,
-fires and resets; no spike leaves everything at 0. Where a layer has one threshold for all its
-channels, as on the chip, that threshold must therefore be below the largest weight, which bounds
-the layer's scale (`relay_threshold_max`) and so costs precision in its main weights.
+A relay neuron repeats its input exactly if its current lives one step (iDecay 4096), and a spike,
+of weight w, takes it over its threshold θ while without spikes it never gets there. With a bias b
+of its own (biases may differ between the channels of a layer, thresholds on the chip may not):
 
-Source: the construction and its conditions were confirmed on lava-nc 0.10.0 with lava-dl 0.6.0;
-`tests/differential` repeats that.
+    a spike fires at any voltage v >= 0:       w + b > θ
+    rest, b / (1 - leak) at most, does not:    4096 · b <= θ · vDecay
+
+Without leak (vDecay 0) b is 0 and θ must be below w. With leak the bias holds the relay just below
+its threshold, and θ may be up to 4096 / (4096 - vDecay) times as large: twice for vDecay 2048.
+What is left of the bound (`relay_threshold_max`) limits the layer's scale and so costs precision
+in its main weights.
+
+Source: the construction without bias and its conditions were confirmed on lava-nc 0.10.0 with
+lava-dl 0.6.0; `tests/differential` repeats that, and shows the one with bias.
 """
 
 from __future__ import annotations
@@ -47,6 +53,7 @@ class RelayCost:
         neurons: Relay neurons.
         weights: Stored weights more than without, zeros included.
         relay_weight: Integer weight of a relay.
+        relay_bias: Bias that holds the relays below their threshold; 0 where none is needed.
         threshold: Largest threshold of its main channels.
     """
 
@@ -55,6 +62,7 @@ class RelayCost:
     neurons: int
     weights: int
     relay_weight: int
+    relay_bias: int
     threshold: int
 
 
@@ -97,16 +105,20 @@ def find_carried(chain: Sequence[tuple[str, Sequence[str]]]) -> dict[str, tuple[
     return {name: tuple(sorted(found, key=order.__getitem__)) for name, found in carried.items()}
 
 
-def relay_threshold_max(target: Target) -> int:
+def relay_threshold_max(target: Target, voltage_decay: int) -> int:
     """Give the largest threshold that a layer with relays may have.
 
     Args:
         target: The chip. One that promises a set of neuron parameters for every channel has no
             such bound.
+        voltage_decay: vDecay of the layer, 0 to 4096: the more leak, the larger the threshold.
     """
     if _has_channel_parameters(target):
         return target.threshold_max
-    return target.weight_max - 1
+    below = target.weight_max - 1
+    kept = DECAY_UNITY - voltage_decay
+    reached = target.threshold_max if kept <= 0 else below * DECAY_UNITY // kept
+    return min(reached, below + target.bias_max, target.threshold_max)
 
 
 def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
@@ -177,7 +189,7 @@ class _Builder:
                 skip = self._skip(layer, connection, main, previous)
                 first = offsets[connection.source]
                 weight[:own, first : first + skip.shape[1]] += skip
-        relay_weight = self._relay_weight(layer) if relayed else 0
+        relay_weight, relay_bias = self._relay_drive(layer) if relayed else (0, 0)
         row = own
         for source in relayed:
             self._check_relayed(layer, source)
@@ -202,7 +214,7 @@ class _Builder:
                 ),
             ),
             neuron=self._neuron(layer, shape, has_relays=bool(relayed)),
-            bias=_extend(layer.bias, layer.shape, shape, value=0),
+            bias=_extend(layer.bias, layer.shape, shape, value=relay_bias),
         )
         cost = None
         if relayed:
@@ -212,6 +224,7 @@ class _Builder:
                 neurons=(outputs - own) * prod(layer.shape[1:]),
                 weights=weight.size - main.weight.size,
                 relay_weight=relay_weight,
+                relay_bias=relay_bias,
                 threshold=int(_cuba(layer).threshold.max()),
             )
         return rebuilt, cost
@@ -304,10 +317,10 @@ class _Builder:
                 "can be relayed."
             )
 
-    def _relay_weight(self, layer: FixedLayer) -> int:
-        """An even weight above the threshold of the relay channels."""
+    def _relay_drive(self, layer: FixedLayer) -> tuple[int, int]:
+        """An even weight and a bias with which a spike, and nothing else, fires a relay."""
         if _has_channel_parameters(self.target):
-            return 2
+            return 2, 0
         neuron = _cuba(layer)
         threshold = int(neuron.threshold.max())
         if int(neuron.current_decay.min()) != DECAY_UNITY:
@@ -317,19 +330,23 @@ class _Builder:
                 f"'{self.target.name}' has one decay a layer. Train with full current decay, or "
                 "deploy to a target with parameters by channel ('lava-cpu')."
             )
-        if threshold > relay_threshold_max(self.target):
+        leak = int(neuron.voltage_decay.min())
+        largest = relay_threshold_max(self.target, leak)
+        if threshold > largest:
             raise QuantizationError(
-                f"{layer.name}: threshold {threshold}, but its relay weights, at most "
-                f"{self.target.weight_max} on target '{self.target.name}', must exceed it. Use a "
-                "smaller scale for this layer (choose_scales does), or a target with parameters "
-                "by channel ('lava-cpu')."
+                f"{layer.name}: threshold {threshold}, but relays of weight "
+                f"{self.target.weight_max}, the largest on target '{self.target.name}', repeat "
+                f"spikes exactly up to a threshold of {largest} at vDecay {leak}. Use a smaller "
+                "scale for this layer (choose_scales does), or a target with parameters by "
+                "channel ('lava-cpu')."
             )
         if int(neuron.threshold.min()) < 0:
             raise QuantizationError(
                 f"{layer.name}: threshold {int(neuron.threshold.min())}; relay channels would "
                 "spike without input."
             )
-        return self.target.weight_max
+        weight = self.target.weight_max
+        return weight, max(0, threshold + 1 - weight)
 
     def _neuron(self, layer: FixedLayer, shape: Shape, *, has_relays: bool) -> CubaNeuron:
         neuron = _cuba(layer)

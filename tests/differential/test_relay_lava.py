@@ -21,7 +21,7 @@ pytestmark = pytest.mark.lava
 def conv(
     rng: np.random.Generator, outputs: int, inputs: int, kernel: int, stride: int
 ) -> FixedConv:
-    weight = 2 * rng.integers(-40, 50, (outputs, inputs, kernel, kernel))
+    weight = 2 * rng.integers(-50, 70, (outputs, inputs, kernel, kernel))
     return FixedConv(
         weight=weight.astype(np.int32),
         stride=(stride, stride),
@@ -37,7 +37,7 @@ def neuron(threshold: int, leak: int) -> CubaNeuron:
     )
 
 
-def residual_network(rng: np.random.Generator) -> FixedPointGraph:
+def residual_network(rng: np.random.Generator, thresholds: tuple[int, int]) -> FixedPointGraph:
     """Graded stem, identity block, stride-2 projection block, read-out."""
 
     def spiking(name: str, shape: tuple[int, ...], *inputs: tuple[str, FixedConv]) -> FixedLayer:
@@ -45,7 +45,7 @@ def residual_network(rng: np.random.Generator) -> FixedPointGraph:
             name=name,
             shape=shape,
             connections=tuple(Connection(source=s, synapse=c) for s, c in inputs),
-            neuron=neuron(int(rng.integers(120, 254)), 2048),
+            neuron=neuron(int(rng.integers(*thresholds)), 2048),
             bias=rng.integers(-20, 20, (shape[0], 1, 1)).astype(np.int32),
         )
 
@@ -75,11 +75,21 @@ def residual_network(rng: np.random.Generator) -> FixedPointGraph:
     )
 
 
-@pytest.mark.parametrize("target", ["loihi2", "lava-cpu"])
-def test_direct_graph_lowered_file_and_lava_agree(target: str, lava: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "thresholds"),
+    [
+        ("loihi2", (120, 254)),
+        ("loihi2", (400, 506)),  # beyond the relays' weight: a bias helps them
+        ("lava-cpu", (120, 254)),
+    ],
+)
+def test_direct_graph_lowered_file_and_lava_agree(
+    target: str, thresholds: tuple[int, int], lava: Path, tmp_path: Path
+) -> None:
     rng = np.random.default_rng(11)
-    graph = residual_network(rng)
+    graph = residual_network(rng, thresholds)
     lowered = lower_residuals(graph, Target.load(target))
+    assert [cost.relay_bias > 0 for cost in lowered.costs] == [thresholds[0] > 254] * 2
     path = tmp_path / "residual.net"
     netx.write(lowered.graph, path)
     samples = rng.integers(0, 16, (8, 5, 2, 6, 6)).astype(np.int32)

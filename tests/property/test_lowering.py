@@ -1,11 +1,10 @@
 """Random networks with pools and skips: direct graph, lowered file and plain Python agree.
 
-`NEURODEPLOY_EXAMPLES=5000 pytest tests/property/test_lowering.py` is the long run.
+`pytest tests/property/test_lowering.py --lowering-examples 5000` is the long run.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -46,7 +45,6 @@ from neurodeploy.simulation import EventSimulator
 from neurodeploy.target import Target
 
 LOIHI2 = Target.load("loihi2")
-EXAMPLES = int(os.environ.get("NEURODEPLOY_EXAMPLES", "300"))
 REFUSALS = (
     "round to zero",  # weights far smaller than the largest one
     "all of one sign",
@@ -77,9 +75,8 @@ class Builder:
 
     def neuron(self) -> Cuba:
         leak = self.draw(st.sampled_from([0.0, 0.25, 0.75, 1.0]))
-        return Cuba(
-            threshold=float(self.rng.uniform(0.02, 0.6)), current_decay=1.0, voltage_decay=leak
-        )
+        threshold = float(self.rng.uniform(0.02, 0.6)) * self.draw(st.sampled_from([1, 1, 4]))
+        return Cuba(threshold=threshold, current_decay=1.0, voltage_decay=leak)
 
     def synapse(self, name: str, source: str, shape: tuple, conv: Conv) -> tuple[str, tuple]:
         self.add(f"{name}.synapse", conv, source)
@@ -189,7 +186,7 @@ def integers_of(graph: Graph, steps: int, factor: float, sparsity: float) -> Fix
 
 
 @settings(
-    max_examples=EXAMPLES,
+    settings.get_profile("lowering"),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
@@ -205,6 +202,8 @@ def test_all_ways_of_running_a_network_agree(
 ) -> None:
     direct = integers_of(graph, steps, factor, sparsity)
     lowered = lower_residuals(direct, LOIHI2)
+    event(f"relays: {sum(cost.channels > 0 for cost in lowered.costs)}")
+    event(f"relays with a bias: {sum(cost.relay_bias > 0 for cost in lowered.costs)}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "random.net"
         netx.write(lowered.graph, path)

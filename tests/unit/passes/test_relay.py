@@ -18,7 +18,12 @@ from neurodeploy.ir.fixed_layers import (
 from neurodeploy.ir.graph import FixedInput, FixedPointGraph, Graph
 from neurodeploy.ir.layers import Conv, Cuba, Dense, Input, Integrator
 from neurodeploy.passes import choose_scales, quantize
-from neurodeploy.passes.relay import Lowered, find_carried, lower_residuals
+from neurodeploy.passes.relay import (
+    Lowered,
+    find_carried,
+    lower_residuals,
+    relay_threshold_max,
+)
 from neurodeploy.simulation import EventSimulator, Recording
 from neurodeploy.target import Target
 
@@ -211,7 +216,11 @@ POINT = conv(RNG, 4, 4, 1)
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (skip_over(RNG, skip=POINT, threshold=254), "a: threshold 254, but its relay weights"),
+        (skip_over(RNG, skip=POINT, threshold=338), "a: threshold 338, but relays of weight 254"),
+        (
+            skip_over(RNG, skip=POINT, threshold=254, voltage_decay=0),
+            "up to a threshold of 253 at vDecay 0",
+        ),
         (skip_over(RNG, skip=POINT, current_decay=1024), "a: iDecay 1024, but relay channels"),
         (skip_over(RNG, skip=POINT, threshold=-1), "a: threshold -1; relay channels would"),
         (
@@ -264,6 +273,39 @@ def test_what_cannot_be_relayed_is_refused_by_name(
         lower_residuals(graph, LOIHI2)
 
 
+@pytest.mark.parametrize(
+    ("leak", "largest"), [(0, 253), (1, 253), (1024, 337), (2048, 506), (3072, 1012), (4096, 33020)]
+)
+def test_a_bias_just_below_the_threshold_lets_relays_outbid_larger_ones(
+    leak: int, largest: int
+) -> None:
+    """At the largest threshold a relay rests as high as it may and still repeats every spike."""
+    assert relay_threshold_max(LOIHI2, leak) == largest
+    for threshold in {253, (253 + largest) // 2, largest}:
+        graph = skip_over(
+            np.random.default_rng(5), skip=POINT, threshold=threshold, voltage_decay=leak
+        )
+        lowered = lower_residuals(graph, LOIHI2)
+        (cost,) = lowered.costs
+        assert cost.relay_bias == threshold - 253
+        assert 4096 * cost.relay_bias <= threshold * leak
+        samples = (np.random.default_rng(6).random((8, 30, 4, 6, 6)) < 0.3).astype(np.int32)
+        direct, chained = (EventSimulator(g).run(samples) for g in (graph, lowered.graph))
+        sent, relayed = direct.spikes[0], chained.spikes[1][:, :, 4:]
+        assert np.array_equal(sent, relayed)
+        assert 0.01 < sent.mean() < 0.99
+        assert np.array_equal(direct.spikes[2], chained.spikes[2])
+
+
+def test_relays_without_spikes_stay_silent_for_ever() -> None:
+    graph = skip_over(np.random.default_rng(5), skip=POINT, threshold=506, voltage_decay=2048)
+    lowered = lower_residuals(graph, LOIHI2)
+    nothing = np.zeros((1, 200, 4, 6, 6), np.int32)
+    chained = EventSimulator(lowered.graph).run(nothing)
+    own = EventSimulator(graph).run(nothing)
+    assert np.array_equal(own.spikes[0], chained.spikes[1][:, :, 4:])
+
+
 def test_parameters_by_channel_lift_both_conditions() -> None:
     rng = np.random.default_rng(2)
     graph = skip_over(rng, skip=conv(rng, 4, 4, 1), threshold=400, current_decay=1024)
@@ -292,10 +334,13 @@ def float_residual(rng: np.random.Generator) -> Graph:
 
 
 def test_scales_leave_room_for_relays_and_identities() -> None:
-    """a1 will relay: V_th · s ≤ 253; a2 adds spikes of weight 1: s ≤ 254."""
+    """a1 will relay at a leak of one half: V_th · s ≤ 506; a2 adds spikes of weight 1: s ≤ 254."""
     graph = float_residual(np.random.default_rng(0))
     scales = choose_scales(graph, LOIHI2, steps=4, guard_overflow=False)
-    assert scales["a1"] == 253 / 0.5
+    assert scales["a1"] == 506 / 0.5
+    free = choose_scales(graph, LOIHI2, steps=4, guard_overflow=False, has_relays=False)
+    assert free["a1"] > scales["a1"]
+    assert {**free, "a1": 0} == {**scales, "a1": 0}
     assert scales["a2"] == 254
     fixed = quantize(graph, LOIHI2, steps=4, scales=scales)
     skip = fixed.layers[2].connections[1]
