@@ -8,6 +8,7 @@ scale shrinks and the run is repeated.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,8 @@ class Calibration:
         float_graph: What was quantized: the float graph, its weights clipped to what the scales
             leave room for.
         scales: Integer weight units per float unit, by layer.
+        skip_bits: Bits of weight precision that skip connections cost, by layer: how much larger
+            the scale could be if nothing had to be relayed and no identity had the weight 1.
         health: Per layer, how far the states went on the calibration samples.
         spike_rates: Per layer, mean spikes per neuron and step on the calibration samples.
     """
@@ -47,6 +50,7 @@ class Calibration:
     graph: FixedPointGraph
     float_graph: Graph
     scales: dict[str, float]
+    skip_bits: dict[str, float]
     health: tuple[Health, ...]
     spike_rates: tuple[float, ...]
 
@@ -80,14 +84,19 @@ def calibrate(
     if margin < 1:
         raise QuantizationError(f"calibration: margin {margin}, at least 1 is required.")
     steps = int(inputs.shape[1])
-    scales = choose_scales(
-        graph,
-        target,
-        steps=steps,
-        guard_overflow=False,
-        clipping=clipping,
-        percentile=percentile,
+    with_skips, without_skips = (
+        choose_scales(
+            graph,
+            target,
+            steps=steps,
+            guard_overflow=False,
+            clipping=clipping,
+            percentile=percentile,
+            has_skips=has_skips,
+        )
+        for has_skips in (True, False)
     )
+    scales = dict(with_skips)
     whole = graph
     fixed_scales = {
         population.name
@@ -120,10 +129,16 @@ def calibrate(
             f"after {_ROUNDS} attempts. Train with smaller weights or allow a smaller margin."
         )
     check_activity(fixed, recording)
+    skip_bits = {
+        # A scale that the data made smaller still would be no larger without skips.
+        name: log2(without_skips[name] / scale) if scale == with_skips[name] else 0.0
+        for name, scale in scales.items()
+    }
     return Calibration(
         graph=fixed,
         float_graph=graph,
-        scales=dict(scales),
+        scales=scales,
+        skip_bits=skip_bits,
         health=recording.health,
         spike_rates=spike_rates(recording),
     )
@@ -135,15 +150,25 @@ def spike_rates(recording: Recording) -> tuple[float, ...]:
 
 
 def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
-    """Refuse a network in which a layer says nothing.
+    """Refuse a network in which a layer says nothing, or leaves the range of its integers.
 
     Args:
         graph: The network; its last layer, a read-out, need not spike.
-        recording: Of typical samples.
+        recording: Of typical samples, with `Recording.health`.
 
     Raises:
-        QuantizationError: If a layer never spikes, or every neuron of it spikes in every step.
+        QuantizationError: If a layer never spikes, every neuron of it spikes in every step, a
+            current wrapped or a voltage was clipped.
     """
+    assert recording.health is not None
+    for layer, health in zip(graph.layers, recording.health, strict=True):
+        if health.current_wraps or health.voltage_clips:
+            raise QuantizationError(
+                f"{layer.name}: on {recording.samples} calibration samples a current left its 24 "
+                f"bits {health.current_wraps} times and a voltage was clipped "
+                f"{health.voltage_clips} times; none may. Quantize with a larger margin, or "
+                "fine-tune with a smaller learning rate."
+            )
     for layer, rate in zip(graph.layers[:-1], spike_rates(recording)[:-1], strict=True):
         if rate == 0:
             raise QuantizationError(

@@ -14,6 +14,7 @@ import neurodeploy
 from neurodeploy.cli import (
     comparing,
     console,
+    deploying,
     doctor,
     fitting,
     inspection,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 recipes.register(app)
 learning.register(app)
+deploying.register(app)
 running.register(app)
 reporting.register(app)
 comparing.register(app)

@@ -173,7 +173,7 @@ def choose_scales(
     guard_overflow: bool = True,
     clipping: Clipping = "max",
     percentile: float = 99.9,
-    has_relays: bool = True,
+    has_skips: bool = True,
 ) -> dict[str, float]:
     """Choose the largest scale that each population allows.
 
@@ -191,8 +191,9 @@ def choose_scales(
             100 - `percentile` percent of each synapse; "mse" those whose loss makes the squared
             error of all rounded weights smallest. `clip_weights` then clips them.
         percentile: Of |weights| that "percentile" keeps.
-        has_relays: Whether skip connections will become relay channels. Without them the scales
-            say what the relays cost.
+        has_skips: Whether skip connections bound the scales: by relays to come, and by the weight
+            1 of an identity. Without them the scales say what the skips cost; nothing can be
+            quantized with those.
 
     Returns:
         Scale by population.
@@ -220,7 +221,8 @@ def choose_scales(
                     "the layer or retrain."
                 )
             allowed: Clipping = "max" if branch.is_identity else clipping
-            limits.append(_weight_scale(weight, target, allowed, percentile))
+            if has_skips or not branch.is_identity:
+                limits.append(_weight_scale(weight, target, allowed, percentile))
             flat = np.abs(weight).reshape(len(weight), -1).sum(axis=1)
             reach += flat * (largest_input if branch.source == INPUT else 1)
         bias = float(np.abs(population.bias).max(initial=0.0))
@@ -228,7 +230,7 @@ def choose_scales(
             limits.append(target.bias_max / bias)
         if isinstance(neuron, Cuba):
             largest = target.threshold_max - 1
-            if has_relays and carried[name]:
+            if has_skips and carried[name]:
                 leak = int(round_half_even(neuron.voltage_decay * DECAY_UNITY))
                 largest = min(largest, relay_threshold_max(target, leak))
             limits.append(largest / neuron.threshold)

@@ -20,10 +20,8 @@ from neurodeploy.pipeline.deployment import (
     Deployment as Deployment,
     PruningOutcome as PruningOutcome,
     Step as Step,
-    accuracy_of as accuracy_of,
     deploy as deploy,
     lower as lower,
-    predict as predict,
 )
 from neurodeploy.pipeline.directory import (
     MODEL as MODEL,
@@ -43,6 +41,8 @@ from neurodeploy.pipeline.observation import (
     Silence as Silence,
     Stopwatch as Stopwatch,
 )
+from neurodeploy.pipeline.prediction import accuracy_of as accuracy_of, predict as predict
+from neurodeploy.pipeline.relaying import Relaying as Relaying
 from neurodeploy.pipeline.stages import (
     TrainingResult as TrainingResult,
     Verification as Verification,

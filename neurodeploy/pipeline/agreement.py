@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from neurodeploy.errors import VerificationError
 from neurodeploy.simulation.base import Recording
+from neurodeploy.testing import Comparison
 
 SpikeArray = npt.NDArray[np.bool_]
 
@@ -28,6 +29,9 @@ class LayerAgreement:
         deployed: The same of the deployed network, fine-tuned weights included.
         file_differing: Values in which the file read back differs from the network with skip
             connections that it was made from; anything but 0 is an error.
+        lava_differing: Values in which real Lava differs from the file in our simulator, relay
+            channels and the read-out's states included, on the samples that it ran; None if it
+            ran none.
         current_wraps: How often a current left 24 bits.
         voltage_clips: How often a voltage was clipped.
     """
@@ -38,6 +42,7 @@ class LayerAgreement:
     quantized: float | None
     deployed: float | None
     file_differing: int
+    lava_differing: int | None
     current_wraps: int
     voltage_clips: int
 
@@ -48,6 +53,8 @@ def compare_layers(
     deployed: Recording,
     written: Recording,
     channels: Mapping[str, int],
+    *,
+    lava: Comparison | None = None,
 ) -> tuple[LayerAgreement, ...]:
     """Compare a network's stages on the same samples.
 
@@ -57,6 +64,7 @@ def compare_layers(
         deployed: What is deployed, skip connections still in place.
         written: The file read back, skip connections lowered to relay channels.
         channels: Channels that each layer has without relays, the first ones in the file.
+        lava: The file in our simulator against real Lava, on some of the samples.
 
     Returns:
         One entry a layer, in order.
@@ -67,6 +75,9 @@ def compare_layers(
         spikes = deployed.spikes_of(index)
         from_file = written.spikes_of(index)[:, :, : channels[name]].reshape(spikes.shape)
         reference = floats.get(name)
+        in_states = 0
+        if lava is not None and name == deployed.layers[-1]:
+            in_states = sum(state.differing for state in lava.states)
         entries.append(
             LayerAgreement(
                 name=name,
@@ -75,6 +86,7 @@ def compare_layers(
                 quantized=_equal_share(reference, quantized.spikes_of(index)),
                 deployed=_equal_share(reference, spikes),
                 file_differing=int(np.count_nonzero(spikes != from_file)),
+                lava_differing=None if lava is None else lava.layers[index].differing + in_states,
                 current_wraps=written.health[index].current_wraps,
                 voltage_clips=written.health[index].voltage_clips,
             )
@@ -100,6 +112,12 @@ def check_file(
     Raises:
         VerificationError: Naming the first layer that differs; a fault of ours.
     """
+    on_lava = next((entry for entry in agreement if entry.lava_differing), None)
+    if on_lava is not None:
+        raise VerificationError(
+            f"{on_lava.name}: {on_lava.lava_differing} values on real Lava differ from our "
+            "simulator's. Please report this with the model; nothing was deployed."
+        )
     found = next((entry for entry in agreement if entry.file_differing), None)
     name, what = (deployed.layers[-1], "states") if found is None else (found.name, "spikes")
     is_equal = all(

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from neurodeploy import netx
 from neurodeploy.calibration import Calibration, calibrate, check_activity
 from neurodeploy.cost.operations import count
-from neurodeploy.errors import OutputError, QuantizationError, TraceError
-from neurodeploy.files import hash_file, write_text
+from neurodeploy.errors import OutputError, QuantizationError
+from neurodeploy.files import hash_file
 from neurodeploy.ir.graph import FixedPointGraph, Graph
 from neurodeploy.ir.layers import Cuba, Integrator
 from neurodeploy.learning.data import Dataset, load_data
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.records import History, IterationRecord
-from neurodeploy.learning.trainer import Trainer
+from neurodeploy.learning.records import History
 from neurodeploy.nn.fake_quantization import IntegerNetwork
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.nn.neuron import LIF, CubaLIF
-from neurodeploy.nn.surrogate import Surrogate
 from neurodeploy.passes import (
     ChipFit,
     Lowered,
@@ -46,13 +40,19 @@ from neurodeploy.passes import (
 )
 from neurodeploy.passes.relay import RelayCost
 from neurodeploy.pipeline.agreement import LayerAgreement, check_file, compare_layers
-from neurodeploy.pipeline.directory import NET, NET_RECORD, SAMPLES, versions
+from neurodeploy.pipeline.directory import NET, NET_RECORD, SAMPLES
 from neurodeploy.pipeline.observation import Observer, Silence
-from neurodeploy.recipe import PruningSection, Recipe, ShortcutSection
+from neurodeploy.pipeline.prediction import accuracy_of, float_spikes, shown_samples
+from neurodeploy.pipeline.record import write_net_record
+from neurodeploy.pipeline.relaying import Relaying, measure_relays
+from neurodeploy.pipeline.tuning import fine_tune, surrogate_of
+from neurodeploy.recipe import PruningSection, Recipe
 from neurodeploy.simulation.base import Recording
 from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.simulation.lava import LavaSimulator
 from neurodeploy.simulation.storage import save_samples
 from neurodeploy.target import Target
+from neurodeploy.testing import Comparison, compare
 from neurodeploy.tracing import trace
 
 FEWEST_BITS = 2
@@ -99,6 +99,7 @@ class Deployment:
         graph: What the file holds, read back from it.
         lowered: The network with relay channels in place of skip connections, and what they cost.
         calibration: Scales and peaks before fine-tuning.
+        calibration_samples: How many samples scales and agreement come from.
         fine_tuning: History of the fine-tune; None if there was none, or if it did not help.
         validation_accuracy: "float": the trained network; "quantized": the integers right after
             quantization; "fine-tuned": after the fine-tune, if there was one; "deployed": those
@@ -109,6 +110,7 @@ class Deployment:
         weight_bits: Of the deployed weights.
         bits_tried: (bits, validation accuracy) of each width that the search looked at.
         fit: Estimated cores; None for a target without cores.
+        relaying: Neurons, operations and bytes with relays and without; None if there are none.
         steps: What was done, in order.
         samples: `samples.npz`: the first test samples, with labels.
     """
@@ -117,6 +119,7 @@ class Deployment:
     graph: FixedPointGraph
     lowered: Lowered
     calibration: Calibration
+    calibration_samples: int
     fine_tuning: History | None
     validation_accuracy: dict[str, float]
     choice: str
@@ -125,6 +128,7 @@ class Deployment:
     weight_bits: int
     bits_tried: tuple[tuple[int, float], ...]
     fit: ChipFit | None
+    relaying: Relaying | None
     steps: tuple[Step, ...]
     samples: Path
 
@@ -164,6 +168,7 @@ def deploy(
     recipe: Recipe,
     directory: Path,
     *,
+    lava_samples: int = 0,
     observer: Observer | None = None,
 ) -> Deployment:
     """Prune, quantize, fine-tune in integers, lower skip connections, and write the netx file.
@@ -177,11 +182,14 @@ def deploy(
         recipe: Says for which target, on which data to calibrate and how to fine-tune.
         directory: Gets the file, its record and samples to try it on; what an earlier deployment
             left is replaced.
+        lava_samples: So many of the calibration samples run on real Lava as well, before the file
+            is in its place.
         observer: Told of each step.
 
     Raises:
         NeurodeployError: With what went wrong; no file is left half-written.
         TargetLimitError: With every limit of the target that the network exceeds.
+        VerificationError: If the file, or Lava, makes another spike than the integer network.
     """
     observer = observer or Silence()
     target = Target.load(recipe.quantization.target)
@@ -193,6 +201,7 @@ def deploy(
         target=target,
         data=data,
         directory=directory,
+        lava_samples=lava_samples,
     )
     return work.deploy(observer)
 
@@ -207,6 +216,7 @@ class _Work:
     target: Target
     data: tuple[Dataset, Dataset, Dataset]
     directory: Path
+    lava_samples: int
     steps: list[Step] = dataclasses.field(default_factory=list)
 
     def deploy(self, observer: Observer) -> Deployment:
@@ -245,9 +255,13 @@ class _Work:
                 "check limits",
                 f"within those of {self.target.name}; {fit.cores_text} cores, an estimate",
             )
-        agreement, written, path = self._write(
-            lowered, windows, quantized_run, deployed_run, calibration
+        agreement, written, written_run, path = self._write(
+            lowered, windows, quantized_run, deployed_run, observer
         )
+        relaying = None
+        if lowered.costs:
+            relaying = measure_relays(fixed, written, windows, deployed_run, written_run, path)
+            self._note("count relays", relaying.describe())
         outcome = self._pruning_outcome(graph, fixed, accuracy["deployed"], windows)
         shown = shown_samples(test, recipe)
         save_samples(self.directory / SAMPLES, shown.windows(length), shown.labels)
@@ -256,6 +270,7 @@ class _Work:
             graph=written,
             lowered=lowered,
             calibration=calibration,
+            calibration_samples=len(windows),
             fine_tuning=history,
             validation_accuracy=accuracy,
             choice=choice,
@@ -264,10 +279,11 @@ class _Work:
             weight_bits=bits,
             bits_tried=tried,
             fit=fit,
+            relaying=relaying,
             steps=tuple(self.steps),
             samples=self.directory / SAMPLES,
         )
-        _write_net_record(self.directory / NET_RECORD, recipe, self.target, deployment)
+        write_net_record(self.directory / NET_RECORD, recipe, self.target, deployment)
         return deployment
 
     def _note(self, name: str, result: str) -> None:
@@ -341,9 +357,9 @@ class _Work:
             self.target,
             calibration.scales,
             steps=length,
-            surrogate=_surrogate(self.network),
+            surrogate=surrogate_of(self.network),
         )
-        tuning = _fine_tune(integer, recipe, self.directory, training, validation, observer)
+        tuning = fine_tune(integer, recipe, self.directory, training, validation, observer)
         tuned = integer.to_fixed_point()
         after = accuracy_of(tuned, validation, length)
         is_better = after > before
@@ -367,8 +383,8 @@ class _Work:
         windows: npt.NDArray[np.int32],
         quantized: Recording,
         deployed: Recording,
-        calibration: Calibration,
-    ) -> tuple[tuple[LayerAgreement, ...], FixedPointGraph, Path]:
+        observer: Observer,
+    ) -> tuple[tuple[LayerAgreement, ...], FixedPointGraph, Recording, Path]:
         """Write the file, read it back, run it, and only then put it in its place."""
         path = self.directory / NET
         unchecked = path.with_name(f".{path.name}.unchecked")
@@ -376,12 +392,14 @@ class _Work:
             netx.write(lowered.graph, unchecked)
             written = netx.read(unchecked)
             recording = EventSimulator(written).run(windows)
+            lava = self._on_lava(unchecked, written, windows, observer)
             agreement = compare_layers(
-                _float_spikes(self.network, windows),
+                float_spikes(self.network, windows),
                 quantized,
                 deployed,
                 recording,
                 lowered.channels,
+                lava=lava,
             )
             check_file(agreement, deployed, recording)
             unchecked.replace(path)
@@ -398,7 +416,33 @@ class _Work:
             f"equal to the integer network in every spike of {len(agreement)} layers, "
             f"{len(windows)} samples",
         )
-        return agreement, written, path
+        if lava is not None:
+            self._note(
+                "check on Lava",
+                f"{lava.describe()}, {min(self.lava_samples, len(windows))} samples",
+            )
+        return agreement, written, recording, path
+
+    def _on_lava(
+        self,
+        path: Path,
+        graph: FixedPointGraph,
+        windows: npt.NDArray[np.int32],
+        observer: Observer,
+    ) -> Comparison | None:
+        """Compare our simulator with real Lava on some of the samples, if any are asked for."""
+        if not self.lava_samples:
+            return None
+        chosen = windows[: self.lava_samples]
+        observer.stage("check on Lava", f"{len(chosen)} calibration samples")
+        lava = LavaSimulator(
+            path,
+            python=self.recipe.verification.lava_python,
+            input_bits=graph.input.message_bits,
+            input_shape=graph.input.shape,
+            layer_names=graph.names,
+        ).run(chosen, progress=observer.advance)
+        return compare(EventSimulator(graph).run(chosen), lava)
 
     def _pruning_outcome(
         self,
@@ -452,114 +496,3 @@ def _sops(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
     """Give the mean synaptic operations a sample."""
     inputs = dataset.windows(steps)
     return float(count(graph, inputs, EventSimulator(graph).run(inputs)).sops_by_sample.mean())
-
-
-@torch.no_grad()
-def _float_spikes(
-    network: SpikingNetwork, windows: npt.NDArray[np.int32]
-) -> dict[str, npt.NDArray[np.bool_]]:
-    """Give the spikes of the trained network by layer."""
-    network.eval()
-    spikes = network.forward_with_spikes(torch.from_numpy(windows))[1]
-    return {name: values.numpy() != 0 for name, values in spikes.items()}
-
-
-def _fine_tune(
-    integer: IntegerNetwork,
-    recipe: Recipe,
-    directory: Path,
-    training: Dataset,
-    validation: Dataset,
-    observer: Observer,
-) -> History:
-    settings = recipe.quantization
-    observer.stage("fine-tune", f"{settings.fine_tune_epochs} epochs in integers")
-    section = dataclasses.replace(
-        recipe.training,
-        epochs=settings.fine_tune_epochs,
-        learning_rate=settings.fine_tune_learning_rate,
-        weight_decay=0.0,
-        keep="best",
-    )
-    return Trainer(
-        section,
-        seed=recipe.recipe.seed,
-        shortcut=ShortcutSection(),
-        shift=recipe.data.shift,
-        keeps_zeros=recipe.pruning.is_any,
-        directory=directory / "fine_tuning",
-        on_iteration=iteration_callback(observer),
-    ).fit(integer, training, validation)
-
-
-def predict(recording: Recording) -> npt.NDArray[np.int64]:
-    """Give the class of every sample: the largest membrane voltage after the last step.
-
-    Args:
-        recording: Of a network whose last layer integrates.
-
-    Returns:
-        (samples,) int64.
-    """
-    return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
-
-
-def accuracy_of(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
-    """Give the share of samples that the integer network classifies correctly."""
-    recording = EventSimulator(graph).run(dataset.windows(steps))
-    return float(np.mean(predict(recording) == dataset.labels))
-
-
-def shown_samples(test: Dataset, recipe: Recipe) -> Dataset:
-    """Give the test samples that Lava is asked about."""
-    return test.subset(np.arange(min(recipe.verification.lava_samples, len(test))))
-
-
-def _surrogate(network: SpikingNetwork) -> Surrogate:
-    """Give the surrogate that the network was trained with."""
-    for module in network.modules():
-        if isinstance(module, LIF | CubaLIF):
-            return module.surrogate
-    raise TraceError("network: no spiking layer. There is nothing to fine-tune.")
-
-
-def iteration_callback(observer: Observer) -> Callable[[IterationRecord], None]:
-    """Give a trainer's callback that tells an observer."""
-
-    def tell(record: IterationRecord) -> None:
-        note = f"epoch {record.epoch}/{record.epochs}, loss {record.loss:.3f}"
-        observer.advance(record.iteration + 1, record.iterations, note)
-
-    return tell
-
-
-def _write_net_record(path: Path, recipe: Recipe, target: Target, deployment: Deployment) -> None:
-    """Write what is needed to know how a netx file was made."""
-    calibration = deployment.calibration
-    layers = [
-        {"name": name, "scale": calibration.scales[name], **dataclasses.asdict(health)}
-        for name, health in zip(calibration.graph.names, calibration.health, strict=True)
-    ]
-    record = {
-        "net": deployment.path.name,
-        "sha256": hash_file(deployment.path),
-        "target": target.name,
-        "steps": recipe.network.steps,
-        "message_bits": calibration.graph.input.message_bits,
-        "weight_bits": deployment.weight_bits,
-        "bits_tried": [
-            {"bits": bits, "validation_accuracy": accuracy}
-            for bits, accuracy in deployment.bits_tried
-        ],
-        "calibration": {"margin": recipe.quantization.margin, "layers": layers},
-        "validation_accuracy": dict(deployment.validation_accuracy),
-        "deployed": deployment.choice,
-        "steps_done": [dataclasses.asdict(step) for step in deployment.steps],
-        "agreement": [dataclasses.asdict(entry) for entry in deployment.agreement],
-        "relays": [dataclasses.asdict(cost) for cost in deployment.relay_costs],
-        "pruning": None if deployment.pruning is None else dataclasses.asdict(deployment.pruning),
-        "fit": None if deployment.fit is None else deployment.fit.to_dict(),
-        "versions": versions(),
-        "recipe": recipe.to_dict(),
-    }
-    write_text(path, json.dumps(record, indent=2) + "\n")

@@ -14,14 +14,11 @@ from neurodeploy.learning.records import History
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.shortcut import remove_branches
-from neurodeploy.pipeline.deployment import (
-    Deployment,
-    iteration_callback,
-    predict,
-    shown_samples,
-)
+from neurodeploy.pipeline.deployment import Deployment
 from neurodeploy.pipeline.directory import MODEL, begin_run
 from neurodeploy.pipeline.observation import Observer, Silence
+from neurodeploy.pipeline.prediction import predict, shown_samples
+from neurodeploy.pipeline.tuning import iteration_callback
 from neurodeploy.recipe import Recipe
 from neurodeploy.simulation.event import EventSimulator
 from neurodeploy.simulation.lava import LavaSimulator

@@ -16,9 +16,10 @@ from neurodeploy.errors import LavaRuntimeError, VerificationError
 from neurodeploy.files import write_text
 from neurodeploy.learning.data import load_data
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.pipeline.deployment import Deployment, accuracy_of, deploy, predict
+from neurodeploy.pipeline.deployment import Deployment, deploy
 from neurodeploy.pipeline.directory import REPORT, SUMMARY, check_directory
 from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
+from neurodeploy.pipeline.prediction import accuracy_of, predict
 from neurodeploy.pipeline.stages import TrainingResult, Verification, train, verify
 from neurodeploy.pipeline.summary import accuracy_points, page_of, summary_of
 from neurodeploy.recipe import Recipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from neurodeploy import netx, pipeline
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.pipeline import deployment
+from neurodeploy.simulation import EventSimulator, Recording
 
 
 @pytest.fixture
@@ -66,6 +68,102 @@ def test_weights_are_pruned_before_the_fine_tune_and_stay_zero(neurodeploy, trai
     assert zeros(trained / "network.net") >= outcome["zero_share"]
     assert outcome["sops"] < outcome["sops_before"]
     assert outcome["accuracy"] == answer["validation_accuracy"]["deployed"]
+
+
+def test_options_of_the_command_are_keys_of_the_recipe(neurodeploy, trained: Path) -> None:
+    options = ("--prune", "0.5", "--prune-channels", "0.5", "--weight-bits", "6")
+    outcome = neurodeploy("deploy", trained, "--json", *options)
+    assert outcome.code == 0, outcome.err
+    answer = json.loads(outcome.out)
+    assert answer["weight_bits"] == 6
+    assert answer["pruning"]["zero_share"] > 0.49
+    assert answer["pruning"]["neurons"] == 71
+    recipe = json.loads((trained / "network.json").read_text())["recipe"]
+    assert recipe["pruning"]["schedule"] == "one_shot"
+    outcome = neurodeploy("deploy", trained, "--json", "--prune-pattern", "2:4")
+    assert 0.4 < json.loads(outcome.out)["pruning"]["zero_share"] < 0.6
+    outcome = neurodeploy("deploy", trained, "--json", "--accuracy-budget", "0.9")
+    tried = json.loads((trained / "network.json").read_text())["bits_tried"]
+    assert [entry["bits"] for entry in tried][:2] == [8, 7]
+    outcome = neurodeploy("deploy", trained, "--prune", "1.5")
+    assert outcome.code == 1
+    assert "sparsity = 1.5" in outcome.errors[0]
+
+
+@pytest.mark.lava
+def test_calibration_samples_run_on_lava_too(neurodeploy, trained: Path) -> None:
+    settings = ("--set", "quantization.fine_tune_epochs=0")
+    outcome = neurodeploy("deploy", trained, "--lava", 3, "--json", *settings)
+    assert outcome.code == 0, outcome.err
+    answer = json.loads(outcome.out)
+    assert [entry["lava_differing"] for entry in answer["agreement"]] == [0, 0, 0]
+    assert "check on Lava" in [step["name"] for step in answer["steps"]]
+
+
+def test_a_file_that_lava_runs_otherwise_is_not_deployed(
+    neurodeploy, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong:
+        """Answers for another network."""
+
+        def __init__(self, path: Path, **options: object) -> None:
+            self.graph = netx.read(path)
+
+        def run(self, inputs: np.ndarray, progress: object) -> Recording:
+            recording = EventSimulator(self.graph).run(inputs)
+            recording.traces["voltage"][-1, -1, 0] += 1
+            return recording
+
+    monkeypatch.setattr(deployment, "LavaSimulator", Wrong)
+    outcome = neurodeploy("deploy", trained, "--lava", 3)
+    assert outcome.code == 1
+    assert "readout: 1 values on real Lava differ" in outcome.errors[0]
+    assert not (trained / "network.net").exists()
+
+
+def test_a_fine_tune_that_leaves_the_range_is_an_error(
+    neurodeploy, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = deployment.EventSimulator.run
+
+    def out_of_range(self: EventSimulator, *inputs: object, **options: object) -> Recording:
+        recording = genuine(self, *inputs, **options)
+        health = (dataclasses.replace(recording.health[0], voltage_clips=7), *recording.health[1:])
+        return dataclasses.replace(recording, health=health)
+
+    monkeypatch.setattr(deployment.EventSimulator, "run", out_of_range)
+    outcome = neurodeploy("deploy", trained)
+    assert outcome.code == 1
+    assert "conv1: on" in outcome.errors[0]
+    assert "a voltage was clipped 7 times; none may" in outcome.errors[0]
+
+
+def test_relays_are_counted_and_what_they_cost_in_precision(
+    neurodeploy, tiny_recipe, tmp_path: Path
+) -> None:
+    run = tmp_path / "residual"
+    layers = (
+        "network.layers=[{type='conv', name='conv1', channels=4}, "
+        "{type='residual', name='block', channels=4}]"
+    )
+    settings = ("--set", layers, "--set", "shortcut.method=vanilla")
+    assert neurodeploy("train", tiny_recipe(), "--out", run, *settings).code == 0
+    answer = deployed(neurodeploy, run)
+    (relay,) = answer["relays"]
+    assert (relay["layer"], relay["channels"]) == ("block.conv1", 4)
+    assert relay["relay_weight"] + relay["relay_bias"] > relay["threshold"]
+    counted = answer["relaying"]
+    assert counted["neurons"] - counted["neurons_before"] == relay["neurons"]
+    written = netx.read(run / "network.net")
+    assert counted["neurons"] == sum(layer.neurons for layer in written)
+    assert counted["bytes"] == (run / "network.net").stat().st_size > counted["bytes_before"]
+    # Each spike of conv1 costs one operation more, at its relay; identities cost one either way.
+    rate = next(entry for entry in answer["agreement"] if entry["name"] == "conv1")
+    samples = json.loads((run / "network.json").read_text())["calibration_samples"]
+    spikes = rate["rate"] * rate["values"] / samples
+    assert counted["sops"] - counted["sops_before"] == pytest.approx(spikes, rel=1e-9)
+    assert answer["skip_bits"]["block"] > 0
+    assert answer["skip_bits"]["conv1"] == answer["skip_bits"]["readout"] == 0
 
 
 def test_channels_are_taken_out(neurodeploy, trained: Path) -> None:
@@ -167,6 +265,7 @@ def test_layers_of_the_summary_name_where_floats_and_integers_part() -> None:
         quantized=1.0,
         deployed=1.0,
         file_differing=0,
+        lava_differing=None,
         current_wraps=0,
         voltage_clips=0,
     )
@@ -177,6 +276,7 @@ def test_layers_of_the_summary_name_where_floats_and_integers_part() -> None:
         quantized=0.75,
         deployed=0.75,
         file_differing=0,
+        lava_differing=None,
         current_wraps=0,
         voltage_clips=0,
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neurodeploy import netx
+from neurodeploy.calibration import calibrate
 from neurodeploy.errors import QuantizationError
 from neurodeploy.ir.fixed_layers import (
     Connection,
@@ -338,9 +339,21 @@ def test_scales_leave_room_for_relays_and_identities() -> None:
     graph = float_residual(np.random.default_rng(0))
     scales = choose_scales(graph, LOIHI2, steps=4, guard_overflow=False)
     assert scales["a1"] == 506 / 0.5
-    free = choose_scales(graph, LOIHI2, steps=4, guard_overflow=False, has_relays=False)
-    assert free["a1"] > scales["a1"]
-    assert {**free, "a1": 0} == {**scales, "a1": 0}
+    free = choose_scales(graph, LOIHI2, steps=4, guard_overflow=False, has_skips=False)
+    assert {name: free[name] > scales[name] for name in scales} == {
+        "stem": False,
+        "a1": True,
+        "a2": True,
+        "read": False,
+    }
+    samples = np.random.default_rng(1).integers(0, 2, (32, 4, 1, 6, 6))
+    lost = calibrate(graph, LOIHI2, samples).skip_bits
+    assert lost == {
+        "stem": 0,
+        "a1": np.log2(free["a1"] / scales["a1"]),
+        "a2": np.log2(free["a2"] / scales["a2"]),
+        "read": 0,
+    }
     assert scales["a2"] == 254
     fixed = quantize(graph, LOIHI2, steps=4, scales=scales)
     skip = fixed.layers[2].connections[1]

@@ -1,0 +1,55 @@
+"""What networks say about samples: spikes, classes, accuracy."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from neurodeploy.ir.graph import FixedPointGraph
+from neurodeploy.learning.data import Dataset
+from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.recipe import Recipe
+from neurodeploy.simulation.base import Recording
+from neurodeploy.simulation.event import EventSimulator
+
+
+@torch.no_grad()
+def float_spikes(
+    network: SpikingNetwork, windows: npt.NDArray[np.int32]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Give the spikes of a trained network by layer.
+
+    Args:
+        network: With floats.
+        windows: (samples, T, ...) integers.
+
+    Returns:
+        (samples, T, ...) for each spiking layer.
+    """
+    network.eval()
+    spikes = network.forward_with_spikes(torch.from_numpy(windows))[1]
+    return {name: values.numpy() != 0 for name, values in spikes.items()}
+
+
+def predict(recording: Recording) -> npt.NDArray[np.int64]:
+    """Give the class of every sample: the largest membrane voltage after the last step.
+
+    Args:
+        recording: Of a network whose last layer integrates.
+
+    Returns:
+        (samples,) int64.
+    """
+    return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
+
+
+def accuracy_of(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
+    """Give the share of samples that the integer network classifies correctly."""
+    recording = EventSimulator(graph).run(dataset.windows(steps))
+    return float(np.mean(predict(recording) == dataset.labels))
+
+
+def shown_samples(test: Dataset, recipe: Recipe) -> Dataset:
+    """Give the test samples that Lava is asked about."""
+    return test.subset(np.arange(min(recipe.verification.lava_samples, len(test))))
