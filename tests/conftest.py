@@ -22,10 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="random networks that tests/property/test_lowering.py lowers; 300",
     )
+    parser.addoption(
+        "--report-examples",
+        type=int,
+        default=25,
+        metavar="N",
+        help="random files of each kind that tests/property/test_reports.py counts; 25",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("lowering", max_examples=config.getoption("--lowering-examples"))
+    settings.register_profile("reports", max_examples=config.getoption("--report-examples"))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -171,6 +171,8 @@ def judge(
         return rules, None
     network, ann = memory[0]
     assert ann is not None
+    if not ann.low:  # an ANN that computes nothing
+        return rules, None
     return rules, Headline(
         preset=network.preset,
         ratio=network.nominal / ann.nominal,

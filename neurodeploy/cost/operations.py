@@ -111,7 +111,8 @@ class LayerCounts:
         updates_active: Updates with potential, input or bias; None if the recording cannot tell.
         spikes: Output events.
         bias_adds: Neurons · steps where the layer has biases, else 0.
-        messages: Events that must be sent to this layer: a lower bound for any mapping.
+        messages: Events that must be sent to this layer, one each for all of its cores: a lower
+            bound for any mapping.
         weights: Stored weights, shared ones once.
         zero_weights: How many of them are zero.
         neurobench_macs: How many of `sops` NeuroBench would call MACs, looking at values.
@@ -461,7 +462,10 @@ def _layer_row(
     updates_active = None if active is None else int(active.sum())
     if active is None and biased == neurons:
         updates_active = neurons * passes
-    senders = {one.source: one.events for one in sizes if one.type != "injection"}
+    messages: dict[str, int] = {}
+    for size, one in zip(sizes, counted, strict=True):
+        # several synapses from one source share their messages
+        messages[size.source] = max(messages.get(size.source, 0), int(one.messages.sum()))
     by_sample = _by_sample(counted, samples, spikes, active, updates_active)
     return LayerCounts(
         name=name,
@@ -483,7 +487,7 @@ def _layer_row(
         updates_active=updates_active,
         spikes=0 if spikes is None else int(spikes.sum(dtype=np.int64)),
         bias_adds=neurons * passes if biased else 0,
-        messages=sum(senders.values()),
+        messages=sum(messages.values()),
         weights=sum(one.weights for one in sizes),
         zero_weights=sum(one.fan_out.zero_weights for one in counted),
         neurobench_macs=sum(int(one.neurobench_macs.sum()) for one in counted),

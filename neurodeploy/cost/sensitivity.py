@@ -53,8 +53,11 @@ def find_sensitivities(
         arithmetic: Constants of tier A that tier B is added to.
 
     Returns:
-        Largest factor first; assumptions that change nothing are left out.
+        Largest factor first; assumptions that change nothing are left out, and ratios to an ANN
+        that computes nothing.
     """
+    if not macs.macs_border_exact:
+        return _ordered(_chip(counts, presets))
     found: list[Sensitivity] = []
     plain = [preset for preset in presets if preset.tier is Tier.ARITHMETIC]
     ratios = [_ratio(counts, macs, preset, preset) for preset in plain]
@@ -98,6 +101,10 @@ def find_sensitivities(
         )
     )
     found += _chip(counts, presets)
+    return _ordered(found)
+
+
+def _ordered(found: Sequence[Sensitivity]) -> tuple[Sensitivity, ...]:
     return tuple(sorted((one for one in found if one.factor > 1.0005), key=lambda one: -one.factor))
 
 

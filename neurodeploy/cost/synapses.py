@@ -53,6 +53,7 @@ class EventCounts:
         kind: Declared kind of the input.
         fan_out: The map that was used.
         events: Values other than zero; 0 for analog input and biases.
+        messages: Events of senders that reach anything, zero weights included.
         sops: Synaptic operations through weights other than zero.
         sops_stored: The same with zero weights included.
         encoder_macs: Analog input only: nonzero values times fan-out, every step computed anew.
@@ -66,6 +67,7 @@ class EventCounts:
     kind: InputKind
     fan_out: FanOut
     events: Int64Array
+    messages: Int64Array
     sops: Int64Array
     sops_stored: Int64Array
     encoder_macs: Int64Array
@@ -113,13 +115,14 @@ def count_totals(fan_out: FanOut, sent: SentEvents, *, kind: InputKind, steps: i
             f"is required (source {fan_out.stored.shape})."
         )
     has_values = kind in (InputKind.ANALOG, InputKind.GRADED)
-    events, sops, stored, by_value = (np.zeros(samples, dtype=np.int64) for _ in range(4))
+    events, messages, sops, stored, by_value = (np.zeros(samples, dtype=np.int64) for _ in range(5))
     if kind is not InputKind.BIAS:
         chunk = max(1, _CHUNK // fan_out.stored.size)
         for start in range(0, samples, chunk):
             part = slice(start, start + chunk)
             per_source = _rows(sent.total[part])
             events[part] = per_source.sum(axis=1)
+            messages[part] = per_source @ (fan_out.stored.reshape(-1) > 0)
             sops[part] = per_source @ fan_out.nonzero.reshape(-1)
             stored[part] = per_source @ fan_out.stored.reshape(-1)
             if has_values:
@@ -131,6 +134,7 @@ def count_totals(fan_out: FanOut, sent: SentEvents, *, kind: InputKind, steps: i
         kind=kind,
         fan_out=fan_out,
         events=zeros if is_analog else events,
+        messages=zeros if is_analog else messages,
         sops=zeros if is_analog else sops,
         sops_stored=zeros if is_analog else stored,
         encoder_macs=sops if is_analog else zeros,

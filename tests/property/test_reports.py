@@ -1,0 +1,144 @@
+"""Every integer of `report --json` on random files equals a count of single synapses and neurons.
+
+Files of every kind that netx can hold: convolutions, dense, recurrent and delayed synapses, input
+blocks, graded input, sigma-delta and resonator networks; and deployed ones: lowered skips and
+pools, pruned weights.
+
+`pytest tests/property/test_reports.py --report-examples 2000` is the long run.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import restatement
+from enumeration import enumerate_row, enumerate_updates
+from float_networks import LOIHI2, float_graphs, integers_of
+from hypothesis import HealthCheck, Phase, assume, given, settings, strategies as st
+from strategies import Options, generators, graphs, random_input
+from typer.testing import CliRunner
+
+from neurodeploy import netx
+from neurodeploy.cli.app import app
+from neurodeploy.ir import FixedPointGraph
+from neurodeploy.ir.graph import INPUT, Graph
+from neurodeploy.passes import lower_residuals
+
+chains = graphs(Options(is_chain=True, kinds=("lif", "lif", "lif", "sigma-delta", "resonator")))
+slow = settings(
+    settings.get_profile("reports"),
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking would take many minutes
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+SUMMED = (
+    "events", "sops", "sops_stored", "sops_mac", "dense_exact", "dense_macs", "neurons",
+    "updates_dense", "updates_active", "spikes", "messages",
+)  # fmt: skip
+
+
+def run_report(folder: Path, inputs: np.ndarray, *options: str) -> dict:
+    np.savez(folder / "in.npz", input=inputs)
+    arguments = ["report", str(folder / "random.net"), "-i", str(folder / "in.npz"), "--json"]
+    outcome = CliRunner().invoke(app, [*arguments, *options])
+    assume("exceeds 32 bits" not in str(outcome.exception))
+    if outcome.exception is not None:
+        raise outcome.exception
+    return json.loads(outcome.stdout)
+
+
+def expected_rows(graph: FixedPointGraph, inputs: np.ndarray, steps: int) -> dict[str, list[dict]]:
+    """Give one entry a sample for every row, (S, T, ...) inputs looked at one by one."""
+    rows: dict[str, list[dict]] = {}
+    for sample in inputs:
+        run = restatement.simulate(graph, sample, steps=steps, is_stream=False)
+        updates = enumerate_updates(graph, sample, steps)
+        sent = {INPUT: sample, **dict(zip(graph.names, run.spikes, strict=True))}
+        for layer, (active, membrane), spikes in zip(graph, updates, run.spikes, strict=True):
+            row = enumerate_row(graph, layer, sent, is_recurrent=False) | {
+                "neurons": layer.neurons,
+                "updates_dense": layer.neurons * steps,
+                "updates_active": active,
+                "spikes": int(np.count_nonzero(spikes)),
+                "membrane": membrane,
+            }
+            rows.setdefault(layer.name, []).append(row)
+            if layer.is_recurrent:
+                row = enumerate_row(graph, layer, sent, is_recurrent=True) | dict.fromkeys(
+                    ("neurons", "updates_dense", "updates_active", "spikes", "membrane"), 0
+                )
+                rows.setdefault(f"{layer.name}.recurrent", []).append(row)
+    return rows
+
+
+def check(document: dict, rows: dict[str, list[dict]], steps: int) -> None:
+    samples = document["workload"]["samples"]
+    assert [row["name"] for row in document["layers"]] == list(rows)
+    once = ("dense_exact", "dense_macs", "neurons")
+    totals = dict.fromkeys(SUMMED, 0)
+    for found in document["layers"]:
+        expected = rows[found["name"]]
+        for key in SUMMED:
+            values = [one[key] for one in expected]
+            whole = values[0] if key in once else sum(values)
+            assert found[key] == whole, (found["name"], key)
+            totals[key] += whole
+            if key not in once:
+                assert found["per_sample"][key] == whole / samples
+            if key in found["per_sample_std"]:
+                assert found["per_sample_std"][key] == pytest.approx(np.std(values))
+    for key in SUMMED:
+        assert document["totals"][key] == totals[key], key
+    everything = [one for expected in rows.values() for one in expected]
+    macs = sum(one["neurobench_macs"] for one in everything)
+    bench = document["neurobench"]
+    assert bench["Effective_MACs"] == macs / samples
+    assert bench["Effective_ACs"] == (totals["sops"] - macs) / samples
+    assert bench["Dense"] == steps * totals["dense_exact"]
+    outputs = totals["neurons"] * steps * samples
+    assert bench["ActivationSparsity"] == (outputs - totals["spikes"]) / outputs
+    membrane = [one["membrane"] for one in everything]
+    assert bench["MembraneUpdates"] == (None if None in membrane else sum(membrane) / samples)
+    if totals["dense_exact"]:
+        assert document["sigma"] == totals["sops_stored"] / (totals["dense_exact"] * samples)
+
+
+@slow
+@given(chains, generators, st.integers(1, 4))
+def test_files_of_every_kind(graph: FixedPointGraph, rng: np.random.Generator, steps: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        netx.write(graph, folder / "random.net")
+        written = netx.read(folder / "random.net", spike_exponent=spike_exponent(graph))
+        inputs = random_input(rng, written, samples=2, steps=steps)
+        inputs[rng.random(inputs.shape) < 0.5] = 0
+        feed = "neuron" if written.has_input_neuron else "port"
+        options = ("--feed", feed, "--spike-exp", str(spike_exponent(graph)))
+        document = run_report(folder, inputs, *options)
+    check(document, expected_rows(written, inputs, steps), steps)
+
+
+def spike_exponent(graph: FixedPointGraph) -> int:
+    """A file does not hold it."""
+    found = [getattr(layer.neuron, "spike_exponent", None) for layer in graph]
+    return next((one for one in found if one is not None), 6)
+
+
+@slow
+@given(float_graphs(), generators, st.integers(1, 3), st.sampled_from([0.0, 0.5, 0.8]))
+def test_deployed_networks(
+    graph: Graph, rng: np.random.Generator, steps: int, sparsity: float
+) -> None:
+    """Skips that became relay channels, pools, and pruned weights."""
+    lowered = lower_residuals(integers_of(graph, steps, 0.6, sparsity), LOIHI2).graph
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        netx.write(lowered, folder / "random.net")
+        written = netx.read(folder / "random.net")
+        inputs = np.abs(random_input(rng, written, samples=2, steps=steps))
+        document = run_report(folder, inputs)
+    check(document, expected_rows(written, inputs, steps), steps)
