@@ -72,8 +72,9 @@ def conv_fan_out(
     source: Shape,
     *,
     stride: Sequence[int] | int = 1,
-    padding: Sequence[int] | int = 0,
+    padding: Sequence[int] | int | str = 0,
     padding_after: Sequence[int] | int | None = None,
+    padding_mode: str = "zeros",
     dilation: Sequence[int] | int = 1,
     groups: int = 1,
     is_transposed: bool = False,
@@ -81,9 +82,9 @@ def conv_fan_out(
 ) -> FanOut:
     """Count the instances that leave every source neuron of a convolution, in any dimension.
 
-    An instance is a (tap, output position) pair. A tap serves a source pixel at most once, and
-    whether it does is decided on each axis by itself. With n the nonzero weights of a tap summed
-    over output channels, and R the taps that reach a coordinate,
+    An instance is a (tap, output position) pair. Which source pixel it reads is decided on each
+    axis by itself; padding that repeats the frame reads the pixel it repeats. With n the nonzero
+    weights of a tap summed over output channels, and R how often a tap reads a coordinate,
 
         fan_out[c, y, x] = sum over ky, kx of n[c, ky, kx] · R[ky, y] · R[kx, x].
 
@@ -93,11 +94,15 @@ def conv_fan_out(
         weight: (out, in / groups, *kernel); (in, out / groups, *kernel) if transposed.
         source: (C, *space).
         stride: One number, or one an axis; likewise below.
-        padding: Zeros before (and, without `padding_after`, behind) the frame.
-        padding_after: Zeros behind the frame where they differ.
+        padding: Pixels before (and, without `padding_after`, behind) the frame; "valid" for none,
+            "same" for an output of size / stride rounded up, the odd pixel behind the frame, as
+            torch and ONNX's SAME_UPPER have it; "same_lower" with the odd pixel before it.
+        padding_after: Pixels behind the frame where they differ.
+        padding_mode: What they hold: "zeros", or the frame's own pixels: "circular", "reflect",
+            "replicate", as in torch.
         dilation: Distance between taps.
         groups: Channel groups.
-        is_transposed: Count a transposed convolution.
+        is_transposed: Count a transposed convolution; of padding only numbers and zeros.
         output_padding: Extra size of a transposed convolution's output.
 
     Raises:
@@ -110,8 +115,22 @@ def conv_fan_out(
             "(out, in / groups, *kernel) and (C, *space) with as many axes are required."
         )
     strides, dilations = _per_axis(stride, axes, "stride"), _per_axis(dilation, axes, "dilation")
-    before = _per_axis(padding, axes, "padding")
-    behind = before if padding_after is None else _per_axis(padding_after, axes, "padding_after")
+    if min(strides) < 1 or min(dilations) < 1:
+        raise DataError(f"conv: stride {strides}, dilation {dilations}; at least 1 is required.")
+    kernel, space = tuple(map(int, weight.shape[2:])), tuple(map(int, source[1:]))
+    if isinstance(padding, str):
+        if is_transposed or padding_after is not None:
+            raise DataError(
+                f"conv: padding '{padding}' of a transposed convolution, or with padding_after. "
+                "Give numbers."
+            )
+        before, behind = _named_padding(padding, space, kernel, strides, dilations)
+    else:
+        before = _per_axis(padding, axes, "padding")
+        behind = before
+        if padding_after is not None:
+            behind = _per_axis(padding_after, axes, "padding_after")
+    _check_padding_mode(padding_mode, before, behind, space, is_transposed=is_transposed)
     extra = _per_axis(output_padding, axes, "output_padding")
     channels = weight.shape[0] if is_transposed else weight.shape[1] * groups
     if groups < 1 or weight.shape[0] % groups or source[0] != channels:
@@ -119,17 +138,14 @@ def conv_fan_out(
             f"conv: weight of shape {weight.shape} with {groups} groups does not read a source "
             f"of {source[0]} channels."
         )
-    if min(strides) < 1 or min(dilations) < 1 or min(*before, *behind, *extra) < 0:
-        raise DataError(
-            f"conv: stride {strides}, dilation {dilations}, padding {before}; stride and dilation "
-            "must be at least 1, padding not negative."
-        )
+    if min(*before, *behind, *extra) < 0:
+        raise DataError(f"conv: padding {before} and {behind}, {extra}; it must not be negative.")
 
     reach: list[Int64Array] = []
     outputs: list[int] = []
     for axis in range(axes):
-        kernel, size = weight.shape[axis + 2], source[axis + 1]
-        extent = dilations[axis] * (kernel - 1) + 1
+        size = space[axis]
+        extent = dilations[axis] * (kernel[axis] - 1) + 1
         pads = before[axis] + behind[axis]
         if is_transposed:
             output = (size - 1) * strides[axis] - pads + extent + extra[axis]
@@ -137,29 +153,27 @@ def conv_fan_out(
             output = (size + pads - extent) // strides[axis] + 1
         if output < 1 or size < 1:
             raise DataError(
-                f"conv: kernel {weight.shape[2:]} with dilation {dilations} and padding {before} "
+                f"conv: kernel {kernel} with dilation {dilations} and padding {before} "
                 f"is larger than the source {source}."
             )
         outputs.append(output)
-        taps = dilations[axis] * np.arange(kernel, dtype=np.int64)[:, None]
-        pixels = np.arange(size, dtype=np.int64)[None, :]
+        taps = dilations[axis] * np.arange(kernel[axis], dtype=np.int64)[:, None]
         if is_transposed:
+            pixels = np.arange(size, dtype=np.int64)[None, :]
             position = pixels * strides[axis] - before[axis] + taps
-            hits = (position >= 0) & (position < output)
+            reach.append(((position >= 0) & (position < output)).astype(np.int64))
         else:
-            position = pixels + before[axis] - taps
-            hits = (position >= 0) & (position % strides[axis] == 0)
-            hits &= position // strides[axis] < output
-        reach.append(hits.astype(np.int64))
+            starts = strides[axis] * np.arange(output, dtype=np.int64)[None, :] - before[axis]
+            reach.append(_times_read(starts + taps, size, padding_mode))
 
     per_tap = _nonzero_per_tap(weight, groups=groups, is_transposed=is_transposed)
     served = weight.shape[1] if is_transposed else weight.shape[0] // groups
     every_tap = np.full(per_tap.shape, served, dtype=np.int64)
-    space = prod(source[1:]) if is_transposed else prod(outputs)
+    passes = prod(space) if is_transposed else prod(outputs)
     return FanOut(
         nonzero=_reach_sum(per_tap, reach),
         stored=_reach_sum(every_tap, reach),
-        dense_macs=weight.size * space,
+        dense_macs=weight.size * passes,
         weights=weight.size,
         zero_weights=weight.size - int(np.count_nonzero(weight)),
     )
@@ -191,6 +205,73 @@ def synapse_fan_out(synapse: Synapse, source: Shape) -> FanOut:
         return dense_fan_out(np.concatenate([real, imaginary]))
     nothing = np.zeros(source, dtype=np.int64)
     return FanOut(nonzero=nothing, stored=nothing, dense_macs=0, weights=0, zero_weights=0)
+
+
+def _named_padding(
+    name: str,
+    space: Shape,
+    kernel: Shape,
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the pixels before and behind the frame, by axis."""
+    if name not in ("valid", "same", "same_lower"):
+        raise DataError(f"conv: padding '{name}', valid, same or same_lower is allowed.")
+    before, behind = [], []
+    for size, taps, stride, dilation in zip(space, kernel, strides, dilations, strict=True):
+        total = (-(-size // stride) - 1) * stride + dilation * (taps - 1) + 1 - size
+        total = 0 if name == "valid" else max(total, 0)
+        less = total // 2
+        before.append(total - less if name == "same_lower" else less)
+        behind.append(total - before[-1])
+    return tuple(before), tuple(behind)
+
+
+def _check_padding_mode(
+    mode: str,
+    before: tuple[int, ...],
+    behind: tuple[int, ...],
+    space: Shape,
+    *,
+    is_transposed: bool,
+) -> None:
+    largest = {"zeros": None, "circular": 0, "reflect": -1, "replicate": None}
+    if mode not in largest or (is_transposed and mode != "zeros"):
+        raise DataError(
+            f"conv: padding_mode '{mode}', one of {', '.join(largest)} is allowed (for a "
+            "transposed convolution only zeros)."
+        )
+    bound = largest[mode]
+    for size, *pads in zip(space, before, behind, strict=True):
+        if bound is not None and max(pads) > size + bound:
+            raise DataError(
+                f"conv: padding {max(pads)} with mode '{mode}' on an extent of {size}, at most "
+                f"{size + bound} is possible."
+            )
+
+
+def _times_read(positions: Int64Array, size: int, mode: str) -> Int64Array:
+    """Give (taps, size): how often each tap reads each pixel.
+
+    Args:
+        positions: (taps, outputs), where each reads; the frame is 0 to `size` - 1.
+        size: Extent of the frame.
+        mode: What lies outside.
+    """
+    is_inside = np.ones(positions.shape, dtype=bool)
+    if mode == "zeros":
+        is_inside = (positions >= 0) & (positions < size)
+    elif mode == "circular":
+        positions = positions % size
+    elif mode == "replicate":
+        positions = np.clip(positions, 0, size - 1)
+    else:
+        positions = np.abs(positions)
+        positions = np.where(positions >= size, 2 * (size - 1) - positions, positions)
+    times = np.zeros((positions.shape[0], size), dtype=np.int64)
+    tap, place = np.nonzero(is_inside)
+    np.add.at(times, (tap, positions[tap, place]), 1)
+    return times
 
 
 def _nonzero_per_tap(weight: NumberArray, *, groups: int, is_transposed: bool) -> Int64Array:

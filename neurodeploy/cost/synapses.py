@@ -163,8 +163,9 @@ def count_conv(
     *,
     kind: InputKind,
     stride: Sequence[int] | int = 1,
-    padding: Sequence[int] | int = 0,
+    padding: Sequence[int] | int | str = 0,
     padding_after: Sequence[int] | int | None = None,
+    padding_mode: str = "zeros",
     dilation: Sequence[int] | int = 1,
     groups: int = 1,
     is_transposed: bool = False,
@@ -174,11 +175,12 @@ def count_conv(
 
     Args:
         weight: (out, in / groups, *kernel), as deployed; (in, out / groups, *kernel) transposed.
-        inputs: (samples, T, C, *space).
+        inputs: (samples, T, C, *space), with one, two, three or more axes of space.
         kind: Declared kind of the input.
         stride: As in `conv_fan_out`, and so on below.
-        padding: Zeros around the frame.
-        padding_after: Zeros behind the frame where they differ.
+        padding: Pixels around the frame, or "valid", "same", "same_lower".
+        padding_after: Pixels behind the frame where they differ.
+        padding_mode: What they hold.
         dilation: Distance between taps.
         groups: Channel groups.
         is_transposed: Count a transposed convolution.
@@ -193,12 +195,111 @@ def count_conv(
         stride=stride,
         padding=padding,
         padding_after=padding_after,
+        padding_mode=padding_mode,
         dilation=dilation,
         groups=groups,
         is_transposed=is_transposed,
         output_padding=output_padding,
     )
     return count_events(fan_out, inputs, kind=kind)
+
+
+def count_pool(
+    inputs: NumberArray,
+    *,
+    kernel: Sequence[int] | int,
+    kind: InputKind,
+    stride: Sequence[int] | int | None = None,
+    padding: Sequence[int] | int = 0,
+) -> EventCounts:
+    """Count an average or sum pool as the synapse that it is on a chip: weights of one.
+
+    Args:
+        inputs: (samples, T, C, *space).
+        kernel: Window, one number or one an axis.
+        kind: Declared kind of the input.
+        stride: By default the window.
+        padding: Zeros around the frame.
+
+    Raises:
+        DataError: If shapes do not fit, or values are not of the kind.
+    """
+    axes = max(inputs.ndim - 3, 1)
+    window = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)
+    channels = inputs.shape[2] if inputs.ndim > 2 else 1
+    return count_conv(
+        np.ones((channels, 1, *window), dtype=np.int8),
+        inputs,
+        kind=kind,
+        stride=window if stride is None else stride,
+        padding=padding,
+        groups=channels,
+    )
+
+
+def count_layer(
+    weight: NumberArray,
+    inputs: NumberArray,
+    *,
+    kind: InputKind | str,
+    is_recurrent: bool = False,
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int | str = 0,
+    padding_after: Sequence[int] | int | None = None,
+    padding_mode: str = "zeros",
+    dilation: Sequence[int] | int = 1,
+    groups: int = 1,
+    is_transposed: bool = False,
+    output_padding: Sequence[int] | int = 0,
+) -> EventCounts:
+    """Count any layer for its recorded input, without network or simulation.
+
+        counted = nd.count_layer(weight, spikes, kind="binary", padding=1)
+        counted.sops, counted.fan_out.nonzero
+
+    Args:
+        weight: (out, in): a dense layer. (out, in / groups, *kernel): a convolution.
+        inputs: (samples, T, ...) as sent. Of a recurrent synapse the layer's own output: what it
+            reads at a step are the events of the step before.
+        kind: What the sender can send: "binary", "ternary", "graded", "analog" or "bias".
+        is_recurrent: Count a synapse from the layer to itself; dense ones only.
+        stride: Of a convolution, as in `conv_fan_out`, and so on below.
+        padding: Pixels around the frame, or "valid", "same", "same_lower".
+        padding_after: Pixels behind the frame where they differ.
+        padding_mode: What they hold: "zeros", "circular", "reflect", "replicate".
+        dilation: Distance between taps.
+        groups: Channel groups.
+        is_transposed: Count a transposed convolution, weight (in, out / groups, *kernel).
+        output_padding: Extra size of a transposed convolution's output.
+
+    Returns:
+        Counts of every sample as int64, and the fan-out maps.
+
+    Raises:
+        DataError: If the kind is unknown, shapes do not fit, or values are not of the kind.
+    """
+    if kind not in list(InputKind):
+        raise DataError(f"input: kind '{kind}', one of {', '.join(InputKind)} is allowed.")
+    declared = InputKind(kind)
+    if weight.ndim == 2:
+        if is_recurrent:
+            inputs = np.concatenate([np.zeros_like(inputs[:, :1]), inputs[:, :-1]], axis=1)
+        return count_dense(weight, inputs, kind=declared)
+    if is_recurrent:
+        raise DataError("conv: only dense synapses can be recurrent. Leave is_recurrent out.")
+    return count_conv(
+        weight,
+        inputs,
+        kind=declared,
+        stride=stride,
+        padding=padding,
+        padding_after=padding_after,
+        padding_mode=padding_mode,
+        dilation=dilation,
+        groups=groups,
+        is_transposed=is_transposed,
+        output_padding=output_padding,
+    )
 
 
 def check_kind(values: NumberArray, kind: InputKind) -> None:
