@@ -24,7 +24,7 @@ from neurodeploy.ir import (
     FixedPointGraph,
 )
 from neurodeploy.ir.graph import INPUT
-from neurodeploy.simulation.base import Stream
+from neurodeploy.simulation.base import Record, Stream
 from neurodeploy.simulation.event import EventSimulator
 
 sanafe = pytest.importorskip("sanafe", reason="the package sanafe is not installed")
@@ -147,7 +147,7 @@ def layer(name, source, shape, synapse, *, threshold, leak=0, bias=0):
 
 def compare(graph, inputs, places, form):
     """Return our terms and SANA-FE's parts, in pJ, with its counters."""
-    recording = EventSimulator(graph).run(inputs[None], timing=Stream(), counts_updates=True)
+    recording = EventSimulator(graph).run(inputs[None], timing=Stream(), record=Record(counts=True))
     counts = count(graph, inputs[None], recording)
     conv = sum(row.sops for row, name in zip(counts.layers, form, strict=True) if name == "conv")
     messages, east_west, north_south = route(graph, recording, inputs, places)
