@@ -23,7 +23,7 @@ from neurodeploy.simulation.base import Recording
 
 INPUT_BYTES_MAX = 16 * 2**30
 """Largest array that is read: a small compressed file can hold a huge one."""
-_DAMAGE = (
+DAMAGE = (
     OSError,
     ValueError,  # also UnicodeDecodeError
     RuntimeError,  # encrypted; also NotImplementedError: unknown compression
@@ -64,7 +64,7 @@ def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integ
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             if key not in names:
                 raise DataError(
-                    f"{path}: no array '{key}'; it holds {_listed(names)}. "
+                    f"{path}: no array '{key}'; it holds {listed(names)}. "
                     f"Write it with numpy.savez(path, {key}=array)."
                 )
             entry = archive.getinfo(f"{key}.npy")
@@ -78,7 +78,7 @@ def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integ
         raise DataError(f"{path}: no such file.") from error
     except DataError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(
             f"{path}: not a readable .npz archive ({reason or type(error).__name__}). Write it "
@@ -121,7 +121,8 @@ def _check_header(member: IO[bytes], stored: int, *, where: str) -> None:
         )
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Name a few of them, for an error."""
     return ", ".join(f"'{name}'" for name in names[:8]) or "nothing"
 
 

@@ -14,7 +14,9 @@ import torch
 
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.learning.data import Dataset, batches, load_data, roll_images
+from neurodeploy.learning.data.packages import tonic
 from neurodeploy.recipe import Recipe
+from neurodeploy.simulation.samples import open_samples
 
 Event = tuple[int, int, int, int]
 """t in microseconds, x, y, polarity."""
@@ -133,6 +135,27 @@ def write_shd(path: Path, samples: int) -> None:
         file["labels"] = np.arange(samples, dtype=np.uint16) % 20
         file["extra/keys"] = np.array([b"zero"] * 20)
         file["extra/speaker"] = np.zeros(samples, dtype=np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("write", "file", "size"),
+    [(write_nmnist, "NMNIST/Test/0/1.bin", (34, 34)), (write_aedat4, "a/1.aedat4", (128, 128))],
+)
+def test_a_simulation_reads_the_frames_that_training_sees(
+    tmp_path: Path, write: Callable[[Path, Sequence[Event]], None], file: str, size: tuple[int, int]
+) -> None:
+    random = np.random.default_rng(0)
+    times = np.sort(random.integers(0, 40_000, 300))
+    events = [
+        (int(t), *(int(each) for each in random.integers(0, 20, 2)), int(random.integers(2)))
+        for t in times
+    ]
+    write(tmp_path / file, events)
+    dtype = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
+    table = np.array([(x, y, t, p) for t, x, y, p in events], dtype)
+    frames = tonic().transforms.ToFrame(sensor_size=(*size, 2), n_time_bins=7)(table)
+    found = open_samples(tmp_path / file, steps=7, port=(2, *size)).read(0, 1)
+    assert np.array_equal(found[0], frames)
 
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
