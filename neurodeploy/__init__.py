@@ -49,6 +49,9 @@ if TYPE_CHECKING:
         Stream as Stream,
         Window as Window,
     )
+    from neurodeploy.simulation.engines import Crew as Crew
+    from neurodeploy.simulation.longrun import run_samples as run_samples
+    from neurodeploy.simulation.samples import open_samples as open_samples
     from neurodeploy.target import Target as Target
     from neurodeploy.tracing import trace as trace
 
@@ -77,6 +80,9 @@ _HOMES = {
         "Stream",
         "Window",
     ),
+    "simulation.engines": ("Crew",),
+    "simulation.longrun": ("run_samples",),
+    "simulation.samples": ("open_samples",),
     "target": ("Target",),
     "tracing": ("trace",),
 }

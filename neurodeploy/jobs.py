@@ -58,6 +58,15 @@ def run_jobs(
 def _begin(parent: int) -> None:
     """Let a worker end without a traceback on Ctrl-C, and when its parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """End this process within a second or so of its parent, however that ended.
+
+    Args:
+        parent: Process number; if that is not the parent's, it has ended already.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from neurodeploy.errors import DataError
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.netx import read
-from neurodeploy.simulation.base import Feed, Record, Stream, Timing, Window
+from neurodeploy.simulation.base import Feed, IntArray, Record, Stream, Timing, Window
+from neurodeploy.simulation.engines import Engine
+from neurodeploy.simulation.event import conform_input
+from neurodeploy.simulation.memory import parse_size
+from neurodeploy.simulation.samples import open_samples
+from neurodeploy.simulation.storage import INPUT_BYTES_MAX
 
 TIME = "Time"
 FILE = "How the file is read"
 LAVA = "Real Lava"
+MANY = "Many samples, many processes"
 
 NetFile = Annotated[Path, typer.Argument(metavar="NET", help="A netx file (`.net`).")]
 InputFile = Annotated[
@@ -23,9 +31,65 @@ InputFile = Annotated[
     typer.Option(
         "--input",
         "-i",
-        metavar="IN.npz",
-        help="Samples: integer array `input` of shape (samples, T, C, H, W) or (samples, T, N), "
-        "written with `numpy.savez`.",
+        metavar="IN",
+        help="Samples: integers of shape (samples, T, C, H, W) or (samples, T, N), as array "
+        "`input` of an `.npz` or HDF5 file, or an `.npy` file; an event table; or a folder of "
+        "`.bin`, `.dat` or `.aedat4` recordings (with --window T).",
+    ),
+]
+InputKey = Annotated[
+    str,
+    typer.Option(
+        "--key",
+        metavar="NAME",
+        help="Name of the array or HDF5 data set that holds the samples.",
+        rich_help_panel=FILE,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Memory that the run may take, such as 800MB or 2GiB; on a cluster elsewhere: that "
+        "each worker may take. By default half of what is free, at most 4 GiB.",
+        rich_help_panel=MANY,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the finished samples of an interrupted run, in OUT.parts.",
+        rich_help_panel=MANY,
+    ),
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        help="Who computes: processes here (`local`), a Dask or a Ray cluster.",
+        rich_help_panel=MANY,
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Of a running Dask or Ray cluster, such as tcp://host:8786; by default one is "
+        "started here.",
+        rich_help_panel=MANY,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        metavar="N",
+        help="Processes on this machine; by default one for `local`, one a core for others.",
+        rich_help_panel=MANY,
     ),
 ]
 WindowSteps = Annotated[
@@ -168,6 +232,40 @@ class Reading:
             spike_exponent=self.spike_exponent,
             accept_silent_faults=self.accept_silent_faults,
         )
+
+
+def read_samples(
+    path: Path, graph: FixedPointGraph, timing: Timing, feed: Feed, *, key: str = "input"
+) -> IntArray:
+    """Read all samples of a file or folder at once, as the network takes them.
+
+    Raises:
+        DataError: If they cannot be read, do not fit the network, or are too many.
+    """
+    samples = open_samples(path, key=key, steps=timing.steps, port=graph.input.shape)
+    assert samples.count is not None, "files know how many samples they hold"
+    size = samples.count * prod(samples.shape) * samples.dtype.itemsize
+    if size > INPUT_BYTES_MAX:
+        raise DataError(
+            f"{samples.name} of shape {(samples.count, *samples.shape)} takes "
+            f"{size / 2**30:.0f} GiB, at most {INPUT_BYTES_MAX // 2**30} are read at once. Split "
+            "the samples over several files."
+        )
+    return conform_input(samples.read(0, samples.count), graph, feed=feed)
+
+
+def parse_memory(text: str | None) -> int | None:
+    """Read the size of --memory.
+
+    Raises:
+        typer.BadParameter: If it is none.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--memory {error}") from error
 
 
 def choose_timing(

@@ -26,12 +26,12 @@ from neurodeploy.cli.options import (
     Steps,
     WindowSteps,
     choose_timing,
+    read_samples,
 )
 from neurodeploy.files import hash_file, require_writable
 from neurodeploy.provenance import versions
 from neurodeploy.simulation.base import Feed, Record
-from neurodeploy.simulation.event import EventSimulator, conform_input
-from neurodeploy.simulation.storage import load_inputs
+from neurodeploy.simulation.event import EventSimulator
 
 
 def register(app: typer.Typer) -> None:
@@ -127,7 +127,7 @@ def report(
         require_writable(file)
     graph = reading.graph()
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
-    samples = conform_input(load_inputs(input), graph, feed=feed)
+    samples = read_samples(input, graph, timing, feed)
     model = None
     if ann is not None:
         from neurodeploy.cost.onnx_baseline import load_samples, read_baseline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from math import prod
 from pathlib import Path
 from typing import Annotated
@@ -15,30 +16,51 @@ from neurodeploy.cli.options import (
     AcceptSilentFaults,
     AsJson,
     Backend,
+    Cluster,
+    EngineOption,
     FeedOption,
     InputBits,
     InputFile,
+    InputKey,
     InputShape,
     IsStream,
     LavaPython,
+    Memory,
     NetFile,
     Reading,
     Recorded,
     ResetInterval,
     ResetOffset,
+    Resume,
     SpikeExponent,
     Steps,
     Timeout,
     WindowSteps,
+    Workers,
     choose_record,
     choose_timing,
+    parse_memory,
+    read_samples,
 )
+from neurodeploy.errors import NeurodeployWarning
 from neurodeploy.files import require_writable
 from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.simulation.base import Feed, IntArray, Record, Recording, Simulator, Timing
-from neurodeploy.simulation.event import EventSimulator, conform_input
+from neurodeploy.simulation.base import (
+    Feed,
+    Health,
+    IntArray,
+    Record,
+    Recording,
+    Simulator,
+    Timing,
+)
+from neurodeploy.simulation.engines import Crew, Engine
+from neurodeploy.simulation.event import EventSimulator
 from neurodeploy.simulation.lava import LavaSimulator
-from neurodeploy.simulation.storage import load_inputs, save_recording
+from neurodeploy.simulation.longrun import parts_folder, run_samples
+from neurodeploy.simulation.parts import Facts
+from neurodeploy.simulation.samples import open_samples
+from neurodeploy.simulation.storage import save_recording
 
 
 def register(app: typer.Typer) -> None:
@@ -55,9 +77,9 @@ def simulate(
         typer.Option(
             "--output",
             "-o",
-            metavar="OUT.npz",
-            help="Gets `spikes_<k>` for every layer k, axes as in the input, `voltage` of the "
-            "last, and whatever else is recorded.",
+            metavar="OUT",
+            help="`.npz`, or `.h5`, which is faster. Gets `spikes_<k>` for every layer k, axes as "
+            "in the input, `voltage` of the last, and whatever else is recorded.",
         ),
     ],
     backend: Annotated[
@@ -95,19 +117,34 @@ def simulate(
             "repeated.",
         ),
     ] = None,
+    memory: Memory = None,
+    resume: Resume = False,
+    engine: EngineOption = Engine.LOCAL,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    key: InputKey = "input",
     lava_python: LavaPython = None,
     timeout: Timeout = None,
     accept_silent_faults: AcceptSilentFaults = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a `.net` file on samples, in exact integers.
+    """Run a `.net` file on samples, in exact integers; on more than fit into memory, if need be.
 
     Example: `neurodeploy simulate network.net -i samples.npz -o spikes.npz`
 
     Try it on what `neurodeploy run digits` leaves: `network.net` and `samples.npz`.
+
+    What is finished is kept in OUT.parts until all is done: a run that was interrupted goes on
+    with `--resume`.
     """
     if backend is Backend.EVENT and (lava_python is not None or timeout is not None):
         raise typer.BadParameter("--lava-python and --timeout belong to Lava. Add --backend lava.")
+    crew = Crew(engine=engine, workers=workers, cluster=cluster)
+    if backend is Backend.LAVA and (resume or memory is not None or crew != Crew()):
+        raise typer.BadParameter(
+            "--memory, --resume, --engine, --cluster and --workers belong to our simulator. Leave "
+            "them or --backend lava out."
+        )
     timing = choose_timing(
         window=window,
         is_stream=stream,
@@ -125,30 +162,45 @@ def simulate(
     require_writable(output)
     graph = reading.graph()
     chosen = choose_record(record, graph.names, spikes=spikes or [], states=states or [])
-    samples = conform_input(load_inputs(input), graph, feed=feed)
-    simulator = (
-        EventSimulator(graph)
-        if backend is Backend.EVENT
-        else _lava_simulator(reading, graph, lava_python, timeout)
-    )
-    recording = _run(
-        simulator,
-        samples,
-        timing,
-        feed,
-        record=chosen,
-        label=f"{backend} simulation",
-        quiet=as_json,
-    )
-    save_recording(output, recording)
+    if backend is Backend.EVENT:
+        source = open_samples(input, key=key, steps=timing.steps, port=graph.input.shape)
+        try:
+            with console.progress("simulation", source.count or 0, quiet=as_json) as advance:
+                done = run_samples(
+                    graph,
+                    source,
+                    output,
+                    timing=timing,
+                    feed=feed,
+                    record=chosen,
+                    memory=parse_memory(memory),
+                    crew=crew,
+                    resume=resume,
+                    progress=advance,
+                )
+        except KeyboardInterrupt as error:
+            raise console.RunInterruptedError(
+                f"interrupted. What is finished is kept in "
+                f"{console.relative(parts_folder(output))}: go on with --resume."
+            ) from error
+        facts, seconds = done.facts, done.seconds
+    else:
+        samples = read_samples(input, graph, timing, feed, key=key)
+        simulator = _lava_simulator(reading, graph, lava_python, timeout)
+        recording = _run(
+            simulator, samples, timing, feed, record=chosen, label="Lava", quiet=as_json
+        )
+        save_recording(output, recording)
+        facts, seconds = Facts.of(recording), recording.seconds
     if as_json:
-        console.print_json(_summary(recording, output))
+        console.print_json(_summary(facts, output, seconds))
         return
-    console.out.print(_activity_table(recording))
+    console.out.print(_activity_table(facts))
+    _warn_of_overflows(facts)
     console.out.print(
-        f"{recording.samples} samples of {recording.steps} steps in {recording.seconds:.2f} s "
-        f"({recording.samples * recording.steps / max(recording.seconds, 1e-9):,.0f} "
-        f"sample-steps/s), written to {console.relative(output)}"
+        f"{facts.samples} samples of {facts.steps} steps in {seconds:.2f} s "
+        f"({facts.samples * facts.steps / max(seconds, 1e-9):,.0f} sample-steps/s), written to "
+        f"{console.relative(output)}"
     )
 
 
@@ -166,6 +218,7 @@ def verify(
     feed: FeedOption = Feed.PORT,
     lava_python: LavaPython = None,
     timeout: Timeout = None,
+    key: InputKey = "input",
     accept_silent_faults: AcceptSilentFaults = False,
     as_json: AsJson = False,
 ) -> None:
@@ -190,7 +243,7 @@ def verify(
         accept_silent_faults=accept_silent_faults,
     )
     graph = reading.graph()
-    samples = conform_input(load_inputs(input), graph, feed=feed)
+    samples = read_samples(input, graph, timing, feed, key=key)
     reference = _lava_simulator(reading, graph, lava_python, timeout)
     simulator = EventSimulator(graph)
     ours = _run(simulator, samples, timing, feed, label="event simulation", quiet=as_json)
@@ -252,39 +305,62 @@ def _run(
         return simulator.run(samples, timing=timing, feed=feed, record=record, progress=advance)
 
 
-def _summary(recording: Recording, output: Path) -> dict[str, object]:
+def _summary(facts: Facts, output: Path, seconds: float) -> dict[str, object]:
     return {
         "output": str(output),
-        "samples": recording.samples,
-        "steps": recording.steps,
-        "seconds": recording.seconds,
-        "startup_seconds": recording.startup_seconds,
+        "samples": facts.samples,
+        "steps": facts.steps,
+        "seconds": seconds,
         "layers": [
-            {"name": name, "shape": list(shape), "spikes": spikes}
-            for name, shape, spikes in zip(
-                recording.layers, recording.shapes, recording.spike_totals(), strict=True
-            )
+            {
+                "name": name,
+                "shape": list(shape),
+                "spikes": spikes,
+                "current_wraps": None if health is None else health.current_wraps,
+                "voltage_clips": None if health is None else health.voltage_clips,
+            }
+            for name, shape, spikes, health in _layers_of(facts)
         ],
     }
 
 
-def _activity_table(recording: Recording) -> Table:
+def _layers_of(
+    facts: Facts,
+) -> list[tuple[str, tuple[int, ...], int | None, Health | None]]:
+    health = facts.health or (None,) * len(facts.layers)
+    return list(zip(facts.layers, facts.shapes, facts.spikes, health, strict=True))
+
+
+def _activity_table(facts: Facts) -> Table:
     table = Table("layer", "shape")
-    for name in ("spikes per sample", "rate", "overflows"):
+    for name in ("spikes per sample", "rate", "wraps", "clips"):
         table.add_column(name, justify="right")
-    totals = recording.spike_totals()
-    for index, (name, shape) in enumerate(zip(recording.layers, recording.shapes, strict=True)):
-        overflows = "not seen"
-        if recording.health is not None:
-            health = recording.health[index]
-            overflows = str(health.current_wraps + health.voltage_clips)
+    for name, shape, spikes, health in _layers_of(facts):
+        wraps = clips = "not seen"
+        if health is not None:
+            wraps, clips = f"{health.current_wraps:,}", f"{health.voltage_clips:,}"
         per_sample = rate = "not recorded"
-        spikes = totals[index]
         if spikes is not None:
-            per_sample = f"{spikes / recording.samples:,.1f}"
-            rate = f"{spikes / (recording.samples * recording.steps * prod(shape)):.2%}"
-        table.add_row(name, console.shape_text(shape), per_sample, rate, overflows)
+            per_sample = f"{spikes / facts.samples:,.1f}"
+            rate = f"{spikes / (facts.samples * facts.steps * prod(shape)):.2%}"
+        table.add_row(name, console.shape_text(shape), per_sample, rate, wraps, clips)
     return table
+
+
+def _warn_of_overflows(facts: Facts) -> None:
+    found = [
+        f"{name} ({health.current_wraps:,} currents wrapped, {health.voltage_clips:,} voltages "
+        "clipped)"
+        for name, _, _, health in _layers_of(facts)
+        if health is not None and health.current_wraps + health.voltage_clips
+    ]
+    if found:
+        warnings.warn(
+            f"24 bits were not enough in {', '.join(found)}: done as Lava does it, silently. "
+            "Smaller weights, or a shorter current, keep them in range.",
+            NeurodeployWarning,
+            stacklevel=2,
+        )
 
 
 def _comparison_table(comparison: testing.Comparison) -> Table:

@@ -176,9 +176,10 @@ class ArrayFile:
         """
         path = Path(path)
         self.name = str(path)
+        is_archive = path.suffix.lower() == ".npz"
         try:
             with path.open("rb") as file:
-                is_archive = file.read(2) == b"PK"
+                is_archive |= file.read(2) == b"PK"
             if is_archive:
                 self.name = f"{path}: '{key}'"
             place = _find(path, f"{key}.npy") if is_archive else _Place(offset=0)
@@ -192,16 +193,21 @@ class ArrayFile:
             raise DataError(f"{path}: no such file.") from error
         except DAMAGE as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            kind, write = ".npy file", "numpy.save(path, array)"
+            if is_archive:
+                kind, write = ".npz archive", f"numpy.savez(path, {key}=array)"
             raise DataError(
-                f"{path}: not a readable .npy or .npz file ({reason or type(error).__name__}). "
-                f"Write it with numpy.savez(path, {key}=array)."
+                f"{path}: not a readable {kind} ({reason or type(error).__name__}). Write it with "
+                f"{write}."
             ) from error
         self._start = stream.tell()
         self._bytes.go_to(self._start)
         require_integer_dtype(dtype, where=self.name)
-        if not shape or min(shape) < 0:
+        if not shape:
             raise DataError(f"{self.name} has shape {shape}; samples must be its first axis.")
         size = prod(shape) * dtype.itemsize
+        if min(shape) < 0:
+            raise DataError(f"{self.name} says it has shape {shape}. Is it damaged?")
         if place.size is not None and size > place.size:
             raise DataError(
                 f"{self.name} says it has shape {shape}, the file holds {place.size} bytes of it. "

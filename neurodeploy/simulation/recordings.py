@@ -80,7 +80,7 @@ class EventRecordings:
             self.files = [self.path]
         if not self.files:
             raise DataError(
-                f"{path}: no event recordings in this folder; {', '.join(SUFFIXES)} are read."
+                f"{path}: no event recordings in this directory; {', '.join(SUFFIXES)} are read."
             )
         if steps is None:
             raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ from neurodeploy.simulation.archives import (
     require_integer_dtype,
 )
 from neurodeploy.simulation.recordings import SUFFIXES as RECORDING_SUFFIXES, EventRecordings
+from neurodeploy.simulation.results import HDF5_SUFFIXES
 from neurodeploy.simulation.storage import load_inputs
 from neurodeploy.simulation.tables import (
-    HDF5_SUFFIXES,
     EventTable,
     Hdf5Array,
     is_event_archive,
@@ -30,6 +30,7 @@ from neurodeploy.simulation.tables import (
 IntegerArray = npt.NDArray[np.integer]
 
 
+@runtime_checkable
 class Samples(Protocol):
     """Integer samples of one shape, read a few at a time, best in order.
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from neurodeploy.errors import DataError
 from neurodeploy.files import replacing
 from neurodeploy.simulation.base import Recording
+from neurodeploy.simulation.results import ArrayStream, write_arrays
 
 INPUT_BYTES_MAX = 16 * 2**30
 """Largest array that is read: a small compressed file can hold a huge one."""
@@ -138,18 +139,15 @@ def save_samples(
         np.savez_compressed(file, input=inputs, label=labels)
 
 
-def save_recording(path: str | Path, recording: Recording) -> None:
-    """Write a recording: what was recorded of every layer k, and `layers`, their names.
+def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]:
+    """Name what a recording holds, as it is stored.
 
-    Args:
-        path: The `.npz` file to create or replace, whole or not at all.
-        recording: Stored are, as far as it holds them: `spikes_<k>` (samples, T, ...); states of
-            the last layer by their names (`voltage` and `current` for LIF neurons), those of
-            others as `<state>_<k>`; `final_<state>_<k>` (samples, ...); `events_<k>`, the events
-            of each neuron (samples, ...); `active_<k>` and `membrane_<k>`, updates (samples,).
-
-    Raises:
-        OutputError: If the file cannot be written.
+    Returns:
+        `layers`, the names of the layers; and of every layer k, as far as it was recorded:
+        `spikes_<k>` (samples, T, ...); states of the last layer by their names (`voltage` and
+        `current` for LIF neurons), those of others as `<state>_<k>`; `final_<state>_<k>`
+        (samples, ...); `events_<k>`, the events of each neuron (samples, ...); `active_<k>` and
+        `membrane_<k>`, updates (samples,).
     """
     arrays: dict[str, npt.NDArray[np.generic]] = {"layers": np.array(recording.layers)}
     for k, name in enumerate(recording.layers):
@@ -169,5 +167,18 @@ def save_recording(path: str | Path, recording: Recording) -> None:
             arrays[f"active_{k}"] = updates.active
             if updates.membrane is not None:
                 arrays[f"membrane_{k}"] = updates.membrane
-    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return arrays
+
+
+def save_recording(path: str | Path, recording: Recording) -> None:
+    """Write what `recording_arrays` names; equal recordings give equal `.npz` files.
+
+    Args:
+        path: The file to create or replace, whole or not at all: `.npz`, `.h5` or `.hdf5`.
+        recording: From any simulator.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    arrays = recording_arrays(recording)
+    write_arrays(Path(path), {name: ArrayStream.of(array) for name, array in arrays.items()})

@@ -34,11 +34,12 @@ from neurodeploy.simulation.archives import (
     ArrayFile,
     CutShortError,
     integer_dtype,
+    member_names,
     require_integer_dtype,
 )
+from neurodeploy.simulation.results import HDF5_SUFFIXES
 from neurodeploy.simulation.storage import listed
 
-HDF5_SUFFIXES = (".h5", ".hdf5")
 _COLUMNS = ("shape", "step", "address")
 _BLOCK = 1 << 20
 
@@ -164,8 +165,6 @@ class EventTable:
         Raises:
             DataError: If it is damaged or a column is missing.
         """
-        from neurodeploy.simulation.archives import member_names
-
         names = member_names(path)
         _require_columns(path, names)
 

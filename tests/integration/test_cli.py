@@ -148,7 +148,13 @@ def test_what_simulate_records_is_chosen(
     assert outcome.code == 1
     assert "no layer 'conv'. Layers of this network: dense_0, dense_1" in outcome.errors[0]
     answer = json.loads(neurodeploy(*command, "--record", "outputs", "--json").out)
-    assert answer["layers"][0] == {"name": "dense_0", "shape": [20], "spikes": None}
+    assert answer["layers"][0] == {
+        "name": "dense_0",
+        "shape": [20],
+        "spikes": None,
+        "current_wraps": 0,
+        "voltage_clips": 0,
+    }
 
 
 def test_a_stream_longer_than_its_input_repeats_it(

@@ -156,8 +156,8 @@ def test_columns_first_are_read_as_well(tmp_path, values) -> None:
     [
         ("a.npz", {"input": np.zeros((2, 3))}, "holds float64, integers are required"),
         ("a.npz", {"images": np.zeros((2, 3), int)}, "no array 'input'; it holds 'images'"),
-        ("a.npz", b"PK and nothing else", "not a readable .npy or .npz"),
-        ("a.npy", b"nothing", "not a readable .npy or .npz"),
+        ("a.npz", b"PK and nothing else", "not a readable .npz"),
+        ("a.npy", b"nothing", "not a readable .npy"),
         ("a.npy", None, "no such file"),
         ("a.h5", None, "no such file"),
         ("a.h5", b"nothing", "not a readable HDF5 file"),

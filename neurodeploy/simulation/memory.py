@@ -1,0 +1,196 @@
+"""How much memory a run takes, and how many samples at a time therefore fit.
+
+A run over n samples at a time holds, at its peak, at most::
+
+    process + working + n · (input + record)
+
+process   what Python, its libraries and the network take: measured when the run begins;
+working   what the simulator uses beside its results: `working_bytes`, which the run chooses;
+input     T · port · (bytes of a stored value + 4 + 4): as read, as int32, and one copy;
+record    twice what is recorded of a sample (batches are joined), plus an eighth of its spikes
+          (they are kept packed in bits until they are written).
+
+With several processes on this machine, each takes that much, and the one that started them takes
+`process` and the packed results that wait to be written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from neurodeploy.errors import SimulationError
+from neurodeploy.ir.fixed_layers import CubaNeuron, FixedLayer, ResonateFireNeuron
+from neurodeploy.ir.graph import FixedPointGraph
+from neurodeploy.simulation.base import Record
+
+SAMPLES_MAX = 1024
+"""Samples at a time at most: what an interruption can cost."""
+WORKING_BYTES = 256 * 2**20
+DEFAULT_MAX = 4 * 2**30
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """How a run divides its memory.
+
+    Attributes:
+        samples: At a time.
+        working_bytes: For the simulator.
+        peak_bytes: Of one process, by the formula.
+    """
+
+    samples: int
+    working_bytes: int
+    peak_bytes: int
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as 800MB, 1.5G or 2GiB; a number alone is bytes.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?)?B?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"{text}: a size such as 800MB or 2GiB is required.")
+    unit = (found[2] or "").capitalize()
+    return int(float(found[1]) * (_UNITS | _BINARY_UNITS)[unit])
+
+
+def format_size(number: float) -> str:
+    """Write a number of bytes for people: "1.3 GB"."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return f"{number:.0f} bytes"
+
+
+def resident_bytes() -> int:
+    """Give the memory that this process takes now; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def available_bytes() -> int:
+    """Give the memory that can still be had, by the system and by this process's control group."""
+    found = [DEFAULT_MAX * 2]
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) * 1024)
+    except (OSError, ValueError, IndexError):
+        pass
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        try:
+            most = int(Path(limit).read_text(encoding="ascii"))
+            found.append(most - int(Path(used).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return max(0, min(found))
+
+
+def default_memory() -> int:
+    """Give what a run may take if nothing is said: half of what is available, 4 GiB at most."""
+    return min(DEFAULT_MAX, available_bytes() // 2 + resident_bytes())
+
+
+def divide_memory(
+    graph: FixedPointGraph,
+    *,
+    memory: int,
+    processes: int,
+    steps: int,
+    input_shape: tuple[int, ...],
+    input_dtype: np.dtype[np.integer],
+    record: Record,
+) -> Portion:
+    """Choose how many samples are run at a time.
+
+    Args:
+        graph: The network.
+        memory: Bytes that all processes on this machine may take together.
+        processes: How many simulate at once here.
+        steps: T of a run.
+        input_shape: Of one sample.
+        input_dtype: As read.
+        record: What is kept.
+
+    Raises:
+        SimulationError: If one sample does not fit.
+    """
+    process = resident_bytes()
+    waiting = 0 if processes == 1 else process
+    each = (memory - waiting) // processes - process
+    sample = sample_bytes(
+        graph, steps=steps, input_shape=input_shape, input_dtype=input_dtype, record=record
+    )
+    least = least_working_bytes(graph, steps=steps)
+    working = max(least, min(WORKING_BYTES, each // 2))
+    samples = (each - working) // sample
+    if samples < 1:
+        needed = waiting + processes * (process + least + sample)
+        raise SimulationError(
+            f"simulation: one sample at a time needs {format_size(needed)}: "
+            f"{format_size(process)} for the program and the network, {format_size(least)} to "
+            f"compute, {format_size(sample)} for its input and what is recorded"
+            + (f", in {processes} processes" if processes > 1 else "")
+            + f"; {format_size(memory)} are allowed. Give more (--memory), or record less "
+            "(--record outputs)."
+        )
+    samples = min(samples, SAMPLES_MAX)
+    return Portion(
+        samples=samples,
+        working_bytes=working,
+        peak_bytes=process + working + samples * sample,
+    )
+
+
+def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
+    """Give what the simulator needs to run one sample, beside results."""
+    largest = max(prod(graph.input.shape), *(layer.neurons for layer in graph))
+    return steps * (8 * 6 * largest + sum(layer.neurons for layer in graph))
+
+
+def sample_bytes(
+    graph: FixedPointGraph,
+    *,
+    steps: int,
+    input_shape: tuple[int, ...],
+    input_dtype: np.dtype[np.integer],
+    record: Record,
+) -> int:
+    """Give what one sample takes: its input and what is recorded of it."""
+    spikes, states = record.resolve(graph.names)
+    values = prod(input_shape) * (input_dtype.itemsize + 4) + 4 * steps * prod(graph.input.shape)
+    kept = 0
+    for layer in graph:
+        if layer.name in spikes:
+            kept += steps * layer.neurons * (4 if layer.neuron.is_graded else 1)
+        if layer.name in states:
+            kept += steps * layer.neurons * 4 * _state_count(layer)
+        if record.final_states:
+            kept += layer.neurons * 4 * _state_count(layer)
+        if record.counts:
+            kept += layer.neurons * 5 + 16
+    return values + 2 * kept + kept // 8
+
+
+def _state_count(layer: FixedLayer) -> int:
+    return 2 if isinstance(layer.neuron, CubaNeuron | ResonateFireNeuron) else 3
