@@ -79,7 +79,7 @@ def fit(
 
 def _print(found: ChipFit, violations: tuple[str, ...]) -> None:
     table = Table("layer", "shape", title=f"{found.target}: cores, estimated", title_justify="left")
-    for name in ("neurons", "cores", "neurons a core"):
+    for name in ("neurons", "cores", "per core"):
         table.add_column(name, justify="right")
     table.add_column("limited by")
     for entry in found.layers:
@@ -92,13 +92,18 @@ def _print(found: ChipFit, violations: tuple[str, ...]) -> None:
             entry.limiting_resource,
         )
     console.out.print(table)
-    chips = _range(found.chips_low, found.chips_high)
-    console.out.print(
-        f"{_range(found.cores_low, found.cores_high)} cores, {chips} "
-        f"{'chip' if chips == '1' else 'chips'} of {found.cores_per_chip} cores. An estimate: only "
-        "a compiler can tell.",
-        soft_wrap=True,
-    )
+    if found.cores_low is None:
+        console.out.print(f"Does not fit {found.target}: see below. An estimate from sizes.")
+    else:
+        cores, chips = (
+            _range(found.cores_low, found.cores_high),
+            _range(found.chips_low, found.chips_high),
+        )
+        console.out.print(
+            f"{cores} {'core' if cores == '1' else 'cores'}, {chips} "
+            f"{'chip' if chips == '1' else 'chips'} of {found.cores_per_chip} cores. An estimate: "
+            "only a compiler can tell."
+        )
     for warning in (*found.warnings, *(v for v in violations if v not in found.warnings)):
         console.out.print(f"! {warning}", markup=False, soft_wrap=True)
 
@@ -106,4 +111,4 @@ def _print(found: ChipFit, violations: tuple[str, ...]) -> None:
 def _range(low: int | None, high: int | None) -> str:
     if low is None or high is None:
         return "does not fit"
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -112,11 +112,31 @@ def _front_plot(comparison: NetworkComparison, preset: str, title: str) -> Plot:
     return Plot(
         svg=plot_front(comparison, preset),
         title=title,
-        caption="Filled and joined: beaten by none, by nominal values. Thin lines: low to high, "
-        "and the 95 % interval of the accuracy. Dashed, or a square: ordinary networks whose "
-        "accuracy is not known, or is." + (" Numbers are those of the table." if many else ""),
+        caption="Filled and joined: beaten by none, by nominal values. "
+        + (
+            "Numbers are those of the table, which has the bounds. "
+            if many
+            else "Thin lines: low to high, and the 95 % interval of the accuracy. "
+        )
+        + _ann_caption(comparison, preset),
         is_wide=True,
     )
+
+
+def _ann_caption(comparison: NetworkComparison, preset: str) -> str:
+    known = {
+        entry.network.ann_accuracy is not None
+        for entry in comparison.entries
+        if preset in entry.network.ann_energies
+    }
+    texts = {
+        True: "Square: an ordinary network that one of them was reported with.",
+        False: "Dashed: the energy of such a network whose accuracy is not known."
+        if True in known
+        else "Dashed: the energies of the ordinary networks they were reported with, whose "
+        "accuracy is not known.",
+    }
+    return " ".join(texts[one] for one in (True, False) if one in known)
 
 
 def _networks_table(comparison: NetworkComparison) -> PageTable:
@@ -165,6 +185,7 @@ def _networks_table(comparison: NetworkComparison) -> PageTable:
         ),
         rows=rows,
         text_columns=2,
+        stays_open=True,
     )
 
 
@@ -184,25 +205,36 @@ def _presets_section(comparison: NetworkComparison) -> Section:
         lead="The same networks by every preset that all of them were reported with: nominal "
         "energies, a star where the network is beaten by none.",
         plots=tuple(plots),
-        tables=(
-            PageTable(
-                caption="Nominal energy by preset",
-                columns=("network", *comparison.presets, "stars"),
-                rows=[
-                    (
-                        entry.network.name,
-                        *(
-                            format_energy(entry.network.energies[preset].nominal)
-                            + (" *" if preset in entry.best_in else "")
-                            for preset in comparison.presets
-                        ),
-                        f"{len(entry.best_in)} of {len(comparison.presets)}",
-                    )
-                    for entry in comparison.entries
-                ],
-                text_columns=1,
-            ),
-        ),
+        tables=(_presets_table(comparison),),
+    )
+
+
+def _presets_table(comparison: NetworkComparison) -> PageTable:
+    """Give nominal energies by network and preset; the longer side of the two goes down."""
+    entries, presets = comparison.entries, comparison.presets
+    cells = [
+        [
+            format_energy(entry.network.energies[preset].nominal)
+            + (" *" if preset in entry.best_in else "")
+            for preset in presets
+        ]
+        for entry in entries
+    ]
+    stars = [f"{len(entry.best_in)} of {len(presets)}" for entry in entries]
+    names = [entry.network.name for entry in entries]
+    caption = "Nominal energy by preset"
+    if len(entries) > len(presets):
+        rows = [(name, *row, star) for name, row, star in zip(names, cells, stars, strict=True)]
+        columns = ("network", *presets, "stars")
+        return PageTable(caption=caption, columns=columns, rows=rows, text_columns=1)
+    rows = [(preset, *row) for preset, row in zip(presets, zip(*cells, strict=True), strict=True)]
+    return PageTable(
+        caption=caption,
+        columns=("preset", *names),
+        rows=[*rows, ("stars", *stars)],
+        text_columns=1,
+        has_total=True,
+        stays_open=True,
     )
 
 

@@ -26,7 +26,7 @@ from neurodeploy.cost.run_summary import RunSummary
 from neurodeploy.cost.sections import Card, Outline, Section
 from neurodeploy.cost.summary import Report
 from neurodeploy.cost.tables import TIER_NAMES
-from neurodeploy.cost.units import format_count, format_energy, format_percent
+from neurodeploy.cost.units import format_count, format_energy, format_factor, format_percent
 from neurodeploy.cost.verdict import (
     fairness_section,
     fit_section,
@@ -127,10 +127,10 @@ def _report_cards(report: Report) -> list[Card]:
     cards.append(
         Card(
             label="Energy, network / ANN",
-            value="not stated" if head is None else f"{head.ratio:.3g}",
+            value="not stated" if head is None else format_factor(head.ratio),
             note=f"{failed} of {len(report.rules)} rules of a fair comparison do not hold"
             if head is None
-            else f"{head.low:.3g} to {head.high:.3g}, memory included",
+            else f"{format_factor(head.low)} to {format_factor(head.high)}, memory included",
         )
     )
     return cards

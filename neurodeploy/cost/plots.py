@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MANY_LAYERS = 30
 """Layers beyond which bars stand side by side without their names."""
 
+RASTER_LAYERS = 12
+"""Layers that a raster shows at most, evenly chosen, the first and the last among them."""
+
 RASTER_NEURONS = 256
 """Neurons of a layer that a raster shows at most."""
 
@@ -74,8 +77,8 @@ def plot_accuracy(points: Sequence[AccuracyPoint]) -> str:
                 markerfacecolor=FIRST if x in joined else "none",
             )  # fmt: skip
             axes.annotate(
-                format_percent(points[x].value), (x, value), xytext=(7, 0), color=INK,
-                textcoords="offset points", va="center", fontweight="bold",
+                format_percent(points[x].value), (x, value), xytext=(6, 6), color=INK,
+                textcoords="offset points", fontweight="bold",
             )  # fmt: skip
         lowest, highest = min(low for low, _ in bounds), max(high for _, high in bounds)
         half = max(highest - lowest, 4.0) * 0.6
@@ -362,6 +365,8 @@ def plot_raster(layers: Sequence[RasterLayer]) -> str:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Outline
 
+    if len(layers) > RASTER_LAYERS:
+        layers = [layers[n] for n in np.linspace(0, len(layers) - 1, RASTER_LAYERS).astype(int)]
     with new_figure(0.7 + 0.75 * len(layers), "raster") as (figure, axes):
         steps = max(layer.fired.shape[0] for layer in layers)
         labels = []

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from neurodeploy.cost.intervals import wilson_interval
-from neurodeploy.cost.plots import RASTER_NEURONS, Series, plot_accuracy, plot_curves, plot_raster
+from neurodeploy.cost.plots import (
+    RASTER_LAYERS,
+    RASTER_NEURONS,
+    Series,
+    plot_accuracy,
+    plot_curves,
+    plot_raster,
+)
 from neurodeploy.cost.run_summary import AccuracyPoint, Agreement, EpochPoint, Raster, RunSummary
 from neurodeploy.cost.sections import PageTable, Plot, Section
 from neurodeploy.cost.tables import Rows
@@ -110,7 +117,12 @@ def raster_section(raster: Raster | None) -> Section | None:
                 svg=plot_raster(raster.layers),
                 title="Spike raster",
                 caption=f"A strip a layer, first neuron on top; at most {RASTER_NEURONS} neurons "
-                "of a layer are drawn, evenly chosen. Input: values other than zero.",
+                "of a layer are drawn, evenly chosen. Input: values other than zero."
+                + (
+                    f" {RASTER_LAYERS} of {len(raster.layers)} layers are drawn."
+                    if len(raster.layers) > RASTER_LAYERS
+                    else ""
+                ),
                 is_wide=True,
             ),
         ),

@@ -46,7 +46,8 @@ class Plot:
 class PageTable:
     """A table with its caption; the first `text_columns` columns are text.
 
-    Columns named in `LONG` hold sentences and those in `TEXT` words, wherever they stand.
+    Columns named in `LONG` hold sentences and those in `TEXT` words, wherever they stand. A page
+    folds long tables, unless one `stays_open`.
     """
 
     caption: str
@@ -54,6 +55,13 @@ class PageTable:
     rows: Rows
     text_columns: int
     has_total: bool = False
+    stays_open: bool = False
+
+    @property
+    def width(self) -> str:
+        """How wide it is: "whole" for several columns of sentences, "wraps" for one, else ""."""
+        sentences = sum(name in LONG for name in self.columns)
+        return "whole" if sentences > 1 else "wraps" if sentences else ""
 
     def style(self, column: int) -> str:
         """Say how a column is set: "long", "text" or "number"."""

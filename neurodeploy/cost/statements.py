@@ -9,7 +9,7 @@ from neurodeploy.cost.energy import Energy
 from neurodeploy.cost.presets import Tier
 from neurodeploy.cost.sensitivity import RATIO, Sensitivity
 from neurodeploy.cost.summary import Comparison, Report
-from neurodeploy.cost.units import format_range
+from neurodeploy.cost.units import format_factor, format_range
 
 LESS, MORE, OVERLAP = "less", "more", "overlapping"
 
@@ -53,10 +53,10 @@ def changes_the_winner(one: Sensitivity) -> bool:
 def _ratio_statement(report: Report, name: str) -> str:
     head = report.headline
     if head is not None:
+        low, ratio, high = (format_factor(one) for one in (head.low, head.ratio, head.high))
         return (
-            f"Spiking network / {name}, memory included ({head.preset}): {head.ratio:.3g}, between "
-            f"{head.low:.3g} and {head.high:.3g}. All {len(report.rules)} rules of a fair "
-            "comparison hold."
+            f"Spiking network / {name}, memory included ({head.preset}): {ratio}, between {low} "
+            f"and {high}. All {len(report.rules)} rules of a fair comparison hold."
         )
     failed = [rule for rule in report.rules if not rule.holds]
     return (
@@ -84,7 +84,7 @@ def _tier_statement(start: str, rows: Sequence[Comparison], name: str) -> str:
 
 def _sensitivity_statement(found: Sequence[Sensitivity]) -> str:
     most = found[0]
-    text = f"What matters most: {most.assumption}, a factor of {most.factor:.3g}"
+    text = f"What matters most: {most.assumption}, a factor of {format_factor(most.factor)}"
     text += f" ({most.quantity})."
     turning = [one.assumption for one in found if changes_the_winner(one)]
     if turning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -107,10 +108,17 @@ def fact_rows(report: Report) -> Rows:
     effective = []
     if report.ann.macs_effective is not None:
         effective.append(("the same without zeros", f"{report.ann.macs_effective:,.0f}"))
+    spread = f" ± {counts.sops_by_sample.std():,.0f}" if counts.samples > 1 else ""
     return [
+        *(("accuracy", format_percent(one)) for one in list(report.accuracy.values())[-1:]),
+        *(
+            [(f"accuracy of the {report.ann_label}", format_percent(report.ann_accuracy))]
+            if report.ann_accuracy is not None
+            else []
+        ),
         ("samples", format_count(counts.samples)),
         ("steps", format_count(counts.steps)),
-        ("SOPs a sample", f"{report.sops_per_sample:,.0f} ± {counts.sops_by_sample.std():,.0f}"),
+        ("SOPs a sample", f"{report.sops_per_sample:,.0f}{spread}"),
         (f"MACs of the {report.ann_label}", format_count(report.ann.macs_border_exact)),
         ("the same by the textbook", format_count(report.ann.macs_standard)),
         *effective,
@@ -145,14 +153,18 @@ def terminal(report: Report) -> RenderableType:
             style="dim",
         ),
     ]
-    parts += [Text(f"- {line}") for line in statements(report)]
-    parts += [
-        Text(f"! Rule that does not hold: {rule.name} ({rule.found}).")
-        for rule in report.rules
-        if not rule.holds
-    ]
-    parts += [Text(f"note: {one}", style="yellow") for one in report.warnings]
-    return Group(*parts)
+    remarks = Table.grid(padding=(0, 1))
+    for mark, text, style in (
+        *(("-", one, "") for one in statements(report)),
+        *(
+            ("!", f"Rule that does not hold: {rule.name} ({rule.found}).", "")
+            for rule in report.rules
+            if not rule.holds
+        ),
+        *(("!", f"Note: {one}", "yellow") for one in report.warnings),
+    ):
+        remarks.add_row(Text(mark), Text(text, style=style))
+    return Group(*parts, remarks)
 
 
 def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:
@@ -162,7 +174,8 @@ def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:
 def _table(title: str, columns: Sequence[str], rows: Rows, *, text_columns: int) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < text_columns else "right")
+        side: Literal["left", "right"] = "left" if number < text_columns else "right"
+        table.add_column(column, justify=side, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "total" else None)
     return table

@@ -38,3 +38,8 @@ def format_bounds(lowest: float, highest: float) -> str:
 def format_percent(fraction: float) -> str:
     """Write a fraction as a percentage with one decimal."""
     return f"{100 * fraction:.1f} %"
+
+
+def format_factor(value: float) -> str:
+    """Write a ratio with three digits and no exponent: "0.0789", "17.7", "5,880"."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -9,7 +9,7 @@ from neurodeploy.cost.sensitivity import CHIP, RATIO
 from neurodeploy.cost.statements import changes_the_winner, statements
 from neurodeploy.cost.summary import Report
 from neurodeploy.cost.tables import Rows
-from neurodeploy.cost.units import format_count, format_energy
+from neurodeploy.cost.units import format_count, format_energy, format_factor
 
 
 def verdict_section(report: Report) -> Section:
@@ -76,7 +76,7 @@ def sensitivity_section(report: Report) -> Section | None:
         return None
 
     def written(value: float, quantity: str) -> str:
-        return format_energy(value) if quantity == CHIP else f"{value:.3g}"
+        return format_energy(value) if quantity == CHIP else format_factor(value)
 
     ratios = [(one.assumption, one.low, one.high) for one in found if one.quantity == RATIO]
     ratios = [(name, low, high) for name, low, high in ratios if low > 0]
@@ -106,7 +106,7 @@ def sensitivity_section(report: Report) -> Section | None:
                         one.quantity,
                         written(one.low, one.quantity),
                         written(one.high, one.quantity),
-                        f"{one.factor:.3g}",
+                        format_factor(one.factor),
                         ("yes" if changes_the_winner(one) else "no")
                         if one.quantity == RATIO
                         else "",

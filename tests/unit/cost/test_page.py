@@ -27,7 +27,7 @@ from neurodeploy.cost.run_summary import (
 from neurodeploy.resources import hardware_path
 from neurodeploy.simulation.base import Recording
 
-VOID = {"meta", "br", "link", "img", "hr", "input"}
+VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
 SECTIONS = [
     "verdict", "accuracy", "agreement", "counts", "neurobench", "energy", "fairness", "sensitivity",
     "fit", "raster", "training", "assumptions", "sources", "making", "recipe",
@@ -250,12 +250,19 @@ def test_is_written_as_rendered(tmp_path):
 
 @pytest.mark.parametrize("depth", [3, 130])
 def test_plots_of_deep_networks_are_no_taller_than_others(make_deep_report, depth):
-    html = render_page(RunSummary(title="deep", report=make_deep_report(depth)))
+    recording = Recording.from_spikes(
+        tuple(f"layer{n}" for n in range(1, depth + 1)),
+        (np.ones((1, 4, 8), dtype=np.int32),) * depth,
+    )
+    html = render_page(
+        RunSummary(title="deep", report=make_deep_report(depth), raster=raster_of(recording))
+    )
     heights = [float(one) for one in re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', html)]
-    assert max(heights) < 500  # points; 4.9 inches wide
+    assert max(heights) < 750  # points; 4.9 inches wide
     page = Page(html)
     assert f"layer{depth}" in page.cells
     assert ("Largest: layer" in page.text) == (depth > 30)
+    assert ("12 of 130 layers are drawn" in page.text) == (depth > 12)
     assert ("1 to 130 in the table's order" in page.text) == (depth > 30)
 
 
