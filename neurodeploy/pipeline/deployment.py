@@ -97,6 +97,7 @@ class Deployment:
     Attributes:
         path: The netx file.
         graph: What the file holds, read back from it.
+        direct: The integer network that the file was made from, skip connections in place.
         lowered: The network with relay channels in place of skip connections, and what they cost.
         calibration: Scales and peaks before fine-tuning.
         calibration_samples: How many samples scales and agreement come from.
@@ -117,6 +118,7 @@ class Deployment:
 
     path: Path
     graph: FixedPointGraph
+    direct: FixedPointGraph
     lowered: Lowered
     calibration: Calibration
     calibration_samples: int
@@ -268,6 +270,7 @@ class _Work:
         deployment = Deployment(
             path=path,
             graph=written,
+            direct=fixed,
             lowered=lowered,
             calibration=calibration,
             calibration_samples=len(windows),
