@@ -8,6 +8,7 @@ from neurodeploy.passes.cores import (
     estimate_cores as estimate_cores,
     sizes_of as sizes_of,
 )
+from neurodeploy.passes.grouping import merge_groups as merge_groups
 from neurodeploy.passes.limits import (
     check_limits as check_limits,
     find_violations as find_violations,

@@ -9,7 +9,8 @@ a range: neurons alone at the low end, every synapse stored at the high end.
 
 `loihi2` is a fit to two public compile logs (see `hardware/targets/loihi2.toml`): spatial layers
 are cut along their width, dense ones by their outputs; that compiler doubled the number of cores
-until a layer fitted, which is the high end.
+until a layer fitted, which is the high end. A layer whose single columns are too large is cut by
+channels as well, which is as exact but in no log, and said so.
 
 Source: nengo-loihi `nengo_loihi/block.py` (MAX_*, bits_per_axon); lava-dl 0.6.0
 `tutorials/lava/lib/dl/netx/pilotnet_{sdnn,snn}/benchmark.ipynb`, outputs.
@@ -18,7 +19,7 @@ Source: nengo-loihi `nengo_loihi/block.py` (MAX_*, bits_per_axon); lava-dl 0.6.0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 import numpy as np
@@ -77,9 +78,10 @@ class LayerCores:
         low: Fewest cores; None if no number of cores can hold it.
         high: Most cores that the estimate allows for; None likewise.
         limiting_resource: What decides the number: "neurons", "synapse memory", "input axons",
-            or "slice" (of a spatial layer).
+            "output axons", or "slice" (of a spatial layer).
         neurons_per_core: Neurons that share a core at the low end.
         problem: Why it cannot be held; empty otherwise.
+        remark: What else is to be known about the estimate.
     """
 
     layer: LayerSize
@@ -88,6 +90,7 @@ class LayerCores:
     limiting_resource: str
     neurons_per_core: int
     problem: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +142,9 @@ class ChipFit:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Layers that no core can hold, or that alone exceed a chip."""
+        """Layers that no core can hold, that alone exceed a chip, or whose estimate is a guess."""
         found = [layer.problem for layer in self.layers if layer.problem]
+        found += [layer.remark for layer in self.layers if layer.remark]
         found += [
             f"{layer.layer.name}: {layer.low} cores or more, a chip of '{self.target}' has "
             f"{self.cores_per_chip}. Use fewer channels, a stride, or several chips."
@@ -193,7 +197,8 @@ def estimate_cores(
         cores_per_chip: Instead of the target's number; some systems expose fewer.
 
     Returns:
-        A range a layer. Layers never share a core.
+        A range a layer. Layers never share a core. Where the target limits output axons, every
+        layer is taken to lead into the one after it.
 
     Raises:
         TargetError: If the target has no cores, or does not state what its model needs.
@@ -207,7 +212,7 @@ def estimate_cores(
     return ChipFit(
         target=target.name,
         cores_per_chip=cores_per_chip or target.limit("cores_per_chip"),
-        layers=tuple(rule(layer, target) for layer in layers),
+        layers=_with_output_axons([rule(layer, target) for layer in layers], target),
     )
 
 
@@ -288,6 +293,41 @@ def _matrices(
     return []
 
 
+def _with_output_axons(entries: Sequence[LayerCores], target: Target) -> tuple[LayerCores, ...]:
+    """Spread layers whose neurons, each with an axon to every core of a dense layer, are too many.
+
+    Convolutions reach some of the cores after them only; which ones is not known here, so their
+    axons are not counted.
+    """
+    if "output_axons_per_core" not in target.limits:
+        return tuple(entries)
+    axons = target.limit("output_axons_per_core")
+    spread: list[LayerCores] = []
+    for entry in reversed(entries):
+        reached = spread[0].low if spread and spread[0].layer.inputs else None
+        if entry.low is None or entry.high is None or not reached:
+            spread.insert(0, entry)
+            continue
+        each = axons // reached
+        if not each:
+            where = f"{entry.layer.name}: leads into {reached} cores of '{spread[0].layer.name}'"
+            problem = f"{where}, a neuron of '{target.name}' has {axons} output axons at most"
+            advice = "Use fewer neurons there, or a layer between."
+            spread.insert(0, _impossible(entry.layer, "output axons", f"{problem}. {advice}"))
+            continue
+        cores = ceil(entry.layer.neurons / each)
+        if cores > entry.low:
+            entry = replace(
+                entry,
+                low=cores,
+                high=max(cores, entry.high),
+                limiting_resource="output axons",
+                neurons_per_core=ceil(entry.layer.neurons / cores),
+            )
+        spread.insert(0, entry)
+    return tuple(spread)
+
+
 def _loihi1(layer: LayerSize, target: Target) -> LayerCores:
     compartments = target.limit("neurons_per_core")
     memory = target.limit("synapse_words_per_core") * WORD
@@ -328,13 +368,25 @@ def _loihi2(layer: LayerSize, target: Target) -> LayerCores:
     if len(layer.shape) == 3:
         channels, height, width = layer.shape
         largest = target.limit("neurons_per_slice")
-        if channels * height >= largest:
+        if height >= largest:
             return _impossible(
                 layer,
                 "slice",
-                f"{layer.name}: {channels} channels x {height} rows are {channels * height} "
-                f"neurons in one column, slices of less than {largest} are known. Use fewer "
-                "channels or a stride.",
+                f"{layer.name}: {height} neurons in one column of one channel, slices of less than "
+                f"{largest} are known. Use a stride.",
+            )
+        if channels * height >= largest:
+            parts = ceil(channels / ((largest - 1) // height))
+            return LayerCores(
+                layer=layer,
+                low=width * parts,
+                high=width * parts,
+                limiting_resource="slice",
+                neurons_per_core=ceil(channels / parts) * height,
+                remark=f"{layer.name}: {channels} channels x {height} rows are {channels * height} "
+                f"neurons in one column, slices of less than {largest} are known; counted as split "
+                f"by channels over {parts} cores a column, which changes no spike, but no compile "
+                "log shows it.",
             )
         columns = 1
         while 2 * columns * channels * height < largest:

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 
 from neurodeploy.errors import GraphError
-from neurodeploy.fixedpoint import GEOMETRY_MAX
 from neurodeploy.ir.graph import Graph
 from neurodeploy.ir.layers import (
     AveragePool,
@@ -21,6 +20,7 @@ from neurodeploy.ir.layers import (
     MaxPool,
     Shape,
 )
+from neurodeploy.passes.grouping import with_fewer_groups
 from neurodeploy.passes.rewriting import replace_nodes
 
 
@@ -138,11 +138,10 @@ def lower_max_pool(graph: Graph) -> Graph:
 
 
 def _window_of_ones(pool: MaxPool, channels: int) -> Conv:
-    groups = max(n for n in range(1, min(channels, GEOMETRY_MAX) + 1) if channels % n == 0)
-    per_group = channels // groups
-    weight = np.zeros((channels, per_group, *pool.kernel))
-    weight[np.arange(channels), np.arange(channels) % per_group] = 1.0
-    return Conv(weight=weight, stride=pool.stride, padding=pool.padding, groups=groups)
+    weight = np.ones((channels, 1, *pool.kernel))
+    return with_fewer_groups(
+        Conv(weight=weight, stride=pool.stride, padding=pool.padding, groups=channels)
+    )
 
 
 def _readers_behind_flatten(graph: Graph, name: str) -> list[str]:

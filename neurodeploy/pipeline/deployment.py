@@ -32,6 +32,7 @@ from neurodeploy.passes import (
     fold_global_average_pool,
     lower_max_pool,
     lower_residuals,
+    merge_groups,
     prune_channels,
     prune_weights,
     run_passes,
@@ -162,7 +163,9 @@ def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> 
                 g, sparsity=pruning.sparsity, scope=pruning.scope, pattern=pruning.pattern
             ),
         )
-    return run_passes(graph, lower_max_pool, fold_global_average_pool, fold_average_pool)
+    return run_passes(
+        graph, merge_groups, lower_max_pool, fold_global_average_pool, fold_average_pool
+    )
 
 
 def deploy(
@@ -255,7 +258,9 @@ class _Work:
             fit = estimate_cores(sizes_of(lowered.graph), self.chip)
             self._note(
                 "check limits",
-                f"within those of {self.target.name}; {fit.cores_text} cores, an estimate",
+                f"within those of {self.target.name}; {fit.cores_text} cores, an estimate; "
+                f"{sum((entry.low or 0) > 1 for entry in fit.layers)} layers are split over "
+                "several, which changes no spike",
             )
         agreement, written, written_run, path = self._write(
             lowered, windows, quantized_run, deployed_run, observer

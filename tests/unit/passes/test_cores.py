@@ -87,13 +87,42 @@ def test_layers_that_nothing_can_hold() -> None:
     wide, tall = estimate_cores(
         (
             LayerSize(name="wide", shape=(4,), inputs=20_000),
-            LayerSize(name="tall", shape=(64, 64, 8)),
+            LayerSize(name="tall", shape=(2, 4096, 8)),
         ),
         target,
     ).layers
     assert (wide.limiting_resource, tall.limiting_resource) == ("synapse memory", "slice")
-    assert wide.low is None
-    assert "4096 neurons in one column" in tall.problem
+    assert (wide.low, tall.low) == (None, None)
+    assert "4096 neurons in one column of one channel" in tall.problem
+
+
+@pytest.mark.parametrize(
+    ("shape", "low", "each"),
+    [((63, 64, 8), 8, 4032), ((64, 64, 8), 16, 2048), ((128, 64, 8), 24, 43 * 64)],
+)
+def test_columns_that_are_too_large_are_split_by_channels(
+    shape: tuple[int, ...], low: int, each: int
+) -> None:
+    fit = estimate_cores((LayerSize(name="tall", shape=shape),), Target.load("loihi2"))
+    (layer,) = fit.layers
+    assert (layer.low, layer.high, layer.neurons_per_core, layer.problem) == (low, low, each, "")
+    assert bool(fit.warnings) == (shape[0] > 63)
+    assert all("split by channels" in warning for warning in fit.warnings)
+
+
+def test_output_axons_spread_a_layer_over_more_cores() -> None:
+    """1024 neurons lead into 9 cores: 4096 axons are enough for 455 of them, so 3 cores."""
+    assert cores("64-1024-1024", "loihi1") == [(3, 3), (9, 9)]
+    assert cores("64-1024-100", "loihi1") == [(1, 1), (1, 1)]
+    target = Target.load("loihi1")
+    sizes = (
+        LayerSize(name="few", shape=(10,), inputs=4),
+        LayerSize(name="many", shape=(4097 * 1024,), inputs=10),
+    )
+    few, many = estimate_cores(sizes, target).layers
+    assert many.low == 4097
+    assert few.limiting_resource == "output axons"
+    assert "leads into 4097 cores of 'many'" in few.problem
 
 
 def test_more_cores_than_a_chip_has() -> None:
