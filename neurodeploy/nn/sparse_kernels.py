@@ -1,12 +1,13 @@
 """Compiled inner loops of convolutions that skip zero inputs.
 
-A value that is not zero adds, for each row of the kernel, one run of products to one run of the
-output: along a row of pixels the outputs that it reaches are neighbours, and with their channels
-last they are contiguous. Weights are kept so that those products are contiguous too: input
-channel, kernel row, kernel column, output channel, where the columns are sorted by remainder
-modulo the stride, and fall within one remainder (`neurodeploy.nn.sparse` sorts them).
+An *event* is an input that is not zero; each image has a list of them. A pixel of the result is
+the sum of one row of weights for each event within its window, the gradient of one tap of the
+weights of an input channel the sum of one row of upstream gradients for each of the channel's
+events. With output channels last these rows are contiguous, and `neurodeploy.nn.row_sums` adds
+them up.
 
-Images are (N, H, W, C) float32, C-contiguous. Results depend on neither threads nor load.
+Images are (N, H, W, C) float32, C-contiguous; a *place* in one is (y · W + x) · C + channel.
+Results depend on neither threads nor load.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from neurodeploy.nn.kernels import Float32Array
+from neurodeploy.nn.row_sums import Float32Array, Int64Array, add_rows
 
-Int64Array = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
 
 FLUSH = 8
 """Images whose share of a weight's gradient is summed in float32 before it joins the total."""
+_BLOCK = 4096
 
 
 @njit(cache=True, nogil=True)
@@ -33,152 +35,250 @@ def count_span(values: Float32Array, start: int, stop: int) -> int:
         stop: After its last.
     """
     total = 0
-    for begin in range(start, stop, 4096):
+    for begin in range(start, stop, _BLOCK):
+        block = values[begin : min(begin + _BLOCK, stop)]
         count = np.int32(0)  # narrow, so that a vector holds many
-        for i in range(begin, min(begin + 4096, stop)):
-            count = np.int32(count + np.int32(values[i] != 0))
+        for i in range(block.size):
+            count += np.int32(1) if block[i] != 0 else np.int32(0)
         total += int(count)
     return total
 
 
 @njit(cache=True, nogil=True)
-def gather_nonzero(pixel: Float32Array, channels: Int64Array, first: int) -> int:
-    """Write down which channels of a pixel are not zero; give how many.
+def count_images_span(
+    values: Float32Array, size: int, start: int, stop: int, counts: Int64Array
+) -> None:
+    """Count the events of some images.
 
     Args:
-        pixel: (C,) float32, a stretch of channels.
-        channels: (C,) int64, the result; only as many as are given back are meant.
-        first: Number of the first channel.
+        values: (N * size,) float32, the images.
+        size: H · W · C.
+        start: First image.
+        stop: Image after the last.
+        counts: (N,) int64, the result.
     """
-    count = 0
-    for channel in range(pixel.size):
-        channels[count] = first + channel
-        count += pixel[channel] != 0
-    return count
+    for image in range(start, stop):
+        counts[image] = count_span(values, image * size, (image + 1) * size)
+
+
+@njit(cache=True, nogil=True)
+def list_events_span(
+    values: Float32Array,
+    size: int,
+    start: int,
+    stop: int,
+    offsets: Int64Array,
+    events: Int32Array,
+) -> None:
+    """List the events of some images, places rising.
+
+    Args:
+        values: (N * size,) float32, the images.
+        size: H · W · C.
+        start: First image.
+        stop: Image after the last.
+        offsets: (N + 1,) int64, where each image's list starts.
+        events: (m,) int32, the result: places.
+    """
+    flags = np.zeros(_BLOCK, np.uint8)
+    eights = flags.view(np.uint64)
+    for image in range(start, stop):
+        found = events[offsets[image] : offsets[image + 1]]
+        count = 0
+        for begin in range(0, size, _BLOCK):
+            block = values[image * size + begin : image * size + min(begin + _BLOCK, size)]
+            for i in range(block.size):
+                flags[i] = np.uint8(1) if block[i] != 0 else np.uint8(0)
+            flags[block.size :] = 0
+            for eight in range((block.size + 7) // 8):
+                if eights[eight] == 0:
+                    continue
+                for i in range(8 * eight, 8 * eight + 8):
+                    if flags[i]:
+                        found[count] = begin + i
+                        count += 1
 
 
 @njit(cache=True, nogil=True)
 def convolve_span(
-    images: Float32Array,
+    values: Float32Array,
+    sizes: tuple[int, int, int],
+    offsets: Int64Array,
+    events: Int32Array,
     weight: Float32Array,
-    starts: Int64Array,
-    start: int,
-    stop: int,
+    kernel: tuple[int, int],
     stride: tuple[int, int],
     padding: tuple[int, int],
-    kernel: tuple[int, int],
+    start: int,
+    stop: int,
     result: Float32Array,
 ) -> None:
     """Convolve some images of a batch.
 
     Args:
-        images: (N, H, W, C) float32.
-        weight: (C * kH * kW * O,) float32, sorted.
-        starts: (stride + 1,) int64, where the columns of each remainder start.
-        start: First image.
-        stop: Image after the last.
+        values: (N * H * W * C,) float32, the images.
+        sizes: (H, W, C).
+        offsets: As in `list_events_span`.
+        events: As in `list_events_span`.
+        weight: (C * kH * kW * O,) float32, from (C, kH, kW, O).
+        kernel: (kH, kW).
         stride: (height, width).
         padding: (height, width).
-        kernel: (height, width).
-        result: (N, H', W' * O) float32, zeros on entry.
+        start: First image.
+        stop: Image after the last.
+        result: (N, H', W', O) float32, zeros on entry.
     """
-    _, height, width, channels = images.shape
-    outputs = weight.size // (channels * kernel[0] * kernel[1])
-    columns = result.shape[2] // outputs
-    firing = np.empty(channels, np.int64)
+    height, width, channels = sizes
+    outputs = result.shape[3]
+    share = kernel[0] * kernel[1] * outputs
+    ends = np.zeros(height * width + 1, np.int64)  # of each pixel's events; the first is 0
+    most = 1
     for image in range(start, stop):
-        for y in range(height):
-            top = y + padding[0]
-            for x in range(width):
-                pixel = images[image, y, x]
-                count = gather_nonzero(pixel, firing, 0)
-                if count == 0:
-                    continue
-                remainder = (x + padding[1]) % stride[1]
-                taps = starts[remainder + 1] - starts[remainder]
-                leftmost = (x + padding[1]) // stride[1] - taps + 1
-                low, high = max(leftmost, 0), min(leftmost + taps, columns)
-                size = (high - low) * outputs
-                if size <= 0:
-                    continue
-                column = starts[remainder] + low - leftmost
-                for ky in range(top % stride[0], kernel[0], stride[0]):
-                    row = (top - ky) // stride[0]
-                    if row < 0 or row >= result.shape[1]:
+        most = max(most, offsets[image + 1] - offsets[image])
+    rows, factors = np.empty(most, np.int64), np.empty(most, np.float32)
+    window, weights = np.empty(most, np.int64), np.empty(most, np.float32)
+    for image in range(start, stop):
+        own = events[offsets[image] : offsets[image + 1]]
+        pixels = values[image * height * width * channels :]
+        pixel = 0
+        for index in range(own.size):
+            place = own[index]
+            while place >= (pixel + 1) * channels:
+                pixel += 1
+                ends[pixel] = index
+            # Of the weights for kernel column x; a window's left edge is subtracted later.
+            rows[index] = (place - pixel * channels) * share + pixel % width * outputs
+            factors[index] = pixels[place]
+        ends[pixel + 1 :] = own.size
+        for y in range(result.shape[1]):
+            for x in range(result.shape[2]):
+                left = x * stride[1] - padding[1]
+                low, high = max(left, 0), min(left + kernel[1], width)
+                count = 0
+                for ky in range(kernel[0]):
+                    line = y * stride[0] + ky - padding[0]
+                    if line < 0 or line >= height or low >= high:
                         continue
-                    target = result[image, row, low * outputs : low * outputs + size]
-                    for index in range(count):
-                        channel = firing[index]
-                        value = pixel[channel]
-                        at = ((channel * kernel[0] + ky) * kernel[1] + column) * outputs
-                        source = weight[at : at + size]
-                        for i in range(size):
-                            target[i] += value * source[i]
+                    tap = (ky * kernel[1] - left) * outputs
+                    first, last = ends[line * width + low], ends[line * width + high]
+                    for index in range(last - first):
+                        window[count + index] = rows[first + index] + tap
+                        weights[count + index] = factors[first + index]
+                    count += last - first
+                if count:
+                    add_rows(weight, window, weights, count, result[image, y, x])
+
+
+@njit(cache=True, nogil=True)
+def sort_events_span(
+    values: Float32Array,
+    sizes: tuple[int, int, int],
+    offsets: Int64Array,
+    events: Int32Array,
+    start: int,
+    stop: int,
+    ends: Int64Array,
+    pixels: Int32Array,
+    factors: Float32Array,
+) -> None:
+    """Bring the events of some images in the order of their channels.
+
+    Args:
+        values: (N * H * W * C,) float32, the images.
+        sizes: (H, W, C).
+        offsets: As in `list_events_span`.
+        events: As in `list_events_span`.
+        start: First image.
+        stop: Image after the last.
+        ends: (N, C + 1) int64, the result: where in the sorted list each channel's events end,
+            behind a first entry where those of the image start.
+        pixels: (m,) int32, the result: y · W + x, rising within a channel.
+        factors: (m,) float32, the result: the values.
+    """
+    height, width, channels = sizes
+    for image in range(start, stop):
+        own = events[offsets[image] : offsets[image + 1]]
+        image_values = values[image * height * width * channels :]
+        following = ends[image]
+        following[:] = 0
+        for place in own:
+            following[place % channels + 1] += 1
+        following[0] = offsets[image]
+        for channel in range(channels):
+            following[channel + 1] += following[channel]
+        # Now each entry is where its channel starts; filling moves it to where that one ends.
+        for place in own:
+            pixel = place // channels
+            channel = place - pixel * channels
+            at = following[channel]
+            pixels[at] = pixel
+            factors[at] = image_values[place]
+            following[channel] = at + 1
+        for channel in range(channels, 0, -1):
+            following[channel] = following[channel - 1]
+        following[0] = offsets[image]
 
 
 @njit(cache=True, nogil=True)
 def weight_gradient_span(
-    images: Float32Array,
+    sizes: tuple[int, int, int],
+    ends: Int64Array,
+    pixels: Int32Array,
+    factors: Float32Array,
     gradients: Float32Array,
-    starts: Int64Array,
+    lines: Int64Array,
+    columns: Int64Array,
     start: int,
     stop: int,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    kernel: tuple[int, int],
-    outputs: int,
     result: npt.NDArray[np.float64],
 ) -> None:
     """Give the gradient of the weights of some input channels.
 
     Args:
-        images: (N, H, W, C) float32.
-        gradients: (N, H', W' * O) float32, of the convolution's result.
-        starts: As in `convolve_span`.
+        sizes: (H, W, C).
+        ends: As in `sort_events_span`.
+        pixels: As in `sort_events_span`.
+        factors: As in `sort_events_span`.
+        gradients: (N, H' * W' * O) float32, of the convolution's result.
+        lines: (H, kH) int64: where in an image of `gradients` the line starts that a line of the
+            input reaches through a line of the kernel; -1 for none.
+        columns: (W, kW) int64: the same of columns.
         start: First input channel.
         stop: Channel after the last.
-        stride: (height, width).
-        padding: (height, width).
-        kernel: (height, width).
-        outputs: O.
-        result: (C * kH * kW * O,) float64, zeros on entry; the weights of channels `start` to
-            `stop` are written.
+        result: (C, kH, kW, O) float64, zeros on entry; channels `start` to `stop` are written.
     """
-    height, width = images.shape[1], images.shape[2]
-    columns = gradients.shape[2] // outputs
-    share = kernel[0] * kernel[1] * outputs
-    partial = np.zeros((stop - start) * share, np.float32)
-    firing = np.empty(stop - start, np.int64)
-    total = result[start * share : stop * share]
-    for image in range(images.shape[0]):
-        for y in range(height):
-            top = y + padding[0]
-            for x in range(width):
-                pixel = images[image, y, x, start:stop]
-                count = gather_nonzero(pixel, firing, 0)
-                if count == 0:
-                    continue
-                remainder = (x + padding[1]) % stride[1]
-                taps = starts[remainder + 1] - starts[remainder]
-                leftmost = (x + padding[1]) // stride[1] - taps + 1
-                low, high = max(leftmost, 0), min(leftmost + taps, columns)
-                size = (high - low) * outputs
-                if size <= 0:
-                    continue
-                column = starts[remainder] + low - leftmost
-                for ky in range(top % stride[0], kernel[0], stride[0]):
-                    row = (top - ky) // stride[0]
-                    if row < 0 or row >= gradients.shape[1]:
-                        continue
-                    source = gradients[image, row, low * outputs : low * outputs + size]
-                    for index in range(count):
-                        channel = firing[index]
-                        value = pixel[channel]
-                        at = ((channel * kernel[0] + ky) * kernel[1] + column) * outputs
-                        target = partial[at : at + size]
-                        for i in range(size):
-                            target[i] += value * source[i]
-        if image % FLUSH == FLUSH - 1 or image == images.shape[0] - 1:
-            for i in range(partial.size):
-                total[i] += partial[i]
-                partial[i] = 0
+    height, width, _ = sizes
+    _, taps_high, taps_wide, outputs = result.shape
+    partial = np.zeros((stop - start, taps_high, taps_wide, outputs), np.float32)
+    flat, total = partial.reshape(-1), result[start:stop].reshape(-1)
+    ys, xs = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
+    within, places = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
+    rows, weights = np.empty(height * width, np.int64), np.empty(height * width, np.float32)
+    values = np.empty(height * width, np.float32)
+    for image in range(ends.shape[0]):
+        source = gradients[image]
+        for channel in range(start, stop):
+            first, last = ends[image, channel], ends[image, channel + 1]
+            if first == last:
+                continue
+            for event in range(first, last):
+                ys[event - first] = pixels[event] // width
+                xs[event - first] = pixels[event] % width
+            for ky in range(taps_high):
+                known = 0
+                for event in range(last - first):
+                    within[known], places[known] = lines[ys[event], ky], xs[event]
+                    values[known] = factors[first + event]
+                    known += within[known] >= 0
+                for kx in range(taps_wide):
+                    count = 0
+                    for event in range(known):
+                        column = columns[places[event], kx]
+                        rows[count] = within[event] + column
+                        weights[count] = values[event]
+                        count += column >= 0
+                    add_rows(source, rows, weights, count, partial[channel - start, ky, kx])
+        if image % FLUSH == FLUSH - 1 or image == ends.shape[0] - 1:
+            for i in range(flat.size):
+                total[i] += flat[i]
+                flat[i] = 0

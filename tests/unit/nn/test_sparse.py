@@ -32,9 +32,9 @@ CASES: list[tuple[Pair, Pair, Pair]] = [
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), CASES)
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("outputs", "threads"), [(6, 1), (90, 2), (128, 1)])
 def test_exact_sums_are_equal_to_the_bit(
-    kernel: Pair, stride: Pair, padding: Pair, threads: int
+    kernel: Pair, stride: Pair, padding: Pair, outputs: int, threads: int
 ) -> None:
     """Spikes and quantised weights: whatever the order, the same sums, and the same gradients."""
     before = torch.get_num_threads()
@@ -43,7 +43,7 @@ def test_exact_sums_are_equal_to_the_bit(
         results = []
         for is_sparse in (False, True):
             images = spikes(9, 33, 8, 11).requires_grad_()
-            weight = ((drawn(6, 33, *kernel) * 64).round() / 64).requires_grad_()
+            weight = ((drawn(outputs, 33, *kernel) * 64).round() / 64).requires_grad_()
             output = (
                 sparse_convolution(images, weight, None, stride, padding)
                 if is_sparse
@@ -56,6 +56,21 @@ def test_exact_sums_are_equal_to_the_bit(
             assert torch.equal(expected, actual)
     finally:
         torch.set_num_threads(before)
+
+
+def test_images_without_events() -> None:
+    """Nothing in, nothing out: some images are empty, the last included."""
+    images = spikes(6, 16, 5, 5)
+    images[[0, 3, 5]] = 0
+    weight = drawn(32, 16, 3, 3).requires_grad_()
+    output = sparse_convolution(images, weight, None, (1, 1), (1, 1))
+    assert not output[[0, 3, 5]].any()
+    (gradient,) = torch.autograd.grad(output.sum(), weight)
+    expected = functional.conv2d(images, weight, None, 1, 1)
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), weight)[0])
+    nothing = sparse_convolution(torch.zeros(2, 16, 5, 5), weight, None, (1, 1), (1, 1))
+    assert not torch.autograd.grad(nothing.sum(), weight)[0].any()
 
 
 def test_analogue_inputs_and_bias() -> None:
@@ -97,6 +112,8 @@ def test_what_decides() -> None:
     assert not is_sparse_faster(quiet[:1], weight, *ones, 1)
     assert not is_sparse_faster(quiet, weight[:, :32], *ones, 2)
     assert not is_sparse_faster(quiet, weight[:8], *ones, 1)
+    assert not is_sparse_faster(quiet, weight, (2, 2), (1, 1), (1, 1), 1)
+    assert is_sparse_faster(quiet, drawn(128, 64, 3, 3), (2, 2), (1, 1), (1, 1), 1)
     assert not is_sparse_faster(quiet, weight, (1, 1), (1, 1), (2, 2), 1)
     assert not is_sparse_faster(quiet.double(), weight.double(), *ones, 1)
 
