@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from neurodeploy import netx as netx, testing as testing
     from neurodeploy.calibration import Calibration as Calibration, calibrate as calibrate
+    from neurodeploy.cost.comparison import (
+        compare_networks as compare_networks,
+        read_candidate as read_candidate,
+    )
+    from neurodeploy.cost.comparison_page import write_comparison as write_comparison
+    from neurodeploy.cost.markdown import write_markdown as write_markdown
     from neurodeploy.cost.onnx_macs import OnnxMacs as OnnxMacs, count_onnx_macs as count_onnx_macs
+    from neurodeploy.cost.page import write_page as write_page
+    from neurodeploy.cost.run_summary import RunSummary as RunSummary
+    from neurodeploy.cost.summary import Report as Report, report as report
     from neurodeploy.errors import (
         NeurodeployError as NeurodeployError,
         NeurodeployWarning as NeurodeployWarning,
@@ -59,7 +68,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "calibration": ("Calibration", "calibrate"),
+    "cost.comparison": ("compare_networks", "read_candidate"),
+    "cost.comparison_page": ("write_comparison",),
+    "cost.markdown": ("write_markdown",),
     "cost.onnx_macs": ("OnnxMacs", "count_onnx_macs"),
+    "cost.page": ("write_page",),
+    "cost.run_summary": ("RunSummary",),
+    "cost.summary": ("Report", "report"),
     "errors": ("NeurodeployError", "NeurodeployWarning"),
     "events": ("Events",),
     "ir.graph": ("FixedPointGraph", "Graph"),

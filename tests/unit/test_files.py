@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from neurodeploy.errors import OutputError
-from neurodeploy.files import replacing, write_text
+from neurodeploy.errors import DataError, OutputError
+from neurodeploy.files import hash_file, replacing, write_text
 
 
 def names(directory: Path) -> list[str]:
@@ -148,3 +148,12 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert target.read_text() == "new"
     assert names(tmp_path / "data") == ["a.txt"]
+
+
+def test_a_file_is_known_by_its_hash(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert hash_file(tmp_path / "a") == (  # the test vector of FIPS 180-2
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+    with pytest.raises(DataError, match="cannot be read"):
+        hash_file(tmp_path)

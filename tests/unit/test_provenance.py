@@ -4,7 +4,8 @@ import platform
 import subprocess
 from pathlib import Path
 
-from neurodeploy.provenance import processor, provenance
+import neurodeploy
+from neurodeploy.provenance import processor, provenance, versions
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -40,3 +41,17 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert found["numpy"][0].isdecimal()
     assert found["python"] == platform.python_version()
     assert found["device"] == processor() != ""
+
+
+def test_versions_name_the_commit_of_this_very_code() -> None:
+    found = versions("numpy", "no_such_distribution")
+    assert found["neurodeploy"] == neurodeploy.__version__
+    assert "no_such_distribution" not in found
+    here = Path(neurodeploy.__file__).parent
+    tracked = subprocess.run(
+        ["git", "-C", str(here), "ls-files", "provenance.py"],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    assert ("commit" in found) == bool(tracked)
+    if tracked:
+        assert found["commit"].partition("+")[0] == git(here, "rev-parse", "--short", "HEAD")
