@@ -21,11 +21,30 @@ if TYPE_CHECKING:
         read_candidate as read_candidate,
     )
     from neurodeploy.cost.comparison_page import write_comparison as write_comparison
+    from neurodeploy.cost.energy import Energy as Energy, estimate_energy as estimate_energy
+    from neurodeploy.cost.fan_out import (
+        conv_fan_out as conv_fan_out,
+        dense_fan_out as dense_fan_out,
+    )
+    from neurodeploy.cost.inference import (
+        LayerAccesses as LayerAccesses,
+        Operations as Operations,
+        System as System,
+    )
     from neurodeploy.cost.markdown import write_markdown as write_markdown
+    from neurodeploy.cost.measured import Measured as Measured
+    from neurodeploy.cost.neurobench import metrics_of_layers as metrics_of_layers
     from neurodeploy.cost.onnx_macs import OnnxMacs as OnnxMacs, count_onnx_macs as count_onnx_macs
+    from neurodeploy.cost.operations import count as count
     from neurodeploy.cost.page import write_page as write_page
+    from neurodeploy.cost.presets import EnergyPreset as EnergyPreset
     from neurodeploy.cost.run_summary import RunSummary as RunSummary
     from neurodeploy.cost.summary import Report as Report, report as report
+    from neurodeploy.cost.synapses import (
+        InputKind as InputKind,
+        count_layer as count_layer,
+        count_pool as count_pool,
+    )
     from neurodeploy.errors import (
         NeurodeployError as NeurodeployError,
         NeurodeployWarning as NeurodeployWarning,
@@ -70,11 +89,19 @@ _HOMES = {
     "calibration": ("Calibration", "calibrate"),
     "cost.comparison": ("compare_networks", "read_candidate"),
     "cost.comparison_page": ("write_comparison",),
+    "cost.energy": ("Energy", "estimate_energy"),
+    "cost.fan_out": ("conv_fan_out", "dense_fan_out"),
+    "cost.inference": ("LayerAccesses", "Operations", "System"),
     "cost.markdown": ("write_markdown",),
+    "cost.measured": ("Measured",),
+    "cost.neurobench": ("metrics_of_layers",),
     "cost.onnx_macs": ("OnnxMacs", "count_onnx_macs"),
+    "cost.operations": ("count",),
     "cost.page": ("write_page",),
+    "cost.presets": ("EnergyPreset",),
     "cost.run_summary": ("RunSummary",),
     "cost.summary": ("Report", "report"),
+    "cost.synapses": ("InputKind", "count_layer", "count_pool"),
     "errors": ("NeurodeployError", "NeurodeployWarning"),
     "events": ("Events",),
     "ir.graph": ("FixedPointGraph", "Graph"),

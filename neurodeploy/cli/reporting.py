@@ -33,10 +33,20 @@ from neurodeploy.provenance import versions
 from neurodeploy.simulation.base import Feed, Record
 from neurodeploy.simulation.event import EventSimulator
 
+CHIP = "The chip"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
     app.command()(report)
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        from neurodeploy.cost.document import schema
+
+        console.print_json(schema())
+        raise typer.Exit
 
 
 def report(
@@ -85,6 +95,50 @@ def report(
     accuracy_gap: Annotated[
         float, typer.Option(min=0, max=1, help="Largest difference that allows a headline ratio.")
     ] = 0.01,
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Counters of a chip's profiler (syn_ops, dendrite_updates, spikes_in, axon_out) "
+            "in place of counts in tier C; see hardware/README.md.",
+            rich_help_panel=CHIP,
+        ),
+    ] = None,
+    step_time: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="US",
+            help="Duration of a step, us; by default 1000, real time.",
+            rich_help_panel=CHIP,
+        ),
+    ] = None,
+    chips: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Powered chips; by default what the estimate of cores needs.",
+            rich_help_panel=CHIP,
+        ),
+    ] = None,
+    hops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EW,NS",
+            help="Mean hops of a message, east-west and north-south.",
+            rich_help_panel=CHIP,
+        ),
+    ] = None,
+    destination_cores: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            metavar="X",
+            help="Mean cores of a layer that a spike is sent to.",
+            rich_help_panel=CHIP,
+        ),
+    ] = 1.0,
     window: WindowSteps = None,
     stream: IsStream = False,
     steps: Steps = None,
@@ -96,6 +150,15 @@ def report(
     feed: FeedOption = Feed.PORT,
     accept_silent_faults: AcceptSilentFaults = False,
     as_json: AsJson = False,
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema",
+            callback=_print_schema,
+            is_eager=True,
+            help="Print the JSON schema of --json and exit.",
+        ),
+    ] = False,
 ) -> None:
     """Count synaptic operations on real samples and estimate energy, with ranges and sources.
 
@@ -103,7 +166,10 @@ def report(
 
     With an ANN: `neurodeploy report network.net -i samples.npz --ann model.onnx`
     """
+    del schema
     # Here and not above: only this command pays for them at its start.
+    from neurodeploy.cost.inference import System
+    from neurodeploy.cost.measured import Measured
     from neurodeploy.cost.presets import EnergyPreset
     from neurodeploy.cost.run_summary import RunSummary, SourceFile, raster_of
     from neurodeploy.cost.summary import report as make_report
@@ -126,6 +192,8 @@ def report(
     for file in filter(None, (html, markdown_file)):
         require_writable(file)
     graph = reading.graph()
+    profile = None if measured is None else Measured.load(measured)
+    east_west, north_south = parse_hops(hops)
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
     samples = read_samples(input, graph, timing, feed)
     model = None
@@ -160,6 +228,14 @@ def report(
         accuracy=None if accuracy is None else {"deployed": accuracy},
         ann_accuracy=ann_accuracy,
         accuracy_gap=accuracy_gap,
+        measured=profile,
+        system=System(
+            step_time_us=step_time,
+            chips=chips,
+            hops_east_west=east_west,
+            hops_north_south=north_south,
+            destination_cores=destination_cores,
+        ),
     )
     shown = RunSummary(
         title=console.relative(net),
@@ -188,3 +264,20 @@ def report(
         console.out.print(terminal(result))
     if strict and model is not None and model.macs.uncounted_ops:
         raise typer.Exit(1)
+
+
+def parse_hops(text: str | None) -> tuple[float, float]:
+    """Read "EW,NS"; without any there are none.
+
+    Raises:
+        typer.BadParameter: If the text is anything else.
+    """
+    if text is None:
+        return 0.0, 0.0
+    try:
+        east_west, north_south = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--hops {text}: EW,NS is required, for instance 2.6,1.25."
+        ) from error
+    return east_west, north_south

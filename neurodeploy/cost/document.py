@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib import resources
 from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from neurodeploy.cost.context import NOTE, measured_runs
 from neurodeploy.cost.energy import Energy
 from neurodeploy.cost.fan_out import Int64Array
 from neurodeploy.cost.operations import LayerCounts
@@ -21,6 +24,13 @@ SIGMA_BREAK_EVEN = (0.15, 1.38)
 than ANNs, memory included. Source: Dampfhoffer et al., IEEE TETCI 7(3):731-741, 2023, abstract."""
 
 Json = dict[str, object]
+
+
+def schema() -> Json:
+    """Give the JSON schema of a report; a test validates reports by it."""
+    text = resources.files("neurodeploy.cost").joinpath("report.schema.json").read_text("utf-8")
+    found: Json = json.loads(text)
+    return found
 
 
 def to_document(report: Report) -> Json:
@@ -79,6 +89,7 @@ def to_document(report: Report) -> Json:
         "tiers": [
             {
                 **_energy_json(one.network),
+                "static": _static_json(one.network, report.fastest_steps),
                 "ann": None if one.ann is None else _energy_json(one.ann),
             }
             for one in report.tiers
@@ -95,6 +106,13 @@ def to_document(report: Report) -> Json:
             for one in report.sensitivities
         ],
         "fit": [fit.to_dict() for fit in report.fits],
+        "measured": None if report.measured is None else dict(report.measured),
+        "context": {
+            "note": NOTE,
+            "unit": "pJ per inference",
+            "platforms": [asdict(one) for one in report.platforms],
+            "loihi2_measured": list(measured_runs()),
+        },
         "assumptions": list(report.assumptions),
         "warnings": list(report.warnings),
         "uncounted_ops": [] if report.onnx is None else list(report.onnx.macs.uncounted_ops),
@@ -161,4 +179,22 @@ def _energy_json(energy: Energy) -> Json:
         "evidence": energy.evidence,
         "excludes": list(energy.excludes),
         "basis": energy.basis,
+    }
+
+
+def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> Json | None:
+    """Give the static energy of a chip, at the assumed and at the fastest possible step."""
+    static = energy.static
+    if static is None:
+        return None
+    shortest = fastest.get(energy.preset)
+    return {
+        **asdict(static),
+        "energy_with_static": energy.total,
+        "fastest_step_us": shortest,
+        "energy_at_fastest_step": None
+        if shortest is None
+        else static.energy * shortest / static.step_time_us
+        if static.step_time_us
+        else 0.0,
     }

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neurodeploy.cost.ann import AnnMacs
-from neurodeploy.cost.energy import Energy, ann_energy, network_energy, static_energy
+from neurodeploy.cost.energy import Energy, ann_energy, network_energy
+from neurodeploy.cost.inference import System
 from neurodeploy.cost.operations import Counts
 from neurodeploy.cost.presets import EnergyPreset, Tier
 
@@ -43,6 +44,7 @@ def find_sensitivities(
     presets: Sequence[EnergyPreset],
     *,
     arithmetic: EnergyPreset,
+    system: System = System(),  # noqa: B008 - a frozen value, not shared state
 ) -> tuple[Sensitivity, ...]:
     """Change one assumption after the other.
 
@@ -51,13 +53,14 @@ def find_sensitivities(
         macs: Of the ANN.
         presets: Those of the report.
         arithmetic: Constants of tier A that tier B is added to.
+        system: Step time, chips and placement.
 
     Returns:
         Largest factor first; assumptions that change nothing are left out, and ratios to an ANN
         that computes nothing.
     """
     if not macs.macs_border_exact:
-        return _ordered(_chip(counts, presets))
+        return _ordered(_chip(counts, presets, system))
     found: list[Sensitivity] = []
     plain = [preset for preset in presets if preset.tier is Tier.ARITHMETIC]
     ratios = [_ratio(counts, macs, preset, preset) for preset in plain]
@@ -100,7 +103,7 @@ def find_sensitivities(
             [cached.low / ann.nominal, cached.nominal / ann.nominal],
         )
     )
-    found += _chip(counts, presets)
+    found += _chip(counts, presets, system)
     return _ordered(found)
 
 
@@ -108,9 +111,9 @@ def _ordered(found: Sequence[Sensitivity]) -> tuple[Sensitivity, ...]:
     return tuple(sorted((one for one in found if one.factor > 1.0005), key=lambda one: -one.factor))
 
 
-def _chip(counts: Counts, presets: Sequence[EnergyPreset]) -> list[Sensitivity]:
+def _chip(counts: Counts, presets: Sequence[EnergyPreset], system: System) -> list[Sensitivity]:
     chips = [preset for preset in presets if preset.tier is Tier.CHIP]
-    energies = [network_energy(counts, preset) for preset in chips]
+    energies = [network_energy(counts, preset, system=system) for preset in chips]
     if not energies:
         return []
     found = []
@@ -118,11 +121,14 @@ def _chip(counts: Counts, presets: Sequence[EnergyPreset]) -> list[Sensitivity]:
         values = [energy.nominal for energy in energies]
         found.append(_between("which published figures of Loihi 1", values, CHIP))
     for preset, energy in zip(chips[:1], energies[:1], strict=True):
-        power = static_energy(preset, steps=counts.steps)
+        assert energy.static is not None
+        duration = energy.static.step_time_us / 1000
         found.append(
             _between(
-                "static power: none, or one chip for 1 ms a step",
-                [energy.nominal, energy.nominal + power],
+                f"static power: none, or one chip for {duration:g} ms a step"
+                if energy.static.chips == 1
+                else f"static power: none, or {energy.static.chips} chips, {duration:g} ms a step",
+                [energy.nominal, energy.total],
                 CHIP,
             )
         )

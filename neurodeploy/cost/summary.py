@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
@@ -11,16 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.cost.ann import AnnMacs, ann_macs
+from neurodeploy.cost.context import PlatformFigure, platform_figures
 from neurodeploy.cost.document import SIGMA_BREAK_EVEN as SIGMA_BREAK_EVEN, Json, to_document
-from neurodeploy.cost.energy import DEFAULT_PRESET, STATES, Energy, ann_energy, network_energy
+from neurodeploy.cost.energy import DEFAULT_PRESET, Energy, ann_energy, estimate_energy
 from neurodeploy.cost.fairness import ACCURACY_GAP, Headline, Rule, judge, narrow_ann_energy
 from neurodeploy.cost.fan_out import Int64Array
 from neurodeploy.cost.formats import AnnFormat, ann_formats
+from neurodeploy.cost.inference import STATES, System, operations_of
+from neurodeploy.cost.measured import Measured
 from neurodeploy.cost.neurobench import NeuroBenchMetrics, metrics_of_counts
 from neurodeploy.cost.onnx_baseline import OnnxBaseline
 from neurodeploy.cost.operations import Counts, LayerCounts, count
 from neurodeploy.cost.presets import EnergyPreset, Tier
 from neurodeploy.cost.sensitivity import Sensitivity, find_sensitivities
+from neurodeploy.cost.step_time import fastest_step
 from neurodeploy.cost.synapses import InputKind
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
@@ -99,6 +103,10 @@ class Report:
             spikes can hold; None without a preset of tier B.
         sensitivities: What each assumption can do to the answer, largest first.
         fits: Estimated cores, one entry a chip; empty where the layers are not known.
+        fastest_steps: Lower bound of a step's duration, us, by preset of tier C; None where it is
+            not known.
+        measured: Measured counters beside counted ones, as JSON values; None without any.
+        platforms: Published figures of other machines times the counts, for context.
         assumptions: Sentences.
         warnings: Sentences.
     """
@@ -120,6 +128,9 @@ class Report:
     narrow_ann: Energy | None
     sensitivities: tuple[Sensitivity, ...]
     fits: tuple[ChipFit, ...]
+    fastest_steps: Mapping[str, float | None]
+    measured: Mapping[str, object] | None
+    platforms: tuple[PlatformFigure, ...]
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -159,6 +170,8 @@ def report(
     accuracy: Mapping[str, float] | None = None,
     ann_accuracy: float | None = None,
     accuracy_gap: float = ACCURACY_GAP,
+    system: System = System(),  # noqa: B008 - a frozen value, not shared state
+    measured: Measured | None = None,
 ) -> Report:
     """Count a deployed network on recorded samples and estimate its energy.
 
@@ -176,6 +189,9 @@ def report(
         accuracy: Accuracy by stage, fractions; the last one is that of the deployed network.
         ann_accuracy: Of the ANN on the same test set, a fraction.
         accuracy_gap: Largest difference of the two that allows a headline.
+        system: Step time, chips and placement for tier C; by default real time, as many Loihi 1
+            chips as the estimate of cores asks for, and no placement.
+        measured: Counters measured on a chip, which tier C takes in place of counted ones.
 
     Raises:
         DataError: If graph, input and recording do not belong together, or there are no samples.
@@ -188,13 +204,28 @@ def report(
     macs = twin if onnx is None else onnx.to_ann()
     if onnx is not None and ann_accuracy is None:
         ann_accuracy = onnx.accuracy
+    sizes = sizes_of(graph)
+    fits = tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2"))
+    if system.chips is None:
+        system = replace(system, chips=fits[0].chips_low or 1)
+    counted = operations_of(counts)
+    on_chip, placed = counted, system
+    if measured is not None:
+        on_chip = measured.apply(counted)
+        if "axon_out" in measured.counters:  # counts every copy of a message
+            placed = replace(system, destination_cores=1.0)
     chosen = [EnergyPreset.load(name) for name in PRESETS] if presets is None else list(presets)
     arithmetic = next((one for one in chosen if one.tier is Tier.ARITHMETIC), None)
     if arithmetic is None:
         arithmetic = EnergyPreset.load(DEFAULT_PRESET)
     tiers = tuple(
         Comparison(
-            network=network_energy(counts, preset, arithmetic=arithmetic),
+            network=estimate_energy(
+                on_chip if preset.tier is Tier.CHIP else counted,
+                preset,
+                arithmetic=arithmetic,
+                system=placed,
+            ),
             ann=ann_energy(macs, preset, arithmetic=arithmetic),
         )
         for preset in chosen
@@ -214,7 +245,6 @@ def report(
         macs_effective=macs.macs_effective,
         gap=accuracy_gap,
     )
-    sizes = sizes_of(graph)
     weights = sum(layer.weights for layer in counts.layers)
     zeros = sum(layer.zero_weights for layer in counts.layers)
     return Report(
@@ -245,9 +275,20 @@ def report(
         rules=rules,
         headline=headline,
         narrow_ann=narrow,
-        sensitivities=find_sensitivities(counts, macs, chosen, arithmetic=arithmetic),
-        fits=tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2")),
-        assumptions=_assumptions(counts, onnx),
+        sensitivities=find_sensitivities(
+            counts, macs, chosen, arithmetic=arithmetic, system=system
+        ),
+        fits=fits,
+        fastest_steps={
+            preset.name: fastest_step(
+                counts, preset, cores={one.layer.name: one.high for one in fits[0].layers}
+            )
+            for preset in chosen
+            if preset.tier is Tier.CHIP
+        },
+        measured=None if measured is None else measured.to_dict(counted),
+        platforms=platform_figures(counted, macs.macs_border_exact),
+        assumptions=_assumptions(counts, onnx, system, measured),
         warnings=(*_warnings(graph, counts), *(() if onnx is None else onnx.notes)),
     )
 
@@ -268,7 +309,9 @@ def _ann_source(baseline: Graph | None, onnx: OnnxBaseline | None) -> str:
     return "float network" if baseline is not None else "deployed network"
 
 
-def _assumptions(counts: Counts, onnx: OnnxBaseline | None) -> tuple[str, ...]:
+def _assumptions(
+    counts: Counts, onnx: OnnxBaseline | None, system: System, measured: Measured | None
+) -> tuple[str, ...]:
     ann = (
         "The ReLU twin has the same layers and weights, runs one pass at batch 1 and uses every "
         "MAC, without activation sparsity."
@@ -293,7 +336,25 @@ def _assumptions(counts: Counts, onnx: OnnxBaseline | None) -> tuple[str, ...]:
         *([kinds[counts.input_kind]] if counts.input_kind in kinds else []),
         f"All {counts.steps} steps of every sample count, and every neuron is updated at every "
         "step.",
-        "Messages: one per spike and destination layer, a lower bound for any mapping to cores.",
+        "Messages: one per spike and destination layer, a lower bound for any mapping to cores."
+        if system.destination_cores == 1
+        else f"Messages: a spike goes to {system.destination_cores:g} cores of each destination "
+        "layer, as given.",
+        *(
+            []
+            if measured is None
+            else [
+                f"Tier C takes {', '.join(measured.counters) or 'nothing'} from {measured.path} "
+                f"({measured.source}) in place of counts."
+            ]
+        ),
+        f"Static energy of tier C: {system.chips} powered "
+        f"{'chip' if system.chips == 1 else 'chips'}, "
+        + (
+            "1 ms a step (real time)."
+            if system.step_time_us is None
+            else f"{system.step_time_us:g} us a step, as given."
+        ),
         ann,
         "Energies are per inference: the mean over the samples.",
         "Loihi 1 figures stand in for Loihi 2, of which no per-operation energies are published.",

@@ -11,9 +11,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from neurodeploy.cost.energy import chip_terms
 from neurodeploy.cost.operations import count
 from neurodeploy.cost.presets import EnergyPreset
+from neurodeploy.cost.terms import chip_terms
 from neurodeploy.ir import (
     Connection,
     CubaNeuron,

@@ -19,11 +19,13 @@ import restatement
 from enumeration import enumerate_row, enumerate_updates
 from float_networks import LOIHI2, float_graphs, integers_of
 from hypothesis import HealthCheck, Phase, assume, given, settings, strategies as st
+from jsonschema import Draft202012Validator
 from strategies import Options, generators, graphs, random_input
 from typer.testing import CliRunner
 
 from neurodeploy import netx
 from neurodeploy.cli.app import app
+from neurodeploy.cost.document import schema
 from neurodeploy.ir import FixedPointGraph
 from neurodeploy.ir.graph import INPUT, Graph
 from neurodeploy.passes import lower_residuals
@@ -35,6 +37,7 @@ slow = settings(
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking would take many minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+VALIDATOR = Draft202012Validator(schema())
 SUMMED = (
     "events", "sops", "sops_stored", "sops_mac", "dense_exact", "dense_macs", "neurons",
     "updates_dense", "updates_active", "spikes", "messages",
@@ -78,6 +81,7 @@ def expected_rows(graph: FixedPointGraph, inputs: np.ndarray, steps: int) -> dic
 def check(document: dict, rows: dict[str, list[dict]], steps: int) -> None:
     samples = document["workload"]["samples"]
     assert [row["name"] for row in document["layers"]] == list(rows)
+    VALIDATOR.validate(document)
     once = ("dense_exact", "dense_macs", "neurons")
     totals = dict.fromkeys(SUMMED, 0)
     for found in document["layers"]:

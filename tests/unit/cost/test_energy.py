@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 
 from neurodeploy.cost.ann import AnnLayerMacs, AnnMacs
-from neurodeploy.cost.energy import (
+from neurodeploy.cost.energy import ann_energy
+from neurodeploy.cost.operations import NeuronModel
+from neurodeploy.cost.presets import EnergyPreset, Tier, list_presets
+from neurodeploy.cost.terms import (
     access_energy,
-    ann_energy,
     ann_memory_terms,
     arithmetic_terms,
     chip_terms,
     memory_terms,
     static_energy,
 )
-from neurodeploy.cost.operations import NeuronModel
-from neurodeploy.cost.presets import EnergyPreset, Tier, list_presets
 from neurodeploy.errors import DataError, TargetError
 
 # 784-256-10 LIF network, T = 10, all neurons active

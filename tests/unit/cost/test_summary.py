@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 
+import jsonschema
 import numpy as np
 import pytest
 from rich.console import Console
 
+from neurodeploy.cost.document import schema
 from neurodeploy.cost.energy import network_energy
 from neurodeploy.cost.presets import EnergyPreset
 from neurodeploy.cost.summary import PRESETS, report
@@ -160,3 +162,16 @@ def test_spread_over_samples_is_that_of_the_population(mlp, mlp_run):
     assert first["per_sample"]["sops"] == first["per_sample_std"]["sops"] == 100_352.0
     assert second["per_sample"]["spikes"] == second["per_sample_std"]["spikes"] == 5.0
     assert document["per_sample"]["sops_std"] == 100_992.0
+
+
+def test_reports_follow_their_published_schema(make_report):
+    """Layers, totals and energies are closed: a new or renamed field must be put there."""
+    jsonschema.Draft202012Validator.check_schema(schema())
+    validator = jsonschema.Draft202012Validator(schema())
+    document = json.loads(
+        json.dumps(make_report(accuracy={"float": 0.5, "deployed": 0.4}).to_json())
+    )
+    validator.validate(document)
+    document["layers"][0]["sops"] = 0.5
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate(document)
