@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import neurodeploy as nd
+
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "examples" / "quickstart.py"
 
@@ -39,3 +41,17 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "every spike of every layer is equal\n"
     assert (tmp_path / "digits.net").exists()
+
+
+def test_the_code_in_the_hardware_readme_runs() -> None:
+    text = (ROOT / "hardware" / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block, "hardware/README.md", "exec"), {})
+
+
+def test_the_measured_file_in_the_hardware_readme_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "hardware" / "README.md").read_text()
+    (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "profile.json"
+    path.write_text(block)
+    assert nd.Measured.load(path).counters["dendrite_updates"] == 7680.0
