@@ -4,7 +4,8 @@ A run over n samples at a time holds, at its peak, at most::
 
     process + working + n · (input + record)
 
-process   what Python, its libraries and the network take: measured when the run begins;
+process   what Python, its libraries and the network take, measured when the run begins, and
+          `LATER_BYTES` for what is loaded and compiled on the way;
 working   what the simulator uses beside its results: `working_bytes`, which the run chooses;
 input     T · port · (bytes of a stored value + 4 + 4): as read, as int32, and one copy;
 record    twice what is recorded of a sample (batches are joined), plus an eighth of its spikes
@@ -32,6 +33,9 @@ from neurodeploy.simulation.base import Record
 SAMPLES_MAX = 1024
 """Samples at a time at most: what an interruption can cost."""
 WORKING_BYTES = 256 * 2**20
+"""What the simulator gets if there is enough: more makes it no faster."""
+LATER_BYTES = 128 * 2**20
+"""For numba's compiler and for libraries that are not loaded when a run begins, by trial."""
 DEFAULT_MAX = 4 * 2**30
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
@@ -135,7 +139,7 @@ def divide_memory(
     Raises:
         SimulationError: If one sample does not fit.
     """
-    process = resident_bytes()
+    process = resident_bytes() + LATER_BYTES
     waiting = 0 if processes == 1 else process
     each = (memory - waiting) // processes - process
     sample = sample_bytes(
@@ -188,7 +192,8 @@ def sample_bytes(
         if record.final_states:
             kept += layer.neurons * 4 * _state_count(layer)
         if record.counts:
-            kept += layer.neurons * 5 + 16
+            is_recurrent = any(one.source == layer.name for one in layer.connections)
+            kept += layer.neurons * 8 * (1 + is_recurrent) + 16
     return values + 2 * kept + kept // 8
 
 
