@@ -23,6 +23,7 @@ from neurodeploy.simulation.storage import INPUT_BYTES_MAX
 TIME = "Time"
 FILE = "How the file is read"
 LAVA = "Real Lava"
+LOOK = "Look at it"
 MANY = "Many samples, many processes"
 
 NetFile = Annotated[Path, typer.Argument(metavar="NET", help="A netx file (`.net`).")]
@@ -252,6 +253,20 @@ def read_samples(
             "the samples over several files."
         )
     return conform_input(samples.read(0, samples.count), graph, feed=feed)
+
+
+def parse_neurons(text: str | None) -> list[int] | None:
+    """Read "3,17".
+
+    Raises:
+        typer.BadParameter: If the text is anything else.
+    """
+    if text is None:
+        return None
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise typer.BadParameter(f"--neurons {text}: numbers are required, for instance 3,17.")
+    return [int(part) for part in parts]
 
 
 def parse_memory(text: str | None) -> int | None:

@@ -168,10 +168,11 @@ def report(
     """
     del schema
     # Here and not above: only this command pays for them at its start.
+    from neurodeploy.cost.activity import layer_activity_of, observe
     from neurodeploy.cost.inference import System
     from neurodeploy.cost.measured import Measured
     from neurodeploy.cost.presets import EnergyPreset
-    from neurodeploy.cost.run_summary import RunSummary, SourceFile, raster_of
+    from neurodeploy.cost.run_summary import RunSummary, SourceFile
     from neurodeploy.cost.summary import report as make_report
     from neurodeploy.cost.tables import terminal
 
@@ -214,7 +215,7 @@ def report(
             samples,
             timing=timing,
             feed=feed,
-            record=Record(spikes=None if has_page else (), states=(), counts=True),
+            record=Record(spikes=(), states=(), counts=True),
             progress=advance,
         )
     result = make_report(
@@ -237,10 +238,21 @@ def report(
             destination_cores=destination_cores,
         ),
     )
+    activity = None
+    if has_page:
+        activity = observe(
+            graph,
+            layer_activity_of(recording),
+            samples[:1],
+            samples=recording.samples,
+            timing=timing,
+            feed=feed,
+        )
     shown = RunSummary(
         title=console.relative(net),
         report=result,
-        raster=raster_of(recording, inputs=samples) if has_page else None,
+        raster=None if activity is None else activity.raster,
+        activity=activity,
         versions=versions("numpy", "h5py", "numba", "onnx", "onnxruntime"),
         files=tuple(
             SourceFile(role=role, path=console.relative(path), sha256=hash_file(path))

@@ -7,12 +7,15 @@ from math import prod
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
 import typer
 from rich.table import Table
 
 from neurodeploy import testing
 from neurodeploy.cli import console
 from neurodeploy.cli.options import (
+    LOOK,
     AcceptSilentFaults,
     AsJson,
     Backend,
@@ -40,9 +43,10 @@ from neurodeploy.cli.options import (
     choose_record,
     choose_timing,
     parse_memory,
+    parse_neurons,
     read_samples,
 )
-from neurodeploy.errors import NeurodeployWarning
+from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.files import require_writable
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.simulation.base import (
@@ -55,7 +59,7 @@ from neurodeploy.simulation.base import (
     Timing,
 )
 from neurodeploy.simulation.engines import Crew, Engine
-from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.simulation.event import EventSimulator, conform_input
 from neurodeploy.simulation.lava import LavaSimulator
 from neurodeploy.simulation.longrun import parts_folder, run_samples
 from neurodeploy.simulation.parts import Facts
@@ -117,6 +121,30 @@ def simulate(
             "repeated.",
         ),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw rates, spikes, activity maps and membranes (of --states, else of the last "
+            "layer) into an `.html`, `.svg` or `.png` file.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="K", help="With --plot: the sample to show.", rich_help_panel=LOOK
+        ),
+    ] = 0,
+    neurons: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="With --plot: neurons whose membranes are shown, counted from 0; by default those "
+            "that fire in about half of the steps.",
+            rich_help_panel=LOOK,
+        ),
+    ] = None,
     memory: Memory = None,
     resume: Resume = False,
     engine: EngineOption = Engine.LOCAL,
@@ -145,6 +173,11 @@ def simulate(
             "--memory, --resume, --engine, --cluster and --workers belong to our simulator. Leave "
             "them or --backend lava out."
         )
+    if plot is not None:
+        from neurodeploy.cost.activity_plots import require_known_suffix as require_plot_suffix
+
+        require_plot_suffix(plot)
+        require_writable(plot)
     timing = choose_timing(
         window=window,
         is_stream=stream,
@@ -162,8 +195,8 @@ def simulate(
     require_writable(output)
     graph = reading.graph()
     chosen = choose_record(record, graph.names, spikes=spikes or [], states=states or [])
+    source = open_samples(input, key=key, steps=timing.steps, port=graph.input.shape)
     if backend is Backend.EVENT:
-        source = open_samples(input, key=key, steps=timing.steps, port=graph.input.shape)
         try:
             with console.progress("simulation", source.count or 0, quiet=as_json) as advance:
                 done = run_samples(
@@ -192,6 +225,12 @@ def simulate(
         )
         save_recording(output, recording)
         facts, seconds = Facts.of(recording), recording.seconds
+    if plot is not None:
+        shown = source.read(sample, sample + 1) if sample < facts.samples else None
+        _draw(
+            graph, facts, shown, plot, timing=timing, feed=feed, traced=states or [],
+            neurons=parse_neurons(neurons), sample=sample, title=console.relative(net),
+        )  # fmt: skip
     if as_json:
         console.print_json(_summary(facts, output, seconds))
         return
@@ -201,6 +240,56 @@ def simulate(
         f"{facts.samples} samples of {facts.steps} steps in {seconds:.2f} s "
         f"({facts.samples * facts.steps / max(seconds, 1e-9):,.0f} sample-steps/s), written to "
         f"{console.relative(output)}"
+    )
+
+
+def _draw(
+    graph: FixedPointGraph,
+    facts: Facts,
+    values: npt.NDArray[np.integer] | None,
+    path: Path,
+    *,
+    timing: Timing,
+    feed: Feed,
+    traced: list[str],
+    neurons: list[int] | None,
+    sample: int,
+    title: str,
+) -> None:
+    """Draw what the network did.
+
+    Raises:
+        DataError: If there is no such sample, or no such neuron.
+    """
+    from neurodeploy.cost.activity import layer_activity, observe
+    from neurodeploy.cost.activity_page import save_plot
+
+    if values is None:
+        raise DataError(f"--sample {sample}: there are {facts.samples}, from 0.")
+    layers = layer_activity(
+        layers=facts.layers,
+        shapes=facts.shapes,
+        spikes=facts.spikes,
+        health=facts.health,
+        samples=facts.samples,
+        steps=facts.steps,
+    )
+    activity = observe(
+        graph,
+        layers,
+        conform_input(values, graph, feed=feed),
+        samples=facts.samples,
+        timing=timing,
+        feed=feed,
+        traced=traced,
+        neurons=neurons,
+        title=f"sample {sample}",
+    )
+    save_plot(
+        activity,
+        path,
+        title=title,
+        description=f"{facts.samples} samples of {facts.steps} steps, simulated in exact integers.",
     )
 
 

@@ -5,6 +5,7 @@ What `RunSummary` leaves None or empty does not appear.
 
 from __future__ import annotations
 
+from neurodeploy.cost.activity_sections import maps_section, membranes_section, rates_section
 from neurodeploy.cost.energy import Energy
 from neurodeploy.cost.intervals import wilson_interval
 from neurodeploy.cost.presets import Tier
@@ -57,7 +58,10 @@ def _sections(summary: RunSummary) -> list[Section]:
         None if report is None else fairness_section(report),
         None if report is None else sensitivity_section(report),
         None if report is None else fit_section(report),
+        rates_section(summary.activity),
         raster_section(summary.raster),
+        maps_section(summary.activity),
+        membranes_section(summary.activity),
         training_section(summary),
         None if report is None else assumptions_section(report),
         None if report is None else sources_section(report),

@@ -362,39 +362,49 @@ def plot_sensitivity(rows: Sequence[tuple[str, float, float]]) -> str:
 
 def plot_raster(layers: Sequence[RasterLayer]) -> str:
     """Draw the spikes of one sample: a strip a layer, a mark a spike."""
+    with new_figure(raster_height(layers), "raster") as (figure, axes):
+        draw_raster(axes, layers)
+        return to_svg(figure, "raster")
+
+
+def raster_height(layers: Sequence[RasterLayer]) -> float:
+    """Give the height of a raster in inches."""
+    return 0.7 + 0.75 * min(len(layers), RASTER_LAYERS)
+
+
+def draw_raster(axes: Axes, layers: Sequence[RasterLayer]) -> None:
+    """Draw what `plot_raster` does into axes."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path as Outline
 
     if len(layers) > RASTER_LAYERS:
         layers = [layers[n] for n in np.linspace(0, len(layers) - 1, RASTER_LAYERS).astype(int)]
-    with new_figure(0.7 + 0.75 * len(layers), "raster") as (figure, axes):
-        steps = max(layer.fired.shape[0] for layer in layers)
-        labels = []
-        for number, layer in enumerate(layers):
-            base = len(layers) - 1 - number
-            neurons = layer.fired.shape[1]
-            shown = np.unique(np.linspace(0, neurons - 1, RASTER_NEURONS).astype(int))
-            when, who = np.nonzero(layer.fired[:, shown])
-            height = base + 0.06 + 0.88 * (1 - (who + 0.5) / len(shown))
-            corners = np.empty((2 * len(when), 2))
-            corners[0::2] = np.stack([when + 0.58, height], axis=1)
-            corners[1::2] = np.stack([when + 1.42, height], axis=1)
-            codes = np.tile([Outline.MOVETO, Outline.LINETO], len(when))
-            width = float(np.clip(60 / len(shown), 0.45, 3.0))
-            if len(when):
-                outline = Outline(corners, codes)
-                axes.add_patch(PathPatch(outline, edgecolor=FIRST, fill=False, linewidth=width))
-            axes.axhline(base, color=FAINT, linewidth=0.8)
-            labels.append(f"{shortened(layer.name)}\n{format_count(neurons)} {layer.unit}")
-        axes.set_yticks([len(layers) - 0.5 - number for number in range(len(layers))], labels)
-        axes.set_xlim(0.5, steps + 0.5)
-        axes.set_ylim(0, len(layers))
-        axes.set_xlabel("step")
-        if steps <= 12:
-            axes.set_xticks(range(1, steps + 1))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False)
-        return to_svg(figure, "raster")
+    steps = max(layer.fired.shape[0] for layer in layers)
+    labels = []
+    for number, layer in enumerate(layers):
+        base = len(layers) - 1 - number
+        neurons = layer.fired.shape[1]
+        shown = np.unique(np.linspace(0, neurons - 1, RASTER_NEURONS).astype(int))
+        when, who = np.nonzero(layer.fired[:, shown])
+        height = base + 0.06 + 0.88 * (1 - (who + 0.5) / len(shown))
+        corners = np.empty((2 * len(when), 2))
+        corners[0::2] = np.stack([when + 0.58, height], axis=1)
+        corners[1::2] = np.stack([when + 1.42, height], axis=1)
+        codes = np.tile([Outline.MOVETO, Outline.LINETO], len(when))
+        width = float(np.clip(60 / len(shown), 0.45, 3.0))
+        if len(when):
+            outline = Outline(corners, codes)
+            axes.add_patch(PathPatch(outline, edgecolor=FIRST, fill=False, linewidth=width))
+        axes.axhline(base, color=FAINT, linewidth=0.8)
+        labels.append(f"{shortened(layer.name)}\n{format_count(neurons)} {layer.unit}")
+    axes.set_yticks([len(layers) - 0.5 - number for number in range(len(layers))], labels)
+    axes.set_xlim(0.5, steps + 0.5)
+    axes.set_ylim(0, len(layers))
+    axes.set_xlabel("step")
+    if steps <= 12:
+        axes.set_xticks(range(1, steps + 1))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False)
 
 
 def _preset_label(name: str) -> str:

@@ -111,7 +111,8 @@ def raster_section(raster: Raster | None) -> Section | None:
     return Section(
         anchor="raster",
         title="Spikes of one sample",
-        lead=f"{raster.title}. Each mark is a neuron that fired in that step.",
+        lead=f"{raster.title[:1].upper()}{raster.title[1:]}. Each mark is a neuron that fired in "
+        "that step.",
         plots=(
             Plot(
                 svg=plot_raster(raster.layers),

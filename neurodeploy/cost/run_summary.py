@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.cost.summary import Report
 from neurodeploy.simulation.base import Recording
+
+if TYPE_CHECKING:
+    from neurodeploy.cost.activity import Activity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,6 +146,7 @@ class RunSummary:
         agreement: With Lava.
         report: Counts and energy.
         raster: Spikes of one sample.
+        activity: Rates and overflow of all samples, maps and membranes of one.
         history: Training, epoch after epoch.
         fine_tuning: The same of the fine-tune in integers.
         seconds: Wall time by stage.
@@ -158,6 +163,7 @@ class RunSummary:
     agreement: Agreement | None = None
     report: Report | None = None
     raster: Raster | None = None
+    activity: Activity | None = None
     history: tuple[EpochPoint, ...] = ()
     fine_tuning: tuple[EpochPoint, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from neurodeploy.cost.activity import Activity
 from neurodeploy.cost.run_summary import (
     AccuracyPoint,
     Agreement,
     EpochPoint,
     LayerAgreement,
-    Raster,
     RunSummary,
 )
 from neurodeploy.cost.summary import Report
@@ -96,7 +96,7 @@ def page_of(
     recipe: Recipe,
     points: tuple[AccuracyPoint, ...],
     costs: Report,
-    raster: Raster,
+    activity: Activity,
     trained: TrainingResult,
     deployment: Deployment,
     verification: Verification | None,
@@ -111,7 +111,8 @@ def page_of(
         accuracy=points,
         agreement=None if verification is None else _agreement(verification),
         report=costs,
-        raster=raster,
+        raster=activity.raster,
+        activity=activity,
         history=tuple(map(_epoch_point, trained.history.epochs)),
         fine_tuning=() if tuning is None else tuple(map(_epoch_point, tuning.epochs)),
         seconds=watch.seconds,

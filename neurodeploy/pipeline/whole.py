@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from neurodeploy.cost.activity import layer_activity_of, observe
 from neurodeploy.cost.page import write_page
-from neurodeploy.cost.run_summary import AccuracyPoint, raster_of
+from neurodeploy.cost.run_summary import AccuracyPoint
 from neurodeploy.cost.summary import Report, report
 from neurodeploy.errors import LavaRuntimeError, VerificationError
 from neurodeploy.files import write_text
@@ -118,11 +119,15 @@ def run(
             accuracy=accuracy,
         )
         points = accuracy_points(accuracy, deployment, verification, len(test))
-        raster = raster_of(
-            recording, inputs=inputs, title=f"first test sample, class {test.labels[0]}"
+        activity = observe(
+            deployment.graph,
+            layer_activity_of(recording),
+            inputs[:1],
+            samples=recording.samples,
+            title=f"first test sample, class {test.labels[0]}",
         )
         page = page_of(
-            recipe, points, costs, raster, trained, deployment, verification, watch, command
+            recipe, points, costs, activity, trained, deployment, verification, watch, command
         )
         write_page(page, directory / REPORT)
     summary = summary_of(recipe, accuracy, costs, deployment, verification, watch, test)

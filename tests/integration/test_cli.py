@@ -402,3 +402,52 @@ def test_a_reader_that_leaves_early_is_no_fault(golden: Path) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("suffix", ["html", "svg", "png"])
+def test_simulate_draws_what_happened(neurodeploy, golden: Path, samples, tmp_path, suffix) -> None:
+    inputs = np.random.default_rng(0).integers(0, 2, (3, 8, 24))
+    plot = tmp_path / f"plot.{suffix}"
+    outcome = neurodeploy(
+        "simulate", golden / DENSE, "-i", samples(inputs), "-o", tmp_path / "out.npz",
+        "--plot", plot, "--states", "dense_0", "--sample", 2, "--neurons", "4,7",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    if suffix == "png":
+        assert plot.read_bytes().startswith(b"\x89PNG")
+    else:
+        words = plot.read_text(encoding="utf-8")
+        assert "neuron 4" in words
+        assert "ample 2" in words
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--plot", "plot.gif"), ".html, .svg, .png"),
+        (("--plot", "plot.png", "--sample", 3), "--sample 3: there are 3, from 0"),
+        (("--plot", "plot.png", "--neurons", "99"), "no neuron 99"),
+        (("--plot", "nowhere.d/../plot.png", "--states", "conv"), "no layer 'conv'"),
+    ],
+)
+def test_plots_that_cannot_be_drawn_are_refused(
+    neurodeploy, golden: Path, samples, tmp_path, monkeypatch, options, words
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inputs = samples(np.ones((3, 8, 24), int))
+    outcome = neurodeploy("simulate", golden / DENSE, "-i", inputs, "-o", "out.npz", *options)
+    assert outcome.code == 1
+    assert words in outcome.errors[0]
+    assert not list(tmp_path.glob("plot*"))
+
+
+def test_overflow_is_warned_of(neurodeploy, golden: Path, samples, tmp_path) -> None:
+    net = golden / "15_overflow_lif.net"
+    with np.load(golden / "15_overflow_lif.npz") as recorded:
+        inputs = samples(recorded["x"].T[np.newaxis].astype(np.int32))
+    outcome = neurodeploy("simulate", net, "-i", inputs, "-o", tmp_path / "out.npz")
+    assert outcome.code == 0
+    assert "24 bits were not enough in" in outcome.err
+    answer = neurodeploy("simulate", net, "-i", inputs, "-o", tmp_path / "out.npz", "--json").out
+    layers = json.loads(answer)["layers"]
+    assert sum(one["current_wraps"] + one["voltage_clips"] for one in layers) > 0
