@@ -24,8 +24,12 @@ from neurodeploy import netx
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.passes import choose_scales, find_violations, lower_residuals, quantize
 from neurodeploy.pipeline import lower
+from neurodeploy.pipeline.relaying import without_skips
+from neurodeploy.provenance import provenance
 from neurodeploy.recipe import Architecture
 from neurodeploy.target import Target
+
+PACKAGES = ("torch", "numpy", "h5py")
 
 
 def main() -> None:
@@ -38,7 +42,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one)))
         return
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for name in options.networks:
         result = subprocess.run(
             [sys.executable, __file__, "--one", name], capture_output=True, text=True, check=True
@@ -47,7 +51,12 @@ def main() -> None:
         print(f"{name}:", ", ".join(f"{key} {value}" for key, value in found[name].items()))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        content = {
+            "command": "python tests/benchmarks/lowering.py",
+            **provenance(Path(__file__).parent, code=("neurodeploy", "tests"), packages=PACKAGES),
+            "networks": found,
+        }
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def measure(name: str) -> dict[str, float]:
@@ -76,21 +85,25 @@ def measure(name: str) -> dict[str, float]:
     violations = find_violations(lowered.graph, target)
     lowering = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / file for file in ("lowered.net",)]
-        netx.write(lowered.graph, paths[0])
+        path, plain = Path(folder) / "lowered.net", Path(folder) / "plain.net"
+        netx.write(lowered.graph, path)
         writing = time.perf_counter() - start - lowering
-        size = paths[0].stat().st_size
-        netx.read(paths[0])
+        peak = peak_mib()
+        netx.read(path)
+        netx.write(without_skips(fixed), plain)
+        size, without_relays = path.stat().st_size, plain.stat().st_size
     relays = sum(cost.neurons for cost in lowered.costs)
     return {
         "seconds to lower": round(lowering, 1),
         "seconds to write": round(writing, 1),
-        "peak MiB": round(peak_mib() - before),
+        "peak MiB": round(peak - before),
+        "peak MiB of the process": round(peak),
         "neurons": sum(layer.neurons for layer in fixed),
         "relay neurons": relays,
         "weights": sum(c.synapse.weight.size for layer in fixed for c in layer.connections),
         "relay weights": sum(cost.weights for cost in lowered.costs),
         "file MiB": round(size / 2**20, 1),
+        "file MiB without relays": round(without_relays / 2**20, 1),
         "limits exceeded": len(violations),
     }
 
