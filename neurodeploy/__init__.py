@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from neurodeploy import netx as netx, testing as testing
+    from neurodeploy import netx as netx, pipeline as pipeline, testing as testing
     from neurodeploy.calibration import Calibration as Calibration, calibrate as calibrate
     from neurodeploy.cost.comparison import (
         compare_networks as compare_networks,
@@ -62,10 +62,21 @@ if TYPE_CHECKING:
     from neurodeploy.nn.network import SpikingNetwork as SpikingNetwork
     from neurodeploy.nn.shortcut import remove_branches as remove_branches
     from neurodeploy.passes import (
+        check_limits as check_limits,
+        choose_scales as choose_scales,
+        estimate_cores as estimate_cores,
+        find_violations as find_violations,
+        fold_average_pool as fold_average_pool,
         fold_batchnorm as fold_batchnorm,
         fold_global_average_pool as fold_global_average_pool,
+        lower_max_pool as lower_max_pool,
+        lower_residuals as lower_residuals,
+        merge_groups as merge_groups,
+        prune_channels as prune_channels,
+        prune_weights as prune_weights,
         quantize as quantize,
         run_passes as run_passes,
+        sizes_of as sizes_of,
     )
     from neurodeploy.recipe import Recipe as Recipe
     from neurodeploy.simulation import (
@@ -111,7 +122,23 @@ _HOMES = {
     "nn.fake_quantization": ("IntegerNetwork",),
     "nn.network": ("SpikingNetwork",),
     "nn.shortcut": ("remove_branches",),
-    "passes": ("fold_batchnorm", "fold_global_average_pool", "quantize", "run_passes"),
+    "passes": (
+        "check_limits",
+        "choose_scales",
+        "estimate_cores",
+        "find_violations",
+        "fold_average_pool",
+        "fold_batchnorm",
+        "fold_global_average_pool",
+        "lower_max_pool",
+        "lower_residuals",
+        "merge_groups",
+        "prune_channels",
+        "prune_weights",
+        "quantize",
+        "run_passes",
+        "sizes_of",
+    ),
     "recipe": ("Recipe",),
     "simulation": (
         "EventSimulator",
@@ -129,7 +156,7 @@ _HOMES = {
     "tracing": ("trace",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("netx", "testing")
+_MODULES = ("netx", "pipeline", "testing")
 
 __all__ = ["__version__", *sorted([*_HOME_OF, *_MODULES])]
 

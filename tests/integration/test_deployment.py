@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import neurodeploy as nd
 from neurodeploy import netx, pipeline
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.pipeline import deployment
@@ -59,6 +60,33 @@ def test_every_step_is_told_and_recorded(neurodeploy, trained: Path) -> None:
     table = neurodeploy("deploy", trained)
     assert "Agreement on the calibration samples" in table.out
     assert "equal to the integer network in every spike" in table.out.replace("\n", " ")
+
+
+def test_the_passes_by_hand_give_the_same_file(neurodeploy, trained: Path, tmp_path: Path) -> None:
+    settings = ("quantization.fine_tune_epochs=0", "quantization.margin=1.5")
+    deployed(neurodeploy, trained, *settings)
+    network, recipe = nd.pipeline.load_model(trained)
+    target = nd.Target.load("loihi2")
+    graph = nd.run_passes(
+        nd.trace(network),
+        nd.fold_batchnorm,
+        nd.merge_groups,
+        nd.lower_max_pool,
+        nd.fold_global_average_pool,
+        nd.fold_average_pool,
+    )
+    samples = nd.load_data(recipe)[0].windows(recipe.network.steps)
+    lowered = nd.lower_residuals(nd.calibrate(graph, target, samples).graph, target)
+    nd.check_limits(lowered.graph, target)
+    nd.netx.write(lowered.graph, tmp_path / "by_hand.net")
+    ours, theirs = nd.netx.read(tmp_path / "by_hand.net"), nd.netx.read(trained / "network.net")
+    for one, other in zip(ours, theirs, strict=True):
+        assert np.array_equal(
+            one.connections[0].synapse.weight, other.connections[0].synapse.weight
+        )
+        assert np.array_equal(one.neuron.threshold, other.neuron.threshold)
+        assert np.array_equal(one.bias, other.bias)
+    assert nd.estimate_cores(nd.sizes_of(theirs), target).cores_low == 3
 
 
 def test_weights_are_pruned_before_the_fine_tune_and_stay_zero(neurodeploy, trained: Path) -> None:

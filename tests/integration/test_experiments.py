@@ -139,3 +139,60 @@ def test_measuring_a_gradient_leaves_the_network_alone(gradient_flow: ModuleType
     after = network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.fixture(scope="module")
+def deployment() -> ModuleType:
+    return script("deployment")
+
+
+def test_every_network_is_deployed_every_way_from_one_training(deployment: ModuleType) -> None:
+    networks = nd.Recipe.variants(deployment.RECIPES)
+    assert networks == (
+        "digits_resnet18",
+        "digits_resnet34",
+        "digits_vgg_max",
+        "digits_vgg_average",
+    )
+    jobs = deployment.plan(networks)
+    assert [job.way for job in jobs if job.network == "digits_resnet18"] == ["PTQ", "QAT", "pruned"]
+    assert len({job.digest() for job in jobs}) == len(jobs) == 9
+    for job in jobs:
+        recipe = job.recipe()
+        assert recipe.network.steps == 4
+        assert min(recipe.data.shape[1:]) >= 16
+        assert recipe.shortcut.after == "block"
+        assert (recipe.quantization.fine_tune_epochs == 0) == (job.way == "PTQ")
+        assert recipe.pruning.is_one_shot == (job.way == "pruned")
+        plain = next(each for each in jobs if each.network == job.network).recipe()
+        assert recipe.training == plain.training
+
+
+def test_a_network_is_followed_to_the_file_and_tabled(
+    deployment: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tuple(
+        setting.split("=")
+        for setting in (
+            "training.epochs=1",
+            "training.batch_size=4",
+            "network.width=0.04",
+            "quantization.calibration_samples=8",
+            "data.test_fraction=0.02",
+            "data.validation_fraction=0.9",
+        )
+    )
+    jobs = deployment.plan(["digits_resnet18"], settings=settings)[:1]
+    deployment.run_all(jobs, tmp_path, lava_samples=0)
+    (result,) = [deployment.finished(job, tmp_path) for job in jobs]
+    assert result["file_against_graph"]["differing"] == 0
+    assert result["file_against_graph"]["layers"] == 18
+    assert result["relaying"]["neurons"] > result["relaying"]["neurons_before"]
+    assert deployment.finished(jobs[0], tmp_path, lava_samples=1) is None  # Lava has not seen it
+    capsys.readouterr()
+    deployment.run_all(jobs, tmp_path, lava_samples=0)
+    assert capsys.readouterr().out == ""  # nothing is done twice
+    deployment.write_results([result], tmp_path)
+    table = (tmp_path / "deployment.md").read_text()
+    assert f"0 of {result['file_against_graph']['values']:,} (36 samples) | not run" in table
+    assert "stage4_block" in table

@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 
 import neurodeploy as nd
-from neurodeploy import pipeline
 from neurodeploy.cost.operations import count
 from neurodeploy.files import write_text
 from neurodeploy.provenance import provenance
@@ -103,11 +102,11 @@ def plan(
 def trained(job: Job, folder: Path) -> nd.SpikingNetwork:
     """Train the job's network, go on with its training, or load it."""
     directory = folder / f"{job.network}-seed{job.seed}"
-    if not (directory / pipeline.MODEL).exists():
+    if not (directory / nd.pipeline.MODEL).exists():
         overrides = {"recipe.seed": str(job.seed), **dict(job.settings)}
         recipe = nd.Recipe.load(f"{RECIPES}#{job.network}", overrides=overrides)
-        pipeline.train(recipe, directory, resume=(directory / pipeline.RECIPE).exists())
-    return pipeline.load_model(directory)[0]
+        nd.pipeline.train(recipe, directory, resume=(directory / nd.pipeline.RECIPE).exists())
+    return nd.pipeline.load_model(directory)[0]
 
 
 def deploy(job: Job, folder: Path, *, lava_samples: int) -> Result:
@@ -116,14 +115,14 @@ def deploy(job: Job, folder: Path, *, lava_samples: int) -> Result:
     recipe = job.recipe()
     directory = folder / f"{job.network}-seed{job.seed}" / job.way
     started = time.perf_counter()
-    deployment = pipeline.deploy(network, recipe, directory)
+    deployment = nd.pipeline.deploy(network, recipe, directory)
     seconds = time.perf_counter() - started
     test = nd.load_data(recipe)[2]
     inputs = test.windows(recipe.network.steps)
     ours = nd.EventSimulator(deployment.graph).run(inputs)
     accuracy = {
         "float": nd.evaluate(network, test).accuracy,
-        "integers": float(np.mean(pipeline.predict(ours) == test.labels)),
+        "integers": float(np.mean(nd.pipeline.predict(ours) == test.labels)),
     }
     direct = nd.EventSimulator(deployment.direct).run(inputs)
     result: Result = {
@@ -169,7 +168,7 @@ def compared(
 
 
 def on_lava(
-    deployment: pipeline.Deployment,
+    deployment: nd.pipeline.Deployment,
     ours: nd.Recording,
     inputs: np.ndarray,
     labels: np.ndarray,
@@ -185,19 +184,19 @@ def on_lava(
     ).run(chosen)
     comparison = nd.testing.compare(nd.EventSimulator(deployment.graph).run(chosen), lava)
     entries = [*comparison.layers, *comparison.states]
-    predicted = pipeline.predict(lava)
+    predicted = nd.pipeline.predict(lava)
     return {
         "samples": len(chosen),
         "layers": len(comparison.layers),
         "values": sum(entry.compared for entry in entries),
         "differing": sum(entry.differing for entry in entries),
         "accuracy": float(np.mean(predicted == labels[:samples])),
-        "classes_differing": int(np.sum(predicted != pipeline.predict(ours)[:samples])),
+        "classes_differing": int(np.sum(predicted != nd.pipeline.predict(ours)[:samples])),
         "seconds": round(lava.seconds + lava.startup_seconds, 1),
     }
 
 
-def relaying_of(deployment: pipeline.Deployment) -> dict[str, float] | None:
+def relaying_of(deployment: nd.pipeline.Deployment) -> dict[str, float] | None:
     """Give what relays cost, as plain numbers."""
     relaying = deployment.relaying
     if relaying is None:
