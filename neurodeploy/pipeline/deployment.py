@@ -291,7 +291,14 @@ class _Work:
             steps=tuple(self.steps),
             samples=self.directory / SAMPLES,
         )
-        write_net_record(self.directory / NET_RECORD, recipe, self.target, deployment)
+        write_net_record(
+            self.directory / NET_RECORD,
+            recipe,
+            self.target,
+            deployment,
+            network=self.network,
+            samples=samples,
+        )
         return deployment
 
     def _note(self, name: str, result: str) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from neurodeploy.files import hash_file, write_text
+from neurodeploy.learning.data import Dataset
 from neurodeploy.pipeline.directory import versions
 from neurodeploy.recipe import Recipe
 from neurodeploy.target import Target
@@ -16,8 +20,34 @@ if TYPE_CHECKING:
     from neurodeploy.pipeline.deployment import Deployment
 
 
-def write_net_record(path: Path, recipe: Recipe, target: Target, deployment: Deployment) -> None:
-    """Write what is needed to know how a netx file was made."""
+def hash_weights(network: nn.Module) -> str:
+    """Give the SHA-256, in hexadecimal, of a network's parameters and buffers with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_net_record(
+    path: Path,
+    recipe: Recipe,
+    target: Target,
+    deployment: Deployment,
+    *,
+    network: nn.Module,
+    samples: Dataset,
+) -> None:
+    """Write what is needed to know how a netx file was made, and to make it again.
+
+    Args:
+        path: The record.
+        recipe: With the settings of the deployment.
+        target: The chip, with the weights that were chosen.
+        deployment: What was done.
+        network: What was deployed; its weights are named by their hash.
+        samples: What it was calibrated on, likewise.
+    """
     calibration = deployment.calibration
     layers = [
         {
@@ -31,6 +61,8 @@ def write_net_record(path: Path, recipe: Recipe, target: Target, deployment: Dep
     record = {
         "net": deployment.path.name,
         "sha256": hash_file(deployment.path),
+        "weights_sha256": hash_weights(network),
+        "calibration_data": samples.digest(),
         "target": target.name,
         "steps": recipe.network.steps,
         "message_bits": calibration.graph.input.message_bits,

@@ -11,8 +11,10 @@ import pytest
 
 import neurodeploy as nd
 from neurodeploy import netx, pipeline
+from neurodeploy.files import hash_file
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.pipeline import deployment
+from neurodeploy.pipeline.record import hash_weights
 from neurodeploy.simulation import EventSimulator, Recording
 
 
@@ -50,6 +52,14 @@ def test_every_step_is_told_and_recorded(neurodeploy, trained: Path) -> None:
     record = json.loads((trained / "network.json").read_text())
     assert record["steps_done"] == answer["steps"]
     assert record["agreement"] == answer["agreement"]
+    assert record["sha256"] == hash_file(trained / "network.net")
+    network, recipe = nd.pipeline.load_model(trained)
+    assert record["weights_sha256"] == hash_weights(network)
+    next(network.parameters()).data[0] += 1
+    assert record["weights_sha256"] != hash_weights(network)
+    assert record["calibration_data"] == nd.load_data(recipe)[0].digest()  # all of them
+    assert {"neurodeploy", "python", "torch", "numpy"} <= record["versions"].keys()
+    assert nd.Recipe.from_dict(record["recipe"]) == recipe
     layers = answer["agreement"]
     assert [entry["name"] for entry in layers] == ["conv1", "conv2", "readout"]
     for entry in layers[:-1]:
