@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from neurodeploy.nn.fake_quantization import IntegerNetwork as IntegerNetwork
     from neurodeploy.nn.network import SpikingNetwork as SpikingNetwork
     from neurodeploy.nn.shortcut import remove_branches as remove_branches
+    from neurodeploy.onnx_files.step import export_step as export_step
+    from neurodeploy.onnx_files.twin import export_twin as export_twin
     from neurodeploy.passes import (
         check_limits as check_limits,
         choose_scales as choose_scales,
@@ -122,6 +124,8 @@ _HOMES = {
     "nn.fake_quantization": ("IntegerNetwork",),
     "nn.network": ("SpikingNetwork",),
     "nn.shortcut": ("remove_branches",),
+    "onnx_files.step": ("export_step",),
+    "onnx_files.twin": ("export_twin",),
     "passes": (
         "check_limits",
         "choose_scales",

@@ -16,6 +16,7 @@ from neurodeploy.cli import (
     console,
     deploying,
     doctor,
+    exporting,
     fitting,
     inspection,
     lava,
@@ -51,6 +52,7 @@ reporting.register(app)
 comparing.register(app)
 inspection.register(app)
 fitting.register(app)
+exporting.register(app)
 macs.register(app)
 lava.register(app)
 doctor.register(app)

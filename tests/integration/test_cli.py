@@ -26,6 +26,7 @@ COMMANDS = (
     ("report",),
     ("compare",),
     ("macs",),
+    ("export",),
     ("fit",),
     ("inspect",),
     ("lava", "install"),
@@ -451,3 +452,31 @@ def test_overflow_is_warned_of(neurodeploy, golden: Path, samples, tmp_path) -> 
     answer = neurodeploy("simulate", net, "-i", inputs, "-o", tmp_path / "out.npz", "--json").out
     layers = json.loads(answer)["layers"]
     assert sum(one["current_wraps"] + one["voltage_clips"] for one in layers) > 0
+
+
+def test_exports_are_models_that_other_commands_take(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    net = golden / "10_conv_flatten_dense.net"
+    shape = netx.read(net).input.shape
+    twin, step = tmp_path / "twin.onnx", tmp_path / "step.onnx"
+    outcome = neurodeploy("export", net, "--ann", twin, "--step", step)
+    assert outcome.code == 0
+    source = samples(np.random.default_rng(0).integers(0, 2, (2, 4, *shape)))
+    plain = json.loads(neurodeploy("report", net, "-i", source, "--json").out)
+    with_ann = json.loads(neurodeploy("report", net, "-i", source, "--ann", twin, "--json").out)
+    assert with_ann["ann"]["macs_border_exact"] == plain["relu_twin"]["macs_border_exact"]
+    assert with_ann["ann"]["macs_effective"] <= with_ann["ann"]["macs_border_exact"]
+    counted = json.loads(neurodeploy("macs", step, "--bind", "batch=1", "--json").out)
+    assert counted["totals"]["macs_border_exact"] == plain["relu_twin"]["macs_border_exact"]
+    assert neurodeploy("export", net).code == 2
+    assert neurodeploy("export", tmp_path / "no.net", "--step", step).code == 1
+
+
+def test_a_training_exports_its_twin(neurodeploy, tiny_recipe, tmp_path: Path) -> None:
+    run, twin = tmp_path / "run", tmp_path / "twin.onnx"
+    assert neurodeploy("train", tiny_recipe(), "--out", run).code == 0
+    assert neurodeploy("export", run, "--ann", twin).code == 0
+    counted = json.loads(neurodeploy("macs", twin, "--bind", "batch=1", "--json").out)
+    assert counted["totals"]["macs_standard"] == 4 * 9 * 25 + 4 * 4 * 9 * 9 + 36 * 3
+    assert neurodeploy("export", run, "--step", twin).code == 1  # not deployed yet
