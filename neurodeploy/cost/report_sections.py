@@ -33,8 +33,9 @@ WORDS: Rows = [
     ("dense MACs", "multiply-accumulates of one pass of an ordinary layer of the same shape"),
     ("spikes per synapse", "stored SOPs of an inference over dense MACs (sigma)"),
     ("rate", "share of all neurons and steps in which a neuron sent something"),
-    ("active updates", "share of neuron updates with a potential, an input or a bias"),
+    ("active", "share of neuron updates with a potential, an input or a bias"),
     ("ReLU twin", "an ordinary network with the same layers, one pass an inference"),
+    ("±", "standard deviation over the samples"),
     ("low, nominal, high", "the least and the most that the model allows, and its own value"),
 ]
 

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from neurodeploy.cost.fan_out import Int64Array
 from neurodeploy.cost.presets import Tier
 from neurodeploy.cost.statements import statements
 from neurodeploy.cost.summary import SIGMA_BREAK_EVEN, Report
@@ -33,7 +34,7 @@ LAYER_COLUMNS = (
     "dense MACs",
     "spikes",
     "rate",
-    "active updates",
+    "active",
     "zero weights",
 )
 TERMINAL_COLUMNS = ("layer", "type", "neurons", "events", "SOPs", "dense MACs", "spikes")
@@ -51,7 +52,7 @@ def layer_rows(report: Report) -> Rows:
             layer.kind,
             format_count(layer.neurons),
             format_count(layer.events / samples),
-            format_count(layer.sops / samples),
+            format_count(layer.sops / samples) + _spread(layer.by_sample["sops"]),
             format_count(layer.sops_stored / samples),
             format_count(layer.dense_exact),
             format_count(layer.spikes / samples) if layer.neurons else "",
@@ -69,7 +70,7 @@ def layer_rows(report: Report) -> Rows:
             "",
             format_count(totals.neurons),
             format_count(totals.events / samples),
-            format_count(totals.sops / samples),
+            format_count(totals.sops / samples) + _spread(report.counts.sops_by_sample),
             format_count(totals.sops_stored / samples),
             format_count(totals.dense_exact),
             format_count(totals.spikes / samples),
@@ -79,6 +80,11 @@ def layer_rows(report: Report) -> Rows:
         )
     )
     return rows
+
+
+def _spread(by_sample: Int64Array) -> str:
+    """Write the standard deviation over the samples, where there are several."""
+    return f" ± {by_sample.std():,.0f}" if by_sample.size > 1 else ""
 
 
 def _share(part: int | None, whole: int) -> str:
@@ -108,7 +114,6 @@ def fact_rows(report: Report) -> Rows:
     effective = []
     if report.ann.macs_effective is not None:
         effective.append(("the same without zeros", f"{report.ann.macs_effective:,.0f}"))
-    spread = f" ± {counts.sops_by_sample.std():,.0f}" if counts.samples > 1 else ""
     return [
         *(("accuracy", format_percent(one)) for one in list(report.accuracy.values())[-1:]),
         *(
@@ -118,7 +123,7 @@ def fact_rows(report: Report) -> Rows:
         ),
         ("samples", format_count(counts.samples)),
         ("steps", format_count(counts.steps)),
-        ("SOPs a sample", f"{report.sops_per_sample:,.0f}{spread}"),
+        ("SOPs a sample", f"{report.sops_per_sample:,.0f}{_spread(counts.sops_by_sample)}"),
         (f"MACs of the {report.ann_label}", format_count(report.ann.macs_border_exact)),
         ("the same by the textbook", format_count(report.ann.macs_standard)),
         *effective,
@@ -168,7 +173,8 @@ def terminal(report: Report) -> RenderableType:
 
 
 def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(row[LAYER_COLUMNS.index(name)] for name in TERMINAL_COLUMNS)
+    cells = [row[LAYER_COLUMNS.index(name)] for name in TERMINAL_COLUMNS]
+    return tuple(cell.partition(" ±")[0] for cell in cells)
 
 
 def _table(title: str, columns: Sequence[str], rows: Rows, *, text_columns: int) -> Table:

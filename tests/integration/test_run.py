@@ -69,6 +69,7 @@ def check_run(directory: Path, *, has_lava: bool) -> dict[str, object]:
         accuracy=summary["accuracy"],
     )
     assert summary["sops_per_sample"] == costs.sops_per_sample
+    assert summary["test"] == {"samples": len(test), "digest": test.digest()}
     assert summary["ann_macs"] == costs.ann.macs_border_exact
     assert summary["energy"] == json.loads(json.dumps(costs.to_json()["tiers"]))
     timed = {"check", "train", "deploy", "simulate", "report"}
