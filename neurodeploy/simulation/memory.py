@@ -5,7 +5,7 @@ A run over n samples at a time holds, at its peak, at most::
     process + working + n · (input + record)
 
 process   what Python, its libraries and the network take, measured when the run begins, and
-          `LATER_BYTES` for what is loaded and compiled on the way;
+          `LATER_BYTES` for what is loaded and compiled on the way, and 8 bytes a weight;
 working   what the simulator uses beside its results: `working_bytes`, which the run chooses;
 input     T · port · (bytes of a stored value + 4 + 4): as read, as int32, and one copy;
 record    twice what is recorded of a sample (batches are joined), plus an eighth of its spikes
@@ -26,7 +26,16 @@ from pathlib import Path
 import numpy as np
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.ir.fixed_layers import CubaNeuron, FixedLayer, ResonateFireNeuron
+from neurodeploy.ir.fixed_layers import (
+    CubaNeuron,
+    FixedComplexDense,
+    FixedConv,
+    FixedDense,
+    FixedInjection,
+    FixedLayer,
+    ResonateFireNeuron,
+    Synapse,
+)
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.simulation.base import Record
 
@@ -139,7 +148,7 @@ def divide_memory(
     Raises:
         SimulationError: If one sample does not fit.
     """
-    process = resident_bytes() + LATER_BYTES
+    process = resident_bytes() + LATER_BYTES + network_bytes(graph)
     waiting = 0 if processes == 1 else process
     each = (memory - waiting) // processes - process
     sample = sample_bytes(
@@ -167,9 +176,31 @@ def divide_memory(
 
 
 def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
-    """Give what the simulator needs to run one sample, beside results."""
-    largest = max(prod(graph.input.shape), *(layer.neurons for layer in graph))
-    return steps * (8 * 6 * largest + sum(layer.neurons for layer in graph))
+    """Give what the simulator needs to run one sample, beside results.
+
+    For each value of the input and of every layer at most two int32 and one more for each pixel
+    (lists of events), and 48 bytes for those of the largest layer (sums and states, int64).
+    """
+    shapes = (graph.input.shape, *(layer.shape for layer in graph))
+    listed = sum(2 * prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
+    return steps * (4 * listed + 48 * max(map(prod, shapes)))
+
+
+def network_bytes(graph: FixedPointGraph) -> int:
+    """Give what the simulator may keep of a network's weights, in an order of its own."""
+    return 8 * sum(
+        _weights_of(connection.synapse) for layer in graph for connection in layer.connections
+    )
+
+
+def _weights_of(synapse: Synapse) -> int:
+    match synapse:
+        case FixedConv() | FixedDense():
+            return synapse.weight.size
+        case FixedComplexDense():
+            return synapse.real.weight.size + synapse.imaginary.weight.size
+        case FixedInjection():
+            return 0
 
 
 def sample_bytes(

@@ -480,3 +480,58 @@ def test_a_training_exports_its_twin(neurodeploy, tiny_recipe, tmp_path: Path) -
     counted = json.loads(neurodeploy("macs", twin, "--bind", "batch=1", "--json").out)
     assert counted["totals"]["macs_standard"] == 4 * 9 * 25 + 4 * 4 * 9 * 9 + 36 * 3
     assert neurodeploy("export", run, "--step", twin).code == 1  # not deployed yet
+
+
+def test_a_cut_input_keeps_what_is_whole_and_resume_goes_on(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    inputs = np.random.default_rng(0).integers(0, 2, (9, 8, 24))
+    command = ("simulate", golden / DENSE, "-i", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
+    whole = samples(inputs).read_bytes()
+    assert neurodeploy(*command).code == 0
+    expected = (tmp_path / "out.npz").read_bytes()
+    (tmp_path / "out.npz").unlink()
+    (tmp_path / "in.npz").write_bytes(whole[: len(whole) * 2 // 3])
+    outcome = neurodeploy(*command)
+    assert outcome.code == 1
+    assert "cut short: 5 of 9 samples are complete" in outcome.errors[0]
+    assert "out.npz.parts" in outcome.errors[0]
+    (tmp_path / "in.npz").write_bytes(whole)
+    outcome = neurodeploy(*command)
+    assert outcome.code == 1
+    assert "5 finished samples of an interrupted run. Go on with --resume" in outcome.errors[0]
+    assert neurodeploy(*command, "--resume").code == 0
+    assert (tmp_path / "out.npz").read_bytes() == expected
+
+
+def test_an_interrupted_simulation_says_how_to_go_on(
+    neurodeploy, golden: Path, samples, tmp_path: Path, monkeypatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "run_samples", interrupt)
+    inputs = samples(np.ones((1, 8, 24), int))
+    outcome = neurodeploy("simulate", golden / DENSE, "-i", inputs, "-o", tmp_path / "out.npz")
+    assert outcome.code == 130
+    assert "go on with --resume" in outcome.errors[0]
+
+
+@pytest.mark.parametrize("options", [("--memory", "much"), ("--neurons", "a"), ("--workers", 0)])
+def test_options_that_say_nothing_are_wrong_usage(
+    neurodeploy, golden: Path, samples, tmp_path: Path, options
+) -> None:
+    inputs = samples(np.ones((1, 8, 24), int))
+    output = ("-o", tmp_path / "out.npz", "--plot", tmp_path / "p.svg")
+    outcome = neurodeploy("simulate", golden / DENSE, "-i", inputs, *output, *options)
+    assert outcome.code == 2
+    assert options[0] in outcome.err
+
+
+def test_many_samples_are_for_our_simulator(neurodeploy, golden, samples, tmp_path) -> None:
+    inputs = samples(np.ones((1, 8, 24), int))
+    outcome = neurodeploy(
+        "simulate", golden / DENSE, "-i", inputs, "-o", tmp_path / "o.npz", "--backend", "lava",
+        "--resume",
+    )  # fmt: skip
+    assert outcome.code == 2

@@ -14,9 +14,10 @@ import torch
 
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.learning.data import Dataset, batches, load_data, roll_images
+from neurodeploy.learning.data.frames import _without_download
 from neurodeploy.learning.data.packages import tonic
 from neurodeploy.recipe import Recipe
-from neurodeploy.simulation.samples import open_samples
+from neurodeploy.simulation.samples import ObjectSamples, open_samples
 
 Event = tuple[int, int, int, int]
 """t in microseconds, x, y, polarity."""
@@ -156,6 +157,19 @@ def test_a_simulation_reads_the_frames_that_training_sees(
     frames = tonic().transforms.ToFrame(sensor_size=(*size, 2), n_time_bins=7)(table)
     found = open_samples(tmp_path / file, steps=7, port=(2, *size)).read(0, 1)
     assert np.array_equal(found[0], frames)
+
+
+def test_a_simulation_reads_tonic_data_sets(tmp_path: Path) -> None:
+    """A set whose transform makes frames, as (frames, label)."""
+    for number in range(3):
+        write_nmnist(tmp_path / f"NMNIST/Test/{number}/{number}.bin", recording(number))
+    kind = _without_download(tonic().datasets.NMNIST)
+    to_frames = tonic().transforms.ToFrame(sensor_size=(34, 34, 2), n_time_bins=2)
+    samples = ObjectSamples(kind(str(tmp_path), train=False, transform=to_frames))
+    assert (samples.count, samples.shape) == (3, (2, 2, 34, 34))
+    by_label = sorted(samples.read(0, 3).tolist(), key=lambda one: np.nonzero(one)[-1][0])
+    expected = np.stack([frames(number, (34, 34), limit=255) for number in range(3)])
+    assert np.array_equal(by_label, expected)
 
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
