@@ -6,6 +6,7 @@ What `RunSummary` leaves None or empty does not appear.
 from __future__ import annotations
 
 from neurodeploy.cost.activity_sections import maps_section, membranes_section, rates_section
+from neurodeploy.cost.context_sections import context_section, measured_section
 from neurodeploy.cost.energy import Energy
 from neurodeploy.cost.intervals import wilson_interval
 from neurodeploy.cost.presets import Tier
@@ -55,6 +56,7 @@ def _sections(summary: RunSummary) -> list[Section]:
         None if report is None else counts_section(report),
         None if report is None else neurobench_section(report),
         None if report is None else energy_section(report),
+        None if report is None else measured_section(report),
         None if report is None else fairness_section(report),
         None if report is None else sensitivity_section(report),
         None if report is None else fit_section(report),
@@ -63,6 +65,7 @@ def _sections(summary: RunSummary) -> list[Section]:
         maps_section(summary.activity),
         membranes_section(summary.activity),
         training_section(summary),
+        None if report is None else context_section(report),
         None if report is None else assumptions_section(report),
         None if report is None else sources_section(report),
         making_section(summary),

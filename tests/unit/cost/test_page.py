@@ -30,7 +30,7 @@ from neurodeploy.simulation.base import Recording
 VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}
 SECTIONS = [
     "verdict", "accuracy", "agreement", "counts", "neurobench", "energy", "fairness", "sensitivity",
-    "fit", "raster", "training", "assumptions", "sources", "making", "recipe",
+    "fit", "raster", "training", "context", "assumptions", "sources", "making", "recipe",
 ]  # fmt: skip
 
 
@@ -274,6 +274,24 @@ def test_every_constant_of_a_users_own_preset_is_listed(make_report, tmp_path):
         render_page(RunSummary(title="x", report=make_report(presets=[EnergyPreset.load(own)])))
     )
     assert page.cells.count("mine") == 1 + 1 + 1 + 2  # energy, breakdown, presets, its constants
+
+
+def test_measured_counters_stand_beside_the_counts(make_report):
+    counters = {"syn_ops": {"measured": 1234.0, "counted": 1230.0}}
+    measured = {"file": "chip.json", "source": "a profiler", "samples": 7, "counters": counters,
+                "static_energy": None, "total_energy": 2.5e6}  # fmt: skip
+    report = dataclasses.replace(make_report(), measured=measured)
+    page = Page(render_page(RunSummary(title="x", report=report)))
+    assert "measured" in page.sections
+    assert {"syn_ops", "1,234", "1,230", "2.50 µJ"} <= set(page.cells)
+    assert "chip.json (a profiler), 7 samples" in page.text
+
+
+def test_other_machines_are_context_and_no_result(page):
+    assert "They do not rank machines." in page.text
+    # 201,984 SOPs of 26 pJ, all in: nothing is added.
+    assert "5.25 µJ" in page.cells
+    assert "16.34 mJ" in page.cells
 
 
 def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
