@@ -242,8 +242,8 @@ def _warnings(networks: Sequence[Candidate]) -> list[str]:
     ranges = [one.interval for one in known if one.interval is not None]
     if len(ranges) > 1 and max(low for low, _ in ranges) < min(high for _, high in ranges):
         found.append(
-            "All accuracies lie within each other's 95 % intervals: this many test samples cannot "
-            "tell them apart."
+            "The 95 % intervals of all accuracies overlap: with this many test samples their order "
+            "may be chance."
         )
     return found
 

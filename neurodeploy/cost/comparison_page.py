@@ -69,7 +69,7 @@ def _cards(comparison: NetworkComparison) -> Iterator[Card]:
         e.network.name for e in comparison.entries if len(e.best_in) == len(comparison.presets)
     ]
     yield Card(
-        label="Beaten by none in any preset",
+        label="Beaten by none, whatever the preset",
         value=format_count(len(always)),
         note=", ".join(always[:3]) + (" and others" if len(always) > 3 else ""),
     )

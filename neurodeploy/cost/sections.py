@@ -59,9 +59,11 @@ class PageTable:
 
     @property
     def width(self) -> str:
-        """How wide it is: "whole" for several columns of sentences, "wraps" for one, else ""."""
+        """How wide it is: "whole" where sentences need the page, "wraps" where they bend, or ""."""
         sentences = sum(name in LONG for name in self.columns)
-        return "whole" if sentences > 1 else "wraps" if sentences else ""
+        if sentences > 1 or (sentences and len(self.columns) >= 6):
+            return "whole"
+        return "wraps" if sentences else ""
 
     def style(self, column: int) -> str:
         """Say how a column is set: "long", "text" or "number"."""
