@@ -75,3 +75,7 @@ class OutputError(NeurodeployError, OSError):
 
 class NeurodeployWarning(UserWarning):
     """Something the user can act on; nothing is changed silently."""
+
+
+class FractionWarning(NeurodeployWarning):
+    """A file for integers holds fractions, which Lava drops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from neurodeploy.errors import DataError
+from neurodeploy.errors import DataError, FractionWarning, NetxError
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.netx import read
 from neurodeploy.simulation.base import Feed, IntArray, Record, Stream, Timing, Window
@@ -219,20 +220,32 @@ class Reading:
     spike_exponent: int
     accept_silent_faults: bool
 
-    def graph(self) -> FixedPointGraph:
+    def graph(self, *, refuses_fractions: bool = False) -> FixedPointGraph:
         """Read the file.
+
+        Args:
+            refuses_fractions: Take a file whose weights are not integers for an undeployed network.
 
         Raises:
             typer.BadParameter: If the input shape is none.
             NetxError: If it cannot be trusted.
         """
-        return read(
-            self.net,
-            input_shape=parse_shape(self.input_shape),
-            input_bits=self.input_bits,
-            spike_exponent=self.spike_exponent,
-            accept_silent_faults=self.accept_silent_faults,
-        )
+        with warnings.catch_warnings():
+            if refuses_fractions:
+                warnings.simplefilter("error", FractionWarning)
+            try:
+                return read(
+                    self.net,
+                    input_shape=parse_shape(self.input_shape),
+                    input_bits=self.input_bits,
+                    spike_exponent=self.spike_exponent,
+                    accept_silent_faults=self.accept_silent_faults,
+                )
+            except FractionWarning as found:
+                raise NetxError(
+                    f"{found} Counting what is left would be counting another network: deploy it "
+                    "first, or add --accept-silent-faults."
+                ) from found
 
 
 def read_samples(

@@ -192,7 +192,7 @@ def report(
     )
     for file in filter(None, (html, markdown_file)):
         require_writable(file)
-    graph = reading.graph()
+    graph = reading.graph(refuses_fractions=not accept_silent_faults)
     profile = None if measured is None else Measured.load(measured)
     east_west, north_south = parse_hops(hops)
     presets = [EnergyPreset.load(name) for name in preset] if preset else None

@@ -42,8 +42,8 @@ from neurodeploy.ir.fixed_layers import (
     FixedLayer,
     ResonateFireNeuron,
 )
-from neurodeploy.ir.graph import INPUT, FixedPointGraph
-from neurodeploy.ir.layers import Shape
+from neurodeploy.ir.graph import INPUT, FixedPointGraph, Graph
+from neurodeploy.ir.layers import BatchNorm, Shape
 from neurodeploy.simulation.base import (
     EventCounts as RecordedEvents,
     Feed,
@@ -266,6 +266,7 @@ def count(
         DataError: If input, recording and graph do not belong together, or the recording holds
             neither counts nor the spikes of every layer.
     """
+    _require_integers(graph)
     values = _port_values(graph, inputs, recording, feed)
     sent = _sent_events(graph, recording)
     samples, steps = recording.samples, recording.steps
@@ -302,6 +303,23 @@ def count(
         input_kind=_kind_of_input(graph, feed),
         layers=tuple(rows),
         membrane_updates=_membrane_updates(recording),
+    )
+
+
+def _require_integers(graph: object) -> None:
+    """Refuse a float network, and name what is to be done with it.
+
+    Raises:
+        DataError: If it is one.
+    """
+    if isinstance(graph, FixedPointGraph):
+        return
+    nodes = graph.nodes.items() if isinstance(graph, Graph) else ()
+    norms = [name for name, layer in nodes if isinstance(layer, BatchNorm)]
+    found = f"batch norm '{norms[0]}' is not folded" if norms else "the network holds floats"
+    raise DataError(
+        f"counts: {found}; only deployed networks are counted. Fold (fold_batchnorm) and quantize "
+        "(quantize) it first."
     )
 
 

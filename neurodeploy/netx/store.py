@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import NetxError, NeurodeployError, NeurodeployWarning
+from neurodeploy.errors import FractionWarning, NetxError, NeurodeployError
 from neurodeploy.fixedpoint import truncate
 from neurodeploy.ir.fixed_layers import IntArray
 from neurodeploy.netx.heap import REFERENCE_BYTES, read_string
@@ -188,7 +188,7 @@ class Section:
                 warnings.warn(
                     f"{where}: fractions are dropped, as Lava does. Round the values when you "
                     "write the file.",
-                    NeurodeployWarning,
+                    FractionWarning,
                     stacklevel=2,
                 )
             values = whole
