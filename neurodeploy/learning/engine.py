@@ -43,8 +43,10 @@ Strategy = Literal["auto", "ddp", "fsdp"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 T = TypeVar("T")
 
-_BRANCHED = "forward_with_branches"
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_FORWARDS = ("forward_with_branches", "forward_with_spikes")
+"""Methods beside `forward` that compute; sharded weights are brought together for these only."""
+# Without `cpu_offload`, which gives the weights to process 0 alone.
+_WHOLE = StateDictOptions(full_state_dict=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,11 @@ class Engine:
         return self.rank == 0
 
     @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self._fabric.device
+
+    @property
     def is_sharded(self) -> bool:
         """Whether a process holds a part of the network only."""
         return self.hardware.strategy == "fsdp"
@@ -164,8 +171,9 @@ class Engine:
             raw = make_optimizer(network)
             with _quiet():
                 module, optimizer = self._fabric.setup(network, raw)
-        if hasattr(network, _BRANCHED):
-            module.mark_forward_method(_BRANCHED)
+        for name in _FORWARDS:
+            if hasattr(network, name):
+                module.mark_forward_method(name)
         return Prepared(
             engine=self,
             fabric=self._fabric,
@@ -304,9 +312,11 @@ class Prepared:
     # What a sharded network has in pieces, whole: torch's names instead of indices.
 
     def gather_network(self) -> dict[str, Tensor]:
-        """Give all weights of a sharded network on the CPU."""
+        """Give all weights of a sharded network on the CPU, to every process."""
         gathered = get_model_state_dict(self._inner, options=_WHOLE)
-        return {name: tensor for name, tensor in gathered.items() if isinstance(tensor, Tensor)}
+        return {
+            name: tensor.cpu() for name, tensor in gathered.items() if isinstance(tensor, Tensor)
+        }
 
     def scatter_network(self, state: dict[str, Tensor]) -> None:
         """Give a sharded network its weights."""
