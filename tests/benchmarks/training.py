@@ -2,6 +2,7 @@
 
     pip install --no-deps spikingjelly snntorch norse nir nirtorch loguru
     python tests/benchmarks/training.py [--cases mlp conv resnet18 …] [--rounds N] [--memory]
+        [--save]
 
 One iteration is forward, backward and an SGD step; in `inference` the forward pass alone. All
 contenders of a case are measured in turn, round after round, in one process; a number is the
@@ -34,10 +35,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neurodeploy.files import write_text
 from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.provenance import provenance
 from neurodeploy.recipe import Architecture
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
+CODE = ("neurodeploy", "tests/benchmarks/training.py")
+"""What a number depends on."""
+PACKAGES = ("torch", "numba", "lava-dl", "spikingjelly", "snntorch", "norse")
 Net = Callable[[Tensor], Tensor]
 NeuronMaker = Callable[[], nn.Module]
 TAU, THRESHOLD = 0.5, 0.5
@@ -479,7 +485,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--memory", action="store_true", help="peak memory of each as well")
-    parser.add_argument("--json", type=Path, help=f"write the numbers, as in {RESULTS.name}")
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help=f"keep the numbers in {RESULTS.name}; those of other cases stay",
+    )
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if "OMP_WAIT_POLICY" not in os.environ:  # as the command line does; torch reads it once
@@ -490,25 +500,31 @@ def main() -> None:
         run_one(*options.one)
         return
     keep_memory()
-    table: dict[str, dict[str, dict[str, float]]] = {}
     for case in options.cases:
         best = measure(case, options.rounds)
         base = best.get("floor", best.get("lava-dl", 0.0))
         goal = GOALS.get(case) or BLOCK_GOALS[case]
         relation = "times as fast as lava-dl" if case in BLOCK_GOALS else "times the floor"
         print(f"{case}: goal {'≥' if case in BLOCK_GOALS else '≤'} {goal} {relation}")
-        table[case] = {}
+        rows: dict[str, dict[str, float]] = {}
         for name, seconds in best.items():
             ratio = base / seconds if case in BLOCK_GOALS else seconds / base
-            table[case][name] = {"milliseconds": seconds * 1000, "ratio": ratio}
+            rows[name] = {"milliseconds": round(seconds * 1000, 2), "ratio": round(ratio, 3)}
             line = f"  {name:14}{seconds * 1000:9.1f} ms {ratio:7.2f}"
             if options.memory:
-                table[case][name]["peak_mib"] = memory = peak_memory(case, name)
-                line += f" {memory:8.0f} MiB"
+                rows[name]["peak_mib"] = memory = round(peak_memory(case, name))
+                line += f" {memory:8} MiB"
             print(line, flush=True)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+        if options.save:
+            save(case, {"goal": goal, "rounds": options.rounds, "contenders": rows})
+
+
+def save(case: str, found: dict[str, object]) -> None:
+    """Put a case's numbers among those of the others, with what they depend on."""
+    table = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    stamp = provenance(RESULTS.parents[1], code=CODE, packages=PACKAGES)
+    table[case] = {**found, "threads": torch.get_num_threads(), **stamp}
+    write_text(RESULTS, json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":
