@@ -101,7 +101,8 @@ def test_tables_and_plot_give_mean_spread_and_number(
             "epochs": 25,
             "test": 80.0 + 2 * run.seed,
             "validation": 70.0,
-            "seconds": 30.0,
+            "seconds": 60.0,
+            "cpu_seconds": 30.0,
             "commit": "abc",
             "device": "a processor",
             "torch": "2",
@@ -114,7 +115,10 @@ def test_tables_and_plot_give_mean_spread_and_number(
     table = json.loads((tmp_path / "table.json").read_text())["table"]
     assert {(row["n"], row["test_mean"], row["test_std"]) for row in table} == {(3, 82.0, 2.0)}
     assert (tmp_path / "table.png").stat().st_size > 1000
-    assert "12.0 minutes" in (tmp_path / "table.md").read_text()
+    assert (
+        "12.0 minutes of CPU time in all (24.0 minutes of wall time"
+        in (tmp_path / "table.md").read_text()
+    )
 
 
 def test_branches_bring_gradient_to_the_first_layer(gradient_flow: ModuleType) -> None:
