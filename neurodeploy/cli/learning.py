@@ -66,6 +66,14 @@ def train(
     out: Out = None,
     set: Settings = None,
     resume: Resume = False,
+    test: Annotated[
+        bool,
+        typer.Option(
+            "--test",
+            help="Measure the test part once, at the end; beside the paper's figure, if the recipe "
+            "has one.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     accelerator: AcceleratorOption = "auto",
     devices: DevicesOption = None,
@@ -101,7 +109,9 @@ def train(
     directory = engine.share(out or pipeline.next_run_directory(loaded.recipe.name))
     quiet = as_json or not engine.is_first
     with _resumable(directory), draw_stages(quiet=quiet) as observer:
-        result = pipeline.train(loaded, directory, resume=resume, observer=observer, engine=engine)
+        result = pipeline.train(
+            loaded, directory, resume=resume, is_tested=test, observer=observer, engine=engine
+        )
     if not engine.is_first:
         return
     last = result.history.epochs[result.history.kept_epoch - 1] if result.history.epochs else None
@@ -113,11 +123,16 @@ def train(
                 "model": str(directory / pipeline.MODEL),
                 "epoch": result.history.kept_epoch,
                 "validation_accuracy": accuracy,
+                "test_accuracy": None if result.test is None else result.test.accuracy,
             }
         )
         return
     if accuracy is not None:
         console.out.print(f"validation accuracy {accuracy:.2%} (epoch {result.history.kept_epoch})")
+    if result.test is not None:
+        targets = () if loaded.paper is None else loaded.paper.target
+        paper = f"; the paper has {' or '.join(f'{value:.2f}' for value in targets)} %"
+        console.out.print(f"test accuracy {result.test.accuracy:.2%}{paper if targets else ''}")
     console.out.print(f"trained network: {console.relative(directory / pipeline.MODEL)}")
     console.out.print(f"next: neurodeploy deploy {console.relative(directory)}")
 

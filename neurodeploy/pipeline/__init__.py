@@ -6,6 +6,7 @@ What `neurodeploy train`, `deploy` and `run` call. A run lives in one directory:
     training/          checkpoint, metrics.jsonl, best and last network
     fine_tuning/       the same of the quantization-aware fine-tune
     model.safetensors  the trained network, branches removed
+    test.json          accuracy on the test part, where `train --test` asked for it
     network.net        what Lava loads; network.json says how it was made
     samples.npz        the test samples that Lava is asked about, with labels
     report.html        for people
@@ -31,6 +32,7 @@ from neurodeploy.pipeline.directory import (
     REPORT as REPORT,
     SAMPLES as SAMPLES,
     SUMMARY as SUMMARY,
+    TEST as TEST,
     find_run as find_run,
     load_model as load_model,
     next_run_directory as next_run_directory,

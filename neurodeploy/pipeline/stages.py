@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from neurodeploy import testing
+from neurodeploy.files import write_text
 from neurodeploy.learning.data import Dataset, load_data
 from neurodeploy.learning.engine import Engine
+from neurodeploy.learning.evaluation import Evaluation, evaluate
 from neurodeploy.learning.records import History
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.shortcut import remove_branches
 from neurodeploy.pipeline.deployment import Deployment
-from neurodeploy.pipeline.directory import MODEL, begin_run
+from neurodeploy.pipeline.directory import MODEL, TEST, begin_run, versions
 from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.pipeline.prediction import predict, shown_samples
 from neurodeploy.pipeline.tuning import iteration_callback
@@ -26,10 +29,17 @@ from neurodeploy.simulation.lava import LavaSimulator
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingResult:
-    """A trained network, its branches removed, and how it got there."""
+    """A trained network, its branches removed, and how it got there.
+
+    Attributes:
+        network: In evaluation mode, on the CPU.
+        history: Epoch by epoch.
+        test: On the test part; None unless it was asked for.
+    """
 
     network: SpikingNetwork
     history: History
+    test: Evaluation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +64,7 @@ def train(
     directory: Path,
     *,
     resume: bool = False,
+    is_tested: bool = False,
     observer: Observer | None = None,
     engine: Engine | None = None,
 ) -> TrainingResult:
@@ -63,6 +74,7 @@ def train(
         recipe: What to do.
         directory: Of the run; gets recipe, checkpoints and model.
         resume: Go on from the checkpoint in the directory.
+        is_tested: Measure the test part at the end, and keep the result in the directory.
         observer: Told of each iteration.
         engine: The processes that train together, this one alone by default. Each of them calls
             this function; the first writes the files.
@@ -72,7 +84,7 @@ def train(
     """
     observer = observer or Silence()
     engine = engine or Engine()
-    training, validation, _ = load_data(recipe)
+    training, validation, test = load_data(recipe)
     engine.first(lambda: begin_run(recipe, directory, resume=resume))
     observer.stage("train", f"{recipe.training.epochs} epochs")
     network = SpikingNetwork.from_recipe(recipe)
@@ -89,7 +101,25 @@ def train(
     network = remove_branches(network)
     network.eval()
     engine.first(lambda: network.save(directory / MODEL))
-    return TrainingResult(network=network, history=history)
+    if not is_tested:
+        return TrainingResult(network=network, history=history)
+    observer.stage("test", f"{len(test)} samples")
+    network.to(engine.device)
+    result = evaluate(network, test, engine=engine)
+    network.cpu()
+    engine.first(lambda: _write_test(result, recipe, directory, samples=len(test)))
+    return TrainingResult(network=network, history=history, test=result)
+
+
+def _write_test(result: Evaluation, recipe: Recipe, directory: Path, *, samples: int) -> None:
+    content = {
+        **asdict(result),
+        "samples": samples,
+        "seed": recipe.recipe.seed,
+        "paper": None if recipe.paper is None else list(recipe.paper.target),
+        **versions(),
+    }
+    write_text(directory / TEST, json.dumps(content, indent=1) + "\n")
 
 
 def verify(

@@ -128,6 +128,23 @@ def test_runs_are_numbered(
     assert saved.training.epochs == 1
 
 
+def test_training_may_end_with_the_test_part(neurodeploy, tiny_recipe, tmp_path: Path) -> None:
+    """Beside the paper's figure; what was measured is kept, and goes when the run goes on."""
+    recipe, run = tiny_recipe(), tmp_path / "run"
+    recipe.write_text(recipe.read_text() + "[paper]\ntarget = [74.02, 74.78]\ngpu_hours = 1\n")
+    outcome = neurodeploy("train", recipe, "--out", run, "--test")
+    assert outcome.code == 0, outcome.err
+    kept = json.loads((run / "test.json").read_text())
+    _, _, test = load_data(Recipe.load(recipe))
+    network = SpikingNetwork.load(run / "model.safetensors")
+    assert kept["accuracy"] == evaluate(network, test).accuracy
+    assert (kept["samples"], kept["paper"]) == (len(test), [74.02, 74.78])
+    line = f"test accuracy {kept['accuracy']:.2%}; the paper has 74.02 or 74.78 %"
+    assert line in outcome.out
+    assert neurodeploy("train", recipe, "--out", run, "--resume").code == 0
+    assert not (run / "test.json").exists()
+
+
 # --- deploy ---------------------------------------------------------------------------------
 
 

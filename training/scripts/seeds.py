@@ -2,8 +2,10 @@
 
     python training/scripts/seeds.py training/recipes/digits.toml --seeds 0 1 2 [--set key=value]
     python training/scripts/seeds.py training/recipes/digits.toml --splits 0 1 2 --test
+    python training/scripts/seeds.py cifar100_resnet18_t2_evolutionary --seeds 0 1 2 --test
 
-The test part is looked at only with --test: settings are chosen without it. `--splits` draws
+A recipe is a file (FILE.toml, FILE.toml#VARIANT) or the name of one that `neurodeploy recipes`
+lists. The test part is looked at only with --test: settings are chosen without it. `--splits` draws
 another test part of the digits for each (`data.test_seed`), with the seed of the same number.
 """
 
@@ -15,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from neurodeploy.catalog import load_named
 from neurodeploy.learning.data import load_data
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.trainer import BEST, Trainer
@@ -25,7 +28,7 @@ from neurodeploy.recipe import Recipe
 def main() -> None:
     """Train, and print one line a seed and one of means."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("recipe")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--seeds", type=int, nargs="+", default=[0])
     which.add_argument("--splits", type=int, nargs="+", help="test parts, each with its own seed")
@@ -38,7 +41,8 @@ def main() -> None:
         chosen = {"recipe.seed": str(seed)}
         if options.splits:
             chosen["data.test_seed"] = str(seed)
-        recipe = Recipe.load(options.recipe, overrides={**overrides, **chosen})
+        load = Recipe.load if ".toml" in options.recipe else load_named
+        recipe = load(options.recipe, overrides={**overrides, **chosen})
         row = run(recipe, has_test=options.test)
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
