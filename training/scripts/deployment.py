@@ -1,7 +1,7 @@
 """Follow whole networks to real Lava: accuracy and spikes at every stage, and what it costs.
 
     python training/scripts/deployment.py                    all networks, all ways to deploy them
-    python training/scripts/deployment.py digits_resnet18 --lava 360
+    python training/scripts/deployment.py digits_resnet18 --ways PTQ --lava 360
     python training/scripts/deployment.py --list             what would run
     python training/scripts/deployment.py --tables           tables of what is finished
 
@@ -85,13 +85,17 @@ class Job:
 
 
 def plan(
-    networks: Sequence[str], *, seed: int = 0, settings: tuple[tuple[str, str], ...] = ()
+    networks: Sequence[str],
+    *,
+    ways: Sequence[str] = tuple(WAYS),
+    seed: int = 0,
+    settings: tuple[tuple[str, str], ...] = (),
 ) -> list[Job]:
-    """Give every way to deploy every network."""
+    """Give the ways to deploy every network."""
     return [
         Job(network=network, way=way, seed=seed, settings=settings)
         for network in networks
-        for way in WAYS
+        for way in ways
         if way != "pruned" or network in PRUNED_NETWORKS
     ]
 
@@ -362,6 +366,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("networks", nargs="*", help="variants of the recipes; all")
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS), help="all")
     parser.add_argument(
         "--lava", type=int, default=32, metavar="N", help="test samples on Lava; 32"
     )
@@ -382,7 +387,7 @@ def main() -> None:
     networks = options.networks or list(nd.Recipe.variants(RECIPES))
     pairs = [setting.partition("=") for setting in options.settings]
     settings = tuple((key, value) for key, _, value in pairs)
-    jobs = plan(networks, seed=options.seed, settings=settings)
+    jobs = plan(networks, ways=options.ways, seed=options.seed, settings=settings)
     if options.list:
         for job in jobs:
             is_done = finished(job, options.runs, lava_samples=options.lava) is not None
