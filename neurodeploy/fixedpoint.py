@@ -11,6 +11,7 @@ Source of all rules: lava-nc 0.10.0 (`lava/proc/lif/models.py:PyLifModelBitAcc`,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,11 +142,13 @@ def resonator_decay(sine: int, cosine: int) -> tuple[int, int]:
         (sine', cosine'), times 2**12.
 
     Source: lava-dl 0.6.0 `slayer/neuron/rf.py:neuron_params`, lava-nc 0.10.0
-        `lava/proc/rf/process.py:RF`. The order of the operations matters.
+        `lava/proc/rf/process.py:RF`. The order of the operations matters, and so does whose
+        arctangent it is: NumPy's has another last bit on processors with AVX-512, so this takes
+        the C library's, as NumPy does elsewhere (and Lava as `simulation.lava_worker` starts it).
     """
     q, c = np.float64(sine) / DECAY_UNITY, np.float64(cosine) / DECAY_UNITY
     decay_rate = 1 - np.sqrt(q**2 + c**2)
-    frequency = np.arctan2(q, c) / 2 / np.pi
+    frequency = np.float64(math.atan2(q, c)) / 2 / np.pi
     period = 1 / frequency if frequency else np.inf
     angle = np.pi * 2 * 1 / period
     return (

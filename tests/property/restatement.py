@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
-from math import pi
+from math import atan2, pi
 
 import numpy as np
 import numpy.typing as npt
@@ -170,10 +170,10 @@ class Neuron:
 
 
 def rotation(neuron: ResonateFireNeuron) -> tuple[int, int]:
-    """In NumPy's floats, as Lava does: the C library's may differ in the last bit."""
+    """In NumPy's floats, as Lava does, but for the arctangent: NumPy's depends on the processor."""
     q, c = neuron.sine_decay / 4096, neuron.cosine_decay / 4096
     r = 1 - (1 - np.sqrt(np.float64(q**2 + c**2)))
-    turn = np.arctan2(q, c) / 2 / pi
+    turn = np.float64(atan2(q, c)) / 2 / pi
     angle = pi * 2 * 1 / (1 / turn) if turn else 0.0
     return int(r * np.sin(angle) * 4096), int(r * np.cos(angle) * 4096)
 

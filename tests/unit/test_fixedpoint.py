@@ -115,6 +115,12 @@ def test_a_resonator_can_lose_one() -> None:
     assert any(resonator_decay(*pair) != pair for pair in pairs)
 
 
+def test_a_resonator_turns_the_same_on_every_processor() -> None:
+    """As recorded in golden case 25; NumPy's arctangent with AVX-512 would give 920 for 919."""
+    assert resonator_decay(920, 2644) == (919, 2644)
+    assert resonator_decay(1103, 3413) == (1103, 3413)
+
+
 def effective(*rows: list[int]) -> tuple[list[list[int]], int, bool]:
     (weight,) = effective_dense_weight(np.array(rows))
     return weight.mantissa.tolist(), weight.shift, weight.is_exact

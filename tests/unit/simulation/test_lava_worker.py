@@ -73,6 +73,18 @@ def test_traceback_with_nothing_after_it(tmp_path: Path, job: Job) -> None:
         run_jobs(interpreter(tmp_path, text), [job])
 
 
+def test_numpy_computes_the_same_on_every_processor(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NPY_DISABLE_CPU_FEATURES", raising=False)
+    told = "echo without $NPY_DISABLE_CPU_FEATURES, $OMP_NUM_THREADS thread >&2; exit 3"
+    with pytest.raises(LavaRuntimeError, match="without AVX512F AVX512CD AVX512_SKX, "):
+        run_jobs(interpreter(tmp_path, told), [job])
+    monkeypatch.setenv("NPY_DISABLE_CPU_FEATURES", "FMA3")
+    with pytest.raises(LavaRuntimeError, match="without FMA3, "):
+        run_jobs(interpreter(tmp_path, told), [job])
+
+
 def test_end_without_a_reply(tmp_path: Path, job: Job) -> None:
     with pytest.raises(LavaRuntimeError, match=r"status 3 and without a reply(.|\n)*out of memory"):
         run_jobs(interpreter(tmp_path, "echo out of memory >&2; exit 3"), [job])
