@@ -13,6 +13,7 @@ import pytest
 
 from neurodeploy import netx
 from neurodeploy.cli import running
+from neurodeploy.resources import hardware_path
 from neurodeploy.simulation.base import Recording, Stream
 from neurodeploy.simulation.event import EventSimulator
 
@@ -535,3 +536,36 @@ def test_many_samples_are_for_our_simulator(neurodeploy, golden, samples, tmp_pa
         "--resume",
     )  # fmt: skip
     assert outcome.code == 2
+
+
+def test_a_report_takes_chips_placement_and_measurements(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    source = samples(np.ones((1, 4, 24), int))
+    profile = tmp_path / "profile.json"
+    profile.write_text('{"source": "a chip", "samples": 1, "syn_ops": 5000}')
+    preset = tmp_path / "mine.toml"
+    text = (hardware_path() / "targets/energy/loihi1_davies2018.toml").read_text(encoding="utf-8")
+    preset.write_text(text.replace("loihi1_davies2018", "mine").replace("23.6", "10.0"))
+    outcome = neurodeploy(
+        "report", golden / DENSE, "-i", source, "--json", "--preset", preset, "--measured", profile,
+        "--step-time", 10, "--chips", 2, "--hops", "2,1", "--destination-cores", 3,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    document = json.loads(outcome.out)
+    (tier,) = document["tiers"]
+    messages = document["totals"]["messages"] * 3
+    assert tier["preset"] == "mine"
+    assert tier["breakdown"]["synaptic operations"] == 5000 * 10.0
+    assert tier["breakdown"]["messages"] == pytest.approx(messages * 1.7)
+    assert tier["breakdown"]["hops"] == pytest.approx(messages * (2 * 3.0 + 4.0))
+    assert (tier["static"]["energy"], tier["static"]["chips"]) == (104 * 10 * 4 * 2 * 1e3, 2)
+    assert document["measured"]["counters"]["syn_ops"]["measured"] == 5000
+    wrong = neurodeploy("report", golden / DENSE, "-i", source, "--hops", "two")
+    assert (wrong.code, wrong.out) == (2, "")
+
+
+def test_the_schema_is_printed_without_a_network(neurodeploy) -> None:
+    outcome = neurodeploy("report", "--schema")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["title"] == "neurodeploy report"
