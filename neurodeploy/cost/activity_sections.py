@@ -9,11 +9,16 @@ from neurodeploy.cost.tables import Rows
 from neurodeploy.cost.units import format_count, format_percent
 
 
-def rates_section(activity: Activity | None) -> Section | None:
-    """Show how much each layer spikes, and whether its 24 bits were enough."""
+def rates_section(activity: Activity | None, *, has_plot: bool = True) -> Section | None:
+    """Show how much each layer spikes, and whether its 24 bits were enough.
+
+    Args:
+        activity: Of a run; None for nothing.
+        has_plot: Whether rates are drawn, too; the section of operations draws them as well.
+    """
     if activity is None:
         return None
-    rates = panels_of(activity).get("rates")
+    rates = panels_of(activity).get("rates") if has_plot else None
     rows: Rows = [
         (
             one.name,

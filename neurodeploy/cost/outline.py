@@ -60,7 +60,7 @@ def _sections(summary: RunSummary) -> list[Section]:
         None if report is None else fairness_section(report),
         None if report is None else sensitivity_section(report),
         None if report is None else fit_section(report),
-        rates_section(summary.activity),
+        rates_section(summary.activity, has_plot=report is None),
         raster_section(summary.raster),
         maps_section(summary.activity),
         membranes_section(summary.activity),

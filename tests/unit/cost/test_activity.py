@@ -107,6 +107,15 @@ def test_sections_without_content_do_not_appear() -> None:
     assert membranes_section(bare) is None
 
 
+def test_a_report_draws_rates_once(shown) -> None:
+    """Its section of operations has a plot of them."""
+    alone, in_report = rates_section(shown), rates_section(shown, has_plot=False)
+    assert alone is not None
+    assert in_report is not None
+    assert (len(alone.plots), len(in_report.plots)) == (1, 0)
+    assert alone.tables == in_report.tables
+
+
 def test_large_maps_are_averaged_in_blocks() -> None:
     counts = np.arange(100 * 50).reshape(100, 50)
     cells = activity_plots._averaged(counts)
