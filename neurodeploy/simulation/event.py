@@ -1,35 +1,32 @@
-"""Our simulator: Lava's integers, exactly, for whole batches at once.
+"""Our simulator: Lava's integers, exactly, as fast as events allow.
 
-The network is run layer by layer instead of step by step: a layer's input over all steps is
-known once the layer before it has run, so each synapse is one exact matrix product over
-(samples · steps), and only the neurons walk through time.
+The network is run layer by layer instead of step by step: a layer's input over all steps is known
+once the layer before it has run. Layers of LIF neurons are run by compiled kernels that follow
+events (`event_kernels`), all others in NumPy (`reference`); both give the same integers. Samples
+are independent of each other, so groups of them run side by side.
 """
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from math import prod
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError, NeurodeployWarning, SimulationError
-from neurodeploy.fixedpoint import BIAS_BITS, Int64Array
-from neurodeploy.ir.fixed_layers import (
-    CubaNeuron,
-    FixedComplexDense,
-    FixedDense,
-    FixedInjection,
-    FixedLayer,
-    Synapse,
-)
+from neurodeploy.fixedpoint import BIAS_BITS
+from neurodeploy.ir.fixed_layers import CubaNeuron, FixedInjection, FixedLayer
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
 from neurodeploy.simulation.base import (
     Feed,
-    Health,
     IntArray,
     Progress,
     Record,
@@ -37,57 +34,67 @@ from neurodeploy.simulation.base import (
     SpikeArray,
     Stream,
     Timing,
-    UpdateCounts,
     Window,
     plan_steps,
 )
-from neurodeploy.simulation.dynamics import start_dynamics
-from neurodeploy.simulation.event_counts import count_spikes
-from neurodeploy.simulation.joining import join_recordings
-from neurodeploy.simulation.kernels import apply_synapse
-from neurodeploy.simulation.updates import UpdateCounter, arrivals
+from neurodeploy.simulation.compilation import CompiledLayer, compile_layer
+from neurodeploy.simulation.outputs import Outputs
+from neurodeploy.simulation.reference import Plan, reset_steps, run_layer
+
+if TYPE_CHECKING:
+    from neurodeploy.simulation.event_store import EventStore
 
 BATCH_BYTES = 256 * 2**20
-"""Working memory that one batch of samples may take."""
-
-
-@dataclass(slots=True)
-class _LayerRun:
-    """What one layer did over one batch: spikes (S, T, ...) and its states."""
-
-    spikes: SpikeArray
-    final: dict[str, IntArray]
-    traces: dict[str, IntArray]
-    health: Health
-    updates: UpdateCounts | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What to run, the same for all batches."""
-
-    steps: int
-    timing: Timing
-    feed: Feed
-    record: Record
-    traced: frozenset[str]
+"""Working memory that the samples in work at one time may take."""
+_GROUP_BYTES = 8 * 2**20
+"""Working memory of one group of samples, so that it stays in a processor's cache."""
+_GROUPS_PER_THREAD = 4
+"""Groups are at most so large that every thread gets this many."""
 
 
 class EventSimulator:
     """Runs a `FixedPointGraph` in the integers of Lava's fixed-point CPU models.
 
     Equal to Lava on every spike, current and voltage; the test suite compares them.
+
+    Samples are run in groups, as many side by side as there are threads. Besides inputs and
+    recording, a sample in work takes
+
+        4 · T · (sum over input and layers of (2 if its values count, else 1) · N + P + 1) bytes
+
+    for N neurons on P pixels (P = 1 for flat layers), and where a layer is not compiled
+    48 · T · (largest N) more. The number of samples in work times this stays below `batch_bytes`,
+    down to one sample. Neither the groups nor the threads change a result.
     """
 
-    def __init__(self, graph: FixedPointGraph, *, batch_bytes: int = BATCH_BYTES) -> None:
+    def __init__(
+        self,
+        graph: FixedPointGraph,
+        *,
+        batch_bytes: int = BATCH_BYTES,
+        threads: int | None = None,
+        is_compiled: bool = True,
+    ) -> None:
         """Prepare to run `graph`.
 
         Args:
             graph: The network; skip connections and recurrence are allowed.
-            batch_bytes: Bound on the working memory of one batch; results do not depend on it.
+            batch_bytes: Bound on working memory.
+            threads: How many groups of samples run side by side; None: one for each processor
+                that this process may use.
+            is_compiled: Whether kernels are used; without them everything runs in NumPy, which
+                gives the same and needs no compiler.
+
+        Raises:
+            SimulationError: If the number of threads is not positive.
         """
+        if threads is not None and threads < 1:
+            raise SimulationError(f"simulation: {threads} threads, at least 1 is needed.")
         self.graph = graph
         self._batch_bytes = batch_bytes
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._is_compiled = is_compiled
+        self._compiled: dict[tuple[str, int], CompiledLayer | None] = {}
 
     def run(
         self,
@@ -105,7 +112,7 @@ class EventSimulator:
             timing: Windows or Lava's time.
             feed: How the input enters.
             record: What to keep.
-            progress: Called after each batch.
+            progress: Called after each group of samples.
 
         Returns:
             What happened, health included.
@@ -120,186 +127,150 @@ class EventSimulator:
         steps = plan_steps(timing, None if feed is Feed.BIAS else int(values.shape[1]))
         if feed is not Feed.BIAS and steps != values.shape[1]:
             values = values[:, np.arange(steps) % values.shape[1]]
+        values = np.ascontiguousarray(values)
         _warn_of_missing_resets(graph, timing)
         kept, traced = record.resolve(graph.names)
-        samples = len(values)
-        batch = self._batch_size(steps)
-        parts: list[Recording] = []
-        plan = _Plan(steps=steps, timing=timing, feed=feed, record=record, traced=traced)
-        startup = time.perf_counter() - start
-        for first in range(0, samples, batch):
-            begin = time.perf_counter()
-            runs = self._run_batch(values[first : first + batch], plan)
-            parts.append(self._recording(runs, plan, kept))
-            seconds = time.perf_counter() - begin
-            parts[-1] = replace(parts[-1], seconds=seconds, startup_seconds=startup)
-            startup = 0.0
+        plan = Plan(steps=steps, timing=timing, feed=feed, record=record, kept=kept, traced=traced)
+        layers = self._layers(values, plan)
+        outputs = Outputs(graph, plan, samples=len(values))
+        workers, size = self._groups(layers, plan, len(values))
+        spans = [(i, min(i + size, len(values))) for i in range(0, len(values), size)]
+        work = _Work(graph, layers, plan, size, outputs)
+        begin = time.perf_counter()
+        done = 0
+        for finished in _run_side_by_side(work, values, spans, workers):
+            done += finished
             if progress is not None:
-                progress(min(first + batch, samples), samples)
-        return join_recordings(parts)
+                progress(done, len(values))
+        return outputs.recording(seconds=time.perf_counter() - begin, startup_seconds=begin - start)
 
-    def _recording(self, runs: list[_LayerRun], plan: _Plan, kept: frozenset[str]) -> Recording:
-        names, counts = self.graph.names, plan.record.counts
-        updates = tuple(run.updates for run in runs if run.updates is not None)
-        return Recording(
-            layers=names,
-            shapes=tuple(layer.shape for layer in self.graph),
-            samples=len(runs[0].spikes),
-            steps=plan.steps,
-            spikes=tuple(
-                run.spikes if name in kept else None for name, run in zip(names, runs, strict=True)
-            ),
-            states={
-                name: run.traces
-                for name, run in zip(names, runs, strict=True)
-                if name in plan.traced
-            },
-            final_states=tuple(run.final for run in runs) if plan.record.final_states else None,
-            events=tuple(
-                count_spikes(
-                    run.spikes,
-                    is_graded=layer.neuron.is_graded,
-                    is_recurrent=layer.is_recurrent,
-                )
-                for layer, run in zip(self.graph, runs, strict=True)
-            )
-            if counts
-            else None,
-            updates=updates if counts else None,
-            health=tuple(run.health for run in runs),
+    def _layers(self, values: IntArray, plan: Plan) -> tuple[CompiledLayer | None, ...]:
+        """Compile what can be compiled; None for the other layers."""
+        largest = 1
+        if self.graph.input.is_graded and plan.feed is not Feed.BIAS:
+            largest = max(int(values.max()), -int(values.min()), 1)
+            largest = 1 << (largest - 1).bit_length()  # few different ones, to be kept
+        found: list[CompiledLayer | None] = []
+        for layer in self.graph:
+            key = (layer.name, largest)
+            if self._is_compiled and key not in self._compiled:
+                self._compiled[key] = compile_layer(self.graph, layer, largest_input=largest)
+            found.append(self._compiled[key] if self._is_compiled else None)
+        return tuple(found)
+
+    def _groups(
+        self, layers: tuple[CompiledLayer | None, ...], plan: Plan, samples: int
+    ) -> tuple[int, int]:
+        """Give the number of groups side by side, and of samples in each; see the class."""
+        shapes = [self.graph.input.shape, *(layer.shape for layer in self.graph)]
+        listed = sum(prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
+        listed += prod(self.graph.input.shape) if self.graph.input.is_graded else 0
+        size = 4 * plan.steps * listed
+        workers = self._threads
+        for layer, compiled in zip(self.graph, layers, strict=True):
+            if compiled is None:
+                size += 48 * plan.steps * layer.neurons
+                if not all(isinstance(c.synapse, FixedInjection) for c in layer.connections):
+                    workers = 1  # NumPy's matrix products use all processors themselves
+        workers = max(1, min(workers, samples, self._batch_bytes // size))
+        group = min(
+            self._batch_bytes // (workers * size),
+            max(1, _GROUP_BYTES // size),
+            -(-samples // (workers * _GROUPS_PER_THREAD)),
         )
+        return workers, max(1, group)
 
-    def _batch_size(self, steps: int) -> int:
-        """Samples whose largest layer fits `batch_bytes`: 8 bytes a value, a few arrays of it."""
-        largest = max(prod(self.graph.input.shape), *(layer.neurons for layer in self.graph))
-        return max(1, self._batch_bytes // (8 * 6 * steps * largest))
 
-    def _run_batch(self, values: IntArray, plan: _Plan) -> list[_LayerRun]:
-        known: dict[str, SpikeArray] = {}
-        if plan.feed is not Feed.BIAS:
-            is_graded = self.graph.input.is_graded
-            known[INPUT] = values if is_graded else (values != 0).astype(np.int32)
-        runs: list[_LayerRun] = []
-        for index, layer in enumerate(self.graph):
-            run = self._run_layer(layer, index, known, values, plan)
-            known[layer.name] = run.spikes
-            runs.append(run)
-        return runs
+class _Work:
+    """Runs groups of samples through all layers, each thread in a store of its own."""
 
-    def _run_layer(
+    def __init__(
         self,
-        layer: FixedLayer,
-        index: int,
-        known: Mapping[str, SpikeArray],
-        values: IntArray,
-        plan: _Plan,
-    ) -> _LayerRun:
-        """Run one layer over all steps.
+        graph: FixedPointGraph,
+        layers: tuple[CompiledLayer | None, ...],
+        plan: Plan,
+        size: int,
+        outputs: Outputs,
+    ) -> None:
+        self._graph, self._layers, self._plan = graph, layers, plan
+        self._size, self._outputs = size, outputs
+        self._lag = 1 if isinstance(plan.timing, Stream) else 0
+        self._stores: SimpleQueue[EventStore] = SimpleQueue()
+        compiled = {one.name for one in layers if one is not None}
+        self._is_listed = {term.source for one in layers if one is not None for term in one.terms}
+        self._is_spread = {
+            connection.source
+            for layer in graph
+            if layer.name not in compiled
+            for connection in layer.connections
+        } & compiled
 
-        Args:
-            layer: The layer.
-            index: Its place in the network.
-            known: Events of the input and of all layers before, (samples, T, ...) int32.
-            values: The input as it was given, for an input block.
-            plan: What to run.
-        """
-        samples, steps = len(values), plan.steps
-        drive, recurrent = self._drive(layer, known, values, plan)
-        bias_image = values if plan.feed is Feed.BIAS and index == 0 else None
-        neurons = start_dynamics(layer, samples, bias_image=bias_image)
-        counter = UpdateCounter(layer, samples, bias_image) if plan.record.counts else None
-        arrives = self._arrivals(layer, known, values, plan) if plan.record.counts else None
-        reads_values = self.graph.reads_values(layer)
-        resets = _reset_steps(plan.timing, steps, index)
-        dtype = np.int32 if layer.neuron.is_graded else np.uint8
-        spikes: SpikeArray = np.zeros((samples, steps, *layer.shape), dtype)
-        traces: dict[str, IntArray] = {}
-        if layer.name in plan.traced:
-            shape = spikes.shape
-            traces = {name: np.empty(shape, np.int32) for name in neurons.states()}
-        for step in range(steps):
-            if resets[step]:
-                neurons.reset()
-            arriving = drive[:, step]
-            reaches = None if arrives is None else arrives[:, step]
-            if recurrent is not None and step > 0:
-                events = spikes[:, step - 1 : step]
-                if not reads_values:
-                    events = (events != 0).astype(np.int32)
-                arriving = arriving + apply_synapse(recurrent, events).reshape(arriving.shape)
-                if reaches is not None:
-                    reaches = reaches | arrivals(recurrent, events).reshape(reaches.shape)
-            if counter is not None and reaches is not None:
-                counter.before_step(neurons, reaches)
-            spikes[:, step] = neurons.step(arriving)
-            if counter is not None:
-                counter.after_step(neurons)
-            for name, trace in traces.items():
-                trace[:, step] = neurons.states()[name]
-        final: dict[str, IntArray] = {}
-        if plan.record.final_states:
-            final = {name: state.astype(np.int32) for name, state in neurons.states().items()}
-        return _LayerRun(
-            spikes=spikes,
-            final=final,
-            traces=traces,
-            health=neurons.health(),
-            updates=None if counter is None else counter.counts(),
-        )
+    def run(self, values: IntArray, first: int, stop: int) -> int:
+        """Run samples first to stop; give their number."""
+        graph, plan, span = self._graph, self._plan, slice(first, stop)
+        part = values[span]
+        known: dict[str, SpikeArray] = {}
+        with self._borrowed_store() as store:
+            if plan.feed is not Feed.BIAS:
+                is_graded = graph.input.is_graded
+                if store is not None and INPUT in self._is_listed:
+                    store.collect(INPUT, part)
+                if None in self._layers:
+                    known[INPUT] = part if is_graded else (part != 0).astype(np.uint8)
+            for index, (layer, compiled) in enumerate(zip(graph, self._layers, strict=True)):
+                outputs = self._outputs.layers[index]
+                if compiled is None or store is None:
+                    run = run_layer(graph, layer, index, known, part, plan)
+                    known[layer.name] = run.spikes
+                    outputs.put(span, run)
+                    if store is not None and layer.name in self._is_listed:
+                        store.collect(layer.name, run.spikes)
+                    continue
+                resets = np.array(reset_steps(plan.timing, plan.steps, index), bool)
+                store.run(compiled, span, lag=self._lag, resets=resets, outputs=outputs)
+                if layer.name in self._is_spread:
+                    spread = store.spread(layer.name, len(part))
+                    known[layer.name] = spread.reshape(len(part), plan.steps, *layer.shape)
+        return stop - first
 
-    def _arrivals(
-        self, layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: _Plan
-    ) -> npt.NDArray[np.bool_]:
-        """Say where events of other layers arrive: (samples, T, *layer)."""
-        reached = np.zeros((len(values), plan.steps, *layer.shape), bool)
-        for connection in layer.connections:
-            if isinstance(connection.synapse, FixedInjection):
-                if plan.feed is not Feed.BIAS:
-                    reached |= values != 0
-            elif connection.source != layer.name:
-                found = arrivals(connection.synapse, known[connection.source])
-                found = found.reshape(reached.shape)
-                if isinstance(plan.timing, Stream):
-                    reached[:, 1:] |= found[:, :-1]
-                else:
-                    reached |= found
-        return reached
+    @contextmanager
+    def _borrowed_store(self) -> Iterator[EventStore | None]:
+        """Lend a store that no other thread uses; None if no layer needs one."""
+        if all(layer is None for layer in self._layers):
+            yield None
+            return
+        from neurodeploy.simulation.event_store import EventStore  # only now: it loads a compiler
 
-    def _drive(
-        self, layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: _Plan
-    ) -> tuple[Int64Array, FixedDense | None]:
-        """Add up what reaches the neurons from other layers at every step.
+        try:
+            store = self._stores.get_nowait()
+        except Empty:
+            store = EventStore(self._graph, steps=self._plan.steps, samples=self._size)
+        yield store
+        self._stores.put(store)
 
-        Returns:
-            (samples, T, *layer, *ports) int64, and the recurrent synapse, whose share is known
-            only step by step, or None.
-        """
-        ports = (2,) if any(_is_complex(c.synapse) for c in layer.connections) else ()
-        drive = np.zeros((len(values), plan.steps, *layer.shape, *ports), np.int64)
-        recurrent: FixedDense | None = None
-        for connection in layer.connections:
-            synapse = connection.synapse
-            if isinstance(synapse, FixedInjection):
-                if plan.feed is not Feed.BIAS:
-                    drive += values
-            elif connection.source == layer.name:
-                assert isinstance(synapse, FixedDense)
-                recurrent = synapse
-            else:
-                sent = apply_synapse(synapse, known[connection.source]).reshape(drive.shape)
-                if isinstance(plan.timing, Stream):
-                    drive[:, 1:] += sent[:, :-1]
-                else:
-                    drive += sent
-        return drive, recurrent
+
+def _run_side_by_side(
+    work: _Work, values: IntArray, spans: list[tuple[int, int]], workers: int
+) -> Iterator[int]:
+    """Run all spans in threads; give the number of samples of each as it is finished."""
+    if workers == 1:
+        for first, stop in spans:
+            yield work.run(values, first, stop)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="neurodeploy") as pool:
+        waiting = {pool.submit(work.run, values, first, stop) for first, stop in spans}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for one in finished:
+                    yield one.result()
+        finally:
+            for one in waiting:
+                one.cancel()
 
 
 def _sources(layer: FixedLayer) -> set[str]:
     return {connection.source for connection in layer.connections}
-
-
-def _is_complex(synapse: Synapse) -> bool:
-    return isinstance(synapse, FixedComplexDense)
 
 
 def conform_input(
@@ -398,15 +369,3 @@ def _warn_of_missing_resets(graph: FixedPointGraph, timing: Timing) -> None:
             NeurodeployWarning,
             stacklevel=3,
         )
-
-
-def _reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
-    """Say at which steps (0-based) a layer's states are set to zero.
-
-    Lava: at step t = 1, 2, ... where t mod P == (offset + 1 + index) mod P. In windows every
-    sample is a batch entry of its own that starts from zero.
-    """
-    if isinstance(timing, Window) or timing.reset_interval is None:
-        return [False] * steps
-    period = timing.reset_interval
-    return [t % period == (timing.reset_offset + 1 + index) % period for t in range(1, steps + 1)]

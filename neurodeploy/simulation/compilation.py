@@ -1,0 +1,314 @@
+"""Bring layers into the form that the compiled kernels run, or say that they cannot be.
+
+Compiled are LIF neurons behind conv and dense synapses of any geometry, delay and number,
+recurrent ones included, while bounds computed from the weights prove that nothing overflows:
+sums of 16 bits where the sizes of all weights into a neuron add up to less than 2**15, 32 bits
+below 2**23. Everything else is run by `neurodeploy.simulation.reference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.fixedpoint import (
+    BIAS_BITS,
+    DECAY_UNITY,
+    STATE_EXPONENT,
+    Int64Array,
+    scale_down,
+    scale_up,
+)
+from neurodeploy.ir.fixed_layers import (
+    CubaNeuron,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+    IntArray,
+    Shape,
+)
+from neurodeploy.ir.graph import INPUT, FixedPointGraph
+
+CHANNEL_TILE = 16
+"""Channels are padded to a multiple of this: the narrowest vector of the kernels."""
+ROW_BYTES_MAX = 1 << 30
+"""Largest block of weights; groups are stored with the zeros between them."""
+_SUM_BOUNDS = {np.dtype(np.int8): 1 << 15, np.dtype(np.int16): 1 << 15, np.dtype(np.int32): 1 << 23}
+"""What sums of rows of a type must stay below; the last in units of the weights."""
+_BIAS_BOUND = 1 << (BIAS_BITS - 1)
+_NEVER = np.iinfo(np.int32).max
+
+RowArray = npt.NDArray[np.int8] | npt.NDArray[np.int16] | npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """Synapses with the same source and delay.
+
+    Attributes:
+        source: Name of the sender.
+        lag: Steps of delay, without the step of each layer in Lava's time.
+        has_values: Whether the value of an event counts.
+        frame: (height, width, channels) that the source is read as.
+        kernel: (height, width).
+        stride: (height, width), and so on below.
+        padding: Zeros around.
+        dilation: Distance between taps.
+        first_row: Number of its first row of weights.
+    """
+
+    source: str
+    lag: int
+    has_values: bool
+    frame: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    first_row: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CompiledLayer:
+    """One layer as the kernels take it.
+
+    Attributes:
+        name: Of the layer.
+        shape: (C, H, W) or (N,).
+        terms: What leads into it.
+        rows: (rows · padded,) int8, int16 or int32, channels last, in units of 2**(shift - 6).
+        reach: (rows · words,) uint64: which of them are not zero.
+        padded: Channels of a row.
+        shift: Sums times 2**shift are at the scale of the state.
+        parameters: (4 · plane,) int32: bias and threshold times 2**6, 4096 minus the decays.
+        is_uniform: Whether all pixels have the same parameters.
+        holds_current: Whether a current may outlive its step.
+        is_recurrent: Whether it reads its own events.
+    """
+
+    name: str
+    shape: Shape
+    terms: tuple[Term, ...]
+    rows: RowArray
+    reach: npt.NDArray[np.uint64]
+    padded: int
+    shift: int
+    parameters: IntArray
+    is_uniform: bool
+    holds_current: bool
+    is_recurrent: bool
+
+
+def frame_of(shape: Shape) -> tuple[int, int, int]:
+    """Give (channels, height, width) of a layer; a flat one is a single pixel."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (prod(shape), 1, 1)
+
+
+def compile_layer(
+    graph: FixedPointGraph, layer: FixedLayer, *, largest_input: int
+) -> CompiledLayer | None:
+    """Bring a layer into the form that the kernels run.
+
+    Args:
+        graph: The network.
+        layer: One of its layers.
+        largest_input: Size of the largest value that a graded input holds; 1 for a binary one.
+
+    Returns:
+        The layer, or None if it is not of a kind that is compiled, or might overflow.
+    """
+    neuron = layer.neuron
+    if not isinstance(neuron, CubaNeuron) or not _fits(neuron, layer.bias):
+        return None
+    parts: list[tuple[Term, Int64Array, int]] = []
+    rows = 0
+    for connection in layer.connections:
+        source = connection.source
+        has_values = source == INPUT and graph.input.is_graded and graph.reads_values(layer)
+        if source not in (INPUT, layer.name) and _layer(graph, source).neuron.is_graded:
+            return None
+        shape = layer.shape if source == layer.name else graph.shape_of(source)
+        found = _synapse_rows(connection.synapse, shape, layer.shape)
+        if found is None:
+            return None
+        for delay, geometry, block in found:
+            term = Term(
+                source=source,
+                lag=delay + (source == layer.name),
+                has_values=has_values,
+                first_row=rows,
+                frame=geometry.frame,
+                kernel=geometry.kernel,
+                stride=geometry.stride,
+                padding=geometry.padding,
+                dilation=geometry.dilation,
+            )
+            parts.append((term, block, largest_input if has_values else 1))
+            rows += len(block)
+    packed = _pack([block for _, block, _ in parts], [scale for _, _, scale in parts])
+    if packed is None:
+        return None
+    weights, common = packed
+    padded = weights.shape[1]
+    parameters, is_uniform = _parameters(layer, neuron, padded)
+    return CompiledLayer(
+        name=layer.name,
+        shape=layer.shape,
+        terms=tuple(term for term, _, _ in parts),
+        rows=weights.reshape(-1),
+        reach=_reach(weights),
+        padded=padded,
+        shift=STATE_EXPONENT + common,
+        parameters=parameters.reshape(-1),
+        is_uniform=is_uniform,
+        holds_current=bool((neuron.current_decay != DECAY_UNITY).any()),
+        is_recurrent=layer.is_recurrent,
+    )
+
+
+def _layer(graph: FixedPointGraph, name: str) -> FixedLayer:
+    return graph.layers[graph.names.index(name)]
+
+
+def _fits(neuron: CubaNeuron, bias: IntArray) -> bool:
+    """Whether parameters are in the range for which the kernels are exact."""
+    decays = (neuron.current_decay, neuron.voltage_decay)
+    in_range = all(int(one.min()) >= 0 and int(one.max()) <= DECAY_UNITY for one in decays)
+    return in_range and int(bias.min()) >= -_BIAS_BOUND and int(bias.max()) < _BIAS_BOUND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Geometry:
+    frame: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+
+def _synapse_rows(
+    synapse: object, source: Shape, target: Shape
+) -> list[tuple[int, _Geometry, Int64Array]] | None:
+    """Give (delay, geometry, weights) of a synapse, one for each delay.
+
+    Weights are (kernel y · kernel x · channels, outputs) int64.
+    """
+    channels, height, width = frame_of(source)
+    if isinstance(synapse, FixedConv):
+        weight = _ungrouped(synapse)
+        if weight is None:
+            return None
+        geometry = _Geometry(
+            frame=(height, width, channels),
+            kernel=(weight.shape[2], weight.shape[3]),
+            stride=synapse.stride,
+            padding=synapse.padding,
+            dilation=synapse.dilation,
+        )
+        return [(0, geometry, weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]))]
+    if not isinstance(synapse, FixedDense) or len(target) != 1:
+        return None
+    effective = synapse.effective
+    mantissa = effective.mantissa.astype(np.int64)
+    if (mantissa & ((1 << effective.shift) - 1)).any():
+        return None  # the shift drops bits of each sum, which cannot be done row by row
+    mantissa = scale_down(mantissa, effective.shift)
+    # A dense synapse reads its source channel by channel, the kernels pixel by pixel.
+    outputs = len(mantissa)
+
+    def by_pixel(matrix: npt.NDArray[np.integer]) -> Int64Array:
+        blocks = matrix.astype(np.int64).reshape(outputs, channels, -1).transpose(2, 1, 0)
+        return blocks.reshape(-1, outputs)
+
+    blocks = by_pixel(mantissa)
+    pixels = height * width
+    geometry = _Geometry(frame=(1, pixels, channels), kernel=(1, pixels))
+    if synapse.delay is None:
+        return [(0, geometry, blocks)]
+    delays = by_pixel(synapse.delay)
+    return [
+        (int(delay), geometry, np.where(delays == delay, blocks, 0)) for delay in np.unique(delays)
+    ]
+
+
+def _ungrouped(synapse: FixedConv) -> Int64Array | None:
+    """Give (outputs, channels, kernel y, kernel x), zeros between groups."""
+    weight, groups = synapse.weight.astype(np.int64), synapse.groups
+    if groups == 1:
+        return weight
+    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
+    if weight.size * groups > ROW_BYTES_MAX // 4:
+        return None
+    whole = np.zeros((weight.shape[0], inputs * groups, *weight.shape[2:]), np.int64)
+    for group in range(groups):
+        rows = slice(group * outputs, (group + 1) * outputs)
+        whole[rows, group * inputs : (group + 1) * inputs] = weight[rows]
+    return whole
+
+
+def _pack(blocks: Sequence[Int64Array], scales: Sequence[int]) -> tuple[RowArray, int] | None:
+    """Choose the narrowest type in which every sum is exact.
+
+    Args:
+        blocks: (rows, outputs) each.
+        scales: Largest size of an event's value, for each block.
+
+    Returns:
+        (rows, padded outputs), and how many common low zero bits were taken out; None if nothing
+        is wide enough.
+    """
+    weights = np.concatenate(blocks)
+    bound = sum(
+        np.abs(block).sum(axis=0) * scale for block, scale in zip(blocks, scales, strict=True)
+    )
+    if int(np.max(bound)) >= _SUM_BOUNDS[np.dtype(np.int32)]:
+        return None
+    common = 0
+    while common < STATE_EXPONENT and weights.any() and not (weights & (1 << common)).any():
+        common += 1
+    weights = scale_down(weights, common)
+    largest, total = int(np.abs(weights).max()), int(np.max(bound)) >> common
+    has_values = any(scale > 1 for scale in scales)
+    kinds = (np.int8, np.int16, np.int32)
+    for kind in kinds[2:] if has_values else kinds:
+        if largest <= np.iinfo(kind).max and total < _SUM_BOUNDS[np.dtype(kind)]:
+            padded = -(-weights.shape[1] // CHANNEL_TILE) * CHANNEL_TILE
+            if len(weights) * padded * np.dtype(kind).itemsize > ROW_BYTES_MAX:
+                return None
+            rows = np.zeros((len(weights), padded), kind)
+            rows[:, : weights.shape[1]] = weights
+            return rows, common
+    return None
+
+
+def _reach(rows: RowArray) -> npt.NDArray[np.uint64]:
+    """Pack which weights are not zero, 64 outputs a word."""
+    words = -(-rows.shape[1] // 64)
+    flags = np.zeros((len(rows), words * 64), bool)
+    flags[:, : rows.shape[1]] = rows != 0
+    packed = np.packbits(flags, axis=1, bitorder="little")
+    return packed.view(np.dtype("<u8")).astype(np.uint64).reshape(-1)
+
+
+def _parameters(layer: FixedLayer, neuron: CubaNeuron, padded: int) -> tuple[IntArray, bool]:
+    """Give (4, pixels or 1, padded) int32 parameters, and whether all pixels share them."""
+    channels, height, width = frame_of(layer.shape)
+    planes = (
+        scale_up(layer.bias),
+        scale_up(neuron.threshold),
+        DECAY_UNITY - neuron.current_decay.astype(np.int64),
+        DECAY_UNITY - neuron.voltage_decay.astype(np.int64),
+    )
+    whole = np.stack(
+        [np.broadcast_to(plane, layer.shape).reshape(channels, height * width) for plane in planes]
+    )
+    is_uniform = bool((whole == whole[:, :, :1]).all())
+    pixels = 1 if is_uniform else height * width
+    parameters = np.zeros((4, pixels, padded), np.int32)
+    parameters[1] = _NEVER  # neurons that do not exist never spike
+    parameters[:, :, :channels] = whole[:, :, :pixels].transpose(0, 2, 1)
+    return parameters, is_uniform

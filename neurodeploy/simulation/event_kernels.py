@@ -1,0 +1,360 @@
+"""Compiled layers of LIF neurons that follow events: what is silent costs nothing.
+
+Events live in one *store*, an int32 array that holds, for every sample and step of every layer, a
+list of events and its *bounds*. An event is the number of its neuron with channels last,
+(y · width + x) · channels + c; lists are in ascending order, and bounds[p] is how many events come
+from pixels before p. So the events of neighbouring pixels stand side by side, and with weights
+laid out (kernel y, kernel x, channel, output) each of them selects one row of weights: a layer is
+a sum of rows, kept in registers over all events that an output pixel sees in a kernel row.
+
+For one output pixel all steps are done before the next pixel: its states never leave the cache.
+
+Source of the arithmetic: `neurodeploy.simulation.dynamics`, which these loops are tested against.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import int32, int64, njit, types, uint8, void
+
+from neurodeploy.simulation.vector_code import (
+    clear,
+    count_set,
+    first_set,
+    make_busy_mask,
+    make_lif_step,
+)
+
+VECTOR_CODE: Final = 0x8FF5195B
+"""Checksum of `vector_code.py`: kept here, and tested, because the cache of compiled code looks at
+this file only, and must not outlive a change of the other."""
+
+# Columns of a table of terms: one row for each group of synapses with the same source and delay.
+LAG: Final = 0
+"""Steps that an event takes."""
+EVENTS: Final = 1
+"""Position of the source's first list in the store; then its distance by sample and by step."""
+EVENTS_SAMPLE: Final = 2
+EVENTS_STEP: Final = 3
+BOUNDS: Final = 4
+"""The same of its bounds."""
+BOUNDS_SAMPLE: Final = 5
+BOUNDS_STEP: Final = 6
+VALUES: Final = 7
+"""Distance from an event to its value in the store; 0 if events carry none."""
+HEIGHT: Final = 8
+WIDTH: Final = 9
+CHANNELS: Final = 10
+KERNEL_Y: Final = 11
+KERNEL_X: Final = 12
+STRIDE_Y: Final = 13
+STRIDE_X: Final = 14
+PADDING_Y: Final = 15
+PADDING_X: Final = 16
+DILATION_Y: Final = 17
+DILATION_X: Final = 18
+ROWS: Final = 19
+"""Number of its first row of weights."""
+TERM_FIELDS: Final = 20
+
+# Entries of a description of a layer.
+OUT_EVENTS: Final = 0
+OUT_EVENTS_SAMPLE: Final = 1
+OUT_EVENTS_STEP: Final = 2
+OUT_BOUNDS: Final = 3
+OUT_BOUNDS_SAMPLE: Final = 4
+OUT_BOUNDS_STEP: Final = 5
+OUT_HEIGHT: Final = 6
+OUT_WIDTH: Final = 7
+OUT_CHANNELS: Final = 8
+PADDED: Final = 9
+"""Output channels, padded to a multiple of 16."""
+SHIFT: Final = 10
+"""Sums are scaled by 2**SHIFT."""
+PARAMETER_STEP: Final = 11
+"""Distance between the parameters of neighbouring pixels; 0 if all have the same."""
+HOLDS_CURRENT: Final = 12
+KEEPS: Final = 13
+"""Sum of the KEEP_ constants: what is written besides events."""
+LAYER_FIELDS: Final = 14
+
+KEEP_SPIKES: Final = 1
+KEEP_TOTALS: Final = 2
+KEEP_TRACES: Final = 4
+KEEP_FINALS: Final = 8
+
+# Entries of a description of a segment: events of neighbouring pixels that one output pixel reads.
+_LOW: Final = 0
+_HIGH: Final = 1
+_LIST: Final = 2
+_START: Final = 3
+_TERM: Final = 4
+_SEGMENT_FIELDS: Final = 5
+
+_WORD_LANES: Final = 64
+
+_step_lif_64 = make_lif_step(64, holds_current=False)
+_step_lif_16 = make_lif_step(16, holds_current=False)
+_step_cuba_16 = make_lif_step(16, holds_current=True)
+_busy_16 = make_busy_mask(16)
+
+
+@njit(nogil=True)
+def _unreached(wanted, word, words, width, reach, store, ranges, count):  # type: ignore[no-untyped-def]
+    """Give those of the wanted lanes of one word to which no event leads through a weight."""
+    for i in range(count):
+        first = ranges[i, 2] // width
+        for event in range(ranges[i, 0], ranges[i, 1]):
+            wanted &= ~reach[(first + store[event]) * words + word]
+            if wanted == 0:
+                return wanted
+    return wanted
+
+
+@njit(nogil=True, cache=True)  # compiled for each type of rows when it is first met
+def run_lif(  # type: ignore[no-untyped-def]
+    first, stop, layer, terms, rows, reach, parameters, plane, store, resets,
+    spikes, totals, traces, finals, updates, health, counts,
+):  # fmt: skip
+    """Run one layer of LIF neurons over all steps of some samples.
+
+    Args:
+        first: First sample, counted within the store and all arrays below.
+        stop: Sample after the last.
+        layer: (LAYER_FIELDS,) int64.
+        terms: (terms, TERM_FIELDS) int64.
+        rows: (rows · PADDED,) int8, int16 or int32: weights, row after row; the sums of int8
+            and int16 must fit 16 bits, those of int32 23 bits.
+        reach: (rows · words,) uint64: which weights are not zero, 64 channels a word.
+        parameters: (4 · plane,) int32; see `make_lif_step`.
+        plane: PADDED, or pixels · PADDED.
+        store: int32; the layer's own lists and bounds are written.
+        resets: (T,) whether states are set to zero before a step.
+        spikes: (samples, T, channels, pixels) uint8, zero: gets 1 for each event.
+        totals: (samples, channels, pixels) int32, zero: gets the events of each neuron.
+        traces: (samples, T, 2, channels, pixels) int32: gets current and voltage.
+        finals: (samples, 2, channels, pixels) int32: gets both after the last step.
+        updates: (samples, 2) int64: active and membrane updates are added.
+        health: (4,) int64: largest |current|, largest |voltage|, wraps, clips; updated.
+        counts: Whether updates are counted.
+
+    `spikes`, `totals`, `traces` and `finals` are touched only if `layer` says so.
+    """
+    steps, width = resets.size, layer[PADDED]
+    channels, shift, keeps = layer[OUT_CHANNELS], layer[SHIFT], layer[KEEPS]
+    holds_current = layer[HOLDS_CURRENT] != 0
+    words = (width + _WORD_LANES - 1) // _WORD_LANES
+    states, peaks = np.empty(2 * width, np.int32), np.zeros(2 * width, np.int32)
+    notes, sent = np.zeros(3, np.int64), np.empty(steps, np.int64)
+    voltages = np.empty(width, np.int32)
+    most = 0
+    for k in range(terms.shape[0]):
+        most += terms[k, KERNEL_Y] * (terms[k, KERNEL_X] if terms[k, DILATION_X] != 1 else 1)
+    segments = np.empty((most, _SEGMENT_FIELDS), np.int64)
+    ranges = np.empty((most, 4), np.int64)
+    for sample in range(first, stop):
+        lists = layer[OUT_EVENTS] + sample * layer[OUT_EVENTS_SAMPLE]
+        bounds = layer[OUT_BOUNDS] + sample * layer[OUT_BOUNDS_SAMPLE]
+        notes[2] = 0
+        active = 0
+        for step in range(steps):
+            sent[step] = 0
+            store[bounds + step * layer[OUT_BOUNDS_STEP]] = 0
+        for pixel in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
+            y, x = pixel // layer[OUT_WIDTH], pixel % layer[OUT_WIDTH]
+            count = 0
+            for k in range(terms.shape[0]):
+                source_width, depth = terms[k, WIDTH], terms[k, CHANNELS]
+                bound = terms[k, BOUNDS] + sample * terms[k, BOUNDS_SAMPLE]
+                events = terms[k, EVENTS] + sample * terms[k, EVENTS_SAMPLE]
+                taps = terms[k, KERNEL_X]
+                span = taps if terms[k, DILATION_X] == 1 else 1
+                left = x * terms[k, STRIDE_X] - terms[k, PADDING_X]
+                for tap_y in range(terms[k, KERNEL_Y]):
+                    row = (
+                        y * terms[k, STRIDE_Y] - terms[k, PADDING_Y] + tap_y * terms[k, DILATION_Y]
+                    )
+                    for tap_x in range(0, taps if 0 <= row < terms[k, HEIGHT] else 0, span):
+                        column = left + tap_x * terms[k, DILATION_X]
+                        low, high = max(column, 0), min(column + span, source_width)
+                        if low < high:
+                            tap, skipped = tap_y * taps + tap_x, row * source_width
+                            segments[count, _LOW] = bound + skipped + low
+                            segments[count, _HIGH] = bound + skipped + high
+                            segments[count, _LIST] = events
+                            start = terms[k, ROWS] + (tap - skipped - column) * depth
+                            segments[count, _START] = start * width
+                            segments[count, _TERM] = k
+                            count += 1
+            clear(states, 2 * width)
+            at = pixel * layer[PARAMETER_STEP]
+            for step in range(steps):
+                follows = counts and step > 0  # by itself: a branch within a call copies arrays
+                if resets[step]:
+                    if follows:
+                        for channel in range(channels):
+                            voltages[channel] = states[width + channel]
+                    clear(states, 2 * width)
+                watches = follows and not resets[step]
+                seen = 0
+                for i in range(count):
+                    k = segments[i, _TERM]
+                    source_step = step - terms[k, LAG]
+                    if source_step >= 0:
+                        bound = source_step * terms[k, BOUNDS_STEP]
+                        low = store[segments[i, _LOW] + bound]
+                        high = store[segments[i, _HIGH] + bound]
+                        if low < high:
+                            events = segments[i, _LIST] + source_step * terms[k, EVENTS_STEP]
+                            ranges[seen, 0] = events + low
+                            ranges[seen, 1] = events + high
+                            ranges[seen, 2] = segments[i, _START]
+                            ranges[seen, 3] = terms[k, VALUES]
+                            seen += 1
+                if counts:
+                    for word in range(words):
+                        lanes = min(channels - word * _WORD_LANES, _WORD_LANES)
+                        wanted = ~np.uint64(0) >> np.uint64(_WORD_LANES - lanes)
+                        for group in range(word * _WORD_LANES, min((word + 1) * 64, width), 16):
+                            found = _busy_16(group, parameters, at + group, plane, states, width)
+                            wanted &= ~(found << np.uint64(group - word * _WORD_LANES))
+                        if wanted != 0:
+                            wanted = _unreached(
+                                wanted, word, words, width, reach, store, ranges, seen
+                            )
+                        active += lanes - count_set(wanted)
+                place = lists + step * layer[OUT_EVENTS_STEP]
+                number = sent[step]
+                group = 0
+                while group < width:
+                    if holds_current:
+                        fired = _step_cuba_16(
+                            rows, store, ranges, seen, group, shift, parameters, at + group, plane,
+                            states, width, peaks, notes, watches,
+                        )  # fmt: skip
+                        lanes = 16
+                    elif width - group >= 64:
+                        fired = _step_lif_64(
+                            rows, store, ranges, seen, group, shift, parameters, at + group, plane,
+                            states, width, peaks, notes, watches,
+                        )  # fmt: skip
+                        lanes = 64
+                    else:
+                        fired = _step_lif_16(
+                            rows, store, ranges, seen, group, shift, parameters, at + group, plane,
+                            states, width, peaks, notes, watches,
+                        )  # fmt: skip
+                        lanes = 16
+                    while fired != 0:
+                        channel = group + first_set(fired)
+                        fired &= fired - np.uint64(1)
+                        store[place + number] = pixel * channels + channel
+                        number += 1
+                        if keeps & KEEP_SPIKES:
+                            spikes[sample, step, channel, pixel] = 1
+                        if keeps & KEEP_TOTALS:
+                            totals[sample, channel, pixel] += 1
+                    group += lanes
+                sent[step] = number
+                store[bounds + step * layer[OUT_BOUNDS_STEP] + pixel + 1] = number
+                if follows and not watches:  # a reset came before: compare with what was there
+                    for channel in range(channels):
+                        notes[2] += states[width + channel] != voltages[channel]
+                if keeps & KEEP_TRACES:
+                    for channel in range(channels):
+                        traces[sample, step, 0, channel, pixel] = states[channel]
+                        traces[sample, step, 1, channel, pixel] = states[width + channel]
+            if keeps & KEEP_FINALS:
+                for channel in range(channels):
+                    finals[sample, 0, channel, pixel] = states[channel]
+                    finals[sample, 1, channel, pixel] = states[width + channel]
+            if counts:
+                notes[2] += channels
+        updates[sample, 0] += active
+        updates[sample, 1] += notes[2]
+    for group in range(width):
+        health[0] = max(health[0], peaks[group])
+        health[1] = max(health[1], peaks[width + group])
+    health[2] += notes[0]
+    health[3] += notes[1]
+
+
+@njit(
+    [
+        void(
+            types.Array(value, 4, "C", readonly=True), int64, int64, int64, int64, int64, int64,
+            int64, int32[::1],
+        )
+        for value in (uint8, int32)
+    ],
+    nogil=True,
+    cache=True,
+)  # fmt: skip
+def collect_events(  # type: ignore[no-untyped-def]
+    frames, events, events_sample, events_step, bounds, bounds_sample, bounds_step, values, store
+):  # fmt: skip
+    """List the values of frames that are not zero.
+
+    Args:
+        frames: (samples, T, channels, pixels) uint8 or int32.
+        events: Position of the first list in the store; then its distance by sample and step.
+        events_sample: See there.
+        events_step: See there.
+        bounds: The same of the bounds.
+        bounds_sample: See there.
+        bounds_step: See there.
+        values: Distance from an event to its value; 0 to keep none.
+        store: int32, written.
+    """
+    samples, steps, channels, pixels = frames.shape
+    for sample in range(samples):
+        for step in range(steps):
+            place = events + sample * events_sample + step * events_step
+            bound = bounds + sample * bounds_sample + step * bounds_step
+            number = 0
+            store[bound] = 0
+            for pixel in range(pixels):
+                for channel in range(channels):
+                    value = frames[sample, step, channel, pixel]
+                    store[place + number] = pixel * channels + channel
+                    if values != 0:
+                        store[place + number + values] = value
+                    number += value != 0
+                store[bound + pixel + 1] = number
+
+
+@njit(
+    void(
+        types.Array(uint8, 4, "C"), int64, int64, int64, int64, int64, int64, int64, int32[::1]
+    ),
+    nogil=True,
+    cache=True,
+)  # fmt: skip
+def spread_events(  # type: ignore[no-untyped-def]
+    frames, first_step, events, events_sample, events_step, bounds, bounds_sample, bounds_step,
+    store,
+):  # fmt: skip
+    """Write events that carry no value into frames.
+
+    Args:
+        frames: (samples, T - first_step, channels, pixels) uint8, zero: gets 1 for each event.
+        first_step: Step of the first frame.
+        events: As in `collect_events`, and so on below.
+        events_sample: See there.
+        events_step: See there.
+        bounds: See there.
+        bounds_sample: See there.
+        bounds_step: See there.
+        store: int32.
+    """
+    samples, steps, channels, pixels = frames.shape
+    for sample in range(samples):
+        for step in range(steps):
+            source = first_step + step
+            place = events + sample * events_sample + source * events_step
+            last = store[bounds + sample * bounds_sample + source * bounds_step + pixels]
+            for i in range(last):
+                neuron = store[place + i]
+                frames[sample, step, neuron % channels, neuron // channels] = 1

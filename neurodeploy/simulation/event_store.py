@@ -1,0 +1,165 @@
+"""Lists of events of a group of samples, and the compiled layers that read and write them."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.ir.graph import INPUT, FixedPointGraph
+from neurodeploy.simulation import event_kernels as kernels
+from neurodeploy.simulation.base import IntArray, SpikeArray
+from neurodeploy.simulation.compilation import CompiledLayer, frame_of
+from neurodeploy.simulation.outputs import LayerOutputs
+
+_NO_SPIKES = np.zeros((1, 1, 1, 1), np.uint8)
+_NO_TOTALS = np.zeros((1, 1, 1), np.int32)
+_NO_TRACES = np.zeros((1, 1, 1, 1, 1), np.int32)
+_NO_FINALS = np.zeros((1, 1, 1, 1), np.int32)
+
+
+class EventStore:
+    """Room for the events of all layers of some samples; see `event_kernels` for their form.
+
+    Args:
+        graph: The network.
+        steps: Steps of a sample.
+        samples: Most samples at one time.
+    """
+
+    def __init__(self, graph: FixedPointGraph, *, steps: int, samples: int) -> None:
+        self._steps = steps
+        self._frames = {name: frame_of(graph.shape_of(name)) for name in (INPUT, *graph.names)}
+        self._places: dict[str, tuple[int, int, int]] = {}
+        size = 0
+        for name, frame in self._frames.items():
+            neurons, pixels = prod(frame), frame[1] * frame[2]
+            values = steps * neurons if name == INPUT and graph.input.is_graded else 0
+            bounds = size + steps * neurons + values
+            self._places[name] = (size, bounds, values)
+            size = bounds + steps * (pixels + 1)
+        self._size = size
+        self._store: IntArray = np.empty(samples * size, np.int32)
+
+    def _lists(self, name: str) -> tuple[int, int, int, int, int, int]:
+        """Give place, distance by sample and by step of lists, then the same of bounds."""
+        channels, height, width = self._frames[name]
+        pixels = height * width
+        events, bounds, _ = self._places[name]
+        return events, self._size, channels * pixels, bounds, self._size, pixels + 1
+
+    def collect(self, name: str, frames: SpikeArray) -> None:
+        """List the events of a sender.
+
+        Args:
+            name: Of the input or a layer.
+            frames: (samples, T, *sender) uint8 or int32.
+        """
+        channels, height, width = self._frames[name]
+        whole = np.ascontiguousarray(frames).reshape(
+            len(frames), self._steps, channels, height * width
+        )
+        kernels.collect_events(whole, *self._lists(name), self._places[name][2], self._store)
+
+    def spread(self, name: str, samples: int, *, first_step: int = 0) -> npt.NDArray[np.uint8]:
+        """Give the events of a layer that carry no value as an array.
+
+        Args:
+            name: Of the layer.
+            samples: How many samples are in the store.
+            first_step: Step to begin with.
+
+        Returns:
+            (samples, T - first_step, channels, pixels) uint8, 0 or 1.
+        """
+        channels, height, width = self._frames[name]
+        frames = np.zeros((samples, self._steps - first_step, channels, height * width), np.uint8)
+        kernels.spread_events(frames, first_step, *self._lists(name), self._store)
+        return frames
+
+    def run(
+        self,
+        layer: CompiledLayer,
+        span: slice,
+        *,
+        lag: int,
+        resets: npt.NDArray[np.bool_],
+        outputs: LayerOutputs,
+    ) -> None:
+        """Run a layer whose sources are in the store.
+
+        Args:
+            layer: The layer.
+            span: Where the samples are in `outputs`.
+            lag: Steps that events from other layers take beside their delay: 1 in Lava's time.
+            resets: (T,) whether states are set to zero before a step.
+            outputs: Gets what is to be kept.
+        """
+        channels, height, width = self._frames[layer.name]
+        pixels, samples = height * width, span.stop - span.start
+        has_counts = outputs.total is not None
+        spikes: SpikeArray = _NO_SPIKES
+        totals, traces, finals = _NO_TOTALS, _NO_TRACES, _NO_FINALS
+        keeps = 0
+        if outputs.spikes is not None:
+            keeps |= kernels.KEEP_SPIKES
+            spikes = outputs.spikes[span].reshape(samples, self._steps, channels, pixels)
+        if outputs.total is not None:
+            keeps |= kernels.KEEP_TOTALS
+            totals = outputs.total[span].reshape(samples, channels, pixels)
+        if outputs.traces is not None:
+            keeps |= kernels.KEEP_TRACES
+            traces = outputs.traces[span].reshape(samples, self._steps, 2, channels, pixels)
+        if outputs.finals is not None:
+            keeps |= kernels.KEEP_FINALS
+            finals = outputs.finals[span].reshape(samples, 2, channels, pixels)
+        described = np.zeros(kernels.LAYER_FIELDS, np.int64)
+        described[: kernels.OUT_HEIGHT] = self._lists(layer.name)
+        described[kernels.OUT_HEIGHT] = height
+        described[kernels.OUT_WIDTH] = width
+        described[kernels.OUT_CHANNELS] = channels
+        described[kernels.PADDED] = layer.padded
+        described[kernels.SHIFT] = layer.shift
+        described[kernels.PARAMETER_STEP] = 0 if layer.is_uniform else layer.padded
+        described[kernels.HOLDS_CURRENT] = layer.holds_current
+        described[kernels.KEEPS] = keeps
+        updates = outputs.updates[span] if has_counts else np.zeros((samples, 2), np.int64)
+        health = np.zeros(4, np.int64)
+        kernels.run_lif(
+            0,
+            samples,
+            described,
+            self._table(layer, lag),
+            layer.rows,
+            layer.reach,
+            layer.parameters,
+            layer.parameters.size // 4,
+            self._store,
+            resets,
+            spikes,
+            totals,
+            traces,
+            finals,
+            updates,
+            health,
+            has_counts,
+        )
+        outputs.add_health(health)
+        if outputs.earlier is not None and outputs.total is not None:
+            last = self.spread(layer.name, samples, first_step=self._steps - 1)
+            outputs.earlier[span] = outputs.total[span] - last.reshape(samples, *layer.shape)
+
+    def _table(self, layer: CompiledLayer, lag: int) -> npt.NDArray[np.int64]:
+        table = np.zeros((len(layer.terms), kernels.TERM_FIELDS), np.int64)
+        for row, term in zip(table, layer.terms, strict=True):
+            row[kernels.LAG] = term.lag + (0 if term.source == layer.name else lag)
+            row[kernels.EVENTS : kernels.VALUES] = self._lists(term.source)
+            row[kernels.VALUES] = self._places[term.source][2] if term.has_values else 0
+            row[kernels.HEIGHT : kernels.KERNEL_Y] = term.frame
+            row[kernels.KERNEL_Y : kernels.STRIDE_Y] = term.kernel
+            row[kernels.STRIDE_Y : kernels.PADDING_Y] = term.stride
+            row[kernels.PADDING_Y : kernels.DILATION_Y] = term.padding
+            row[kernels.DILATION_Y : kernels.ROWS] = term.dilation
+            row[kernels.ROWS] = term.first_row
+        return table

@@ -1,0 +1,345 @@
+"""Vector instructions for compiled loops: what numba alone would do in wider registers, or not.
+
+Numba turns a sum of two int32 values into one of int64, and cannot keep an array in registers. The
+functions made here are written in LLVM's vectors of a fixed number of lanes, so an addition has
+exactly the width it is given; LLVM splits a vector that is too long for a processor.
+
+All take arrays and positions in them; none checks a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from neurodeploy.fixedpoint import CURRENT_LIMIT, DECAY_BITS, VOLTAGE_LIMIT
+
+_WORD = ir.IntType(64)
+_STATE = ir.IntType(32)
+
+
+def make_lif_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
+    """Make one step of some LIF neurons: add up rows of weights, then `dynamics.LifDynamics`.
+
+    `step_lif(rows, store, ranges, count, place, shift, parameters, at, plane, states, width,
+    peaks, notes, watches)` adds up rows[store[i] · width + start + place :][:lanes] over the
+    events i of `count` ranges, each four numbers: first i, last i + 1, start, and the distance
+    from an event to the value that it is multiplied with, or 0. Sums are as wide as 16 bits for
+    rows of 8 or 16, 32 bits for rows of 32, and wrap.
+
+    The sums times 2**shift reach the neurons. Their parameters are four planes: bias and threshold
+    times 2**6, then 4096 minus the decays of current and voltage. Updated are the currents
+    states[place :], the voltages states[width + place :], the largest sizes of both in `peaks` at
+    the same places, and notes: how often a current was wrapped, a voltage clipped and, if
+    `watches`, a voltage changed. The result is the mask of those that spiked, lowest lane first.
+
+    Exact while |sum| · 2**shift < 2**29 and 4096 minus each decay is within [0, 4096]: then every
+    value stays within 32 bits, as m · k >> 12 is (m >> 12) · k + ((m & 4095) · k >> 12).
+
+    Args:
+        lanes: Number of neurons, 16, 32 or 64.
+        holds_current: Whether a current may outlive its step (its decay is not 4096).
+    """
+    vector = ir.VectorType(_STATE, lanes)
+
+    def all_of(value: int) -> Any:
+        return ir.Constant(vector, [value] * lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, store, ranges, count, place, shift, parameters, at, plane, *others = arguments
+        states, width, peaks, notes, watches = others
+        of_parameters, of_states, of_notes = (signature.args[k] for k in (6, 9, 12))
+        current = _sum_rows(
+            builder,
+            lanes,
+            signature.args[0].dtype.bitwidth,
+            _pointer(context, builder, signature.args[0], rows, place),
+            _pointer(context, builder, signature.args[1], store, _word(0)),
+            _pointer(context, builder, signature.args[2], ranges, _word(0)),
+            count,
+            width,
+        )
+        planes = [
+            _pointer(context, builder, of_parameters, parameters, _place(builder, at, plane, k))
+            for k in range(4)
+        ]
+        currents, voltages = (
+            _pointer(context, builder, of_states, states, _place(builder, place, width, k))
+            for k in (0, 1)
+        )
+        largest = [
+            _pointer(context, builder, of_states, peaks, _place(builder, place, width, k))
+            for k in (0, 1)
+        ]
+        current = builder.shl(current, _splat(builder, builder.trunc(shift, _STATE), vector))
+        if holds_current:
+            held = _load(builder, currents, vector)
+            current = builder.add(_decay(builder, held, _load(builder, planes[2], vector)), current)
+        _raise_peak(builder, largest[0], current)
+        above = builder.icmp_signed(">", current, all_of(CURRENT_LIMIT))
+        below = builder.icmp_signed("<=", current, all_of(-CURRENT_LIMIT))
+        wrapped = builder.or_(above, below)
+        turn = builder.select(below, all_of(2 * CURRENT_LIMIT), all_of(0))
+        turn = builder.select(above, all_of(-2 * CURRENT_LIMIT), turn)
+        current = builder.add(current, turn)
+        before = _load(builder, voltages, vector)
+        voltage = _decay(builder, before, _load(builder, planes[3], vector))
+        voltage = builder.add(voltage, current)
+        voltage = builder.add(voltage, _load(builder, planes[0], vector))
+        _raise_peak(builder, largest[1], voltage)
+        above = builder.icmp_signed(">", voltage, all_of(VOLTAGE_LIMIT))
+        below = builder.icmp_signed("<", voltage, all_of(-VOLTAGE_LIMIT))
+        clipped = builder.or_(above, below)
+        voltage = builder.select(below, all_of(-VOLTAGE_LIMIT), voltage)
+        voltage = builder.select(above, all_of(VOLTAGE_LIMIT), voltage)
+        fired = builder.icmp_signed(">", voltage, _load(builder, planes[1], vector))
+        voltage = builder.select(fired, all_of(0), voltage)
+        _store(builder, current, currents)
+        _store(builder, voltage, voltages)
+        noted = [_pointer(context, builder, of_notes, notes, _word(k)) for k in range(3)]
+        beyond = _mask(builder, builder.or_(wrapped, clipped))
+        with builder.if_then(builder.icmp_unsigned("!=", beyond, _word(0)), likely=False):
+            _note(builder, noted[0], wrapped)
+            _note(builder, noted[1], clipped)
+        with builder.if_then(watches):
+            _note(builder, noted[2], builder.icmp_signed("!=", voltage, before))
+        return _mask(builder, fired)
+
+    @intrinsic
+    def step_lif(  # type: ignore[no-untyped-def]
+        typing, rows, store, ranges, count, place, shift, parameters, at, plane, states, width,
+        peaks, notes, watches,
+    ):  # fmt: skip
+        kinds = (
+            rows, store, ranges, count, place, shift, parameters, at, plane, states, width, peaks,
+            notes, watches,
+        )  # fmt: skip
+        return types.uint64(*kinds), generate
+
+    return step_lif
+
+
+def make_busy_mask(lanes: int) -> Callable[..., Any]:
+    """Make `busy(place, parameters, at, plane, states, width)`.
+
+    It gives the mask of those of some LIF neurons that have a voltage, a current left over after
+    its decay, or a bias; arguments as in `make_lif_step`.
+
+    Args:
+        lanes: Number of neurons, 16, 32 or 64.
+    """
+    vector = ir.VectorType(_STATE, lanes)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place, parameters, at, plane, states, width = arguments
+        of_parameters, of_states = signature.args[1], signature.args[4]
+
+        def parameter(k: int) -> Any:
+            where = _place(builder, at, plane, k)
+            return _load(
+                builder, _pointer(context, builder, of_parameters, parameters, where), vector
+            )
+
+        def state(k: int) -> Any:
+            where = _place(builder, place, width, k)
+            return _load(builder, _pointer(context, builder, of_states, states, where), vector)
+
+        left = _decay(builder, state(0), parameter(2))
+        any_of = builder.or_(parameter(0), builder.or_(state(1), left))
+        return _mask(builder, builder.icmp_signed("!=", any_of, ir.Constant(vector, [0] * lanes)))
+
+    @intrinsic
+    def busy(typing, place, parameters, at, plane, states, width):  # type: ignore[no-untyped-def]
+        return types.uint64(place, parameters, at, plane, states, width), generate
+
+    return busy
+
+
+def _clear(typing, array, count):  # type: ignore[no-untyped-def]
+    """Set the first `count` values of an array to zero; a slice would count references."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, count = arguments
+        kind = signature.args[0]
+        size = builder.mul(count, _word(kind.dtype.bitwidth // 8))
+        cgutils.memset(  # type: ignore[no-untyped-call]
+            builder, _pointer(context, builder, kind, array, _word(0)), size, 0
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, count), generate
+
+
+clear: Callable[..., None] = intrinsic(_clear)
+
+
+def _first_set(typing, mask):  # type: ignore[no-untyped-def]
+    """Give the position of the lowest bit that is set; the mask must not be zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+first_set: Callable[..., Any] = intrinsic(_first_set)
+
+
+def _count_set(typing, mask):  # type: ignore[no-untyped-def]
+    """Give the number of bits that are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+count_set: Callable[..., Any] = intrinsic(_count_set)
+
+
+def _word(value: int) -> Any:
+    return ir.Constant(_WORD, value)
+
+
+def _place(builder: Any, at: Any, plane: Any, number: int) -> Any:
+    return builder.add(at, builder.mul(plane, _word(number)))
+
+
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [place])
+
+
+def _load(builder: Any, pointer: Any, kind: Any) -> Any:
+    """Load a vector from an address that is aligned for its elements only."""
+    source = builder.bitcast(pointer, kind.as_pointer())
+    return builder.load(source, align=kind.element.width // 8)
+
+
+def _store(builder: Any, vector: Any, pointer: Any) -> None:
+    target = builder.bitcast(pointer, vector.type.as_pointer())
+    builder.store(vector, target, align=vector.type.element.width // 8)
+
+
+def _sum_rows(
+    builder: Any, lanes: int, bits: int, rows: Any, events: Any, ranges: Any, count: Any, width: Any
+) -> Any:
+    """Add up rows of weights in registers; see `make_lif_step`. Gives int32."""
+    element = ir.IntType(32 if bits == 32 else 16)
+    stored, vector = ir.VectorType(ir.IntType(bits), lanes), ir.VectorType(element, lanes)
+    nothing = ir.Constant(vector, [0] * lanes)
+    entry = builder.block
+    outer = builder.append_basic_block("ranges")
+    following = builder.append_basic_block("ranges.next")
+    done = builder.append_basic_block("ranges.done")
+    builder.cbranch(builder.icmp_signed("<", _word(0), count), outer, done)
+
+    builder.position_at_end(outer)
+    number, sums = builder.phi(_WORD), builder.phi(vector)
+    fields = builder.mul(number, _word(4))
+    low, high, start, values = (
+        builder.load(builder.gep(ranges, [builder.add(fields, _word(k))])) for k in range(4)
+    )
+    data = builder.gep(rows, [start])
+
+    def loop(*, is_graded: bool) -> Any:
+        """Add up the events of one range, at least one."""
+        before = builder.block
+        inner = builder.append_basic_block("events")
+        end = builder.append_basic_block("events.done")
+        builder.branch(inner)
+        builder.position_at_end(inner)
+        index, total = builder.phi(_WORD), builder.phi(vector)
+        event = builder.sext(builder.load(builder.gep(events, [index])), _WORD)
+        added = _load(builder, builder.gep(data, [builder.mul(event, width)]), stored)
+        if stored != vector:
+            added = builder.sext(added, vector)
+        if is_graded:
+            value = builder.load(builder.gep(events, [builder.add(index, values)]))
+            added = builder.mul(added, _splat(builder, value, vector))
+        after, later = builder.add(total, added), builder.add(index, _word(1))
+        index.add_incoming(low, before)
+        index.add_incoming(later, inner)
+        total.add_incoming(sums, before)
+        total.add_incoming(after, inner)
+        builder.cbranch(builder.icmp_signed("<", later, high), inner, end)
+        builder.position_at_end(end)
+        builder.branch(following)
+        return after, end
+
+    if bits == 32:
+        plain, graded = (builder.append_basic_block(name) for name in ("plain", "graded"))
+        builder.cbranch(builder.icmp_signed("==", values, _word(0)), plain, graded)
+        builder.position_at_end(plain)
+        found = [loop(is_graded=False)]
+        builder.position_at_end(graded)
+        found.append(loop(is_graded=True))
+    else:
+        found = [loop(is_graded=False)]
+
+    builder.position_at_end(following)
+    summed = builder.phi(vector)
+    for value, block in found:
+        summed.add_incoming(value, block)
+    one_more = builder.add(number, _word(1))
+    number.add_incoming(_word(0), entry)
+    number.add_incoming(one_more, following)
+    sums.add_incoming(nothing, entry)
+    sums.add_incoming(summed, following)
+    builder.cbranch(builder.icmp_signed("<", one_more, count), outer, done)
+    builder.position_at_end(done)
+    result = builder.phi(vector)
+    result.add_incoming(nothing, entry)
+    result.add_incoming(summed, following)
+    return result if element.width == 32 else builder.sext(result, ir.VectorType(_STATE, lanes))
+
+
+def _splat(builder: Any, value: Any, kind: Any) -> Any:
+    nothing = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(_STATE, 0))
+    zeros = ir.Constant(ir.VectorType(_STATE, kind.count), [0] * kind.count)
+    return builder.shuffle_vector(first, nothing, zeros)
+
+
+def _constant(values: Any, number: int) -> Any:
+    return ir.Constant(values.type, [number] * values.type.count)
+
+
+def _negated_where_negative(builder: Any, signs: Any, values: Any) -> Any:
+    zeros = _constant(values, 0)
+    is_negative = builder.icmp_signed("<", signs, zeros)
+    return builder.select(is_negative, builder.sub(zeros, values), values)
+
+
+def _decay(builder: Any, values: Any, kept: Any) -> Any:
+    """sign(x) · (|x| · kept >> 12), in 32 bits; see `make_lif_step`."""
+    bits = _constant(values, DECAY_BITS)
+    size = _negated_where_negative(builder, values, values)
+    high = builder.lshr(size, bits)
+    low = builder.and_(size, _constant(values, (1 << DECAY_BITS) - 1))
+    part = builder.lshr(builder.mul(low, kept), bits)
+    return _negated_where_negative(builder, values, builder.add(builder.mul(high, kept), part))
+
+
+def _raise_peak(builder: Any, pointer: Any, values: Any) -> None:
+    size, before = (
+        _negated_where_negative(builder, values, values),
+        _load(builder, pointer, values.type),
+    )
+    larger = builder.select(builder.icmp_signed(">", size, before), size, before)
+    _store(builder, larger, pointer)
+
+
+def _mask(builder: Any, flags: Any) -> Any:
+    lanes = flags.type.count
+    mask = builder.bitcast(flags, ir.IntType(lanes))
+    return mask if lanes == _WORD.width else builder.zext(mask, _WORD)
+
+
+def _note(builder: Any, pointer: Any, flags: Any) -> None:
+    counted = builder.ctpop(_mask(builder, flags))
+    builder.store(builder.add(builder.load(pointer), counted), pointer)

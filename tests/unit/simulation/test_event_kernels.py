@@ -1,0 +1,262 @@
+"""Compiled kernels: equal to Python's integers for every geometry and width, and not stale."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import restatement
+from hypothesis import HealthCheck, given, settings, strategies as st
+from strategies import generators
+
+from neurodeploy.ir import (
+    Connection,
+    CubaNeuron,
+    FixedConv,
+    FixedDense,
+    FixedInput,
+    FixedLayer,
+    FixedPointGraph,
+)
+from neurodeploy.ir.graph import INPUT
+from neurodeploy.simulation import EventSimulator, Record, Recording, Stream, Window
+from neurodeploy.simulation.compilation import CompiledLayer, compile_layer
+
+WIDTHS = {np.int8: (1, 127), np.int16: (200, 2000), np.int32: (20_000, 60_000)}
+"""Sizes of weights that make sums of 8-bit, 16-bit and 32-bit rows."""
+
+
+def int32(value: object) -> np.ndarray:
+    return np.array(value, np.int32)
+
+
+def neuron(rng: np.random.Generator, shape: tuple[int, ...], size: int) -> CubaNeuron:
+    """Parameters of one value, one a channel, or one a neuron; decays of every kind."""
+    forms = [(), (shape[0],) + (1,) * (len(shape) - 1), shape]
+    form = forms[rng.integers(3)]
+    decay = [int32(4096), rng.integers(0, 4097, form, dtype=np.int32)][rng.integers(2)]
+    leak = [int32(0), int32(4096), rng.integers(0, 4097, form, dtype=np.int32)][rng.integers(3)]
+    return CubaNeuron(
+        current_decay=decay,
+        voltage_decay=leak,
+        threshold=rng.integers(0, 2 * size + 1, form, dtype=np.int32),
+    )
+
+
+def conv_layer(rng: np.random.Generator, low: int, high: int) -> tuple[FixedInput, FixedLayer]:
+    """Kernels, strides, paddings, dilations and groups at random; channels across vector widths."""
+    groups = int(rng.choice([1, 1, 2, 3]))
+    inputs, outputs = (
+        groups * int(rng.integers(1, 4)),
+        groups * int(rng.choice([1, 1, 3, 3, 16, 33, 66])),
+    )
+    kernel = tuple(rng.integers(1, 4, 2))
+    weight = rng.integers(low, high + 1, (outputs, inputs // groups, *kernel))
+    weight *= rng.choice([-1, 0, 1], weight.shape, p=[0.4, 0.2, 0.4])
+    weight *= 2 ** int(rng.integers(0, 3) if high < 10_000 else 0)
+    synapse = FixedConv(
+        weight=weight.astype(np.int32),
+        stride=tuple(map(int, rng.integers(1, 3, 2))),
+        padding=tuple(map(int, rng.integers(0, 3, 2))),
+        dilation=tuple(map(int, rng.integers(1, 3, 2))),
+        groups=groups,
+    )
+    source = (inputs, int(rng.integers(5, 7)), int(rng.integers(5, 8)))
+    shape = synapse.output_shape(source)
+    bias = int32(0) if rng.random() < 0.5 else rng.integers(-50, 50, shape, dtype=np.int32)
+    bits = int(rng.choice([0, 0, 3])) if high >= 10_000 or rng.random() < 0.3 else 0
+    layer = FixedLayer(
+        name="a",
+        shape=shape,
+        connections=(Connection(source=INPUT, synapse=synapse),),
+        neuron=neuron(rng, shape, high),
+        bias=bias,
+    )
+    return FixedInput(shape=source, message_bits=bits), layer
+
+
+def frames(rng: np.random.Generator, port: FixedInput, steps: int) -> np.ndarray:
+    """Between silence and an event at every place."""
+    largest = 1 << port.message_bits
+    values = rng.integers(1, max(2, largest), (2, steps, *port.shape), dtype=np.int32)
+    if port.is_graded:
+        values *= rng.choice([-1, 1], values.shape).astype(np.int32)
+    values[rng.random(values.shape) >= rng.choice([0, 0.01, 0.1, 0.5, 1])] = 0
+    return values
+
+
+def assert_equal_to_python(graph: FixedPointGraph, inputs: np.ndarray, timing: object) -> Recording:
+    record = Record(states=graph.names, final_states=True, counts=True)
+    ours = EventSimulator(graph, threads=2).run(inputs, timing=timing, record=record)
+    numpy = EventSimulator(graph, is_compiled=False).run(inputs, timing=timing, record=record)
+    is_small = max(layer.neurons for layer in graph) < 400 and inputs[0].size < 600
+    for sample in range(1 if is_small else 0):  # the rest: equal to NumPy's, which equal these
+        expected = restatement.simulate(
+            graph, inputs[sample], steps=ours.steps, is_stream=isinstance(timing, Stream),
+            **({} if isinstance(timing, Window) else {
+                "reset_interval": timing.reset_interval, "reset_offset": timing.reset_offset,
+            }),
+        )  # fmt: skip
+        for index, layer in enumerate(graph):
+            np.testing.assert_array_equal(ours.spikes[index][sample], expected.spikes[index])
+            for name, trace in expected.states[index].items():
+                np.testing.assert_array_equal(ours.states[layer.name][name][sample], trace)
+                np.testing.assert_array_equal(ours.final_states[index][name][sample], trace[-1])
+    assert ours.health == numpy.health
+    for index, name in enumerate(graph.names):
+        np.testing.assert_array_equal(ours.spikes[index], numpy.spikes[index])
+        np.testing.assert_equal(dict(ours.states[name]), dict(numpy.states[name]))
+        np.testing.assert_equal(ours.final_states[index], numpy.final_states[index])
+    for index in range(len(graph.layers)):
+        for kind in ("active", "membrane"):
+            np.testing.assert_array_equal(
+                getattr(ours.updates[index], kind), getattr(numpy.updates[index], kind)
+            )
+        np.testing.assert_array_equal(ours.events[index].total, numpy.events[index].total)
+        assert ours.events[index].is_static == numpy.events[index].is_static
+        ours_earlier, earlier = ours.events[index].earlier, numpy.events[index].earlier
+        if earlier is not None:
+            np.testing.assert_array_equal(ours_earlier.total, earlier.total)
+    return ours
+
+
+def timings(rng: np.random.Generator) -> Window | Stream:
+    if rng.random() < 0.6:
+        return Window()
+    return Stream(reset_interval=int(rng.integers(1, 4)), reset_offset=int(rng.integers(0, 3)))
+
+
+@pytest.mark.parametrize("kind", WIDTHS, ids=["int8", "int16", "int32"])
+@settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(generators, st.integers(1, 4))
+def test_convolutions(kind: type, rng: np.random.Generator, steps: int) -> None:
+    port, layer = conv_layer(rng, *WIDTHS[kind])
+    graph = FixedPointGraph(input=port, layers=(layer,))
+    inputs = frames(rng, port, steps)
+    assert_equal_to_python(graph, inputs, timings(rng))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(generators, st.integers(1, 5))
+def test_dense_layers_with_delays_recurrence_and_skips(
+    rng: np.random.Generator, steps: int
+) -> None:
+    """A conv layer, a dense one that reads it, and one that reads both that and the input."""
+    port, first = conv_layer(rng, 1, 30)
+    port = FixedInput(shape=port.shape)
+    sizes = {INPUT: int(np.prod(port.shape)), "a": first.neurons}
+
+    def dense(name: str, *sources: str) -> FixedLayer:
+        outputs = sizes[name] = int(rng.choice([1, 5, 10, 17, 65]))
+        connections = []
+        for source in sources:
+            weight = 2 * rng.integers(-127, 128, (outputs, sizes[source]), dtype=np.int32)
+            weight[0, 0] = 2
+            delay = None
+            if source != name and rng.random() < 0.5:
+                delay = rng.integers(0, 4, weight.shape, dtype=np.int32)
+            connections.append(
+                Connection(source=source, synapse=FixedDense(weight=weight, delay=delay))
+            )
+        return FixedLayer(
+            name=name,
+            shape=(outputs,),
+            connections=tuple(connections),
+            neuron=neuron(rng, (outputs,), 500),
+            bias=int32(rng.integers(-20, 20)),
+        )
+
+    layers = (first, dense("b", "a", "b"), dense("c", "b", INPUT))
+    graph = FixedPointGraph(input=port, layers=layers)
+    assert_equal_to_python(graph, frames(rng, port, steps), timings(rng))
+
+
+def compiled(graph: FixedPointGraph, largest: int = 1) -> CompiledLayer | None:
+    return compile_layer(graph, graph.layers[-1], largest_input=largest)
+
+
+def dense_graph(*rows: list[int], bits: int = 0, **parameters: int) -> FixedPointGraph:
+    weight = int32(list(rows))
+    values = {"current_decay": 4096, "voltage_decay": 0, "threshold": 9, **parameters}
+    return FixedPointGraph(
+        input=FixedInput(shape=(weight.shape[1], 1, 1), message_bits=bits),
+        layers=(
+            FixedLayer(
+                name="a",
+                shape=(len(weight), 1, 1),
+                connections=(
+                    Connection(source=INPUT, synapse=FixedConv(weight=weight[:, :, None, None])),
+                ),
+                neuron=CubaNeuron(**{name: int32(value) for name, value in values.items()}),
+                bias=int32(0),
+            ),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "bits", "dtype"),
+    [
+        ([127, -127], 0, np.int8),
+        ([254, 2], 0, np.int8),  # halves
+        ([128, 1], 0, np.int16),
+        ([127] * 258, 0, np.int8),  # 32766
+        ([127] * 259, 0, np.int32),  # 32893 does not fit 16 bits
+        ([-32767], 0, np.int16),
+        ([32768, 1], 0, np.int32),
+        ([1, 1], 3, np.int32),  # values are multiplied in 32 bits
+        ([(1 << 23) - 1], 0, np.int32),
+        ([1 << 23], 0, None),
+    ],
+)
+def test_the_narrowest_exact_type_is_chosen(row: list[int], bits: int, dtype: type | None) -> None:
+    layer = compiled(dense_graph(row, bits=bits), largest=1 << bits)
+    assert (layer is None) == (dtype is None)
+    assert layer is None or layer.rows.dtype == dtype
+
+
+def test_the_largest_sums_are_exact() -> None:
+    """All inputs at once, at the very bound of each type, for both signs."""
+    for row in ([127] * 258, [-127] * 258, [-32767], [(1 << 23) - 1], [-(1 << 23) + 1]):
+        graph = dense_graph(row, threshold=1 << 20)
+        assert compiled(graph) is not None
+        inputs = np.ones((1, 3, len(row), 1, 1), np.int32)
+        assert_equal_to_python(graph, inputs, Window())
+
+
+@pytest.mark.parametrize("parameters", [{"voltage_decay": -1}, {"current_decay": 4097}])
+def test_decays_beyond_their_range_are_left_to_numpy(parameters: dict[str, int]) -> None:
+    graph = dense_graph([3, 4], **parameters)
+    assert compiled(graph) is None
+    assert_equal_to_python(graph, np.ones((1, 4, 2, 1, 1), np.int32), Window())
+
+
+def test_compiled_code_is_no_older_than_its_sources() -> None:
+    """Change the constant with `vector_code.py`: numba looks at the kernels' own file only."""
+    from neurodeploy.simulation import event_kernels, vector_code
+
+    found = zlib.crc32(Path(vector_code.__file__).read_bytes())
+    assert found == event_kernels.VECTOR_CODE, f"VECTOR_CODE: Final = 0x{found:08X}"
+
+
+def test_additions_have_the_width_of_their_sums() -> None:
+    """Sums of int8 rows are packed additions of 16 bits. Compiled anew: a cache shows no code."""
+    from numba import njit
+
+    from neurodeploy.simulation.event_kernels import run_lif
+
+    EventSimulator(dense_graph([1, 2])).run(np.ones((1, 1, 2, 1, 1), np.int32))
+    signatures = {signature[4].dtype.name: signature for signature in run_lif.signatures}
+    fresh = njit(nogil=True)(run_lif.py_func)
+    fresh.compile(signatures["int8"])
+    assert "add <64 x i16>" in fresh.inspect_llvm(signatures["int8"])
+    assert len(run_lif.signatures) == len(signatures) <= 3  # one for each type of rows
+
+
+def test_the_compiler_is_loaded_only_to_simulate() -> None:
+    code = "import sys, neurodeploy as nd; nd.EventSimulator; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
