@@ -334,10 +334,11 @@ def _pruning(pruned: Sequence[Result], results: Sequence[Result]) -> list[str]:
 
 def _origin(results: Sequence[Result]) -> list[str]:
     def all_of(key: str) -> str:
-        return ", ".join(sorted({str(result[key]) for result in results}))
+        between = "`, `" if key == "command" else ", "
+        return between.join(sorted({str(result[key]) for result in results}))
 
     return [
-        f"Command: `{COMMAND}`. Commit {all_of('commit')}. {all_of('device')}, torch "
+        f"Commands: `{all_of('command')}`. Commit {all_of('commit')}. {all_of('device')}, torch "
         f"{all_of('torch')}, Python {all_of('python')}, seed {all_of('seed')}.",
         "",
         "Accuracy on the test part. Graph with skips: the integer network executed directly. File: "
@@ -351,7 +352,7 @@ def _origin(results: Sequence[Result]) -> list[str]:
 def write_results(results: Sequence[Result], folder: Path) -> None:
     """Write JSON and Markdown."""
     text = markdown(results)
-    content = {"command": COMMAND, "results": list(results)}
+    content = {"results": list(results)}
     write_text(folder / "deployment.json", json.dumps(content, indent=1) + "\n")
     write_text(folder / "deployment.md", text)
     print(text)
