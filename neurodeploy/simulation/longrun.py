@@ -154,6 +154,7 @@ def run_samples(
         feed=feed,
         record=record,
         working_bytes=portion.working_bytes,
+        threads=None if crew.is_here else 1,  # there are as many processes as are wanted
     )
     resumed, facts = 0, None
     if crew.is_here and not store.exists() and (source.count or np.inf) <= portion.samples:

@@ -29,6 +29,7 @@ class Plan:
         feed: How the input enters.
         record: What to keep.
         working_bytes: What the simulator may use.
+        threads: Of one process; None for one a processor.
     """
 
     graph: FixedPointGraph
@@ -37,6 +38,7 @@ class Plan:
     feed: Feed
     record: Record
     working_bytes: int
+    threads: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,7 +82,7 @@ def run_values(
     key = (plan.digest, plan.working_bytes)
     simulator = _simulators.get(key)
     if simulator is None:
-        simulator = EventSimulator(plan.graph, batch_bytes=plan.working_bytes)
+        simulator = EventSimulator(plan.graph, batch_bytes=plan.working_bytes, threads=plan.threads)
         _simulators.clear()
         _simulators[key] = simulator
     return simulator.run(
