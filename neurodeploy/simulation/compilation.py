@@ -149,7 +149,11 @@ def compile_layer(
             )
             parts.append((term, block, largest_input if has_values else 1))
             rows += len(block)
-    packed = _pack([block for _, block, _ in parts], [scale for _, _, scale in parts])
+    packed = _pack(
+        [block for _, block, _ in parts],
+        [scale for _, _, scale in parts],
+        has_values=any(term.has_values for term, _, _ in parts),
+    )
     if packed is None:
         return None
     weights, common = packed
@@ -250,12 +254,15 @@ def _ungrouped(synapse: FixedConv) -> Int64Array | None:
     return whole
 
 
-def _pack(blocks: Sequence[Int64Array], scales: Sequence[int]) -> tuple[RowArray, int] | None:
+def _pack(
+    blocks: Sequence[Int64Array], scales: Sequence[int], *, has_values: bool
+) -> tuple[RowArray, int] | None:
     """Choose the narrowest type in which every sum is exact.
 
     Args:
         blocks: (rows, outputs) each.
         scales: Largest size of an event's value, for each block.
+        has_values: Whether events carry values, -1 and 1 included: rows of 32 bits alone use them.
 
     Returns:
         (rows, padded outputs), and how many common low zero bits were taken out; None if nothing
@@ -272,7 +279,6 @@ def _pack(blocks: Sequence[Int64Array], scales: Sequence[int]) -> tuple[RowArray
         common += 1
     weights = scale_down(weights, common)
     largest, total = int(np.abs(weights).max()), int(np.max(bound)) >> common
-    has_values = any(scale > 1 for scale in scales)
     kinds = (np.int8, np.int16, np.int32)
     for kind in kinds[2:] if has_values else kinds:
         if largest <= np.iinfo(kind).max and total < _SUM_BOUNDS[np.dtype(kind)]:

@@ -228,6 +228,14 @@ def test_the_largest_sums_are_exact() -> None:
         assert_equal_to_python(graph, inputs, Window())
 
 
+def test_values_of_minus_one_keep_their_sign() -> None:
+    """Nothing above 1 is in the input, so sums would fit rows that know no values."""
+    graph = dense_graph([3, 4], bits=1, threshold=5)
+    inputs = int32([[-1, 1], [1, -1], [0, -1], [1, 1]]).reshape(1, 4, 2, 1, 1)
+    assert compiled(graph, largest=1) is not None
+    assert_equal_to_python(graph, inputs, Window())
+
+
 @pytest.mark.parametrize("parameters", [{"voltage_decay": -1}, {"current_decay": 4097}])
 def test_decays_beyond_their_range_are_left_to_numpy(parameters: dict[str, int]) -> None:
     graph = dense_graph([3, 4], **parameters)
