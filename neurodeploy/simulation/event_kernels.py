@@ -9,6 +9,8 @@ a sum of rows, kept in registers over all events that an output pixel sees in a 
 
 For one output pixel all steps are done before the next pixel: its states never leave the cache.
 
+Indices of the innermost loops are unsigned, since numba checks signed ones for being negative.
+
 Source of the arithmetic: `neurodeploy.simulation.dynamics`, which these loops are tested against.
 """
 
@@ -90,8 +92,11 @@ _LOW: Final = 0
 _HIGH: Final = 1
 _LIST: Final = 2
 _START: Final = 3
-_TERM: Final = 4
-_SEGMENT_FIELDS: Final = 5
+_LAG: Final = 4
+_BOUNDS_STEP: Final = 5
+_LIST_STEP: Final = 6
+_VALUES: Final = 7
+_SEGMENT_FIELDS: Final = 8
 
 _WORD_LANES: Final = 64
 
@@ -145,6 +150,8 @@ def run_lif(  # type: ignore[no-untyped-def]
     steps, width = resets.size, layer[PADDED]
     channels, shift, keeps = layer[OUT_CHANNELS], layer[SHIFT], layer[KEEPS]
     holds_current = layer[HOLDS_CURRENT] != 0
+    lists_step, bounds_step = layer[OUT_EVENTS_STEP], layer[OUT_BOUNDS_STEP]
+    keeps_spikes, keeps_totals = keeps & KEEP_SPIKES != 0, keeps & KEEP_TOTALS != 0
     words = (width + _WORD_LANES - 1) // _WORD_LANES
     states, peaks = np.empty(2 * width, np.int32), np.zeros(2 * width, np.int32)
     notes, sent = np.zeros(3, np.int64), np.empty(steps, np.int64)
@@ -162,8 +169,11 @@ def run_lif(  # type: ignore[no-untyped-def]
         for step in range(steps):
             sent[step] = 0
             store[bounds + step * layer[OUT_BOUNDS_STEP]] = 0
+        x, y = -1, 0
         for pixel in range(layer[OUT_HEIGHT] * layer[OUT_WIDTH]):
-            y, x = pixel // layer[OUT_WIDTH], pixel % layer[OUT_WIDTH]
+            x += 1
+            if x == layer[OUT_WIDTH]:
+                x, y = 0, y + 1
             count = 0
             for k in range(terms.shape[0]):
                 source_width, depth = terms[k, WIDTH], terms[k, CHANNELS]
@@ -186,10 +196,14 @@ def run_lif(  # type: ignore[no-untyped-def]
                             segments[count, _LIST] = events
                             start = terms[k, ROWS] + (tap - skipped - column) * depth
                             segments[count, _START] = start * width
-                            segments[count, _TERM] = k
+                            segments[count, _LAG] = terms[k, LAG]
+                            segments[count, _BOUNDS_STEP] = terms[k, BOUNDS_STEP]
+                            segments[count, _LIST_STEP] = terms[k, EVENTS_STEP]
+                            segments[count, _VALUES] = terms[k, VALUES]
                             count += 1
             clear(states, 2 * width)
             at = pixel * layer[PARAMETER_STEP]
+            at_sample, at_pixel = np.uint64(sample), np.uint64(pixel)
             for step in range(steps):
                 follows = counts and step > 0  # by itself: a branch within a call copies arrays
                 if resets[step]:
@@ -199,19 +213,19 @@ def run_lif(  # type: ignore[no-untyped-def]
                     clear(states, 2 * width)
                 watches = follows and not resets[step]
                 seen = 0
-                for i in range(count):
-                    k = segments[i, _TERM]
-                    source_step = step - terms[k, LAG]
+                for i in range(np.uint64(count)):
+                    source_step = step - segments[i, _LAG]
                     if source_step >= 0:
-                        bound = source_step * terms[k, BOUNDS_STEP]
-                        low = store[segments[i, _LOW] + bound]
-                        high = store[segments[i, _HIGH] + bound]
+                        bound = source_step * segments[i, _BOUNDS_STEP]
+                        low = store[np.uint64(segments[i, _LOW] + bound)]
+                        high = store[np.uint64(segments[i, _HIGH] + bound)]
                         if low < high:
-                            events = segments[i, _LIST] + source_step * terms[k, EVENTS_STEP]
-                            ranges[seen, 0] = events + low
-                            ranges[seen, 1] = events + high
-                            ranges[seen, 2] = segments[i, _START]
-                            ranges[seen, 3] = terms[k, VALUES]
+                            events = segments[i, _LIST] + source_step * segments[i, _LIST_STEP]
+                            slot = np.uint64(seen)
+                            ranges[slot, 0] = events + low
+                            ranges[slot, 1] = events + high
+                            ranges[slot, 2] = segments[i, _START]
+                            ranges[slot, 3] = segments[i, _VALUES]
                             seen += 1
                 if counts:
                     for word in range(words):
@@ -225,7 +239,8 @@ def run_lif(  # type: ignore[no-untyped-def]
                                 wanted, word, words, width, reach, store, ranges, seen
                             )
                         active += lanes - count_set(wanted)
-                place = lists + step * layer[OUT_EVENTS_STEP]
+                place = lists + step * lists_step
+                at_step = np.uint64(step)
                 number = sent[step]
                 group = 0
                 while group < width:
@@ -248,17 +263,17 @@ def run_lif(  # type: ignore[no-untyped-def]
                         )  # fmt: skip
                         lanes = 16
                     while fired != 0:
-                        channel = group + first_set(fired)
+                        lane = np.uint64(group + first_set(fired))
                         fired &= fired - np.uint64(1)
-                        store[place + number] = pixel * channels + channel
+                        store[np.uint64(place + number)] = pixel * channels + np.int64(lane)
                         number += 1
-                        if keeps & KEEP_SPIKES:
-                            spikes[sample, step, channel, pixel] = 1
-                        if keeps & KEEP_TOTALS:
-                            totals[sample, channel, pixel] += 1
+                        if keeps_spikes:
+                            spikes[at_sample, at_step, lane, at_pixel] = 1
+                        if keeps_totals:
+                            totals[at_sample, lane, at_pixel] += 1
                     group += lanes
                 sent[step] = number
-                store[bounds + step * layer[OUT_BOUNDS_STEP] + pixel + 1] = number
+                store[np.uint64(bounds + step * bounds_step + pixel + 1)] = number
                 if follows and not watches:  # a reset came before: compare with what was there
                     for channel in range(channels):
                         notes[2] += states[width + channel] != voltages[channel]
