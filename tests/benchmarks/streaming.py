@@ -113,7 +113,7 @@ def main() -> None:
             )
     if options.json is not None:
         found = {
-            "command": "python tests/benchmarks/streaming.py",
+            "command": f"python tests/benchmarks/streaming.py --samples {options.samples}",
             "memory": options.memory,
             "first_result_seconds": first,
             "runs": rows,
