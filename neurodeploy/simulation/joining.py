@@ -68,9 +68,7 @@ def join_recordings(parts: Sequence[Recording]) -> Recording:
         updates=tuple(_joined_updates([one[k] for one in updates]) for k in indices)
         if updates
         else None,
-        health=tuple(_joined_health([one[k] for one in health]) for k in indices)
-        if health
-        else None,
+        health=tuple(join_health([one[k] for one in health]) for k in indices) if health else None,
         seconds=sum(part.seconds for part in parts),
         startup_seconds=sum(part.startup_seconds for part in parts),
     )
@@ -117,7 +115,8 @@ def _joined_updates(parts: Sequence[UpdateCounts]) -> UpdateCounts:
     )
 
 
-def _joined_health(parts: Sequence[Health]) -> Health:
+def join_health(parts: Sequence[Health]) -> Health:
+    """Give the health of one layer over all parts of a run."""
     return Health(
         current_peak=max(part.current_peak for part in parts),
         voltage_peak=max(part.voltage_peak for part in parts),

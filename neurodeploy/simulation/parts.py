@@ -25,6 +25,7 @@ from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.simulation.base import Health, Recording
+from neurodeploy.simulation.joining import join_health
 from neurodeploy.simulation.storage import DAMAGE, recording_arrays
 
 Array = npt.NDArray[np.generic]
@@ -101,17 +102,7 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
         first,
         samples=sum(part.samples for part in parts),
         spikes=tuple(total(k) for k in range(len(first.layers))),
-        health=tuple(
-            Health(
-                current_peak=max(one.current_peak for one in each),
-                voltage_peak=max(one.voltage_peak for one in each),
-                current_wraps=sum(one.current_wraps for one in each),
-                voltage_clips=sum(one.voltage_clips for one in each),
-            )
-            for each in zip(*health, strict=True)
-        )
-        if health
-        else None,
+        health=tuple(join_health(each) for each in zip(*health, strict=True)) if health else None,
         seconds=sum(part.seconds for part in parts),
     )
 

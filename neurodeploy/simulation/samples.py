@@ -13,7 +13,6 @@ from neurodeploy.errors import DataError
 from neurodeploy.ir.layers import Shape
 from neurodeploy.simulation.archives import (
     ArrayFile,
-    CutShortError,
     member_names,
     require_integer_dtype,
 )
@@ -22,7 +21,6 @@ from neurodeploy.simulation.results import HDF5_SUFFIXES
 from neurodeploy.simulation.storage import load_inputs
 from neurodeploy.simulation.tables import (
     EventTable,
-    Hdf5Array,
     is_event_archive,
     open_hdf5,
 )
@@ -216,16 +214,3 @@ def open_samples(
     if suffix == ".npy":
         return ArraySamples(np.load(path, mmap_mode="r", allow_pickle=False), name=str(path))
     return ArraySamples(load_inputs(path, key=key), name=found.name)
-
-
-__all__ = [
-    "ArrayFile",
-    "ArraySamples",
-    "CutShortError",
-    "EventRecordings",
-    "EventTable",
-    "Hdf5Array",
-    "ObjectSamples",
-    "Samples",
-    "open_samples",
-]
