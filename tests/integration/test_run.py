@@ -145,6 +145,27 @@ def test_training_may_end_with_the_test_part(neurodeploy, tiny_recipe, tmp_path:
     assert not (run / "test.json").exists()
 
 
+def test_options_of_training_reach_it(neurodeploy, tiny_recipe, tmp_path: Path) -> None:
+    recipe, run = tiny_recipe(), tmp_path / "run"
+    options = ("--precision", "bf16-mixed", "--accumulate", 2, "--accelerator", "cpu")
+    outcome = neurodeploy("train", recipe, "--out", run, *options)
+    assert outcome.code == 0, outcome.err
+    assert Recipe.load(run / "recipe.toml").training.accumulate == 2
+    assert neurodeploy("train", recipe, "--out", tmp_path / "plain").code == 0
+    mixed, plain = (
+        SpikingNetwork.load(folder / "model.safetensors").state_dict()
+        for folder in (run, tmp_path / "plain")
+    )
+    assert all(tensor.dtype != torch.bfloat16 for tensor in mixed.values())
+    assert any(not torch.equal(tensor, plain[name]) for name, tensor in mixed.items())
+    compiled = tmp_path / "compiled"
+    outcome = neurodeploy(
+        "train", recipe, "--out", compiled, "--compile", "--set", "training.epochs=0"
+    )
+    assert outcome.code == 0, outcome.err
+    assert Recipe.load(compiled / "recipe.toml").training.compile
+
+
 # --- deploy ---------------------------------------------------------------------------------
 
 
