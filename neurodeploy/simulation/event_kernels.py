@@ -96,26 +96,16 @@ _LAG: Final = 4
 _BOUNDS_STEP: Final = 5
 _LIST_STEP: Final = 6
 _VALUES: Final = 7
-_SEGMENT_FIELDS: Final = 8
+_ROW: Final = 8
+_SEGMENT_FIELDS: Final = 9
 
 _WORD_LANES: Final = 64
 
 _step_lif_64 = make_lif_step(64, holds_current=False)
+_step_lif_32 = make_lif_step(32, holds_current=False)
 _step_lif_16 = make_lif_step(16, holds_current=False)
 _step_cuba_16 = make_lif_step(16, holds_current=True)
 _busy_16 = make_busy_mask(16)
-
-
-@njit(nogil=True)
-def _unreached(wanted, word, words, width, reach, store, ranges, count):  # type: ignore[no-untyped-def]
-    """Give those of the wanted lanes of one word to which no event leads through a weight."""
-    for i in range(count):
-        first = ranges[i, 2] // width
-        for event in range(ranges[i, 0], ranges[i, 1]):
-            wanted &= ~reach[(first + store[event]) * words + word]
-            if wanted == 0:
-                return wanted
-    return wanted
 
 
 @njit(nogil=True, cache=True)  # compiled for each type of rows when it is first met
@@ -160,7 +150,7 @@ def run_lif(  # type: ignore[no-untyped-def]
     for k in range(terms.shape[0]):
         most += terms[k, KERNEL_Y] * (terms[k, KERNEL_X] if terms[k, DILATION_X] != 1 else 1)
     segments = np.empty((most, _SEGMENT_FIELDS), np.int64)
-    ranges = np.empty((most, 4), np.int64)
+    ranges, first_rows = np.empty((most, 4), np.int64), np.empty(most, np.int64)
     for sample in range(first, stop):
         lists = layer[OUT_EVENTS] + sample * layer[OUT_EVENTS_SAMPLE]
         bounds = layer[OUT_BOUNDS] + sample * layer[OUT_BOUNDS_SAMPLE]
@@ -196,6 +186,7 @@ def run_lif(  # type: ignore[no-untyped-def]
                             segments[count, _LIST] = events
                             start = terms[k, ROWS] + (tap - skipped - column) * depth
                             segments[count, _START] = start * width
+                            segments[count, _ROW] = start
                             segments[count, _LAG] = terms[k, LAG]
                             segments[count, _BOUNDS_STEP] = terms[k, BOUNDS_STEP]
                             segments[count, _LIST_STEP] = terms[k, EVENTS_STEP]
@@ -226,6 +217,7 @@ def run_lif(  # type: ignore[no-untyped-def]
                             ranges[slot, 1] = events + high
                             ranges[slot, 2] = segments[i, _START]
                             ranges[slot, 3] = segments[i, _VALUES]
+                            first_rows[slot] = segments[i, _ROW]
                             seen += 1
                 if counts:
                     for word in range(words):
@@ -234,10 +226,14 @@ def run_lif(  # type: ignore[no-untyped-def]
                         for group in range(word * _WORD_LANES, min((word + 1) * 64, width), 16):
                             found = _busy_16(group, parameters, at + group, plane, states, width)
                             wanted &= ~(found << np.uint64(group - word * _WORD_LANES))
-                        if wanted != 0:
-                            wanted = _unreached(
-                                wanted, word, words, width, reach, store, ranges, seen
-                            )
+                        slot = np.uint64(0)
+                        while wanted != 0 and slot < np.uint64(seen):  # until all are reached
+                            event, last = ranges[slot, 0], ranges[slot, 1]
+                            while wanted != 0 and event < last:
+                                row = first_rows[slot] + store[np.uint64(event)]
+                                wanted &= ~reach[np.uint64(row * words + word)]
+                                event += 1
+                            slot += np.uint64(1)
                         active += lanes - count_set(wanted)
                 place = lists + step * lists_step
                 at_step = np.uint64(step)
@@ -256,6 +252,12 @@ def run_lif(  # type: ignore[no-untyped-def]
                             states, width, peaks, notes, watches,
                         )  # fmt: skip
                         lanes = 64
+                    elif width - group >= 32:
+                        fired = _step_lif_32(
+                            rows, store, ranges, seen, group, shift, parameters, at + group, plane,
+                            states, width, peaks, notes, watches,
+                        )  # fmt: skip
+                        lanes = 32
                     else:
                         fired = _step_lif_16(
                             rows, store, ranges, seen, group, shift, parameters, at + group, plane,
