@@ -83,7 +83,7 @@ class EventSimulator:
             threads: How many groups of samples run side by side; None: one for each processor
                 that this process may use.
             is_compiled: Whether kernels are used; without them everything runs in NumPy, which
-                gives the same and needs no compiler.
+                gives the same and needs no compiler. So it is too where NUMBA_DISABLE_JIT is set.
 
         Raises:
             SimulationError: If the number of threads is not positive.
@@ -151,11 +151,12 @@ class EventSimulator:
             largest = max(int(values.max()), -int(values.min()), 1)
             largest = 1 << (largest - 1).bit_length()  # few different ones, to be kept
         found: list[CompiledLayer | None] = []
+        is_compiled = self._is_compiled and _has_compiler()
         for layer in self.graph:
             key = (layer.name, largest)
-            if self._is_compiled and key not in self._compiled:
+            if is_compiled and key not in self._compiled:
                 self._compiled[key] = compile_layer(self.graph, layer, largest_input=largest)
-            found.append(self._compiled[key] if self._is_compiled else None)
+            found.append(self._compiled[key] if is_compiled else None)
         return tuple(found)
 
     def _groups(
@@ -267,6 +268,13 @@ def _run_side_by_side(
         finally:
             for one in waiting:
                 one.cancel()
+
+
+def _has_compiler() -> bool:
+    """Whether numba compiles; the kernels' vectors exist only in compiled code."""
+    import numba  # only now: it loads a compiler
+
+    return not vars(numba.config)["DISABLE_JIT"]
 
 
 def _sources(layer: FixedLayer) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zlib
@@ -268,3 +269,14 @@ def test_additions_have_the_width_of_their_sums() -> None:
 def test_the_compiler_is_loaded_only_to_simulate() -> None:
     code = "import sys, neurodeploy as nd; nd.EventSimulator; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_a_compiler_numpy_does_all() -> None:
+    """Kernels that run as plain Python fail at their first vector."""
+    code = (
+        "from neurodeploy.diagnosis import run_small_network as run; run(); "
+        "import sys; sys.exit('neurodeploy.simulation.event_kernels' in sys.modules)"
+    )
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    process = subprocess.run([sys.executable, "-c", code], check=False, env=environment)
+    assert process.returncode == 0
