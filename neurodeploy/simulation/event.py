@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from math import prod
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -48,6 +50,7 @@ BATCH_BYTES = 256 * 2**20
 """Working memory that the samples in work at one time may take."""
 _GROUP_BYTES = 8 * 2**20
 """Working memory of one group of samples, so that it stays in a processor's cache."""
+_NUMBA_CACHE = str(Path("numba", "core", "caching.py"))
 _GROUPS_PER_THREAD = 4
 """Groups are at most so large that every thread gets this many."""
 
@@ -119,7 +122,8 @@ class EventSimulator:
 
         Raises:
             DataError: If the input has the wrong shape, kind or range.
-            SimulationError: If timing, feed or record do not fit the network.
+            SimulationError: If timing, feed or record do not fit the network, or compiled code
+                cannot be read or kept.
         """
         start = time.perf_counter()
         graph = self.graph
@@ -138,10 +142,11 @@ class EventSimulator:
         work = _Work(graph, layers, plan, size, outputs)
         begin = time.perf_counter()
         done = 0
-        for finished in _run_side_by_side(work, values, spans, workers):
-            done += finished
-            if progress is not None:
-                progress(done, len(values))
+        with _explained_cache():
+            for finished in _run_side_by_side(work, values, spans, workers):
+                done += finished
+                if progress is not None:
+                    progress(done, len(values))
         return outputs.recording(seconds=time.perf_counter() - begin, startup_seconds=begin - start)
 
     def _layers(self, values: IntArray, plan: Plan) -> tuple[CompiledLayer | None, ...]:
@@ -275,6 +280,26 @@ def _has_compiler() -> bool:
     import numba  # only now: it loads a compiler
 
     return not vars(numba.config)["DISABLE_JIT"]
+
+
+@contextmanager
+def _explained_cache() -> Iterator[None]:
+    """Say what to do where numba fails on the files in which it keeps compiled code.
+
+    Damaged ones may raise anything, so it is told by where the error comes from.
+    """
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.filename.endswith(_NUMBA_CACHE) for frame in frames):
+            raise
+        place = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__")
+        raise SimulationError(
+            f"simulation: compiled code in {place} cannot be read or kept "
+            f"({type(error).__name__}: {error}). Delete the files of event_kernels there, make "
+            "room, or set NUMBA_CACHE_DIR to another folder."
+        ) from error
 
 
 def _sources(layer: FixedLayer) -> set[str]:

@@ -280,3 +280,23 @@ def test_without_a_compiler_numpy_does_all() -> None:
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     process = subprocess.run([sys.executable, "-c", code], check=False, env=environment)
     assert process.returncode == 0
+
+
+def test_damaged_compiled_code_is_said(tmp_path: Path) -> None:
+    """An index read when a kernel is called, and code read when its module is imported."""
+    code = "from neurodeploy.diagnosis import run_small_network as run; run()"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def start() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+
+    assert start().returncode == 0
+    for pattern, damage in (("run_lif*.nbi", b""), ("collect_events*.nbc", b"damaged")):
+        kept = {path: path.read_bytes() for path in tmp_path.glob(f"*/event_kernels.{pattern}")}
+        assert kept
+        for path in kept:
+            path.write_bytes(damage)
+        assert f"SimulationError: simulation: compiled code in {tmp_path} cannot" in start().stderr
+        for path, data in kept.items():
+            path.write_bytes(data)
