@@ -212,9 +212,12 @@ def simulate(
                     progress=advance,
                 )
         except KeyboardInterrupt as error:
+            kept = parts_folder(output)
+            if not kept.is_dir():
+                raise
             raise console.RunInterruptedError(
-                f"interrupted. What is finished is kept in "
-                f"{console.relative(parts_folder(output))}: go on with --resume."
+                f"interrupted. What is finished is kept in {console.relative(kept)}: go on with "
+                "--resume."
             ) from error
         facts, seconds = done.facts, done.seconds
     else:

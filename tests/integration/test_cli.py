@@ -509,6 +509,7 @@ def test_an_interrupted_simulation_says_how_to_go_on(
     neurodeploy, golden: Path, samples, tmp_path: Path, monkeypatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
+        (tmp_path / "out.npz.parts").mkdir()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "run_samples", interrupt)

@@ -318,6 +318,7 @@ def test_an_interrupted_simulation_leaves_nothing(
     assert outcome.code == 130
     assert len(outcome.errors) == 1
     assert "interrupted" in outcome.errors[0]
+    assert "--resume" not in outcome.errors[0]  # there is nothing to go on with
     assert sorted(tmp_path.iterdir()) == before
 
 
