@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +15,8 @@ from neurodeploy.cost.onnx_activity import Number, OnnxActivity, measure_onnx
 from neurodeploy.cost.onnx_graph import load_onnx
 from neurodeploy.cost.onnx_macs import OnnxMacs, count_graph_macs
 from neurodeploy.errors import DataError
+from neurodeploy.simulation.archives import member_names
+from neurodeploy.simulation.storage import load_inputs, load_numbers
 
 NumberArray = npt.NDArray[Number]
 
@@ -135,22 +136,16 @@ def load_samples(path: str | Path) -> tuple[NumberArray, npt.NDArray[np.integer]
     """Read samples of an ANN: `input`, numbers of any kind, and `label` if it is there.
 
     Raises:
-        DataError: If the file is missing or damaged, or does not hold numbers.
+        DataError: If the file is missing or damaged, does not hold numbers, or labels that are no
+            integers.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("input", "label") if name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    values = load_numbers(path, key="input")
+    if values.ndim < 2:
         raise DataError(
-            f"{path}: not a readable .npz archive ({error}). Write it with "
-            "numpy.savez(path, input=array)."
-        ) from error
-    values, labels = arrays.get("input"), arrays.get("label")
-    if values is None or values.dtype.kind not in "biuf" or values.ndim < 2:
-        raise DataError(
-            f"{path}: no array 'input' of numbers, (samples, ...). Write it with "
+            f"{path}: 'input' of shape {values.shape}, (samples, ...) is required. Write it with "
             "numpy.savez(path, input=array)."
         )
+    labels = load_inputs(path, key="label") if "label" in member_names(Path(path)) else None
     return values, labels
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError
-from neurodeploy.simulation.storage import DAMAGE, listed
+from neurodeploy.simulation.storage import DAMAGE, listed, read_header, require_integer_dtype
 
 BLOCK = 1 << 20
 """Bytes of a compressed file that are read at a time."""
@@ -259,32 +259,9 @@ def _read_all(file: IO[bytes], size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Read an array's header: shape, whether columns come first, dtype.
-
-    Raises:
-        ValueError: If it is none; also what NumPy raises besides.
-    """
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    return np.lib.format.read_array_header_2_0(stream)
-
-
 def integer_dtype(stored: np.dtype[np.generic]) -> np.dtype[np.integer]:
     """Give the dtype in which integers or booleans are read: booleans as uint8."""
     return np.dtype(np.uint8) if stored.kind == "b" else cast("np.dtype[np.integer]", stored)
-
-
-def require_integer_dtype(dtype: np.dtype[np.generic], *, where: str) -> None:
-    """Refuse anything but integers and booleans.
-
-    Raises:
-        DataError: If it is something else.
-    """
-    if dtype.kind not in "biu":
-        what = "Python objects" if dtype.hasobject else str(dtype)
-        raise DataError(f"{where} holds {what}, integers are required. Quantize the samples first.")
 
 
 def member_names(path: Path) -> list[str]:

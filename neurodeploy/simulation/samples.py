@@ -14,11 +14,10 @@ from neurodeploy.ir.layers import Shape
 from neurodeploy.simulation.archives import (
     ArrayFile,
     member_names,
-    require_integer_dtype,
 )
 from neurodeploy.simulation.recordings import SUFFIXES as RECORDING_SUFFIXES, EventRecordings
 from neurodeploy.simulation.results import HDF5_SUFFIXES
-from neurodeploy.simulation.storage import load_inputs
+from neurodeploy.simulation.storage import load_inputs, require_integer_dtype
 from neurodeploy.simulation.tables import (
     EventTable,
     is_event_archive,

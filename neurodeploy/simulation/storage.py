@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +46,6 @@ DAMAGE = (
 def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integer]:
     """Read integers from an `.npz` file.
 
-    Type and size are checked before anything is loaded.
-
     Args:
         path: The archive.
         key: Name of the array: `input` for samples, `label` for class numbers.
@@ -58,6 +56,28 @@ def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integ
     Raises:
         DataError: If the file is missing or damaged, the array is not there, or it does not hold
             integers.
+    """
+    return cast("npt.NDArray[np.integer]", load_numbers(path, key=key, allows_floats=False))
+
+
+def load_numbers(
+    path: str | Path, *, key: str = "input", allows_floats: bool = True
+) -> npt.NDArray[np.integer] | npt.NDArray[np.floating]:
+    """Read numbers from an `.npz` file.
+
+    Type and size are checked before anything is loaded.
+
+    Args:
+        path: The archive.
+        key: Name of the array.
+        allows_floats: Whether they may be others than integers.
+
+    Returns:
+        The array as stored, booleans as uint8.
+
+    Raises:
+        DataError: If the file is missing or damaged, the array is not there, or it does not hold
+            such numbers.
     """
     path = Path(path)
     try:
@@ -70,7 +90,8 @@ def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integ
                 )
             entry = archive.getinfo(f"{key}.npy")
             with archive.open(entry) as member:
-                _check_header(member, entry.file_size, where=f"{path}: '{key}'")
+                where = f"{path}: '{key}'"
+                _check_header(member, entry.file_size, where=where, allows_floats=allows_floats)
             with archive.open(entry) as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)
                 if member.read(1):  # reading to the end also checks the sum over all bytes
@@ -88,27 +109,52 @@ def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integ
     return array.astype(np.uint8) if array.dtype.kind == "b" else np.asarray(array)
 
 
-def _check_header(member: IO[bytes], stored: int, *, where: str) -> None:
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Read an array's header: shape, whether columns come first, dtype.
+
+    Raises:
+        ValueError: If it is none; also what NumPy raises besides.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def require_integer_dtype(dtype: np.dtype[np.generic], *, where: str) -> None:
+    """Refuse anything but integers and booleans.
+
+    Raises:
+        DataError: If it is something else.
+    """
+    if dtype.kind not in "biu":
+        raise DataError(
+            f"{where} holds {_dtype_text(dtype)}, integers are required. Quantize the samples "
+            "first."
+        )
+
+
+def _dtype_text(dtype: np.dtype[np.generic]) -> str:
+    return "Python objects" if dtype.hasobject else str(dtype)
+
+
+def _check_header(member: IO[bytes], stored: int, *, where: str, allows_floats: bool) -> None:
     """Refuse an array by its header.
 
     Args:
         member: At the array's first byte.
         stored: How many bytes the archive says there are.
         where: Start of errors.
+        allows_floats: Whether it may hold others than integers.
 
     Raises:
-        DataError: If it does not hold integers, or is too large.
+        DataError: If it does not hold such numbers, or is too large.
     """
-    version = np.lib.format.read_magic(member)
-    read_header = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
     shape, _, dtype = read_header(member)
-    if dtype.kind not in "biu":
-        what = "Python objects" if dtype.hasobject else str(dtype)
-        raise DataError(f"{where} holds {what}, integers are required. Quantize the samples first.")
+    if not allows_floats:
+        require_integer_dtype(dtype, where=where)
+    elif dtype.kind not in "biuf":
+        raise DataError(f"{where} holds {_dtype_text(dtype)}, numbers are required.")
     size = prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or size > stored:
         raise DataError(

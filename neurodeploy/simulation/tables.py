@@ -35,10 +35,9 @@ from neurodeploy.simulation.archives import (
     CutShortError,
     integer_dtype,
     member_names,
-    require_integer_dtype,
 )
 from neurodeploy.simulation.results import HDF5_SUFFIXES
-from neurodeploy.simulation.storage import listed
+from neurodeploy.simulation.storage import listed, require_integer_dtype
 
 _COLUMNS = ("shape", "step", "address")
 _BLOCK = 1 << 20

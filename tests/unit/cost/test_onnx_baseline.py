@@ -135,6 +135,31 @@ def test_nonsense_is_refused_before_the_simulation(tmp_path: Path, samples: Path
         load_samples(broken)
 
 
+def test_damaged_samples_of_the_ann_are_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.npz", tmp_path / "damaged.npz"
+    values = np.random.default_rng(0).random((4, 500))
+    np.savez_compressed(whole, input=values)
+    assert np.array_equal(load_samples(whole)[0], values)
+    content = whole.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 61):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        try:
+            found, _ = load_samples(path)
+        except DataError:
+            refused += 1
+        else:  # a byte that says nothing of the array, such as its date
+            assert np.array_equal(found, values)
+    assert refused > len(content) // 61 * 0.9
+
+
+def test_labels_of_the_ann_are_class_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    np.savez(path, input=np.zeros((2, 3)), label=np.array(["a", "b"]))
+    with pytest.raises(DataError, match=r"'label' holds <U1, integers are required"):
+        load_samples(path)
+
+
 def test_energies_without_a_measurement_have_no_range(tmp_path: Path) -> None:
     counted = read_baseline(model(tmp_path / "m.onnx")).to_ann()
     energy = ann_energy(counted, EnergyPreset.load("cmos45_int8"))
