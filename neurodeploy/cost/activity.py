@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from neurodeploy.cost.run_summary import Raster, raster_of
 from neurodeploy.errors import DataError
+from neurodeploy.fixedpoint import STATE_EXPONENT, THRESHOLD_MAX
 from neurodeploy.ir.fixed_layers import CubaNeuron
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
 from neurodeploy.simulation.base import Feed, Health, Record, Recording, Timing, Window
@@ -19,9 +20,7 @@ from neurodeploy.simulation.event import EventSimulator
 TRACED_NEURONS = 4
 """Neurons of a layer whose membranes are drawn unless they are named."""
 MAPS_MAX = 12
-NEVER = 131071
-"""Thresholds from here on are no thresholds: see `neurodeploy.ir.fixed_layers.CubaNeuron`."""
-STATE_UNIT = 1 << 6
+STATE_UNIT = 1 << STATE_EXPONENT
 """Potentials are kept times 2**6; the threshold is compared at that scale."""
 
 
@@ -253,4 +252,5 @@ def _threshold(neuron: object, shape: tuple[int, ...], index: int) -> float | No
     if not isinstance(neuron, CubaNeuron):
         return None
     value = int(np.broadcast_to(neuron.threshold, shape).reshape(-1)[index])
-    return float(value) if value < NEVER else None
+    # from there on it is no threshold, but a read-out: see `CubaNeuron`
+    return float(value) if value < THRESHOLD_MAX else None

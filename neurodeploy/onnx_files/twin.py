@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from neurodeploy.errors import OnnxError
+from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.ir.fixed_layers import (
     CubaNeuron,
     FixedComplexDense,
@@ -36,9 +37,6 @@ from neurodeploy.ir.layers import (
     Shape,
 )
 from neurodeploy.onnx_files.builder import Attribute, GraphBuilder
-
-_NEVER = 131_072
-"""Threshold mantissa from which on a neuron cannot spike: a read-out."""
 
 
 def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
@@ -216,6 +214,7 @@ def _float_neuron(layer: FixedLayer) -> Layer:
         raise OnnxError(f"twin: '{layer.name}' has resonators, which have no counterpart in ReLU.")
     if isinstance(neuron, SigmaNeuron):
         return Integrator()
-    if isinstance(neuron, CubaNeuron) and bool((neuron.threshold >= _NEVER).all()):
+    # from there on a neuron is a read-out: see `CubaNeuron`
+    if isinstance(neuron, CubaNeuron) and bool((neuron.threshold >= THRESHOLD_MAX).all()):
         return Integrator()
     return Cuba(threshold=1.0)

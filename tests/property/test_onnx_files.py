@@ -16,8 +16,10 @@ from torch.nn import functional
 import neurodeploy as nd
 from neurodeploy.cost.ann import ann_macs
 from neurodeploy.errors import OnnxError
+from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.ir import FixedPointGraph, layers as kinds
-from neurodeploy.ir.graph import Graph
+from neurodeploy.ir.fixed_layers import Connection, CubaNeuron, FixedDense, FixedLayer
+from neurodeploy.ir.graph import FixedInput, Graph
 from neurodeploy.passes import lower_residuals
 from neurodeploy.simulation import EventSimulator, Feed, Record
 
@@ -149,6 +151,30 @@ def test_the_twin_of_a_deployed_network_has_its_macs(graph: Graph) -> None:
     assert macs.macs_border_exact == ann_macs(fixed).macs_border_exact
     (found,) = model.run(None, {"input": np.ones((2, *fixed.input.shape), np.float32)})
     assert found.shape == (2, fixed.layers[-1].neurons)
+
+
+@pytest.mark.parametrize("threshold", [THRESHOLD_MAX, THRESHOLD_MAX + 1])
+def test_scores_of_a_deployed_readout_may_be_negative(threshold: int) -> None:
+    """A quantized read-out has the largest threshold there is, one without neurons a larger one."""
+    layer = FixedLayer(
+        name="readout",
+        shape=(2,),
+        connections=(
+            Connection(
+                source="input", synapse=FixedDense(weight=np.array([[4, -6], [2, 8]], np.int32))
+            ),
+        ),
+        neuron=CubaNeuron(
+            current_decay=np.array(4096, np.int32),
+            voltage_decay=np.array(0, np.int32),
+            threshold=np.array(threshold, np.int32),
+        ),
+        bias=np.zeros((), np.int32),
+    )
+    graph = FixedPointGraph(input=FixedInput(shape=(2,)), layers=(layer,))
+    model, _ = session(lambda path: nd.export_twin(graph, path))
+    (found,) = model.run(None, {"input": np.ones((1, 2), np.float32)})
+    assert found.tolist() == [[-2, 10]]
 
 
 def test_what_has_no_counterpart_is_refused(tmp_path: Path) -> None:
