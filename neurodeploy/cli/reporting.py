@@ -16,6 +16,7 @@ from neurodeploy.cli.options import (
     FeedOption,
     InputBits,
     InputFile,
+    InputKey,
     InputShape,
     IsStream,
     NetFile,
@@ -148,6 +149,7 @@ def report(
     input_shape: InputShape = None,
     spike_exp: SpikeExponent = 6,
     feed: FeedOption = Feed.PORT,
+    key: InputKey = "input",
     accept_silent_faults: AcceptSilentFaults = False,
     as_json: AsJson = False,
     schema: Annotated[
@@ -196,7 +198,7 @@ def report(
     profile = None if measured is None else Measured.load(measured)
     east_west, north_south = parse_hops(hops)
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
-    samples = read_samples(input, graph, timing, feed)
+    samples = read_samples(input, graph, timing, feed, key=key)
     model = None
     if ann is not None:
         from neurodeploy.cost.onnx_baseline import load_samples, read_baseline

@@ -275,6 +275,15 @@ def test_report_gives_the_keys_of_its_contract(neurodeploy, golden: Path, sample
     assert {tier["tier"] for tier in answer["tiers"]} == {"A", "B", "C"}
 
 
+def test_report_reads_the_array_that_is_named(neurodeploy, golden: Path, tmp_path: Path) -> None:
+    values = np.random.default_rng(5).integers(0, 2, (2, 6, 24))
+    np.savez(tmp_path / "samples.npz", other=values)
+    command = ("report", golden / DENSE, "-i", tmp_path / "samples.npz", "--json")
+    assert "no array 'input'" in neurodeploy(*command).errors[0]
+    answer = json.loads(neurodeploy(*command, "--key", "other").out)
+    assert answer["layers"][0]["events"] == np.count_nonzero(values)
+
+
 def test_report_writes_a_page_and_markdown(
     neurodeploy, golden: Path, samples, tmp_path: Path
 ) -> None:
