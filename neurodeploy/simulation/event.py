@@ -65,8 +65,8 @@ class EventSimulator:
 
         4 · T · (sum over input and layers of (2 if its values count, else 1) · N + P + 1) bytes
 
-    for N neurons on P pixels (P = 1 for flat layers), and where a layer is not compiled
-    48 · T · (largest N) more. The number of samples in work times this stays below `batch_bytes`,
+    for N neurons on P pixels (P = 1 for flat layers), and 48 · T · N more for every layer that is
+    not compiled. The number of samples in work times this stays below `batch_bytes`,
     down to one sample. Neither the groups nor the threads change a result.
     """
 

@@ -27,17 +27,15 @@ import numpy as np
 
 from neurodeploy.errors import SimulationError
 from neurodeploy.ir.fixed_layers import (
-    CubaNeuron,
     FixedComplexDense,
     FixedConv,
     FixedDense,
     FixedInjection,
-    FixedLayer,
-    ResonateFireNeuron,
     Synapse,
 )
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.simulation.base import Record
+from neurodeploy.simulation.outputs import state_names
 
 SAMPLES_MAX = 1024
 """Samples at a time at most: what an interruption can cost."""
@@ -219,14 +217,9 @@ def sample_bytes(
         if layer.name in spikes:
             kept += steps * layer.neurons * (4 if layer.neuron.is_graded else 1)
         if layer.name in states:
-            kept += steps * layer.neurons * 4 * _state_count(layer)
+            kept += steps * layer.neurons * 4 * len(state_names(layer))
         if record.final_states:
-            kept += layer.neurons * 4 * _state_count(layer)
+            kept += layer.neurons * 4 * len(state_names(layer))
         if record.counts:
-            is_recurrent = any(one.source == layer.name for one in layer.connections)
-            kept += layer.neurons * 8 * (1 + is_recurrent) + 16
+            kept += layer.neurons * 8 * (1 + layer.is_recurrent) + 16
     return values + 2 * kept + kept // 8
-
-
-def _state_count(layer: FixedLayer) -> int:
-    return 2 if isinstance(layer.neuron, CubaNeuron | ResonateFireNeuron) else 3

@@ -83,6 +83,24 @@ def test_what_a_sample_takes_is_what_is_recorded_of_it(record) -> None:
     assert abs(found - expected) <= 1  # an eighth is rounded down
 
 
+def test_a_sigma_output_holds_one_state() -> None:
+    graph = netx.read(GOLDEN / "22_sdnn.net")
+    port, steps = graph.input.shape, 4
+    last = graph.layers[-1]
+
+    def size(*states: str) -> int:
+        return sample_bytes(
+            graph,
+            steps=steps,
+            input_shape=(steps, *port),
+            input_dtype=np.dtype(np.int32),
+            record=Record(spikes=(), states=states),
+        )
+
+    held = 4 * steps * last.neurons
+    assert size(last.name) - size() == 2 * held + held // 8
+
+
 def test_more_memory_gives_more_samples_up_to_what_an_interruption_may_cost() -> None:
     graph = netx.read(GOLDEN / "10_conv_flatten_dense.net")
 
