@@ -51,11 +51,11 @@ def export_step(graph: FixedPointGraph, path: str | Path) -> None:
 
     Raises:
         OnnxError: If `onnx` is missing, or the network has other neurons, delays, or weights too
-            large for exact sums.
+            large for exact sums; it names all of them.
     """
     builder = GraphBuilder("step")
-    for problem in _problems(graph):
-        raise OnnxError(f"step: {problem}")
+    if problems := _problems(graph):
+        raise OnnxError(f"step: {' '.join(problems)}")
     builder.input("input", graph.input.shape, np.int64)
     sent = {INPUT: "input"}
     reads_input = any(

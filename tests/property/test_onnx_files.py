@@ -182,6 +182,8 @@ def test_what_has_no_counterpart_is_refused(tmp_path: Path) -> None:
     for name, message in (("05_dense_delay", "delays"), ("22_sdnn", "DeltaNeuron")):
         with pytest.raises(OnnxError, match=message):
             nd.export_step(nd.netx.read(golden / f"{name}.net"), tmp_path / "x.onnx")
+    with pytest.raises(OnnxError, match=r"'conv_1' .* 'dense_3' "):
+        nd.export_step(nd.netx.read(golden / "22_sdnn.net"), tmp_path / "x.onnx")
     with pytest.raises(OnnxError, match="recurrent"):
         nd.export_twin(nd.netx.read(golden / "07_dense_rec.net"), tmp_path / "x.onnx")
     with pytest.raises(OnnxError, match="complex"):
