@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from numba.extending import is_jitted
 
 import neurodeploy
 from neurodeploy.errors import SimulationError
-from neurodeploy.provenance import processor
+from neurodeploy.provenance import installed_version, processor
 from neurodeploy.simulation.lava_runtime import RuntimeReport, diagnose
 
 REQUIRED = ("numpy", "numba", "llvmlite", "h5py", "joblib", "jinja2", "matplotlib", "rich", "typer")
@@ -177,19 +177,12 @@ def examine(*, measures_start: bool = False) -> Diagnosis:
                 name=name,
                 purpose=purpose,
                 install=f"pip install 'neurodeploy[{extra}]'" if extra else f"pip install {name}",
-                version=_version(name),
+                version=installed_version(name),
             )
             for name, purpose, extra in _OPTIONAL
         ),
         problems=tuple(problems),
     )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _memory() -> float | None:

@@ -36,7 +36,7 @@ def provenance(
         "commit": commit,
         "device": processor(),
         "python": platform.python_version(),
-        **{package: _version(package) for package in packages},
+        **{package: installed_version(package) or ABSENT for package in packages},
     }
 
 
@@ -52,8 +52,16 @@ def versions(*packages: str) -> dict[str, str]:
     # somebody else's repository.
     if _git(package, "ls-files", Path(__file__).name):
         found["commit"] = provenance(package, code=("neurodeploy",))["commit"]
-    found |= {name: _version(name) for name in packages}
-    return {name: value for name, value in found.items() if value != ABSENT}
+    known = {name: installed_version(name) for name in packages}
+    return found | {name: value for name, value in known.items() if value is not None}
+
+
+def installed_version(package: str) -> str | None:
+    """Give the version of a distribution; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def processor() -> str:
@@ -76,10 +84,3 @@ def _git(folder: Path | str, *arguments: str) -> str:
     except OSError:
         return ""
     return found.stdout.strip() if found.returncode == 0 else ""
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ABSENT
