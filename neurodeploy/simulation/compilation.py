@@ -124,7 +124,7 @@ def compile_layer(
     neuron = layer.neuron
     if not isinstance(neuron, CubaNeuron) or not _fits(neuron, layer.bias):
         return None
-    parts: list[tuple[Term, Int64Array, int]] = []
+    parts: list[tuple[Term, _Block, int]] = []
     rows = 0
     for connection in layer.connections:
         source = connection.source
@@ -135,10 +135,10 @@ def compile_layer(
         found = _synapse_rows(connection.synapse, shape, layer.shape)
         if found is None:
             return None
-        for delay, geometry, block in found:
+        for geometry, block in found:
             term = Term(
                 source=source,
-                lag=delay + (source == layer.name),
+                lag=block.delay + (source == layer.name),
                 has_values=has_values,
                 first_row=rows,
                 frame=geometry.frame,
@@ -148,7 +148,7 @@ def compile_layer(
                 dilation=geometry.dilation,
             )
             parts.append((term, block, largest_input if has_values else 1))
-            rows += len(block)
+            rows += len(block.weights)
     packed = _pack(
         [block for _, block, _ in parts],
         [scale for _, _, scale in parts],
@@ -194,13 +194,31 @@ class _Geometry:
     dilation: tuple[int, int] = (1, 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Block:
+    """Weights of one term.
+
+    Attributes:
+        weights: (kernel y · kernel x · channels, outputs) int64, those of all delays.
+        delays: Of each of them; None if all have the same.
+        delay: Of this term.
+    """
+
+    weights: Int64Array
+    delays: Int64Array | None = None
+    delay: int = 0
+
+    def select(self) -> Int64Array:
+        """Give the weights, those of other delays as zeros; made anew to keep memory low."""
+        if self.delays is None:
+            return self.weights
+        return np.where(self.delays == self.delay, self.weights, 0)
+
+
 def _synapse_rows(
     synapse: object, source: Shape, target: Shape
-) -> list[tuple[int, _Geometry, Int64Array]] | None:
-    """Give (delay, geometry, weights) of a synapse, one for each delay.
-
-    Weights are (kernel y · kernel x · channels, outputs) int64.
-    """
+) -> list[tuple[_Geometry, _Block]] | None:
+    """Give geometry and weights of a synapse, one for each delay."""
     channels, height, width = frame_of(source)
     if isinstance(synapse, FixedConv):
         weight = _ungrouped(synapse)
@@ -213,7 +231,8 @@ def _synapse_rows(
             padding=synapse.padding,
             dilation=synapse.dilation,
         )
-        return [(0, geometry, weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]))]
+        rows = weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])
+        return [(geometry, _Block(weights=rows))]
     if not isinstance(synapse, FixedDense) or len(target) != 1:
         return None
     effective = synapse.effective
@@ -232,10 +251,11 @@ def _synapse_rows(
     pixels = height * width
     geometry = _Geometry(frame=(1, pixels, channels), kernel=(1, pixels))
     if synapse.delay is None:
-        return [(0, geometry, blocks)]
+        return [(geometry, _Block(weights=blocks))]
     delays = by_pixel(synapse.delay)
     return [
-        (int(delay), geometry, np.where(delays == delay, blocks, 0)) for delay in np.unique(delays)
+        (geometry, _Block(weights=blocks, delays=delays, delay=int(delay)))
+        for delay in np.unique(delays)
     ]
 
 
@@ -255,12 +275,12 @@ def _ungrouped(synapse: FixedConv) -> Int64Array | None:
 
 
 def _pack(
-    blocks: Sequence[Int64Array], scales: Sequence[int], *, has_values: bool
+    blocks: Sequence[_Block], scales: Sequence[int], *, has_values: bool
 ) -> tuple[RowArray, int] | None:
     """Choose the narrowest type in which every sum is exact.
 
     Args:
-        blocks: (rows, outputs) each.
+        blocks: Weights of all terms.
         scales: Largest size of an event's value, for each block.
         has_values: Whether events carry values, -1 and 1 included: rows of 32 bits alone use them.
 
@@ -268,25 +288,30 @@ def _pack(
         (rows, padded outputs), and how many common low zero bits were taken out; None if nothing
         is wide enough.
     """
-    weights = np.concatenate(blocks)
-    bound = sum(
-        np.abs(block).sum(axis=0) * scale for block, scale in zip(blocks, scales, strict=True)
-    )
-    if int(np.max(bound)) >= _SUM_BOUNDS[np.dtype(np.int32)]:
+    outputs, count = blocks[0].weights.shape[1], sum(len(block.weights) for block in blocks)
+    bound, largest, bits = np.zeros(outputs, np.int64), 0, 0
+    for block, scale in zip(blocks, scales, strict=True):
+        sizes = np.abs(block.select())
+        bound += sizes.sum(axis=0) * scale
+        largest = max(largest, int(sizes.max()))
+        bits |= int(np.bitwise_or.reduce(sizes, axis=None))
+    if int(bound.max()) >= _SUM_BOUNDS[np.dtype(np.int32)]:
         return None
     common = 0
-    while common < STATE_EXPONENT and weights.any() and not (weights & (1 << common)).any():
+    while common < STATE_EXPONENT and bits and not bits & (1 << common):
         common += 1
-    weights = scale_down(weights, common)
-    largest, total = int(np.abs(weights).max()), int(np.max(bound)) >> common
+    total = int(bound.max()) >> common
     kinds = (np.int8, np.int16, np.int32)
     for kind in kinds[2:] if has_values else kinds:
-        if largest <= np.iinfo(kind).max and total < _SUM_BOUNDS[np.dtype(kind)]:
-            padded = -(-weights.shape[1] // CHANNEL_TILE) * CHANNEL_TILE
-            if len(weights) * padded * np.dtype(kind).itemsize > ROW_BYTES_MAX:
+        if largest >> common <= np.iinfo(kind).max and total < _SUM_BOUNDS[np.dtype(kind)]:
+            padded = -(-outputs // CHANNEL_TILE) * CHANNEL_TILE
+            if count * padded * np.dtype(kind).itemsize > ROW_BYTES_MAX:
                 return None
-            rows = np.zeros((len(weights), padded), kind)
-            rows[:, : weights.shape[1]] = weights
+            rows, first = np.zeros((count, padded), kind), 0
+            for block in blocks:
+                stop = first + len(block.weights)
+                rows[first:stop, :outputs] = scale_down(block.select(), common)
+                first = stop
             return rows, common
     return None
 

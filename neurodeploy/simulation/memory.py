@@ -5,7 +5,8 @@ A run over n samples at a time holds, at its peak, at most::
     process + working + n · (input + record)
 
 process   what Python, its libraries and the network take, measured when the run begins, and
-          `LATER_BYTES` for what is loaded and compiled on the way, and 8 bytes a weight;
+          `LATER_BYTES` for what is loaded and compiled on the way, and 8 bytes a weight, where
+          synapses have delays as often as there are different ones;
 working   what the simulator uses beside its results: `working_bytes`, which the run chooses;
 input     T · port · (bytes of a stored value + 4 + 4): as read, as int32, and one copy;
 record    twice what is recorded of a sample (batches are joined), plus an eighth of its spikes
@@ -193,8 +194,11 @@ def network_bytes(graph: FixedPointGraph) -> int:
 
 def _weights_of(synapse: Synapse) -> int:
     match synapse:
-        case FixedConv() | FixedDense():
+        case FixedConv():
             return synapse.weight.size
+        case FixedDense():
+            delays = 1 if synapse.delay is None else np.unique(synapse.delay).size
+            return synapse.weight.size * delays
         case FixedComplexDense():
             return synapse.real.weight.size + synapse.imaginary.weight.size
         case FixedInjection():

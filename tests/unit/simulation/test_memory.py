@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,23 @@ import pytest
 
 from neurodeploy import netx
 from neurodeploy.errors import SimulationError
+from neurodeploy.ir import (
+    Connection,
+    CubaNeuron,
+    FixedDense,
+    FixedInput,
+    FixedLayer,
+    FixedPointGraph,
+)
+from neurodeploy.ir.graph import INPUT
 from neurodeploy.simulation import EventSimulator, Record
+from neurodeploy.simulation.compilation import compile_layer
 from neurodeploy.simulation.memory import (
     SAMPLES_MAX,
     default_memory,
     divide_memory,
     format_size,
+    network_bytes,
     parse_size,
     resident_bytes,
     sample_bytes,
@@ -99,6 +111,34 @@ def test_a_sigma_output_holds_one_state() -> None:
 
     held = 4 * steps * last.neurons
     assert size(last.name) - size() == 2 * held + held // 8
+
+
+def test_a_compiled_layer_with_delays_stays_below_what_its_network_may_take() -> None:
+    """Every delay has weights of its own, and none of them are held in 64 bits at the same time."""
+    rng = np.random.default_rng(0)
+    weight, delay = (
+        rng.integers(low, high, (64, 1024), dtype=np.int32) for low, high in ((-99, 99), (0, 63))
+    )
+    layer = FixedLayer(
+        name="dense",
+        shape=(64,),
+        connections=(Connection(source=INPUT, synapse=FixedDense(weight=weight, delay=delay)),),
+        neuron=CubaNeuron(
+            current_decay=np.array(4096, np.int32),
+            voltage_decay=np.array(0, np.int32),
+            threshold=np.array(100, np.int32),
+        ),
+        bias=np.array(0, np.int32),
+    )
+    graph = FixedPointGraph(input=FixedInput(shape=(1024,)), layers=(layer,))
+    tracemalloc.start()
+    try:
+        compiled = compile_layer(graph, layer, largest_input=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert compiled is not None
+    assert compiled.rows.nbytes < peak < network_bytes(graph) == 8 * 63 * weight.size
 
 
 def test_more_memory_gives_more_samples_up_to_what_an_interruption_may_cost() -> None:
