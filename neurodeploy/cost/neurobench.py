@@ -17,7 +17,7 @@ import numpy as np
 
 from neurodeploy.cost.fan_out import NumberArray
 from neurodeploy.cost.operations import Counts
-from neurodeploy.cost.synapses import EventCounts, count_membrane_updates
+from neurodeploy.cost.synapses import SynapseCounts, count_membrane_updates
 from neurodeploy.errors import DataError
 
 VERSION = "2.3.0"
@@ -80,7 +80,7 @@ class NeuroBenchMetrics:
 
 
 def metrics_of_layers(
-    layers: Sequence[EventCounts],
+    layers: Sequence[SynapseCounts],
     *,
     steps: int,
     outputs: Sequence[NumberArray],

@@ -25,8 +25,8 @@ from neurodeploy.cost.fan_out import (
     synapse_fan_out,
 )
 from neurodeploy.cost.synapses import (
-    EventCounts,
     InputKind,
+    SynapseCounts,
     check_kind,
     count_events,
     count_totals,
@@ -45,7 +45,7 @@ from neurodeploy.ir.fixed_layers import (
 from neurodeploy.ir.graph import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.layers import BatchNorm, Shape
 from neurodeploy.simulation.base import (
-    EventCounts as RecordedEvents,
+    EventCounts,
     Feed,
     Recording,
     SpikeArray,
@@ -368,9 +368,9 @@ def _port_values(
     return values != 0 if is_binary else values
 
 
-def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, RecordedEvents]:
+def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, EventCounts]:
     """Give the events of every layer by name, from the recorded counts or else from its spikes."""
-    sent: dict[str, RecordedEvents] = {}
+    sent: dict[str, EventCounts] = {}
     read = {connection.source for layer in graph for connection in layer.connections}
     for index, layer in enumerate(graph):
         spikes = recording.spikes[index]
@@ -419,9 +419,9 @@ def _count_connection(
     layer: FixedLayer,
     connection: Connection,
     values: NumberArray,
-    sent: Mapping[str, RecordedEvents],
+    sent: Mapping[str, EventCounts],
     feed: Feed,
-) -> EventCounts:
+) -> SynapseCounts:
     source = connection.source
     try:
         fan_out = synapse_fan_out(connection.synapse, graph.shape_of(source))
@@ -441,7 +441,7 @@ def _layer_row(
     name: str,
     layer: FixedLayer,
     connections: Sequence[Connection],
-    counted: Sequence[EventCounts],
+    counted: Sequence[SynapseCounts],
     *,
     samples: int,
     steps: int,
@@ -516,7 +516,7 @@ def _layer_row(
 
 
 def _by_sample(
-    counted: Sequence[EventCounts],
+    counted: Sequence[SynapseCounts],
     samples: int,
     spikes: npt.NDArray[np.int32] | None,
     active: Int64Array | None,

@@ -23,7 +23,7 @@ from neurodeploy.cost.fan_out import (
     dense_fan_out,
 )
 from neurodeploy.errors import DataError
-from neurodeploy.simulation.base import EventCounts as SentEvents
+from neurodeploy.simulation.base import EventCounts
 from neurodeploy.simulation.event_counts import count_senders
 
 _CHUNK = 1 << 24
@@ -46,7 +46,7 @@ class InputKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EventCounts:
+class SynapseCounts:
     """Counts of one synapse for recorded input; each array is (samples,) int64.
 
     Attributes:
@@ -75,7 +75,7 @@ class EventCounts:
     neurobench_macs: Int64Array
 
 
-def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> EventCounts:
+def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> SynapseCounts:
     """Count what recorded input costs in one synapse.
 
     Args:
@@ -96,7 +96,9 @@ def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> Ev
     return count_totals(fan_out, count_senders(flat), kind=kind, steps=flat.shape[1])
 
 
-def count_totals(fan_out: FanOut, sent: SentEvents, *, kind: InputKind, steps: int) -> EventCounts:
+def count_totals(
+    fan_out: FanOut, sent: EventCounts, *, kind: InputKind, steps: int
+) -> SynapseCounts:
     """Count what events cost in one synapse when only their numbers at each sender are known.
 
     Args:
@@ -130,7 +132,7 @@ def count_totals(fan_out: FanOut, sent: SentEvents, *, kind: InputKind, steps: i
     zeros = np.zeros(samples, dtype=np.int64)
     cached = sops // steps if has_values and sent.is_static else None
     is_analog = kind is InputKind.ANALOG
-    return EventCounts(
+    return SynapseCounts(
         kind=kind,
         fan_out=fan_out,
         events=zeros if is_analog else events,
@@ -143,7 +145,7 @@ def count_totals(fan_out: FanOut, sent: SentEvents, *, kind: InputKind, steps: i
     )
 
 
-def count_dense(weight: NumberArray, inputs: NumberArray, *, kind: InputKind) -> EventCounts:
+def count_dense(weight: NumberArray, inputs: NumberArray, *, kind: InputKind) -> SynapseCounts:
     """Count one dense layer for its recorded input, without simulating.
 
     Args:
@@ -170,7 +172,7 @@ def count_conv(
     groups: int = 1,
     is_transposed: bool = False,
     output_padding: Sequence[int] | int = 0,
-) -> EventCounts:
+) -> SynapseCounts:
     """Count one convolution for its recorded input, without simulating.
 
     Args:
@@ -211,7 +213,7 @@ def count_pool(
     kind: InputKind,
     stride: Sequence[int] | int | None = None,
     padding: Sequence[int] | int = 0,
-) -> EventCounts:
+) -> SynapseCounts:
     """Count an average or sum pool as the synapse that it is on a chip: weights of one.
 
     Args:
@@ -251,7 +253,7 @@ def count_layer(
     groups: int = 1,
     is_transposed: bool = False,
     output_padding: Sequence[int] | int = 0,
-) -> EventCounts:
+) -> SynapseCounts:
     """Count any layer for its recorded input, without network or simulation.
 
         counted = nd.count_layer(weight, spikes, kind="binary", padding=1)
