@@ -114,8 +114,10 @@ def test_parts_that_differ_cannot_be_joined() -> None:
 
 
 def test_layers_are_found_by_name_and_number() -> None:
-    assert small().spikes_of("b") is small().spikes_of(1) or small().spikes_of("b").all()
-    assert small().spikes_of(-1).shape == (1, 2, 3)
+    first, second = np.zeros((1, 2, 3), np.uint8), np.ones((1, 2, 4), np.uint8)
+    recording = Recording.from_spikes(("a", "b"), (first, second))
+    assert recording.spikes_of("a") is recording.spikes_of(0) is recording.spikes_of(-2) is first
+    assert recording.spikes_of("b") is recording.spikes_of(1) is recording.spikes_of(-1) is second
     for unknown in ("c", 2, -3):
         with pytest.raises(SimulationError, match=f"no layer '{unknown}'"):
             small().spikes_of(unknown)
