@@ -37,7 +37,7 @@ from neurodeploy.simulation.parts import (
     read_array,
     read_facts,
 )
-from neurodeploy.simulation.pieces import PieceReader, Plan, run_piece, run_values
+from neurodeploy.simulation.pieces import PiecePlan, PieceReader, run_piece, run_values
 from neurodeploy.simulation.results import ArrayStream, require_known_suffix, write_arrays
 from neurodeploy.simulation.samples import ArraySamples, ObjectSamples, Samples, open_samples
 from neurodeploy.simulation.storage import save_recording
@@ -147,7 +147,7 @@ def run_samples(
         input_dtype=source.dtype,
         record=record,
     )
-    plan = Plan(
+    plan = PiecePlan(
         graph=graph,
         digest=digest,
         timing=timing,
@@ -195,7 +195,7 @@ def as_samples(
 
 
 def _run_at_once(
-    plan: Plan, source: Samples, output: Path, progress: Progress | None
+    plan: PiecePlan, source: Samples, output: Path, progress: Progress | None
 ) -> Facts | None:
     """Run samples that all fit into memory; None if not all of them are there."""
     assert source.count is not None
@@ -208,7 +208,7 @@ def _run_at_once(
     return Facts.of(recording)
 
 
-def _for_workers(portion: Portion, pool: Pool[Plan], source: Samples) -> Portion:
+def _for_workers(portion: Portion, pool: Pool[PiecePlan], source: Samples) -> Portion:
     """Make pieces small enough to be sent, and enough of them for all workers."""
     if pool.is_here:
         return portion
@@ -220,10 +220,10 @@ def _for_workers(portion: Portion, pool: Pool[Plan], source: Samples) -> Portion
 
 
 def _run_in_pieces(
-    plan: Plan,
+    plan: PiecePlan,
     source: Samples,
     store: PartStore,
-    pool: Pool[Plan],
+    pool: Pool[PiecePlan],
     *,
     size: int,
     progress: Progress | None,

@@ -19,7 +19,7 @@ from neurodeploy.simulation.samples import Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Plan:
+class PiecePlan:
     """What is done with every piece.
 
     Attributes:
@@ -71,7 +71,7 @@ _simulators: dict[tuple[str, int], EventSimulator] = {}
 
 
 def run_values(
-    plan: Plan, values: npt.NDArray[np.integer], *, progress: Progress | None = None
+    plan: PiecePlan, values: npt.NDArray[np.integer], *, progress: Progress | None = None
 ) -> Recording:
     """Run samples that are in memory.
 
@@ -90,7 +90,7 @@ def run_values(
     )
 
 
-def run_piece(plan: Plan, piece: Piece) -> FinishedPiece:
+def run_piece(plan: PiecePlan, piece: Piece) -> FinishedPiece:
     """Run a piece, here or in a worker.
 
     Raises:
@@ -123,7 +123,13 @@ class PieceReader:
     """
 
     def __init__(
-        self, samples: Samples, plan: Plan, *, size: int, finished: Sequence[Part], checks: bool
+        self,
+        samples: Samples,
+        plan: PiecePlan,
+        *,
+        size: int,
+        finished: Sequence[Part],
+        checks: bool,
     ) -> None:
         """Prepare to read.
 
