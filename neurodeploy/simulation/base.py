@@ -115,6 +115,7 @@ class Health:
 
     Attributes:
         current_peak: Largest |u| before the 24-bit wrap, in units of the state (weight · 2**6).
+            Where Lava's 32 bits wrap as well, compiled kernels know only that it is at least 2**30.
         voltage_peak: Largest |v| before clipping, same unit.
         current_wraps: How often u left its range and was wrapped (the real part: clipped).
         voltage_clips: How often v was clipped (an activation: wrapped).

@@ -229,6 +229,25 @@ def test_the_largest_sums_are_exact() -> None:
         assert_equal_to_python(graph, inputs, Window())
 
 
+def test_currents_that_pile_up_wrap_in_32_bits() -> None:
+    """One turn back by 2**24 is less than what arrives, so that currents grow step by step."""
+    graph = dense_graph([1 << 22], [-(1 << 22)], current_decay=0, threshold=131_072)
+    inputs = np.ones((1, 40, 1, 1, 1), np.int32)
+    assert compiled(graph) is not None
+    ours, numpy = (
+        EventSimulator(graph, is_compiled=is_compiled).run(inputs) for is_compiled in (True, False)
+    )
+    for name, trace in numpy.states["a"].items():
+        np.testing.assert_array_equal(ours.states["a"][name], trace)
+    assert ours.health is not None
+    assert numpy.health is not None
+    found, expected = ours.health[0], numpy.health[0]
+    assert expected.current_peak > 1 << 31
+    assert found.current_peak >= 1 << 30
+    assert (found.current_wraps, found.voltage_clips) == (80, expected.voltage_clips)
+    assert expected.current_wraps == 80
+
+
 def test_values_of_minus_one_keep_their_sign() -> None:
     """Nothing above 1 is in the input, so sums would fit rows that know no values."""
     graph = dense_graph([3, 4], bits=1, threshold=5)
