@@ -259,9 +259,10 @@ def _run_in_pieces(
                 ) from error
             continue
         if isinstance(reader.error, CutShortError):
+            kept = f"The results of these are kept in {store.folder}. " if done else ""
             raise DataError(
-                f"{reader.error} The results of these are kept in {store.folder}. Get the whole "
-                "input and go on with --resume."
+                f"{reader.error} {kept}Get the whole input"
+                + (" and go on with --resume." if done else ".")
             ) from reader.error
         if reader.error is not None:
             raise reader.error
