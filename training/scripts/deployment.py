@@ -30,7 +30,6 @@ from pathlib import Path
 import numpy as np
 
 import neurodeploy as nd
-from neurodeploy.cost.operations import count
 from neurodeploy.files import write_text
 from neurodeploy.provenance import provenance
 
@@ -142,7 +141,7 @@ def deploy(job: Job, folder: Path, *, lava_samples: int) -> Result:
         "accuracy": accuracy,
         "validation_accuracy": deployment.validation_accuracy,
         "file_against_graph": compared(direct, ours, deployment.lowered.channels),
-        "sops": float(count(deployment.graph, inputs, ours).sops_by_sample.mean()),
+        "sops": float(nd.count(deployment.graph, inputs, ours).sops_by_sample.mean()),
         "relaying": relaying_of(deployment),
         "skip_bits": deployment.calibration.skip_bits,
         "agreement": {entry.name: entry.deployed for entry in deployment.agreement},

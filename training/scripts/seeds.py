@@ -17,12 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import neurodeploy as nd
 from neurodeploy.catalog import load_named
-from neurodeploy.learning.data import load_data
-from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.trainer import BEST, Trainer
-from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipe import Recipe
+from neurodeploy.learning.trainer import BEST
 
 
 def main() -> None:
@@ -41,7 +38,7 @@ def main() -> None:
         chosen = {"recipe.seed": str(seed)}
         if options.splits:
             chosen["data.test_seed"] = str(seed)
-        load = Recipe.load if ".toml" in options.recipe else load_named
+        load = nd.Recipe.load if ".toml" in options.recipe else load_named
         recipe = load(options.recipe, overrides={**overrides, **chosen})
         row = run(recipe, has_test=options.test)
         for name, value in row.items():
@@ -52,21 +49,21 @@ def main() -> None:
         print(f"{name}: {statistics.mean(values):.2f} ± {spread:.2f}")
 
 
-def run(recipe: Recipe, *, has_test: bool) -> dict[str, float]:
+def run(recipe: nd.Recipe, *, has_test: bool) -> dict[str, float]:
     """Train one network; accuracies in percent, of the last and of the best epoch."""
-    train, validation, test = load_data(recipe)
-    network = SpikingNetwork.from_recipe(recipe)
+    train, validation, test = nd.load_data(recipe)
+    network = nd.SpikingNetwork.from_recipe(recipe)
     start, cpu_start = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as directory:
         # `fit` leaves the weights that the recipe keeps; the best ones are read from their file.
-        history = Trainer(
+        history = nd.Trainer(
             recipe.training,
             seed=recipe.recipe.seed,
             shortcut=recipe.shortcut,
             shift=recipe.data.shift,
             directory=directory,
         ).fit(network, train, validation)
-        best = SpikingNetwork.load(Path(directory) / BEST)
+        best = nd.SpikingNetwork.load(Path(directory) / BEST)
     row = {
         "validation kept": 100 * history.epochs[history.kept_epoch - 1].validation_accuracy,
         "validation best": 100 * history.epochs[history.best_epoch - 1].validation_accuracy,
@@ -74,8 +71,8 @@ def run(recipe: Recipe, *, has_test: bool) -> dict[str, float]:
         "cpu seconds": time.process_time() - cpu_start,
     }
     if has_test:
-        row["test kept"] = 100 * evaluate(network, test).accuracy
-        row["test best"] = 100 * evaluate(best, test).accuracy
+        row["test kept"] = 100 * nd.evaluate(network, test).accuracy
+        row["test best"] = 100 * nd.evaluate(best, test).accuracy
     return row
 
 
