@@ -1,6 +1,6 @@
 """Time and memory of reporting on a full-size residual network.
 
-    python tests/benchmarks/reporting.py [resnet18] [--samples 4] [--json FILE]
+    python tests/benchmarks/reporting.py [resnet18] [--samples 64] [--json FILE]
 
 Random weights, CIFAR stem, full width, T = 4, skips lowered to relay channels. A process of its own
 reads the netx file, simulates with and without counts, and makes the report; the page comes last.
@@ -33,7 +33,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", nargs="?", default="resnet18")
-    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--json", type=Path, help="write the numbers")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
@@ -112,8 +112,8 @@ def measure(path: Path, samples: int) -> dict[str, float]:
     write_page(RunSummary(title="page", report=found), page)
     return {
         "seconds to read": round(reading, 2),
-        "seconds to simulate": round(seconds[0], 2),
-        "seconds to simulate and count": round(seconds[1], 2),
+        "seconds to simulate": round(seconds[0], 3),
+        "seconds to simulate and count": round(seconds[1], 3),
         "seconds to report": round(reporting, 2),
         "peak MiB of the process": round(peak),
         "seconds to draw the page": round(time.perf_counter() - start, 2),
