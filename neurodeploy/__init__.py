@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from neurodeploy import netx as netx, pipeline as pipeline, testing as testing
     from neurodeploy.calibration import Calibration as Calibration, calibrate as calibrate
+    from neurodeploy.cost.activity import (
+        layer_activity_of as layer_activity_of,
+        observe as observe,
+    )
+    from neurodeploy.cost.activity_page import save_plot as save_plot
     from neurodeploy.cost.comparison import (
         compare_networks as compare_networks,
         read_candidate as read_candidate,
     )
-    from neurodeploy.cost.comparison_page import write_comparison as write_comparison
+    from neurodeploy.cost.comparison_page import (
+        write_comparison as write_comparison,
+        write_comparison_markdown as write_comparison_markdown,
+    )
     from neurodeploy.cost.energy import Energy as Energy, estimate_energy as estimate_energy
     from neurodeploy.cost.fan_out import (
         conv_fan_out as conv_fan_out,
@@ -100,8 +108,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "calibration": ("Calibration", "calibrate"),
+    "cost.activity": ("layer_activity_of", "observe"),
+    "cost.activity_page": ("save_plot",),
     "cost.comparison": ("compare_networks", "read_candidate"),
-    "cost.comparison_page": ("write_comparison",),
+    "cost.comparison_page": ("write_comparison", "write_comparison_markdown"),
     "cost.energy": ("Energy", "estimate_energy"),
     "cost.fan_out": ("conv_fan_out", "dense_fan_out"),
     "cost.inference": ("LayerAccesses", "Operations", "System"),

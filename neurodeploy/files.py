@@ -14,7 +14,7 @@ from neurodeploy.errors import DataError, OutputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path | str) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there when the block ends well.
 
     A reader sees the old file or the whole new one, never a part. When the block raises,
@@ -58,14 +58,14 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def hash_file(path: Path) -> str:
+def hash_file(path: Path | str) -> str:
     """Give the SHA-256 of a file's content, read piece by piece.
 
     Raises:
         DataError: If it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(
@@ -96,7 +96,7 @@ def require_writable(path: Path) -> None:
         raise OutputError(f"{path}: cannot be written ({blame} {reason}). Name another file.")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all.
 
     Raises:

@@ -13,12 +13,13 @@ from neurodeploy.cost.sections import Outline
 from neurodeploy.files import write_text
 
 
-def save_plot(activity: Activity, path: Path, *, title: str, description: str = "") -> None:
+def save_plot(activity: Activity, path: Path | str, *, title: str, description: str = "") -> None:
     """Write what is shown of a run: a page for `.html`, else one drawing, `.svg` or `.png`.
 
     Raises:
         OutputError: If it cannot be written.
     """
+    path = Path(path)
     if path.suffix.lower() != ".html":
         save_drawing(activity, path)
         return

@@ -269,7 +269,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 # ------------------------------------------------------------------------------- reading
 
 
-def read_candidate(path: Path) -> Candidate:
+def read_candidate(path: Path | str) -> Candidate:
     """Read a run's directory, or what `report --json` printed.
 
     Args:
@@ -278,6 +278,7 @@ def read_candidate(path: Path) -> Candidate:
     Raises:
         DataError: If it is missing or holds neither.
     """
+    path = Path(path)
     file = path / SUMMARY if path.is_dir() else path
     try:
         document = json.loads(file.read_text(encoding="utf-8"))

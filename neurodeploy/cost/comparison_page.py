@@ -16,7 +16,7 @@ from neurodeploy.cost.units import format_bounds, format_count, format_energy, f
 from neurodeploy.files import write_text
 
 
-def write_comparison(comparison: NetworkComparison, path: Path) -> None:
+def write_comparison(comparison: NetworkComparison, path: Path | str) -> None:
     """Write the page as HTML, whole or not at all.
 
     Raises:
@@ -25,7 +25,7 @@ def write_comparison(comparison: NetworkComparison, path: Path) -> None:
     write_text(path, render_comparison(comparison))
 
 
-def write_comparison_markdown(comparison: NetworkComparison, path: Path) -> None:
+def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -> None:
     """Write the page as Markdown, whole or not at all.
 
     Raises:

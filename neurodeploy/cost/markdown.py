@@ -12,7 +12,7 @@ from neurodeploy.cost.sections import Outline, PageTable, Section
 from neurodeploy.files import write_text
 
 
-def write_markdown(summary: RunSummary, path: Path) -> None:
+def write_markdown(summary: RunSummary, path: Path | str) -> None:
     """Write what is known about a run, whole or not at all.
 
     Raises:

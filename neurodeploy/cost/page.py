@@ -14,7 +14,7 @@ from neurodeploy.cost.sections import Outline
 from neurodeploy.files import write_text
 
 
-def write_page(summary: RunSummary, path: Path) -> None:
+def write_page(summary: RunSummary, path: Path | str) -> None:
     """Write the page of a run, whole or not at all.
 
     Raises:

@@ -161,7 +161,7 @@ def report(
     inputs: npt.NDArray[np.integer],
     recording: Recording,
     *,
-    network_file: Path | None = None,
+    network_file: Path | str | None = None,
     baseline: Graph | None = None,
     onnx: OnnxBaseline | None = None,
     feed: Feed = Feed.PORT,

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+import neurodeploy as nd
 from neurodeploy import netx
 from neurodeploy.cost import activity_plots
 from neurodeploy.cost.activity import Activity, layer_activity_of, observe
@@ -148,6 +149,13 @@ def test_plots_are_files_that_load_nothing(shown, tmp_path, suffix) -> None:
         assert "network.net &lt;b&gt;" in text
         for anchor in ("activity", "raster", "maps", "membranes"):
             assert f'id="{anchor}"' in text
+
+
+def test_plots_are_made_by_public_names(graph, inputs, tmp_path) -> None:
+    layers = nd.layer_activity_of(nd.EventSimulator(graph).run(inputs))
+    path = f"{tmp_path}/plot.html"
+    nd.save_plot(nd.observe(graph, layers, inputs[:1], samples=len(inputs)), path, title="six")
+    assert "<h1>six</h1>" in Path(path).read_text()
 
 
 def test_a_png_has_the_colours_of_the_page(shown, tmp_path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import neurodeploy as nd
 from neurodeploy.cli.app import app
 from neurodeploy.cost.comparison import Bounds, Candidate, compare_networks, read_candidate
 from neurodeploy.cost.comparison_page import render_comparison
@@ -124,6 +125,15 @@ def test_reports_are_read_back(make_report, tmp_path: Path) -> None:
     assert found.ann_energies[tier.network.preset].nominal == tier.ann.nominal
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.test_samples is None
+
+
+def test_comparisons_are_written_by_public_names(make_report, tmp_path: Path) -> None:
+    report, page, text = (f"{tmp_path}/{name}" for name in ("mlp.json", "a.html", "a.md"))
+    Path(report).write_text(json.dumps(make_report().to_json()))
+    found = nd.compare_networks([nd.read_candidate(report)])
+    nd.write_comparison(found, page)
+    nd.write_comparison_markdown(found, text)
+    assert all("mlp" in Path(path).read_text() for path in (page, text))
 
 
 def test_the_command(make_report, tmp_path: Path) -> None:
