@@ -187,7 +187,7 @@ def open_samples(
     - `.npz`, `.npy`: an array of integers; in an archive the one called `key`, or an event table
       (`neurodeploy.simulation.tables`).
     - `.h5`, `.hdf5`: a data set called `key`, or an event table.
-    - `.bin`, `.dat`, `.aedat`, `.aedat4`, or a folder of them: recordings of event cameras, each
+    - `.bin`, `.dat`, `.aedat4`, or a folder of them: recordings of event cameras, each
       one sample (`neurodeploy.simulation.recordings`).
 
     Args:
