@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neurodeploy.cost.context import NOTE, measured_runs
+from neurodeploy.cost.counts import LayerCounts
 from neurodeploy.cost.energy import Energy
 from neurodeploy.cost.fan_out import Int64Array
-from neurodeploy.cost.operations import LayerCounts
 
 if TYPE_CHECKING:
     from neurodeploy.cost.summary import Report

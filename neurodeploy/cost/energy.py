@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from neurodeploy.cost.ann import AnnMacs
+from neurodeploy.cost.counts import Counts
 from neurodeploy.cost.inference import Operations, System, operations_of
-from neurodeploy.cost.operations import Counts
 from neurodeploy.cost.presets import EnergyPreset, Tier
 from neurodeploy.cost.terms import (
     ann_memory_terms,

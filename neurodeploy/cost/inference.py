@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite, prod
 from types import MappingProxyType
 
-from neurodeploy.cost.operations import Counts, LayerCounts, NeuronModel
+from neurodeploy.cost.counts import Counts, LayerCounts, NeuronModel
 from neurodeploy.errors import DataError
 
 STATES: Mapping[NeuronModel, int] = MappingProxyType(

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurodeploy.cost.counts import Counts
 from neurodeploy.cost.fan_out import NumberArray
-from neurodeploy.cost.operations import Counts
 from neurodeploy.cost.synapses import SynapseCounts, count_membrane_updates
 from neurodeploy.errors import DataError
 

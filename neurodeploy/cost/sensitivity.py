@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neurodeploy.cost.ann import AnnMacs
+from neurodeploy.cost.counts import Counts
 from neurodeploy.cost.energy import Energy, ann_energy, network_energy
 from neurodeploy.cost.inference import System
-from neurodeploy.cost.operations import Counts
 from neurodeploy.cost.presets import EnergyPreset, Tier
 
 RATIO = "network / ANN"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from neurodeploy.cost.operations import Counts
+from neurodeploy.cost.counts import Counts
 from neurodeploy.cost.presets import EnergyPreset
 
 _NEEDED = ("time_synaptic_op", "time_update_active", "time_update_inactive", "time_barrier")

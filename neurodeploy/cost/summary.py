@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from neurodeploy.cost.ann import AnnMacs, ann_macs
 from neurodeploy.cost.context import PlatformFigure, platform_figures
+from neurodeploy.cost.counts import Counts, LayerCounts
 from neurodeploy.cost.document import SIGMA_BREAK_EVEN as SIGMA_BREAK_EVEN, Json, to_document
 from neurodeploy.cost.energy import DEFAULT_PRESET, Energy, ann_energy, estimate_energy
 from neurodeploy.cost.fairness import ACCURACY_GAP, Headline, Rule, judge, narrow_ann_energy
@@ -21,7 +22,7 @@ from neurodeploy.cost.inference import STATES, System, operations_of
 from neurodeploy.cost.measured import Measured
 from neurodeploy.cost.neurobench import NeuroBenchMetrics, metrics_of_counts
 from neurodeploy.cost.onnx_baseline import OnnxBaseline
-from neurodeploy.cost.operations import Counts, LayerCounts, count
+from neurodeploy.cost.operations import count
 from neurodeploy.cost.presets import EnergyPreset, Tier
 from neurodeploy.cost.sensitivity import Sensitivity, find_sensitivities
 from neurodeploy.cost.step_time import fastest_step

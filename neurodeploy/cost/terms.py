@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from math import ceil, log, log2, pow, sqrt
 from types import MappingProxyType
 
-from neurodeploy.cost.operations import NeuronModel
+from neurodeploy.cost.counts import NeuronModel
 from neurodeploy.cost.presets import EnergyPreset
 
 KIBI = 1024

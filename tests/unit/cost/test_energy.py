@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from neurodeploy.cost.ann import AnnLayerMacs, AnnMacs
+from neurodeploy.cost.counts import NeuronModel
 from neurodeploy.cost.energy import ann_energy
-from neurodeploy.cost.operations import NeuronModel
 from neurodeploy.cost.presets import EnergyPreset, Tier, list_presets
 from neurodeploy.cost.terms import (
     access_energy,

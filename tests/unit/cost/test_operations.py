@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from neurodeploy.cost.ann import ann_macs
-from neurodeploy.cost.operations import NeuronModel, count
+from neurodeploy.cost.counts import NeuronModel
+from neurodeploy.cost.operations import count
 from neurodeploy.errors import DataError
 from neurodeploy.ir import (
     Connection,
