@@ -25,11 +25,10 @@ from neurodeploy.simulation.vector_code import (
     clear,
     count_set,
     first_set,
-    make_busy_mask,
     make_lif_step,
 )
 
-VECTOR_CODE: Final = 0x8FF5195B
+VECTOR_CODE: Final = 0x90ABA264
 """Checksum of `vector_code.py`: kept here, and tested, because the cache of compiled code looks at
 this file only, and must not outlive a change of the other."""
 
@@ -105,7 +104,6 @@ _step_lif_64 = make_lif_step(64, holds_current=False)
 _step_lif_32 = make_lif_step(32, holds_current=False)
 _step_lif_16 = make_lif_step(16, holds_current=False)
 _step_cuba_16 = make_lif_step(16, holds_current=True)
-_busy_16 = make_busy_mask(16)
 
 
 @njit(nogil=True, cache=True)  # compiled for each type of rows when it is first met
@@ -144,7 +142,7 @@ def run_lif(  # type: ignore[no-untyped-def]
     keeps_spikes, keeps_totals = keeps & KEEP_SPIKES != 0, keeps & KEEP_TOTALS != 0
     words = (width + _WORD_LANES - 1) // _WORD_LANES
     states, peaks = np.empty(2 * width, np.int32), np.zeros(2 * width, np.int32)
-    notes, sent = np.zeros(3, np.int64), np.empty(steps, np.int64)
+    notes, sent = np.zeros(4, np.int64), np.empty(steps, np.int64)
     voltages = np.empty(width, np.int32)
     most = 0
     for k in range(terms.shape[0]):
@@ -219,22 +217,6 @@ def run_lif(  # type: ignore[no-untyped-def]
                             ranges[slot, 3] = segments[i, _VALUES]
                             first_rows[slot] = segments[i, _ROW]
                             seen += 1
-                if counts:
-                    for word in range(words):
-                        lanes = min(channels - word * _WORD_LANES, _WORD_LANES)
-                        wanted = ~np.uint64(0) >> np.uint64(_WORD_LANES - lanes)
-                        for group in range(word * _WORD_LANES, min((word + 1) * 64, width), 16):
-                            found = _busy_16(group, parameters, at + group, plane, states, width)
-                            wanted &= ~(found << np.uint64(group - word * _WORD_LANES))
-                        slot = np.uint64(0)
-                        while wanted != 0 and slot < np.uint64(seen):  # until all are reached
-                            event, last = ranges[slot, 0], ranges[slot, 1]
-                            while wanted != 0 and event < last:
-                                row = first_rows[slot] + store[np.uint64(event)]
-                                wanted &= ~reach[np.uint64(row * words + word)]
-                                event += 1
-                            slot += np.uint64(1)
-                        active += lanes - count_set(wanted)
                 place = lists + step * lists_step
                 at_step = np.uint64(step)
                 number = sent[step]
@@ -243,27 +225,40 @@ def run_lif(  # type: ignore[no-untyped-def]
                     if holds_current:
                         fired = _step_cuba_16(
                             rows, store, ranges, seen, group, shift, parameters, at + group, plane,
-                            states, width, peaks, notes, watches,
+                            states, width, peaks, notes, watches, counts,
                         )  # fmt: skip
                         lanes = 16
                     elif width - group >= 64:
                         fired = _step_lif_64(
                             rows, store, ranges, seen, group, shift, parameters, at + group, plane,
-                            states, width, peaks, notes, watches,
+                            states, width, peaks, notes, watches, counts,
                         )  # fmt: skip
                         lanes = 64
                     elif width - group >= 32:
                         fired = _step_lif_32(
                             rows, store, ranges, seen, group, shift, parameters, at + group, plane,
-                            states, width, peaks, notes, watches,
+                            states, width, peaks, notes, watches, counts,
                         )  # fmt: skip
                         lanes = 32
                     else:
                         fired = _step_lif_16(
                             rows, store, ranges, seen, group, shift, parameters, at + group, plane,
-                            states, width, peaks, notes, watches,
+                            states, width, peaks, notes, watches, counts,
                         )  # fmt: skip
                         lanes = 16
+                    if counts:  # what has no state and no sum may still be reached by events
+                        present = min(channels - group, lanes)
+                        wanted = np.uint64(notes[3]) & (~np.uint64(0) >> np.uint64(64 - present))
+                        word, bit = group // _WORD_LANES, np.uint64(group % _WORD_LANES)
+                        slot = np.uint64(0)
+                        while wanted != 0 and slot < np.uint64(seen):  # until all are reached
+                            event, last = ranges[slot, 0], ranges[slot, 1]
+                            while wanted != 0 and event < last:
+                                row = first_rows[slot] + store[np.uint64(event)]
+                                wanted &= ~(reach[np.uint64(row * words + word)] >> bit)
+                                event += 1
+                            slot += np.uint64(1)
+                        active += present - count_set(wanted)
                     while fired != 0:
                         lane = np.uint64(group + first_set(fired))
                         fired &= fired - np.uint64(1)

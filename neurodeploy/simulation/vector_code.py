@@ -27,8 +27,8 @@ def make_lif_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
     """Make one step of some LIF neurons: add up rows of weights, then `dynamics.LifDynamics`.
 
     `step_lif(rows, store, ranges, count, place, shift, parameters, at, plane, states, width,
-    peaks, notes, watches)` adds up rows[store[i] · width + start + place :][:lanes] over the
-    events i of `count` ranges, each four numbers: first i, last i + 1, start, and the distance
+    peaks, notes, watches, counts)` adds up rows[store[i] · width + start + place :][:lanes] over
+    the events i of `count` ranges, each four numbers: first i, last i + 1, start, and the distance
     from an event to the value that it is multiplied with, or 0. Sums are as wide as 16 bits for
     rows of 8 or 16, 32 bits for rows of 32, and wrap.
 
@@ -36,7 +36,9 @@ def make_lif_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
     times 2**6, then 4096 minus the decays of current and voltage. Updated are the currents
     states[place :], the voltages states[width + place :], the largest sizes of both in `peaks` at
     the same places, and notes: how often a current was wrapped, a voltage clipped and, if
-    `watches`, a voltage changed. The result is the mask of those that spiked, lowest lane first.
+    `watches`, a voltage changed; if `counts`, notes[3] is the mask of the neurons with neither
+    voltage, current left over after its decay, bias, nor a sum other than zero. The result is the
+    mask of those that spiked, lowest lane first.
 
     Exact while |sum| · 2**shift < 2**29 and 4096 minus each decay is within [0, 4096]: then every
     value stays within 32 bits, as m · k >> 12 is (m >> 12) · k + ((m & 4095) · k >> 12).
@@ -45,16 +47,11 @@ def make_lif_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
         lanes: Number of neurons, 16, 32 or 64.
         holds_current: Whether a current may outlive its step (its decay is not 4096).
     """
-    vector = ir.VectorType(_STATE, lanes)
-
-    def all_of(value: int) -> Any:
-        return ir.Constant(vector, [value] * lanes)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, store, ranges, count, place, shift, parameters, at, plane, *others = arguments
-        states, width, peaks, notes, watches = others
-        of_parameters, of_states, of_notes = (signature.args[k] for k in (6, 9, 12))
-        current = _sum_rows(
+        states, width, peaks, notes, watches, counts = others
+        sums = _sum_rows(
             builder,
             lanes,
             signature.args[0].dtype.bitwidth,
@@ -64,100 +61,187 @@ def make_lif_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
             count,
             width,
         )
-        planes = [
-            _pointer(context, builder, of_parameters, parameters, _place(builder, at, plane, k))
-            for k in range(4)
-        ]
-        currents, voltages = (
-            _pointer(context, builder, of_states, states, _place(builder, place, width, k))
-            for k in (0, 1)
+        of_parameters, of_states, of_notes = (signature.args[k] for k in (6, 9, 12))
+
+        def planes_of(kind: Any, array: Any, place: Any, plane: Any, number: int) -> list[Any]:
+            return [
+                _pointer(context, builder, kind, array, _place(builder, place, plane, k))
+                for k in range(number)
+            ]
+
+        return _update_lif(
+            builder,
+            sums,
+            shift=shift,
+            planes=planes_of(of_parameters, parameters, at, plane, 4),
+            states=planes_of(of_states, states, place, width, 2),
+            peaks=planes_of(of_states, peaks, place, width, 2),
+            notes=planes_of(of_notes, notes, _word(0), _word(1), 4),
+            watches=watches,
+            counts=counts,
+            holds_current=holds_current,
         )
-        largest = [
-            _pointer(context, builder, of_states, peaks, _place(builder, place, width, k))
-            for k in (0, 1)
-        ]
-        current = builder.shl(current, _splat(builder, builder.trunc(shift, _STATE), vector))
-        if holds_current:
-            held = _load(builder, currents, vector)
-            current = builder.add(_decay(builder, held, _load(builder, planes[2], vector)), current)
-        _raise_peak(builder, largest[0], current)
-        above = builder.icmp_signed(">", current, all_of(CURRENT_LIMIT))
-        below = builder.icmp_signed("<=", current, all_of(-CURRENT_LIMIT))
-        wrapped = builder.or_(above, below)
-        turn = builder.select(below, all_of(2 * CURRENT_LIMIT), all_of(0))
-        turn = builder.select(above, all_of(-2 * CURRENT_LIMIT), turn)
-        current = builder.add(current, turn)
-        before = _load(builder, voltages, vector)
-        voltage = _decay(builder, before, _load(builder, planes[3], vector))
-        voltage = builder.add(voltage, current)
-        voltage = builder.add(voltage, _load(builder, planes[0], vector))
-        _raise_peak(builder, largest[1], voltage)
-        above = builder.icmp_signed(">", voltage, all_of(VOLTAGE_LIMIT))
-        below = builder.icmp_signed("<", voltage, all_of(-VOLTAGE_LIMIT))
-        clipped = builder.or_(above, below)
-        voltage = builder.select(below, all_of(-VOLTAGE_LIMIT), voltage)
-        voltage = builder.select(above, all_of(VOLTAGE_LIMIT), voltage)
-        fired = builder.icmp_signed(">", voltage, _load(builder, planes[1], vector))
-        voltage = builder.select(fired, all_of(0), voltage)
-        _store(builder, current, currents)
-        _store(builder, voltage, voltages)
-        noted = [_pointer(context, builder, of_notes, notes, _word(k)) for k in range(3)]
-        beyond = _mask(builder, builder.or_(wrapped, clipped))
-        with builder.if_then(builder.icmp_unsigned("!=", beyond, _word(0)), likely=False):
-            _note(builder, noted[0], wrapped)
-            _note(builder, noted[1], clipped)
-        with builder.if_then(watches):
-            _note(builder, noted[2], builder.icmp_signed("!=", voltage, before))
-        return _mask(builder, fired)
 
     @intrinsic
     def step_lif(  # type: ignore[no-untyped-def]
         typing, rows, store, ranges, count, place, shift, parameters, at, plane, states, width,
-        peaks, notes, watches,
+        peaks, notes, watches, counts,
     ):  # fmt: skip
         kinds = (
             rows, store, ranges, count, place, shift, parameters, at, plane, states, width, peaks,
-            notes, watches,
+            notes, watches, counts,
         )  # fmt: skip
         return types.uint64(*kinds), generate
 
     return step_lif
 
 
-def make_busy_mask(lanes: int) -> Callable[..., Any]:
-    """Make `busy(place, parameters, at, plane, states, width)`.
+def make_frame_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
+    """Make `make_lif_step` for sums that are in memory.
 
-    It gives the mask of those of some LIF neurons that have a voltage, a current left over after
-    its decay, or a bias; arguments as in `make_lif_step`.
+    `step_frame(frame, source, shift, parameters, at, plane, states, peaks, notes, watches, counts)`
+    takes the sums frame[source :][:lanes], of 16 or 32 bits, and sets them to zero. States and
+    peaks are those of currents, then of voltages; all else is as there.
 
     Args:
         lanes: Number of neurons, 16, 32 or 64.
+        holds_current: As there.
     """
-    vector = ir.VectorType(_STATE, lanes)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place, parameters, at, plane, states, width = arguments
-        of_parameters, of_states = signature.args[1], signature.args[4]
-
-        def parameter(k: int) -> Any:
-            where = _place(builder, at, plane, k)
-            return _load(
-                builder, _pointer(context, builder, of_parameters, parameters, where), vector
+        frame, source, shift, parameters, at, plane, *others, watches, counts = arguments
+        kind = ir.VectorType(ir.IntType(signature.args[0].dtype.bitwidth), lanes)
+        place = _pointer(context, builder, signature.args[0], frame, source)
+        sums = _load(builder, place, kind)
+        _store(builder, _constant(sums, 0), place)
+        if kind.element.width != _STATE.width:
+            sums = builder.sext(sums, ir.VectorType(_STATE, lanes))
+        states, peaks, notes = (
+            [
+                _pointer(context, builder, signature.args[6 + number], array, _word(k * distance))
+                for k in range(planes)
+            ]
+            for number, (array, planes, distance) in enumerate(
+                zip(others, (2, 2, 4), (lanes, lanes, 1), strict=True)
             )
-
-        def state(k: int) -> Any:
-            where = _place(builder, place, width, k)
-            return _load(builder, _pointer(context, builder, of_states, states, where), vector)
-
-        left = _decay(builder, state(0), parameter(2))
-        any_of = builder.or_(parameter(0), builder.or_(state(1), left))
-        return _mask(builder, builder.icmp_signed("!=", any_of, ir.Constant(vector, [0] * lanes)))
+        )
+        return _update_lif(
+            builder,
+            sums,
+            shift=shift,
+            planes=[
+                _pointer(
+                    context, builder, signature.args[3], parameters, _place(builder, at, plane, k)
+                )
+                for k in range(4)
+            ],
+            states=states,
+            peaks=peaks,
+            notes=notes,
+            watches=watches,
+            counts=counts,
+            holds_current=holds_current,
+        )
 
     @intrinsic
-    def busy(typing, place, parameters, at, plane, states, width):  # type: ignore[no-untyped-def]
-        return types.uint64(place, parameters, at, plane, states, width), generate
+    def step_frame(  # type: ignore[no-untyped-def]
+        typing, frame, source, shift, parameters, at, plane, states, peaks, notes, watches, counts
+    ):  # fmt: skip
+        kinds = (
+            frame, source, shift, parameters, at, plane, states, peaks, notes, watches, counts,
+        )  # fmt: skip
+        return types.uint64(*kinds), generate
 
-    return busy
+    return step_frame
+
+
+def make_row_adder(lanes: int) -> Callable[..., Any]:
+    """Make `add_row(frame, place, rows, source, value)`.
+
+    It adds rows[source :][:lanes] to frame[place :]; in frames of 32 bits after multiplying with
+    value, an int32. Sums wrap.
+
+    Args:
+        lanes: Number of sums.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        frame, place, rows, source, value = arguments
+        of_frame, of_rows = signature.args[0], signature.args[2]
+        vector = ir.VectorType(ir.IntType(of_frame.dtype.bitwidth), lanes)
+        stored = ir.VectorType(ir.IntType(of_rows.dtype.bitwidth), lanes)
+        added = _load(builder, _pointer(context, builder, of_rows, rows, source), stored)
+        if stored != vector:
+            added = builder.sext(added, vector)
+        if vector.element == _STATE:
+            added = builder.mul(added, _splat(builder, value, vector))
+        target = _pointer(context, builder, of_frame, frame, place)
+        _store(builder, builder.add(_load(builder, target, vector), added), target)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def add_row(typing, frame, place, rows, source, value):  # type: ignore[no-untyped-def]
+        return types.void(frame, place, rows, source, value), generate
+
+    return add_row
+
+
+def _update_lif(
+    builder: Any,
+    sums: Any,
+    *,
+    shift: Any,
+    planes: list[Any],
+    states: list[Any],
+    peaks: list[Any],
+    notes: list[Any],
+    watches: Any,
+    counts: Any,
+    holds_current: bool,
+) -> Any:
+    """Update neurons by their sums, vectors of int32; see `make_lif_step`. Gives a mask."""
+    vector = sums.type
+    most, least = _constant(sums, CURRENT_LIMIT), _constant(sums, -CURRENT_LIMIT)
+    left = None
+    current = builder.shl(sums, _splat(builder, builder.trunc(shift, _STATE), vector))
+    if holds_current:
+        left = _decay(builder, _load(builder, states[0], vector), _load(builder, planes[2], vector))
+        current = builder.add(left, current)
+    _raise_peak(builder, peaks[0], current)
+    above = builder.icmp_signed(">", current, most)
+    below = builder.icmp_signed("<=", current, least)
+    wrapped = builder.or_(above, below)
+    turn = builder.select(below, _constant(sums, 2 * CURRENT_LIMIT), _constant(sums, 0))
+    turn = builder.select(above, _constant(sums, -2 * CURRENT_LIMIT), turn)
+    current = builder.add(current, turn)
+    before, bias = _load(builder, states[1], vector), _load(builder, planes[0], vector)
+    voltage = _decay(builder, before, _load(builder, planes[3], vector))
+    voltage = builder.add(voltage, current)
+    voltage = builder.add(voltage, bias)
+    _raise_peak(builder, peaks[1], voltage)
+    highest, lowest = _constant(sums, VOLTAGE_LIMIT), _constant(sums, -VOLTAGE_LIMIT)
+    above = builder.icmp_signed(">", voltage, highest)
+    below = builder.icmp_signed("<", voltage, lowest)
+    clipped = builder.or_(above, below)
+    voltage = builder.select(below, lowest, voltage)
+    voltage = builder.select(above, highest, voltage)
+    fired = builder.icmp_signed(">", voltage, _load(builder, planes[1], vector))
+    voltage = builder.select(fired, _constant(sums, 0), voltage)
+    _store(builder, current, states[0])
+    _store(builder, voltage, states[1])
+    beyond = _mask(builder, builder.or_(wrapped, clipped))
+    with builder.if_then(builder.icmp_unsigned("!=", beyond, _word(0)), likely=False):
+        _note(builder, notes[0], wrapped)
+        _note(builder, notes[1], clipped)
+    with builder.if_then(watches):
+        _note(builder, notes[2], builder.icmp_signed("!=", voltage, before))
+    with builder.if_then(counts):
+        any_of = builder.or_(builder.or_(before, bias), sums)
+        if left is not None:
+            any_of = builder.or_(any_of, left)
+        is_open = builder.icmp_signed("==", any_of, _constant(sums, 0))
+        builder.store(_mask(builder, is_open), notes[3])
+    return _mask(builder, fired)
 
 
 def _clear(typing, array, count):  # type: ignore[no-untyped-def]
