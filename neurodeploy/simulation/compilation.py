@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,14 @@ from neurodeploy.ir.fixed_layers import (
     Shape,
 )
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
+from neurodeploy.simulation.spreading import FRAME_BYTES_MAX, Spreading, lay_out
 
 CHANNEL_TILE = 16
 """Channels are padded to a multiple of this: the narrowest vector of the kernels."""
+NARROW_SHIFT_MAX = 8
+"""Below 2**15, sums times at most 2**8 are no current that wraps."""
+SPREAD_CHANNELS_MAX = 32
+"""Most padded channels of layers whose events are added to sums in memory, by measurement."""
 ROW_BYTES_MAX = 1 << 30
 """Largest block of weights; groups are stored with the zeros between them."""
 _SUM_BOUNDS = {np.dtype(np.int8): 1 << 15, np.dtype(np.int16): 1 << 15, np.dtype(np.int32): 1 << 23}
@@ -84,10 +89,12 @@ class CompiledLayer:
         reach: (rows · words,) uint64: which of them are not zero.
         padded: Channels of a row.
         shift: Sums times 2**shift are at the scale of the state.
-        parameters: (4 · plane,) int32: bias and threshold times 2**6, 4096 minus the decays.
+        parameters: (4 · plane,) int32: bias and threshold times 2**6, 4096 minus the decays; of
+            all pixels, or of as many as repeat after 64 lanes.
         is_uniform: Whether all pixels have the same parameters.
         holds_current: Whether a current may outlive its step.
         is_recurrent: Whether it reads its own events.
+        spreading: How its events are added to sums in memory, where that may be quicker.
     """
 
     name: str
@@ -101,6 +108,14 @@ class CompiledLayer:
     is_uniform: bool
     holds_current: bool
     is_recurrent: bool
+    spreading: Spreading | None
+
+    def spreading_for(self, steps: int) -> Spreading | None:
+        """Give how events are added to sums in memory, if samples of T steps are run so."""
+        spreading = self.spreading
+        if spreading is None or spreading.frame_bytes(steps) > FRAME_BYTES_MAX:
+            return None
+        return spreading
 
 
 def frame_of(shape: Shape) -> tuple[int, int, int]:
@@ -109,7 +124,11 @@ def frame_of(shape: Shape) -> tuple[int, int, int]:
 
 
 def compile_layer(
-    graph: FixedPointGraph, layer: FixedLayer, *, largest_input: int
+    graph: FixedPointGraph,
+    layer: FixedLayer,
+    *,
+    largest_input: int,
+    spreads: bool | None = None,
 ) -> CompiledLayer | None:
     """Bring a layer into the form that the kernels run.
 
@@ -117,6 +136,8 @@ def compile_layer(
         graph: The network.
         layer: One of its layers.
         largest_input: Size of the largest value that a graded input holds; 1 for a binary one.
+        spreads: Whether its events are added to sums in memory, if they can be; None: where it is
+            quicker.
 
     Returns:
         The layer, or None if it is not of a kind that is compiled, or might overflow.
@@ -159,10 +180,18 @@ def compile_layer(
     weights, common = packed
     padded = weights.shape[1]
     parameters, is_uniform = _parameters(layer, neuron, padded)
+    terms = tuple(term for term, _, _ in parts)
+    frame = frame_of(layer.shape)
+    spreading = None
+    if spreads is None:
+        spreads = padded <= SPREAD_CHANNELS_MAX and frame[1] * frame[2] > 1
+    if spreads and not layer.is_recurrent:
+        is_wide = weights.dtype == np.int32 or common > NARROW_SHIFT_MAX - STATE_EXPONENT
+        spreading = lay_out(terms, weights, frame=frame, is_wide=is_wide)
     return CompiledLayer(
         name=layer.name,
         shape=layer.shape,
-        terms=tuple(term for term, _, _ in parts),
+        terms=terms,
         rows=weights.reshape(-1),
         reach=_reach(weights),
         padded=padded,
@@ -171,6 +200,7 @@ def compile_layer(
         is_uniform=is_uniform,
         holds_current=bool((neuron.current_decay != DECAY_UNITY).any()),
         is_recurrent=layer.is_recurrent,
+        spreading=spreading,
     )
 
 
@@ -326,7 +356,10 @@ def _reach(rows: RowArray) -> npt.NDArray[np.uint64]:
 
 
 def _parameters(layer: FixedLayer, neuron: CubaNeuron, padded: int) -> tuple[IntArray, bool]:
-    """Give (4, pixels or 1, padded) int32 parameters, and whether all pixels share them."""
+    """Give (4, pixels, padded) int32 parameters, and whether all pixels share them.
+
+    If they do, as many pixels as repeat after 64 lanes, the widest vector.
+    """
     channels, height, width = frame_of(layer.shape)
     planes = (
         scale_up(layer.bias),
@@ -338,8 +371,9 @@ def _parameters(layer: FixedLayer, neuron: CubaNeuron, padded: int) -> tuple[Int
         [np.broadcast_to(plane, layer.shape).reshape(channels, height * width) for plane in planes]
     )
     is_uniform = bool((whole == whole[:, :, :1]).all())
-    pixels = 1 if is_uniform else height * width
+    pixels = lcm(padded, 64) // padded if is_uniform else height * width
     parameters = np.zeros((4, pixels, padded), np.int32)
     parameters[1] = _NEVER  # neurons that do not exist never spike
-    parameters[:, :, :channels] = whole[:, :, :pixels].transpose(0, 2, 1)
+    given = whole[:, :, :1] if is_uniform else whole
+    parameters[:, :, :channels] = given.transpose(0, 2, 1)
     return parameters, is_uniform

@@ -2,8 +2,9 @@
 
 The network is run layer by layer instead of step by step: a layer's input over all steps is known
 once the layer before it has run. Layers of LIF neurons are run by compiled kernels that follow
-events (`event_kernels`), all others in NumPy (`reference`); both give the same integers. Samples
-are independent of each other, so groups of them run side by side.
+events (`event_kernels`, for few channels `spread_kernels`), all others in NumPy (`reference`);
+all give the same integers. Samples are independent of each other, so groups of them run side by
+side.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ class EventSimulator:
         4 · T · (sum over input and layers of (2 if its values count, else 1) · N + P + 1) bytes
 
     for N neurons on P pixels (P = 1 for flat layers), and 48 · T · N more for every layer that is
-    not compiled. The number of samples in work times this stays below `batch_bytes`,
-    down to one sample. Neither the groups nor the threads change a result.
+    not compiled. Each thread takes the sums of one sample beside: for the largest layer of at most
+    32 channels, 2 or 4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than
+    4 MiB. All together stays below `batch_bytes`, down to one sample. Neither the groups nor the
+    threads change a result.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class EventSimulator:
         self._batch_bytes = batch_bytes
         self._threads = threads or len(os.sched_getaffinity(0))
         self._is_compiled = is_compiled
+        self._spreads: bool | None = None  # set by tests: see compile_layer
         self._compiled: dict[tuple[str, int], CompiledLayer | None] = {}
 
     def run(
@@ -160,7 +164,9 @@ class EventSimulator:
         for layer in self.graph:
             key = (layer.name, largest)
             if is_compiled and key not in self._compiled:
-                self._compiled[key] = compile_layer(self.graph, layer, largest_input=largest)
+                self._compiled[key] = compile_layer(
+                    self.graph, layer, largest_input=largest, spreads=self._spreads
+                )
             found.append(self._compiled[key] if is_compiled else None)
         return tuple(found)
 
@@ -178,9 +184,13 @@ class EventSimulator:
                 size += 48 * plan.steps * layer.neurons
                 if not all(isinstance(c.synapse, FixedInjection) for c in layer.connections):
                     workers = 1  # NumPy's matrix products use all processors themselves
-        workers = max(1, min(workers, samples, self._batch_bytes // size))
+        sums = 0
+        for compiled in layers:
+            spreading = compiled.spreading_for(plan.steps) if compiled is not None else None
+            sums = max(sums, spreading.frame_bytes(plan.steps) if spreading is not None else 0)
+        workers = max(1, min(workers, samples, self._batch_bytes // (size + sums)))
         group = min(
-            self._batch_bytes // (workers * size),
+            (self._batch_bytes // workers - sums) // size,
             max(1, _GROUP_BYTES // size),
             -(-samples // (workers * _GROUPS_PER_THREAD)),
         )
@@ -297,7 +307,7 @@ def _explained_cache() -> Iterator[None]:
         place = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__")
         raise SimulationError(
             f"simulation: compiled code in {place} cannot be read or kept "
-            f"({type(error).__name__}: {error}). Delete the files of event_kernels there, make "
+            f"({type(error).__name__}: {error}). Delete the files of *_kernels there, make "
             "room, or set NUMBA_CACHE_DIR to another folder."
         ) from error
 

@@ -28,7 +28,7 @@ from neurodeploy.simulation.vector_code import (
     make_lif_step,
 )
 
-VECTOR_CODE: Final = 0x90ABA264
+VECTOR_CODE: Final = 0x19EFC9AD
 """Checksum of `vector_code.py`: kept here, and tested, because the cache of compiled code looks at
 this file only, and must not outlive a change of the other."""
 

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
-from neurodeploy.simulation import event_kernels as kernels
+from neurodeploy.simulation import event_kernels as kernels, spread_kernels
 from neurodeploy.simulation.base import IntArray, SpikeArray
 from neurodeploy.simulation.compilation import CompiledLayer, frame_of
 from neurodeploy.simulation.outputs import LayerOutputs
+from neurodeploy.simulation.spreading import Spreading
 
 _NO_SPIKES = np.zeros((1, 1, 1, 1), np.uint8)
 _NO_TOTALS = np.zeros((1, 1, 1), np.int32)
@@ -41,6 +42,7 @@ class EventStore:
             size = bounds + steps * (pixels + 1)
         self._size = size
         self._store: IntArray = np.empty(samples * size, np.int32)
+        self._sums: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def _lists(self, name: str) -> tuple[int, int, int, int, int, int]:
         """Give place, distance by sample and by step of lists, then the same of bounds."""
@@ -126,29 +128,43 @@ class EventStore:
         described[kernels.KEEPS] = keeps
         updates = outputs.updates[span] if has_counts else np.zeros((samples, 2), np.int64)
         health = np.zeros(4, np.int64)
-        kernels.run_lif(
-            0,
-            samples,
-            described,
-            self._table(layer, lag),
-            layer.rows,
-            layer.reach,
-            layer.parameters,
-            layer.parameters.size // 4,
-            self._store,
-            resets,
-            spikes,
-            totals,
-            traces,
-            finals,
-            updates,
-            health,
-            has_counts,
-        )
+        shared = (
+            layer.reach, layer.parameters, layer.parameters.size // 4, self._store, resets, spikes,
+            totals, traces, finals, updates, health, has_counts,
+        )  # fmt: skip
+        table = self._table(layer, lag)
+        spreading = layer.spreading_for(self._steps)
+        if spreading is None:
+            kernels.run_lif(0, samples, described, table, layer.rows, *shared)
+        else:
+            spread_kernels.run_spreading_lif(
+                0,
+                samples,
+                described,
+                table,
+                spreading.terms,
+                spreading.places,
+                spreading.rows,
+                spreading.lanes,
+                self._frames_for(spreading),
+                spreading.frame,
+                spreading.pitch,
+                spreading.origin,
+                *shared,
+            )
         outputs.add_health(health)
         if outputs.earlier is not None and outputs.total is not None:
             last = self.spread(layer.name, samples, first_step=self._steps - 1)
             outputs.earlier[span] = outputs.total[span] - last.reshape(samples, *layer.shape)
+
+    def _frames_for(self, spreading: Spreading) -> npt.NDArray[np.int16] | IntArray:
+        """Give frames of sums for one sample, zero."""
+        size = spreading.frame_bytes(self._steps)
+        if self._sums.size < size:
+            self._sums = np.empty(size, np.uint8)
+        room = self._sums[:size]
+        room.fill(0)
+        return room.view(np.int32) if spreading.is_wide else room.view(np.int16)
 
     def _table(self, layer: CompiledLayer, lag: int) -> npt.NDArray[np.int64]:
         table = np.zeros((len(layer.terms), kernels.TERM_FIELDS), np.int64)

@@ -37,6 +37,7 @@ from neurodeploy.ir.fixed_layers import (
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.simulation.base import Record
 from neurodeploy.simulation.outputs import state_names
+from neurodeploy.simulation.spreading import FRAME_BYTES_MAX
 
 SAMPLES_MAX = 1024
 """Samples at a time at most: what an interruption can cost."""
@@ -178,11 +179,12 @@ def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
     """Give what the simulator needs to run one sample, beside results.
 
     For each value of the input and of every layer at most two int32 and one more for each pixel
-    (lists of events), and 48 bytes for those of the largest layer (sums and states, int64).
+    (lists of events), and 48 bytes for those of the largest layer (sums and states, int64); beside
+    them `FRAME_BYTES_MAX` (the sums that compiled layers keep).
     """
     shapes = (graph.input.shape, *(layer.shape for layer in graph))
     listed = sum(2 * prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
-    return steps * (4 * listed + 48 * max(map(prod, shapes)))
+    return steps * (4 * listed + 48 * max(map(prod, shapes))) + FRAME_BYTES_MAX
 
 
 def network_bytes(graph: FixedPointGraph) -> int:

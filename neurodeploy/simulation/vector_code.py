@@ -10,7 +10,7 @@ All take arrays and positions in them; none checks a bound.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from llvmlite import ir
 from numba import types
@@ -21,6 +21,13 @@ from neurodeploy.fixedpoint import CURRENT_LIMIT, DECAY_BITS, VOLTAGE_LIMIT
 
 _WORD = ir.IntType(64)
 _STATE = ir.IntType(32)
+_UNUSUAL: Final = 1 << 23
+"""A power of two: smaller states are neither wrapped nor clipped."""
+assert CURRENT_LIMIT >= _UNUSUAL > VOLTAGE_LIMIT >= _UNUSUAL - 1
+CHANNELS_LEAST: Final = 16
+"""Lanes of the narrowest vectors."""
+STATES_APART: Final = 64
+"""Distance between the states of a kind for `make_frame_step`."""
 
 
 def make_lif_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
@@ -100,8 +107,10 @@ def make_frame_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
     """Make `make_lif_step` for sums that are in memory.
 
     `step_frame(frame, source, shift, parameters, at, plane, states, peaks, notes, watches, counts)`
-    takes the sums frame[source :][:lanes], of 16 or 32 bits, and sets them to zero. States and
-    peaks are those of currents, then of voltages; all else is as there.
+    takes the sums frame[source :][:lanes], of 16 or 32 bits, and sets them to zero; with 16 bits,
+    sums times 2**shift must stay below 2**23 in size. States and
+    peaks are those of currents, then STATES_APART further on those of voltages; all else is as
+    there.
 
     Args:
         lanes: Number of neurons, 16, 32 or 64.
@@ -111,10 +120,11 @@ def make_frame_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         frame, source, shift, parameters, at, plane, *others, watches, counts = arguments
         kind = ir.VectorType(ir.IntType(signature.args[0].dtype.bitwidth), lanes)
+        is_narrow = kind.element.width != _STATE.width
         place = _pointer(context, builder, signature.args[0], frame, source)
         sums = _load(builder, place, kind)
         _store(builder, _constant(sums, 0), place)
-        if kind.element.width != _STATE.width:
+        if is_narrow:
             sums = builder.sext(sums, ir.VectorType(_STATE, lanes))
         states, peaks, notes = (
             [
@@ -122,7 +132,7 @@ def make_frame_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
                 for k in range(planes)
             ]
             for number, (array, planes, distance) in enumerate(
-                zip(others, (2, 2, 4), (lanes, lanes, 1), strict=True)
+                zip(others, (2, 2, 4), (STATES_APART, STATES_APART, 1), strict=True)
             )
         )
         return _update_lif(
@@ -141,6 +151,7 @@ def make_frame_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
             watches=watches,
             counts=counts,
             holds_current=holds_current,
+            wraps=holds_current or not is_narrow,
         )
 
     @intrinsic
@@ -155,35 +166,40 @@ def make_frame_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
     return step_frame
 
 
-def make_row_adder(lanes: int) -> Callable[..., Any]:
-    """Make `add_row(frame, place, rows, source, value)`.
+def make_row_adder(lanes: int, *, lines: int = 1, parts: int = 1) -> Callable[..., Any]:
+    """Make `add_rows(frame, place, rows, source, value, pitch)`.
 
-    It adds rows[source :][:lanes] to frame[place :]; in frames of 32 bits after multiplying with
-    value, an int32. Sums wrap.
+    It adds rows[source :][: lines · parts · lanes] to the frame, parts · lanes of them from
+    frame[place :], the next from frame[place + pitch :], and so on; in frames of 32 bits after
+    multiplying with value, an int32. Sums wrap.
 
     Args:
-        lanes: Number of sums.
+        lanes: Sums at a time.
+        lines: How many runs of sums.
+        parts: How often `lanes` a run has.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        frame, place, rows, source, value = arguments
-        of_frame, of_rows = signature.args[0], signature.args[2]
-        vector = ir.VectorType(ir.IntType(of_frame.dtype.bitwidth), lanes)
-        stored = ir.VectorType(ir.IntType(of_rows.dtype.bitwidth), lanes)
-        added = _load(builder, _pointer(context, builder, of_rows, rows, source), stored)
-        if stored != vector:
-            added = builder.sext(added, vector)
-        if vector.element == _STATE:
-            added = builder.mul(added, _splat(builder, value, vector))
-        target = _pointer(context, builder, of_frame, frame, place)
-        _store(builder, builder.add(_load(builder, target, vector), added), target)
+        frame, place, rows, source, value, pitch = arguments
+        vector = ir.VectorType(ir.IntType(signature.args[0].dtype.bitwidth), lanes)
+        sums = _pointer(context, builder, signature.args[0], frame, place)
+        weights = _pointer(context, builder, signature.args[2], rows, source)
+        for line in range(lines):
+            for part in range(parts):
+                offset = _word((line * parts + part) * lanes)
+                added = _load(builder, builder.gep(weights, [offset]), vector)
+                if vector.element == _STATE:
+                    added = builder.mul(added, _splat(builder, value, vector))
+                target = builder.gep(sums, [_word(part * lanes)])
+                _store(builder, builder.add(_load(builder, target, vector), added), target)
+            sums = builder.gep(sums, [pitch])
         return context.get_dummy_value()
 
     @intrinsic
-    def add_row(typing, frame, place, rows, source, value):  # type: ignore[no-untyped-def]
-        return types.void(frame, place, rows, source, value), generate
+    def add_rows(typing, frame, place, rows, source, value, pitch):  # type: ignore[no-untyped-def]
+        return types.void(frame, place, rows, source, value, pitch), generate
 
-    return add_row
+    return add_rows
 
 
 def _update_lif(
@@ -198,41 +214,31 @@ def _update_lif(
     watches: Any,
     counts: Any,
     holds_current: bool,
+    wraps: bool = True,
 ) -> Any:
-    """Update neurons by their sums, vectors of int32; see `make_lif_step`. Gives a mask."""
+    """Update neurons by their sums, vectors of int32; see `make_lif_step`. Gives a mask.
+
+    `wraps` says whether a current may be beyond its limit.
+    """
     vector = sums.type
-    most, least = _constant(sums, CURRENT_LIMIT), _constant(sums, -CURRENT_LIMIT)
     left = None
     current = builder.shl(sums, _splat(builder, builder.trunc(shift, _STATE), vector))
     if holds_current:
         left = _decay(builder, _load(builder, states[0], vector), _load(builder, planes[2], vector))
         current = builder.add(left, current)
-    _raise_peak(builder, peaks[0], current)
-    above = builder.icmp_signed(">", current, most)
-    below = builder.icmp_signed("<=", current, least)
-    wrapped = builder.or_(above, below)
-    turn = builder.select(below, _constant(sums, 2 * CURRENT_LIMIT), _constant(sums, 0))
-    turn = builder.select(above, _constant(sums, -2 * CURRENT_LIMIT), turn)
-    current = builder.add(current, turn)
+    size = _raise_peak(builder, peaks[0], current)
+    if wraps:
+        current = _change_if_beyond(builder, current, size, CURRENT_LIMIT, _wrap, notes[0])
     before, bias = _load(builder, states[1], vector), _load(builder, planes[0], vector)
     voltage = _decay(builder, before, _load(builder, planes[3], vector))
     voltage = builder.add(voltage, current)
     voltage = builder.add(voltage, bias)
-    _raise_peak(builder, peaks[1], voltage)
-    highest, lowest = _constant(sums, VOLTAGE_LIMIT), _constant(sums, -VOLTAGE_LIMIT)
-    above = builder.icmp_signed(">", voltage, highest)
-    below = builder.icmp_signed("<", voltage, lowest)
-    clipped = builder.or_(above, below)
-    voltage = builder.select(below, lowest, voltage)
-    voltage = builder.select(above, highest, voltage)
+    size = _raise_peak(builder, peaks[1], voltage)
+    voltage = _change_if_beyond(builder, voltage, size, VOLTAGE_LIMIT, _clip, notes[1])
     fired = builder.icmp_signed(">", voltage, _load(builder, planes[1], vector))
     voltage = builder.select(fired, _constant(sums, 0), voltage)
     _store(builder, current, states[0])
     _store(builder, voltage, states[1])
-    beyond = _mask(builder, builder.or_(wrapped, clipped))
-    with builder.if_then(builder.icmp_unsigned("!=", beyond, _word(0)), likely=False):
-        _note(builder, notes[0], wrapped)
-        _note(builder, notes[1], clipped)
     with builder.if_then(watches):
         _note(builder, notes[2], builder.icmp_signed("!=", voltage, before))
     with builder.if_then(counts):
@@ -409,13 +415,69 @@ def _decay(builder: Any, values: Any, kept: Any) -> Any:
     return _negated_where_negative(builder, values, builder.add(builder.mul(high, kept), part))
 
 
-def _raise_peak(builder: Any, pointer: Any, values: Any) -> None:
+def _raise_peak(builder: Any, pointer: Any, values: Any) -> Any:
+    """Update the largest sizes in memory; give the sizes."""
     size, before = (
         _negated_where_negative(builder, values, values),
         _load(builder, pointer, values.type),
     )
     larger = builder.select(builder.icmp_signed(">", size, before), size, before)
     _store(builder, larger, pointer)
+    return size
+
+
+def _change_if_beyond(
+    builder: Any,
+    values: Any,
+    size: Any,
+    limit: int,
+    change: Callable[..., tuple[Any, Any]],
+    note: Any,
+) -> Any:
+    """Give values, changed and noted where their size asks for it, which is rarely.
+
+    The limit is looked at in detail only where the bits of all sizes together reach a power of two,
+    which no size within the limit exceeds.
+    """
+    together = size
+    while together.type.count > CHANNELS_LEAST:
+        half = together.type.count // 2
+        kind = ir.VectorType(_STATE, half)
+        low, high = (
+            builder.shuffle_vector(
+                together, together, ir.Constant(kind, list(range(first, first + half)))
+            )
+            for first in (0, half)
+        )
+        together = builder.or_(low, high)
+    beyond = builder.icmp_unsigned(">=", together, _constant(together, _UNUSUAL))
+    before = builder.block
+    with builder.if_then(
+        builder.icmp_unsigned("!=", _mask(builder, beyond), _word(0)), likely=False
+    ):
+        changed, flags = change(builder, values, limit)
+        _note(builder, note, flags)
+        inside = builder.block
+    result = builder.phi(values.type)
+    result.add_incoming(values, before)
+    result.add_incoming(changed, inside)
+    return result
+
+
+def _wrap(builder: Any, current: Any, limit: int) -> tuple[Any, Any]:
+    above = builder.icmp_signed(">", current, _constant(current, limit))
+    below = builder.icmp_signed("<=", current, _constant(current, -limit))
+    turn = builder.select(below, _constant(current, 2 * limit), _constant(current, 0))
+    turn = builder.select(above, _constant(current, -2 * limit), turn)
+    return builder.add(current, turn), builder.or_(above, below)
+
+
+def _clip(builder: Any, voltage: Any, limit: int) -> tuple[Any, Any]:
+    highest, lowest = _constant(voltage, limit), _constant(voltage, -limit)
+    above = builder.icmp_signed(">", voltage, highest)
+    below = builder.icmp_signed("<", voltage, lowest)
+    clipped = builder.select(below, lowest, voltage)
+    return builder.select(above, highest, clipped), builder.or_(above, below)
 
 
 def _mask(builder: Any, flags: Any) -> Any:

@@ -53,15 +53,15 @@ def conv_layer(rng: np.random.Generator, low: int, high: int) -> tuple[FixedInpu
     groups = int(rng.choice([1, 1, 2, 3]))
     inputs, outputs = (
         groups * int(rng.integers(1, 4)),
-        groups * int(rng.choice([1, 1, 3, 3, 16, 33, 66])),
+        groups * int(rng.choice([1, 1, 3, 3, 16, 32, 33, 64, 66])),
     )
     kernel = tuple(rng.integers(1, 4, 2))
     weight = rng.integers(low, high + 1, (outputs, inputs // groups, *kernel))
     weight *= rng.choice([-1, 0, 1], weight.shape, p=[0.4, 0.2, 0.4])
-    weight *= 2 ** int(rng.integers(0, 3) if high < 10_000 else 0)
+    weight *= 2 ** int(rng.integers(0, 5) if high < 10_000 else 0)
     synapse = FixedConv(
         weight=weight.astype(np.int32),
-        stride=tuple(map(int, rng.integers(1, 3, 2))),
+        stride=tuple(map(int, rng.integers(1, 4, 2))),
         padding=tuple(map(int, rng.integers(0, 3, 2))),
         dilation=tuple(map(int, rng.integers(1, 3, 2))),
         groups=groups,
@@ -90,9 +90,14 @@ def frames(rng: np.random.Generator, port: FixedInput, steps: int) -> np.ndarray
     return values
 
 
-def assert_equal_to_python(graph: FixedPointGraph, inputs: np.ndarray, timing: object) -> Recording:
+def assert_equal_to_python(
+    graph: FixedPointGraph, inputs: np.ndarray, timing: object, *, spreads: bool | None = None
+) -> Recording:
+    """Compare all that is recorded; `spreads` says how the compiled layers add up, if they can."""
     record = Record(states=graph.names, final_states=True, counts=True)
-    ours = EventSimulator(graph, threads=2).run(inputs, timing=timing, record=record)
+    simulator = EventSimulator(graph, threads=2)
+    simulator._spreads = spreads
+    ours = simulator.run(inputs, timing=timing, record=record)
     numpy = EventSimulator(graph, is_compiled=False).run(inputs, timing=timing, record=record)
     is_small = max(layer.neurons for layer in graph) < 400 and inputs[0].size < 600
     for sample in range(1 if is_small else 0):  # the rest: equal to NumPy's, which equal these
@@ -131,20 +136,26 @@ def timings(rng: np.random.Generator) -> Window | Stream:
     return Stream(reset_interval=int(rng.integers(1, 4)), reset_offset=int(rng.integers(0, 3)))
 
 
+@pytest.mark.parametrize("spreads", [True, False], ids=["spread", "gathered"])
 @pytest.mark.parametrize("kind", WIDTHS, ids=["int8", "int16", "int32"])
 @settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(generators, st.integers(1, 4))
-def test_convolutions(kind: type, rng: np.random.Generator, steps: int) -> None:
+def test_convolutions(kind: type, spreads: bool, rng: np.random.Generator, steps: int) -> None:
     port, layer = conv_layer(rng, *WIDTHS[kind])
     graph = FixedPointGraph(input=port, layers=(layer,))
     inputs = frames(rng, port, steps)
-    assert_equal_to_python(graph, inputs, timings(rng))
+    layer_as_run = compile_layer(
+        graph, layer, largest_input=1 << port.message_bits, spreads=spreads
+    )
+    assert layer_as_run is None or (layer_as_run.spreading is not None) == spreads
+    assert_equal_to_python(graph, inputs, timings(rng), spreads=spreads)
 
 
+@pytest.mark.parametrize("spreads", [True, False], ids=["spread", "gathered"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(generators, st.integers(1, 5))
 def test_dense_layers_with_delays_recurrence_and_skips(
-    rng: np.random.Generator, steps: int
+    spreads: bool, rng: np.random.Generator, steps: int
 ) -> None:
     """A conv layer, a dense one that reads it, and one that reads both that and the input."""
     port, first = conv_layer(rng, 1, 30)
@@ -173,7 +184,7 @@ def test_dense_layers_with_delays_recurrence_and_skips(
 
     layers = (first, dense("b", "a", "b"), dense("c", "b", INPUT))
     graph = FixedPointGraph(input=port, layers=layers)
-    assert_equal_to_python(graph, frames(rng, port, steps), timings(rng))
+    assert_equal_to_python(graph, frames(rng, port, steps), timings(rng), spreads=spreads)
 
 
 def compiled(graph: FixedPointGraph, largest: int = 1) -> CompiledLayer | None:
@@ -265,10 +276,11 @@ def test_decays_beyond_their_range_are_left_to_numpy(parameters: dict[str, int])
 
 def test_compiled_code_is_no_older_than_its_sources() -> None:
     """Change the constant with `vector_code.py`: numba looks at the kernels' own file only."""
-    from neurodeploy.simulation import event_kernels, vector_code
+    from neurodeploy.simulation import event_kernels, spread_kernels, vector_code
 
     found = zlib.crc32(Path(vector_code.__file__).read_bytes())
-    assert found == event_kernels.VECTOR_CODE, f"VECTOR_CODE: Final = 0x{found:08X}"
+    for module in (event_kernels, spread_kernels):
+        assert found == module.VECTOR_CODE, f"VECTOR_CODE: Final = 0x{found:08X}"
 
 
 def test_additions_have_the_width_of_their_sums() -> None:

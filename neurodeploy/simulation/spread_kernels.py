@@ -1,0 +1,347 @@
+"""Compiled layers of LIF neurons in which each event adds its weights to the sums in memory.
+
+For layers of few channels: what `event_kernels.run_lif` does for every output pixel, finding the
+events that it sees, costs more there than the sums. Here each event of a source adds its rows of
+weights to a frame of sums for each step, as `spreading` lays them out; then 64 neighbouring
+neurons at a time, of several pixels, are updated over all steps. Lists of events, bounds and all
+results are the same.
+
+Source of the arithmetic: `neurodeploy.simulation.dynamics`, which these loops are tested against.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from neurodeploy.simulation import event_kernels as lists, spreading
+from neurodeploy.simulation.vector_code import (
+    STATES_APART,
+    clear,
+    count_set,
+    first_set,
+    make_frame_step,
+    make_row_adder,
+)
+
+VECTOR_CODE: Final = 0x19EFC9AD
+"""Checksum of `vector_code.py`; see `event_kernels`."""
+
+# Numba keeps these as constants; what other modules hold it would look up at each compilation too.
+_LAG, _EVENTS, _EVENTS_SAMPLE, _EVENTS_STEP = (
+    lists.LAG, lists.EVENTS, lists.EVENTS_SAMPLE, lists.EVENTS_STEP
+)  # fmt: skip
+_BOUNDS, _BOUNDS_SAMPLE, _BOUNDS_STEP = lists.BOUNDS, lists.BOUNDS_SAMPLE, lists.BOUNDS_STEP
+_LANES: Final = STATES_APART
+
+_step_lif_64 = make_frame_step(64, holds_current=False)
+_step_cuba_64 = make_frame_step(64, holds_current=True)
+_step_cuba_16 = make_frame_step(16, holds_current=True)
+_add_16, _add_32 = make_row_adder(16), make_row_adder(32)
+_add_3x3_16 = make_row_adder(16, lines=3, parts=3)
+_add_3x3_32 = make_row_adder(32, lines=3, parts=3)
+_add_2x2_32 = make_row_adder(32, lines=2, parts=2)
+
+
+@njit(nogil=True, cache=True)
+def add_events(sample, steps, width, terms, spreads, places, rows, store, frames, size):  # type: ignore[no-untyped-def]
+    """Add what all events of a sample contribute to the sums of each step.
+
+    Args:
+        sample: Number of the sample within the store.
+        steps: T.
+        width: Padded channels.
+        terms: (terms, TERM_FIELDS) int64; see `event_kernels`.
+        spreads: (terms, SPREAD_FIELDS) int64, and so on below: see `spreading.Spreading`.
+        places: (pixels, 2) int64.
+        rows: (rows · width,) int16 or int32, as frames.
+        store: int32.
+        frames: (T · size,) int16 or int32; sums are added to.
+        size: Numbers in a frame.
+    """
+    for k in range(terms.shape[0]):
+        taps_y, taps_x = np.uint64(spreads[k, spreading.TAPS_Y]), spreads[k, spreading.RUN]
+        step_y, step_x = spreads[k, spreading.STEP_Y], spreads[k, spreading.STEP_X]
+        first, inverse = spreads[k, spreading.FIRST_PLACE], spreads[k, spreading.INVERSE]
+        depth, values, lag = terms[k, lists.CHANNELS], terms[k, lists.VALUES], terms[k, _LAG]
+        pixels = terms[k, lists.HEIGHT] * terms[k, lists.WIDTH]
+        line = taps_x * width
+        block = np.int64(taps_y) * line
+        lanes = 32 if width % 32 == 0 else 16
+        parts, taps = np.uint64(width // lanes), np.uint64(taps_x)
+        if step_x == width:  # taps of a line are neighbours in the frame as well
+            parts, taps = np.uint64(line // lanes), np.uint64(1)
+        is_3x3 = taps_y == 3 and taps == 1 and parts == 3
+        is_2x2 = taps_y == 2 and taps == 1 and parts == 2 and lanes == 32
+        value = np.int32(1)
+        start = terms[k, _EVENTS] + sample * terms[k, _EVENTS_SAMPLE]
+        bound = terms[k, _BOUNDS] + sample * terms[k, _BOUNDS_SAMPLE] + pixels
+        for step in range(steps - lag):
+            base = (step + lag) * size
+            total = store[np.uint64(bound + step * terms[k, _BOUNDS_STEP])]
+            begin = np.uint64(start + step * terms[k, _EVENTS_STEP])
+            for at in range(begin, begin + np.uint64(total)):
+                event = np.int64(store[at])
+                if values != 0:
+                    value = store[at + np.uint64(values)]
+                pixel = (event * inverse) >> 40
+                target = base + places[np.uint64(first + pixel), 0]
+                source = places[np.uint64(first + pixel), 1] + (event - pixel * depth) * block
+                if is_3x3 and lanes == 16:
+                    _add_3x3_16(frames, target, rows, source, value, step_y)
+                elif is_3x3:
+                    _add_3x3_32(frames, target, rows, source, value, step_y)
+                elif is_2x2:
+                    _add_2x2_32(frames, target, rows, source, value, step_y)
+                else:
+                    for _ in range(taps_y):
+                        to = target
+                        for _ in range(taps):
+                            for part in range(parts):
+                                if lanes == 16:
+                                    _add_16(
+                                        frames, to + np.int64(part) * 16, rows, source, value, 0
+                                    )
+                                else:
+                                    _add_32(
+                                        frames, to + np.int64(part) * 32, rows, source, value, 0
+                                    )
+                                source += lanes
+                            to += step_x
+                        target += step_y
+
+
+@njit(nogil=True, cache=True)
+def leave_unreached(wanted, sample, step, y, x, word, bit, terms, store, reach, words):  # type: ignore[no-untyped-def]
+    """Give those neurons of a pixel whom no event reaches in a step.
+
+    Args:
+        wanted: Mask of neurons.
+        sample: Number of the sample within the store.
+        step: The step.
+        y: Row of the pixel.
+        x: Column of the pixel.
+        word: Number of the word of `reach` that holds the neurons.
+        bit: Position of the first in it.
+        terms: (terms, TERM_FIELDS) int64; see `event_kernels`.
+        store: int32.
+        reach: (rows · words,) uint64.
+        words: Words of a row.
+    """
+    for k in range(terms.shape[0]):
+        source = step - terms[k, _LAG]
+        if source < 0:
+            continue
+        bound = terms[k, _BOUNDS] + sample * terms[k, _BOUNDS_SAMPLE]
+        bound += source * terms[k, _BOUNDS_STEP]
+        start = terms[k, _EVENTS] + sample * terms[k, _EVENTS_SAMPLE]
+        start += source * terms[k, _EVENTS_STEP]
+        depth, taps = terms[k, lists.CHANNELS], terms[k, lists.KERNEL_X]
+        span = taps if terms[k, lists.DILATION_X] == 1 else 1
+        for tap_y in range(terms[k, lists.KERNEL_Y]):
+            row = y * terms[k, lists.STRIDE_Y] - terms[k, lists.PADDING_Y]
+            row += tap_y * terms[k, lists.DILATION_Y]
+            for tap_x in range(0, taps if 0 <= row < terms[k, lists.HEIGHT] else 0, span):
+                column = x * terms[k, lists.STRIDE_X] - terms[k, lists.PADDING_X]
+                column += tap_x * terms[k, lists.DILATION_X]
+                low, high = max(column, 0), min(column + span, terms[k, lists.WIDTH])
+                if low < high:
+                    skipped = row * terms[k, lists.WIDTH]
+                    first = terms[k, lists.ROWS] + (tap_y * taps + tap_x - skipped - column) * depth
+                    last = store[bound + skipped + high]
+                    for i in range(store[bound + skipped + low], last):
+                        at = (first + store[start + i]) * words + word
+                        wanted &= ~(reach[np.uint64(at)] >> bit)
+                        if wanted == 0:
+                            return wanted
+    return wanted
+
+
+@njit(nogil=True, cache=True)
+def _count_reached(  # type: ignore[no-untyped-def]
+    wanted, lanes, tile, sample, step, y, x, channel, width, terms, store, reach, words
+):  # fmt: skip
+    """Count those of a mask of neurons, of one or several pixels, whom an event reaches."""
+    found = 0
+    full = ~np.uint64(0) >> np.uint64(64 - tile)
+    for offset in range(0, lanes, tile):
+        part = (wanted >> np.uint64(offset)) & full
+        if part != 0:
+            left = leave_unreached(
+                part, sample, step, y, x, channel // 64, np.uint64(channel % 64), terms, store,
+                reach, words,
+            )  # fmt: skip
+            found += count_set(part) - count_set(left)
+        channel += tile
+        if channel == width:
+            x, channel = x + 1, 0
+    return found
+
+
+@njit(nogil=True, cache=True)  # compiled for each type of rows when it is first met
+def run_spreading_lif(  # type: ignore[no-untyped-def]
+    first, stop, layer, terms, spreads, places, rows, numbers, frames, size, pitch, origin, reach,
+    parameters, plane, store, resets, spikes, totals, traces, finals, updates, health, counts,
+):  # fmt: skip
+    """Run one layer as `event_kernels.run_lif` does; what is not explained is as there.
+
+    Args:
+        first: First sample.
+        stop: Sample after the last.
+        layer: (LAYER_FIELDS,) int64.
+        terms: (terms, TERM_FIELDS) int64; none reads the layer itself.
+        spreads: (terms, SPREAD_FIELDS) int64, and so on below: see `spreading.Spreading`.
+        places: (pixels, 2) int64.
+        rows: (rows · PADDED,) int16 or int32.
+        numbers: (lanes of a row, 2) int32.
+        frames: (T · size,) of the same type; zero, and left so but in the margins.
+        size: Numbers in a frame.
+        pitch: From one row of a frame to the next.
+        origin: Where the layer's first pixel is in it.
+        reach: (rows · words,) uint64, in the order of `terms`.
+        parameters: (4 · plane,) int32; if pixels share them, as many as repeat after 64 lanes.
+        plane: Distance between parameters of two kinds.
+        store: int32.
+        resets: (T,).
+        spikes: (samples, T, channels, pixels) uint8.
+        totals: (samples, channels, pixels) int32.
+        traces: (samples, T, 2, channels, pixels) int32.
+        finals: (samples, 2, channels, pixels) int32.
+        updates: (samples, 2) int64.
+        health: (4,) int64.
+        counts: Whether updates are counted.
+    """
+    steps, width = resets.size, layer[lists.PADDED]
+    channels, shift, keeps = layer[lists.OUT_CHANNELS], layer[lists.SHIFT], layer[lists.KEEPS]
+    holds_current = layer[lists.HOLDS_CURRENT] != 0
+    is_uniform = layer[lists.PARAMETER_STEP] == 0
+    columns = layer[lists.OUT_WIDTH]
+    plane_size = columns * layer[lists.OUT_HEIGHT]
+    lists_step, bounds_step = layer[lists.OUT_EVENTS_STEP], layer[lists.OUT_BOUNDS_STEP]
+    keeps_spikes = keeps & lists.KEEP_SPIKES != 0
+    keeps_totals = keeps & lists.KEEP_TOTALS != 0
+    flat_spikes, tallies = spikes.reshape(spikes.size), np.zeros(columns * width, np.int32)
+    keeps_states = keeps & (lists.KEEP_TRACES | lists.KEEP_FINALS) != 0
+    words = (width + 63) // 64
+    tile = 64 if width % 64 == 0 else 32 if width % 32 == 0 else 16
+    states, peaks = np.empty(2 * _LANES, np.int32), np.zeros(2 * _LANES, np.int32)
+    voltages = np.zeros(_LANES, np.int32)
+    notes, sent = np.zeros(4, np.int64), np.empty(steps, np.int64)
+    for sample in range(first, stop):
+        add_events(sample, steps, width, terms, spreads, places, rows, store, frames, size)
+        begin = layer[lists.OUT_EVENTS] + sample * layer[lists.OUT_EVENTS_SAMPLE]
+        bounds = layer[lists.OUT_BOUNDS] + sample * layer[lists.OUT_BOUNDS_SAMPLE]
+        active = changed = 0
+        for step in range(steps):
+            sent[step] = 0
+            store[bounds + step * bounds_step] = 0
+        for y in range(layer[lists.OUT_HEIGHT]):
+            lane, end = 0, columns * width
+            while lane < end:
+                is_whole = end - lane >= _LANES
+                lanes = _LANES if is_whole else 16
+                step_tile = tile if is_whole else 16
+                at = lane % plane if is_uniform else y * end + lane
+                x_first, channel_first = lane // width, lane % width
+                clear(states, 2 * _LANES)
+                existing = np.uint64(0)
+                if counts:
+                    channel = channel_first
+                    for offset in range(0, lanes, step_tile):
+                        number = min(channels - channel, step_tile)
+                        full = ~np.uint64(0) >> np.uint64(64 - number)
+                        existing |= full << np.uint64(offset)
+                        channel += step_tile
+                        if channel == width:
+                            channel = 0
+                for step in range(steps):
+                    follows = counts and step > 0
+                    if resets[step]:
+                        if follows:
+                            for i in range(lanes):
+                                voltages[i] = states[_LANES + i]
+                        clear(states, 2 * _LANES)
+                    watches = follows and not resets[step]
+                    source = step * size + origin + y * pitch + lane
+                    if is_whole:
+                        if holds_current:
+                            fired = _step_cuba_64(
+                                frames, source, shift, parameters, at, plane, states, peaks, notes,
+                                watches, counts,
+                            )  # fmt: skip
+                        else:
+                            fired = _step_lif_64(
+                                frames, source, shift, parameters, at, plane, states, peaks, notes,
+                                watches, counts,
+                            )  # fmt: skip
+                    else:  # what is left of a row, rarely: exact for both kinds
+                        fired = _step_cuba_16(
+                            frames, source, shift, parameters, at, plane, states, peaks, notes,
+                            watches, counts,
+                        )  # fmt: skip
+                    wanted = np.uint64(0)
+                    if counts:
+                        wanted = np.uint64(notes[3]) & existing
+                        active += count_set(existing) - count_set(wanted)
+                        if follows and not watches:  # a reset came: compare with what was there
+                            for i in range(lanes):
+                                changed += states[_LANES + i] != voltages[i]
+                    number = sent[step]
+                    bound = bounds + step * bounds_step + y * columns + x_first + 1
+                    to_end = width - channel_first
+                    while to_end <= lanes:  # pixels that end within these lanes
+                        earlier = fired & (~np.uint64(0) >> np.uint64(64 - to_end))
+                        store[np.uint64(bound)] = number + count_set(earlier)
+                        bound += 1
+                        to_end += width
+                    place = np.uint64(begin + step * lists_step + number)
+                    sent[step] = number + count_set(fired)
+                    in_spikes = (sample * steps + step) * channels * plane_size + y * columns
+                    while fired != 0:
+                        at_lane = np.uint64(lane + first_set(fired))
+                        fired &= fired - np.uint64(1)
+                        store[place] = numbers[at_lane, np.uint64(0)] + y * columns * channels
+                        place += np.uint64(1)
+                        if keeps_spikes:
+                            flat_spikes[np.uint64(in_spikes + numbers[at_lane, np.uint64(1)])] = 1
+                        if keeps_totals:
+                            tallies[at_lane] += 1
+                    if wanted != 0:
+                        active += _count_reached(
+                            wanted, lanes, step_tile, sample, step, y, x_first, channel_first,
+                            width, terms, store, reach, words,
+                        )  # fmt: skip
+                    if keeps_states:
+                        x, channel = x_first, channel_first
+                        for i in range(lanes):
+                            if channel < channels:
+                                current, voltage = states[i], states[_LANES + i]
+                                pixel = y * columns + x
+                                if keeps & lists.KEEP_TRACES:
+                                    traces[sample, step, 0, channel, pixel] = current
+                                    traces[sample, step, 1, channel, pixel] = voltage
+                                if keeps & lists.KEEP_FINALS and step == steps - 1:
+                                    finals[sample, 0, channel, pixel] = current
+                                    finals[sample, 1, channel, pixel] = voltage
+                            channel += 1
+                            if channel == width:
+                                x, channel = x + 1, 0
+                lane += lanes
+            if keeps_totals:
+                for channel in range(np.uint64(channels)):
+                    for x in range(np.uint64(columns)):
+                        at_lane = x * np.uint64(width) + channel
+                        pixel = np.uint64(y * columns) + x
+                        totals[np.uint64(sample), channel, pixel] = tallies[at_lane]
+                clear(tallies, columns * width)
+        if counts:
+            updates[sample, 0] += active
+            updates[sample, 1] += changed + notes[2] + columns * layer[lists.OUT_HEIGHT] * channels
+            notes[2] = 0
+    for i in range(_LANES):
+        health[0] = max(health[0], peaks[i])
+        health[1] = max(health[1], peaks[_LANES + i])
+    health[2] += notes[0]
+    health[3] += notes[1]
