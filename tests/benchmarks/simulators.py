@@ -6,8 +6,8 @@
 Networks with random weights: six conv layers on 32x32x3 (16 to 64 channels,
 and 64 to 256), PilotNet's layers with LIF neurons, and a
 dense 784-512-10; thresholds are set so that each layer spikes at roughly ten per cent. Lava gets
-the first samples only; the ratio is of sample-steps per second while stepping, start-up left out
-of both and shown apart. Results go to tests/benchmarks/results/simulators.json.
+the first samples only; the ratio is of sample-steps per second while stepping, the best of some
+runs for both, start-up left out of both and shown apart. Results go to tests/benchmarks/results/simulators.json.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from neurodeploy.simulation import EventSimulator, LavaSimulator, Record, Record
 from neurodeploy.simulation.storage import load_inputs
 from neurodeploy.testing import assert_bit_exact
 
-SAMPLES = {"conv": (256, 8), "wide": (256, 4), "pilotnet": (64, 4), "mlp": (2048, 256)}
+SAMPLES = {"conv": (256, 16), "wide": (256, 2), "pilotnet": (64, 6), "mlp": (2048, 256)}
 """Samples for us and for Lava."""
 REPEATS = 5
+LAVA_REPEATS = 3
 
 
 def rate(recording: Recording) -> float:
@@ -45,14 +46,19 @@ def compare(
     simulator.run(samples[:1])
     first = time.perf_counter() - begin
     ours = simulator.run(samples)
-    best = max(rate(simulator.run(samples)) for _ in range(REPEATS))
+    rates = [rate(simulator.run(samples)) for _ in range(REPEATS)]
+    best = max(rates)
     outputs = Record(spikes=graph.names[-1:], states=())
     bare = max(rate(simulator.run(samples, record=outputs)) for _ in range(REPEATS))
     counting = Record(spikes=(), states=(), counts=True)
     counted = max(rate(simulator.run(samples, record=counting)) for _ in range(REPEATS))
-    lava = LavaSimulator(path, input_bits=graph.input.message_bits, layer_names=graph.names).run(
-        samples[:lava_samples]
-    )
+    lava_rates = []
+    for _ in range(LAVA_REPEATS):
+        lava = LavaSimulator(
+            path, input_bits=graph.input.message_bits, layer_names=graph.names
+        ).run(samples[:lava_samples])
+        lava_rates.append(rate(lava))
+    lava_best = max(lava_rates)
     assert_bit_exact(simulator.run(samples[:lava_samples]), lava)
     found = {
         "network": name,
@@ -60,19 +66,21 @@ def compare(
         "samples": len(samples),
         "steps": ours.steps,
         "ours": best,
+        "ours_of_all_runs": rates,
         "ours_outputs_only": bare,
         "ours_counts_only": counted,
         "ours_first_call_seconds": first,
-        "lava": rate(lava),
+        "lava": lava_best,
+        "lava_of_all_runs": lava_rates,
         "lava_samples": lava_samples,
         "lava_startup_seconds": lava.startup_seconds,
-        "ratio": best / rate(lava),
+        "ratio": best / lava_best,
     }
     activity = ", ".join(f"{one:.0%}" for one in found["activity"])
     print(
         f"{name}: {best:,.0f} sample-steps/s with all spikes kept, {bare:,.0f} outputs only, "
-        f"{counted:,.0f} counts only; Lava {rate(lava):,.1f} ({lava.startup_seconds:.1f} s to "
-        f"start): {best / rate(lava):,.0f}x. Layers spike at {activity}. Every spike of every "
+        f"{counted:,.0f} counts only; Lava {min(lava_rates):,.1f} to {lava_best:,.1f} "
+        f"({lava.startup_seconds:.1f} s to start): {best / lava_best:,.0f}x. Layers spike at {activity}. Every spike of every "
         f"layer is equal on {lava_samples} samples.",
         flush=True,
     )
