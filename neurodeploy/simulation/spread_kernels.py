@@ -195,7 +195,7 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
         spreads: (terms, SPREAD_FIELDS) int64, and so on below: see `spreading.Spreading`.
         places: (pixels, 2) int64.
         rows: (rows · PADDED,) int16 or int32.
-        numbers: (lanes of a row, 2) int32.
+        numbers: (lanes of a row, 2) int32; see `spreading.Spreading.lanes`.
         frames: (T · size,) of the same type; zero, and left so but in the margins.
         size: Numbers in a frame.
         pitch: From one row of a frame to the next.
@@ -218,11 +218,12 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
     holds_current = layer[lists.HOLDS_CURRENT] != 0
     is_uniform = layer[lists.PARAMETER_STEP] == 0
     columns = layer[lists.OUT_WIDTH]
-    plane_size = columns * layer[lists.OUT_HEIGHT]
     lists_step, bounds_step = layer[lists.OUT_EVENTS_STEP], layer[lists.OUT_BOUNDS_STEP]
     keeps_spikes = keeps & lists.KEEP_SPIKES != 0
     keeps_totals = keeps & lists.KEEP_TOTALS != 0
-    flat_spikes, tallies = spikes.reshape(spikes.size), np.zeros(columns * width, np.int32)
+    tallies = np.zeros(columns * width, np.int32)
+    row_size = channels * columns  # spikes of a row of pixels: written out together, line by line
+    row_spikes = np.zeros(steps * row_size if keeps_spikes else 0, np.uint8)
     keeps_states = keeps & (lists.KEEP_TRACES | lists.KEEP_FINALS) != 0
     words = (width + 63) // 64
     tile = 64 if width % 64 == 0 else 32 if width % 32 == 0 else 16
@@ -298,14 +299,14 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
                         to_end += width
                     place = np.uint64(begin + step * lists_step + number)
                     sent[step] = number + count_set(fired)
-                    in_spikes = (sample * steps + step) * channels * plane_size + y * columns
+                    in_row = step * row_size
                     while fired != 0:
                         at_lane = np.uint64(lane + first_set(fired))
                         fired &= fired - np.uint64(1)
                         store[place] = numbers[at_lane, np.uint64(0)] + y * columns * channels
                         place += np.uint64(1)
                         if keeps_spikes:
-                            flat_spikes[np.uint64(in_spikes + numbers[at_lane, np.uint64(1)])] = 1
+                            row_spikes[np.uint64(in_row + numbers[at_lane, np.uint64(1)])] = 1
                         if keeps_totals:
                             tallies[at_lane] += 1
                     if wanted != 0:
@@ -329,6 +330,17 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
                             if channel == width:
                                 x, channel = x + 1, 0
                 lane += lanes
+            if keeps_spikes:
+                taken = np.uint64(0)
+                for step in range(np.uint64(steps)):
+                    for channel in range(np.uint64(channels)):
+                        for x in range(np.uint64(columns)):
+                            at_pixel = np.uint64(y * columns) + x
+                            spikes[np.uint64(sample), step, channel, at_pixel] = row_spikes[
+                                taken + x
+                            ]
+                        taken += np.uint64(columns)
+                clear(row_spikes, steps * row_size)
             if keeps_totals:
                 for channel in range(np.uint64(channels)):
                     for x in range(np.uint64(columns)):

@@ -54,8 +54,8 @@ class Spreading:
         places: (pixels of all sources, 2) int64: where an event of the pixel begins in the frame,
             and its phase's first row of weights; both counted in numbers.
         rows: (rows · padded,) int16, or int32 if sums need 32 bits.
-        lanes: (width · padded, 2) int32: what neurons of one row have as numbers in lists, and in
-            arrays with channels first, after those of the rows before.
+        lanes: (width · padded, 2) int32: numbers of one row's neurons with channels last, as in
+            lists, and with channels first.
         frame: Numbers in one frame.
         pitch: Numbers from one row of the frame to the next.
         origin: Where the layer's first pixel is.
@@ -189,7 +189,7 @@ def lay_out(
                 blocks.append(laid.reshape(-1))
                 first_row += block
     column, channel = np.arange(width)[:, None], np.arange(padded)
-    lists, arrays = column * outputs + channel, channel * (height * width) + column
+    lists, arrays = column * outputs + channel, channel * width + column
     return Spreading(
         terms=table,
         places=np.concatenate(places),

@@ -7,7 +7,8 @@ Networks with random weights: six conv layers on 32x32x3 (16 to 64 channels,
 and 64 to 256), PilotNet's layers with LIF neurons, and a
 dense 784-512-10; thresholds are set so that each layer spikes at roughly ten per cent. Lava gets
 the first samples only; the ratio is of sample-steps per second while stepping, the best of some
-runs for both, start-up left out of both and shown apart. Results go to tests/benchmarks/results/simulators.json.
+runs for both, start-up left out of both and shown apart. Results go to
+tests/benchmarks/results/simulators.json.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ def compare(
     print(
         f"{name}: {best:,.0f} sample-steps/s with all spikes kept, {bare:,.0f} outputs only, "
         f"{counted:,.0f} counts only; Lava {min(lava_rates):,.1f} to {lava_best:,.1f} "
-        f"({lava.startup_seconds:.1f} s to start): {best / lava_best:,.0f}x. Layers spike at {activity}. Every spike of every "
-        f"layer is equal on {lava_samples} samples.",
+        f"({lava.startup_seconds:.1f} s to start): {best / lava_best:,.0f}x. "
+        f"Layers spike at {activity}. Every spike of every layer is equal on {lava_samples} "
+        "samples.",
         flush=True,
     )
     return found
