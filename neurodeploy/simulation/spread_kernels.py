@@ -114,69 +114,52 @@ def add_events(sample, steps, width, terms, spreads, places, rows, store, frames
 
 
 @njit(nogil=True, cache=True)
-def leave_unreached(wanted, sample, step, y, x, word, bit, terms, store, reach, words):  # type: ignore[no-untyped-def]
-    """Give those neurons of a pixel whom no event reaches in a step.
+def count_reached(waiting, number, sample, y, terms, store, reach, words):  # type: ignore[no-untyped-def]
+    """Count those of some neurons whom an event reaches.
 
     Args:
-        wanted: Mask of neurons.
+        waiting: (any, 4) int64: step, column, channel of a first neuron, mask of those after it.
+        number: How many of these are to be looked at.
         sample: Number of the sample within the store.
-        step: The step.
-        y: Row of the pixel.
-        x: Column of the pixel.
-        word: Number of the word of `reach` that holds the neurons.
-        bit: Position of the first in it.
+        y: Row of the neurons.
         terms: (terms, TERM_FIELDS) int64; see `event_kernels`.
         store: int32.
         reach: (rows · words,) uint64.
         words: Words of a row.
     """
-    for k in range(terms.shape[0]):
-        source = step - terms[k, _LAG]
-        if source < 0:
-            continue
-        bound = terms[k, _BOUNDS] + sample * terms[k, _BOUNDS_SAMPLE]
-        bound += source * terms[k, _BOUNDS_STEP]
-        start = terms[k, _EVENTS] + sample * terms[k, _EVENTS_SAMPLE]
-        start += source * terms[k, _EVENTS_STEP]
-        depth, taps = terms[k, lists.CHANNELS], terms[k, lists.KERNEL_X]
-        span = taps if terms[k, lists.DILATION_X] == 1 else 1
-        for tap_y in range(terms[k, lists.KERNEL_Y]):
-            row = y * terms[k, lists.STRIDE_Y] - terms[k, lists.PADDING_Y]
-            row += tap_y * terms[k, lists.DILATION_Y]
-            for tap_x in range(0, taps if 0 <= row < terms[k, lists.HEIGHT] else 0, span):
-                column = x * terms[k, lists.STRIDE_X] - terms[k, lists.PADDING_X]
-                column += tap_x * terms[k, lists.DILATION_X]
-                low, high = max(column, 0), min(column + span, terms[k, lists.WIDTH])
-                if low < high:
-                    skipped = row * terms[k, lists.WIDTH]
-                    first = terms[k, lists.ROWS] + (tap_y * taps + tap_x - skipped - column) * depth
-                    last = store[bound + skipped + high]
-                    for i in range(store[bound + skipped + low], last):
-                        at = (first + store[start + i]) * words + word
-                        wanted &= ~(reach[np.uint64(at)] >> bit)
-                        if wanted == 0:
-                            return wanted
-    return wanted
-
-
-@njit(nogil=True, cache=True)
-def _count_reached(  # type: ignore[no-untyped-def]
-    wanted, lanes, tile, sample, step, y, x, channel, width, terms, store, reach, words
-):  # fmt: skip
-    """Count those of a mask of neurons, of one or several pixels, whom an event reaches."""
     found = 0
-    full = ~np.uint64(0) >> np.uint64(64 - tile)
-    for offset in range(0, lanes, tile):
-        part = (wanted >> np.uint64(offset)) & full
-        if part != 0:
-            left = leave_unreached(
-                part, sample, step, y, x, channel // 64, np.uint64(channel % 64), terms, store,
-                reach, words,
-            )  # fmt: skip
-            found += count_set(part) - count_set(left)
-        channel += tile
-        if channel == width:
-            x, channel = x + 1, 0
+    for k in range(number):
+        step, x, channel = waiting[k, 0], waiting[k, 1], waiting[k, 2]
+        word, bit = channel // 64, np.uint64(channel % 64)
+        wanted = np.uint64(waiting[k, 3])
+        found += count_set(wanted)
+        for of in range(terms.shape[0]):
+            source = step - terms[of, _LAG]
+            bound = terms[of, _BOUNDS] + sample * terms[of, _BOUNDS_SAMPLE]
+            bound += source * terms[of, _BOUNDS_STEP]
+            start = terms[of, _EVENTS] + sample * terms[of, _EVENTS_SAMPLE]
+            start += source * terms[of, _EVENTS_STEP]
+            depth, taps = terms[of, lists.CHANNELS], terms[of, lists.KERNEL_X]
+            span = taps if terms[of, lists.DILATION_X] == 1 else 1
+            left = x * terms[of, lists.STRIDE_X] - terms[of, lists.PADDING_X]
+            for tap_y in range(terms[of, lists.KERNEL_Y] if source >= 0 else 0):
+                row = y * terms[of, lists.STRIDE_Y] - terms[of, lists.PADDING_Y]
+                row += tap_y * terms[of, lists.DILATION_Y]
+                is_inside = wanted != 0 and 0 <= row < terms[of, lists.HEIGHT]
+                for tap_x in range(0, taps if is_inside else 0, span):
+                    column = left + tap_x * terms[of, lists.DILATION_X]
+                    low, high = max(column, 0), min(column + span, terms[of, lists.WIDTH])
+                    if low < high:
+                        skipped = row * terms[of, lists.WIDTH]
+                        tap = tap_y * taps + tap_x
+                        first = terms[of, lists.ROWS] + (tap - skipped - column) * depth
+                        event = store[np.uint64(bound + skipped + low)]
+                        last = store[np.uint64(bound + skipped + high)]
+                        while wanted != 0 and event < last:
+                            at = (first + store[np.uint64(start + event)]) * words + word
+                            wanted &= ~(reach[np.uint64(at)] >> bit)
+                            event += 1
+        found -= count_set(wanted)
     return found
 
 
@@ -221,6 +204,7 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
     lists_step, bounds_step = layer[lists.OUT_EVENTS_STEP], layer[lists.OUT_BOUNDS_STEP]
     keeps_spikes = keeps & lists.KEEP_SPIKES != 0
     keeps_totals = keeps & lists.KEEP_TOTALS != 0
+    waiting = np.empty((steps * (columns * width // 16) if counts else 0, 4), np.int64)
     tallies = np.zeros(columns * width, np.int32)
     row_size = channels * columns  # spikes of a row of pixels: written out together, line by line
     row_spikes = np.zeros(steps * row_size if keeps_spikes else 0, np.uint8)
@@ -239,7 +223,7 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
             sent[step] = 0
             store[bounds + step * bounds_step] = 0
         for y in range(layer[lists.OUT_HEIGHT]):
-            lane, end = 0, columns * width
+            lane, end, doubtful = 0, columns * width, 0
             while lane < end:
                 is_whole = end - lane >= _LANES
                 lanes = _LANES if is_whole else 16
@@ -310,10 +294,17 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
                         if keeps_totals:
                             tallies[at_lane] += 1
                     if wanted != 0:
-                        active += _count_reached(
-                            wanted, lanes, step_tile, sample, step, y, x_first, channel_first,
-                            width, terms, store, reach, words,
-                        )  # fmt: skip
+                        x, channel = x_first, channel_first
+                        full = ~np.uint64(0) >> np.uint64(64 - step_tile)
+                        for offset in range(0, lanes, step_tile):
+                            part = (wanted >> np.uint64(offset)) & full
+                            if part != 0:
+                                waiting[doubtful, 0], waiting[doubtful, 1] = step, x
+                                waiting[doubtful, 2], waiting[doubtful, 3] = channel, part
+                                doubtful += 1
+                            channel += step_tile
+                            if channel == width:
+                                x, channel = x + 1, 0
                     if keeps_states:
                         x, channel = x_first, channel_first
                         for i in range(lanes):
@@ -330,6 +321,8 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
                             if channel == width:
                                 x, channel = x + 1, 0
                 lane += lanes
+            if doubtful > 0:
+                active += count_reached(waiting, doubtful, sample, y, terms, store, reach, words)
             if keeps_spikes:
                 taken = np.uint64(0)
                 for step in range(np.uint64(steps)):
