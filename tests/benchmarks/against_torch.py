@@ -30,7 +30,7 @@ from matplotlib import pyplot as plt
 
 ACTIVITIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 CONV = ((64, 1), (64, 1), (128, 2), (128, 1))
-REPEATS = 5
+REPEATS = 15
 
 
 def best_of(work: Callable[[], object]) -> float:
