@@ -26,6 +26,7 @@ from neurodeploy.ir import (
 from neurodeploy.ir.graph import INPUT
 from neurodeploy.simulation import EventSimulator, Record, Recording, Stream, Window
 from neurodeploy.simulation.compilation import CompiledLayer, compile_layer
+from neurodeploy.simulation.spreading import FRAME_BYTES_MAX
 
 WIDTHS = {np.int8: (1, 127), np.int16: (200, 2000), np.int32: (20_000, 60_000)}
 """Sizes of weights that make sums of 8-bit, 16-bit and 32-bit rows."""
@@ -229,6 +230,29 @@ def test_the_narrowest_exact_type_is_chosen(row: list[int], bits: int, dtype: ty
     layer = compiled(dense_graph(row, bits=bits), largest=1 << bits)
     assert (layer is None) == (dtype is None)
     assert layer is None or layer.rows.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("channels", "pixels", "is_spread"), [(32, 9, True), (33, 9, False), (32, 1, False)]
+)
+def test_few_channels_add_to_sums_in_memory(channels: int, pixels: int, is_spread: bool) -> None:
+    """As long as those of all steps stay in a cache: else what each output pixel sees is found."""
+    synapse = FixedConv(weight=np.full((channels, 1, 1, 1), 3, np.int32))
+    shape = (channels, 1, pixels)
+    layer = FixedLayer(
+        name="a",
+        shape=shape,
+        connections=(Connection(source=INPUT, synapse=synapse),),
+        neuron=neuron(np.random.default_rng(0), shape, 9),
+        bias=int32(0),
+    )
+    graph = FixedPointGraph(input=FixedInput(shape=(1, 1, pixels)), layers=(layer,))
+    found = compiled(graph)
+    assert found is not None
+    assert (found.spreading_for(4) is not None) == is_spread
+    steps = FRAME_BYTES_MAX // (2 * pixels * found.padded)
+    assert (found.spreading_for(steps) is not None) == is_spread
+    assert found.spreading_for(steps + 1) is None
 
 
 def test_the_largest_sums_are_exact() -> None:
