@@ -99,6 +99,8 @@ _ROW: Final = 8
 _SEGMENT_FIELDS: Final = 9
 
 _WORD_LANES: Final = 64
+_SCAN_PIXELS: Final = 16
+"""Pixels of an input frame that are passed over together if nothing is in them."""
 
 _step_lif_64 = make_lif_step(64, holds_current=False)
 _step_lif_32 = make_lif_step(32, holds_current=False)
@@ -327,14 +329,24 @@ def collect_events(  # type: ignore[no-untyped-def]
             bound = bounds + sample * bounds_sample + step * bounds_step
             number = 0
             store[bound] = 0
-            for pixel in range(pixels):
+            for begin in range(0, pixels, _SCAN_PIXELS):
+                end = min(begin + _SCAN_PIXELS, pixels)
+                any_of = 0
                 for channel in range(channels):
-                    value = frames[sample, step, channel, pixel]
-                    store[place + number] = pixel * channels + channel
-                    if values != 0:
-                        store[place + number + values] = value
-                    number += value != 0
-                store[bound + pixel + 1] = number
+                    for pixel in range(begin, end):
+                        any_of |= frames[sample, step, np.uint64(channel), np.uint64(pixel)]
+                if any_of == 0:
+                    for pixel in range(begin, end):
+                        store[np.uint64(bound + pixel + 1)] = number
+                    continue
+                for pixel in range(begin, end):
+                    for channel in range(channels):
+                        value = frames[sample, step, np.uint64(channel), np.uint64(pixel)]
+                        store[np.uint64(place + number)] = pixel * channels + channel
+                        if values != 0:
+                            store[np.uint64(place + number + values)] = value
+                        number += value != 0
+                    store[np.uint64(bound + pixel + 1)] = number
 
 
 @njit(
