@@ -54,7 +54,7 @@ Memory = Annotated[
         "--memory",
         metavar="SIZE",
         help="Memory that the run may take, such as 800MB or 2GiB; on a cluster elsewhere: that "
-        "each worker may take. By default half of what is free, at most 4 GiB.",
+        "each worker may take. By default half of what is free, 4 GiB at most.",
         rich_help_panel=MANY,
     ),
 ]

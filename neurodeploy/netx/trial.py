@@ -70,14 +70,18 @@ def _run_and_exit(action: Callable[[], object]) -> None:
 
 
 def _wait(copy: int, seconds: float) -> int | None:
-    """Give the copy's status, or None if it is still running after `seconds`."""
-    end = time.monotonic() + seconds
-    pause = _FIRST_WAIT_S
+    """Give the copy's status, or None if it is still running after `seconds`.
+
+    Counted is the time that this process asked to wait, so that being stopped for a while (Ctrl-Z,
+    a debugger) does not make a file look damaged.
+    """
+    waited, pause = 0.0, _FIRST_WAIT_S
     while True:
         ended, status = os.waitpid(copy, os.WNOHANG)
         if ended:
             return status
-        if time.monotonic() > end:
+        if waited > seconds:
             return None
         time.sleep(pause)
+        waited += pause
         pause = min(2 * pause, _LONGEST_WAIT_S)

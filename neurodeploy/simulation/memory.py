@@ -12,8 +12,9 @@ input     T · port · (bytes of a stored value + 4 + 4): as read, as int32, and
 record    twice what is recorded of a sample (batches are joined), plus an eighth of its spikes
           (they are kept packed in bits until they are written).
 
-With several processes on this machine, each takes that much, and the one that started them takes
-`process` and the packed results that wait to be written.
+With several processes on this machine, each takes that much, with `WORKER_BYTES` in place of what
+was measured; the one that started them takes `process` and the packed results that wait to be
+written.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ WORKING_BYTES = 256 * 2**20
 """What the simulator gets if there is enough: more makes it no faster."""
 LATER_BYTES = 128 * 2**20
 """For numba's compiler and for libraries that are not loaded when a run begins, by trial."""
+WORKER_BYTES = 192 * 2**20
+"""What a new process takes that can simulate and does nothing yet, by trial: 181 MB."""
 DEFAULT_MAX = 4 * 2**30
+"""What a run takes at most if nothing is said, beside what its process holds already."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -120,8 +124,11 @@ def available_bytes() -> int:
 
 
 def default_memory() -> int:
-    """Give what a run may take if nothing is said: half of what is available, 4 GiB at most."""
-    return min(DEFAULT_MAX, available_bytes() // 2 + resident_bytes())
+    """Give what a run may take if nothing is said.
+
+    That is what this process holds already, and half of what is available, 4 GiB of it at most.
+    """
+    return resident_bytes() + min(DEFAULT_MAX, available_bytes() // 2)
 
 
 def divide_memory(
@@ -149,7 +156,9 @@ def divide_memory(
         SimulationError: If one sample does not fit.
     """
     process = resident_bytes() + LATER_BYTES + network_bytes(graph)
-    waiting = 0 if processes == 1 else process
+    waiting = 0
+    if processes > 1:
+        waiting, process = process, WORKER_BYTES + LATER_BYTES + network_bytes(graph)
     each = (memory - waiting) // processes - process
     sample = sample_bytes(
         graph, steps=steps, input_shape=input_shape, input_dtype=input_dtype, record=record
