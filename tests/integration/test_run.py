@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -396,7 +397,11 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     settings = ("--set", "training.epochs=20")
     command = [sys.executable, "-m", "neurodeploy", "train", str(recipe), *settings]
     process = subprocess.Popen(
-        [*command, "--out", str(stopped)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--out", str(stopped)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # tests that a shell runs in the background are told to ignore Ctrl-C, and pass that on
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120
