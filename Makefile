@@ -41,13 +41,13 @@ $(VENV)/.lava: $(VENV)/.train
 # runs on current ones; neurobench (with the neurons of snntorch) and sanafe count and cost a network,
 # and declare packages for data sets and audio. So all are installed without their dependencies.
 $(VENV)/.test: $(VENV)/.train
-	$(PIP_INSTALL) -e '.[train,data,onnx,dask,test]'
+	$(PIP_INSTALL) -e '.[train,data,onnx,dask,ray,test]'
 	$(PIP_INSTALL) --no-deps --ignore-requires-python lava-dl
 	$(PIP_INSTALL) --no-deps neurobench snntorch sanafe
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test
-	$(PIP_INSTALL) -e '.[train,data,onnx,dask,test,lint]'
+	$(PIP_INSTALL) -e '.[train,data,onnx,dask,ray,test,lint]'
 	touch $@
 
 clean:

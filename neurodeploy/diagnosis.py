@@ -58,7 +58,7 @@ _OPTIONAL = (
     ("onnx", "`macs`, `report --ann`", "onnx"),
     ("onnxruntime", "`report --ann`: effective MACs", "onnx"),
     ("distributed", "`--engine dask`", "dask"),
-    ("ray", "`--engine ray`", ""),
+    ("ray", "`--engine ray`", "ray"),
     ("torchvision", "MNIST, CIFAR, ImageNet from a folder", "data"),
     ("tonic", "N-MNIST, DVS Gesture, SHD, CIFAR10-DVS", "data"),
     ("aedat", "AEDAT 4 recordings", "data"),

@@ -1,4 +1,7 @@
-"""Where the pieces of a long run are computed: here, in processes, or on a cluster, by joblib.
+"""Where the pieces of a long run are computed: here, in processes, or on a cluster.
+
+Processes and Dask go through joblib. Ray does not: its backend for joblib gives results only when
+all are there, so its own tasks are used.
 
 Whatever computes them, each piece gives the same bytes. A worker that dies costs the piece it was
 computing; Dask and Ray give that to another worker, and processes here are started anew.
@@ -6,14 +9,17 @@ computing; Dask and Ray give that to another worker, and processes here are star
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import socket
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
+from itertools import islice
 from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -27,6 +33,8 @@ Shared = TypeVar("Shared")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 WORKERS_WAIT_S = 30.0
+RAY_RETRIES = 3
+"""How often Ray gives a task out again whose worker died."""
 
 
 class Engine(StrEnum):
@@ -144,10 +152,42 @@ _LOSSES = {
     "FuturesCancelledError",
     "CancelledError",
     "CommClosedError",
-    "WorkerCrashedError",  # ray
-    "ObjectLostError",
 }
 """Errors of engines, which need not be installed, that mean that a worker is gone."""
+
+
+class _RayPool(Pool[Shared]):
+    """Computes tasks on Ray; a task whose worker dies is given to another one."""
+
+    def __init__(self, ray: ModuleType, shared: Shared, *, size: int) -> None:
+        super().__init__(shared, size=size, is_here=False)
+        self._ray = ray
+
+    def run(
+        self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Result]:
+        """See `Pool.run`."""
+        ray, waiting = self._ray, iter(tasks)
+        call = ray.remote(max_retries=RAY_RETRIES)(function)
+        shared = ray.put(self._shared)
+        running: list[object] = []
+        try:
+            while True:
+                for task in islice(waiting, self.size + 1 - len(running)):
+                    running.append(call.remote(shared, task))
+                if not running:
+                    return
+                finished, running = ray.wait(running, num_returns=1)
+                yield cast("Result", ray.get(finished[0]))
+        except ray.exceptions.RayError as error:
+            # An error of the function's own is raised as both; everything else is Ray's.
+            if isinstance(error, ray.exceptions.RayTaskError):
+                cause = error.cause if isinstance(error.cause, BaseException) else error
+                raise cause from error
+            raise WorkerLostError(str(error).splitlines()[0]) from error
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +241,8 @@ def open_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
                     parallel_config(backend="dask", client=client, scatter=[shared])
                 )
             case Engine.RAY:
-                size = stack.enter_context(_ray(crew))
-                stack.enter_context(parallel_config(backend="ray"))
+                yield stack.enter_context(_ray_pool(crew, shared))
+                return
         yield Pool(shared, size=size, is_here=False)
 
 
@@ -240,24 +280,47 @@ def _dask_client(crew: Crew) -> Iterator[Client]:
 
 
 @contextmanager
-def _ray(crew: Crew) -> Iterator[int]:
-    ray = _package("ray", crew, "pip install ray")
-    backend = _package("ray.util.joblib", crew, "pip install ray")
+def _ray_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
+    # What later versions do by default: no GPU is hidden from tasks. Without it, Ray warns of that.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray = _package("ray", crew, "pip install 'neurodeploy[ray]'")
     is_started = not ray.is_initialized()
     if is_started:
         try:
-            ray.init(address=crew.cluster, num_cpus=None if crew.cluster else crew.workers)
-        except (OSError, RuntimeError, ValueError) as error:
+            if crew.cluster is not None and "://" not in crew.cluster:
+                _connect(crew.cluster)  # Ray itself would try for two minutes
+            ray.init(
+                address=crew.cluster or "local",
+                num_cpus=None if crew.cluster else crew.processes_here,
+                include_dashboard=None if crew.cluster else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
             raise SimulationError(
-                f"simulation: no Ray cluster at {crew.cluster or 'this machine'} ({error}). Start "
-                "one with `ray start --head`; then --cluster ray://HOST:10001."
+                f"simulation: no Ray cluster at {crew.cluster or 'this machine'} "
+                f"({error.__cause__ or error}). Start one with `ray start --head`, and on other "
+                "machines `ray start --address HOST:6379`, in environments with neurodeploy; then "
+                "--cluster HOST:6379. If it asks for a token, set RAY_AUTH_MODE here as there."
             ) from error
-    backend.register_ray()
     try:
-        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+        size = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield _RayPool(ray, shared, size=size)
     finally:
         if is_started:
             ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """See whether somebody listens at host:port.
+
+    Raises:
+        OSError: If not.
+        ValueError: If the address is none.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=WORKERS_WAIT_S):
+        pass
 
 
 def _package(name: str, crew: Crew, install: str) -> ModuleType:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-from joblib import register_parallel_backend
-from joblib._parallel_backends import ThreadingBackend
 
 from neurodeploy import netx
 from neurodeploy.errors import SimulationError
@@ -25,7 +23,10 @@ from neurodeploy.simulation import EventSimulator, engines
 from neurodeploy.simulation.longrun import parts_folder, run_samples
 from neurodeploy.simulation.storage import save_recording
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    "RAY_AUTH_MODE": "disabled",  # `ray start` asks for a token by default
+}
 COUNT = 48
 
 
@@ -196,36 +197,72 @@ def test_without_ray_it_is_said_how_to_install_it(
     options = ("-i", inputs, "-o", tmp_path / "out.npz", "--engine", "ray")
     outcome = neurodeploy("simulate", network, *options)
     assert outcome.code == 1
-    assert "pip install ray" in outcome.errors[0]
+    assert "pip install 'neurodeploy[ray]'" in outcome.errors[0]
 
 
-def test_ray_computes_through_its_joblib_backend(
-    network, inputs, whole, tmp_path, monkeypatch
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """A Ray cluster of two processors, started as users do."""
+    ray = pytest.importorskip("ray")
+    host = ray.util.get_node_ip_address()
+    with socket.socket() as free:
+        free.bind((host, 0))
+        port = free.getsockname()[1]
+    head = subprocess.Popen(
+        [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", f"--port={port}",
+         "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats", "--block"],
+        env=ENVIRONMENT, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert head.stdout is not None
+        assert any("Ray runtime started" in line for line in head.stdout)
+        yield f"{host}:{port}"
+    finally:
+        head.terminate()
+        head.communicate(timeout=30)
+
+
+def test_a_ray_cluster_loses_a_worker_and_the_result_is_that_of_one_process(
+    network, inputs, whole, ray_address, tmp_path
 ) -> None:
-    """With a stand-in for the package: which of its functions are called, and how."""
-    calls: list[str] = []
-    ray, util, backend = (ModuleType(name) for name in ("ray", "ray.util", "ray.util.joblib"))
-
-    class Backend(ThreadingBackend):
-        supports_return_generator = True
-
-    def register() -> None:
-        calls.append("register")
-        register_parallel_backend("ray", Backend)
-
-    ray.is_initialized = lambda: False
-    ray.init = lambda **options: calls.append(f"init {options}")
-    ray.shutdown = lambda: calls.append("shutdown")
-    ray.cluster_resources = lambda: {"CPU": 3.0}
-    backend.register_ray = register
-    for module in (ray, util, backend):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    crew = engines.Crew(engine=engines.Engine.RAY, cluster="ray://head:10001")
-    done = run_samples(netx.read(network), inputs, tmp_path / "out.npz", crew=crew)
-    init = "init {'address': 'ray://head:10001', 'num_cpus': None}"
-    assert calls == [init, "register", "shutdown"]
-    assert done.portion.samples == COUNT // 12  # four pieces for each of three processors
+    mark = tmp_path / "killed"
+    end = run_program(
+        tmp_path, network, inputs,
+        crew=f"engine='ray', cluster={ray_address!r}",
+        at=1,
+        act="found = [int(one.parent.name) for one in Path('/proc').glob('[0-9]*/cmdline') "
+        "if one.read_bytes().startswith((b'ray::run_piece', b'ray::IDLE'))]; "
+        f"mark = Path({str(mark)!r}); "
+        "mark.exists() or (mark.write_text(str(len(found))), "
+        "[os.kill(each, signal.SIGKILL) for each in found])",
+    )  # fmt: skip
+    assert end.returncode == 0, end.stderr
+    assert int(mark.read_text()) >= 1
     assert (tmp_path / "out.npz").read_bytes() == whole
+
+
+def test_the_command_starts_a_ray_cluster_here(network, inputs, whole, tmp_path) -> None:
+    pytest.importorskip("ray")
+    end = subprocess.run(
+        [sys.executable, "-m", "neurodeploy", "simulate", str(network), "-i", str(inputs),
+         "-o", str(tmp_path / "out.npz"), "--engine", "ray", "--workers", "2"],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert end.returncode == 0, end.stderr
+    assert "ray" not in end.stderr.lower()
+    assert (tmp_path / "out.npz").read_bytes() == whole
+
+
+def test_a_ray_cluster_that_is_not_there_is_said(neurodeploy, network, inputs, tmp_path) -> None:
+    pytest.importorskip("ray")
+    outcome = neurodeploy(
+        "simulate", network, "-i", inputs, "-o", tmp_path / "out.npz",
+        "--engine", "ray", "--cluster", "127.0.0.1:9",
+    )  # fmt: skip
+    assert outcome.code == 1
+    assert "no Ray cluster at 127.0.0.1:9" in outcome.errors[0]
+    assert "ray start --head" in outcome.errors[0]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

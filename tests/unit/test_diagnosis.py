@@ -39,7 +39,7 @@ def test_a_missing_package_is_named_with_its_purpose(found: Diagnosis) -> None:
     ray = next(one for one in found.packages if one.name == "ray")
     assert (ray.version is None) == (find_spec("ray") is None)
     assert ray.purpose == "`--engine ray`"
-    assert ray.install == "pip install ray"
+    assert ray.install == "pip install 'neurodeploy[ray]'"
 
 
 def test_the_small_network_runs() -> None:
