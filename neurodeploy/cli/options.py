@@ -343,6 +343,7 @@ class Recorded(StrEnum):
     ALL = "all"
     OUTPUTS = "outputs"
     COUNTS = "counts"
+    EVENTS = "events"
 
 
 def choose_record(
@@ -359,11 +360,13 @@ def choose_record(
     Raises:
         SimulationError: If a layer does not exist.
     """
-    outputs = () if recorded is Recorded.COUNTS else layers[-1:]
+    has_counts = recorded in (Recorded.COUNTS, Recorded.EVENTS)
+    outputs = () if has_counts else layers[-1:]
     chosen = Record(
         spikes=None if recorded is Recorded.ALL else (*outputs, *spikes),
         states=(*outputs, *states),
-        counts=recorded is Recorded.COUNTS,
+        counts=has_counts,
+        updates=recorded is not Recorded.EVENTS,
     )
     Record(spikes=tuple(spikes), states=tuple(states)).resolve(layers)
     return chosen

@@ -106,7 +106,8 @@ def simulate(
         Recorded,
         typer.Option(
             help="`all`: spikes of every layer, states of the last. `outputs`: both of the last "
-            "layer only. `counts`: events of each neuron and updates, no spikes."
+            "layer only. `counts`: events of each neuron and updates, no spikes. "
+            "`events`: the events alone."
         ),
     ] = Recorded.ALL,
     spikes: Annotated[

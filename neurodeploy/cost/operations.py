@@ -44,6 +44,7 @@ from neurodeploy.ir.fixed_layers import (
 from neurodeploy.ir.graph import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.layers import BatchNorm
 from neurodeploy.simulation.base import (
+    CountArray,
     EventCounts,
     Feed,
     Recording,
@@ -258,7 +259,7 @@ def _layer_row(
     *,
     samples: int,
     steps: int,
-    spikes: npt.NDArray[np.int32] | None,
+    spikes: CountArray | None,
     active: Int64Array | None,
 ) -> LayerCounts:
     """Put together one row.
@@ -331,7 +332,7 @@ def _layer_row(
 def _by_sample(
     counted: Sequence[SynapseCounts],
     samples: int,
-    spikes: npt.NDArray[np.int32] | None,
+    spikes: CountArray | None,
     active: Int64Array | None,
     updates_active: int | None,
 ) -> dict[str, Int64Array]:

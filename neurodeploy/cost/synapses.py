@@ -23,7 +23,7 @@ from neurodeploy.cost.fan_out import (
     dense_fan_out,
 )
 from neurodeploy.errors import DataError
-from neurodeploy.simulation.base import EventCounts
+from neurodeploy.simulation.base import CountArray, EventCounts
 from neurodeploy.simulation.event_counts import count_senders
 
 _CHUNK = 1 << 24
@@ -326,7 +326,7 @@ def check_kind(values: NumberArray, kind: InputKind) -> None:
         )
 
 
-def _rows(counted: npt.NDArray[np.int32]) -> Int64Array:
+def _rows(counted: CountArray) -> Int64Array:
     return counted.reshape(len(counted), -1).astype(np.int64)
 
 

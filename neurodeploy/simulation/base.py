@@ -13,6 +13,7 @@ import numpy.typing as npt
 from neurodeploy.errors import SimulationError
 
 IntArray = npt.NDArray[np.int32]
+CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 SpikeArray = npt.NDArray[np.integer]
 """Events of one layer: uint8 (0 or 1) where they carry no value, int32 where they do."""
 States = Mapping[str, IntArray]
@@ -78,14 +79,22 @@ class Record:
         spikes: Names of the layers whose spikes are kept; None: all of them.
         states: Names of the layers whose states are kept after every step; None: the last one.
         final_states: Also keep the states of every layer after its last step.
-        counts: Also count the events of every neuron and the updates of every layer: what
-            `neurodeploy.cost.count` needs in place of spikes.
+        counts: Also count the events of every neuron: what `neurodeploy.cost.count` needs in place
+            of spikes.
+        updates: With `counts`, also count the updates of every layer, which costs more than the
+            events do. Without them, all neurons count as updated at every step.
     """
 
     spikes: tuple[str, ...] | None = None
     states: tuple[str, ...] | None = None
     final_states: bool = False
     counts: bool = False
+    updates: bool = True
+
+    @property
+    def has_updates(self) -> bool:
+        """Whether updates are counted."""
+        return self.counts and self.updates
 
     def resolve(self, layers: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
         """Give the layers whose spikes, and those whose states are kept.
@@ -142,21 +151,27 @@ class UpdateCounts:
     membrane: npt.NDArray[np.int64] | None
 
 
+def count_type(steps: int) -> type[np.uint8] | type[np.int32]:
+    """Give the type in which events of a neuron are counted over some steps: uint8 up to 255."""
+    return np.uint8 if steps <= np.iinfo(np.uint8).max else np.int32
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EventCounts:
     """How many events each neuron of one layer sent: enough to count operations by.
 
     Attributes:
-        total: (samples, *layer) int32, events over all steps.
-        valued: (samples, *layer) int32, those of the steps in which some neuron of the layer sent
-            a value that is none of -1, 0 and 1; all zero for neurons whose events carry none.
+        total: (samples, *layer), events over all steps, in `count_type(T)`: widen it before you
+            calculate with it (`total.astype(np.int64)`; sums by NumPy do so themselves).
+        valued: The same of the steps in which some neuron of the layer sent a value that is none
+            of -1, 0 and 1; all zero for neurons whose events carry none.
         is_static: Whether every sample sent the same values at each of its (two or more) steps.
         earlier: For recurrent layers, what their own synapse sees: nothing in the first step,
             then everything but the last step; else None.
     """
 
-    total: IntArray
-    valued: IntArray
+    total: CountArray
+    valued: CountArray
     is_static: bool
     earlier: EventCounts | None = None
 
@@ -180,8 +195,8 @@ class Recording:
         final_states: Per layer the same states after its last step, (samples, C, H, W) or
             (samples, N) int32; None unless they were asked for.
         events: Per layer, events of every neuron; None unless counts were asked for.
-        updates: Per layer, active and membrane updates, likewise, where the simulator can see
-            them (ours does, Lava does not).
+        updates: Per layer, active and membrane updates, if they were asked for and where the
+            simulator can see them (ours does, Lava does not).
         health: Per layer, where the simulator can see it; else None.
         seconds: Wall time of stepping, without start-up.
         startup_seconds: Wall time before the first step.

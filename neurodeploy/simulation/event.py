@@ -370,7 +370,7 @@ def conform_input(
         raise DataError(f"input: shape {array.shape}; at least one sample and one step needed.")
     array = array.reshape(*array.shape[:leading], *port)
     limits = np.iinfo(np.int32)
-    low, high = int(array.min()), int(array.max())
+    low, high = _extremes(array)
     if feed is Feed.BIAS:
         _require_range(low, high, 1 << (BIAS_BITS - 1), "the bias of an input block")
     elif feed is Feed.PORT and graph.input.is_graded:
@@ -386,6 +386,16 @@ def conform_input(
     if low < limits.min or high > limits.max:
         raise DataError(f"input: values from {low} to {high} exceed 32 bits.")
     return array.astype(np.int32, copy=False)
+
+
+def _extremes(array: npt.NDArray[np.integer]) -> tuple[int, int]:
+    """Give the smallest and the largest value; of zeros and ones, the usual input, 0 and 1."""
+    if array.dtype.kind == "b" or (array.dtype.kind == "i" and array.flags.c_contiguous):
+        # As unsigned numbers negative ones are large: one pass tells whether there is more.
+        unsigned = array.view(f"u{array.dtype.itemsize}")
+        if int(unsigned.max()) <= 1:
+            return 0, 1
+    return int(array.min()), int(array.max())
 
 
 def _require_range(low: int, high: int, bound: int, carrier: str) -> None:

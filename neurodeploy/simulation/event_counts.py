@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.simulation.base import EventCounts, IntArray, SpikeArray
+from neurodeploy.simulation.base import CountArray, EventCounts, SpikeArray, count_type
 
 _AT_ONCE = 1 << 22
 """Values that are looked at together, which bounds the memory of counting."""
@@ -49,7 +49,7 @@ def count_senders(
         has_values: Whether they may be other than -1, 0 and 1.
     """
     samples, steps = values.shape[:2]
-    total: IntArray = np.zeros((samples, *values.shape[2:]), np.int32)
+    total: CountArray = np.zeros((samples, *values.shape[2:]), count_type(steps))
     valued = np.zeros_like(total)
     senders = tuple(range(2, values.ndim))
     is_static = steps > 1
@@ -58,9 +58,9 @@ def count_senders(
         span = slice(first, first + block)
         part = values[span]
         fired = part != 0
-        np.sum(fired, axis=1, dtype=np.int32, out=total[span])
+        np.sum(fired, axis=1, dtype=total.dtype, out=total[span])
         is_static = is_static and bool((part[:, 1:] == part[:, :1]).all())
         if has_values:
             fired &= np.any(np.abs(part) != 1, axis=senders, keepdims=True, where=fired)
-            np.sum(fired, axis=1, dtype=np.int32, out=valued[span])
+            np.sum(fired, axis=1, dtype=total.dtype, out=valued[span])
     return EventCounts(total=total, valued=valued, is_static=is_static)

@@ -26,9 +26,10 @@ from neurodeploy.simulation.vector_code import (
     count_set,
     first_set,
     make_lif_step,
+    nonzero_bits,
 )
 
-VECTOR_CODE: Final = 0x19EFC9AD
+VECTOR_CODE: Final = 0x324889CB
 """Checksum of `vector_code.py`: kept here, and tested, because the cache of compiled code looks at
 this file only, and must not outlive a change of the other."""
 
@@ -99,8 +100,6 @@ _ROW: Final = 8
 _SEGMENT_FIELDS: Final = 9
 
 _WORD_LANES: Final = 64
-_SCAN_PIXELS: Final = 16
-"""Pixels of an input frame that are passed over together if nothing is in them."""
 
 _step_lif_64 = make_lif_step(64, holds_current=False)
 _step_lif_32 = make_lif_step(32, holds_current=False)
@@ -128,7 +127,7 @@ def run_lif(  # type: ignore[no-untyped-def]
         store: int32; the layer's own lists and bounds are written.
         resets: (T,) whether states are set to zero before a step.
         spikes: (samples, T, channels, pixels) uint8, zero: gets 1 for each event.
-        totals: (samples, channels, pixels) int32, zero: gets the events of each neuron.
+        totals: (samples, channels, pixels) uint8 or int32, zero: gets the events of each neuron.
         traces: (samples, T, 2, channels, pixels) int32: gets current and voltage.
         finals: (samples, 2, channels, pixels) int32: gets both after the last step.
         updates: (samples, 2) int64: active and membrane updates are added.
@@ -295,6 +294,17 @@ def run_lif(  # type: ignore[no-untyped-def]
     health[3] += notes[1]
 
 
+@njit(nogil=True, cache=True)
+def _bits_of(flat, place, present):  # type: ignore[no-untyped-def]
+    """Give which of at most 64 neighbouring values are not zero, the first in the lowest bit."""
+    if present == _WORD_LANES:
+        return nonzero_bits(flat, place)
+    bits = np.uint64(0)
+    for lane in range(np.uint64(present)):
+        bits |= np.uint64(flat[np.uint64(place) + lane] != 0) << lane
+    return bits
+
+
 @njit(
     [
         void(
@@ -323,30 +333,71 @@ def collect_events(  # type: ignore[no-untyped-def]
         store: int32, written.
     """
     samples, steps, channels, pixels = frames.shape
+    flat = frames.reshape(frames.size)
+    if pixels == 1:
+        for sample in range(samples):
+            for step in range(steps):
+                place = events + sample * events_sample + step * events_step
+                bound = bounds + sample * bounds_sample + step * bounds_step
+                first = (sample * steps + step) * channels
+                number = place
+                for begin in range(0, channels, _WORD_LANES):
+                    bits = _bits_of(flat, first + begin, min(_WORD_LANES, channels - begin))
+                    while bits != 0:
+                        channel = begin + first_set(bits)
+                        bits &= bits - np.uint64(1)
+                        store[np.uint64(number)] = channel
+                        if values != 0:
+                            store[np.uint64(number + values)] = flat[np.uint64(first + channel)]
+                        number += 1
+                store[bound], store[bound + 1] = 0, number - place
+        return
+    # By channel is how they lie in memory, by pixel how they are wanted: 64 pixels at a time, bits
+    # are taken from all channels, then counted, then listed from where each pixel's list begins.
+    bits_of = np.empty(channels, np.uint64)
+    places = np.empty(_WORD_LANES, np.int64)
     for sample in range(samples):
         for step in range(steps):
             place = events + sample * events_sample + step * events_step
             bound = bounds + sample * bounds_sample + step * bounds_step
+            first = (sample * steps + step) * channels * pixels
             number = 0
             store[bound] = 0
-            for begin in range(0, pixels, _SCAN_PIXELS):
-                end = min(begin + _SCAN_PIXELS, pixels)
-                any_of = 0
-                for channel in range(channels):
-                    for pixel in range(begin, end):
-                        any_of |= frames[sample, step, np.uint64(channel), np.uint64(pixel)]
+            for begin in range(0, pixels, _WORD_LANES):
+                present = min(_WORD_LANES, pixels - begin)
+                any_of = np.uint64(0)
+                for channel in range(np.uint64(channels)):
+                    at = first + np.int64(channel) * pixels + begin
+                    bits = _bits_of(flat, at, present)
+                    bits_of[channel] = bits
+                    any_of |= bits
                 if any_of == 0:
-                    for pixel in range(begin, end):
+                    for pixel in range(begin, begin + present):
                         store[np.uint64(bound + pixel + 1)] = number
                     continue
-                for pixel in range(begin, end):
-                    for channel in range(channels):
-                        value = frames[sample, step, np.uint64(channel), np.uint64(pixel)]
-                        store[np.uint64(place + number)] = pixel * channels + channel
+                clear(places, _WORD_LANES)
+                for channel in range(np.uint64(channels)):
+                    bits = bits_of[channel]
+                    while bits != 0:
+                        places[np.uint64(first_set(bits))] += 1
+                        bits &= bits - np.uint64(1)
+                for lane in range(present):
+                    here = places[np.uint64(lane)]
+                    places[np.uint64(lane)] = place + number
+                    number += here
+                    store[np.uint64(bound + begin + lane + 1)] = number
+                for channel in range(np.uint64(channels)):
+                    bits = bits_of[channel]
+                    at = first + np.int64(channel) * pixels + begin
+                    while bits != 0:
+                        lane = first_set(bits)
+                        bits &= bits - np.uint64(1)
+                        target = places[np.uint64(lane)]
+                        places[np.uint64(lane)] = target + 1
+                        neuron = (begin + lane) * channels + np.int64(channel)
+                        store[np.uint64(target)] = neuron
                         if values != 0:
-                            store[np.uint64(place + number + values)] = value
-                        number += value != 0
-                    store[np.uint64(bound + pixel + 1)] = number
+                            store[np.uint64(target + values)] = flat[np.uint64(at + lane)]
 
 
 @njit(

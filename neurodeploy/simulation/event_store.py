@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from math import prod
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
 from neurodeploy.simulation import event_kernels as kernels, spread_kernels
-from neurodeploy.simulation.base import IntArray, SpikeArray
+from neurodeploy.simulation.base import CountArray, IntArray, SpikeArray, count_type
 from neurodeploy.simulation.compilation import CompiledLayer, frame_of
 from neurodeploy.simulation.outputs import LayerOutputs
 from neurodeploy.simulation.spreading import Spreading
 
 _NO_SPIKES = np.zeros((1, 1, 1, 1), np.uint8)
-_NO_TOTALS = np.zeros((1, 1, 1), np.int32)
 _NO_TRACES = np.zeros((1, 1, 1, 1, 1), np.int32)
 _NO_FINALS = np.zeros((1, 1, 1, 1), np.int32)
 
@@ -43,6 +43,10 @@ class EventStore:
         self._size = size
         self._store: IntArray = np.empty(samples * size, np.int32)
         self._sums: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._no_totals = cast("CountArray", np.zeros((1, 1, 1), count_type(steps)))
+        self._described: dict[
+            tuple[str, int, int], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+        ] = {}
 
     def _lists(self, name: str) -> tuple[int, int, int, int, int, int]:
         """Give place, distance by sample and by step of lists, then the same of bounds."""
@@ -100,9 +104,9 @@ class EventStore:
         """
         channels, height, width = self._frames[layer.name]
         pixels, samples = height * width, span.stop - span.start
-        has_counts = outputs.total is not None
+        has_updates = len(outputs.updates) > 0
         spikes: SpikeArray = _NO_SPIKES
-        totals, traces, finals = _NO_TOTALS, _NO_TRACES, _NO_FINALS
+        totals, traces, finals = self._no_totals, _NO_TRACES, _NO_FINALS
         keeps = 0
         if outputs.spikes is not None:
             keeps |= kernels.KEEP_SPIKES
@@ -116,23 +120,16 @@ class EventStore:
         if outputs.finals is not None:
             keeps |= kernels.KEEP_FINALS
             finals = outputs.finals[span].reshape(samples, 2, channels, pixels)
-        described = np.zeros(kernels.LAYER_FIELDS, np.int64)
-        described[: kernels.OUT_HEIGHT] = self._lists(layer.name)
-        described[kernels.OUT_HEIGHT] = height
-        described[kernels.OUT_WIDTH] = width
-        described[kernels.OUT_CHANNELS] = channels
-        described[kernels.PADDED] = layer.padded
-        described[kernels.SHIFT] = layer.shift
-        described[kernels.PARAMETER_STEP] = 0 if layer.is_uniform else layer.padded
-        described[kernels.HOLDS_CURRENT] = layer.holds_current
-        described[kernels.KEEPS] = keeps
-        updates = outputs.updates[span] if has_counts else np.zeros((samples, 2), np.int64)
+        updates = outputs.updates[span] if has_updates else np.zeros((samples, 2), np.int64)
         health = np.zeros(4, np.int64)
         shared = (
             layer.reach, layer.parameters, layer.parameters.size // 4, self._store, resets, spikes,
-            totals, traces, finals, updates, health, has_counts,
+            totals, traces, finals, updates, health, has_updates,
         )  # fmt: skip
-        table = self._table(layer, lag)
+        key = (layer.name, keeps, lag)
+        if key not in self._described:
+            self._described[key] = self._describe(layer, keeps), self._table(layer, lag)
+        described, table = self._described[key]
         spreading = layer.spreading_for(self._steps)
         if spreading is None:
             kernels.run_lif(0, samples, described, table, layer.rows, *shared)
@@ -165,6 +162,20 @@ class EventStore:
         room = self._sums[:size]
         room.fill(0)
         return room.view(np.int32) if spreading.is_wide else room.view(np.int16)
+
+    def _describe(self, layer: CompiledLayer, keeps: int) -> npt.NDArray[np.int64]:
+        described = np.zeros(kernels.LAYER_FIELDS, np.int64)
+        channels, height, width = self._frames[layer.name]
+        described[: kernels.OUT_HEIGHT] = self._lists(layer.name)
+        described[kernels.OUT_HEIGHT] = height
+        described[kernels.OUT_WIDTH] = width
+        described[kernels.OUT_CHANNELS] = channels
+        described[kernels.PADDED] = layer.padded
+        described[kernels.SHIFT] = layer.shift
+        described[kernels.PARAMETER_STEP] = 0 if layer.is_uniform else layer.padded
+        described[kernels.HOLDS_CURRENT] = layer.holds_current
+        described[kernels.KEEPS] = keeps
+        return described
 
     def _table(self, layer: CompiledLayer, lag: int) -> npt.NDArray[np.int64]:
         table = np.zeros((len(layer.terms), kernels.TERM_FIELDS), np.int64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import SimulationError
 from neurodeploy.simulation.base import (
+    CountArray,
     EventCounts,
     Health,
     IntArray,
@@ -100,11 +101,15 @@ def _joined_states(states: Sequence[States]) -> dict[str, IntArray]:
 def _joined_events(parts: Sequence[EventCounts]) -> EventCounts:
     earlier = [part.earlier for part in parts if part.earlier is not None]
     return EventCounts(
-        total=_joined(part.total for part in parts),
-        valued=_joined(part.valued for part in parts),
+        total=_joined_counts([part.total for part in parts]),
+        valued=_joined_counts([part.valued for part in parts]),
         is_static=all(part.is_static for part in parts),
         earlier=_joined_events(earlier) if earlier else None,
     )
+
+
+def _joined_counts(parts: Sequence[CountArray]) -> CountArray:
+    return cast("CountArray", np.concatenate(parts))
 
 
 def _joined_updates(parts: Sequence[UpdateCounts]) -> UpdateCounts:

@@ -10,7 +10,8 @@ process   what Python, its libraries and the network take, measured when the run
 working   what the simulator uses beside its results: `working_bytes`, which the run chooses;
 input     T · port · (bytes of a stored value + 4 + 4): as read, as int32, and one copy;
 record    twice what is recorded of a sample (batches are joined), plus an eighth of its spikes
-          (they are kept packed in bits until they are written).
+          (they are kept packed in bits until they are written), and 4 bytes for each neuron
+          whose events are counted (as they are written).
 
 With several processes on this machine, each takes that much, with `WORKER_BYTES` in place of what
 was measured; the one that started them takes `process` and the packed results that wait to be
@@ -36,7 +37,7 @@ from neurodeploy.ir.fixed_layers import (
     Synapse,
 )
 from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.simulation.base import Record
+from neurodeploy.simulation.base import Record, count_type
 from neurodeploy.simulation.outputs import state_names
 from neurodeploy.simulation.spreading import FRAME_BYTES_MAX
 
@@ -227,7 +228,8 @@ def sample_bytes(
     """Give what one sample takes: its input and what is recorded of it."""
     spikes, states = record.resolve(graph.names)
     values = prod(input_shape) * (input_dtype.itemsize + 4) + 4 * steps * prod(graph.input.shape)
-    kept = 0
+    kept = written = 0
+    counted = np.dtype(count_type(steps)).itemsize
     for layer in graph:
         if layer.name in spikes:
             kept += steps * layer.neurons * (4 if layer.neuron.is_graded else 1)
@@ -236,5 +238,6 @@ def sample_bytes(
         if record.final_states:
             kept += layer.neurons * 4 * len(state_names(layer))
         if record.counts:
-            kept += layer.neurons * 8 * (1 + layer.is_recurrent) + 16
-    return values + 2 * kept + kept // 8
+            kept += layer.neurons * 2 * counted * (1 + layer.is_recurrent) + 16 * record.updates
+            written += 4 * layer.neurons
+    return values + 2 * kept + kept // 8 + written

@@ -1,11 +1,16 @@
-"""What a run writes into: the arrays of its recording, filled group by group."""
+"""What a run writes into: the arrays of its recording, filled group by group.
+
+All lie in one piece of memory; see `neurodeploy.simulation.zeros`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.fixed_layers import (
@@ -16,6 +21,7 @@ from neurodeploy.ir.fixed_layers import (
 )
 from neurodeploy.ir.graph import FixedPointGraph
 from neurodeploy.simulation.base import (
+    CountArray,
     EventCounts,
     Health,
     IntArray,
@@ -23,9 +29,11 @@ from neurodeploy.simulation.base import (
     SpikeArray,
     States,
     UpdateCounts,
+    count_type,
 )
 from neurodeploy.simulation.event_counts import count_spikes
 from neurodeploy.simulation.reference import LayerRun, Plan
+from neurodeploy.simulation.zeros import Wanted, zeros_together
 
 
 def state_names(layer: FixedLayer) -> tuple[str, ...]:
@@ -48,37 +56,35 @@ class LayerOutputs:
         spikes: (samples, T, *layer) uint8 or int32.
         traces: (samples, T, states, *layer) int32.
         finals: (samples, states, *layer) int32.
-        total: (samples, *layer) int32, events.
+        total: (samples, *layer) `count_type(T)`, events.
         earlier: The same without those of the last step, for recurrent layers.
         valued: As `EventCounts.valued`, for layers whose events carry values.
         earlier_valued: The same without the last step, for recurrent layers.
         is_static: Whether all samples so far sent the same at each step.
-        updates: (samples, 2) int64, active and membrane updates.
+        updates: (samples, 2) int64, active and membrane updates; (0, 2) if none are counted.
         health: (4,) int64: peaks of current and voltage, wraps, clips.
     """
 
-    def __init__(self, layer: FixedLayer, plan: Plan, samples: int) -> None:
-        record, steps, states = plan.record, plan.steps, len(state_names(layer))
-        graded, shape = layer.neuron.is_graded, layer.shape
+    def __init__(
+        self,
+        layer: FixedLayer,
+        plan: Plan,
+        samples: int,
+        arrays: Mapping[str, npt.NDArray[np.generic]],
+    ) -> None:
         self.layer = layer
-        self.steps = steps
-        self.spikes: SpikeArray | None = None
-        if layer.name in plan.kept:
-            dtype = np.int32 if graded else np.uint8
-            self.spikes = np.zeros((samples, steps, *shape), dtype)
-        is_traced, has_counts = layer.name in plan.traced, record.counts
-
-        def zeros(wanted: bool, *axes: int) -> IntArray | None:
-            return np.zeros((*axes, *shape), np.int32) if wanted else None
-
-        self.traces = zeros(is_traced, samples, steps, states)
-        self.finals = zeros(record.final_states, samples, states)
-        self.total = zeros(has_counts, samples)
-        self.earlier = zeros(has_counts and layer.is_recurrent, samples)
-        self.valued = zeros(has_counts and graded, samples)
-        self.earlier_valued = zeros(has_counts and graded and layer.is_recurrent, samples)
+        self.steps = plan.steps
+        self.spikes = cast("SpikeArray | None", arrays.get("spikes"))
+        self.traces = cast("IntArray | None", arrays.get("traces"))
+        self.finals = cast("IntArray | None", arrays.get("finals"))
+        self.total = cast("CountArray | None", arrays.get("total"))
+        self.earlier = cast("CountArray | None", arrays.get("earlier"))
+        self.valued = cast("CountArray | None", arrays.get("valued"))
+        self.earlier_valued = cast("CountArray | None", arrays.get("earlier_valued"))
         self.is_static = True
-        self.updates: Int64Array = np.zeros((samples if has_counts else 0, 2), np.int64)
+        self.updates: Int64Array = np.zeros(
+            (samples if plan.record.has_updates else 0, 2), np.int64
+        )
         self.health: Int64Array = np.zeros(4, np.int64)
         self._lock = Lock()
 
@@ -149,10 +155,8 @@ class LayerOutputs:
         assert self.total is not None
         is_binary = not self.layer.neuron.is_graded
         is_static = self.steps > 1 and self.is_static
-        if is_binary:  # the same at every step: always or never
-            is_static = self.steps > 1 and bool(
-                ((self.total == 0) | (self.total == self.steps)).all()
-            )
+        if is_binary:
+            is_static = self.steps > 1 and self._always_or_never()
         earlier = None
         if self.earlier is not None:
             earlier = EventCounts(
@@ -167,6 +171,11 @@ class LayerOutputs:
             earlier=earlier,
         )
 
+    def _always_or_never(self) -> bool:
+        """Say whether each neuron sent at every step or at none; mostly the first sample denies."""
+        assert self.total is not None
+        return all(bool(((one == 0) | (one == self.steps)).all()) for one in self.total)
+
     def update_counts(self) -> UpdateCounts:
         """Give active and membrane updates."""
         has_voltage = "voltage" in state_names(self.layer)
@@ -176,7 +185,27 @@ class LayerOutputs:
         )
 
 
-def _or_zeros(array: IntArray | None, like: IntArray) -> IntArray:
+def _wanted(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, Wanted]:
+    """Name the arrays of a layer that are to be kept, with their shapes and types."""
+    record, steps, states = plan.record, plan.steps, len(state_names(layer))
+    graded, shape, counted = layer.neuron.is_graded, layer.shape, count_type(plan.steps)
+    total: Wanted = ((samples, *shape), counted)
+    found: dict[str, tuple[bool, Wanted]] = {
+        "spikes": (
+            layer.name in plan.kept,
+            ((samples, steps, *shape), np.int32 if graded else np.uint8),
+        ),
+        "traces": (layer.name in plan.traced, ((samples, steps, states, *shape), np.int32)),
+        "finals": (record.final_states, ((samples, states, *shape), np.int32)),
+        "total": (record.counts, total),
+        "earlier": (record.counts and layer.is_recurrent, total),
+        "valued": (record.counts and graded, total),
+        "earlier_valued": (record.counts and graded and layer.is_recurrent, total),
+    }
+    return {name: wanted for name, (is_wanted, wanted) in found.items() if is_wanted}
+
+
+def _or_zeros(array: CountArray | None, like: CountArray) -> CountArray:
     return np.zeros_like(like) if array is None else array
 
 
@@ -192,8 +221,11 @@ class Outputs:
     def __init__(self, graph: FixedPointGraph, plan: Plan, *, samples: int) -> None:
         self._samples = samples
         self._plan = plan
+        wanted = [_wanted(layer, plan, samples) for layer in graph]
+        arrays = iter(zeros_together([each for layer in wanted for each in layer.values()]))
         self.layers: Sequence[LayerOutputs] = [
-            LayerOutputs(layer, plan, samples) for layer in graph
+            LayerOutputs(layer, plan, samples, {name: next(arrays) for name in names})
+            for layer, names in zip(graph, wanted, strict=True)
         ]
 
     def recording(self, *, seconds: float, startup_seconds: float) -> Recording:
@@ -215,7 +247,9 @@ class Outputs:
             if record.final_states
             else None,
             events=tuple(one.events() for one in self.layers) if record.counts else None,
-            updates=tuple(one.update_counts() for one in self.layers) if record.counts else None,
+            updates=tuple(one.update_counts() for one in self.layers)
+            if record.has_updates
+            else None,
             health=tuple(
                 Health(
                     current_peak=int(one.health[0]),

@@ -82,8 +82,8 @@ def run_layer(
     drive, recurrent = _drive(layer, known, values, plan)
     bias_image = values if plan.feed is Feed.BIAS and index == 0 else None
     neurons = start_dynamics(layer, samples, bias_image=bias_image)
-    counter = UpdateCounter(layer, samples, bias_image) if plan.record.counts else None
-    arrives = _arrivals(layer, known, values, plan) if plan.record.counts else None
+    counter = UpdateCounter(layer, samples, bias_image) if plan.record.has_updates else None
+    arrives = _arrivals(layer, known, values, plan) if plan.record.has_updates else None
     reads_values = graph.reads_values(layer)
     resets = reset_steps(plan.timing, steps, index)
     dtype = np.int32 if layer.neuron.is_graded else np.uint8

@@ -26,7 +26,7 @@ from neurodeploy.simulation.vector_code import (
     make_row_adder,
 )
 
-VECTOR_CODE: Final = 0x19EFC9AD
+VECTOR_CODE: Final = 0x324889CB
 """Checksum of `vector_code.py`; see `event_kernels`."""
 
 # Numba keeps these as constants; what other modules hold it would look up at each compilation too.
@@ -189,7 +189,7 @@ def run_spreading_lif(  # type: ignore[no-untyped-def]
         store: int32.
         resets: (T,).
         spikes: (samples, T, channels, pixels) uint8.
-        totals: (samples, channels, pixels) int32.
+        totals: (samples, channels, pixels) uint8 or int32.
         traces: (samples, T, 2, channels, pixels) int32.
         finals: (samples, 2, channels, pixels) int32.
         updates: (samples, 2) int64.

@@ -192,8 +192,8 @@ def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]
         `layers`, the names of the layers; and of every layer k, as far as it was recorded:
         `spikes_<k>` (samples, T, ...); states of the last layer by their names (`voltage` and
         `current` for LIF neurons), those of others as `<state>_<k>`; `final_<state>_<k>`
-        (samples, ...); `events_<k>`, the events of each neuron (samples, ...); `active_<k>` and
-        `membrane_<k>`, updates (samples,).
+        (samples, ...); `events_<k>`, the events of each neuron (samples, ...) int32;
+        `active_<k>` and `membrane_<k>`, updates (samples,).
     """
     arrays: dict[str, npt.NDArray[np.generic]] = {"layers": np.array(recording.layers)}
     for k, name in enumerate(recording.layers):
@@ -207,7 +207,7 @@ def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]
             for state, values in recording.final_states[k].items():
                 arrays[f"final_{state}_{k}"] = values
         if recording.events is not None:
-            arrays[f"events_{k}"] = recording.events[k].total
+            arrays[f"events_{k}"] = recording.events[k].total.astype(np.int32)
         if recording.updates is not None:
             updates = recording.updates[k]
             arrays[f"active_{k}"] = updates.active

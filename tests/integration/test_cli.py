@@ -143,6 +143,12 @@ def test_what_simulate_records_is_chosen(
         f"{kind}_{k}" for kind in ("events", "active", "membrane") for k in (0, 1)
     }
     np.testing.assert_array_equal(counts["events_0"], expected.spikes[0].sum(1))
+    events = written("--record", "events")
+    assert {name for name in counts if name not in events} == {
+        name for name in counts if name.startswith(("active_", "membrane_"))
+    }
+    np.testing.assert_array_equal(events["events_0"], counts["events_0"])
+    assert events["events_0"].dtype == np.int32
     chosen = written("--record", "counts", "--spikes", "dense_0", "--states", "dense_0")
     assert set(chosen) - set(counts) == {"spikes_0", "voltage_0", "current_0"}
     np.testing.assert_array_equal(chosen["spikes_0"], expected.spikes[0])

@@ -298,6 +298,38 @@ def test_decays_beyond_their_range_are_left_to_numpy(parameters: dict[str, int])
     assert_equal_to_python(graph, np.ones((1, 4, 2, 1, 1), np.int32), Window())
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (64, 1), (70, 1), (130, 1), (1, 63), (3, 64), (2, 65), (5, 130)]
+)
+def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
+    from neurodeploy.simulation.event_kernels import collect_events
+
+    channels, pixels = shape
+    rng = np.random.default_rng(0)
+    neurons = channels * pixels
+    for share, has_values in ((0, False), (0.02, True), (0.3, False), (0.3, True), (1, True)):
+        frames = rng.integers(1, 9, (2, 3, channels, pixels)).astype(dtype)
+        frames[rng.random(frames.shape) >= share] = 0
+        values = 3 * neurons if has_values else 0
+        bounds = 3 * neurons + values
+        size = bounds + 3 * (pixels + 1)
+        store = np.full(2 * size, -1, np.int32)
+        collect_events(frames, 0, size, neurons, bounds, size, pixels + 1, values, store)
+        for sample, step in np.ndindex(2, 3):
+            flat = frames[sample, step].T.ravel()
+            expected = np.flatnonzero(flat)
+            first = sample * size + step * neurons
+            np.testing.assert_array_equal(store[first:][: expected.size], expected)
+            if has_values:
+                np.testing.assert_array_equal(
+                    store[first + values :][: expected.size], flat[expected]
+                )
+            found = store[sample * size + bounds + step * (pixels + 1) :][: pixels + 1]
+            each = (frames[sample, step] != 0).sum(0)
+            np.testing.assert_array_equal(found, np.concatenate([[0], np.cumsum(each)]))
+
+
 def test_compiled_code_is_no_older_than_its_sources() -> None:
     """Change the constant with `vector_code.py`: numba looks at the kernels' own file only."""
     from neurodeploy.simulation import event_kernels, spread_kernels, vector_code

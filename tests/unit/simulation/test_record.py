@@ -51,6 +51,24 @@ def test_counts_alone_cost_what_spikes_cost(
         assert replace(ours, by_sample={}) == replace(theirs, by_sample={})
         np.testing.assert_equal(dict(ours.by_sample), dict(theirs.by_sample))
     assert counts.spike_totals() == spikes.spike_totals()
+    events = run(graph, inputs, Record(spikes=(), states=(), counts=True, updates=False))
+    assert events.updates is None
+    for ours, theirs in zip(events.events or (), counts.events or (), strict=True):
+        np.testing.assert_equal(asdict(ours), asdict(theirs))
+    assert count(graph, inputs, events, feed=feed).totals.sops == found.totals.sops
+
+
+@settings(slow, max_examples=8)
+@given(any_graph, generators, st.sampled_from((254, 255, 256, 300)))
+def test_more_events_than_a_byte_holds_are_counted(
+    graph: FixedPointGraph, rng: np.random.Generator, steps: int
+) -> None:
+    inputs = random_input(rng, graph, samples=1, steps=steps)
+    spikes = run(graph, inputs, Record(states=()))
+    counts = run(graph, inputs, Record(spikes=(), states=(), counts=True))
+    for found, all_spikes in zip(counts.events or (), spikes.spikes, strict=True):
+        assert all_spikes is not None
+        np.testing.assert_array_equal(found.total, (all_spikes != 0).sum(1))
 
 
 @slow
