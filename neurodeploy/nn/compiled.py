@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from neurodeploy.nn import kernels
+from neurodeploy.nn.gradient_needs import NO_NEEDS
 from neurodeploy.nn.spans import TILE, cut_spans, run_spans
 from neurodeploy.nn.surrogate import (
     Exponential,
@@ -86,7 +87,18 @@ class LifRows(torch.autograd.Function):
         run_spans(
             cut_spans(x.shape[0], x.shape[1], TILE),
             lambda _, start, stop: kernels.fire_span(
-                x, NO_ROWS, start, stop, _NOTHING, _NOTHING, numbers[0], numbers[1], fired
+                x,
+                NO_ROWS,
+                start,
+                stop,
+                _NOTHING,
+                _NOTHING,
+                numbers[0],
+                numbers[1],
+                fired,
+                surrogate[0],
+                surrogate[2],
+                NO_NEEDS,
             ),
         )
         ctx.numbers, ctx.surrogate, ctx.reset_gradient = numbers, surrogate, reset_gradient

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from neurodeploy.nn import kernels
 from neurodeploy.nn.compiled import NO_ROWS, SurrogateNumbers, is_compilable, surrogate_numbers
+from neurodeploy.nn.gradient_needs import NO_NEEDS, Needs
 from neurodeploy.nn.kernels import Float32Array, Float64Array
 from neurodeploy.nn.neuron import LIF
 from neurodeploy.nn.rows import Rows
@@ -121,6 +122,7 @@ class _Plan:
     threshold: np.float32
     has_reset_gradient: bool
     surrogate: SurrogateNumbers
+    notes_needs: bool
     steps: int
     channels: int
     lanes: int
@@ -139,6 +141,8 @@ class _Plan:
             threshold=np.float32(neuron.threshold),
             has_reset_gradient=neuron.reset_gradient,
             surrogate=numbers,
+            notes_needs=torch.is_grad_enabled()
+            and numbers[0] in (kernels.TRIANGULAR, kernels.RECTANGULAR),
             steps=steps,
             channels=norm.num_features,
             lanes=lanes,
@@ -222,6 +226,10 @@ class _NormalizedSpikes(torch.autograd.Function):
         other = NO_ROWS if skip is None else skip.detach().numpy()
         spikes = torch.empty(plan.steps, inputs.shape[1])
         fired = spikes.numpy()
+        needs = NO_NEEDS
+        if plan.notes_needs:
+            needs = np.empty(fired.shape, np.uint8)
+            ctx.needs = Needs(flags=needs.reshape(-1), address=spikes.data_ptr())
         run_spans(
             plan.spans,
             lambda _, start, stop: kernels.fire_span(
@@ -234,6 +242,9 @@ class _NormalizedSpikes(torch.autograd.Function):
                 plan.tau,
                 plan.threshold,
                 fired,
+                plan.surrogate[0],
+                plan.surrogate[2],
+                needs,
             ),
         )
         ctx.plan, ctx.vectors, ctx.is_training = plan, vectors, norm.training

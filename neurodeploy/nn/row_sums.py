@@ -76,7 +76,7 @@ _add_wide = _summing(WIDE)
 _add_narrow = _summing(NARROW)
 
 
-@njit(cache=True, nogil=True)
+@njit(inline="always")
 def add_rows(
     values: Float32Array,
     starts: Int64Array,

@@ -1,9 +1,10 @@
-"""Convolutions that skip zero inputs, where that is faster.
+"""Convolutions that skip zero inputs and gradients without effect, where that is faster.
 
 Forward pass and gradient of the weights cost a few rows of products for each input that is not
-zero; the gradient of the input has no zeros to skip and stays torch's. `is_sparse_faster` decides
-at each call from the inputs themselves: the same inputs always go the same way, whatever was
-computed before, so a run repeats to the bit.
+zero. The gradient of the inputs has no zeros to skip, but where they are spikes of neurons that
+need few of their gradients (`neurodeploy.nn.gradient_needs`), it is computed there alone and zero
+elsewhere. `find_savings` decides at each call from the inputs themselves: the same inputs always
+go the same way, whatever was computed before, so a run repeats to the bit.
 
 The sums are those of a convolution in another order: equal to the bit where they are exact (spikes
 and quantised weights), to float32's rounding elsewhere.
@@ -18,18 +19,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from neurodeploy.nn import sparse_kernels
 from neurodeploy.nn.compiled import is_compilable
+from neurodeploy.nn.gradient_needs import Needs, needs_of
 from neurodeploy.nn.spans import SPANS, Span, run_spans
 
 Pair = tuple[int, int]
 
 MOST_ACTIVE: Final = 0.08
 """Share of inputs above which torch's convolution is used: where both take as long with AVX-512."""
+MOST_NEEDED: Final = 0.12
+"""Share of the inputs' gradients with an effect above which all are computed, by torch."""
 FEWEST_OUTPUTS: Final = 32
 """Output channels below which runs are too short to pay."""
-FEWEST_REACHED: Final = 256
+FEWEST_REACHED: Final = 128
 """Products of one input below which listing it costs more than skipping it saves."""
 FEWEST_PRODUCTS: Final = 1 << 24
 """Products of the whole convolution below which calling overheads rule."""
@@ -37,10 +42,25 @@ _CHANNELS_AT_ONCE: Final = 8
 """Fewest input channels whose weights' gradient is computed in one piece."""
 
 
-def is_sparse_faster(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Savings:
+    """What a convolution can leave out.
+
+    Attributes:
+        counts: (N,) int64, values of each image that are not zero, if they are so few that the
+            result and the gradient of the weights are computed from them; None otherwise.
+        needs: Which gradients of the inputs have an effect, if so few of them have one that only
+            these are computed; None otherwise.
+    """
+
+    counts: npt.NDArray[np.int64] | None
+    needs: Needs | None
+
+
+def find_savings(
     images: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> bool:
-    """Say whether a convolution is better computed from its non-zero inputs.
+) -> Savings | None:
+    """Say what is left out of a convolution; None where torch's own is faster.
 
     Args:
         images: (N, C, H, W) inputs.
@@ -51,9 +71,10 @@ def is_sparse_faster(
         groups: Channel groups.
 
     Returns:
-        Whether the kernel is wider than a pixel, there are enough outputs and products (of one
-        input and in all), and at most `MOST_ACTIVE` of the inputs are not zero.
+        None unless the kernel is wider than a pixel, there are enough outputs and products (of
+        one input and in all), and few of the inputs are not zero or need a gradient.
     """
+    reached = weight[:, 0].numel() // (stride[0] * stride[1])
     if (
         groups != 1
         or dilation != (1, 1)
@@ -61,31 +82,47 @@ def is_sparse_faster(
         or weight.shape[0] < FEWEST_OUTPUTS
         or not is_compilable(images)
         or weight.dtype != torch.float32
-        or weight[:, 0].numel() < FEWEST_REACHED * stride[0] * stride[1]
-        or images.numel() * weight[:, 0].numel() < FEWEST_PRODUCTS * stride[0] * stride[1]
+        or reached < FEWEST_REACHED
+        or images.numel() * reached < FEWEST_PRODUCTS
         or not images.is_contiguous(memory_format=torch.channels_last)
     ):
-        return False
-    return active_share(images) <= MOST_ACTIVE
+        return None
+    counts: npt.NDArray[np.int64] | None = active_counts(images)
+    assert counts is not None
+    if counts.sum() > MOST_ACTIVE * images.numel():
+        counts = None
+    needs = needs_of(images)
+    if needs is not None:
+        of_flags = _counts(needs.flags, images.shape[0])
+        if of_flags.sum() > MOST_NEEDED * images.numel():
+            needs = None
+    return None if counts is None and needs is None else Savings(counts=counts, needs=needs)
 
 
-def active_share(images: Tensor) -> float:
-    """Give the share of values that are not zero, for a dense tensor in any order of its axes."""
-    values = images.detach().permute(0, 2, 3, 1).reshape(-1).numpy()
-    spans = _even(values.size, max(1, min(SPANS, values.size >> 16)))
-    counts = np.empty(len(spans), np.int64)
+def active_counts(images: Tensor) -> npt.NDArray[np.int64]:
+    """Count the values of each image of (N, C, H, W) that are not zero."""
+    return _counts(_rows(images).reshape(-1), images.shape[0])
 
-    def count(number: int, start: int, stop: int) -> None:
-        counts[number] = sparse_kernels.count_span(values, start, stop)
 
-    run_spans(spans, count)
-    return float(counts.sum()) / max(values.size, 1)
+def _counts(values: np.ndarray[Any, Any], count: int) -> npt.NDArray[np.int64]:
+    counts, size = np.empty(count, np.int64), values.size // count
+
+    def work(_: int, start: int, stop: int) -> None:
+        sparse_kernels.count_images_span(values, size, start, stop, counts)
+
+    run_spans(_even(count, max(1, min(SPANS, count, values.size >> 16))), work)
+    return counts
 
 
 def sparse_convolution(
-    images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    savings: Savings,
 ) -> Tensor:
-    """Give torch's conv2d(images, weight, bias, stride, padding), skipping zero inputs.
+    """Give torch's conv2d(images, weight, bias, stride, padding), leaving out what can be.
 
     Args:
         images: (N, C, H, W) float32, on the CPU.
@@ -93,11 +130,12 @@ def sparse_convolution(
         bias: (O,) float32, or None.
         stride: (height, width).
         padding: (height, width).
+        savings: What is left out.
 
     Returns:
         (N, O, H', W') float32, channels last.
     """
-    result: Tensor = _SparseConvolution.apply(images, weight, stride, padding)
+    result: Tensor = _SparseConvolution.apply(images, weight, stride, padding, savings)
     return result if bias is None else result + bias[:, None, None]
 
 
@@ -138,23 +176,16 @@ class _Events:
     places: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, images: Tensor) -> _Events:
+    def of(cls, images: Tensor, counts: npt.NDArray[np.int64]) -> _Events:
         """List those of (N, C, H, W)."""
         rows = _rows(images)
         count, height, width, channels = rows.shape
         values, size = rows.reshape(-1), height * width * channels
         offsets = np.zeros(count + 1, np.int64)
-        spans = _even(count, min(SPANS, count))
-        run_spans(
-            spans,
-            lambda _, start, stop: sparse_kernels.count_images_span(
-                values, size, start, stop, offsets[1:]
-            ),
-        )
-        np.cumsum(offsets, out=offsets)
+        np.cumsum(counts, out=offsets[1:])
         places = np.empty(offsets[-1], np.int32)
         run_spans(
-            spans,
+            _even(count, min(SPANS, count)),
             lambda _, start, stop: sparse_kernels.list_events_span(
                 values, size, start, stop, offsets, places
             ),
@@ -170,57 +201,118 @@ class _Events:
 
 class _SparseConvolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
-        events = _Events.of(images)
-        outputs, _, *taps = weight.shape
-        kernel = (taps[0], taps[1])
-        flat = weight.detach().permute(1, 2, 3, 0).contiguous().view(-1).numpy()
-        size = _output_sizes(events.sizes[:2], kernel, stride, padding)
-        result = torch.zeros(events.count, *size, outputs)
-        target = result.numpy()
-        run_spans(
-            _even(events.count, min(SPANS, events.count)),
-            lambda _, start, stop: sparse_kernels.convolve_span(
-                events.values,
-                events.sizes,
-                events.offsets,
-                events.places,
-                flat,
-                kernel,
-                stride,
-                padding,
-                start,
-                stop,
-                target,
-            ),
-        )
-        ctx.events = events
-        ctx.stride, ctx.padding = stride, padding
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, stride: Pair, padding: Pair, savings: Savings
+    ) -> Tensor:
+        ctx.stride, ctx.padding, ctx.needs = stride, padding, savings.needs
         ctx.save_for_backward(images, weight)
-        return result.permute(0, 3, 1, 2)
+        ctx.events = None if savings.counts is None else _Events.of(images, savings.counts)
+        if ctx.events is None:
+            last = weight.contiguous(memory_format=torch.channels_last)
+            return functional.conv2d(images, last, None, stride, padding)
+        return _convolve(ctx.events, weight, stride, padding)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
+        stride, padding, events = ctx.stride, ctx.padding, ctx.events
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        asks_images, asks_weight = ctx.needs_input_grad[:2]
+        is_masked = asks_images and ctx.needs is not None and ctx.needs.hold()
         of_images = of_weight = None
-        if ctx.needs_input_grad[0]:
-            of_images, _, _ = torch.ops.aten.convolution_backward(
-                grad.contiguous(memory_format=torch.channels_last),
+        if is_masked:
+            of_images = _input_gradient(ctx.needs, grad, weight, images.shape, stride, padding)
+        if asks_weight and events is not None:
+            of_weight = _weight_gradient(events, grad, weight.shape, stride, padding)
+        left = (asks_images and of_images is None, asks_weight and of_weight is None, False)
+        if any(left):
+            found = torch.ops.aten.convolution_backward(
+                grad,
                 images,
                 weight.contiguous(memory_format=torch.channels_last),
                 None,
-                ctx.stride,
-                ctx.padding,
+                stride,
+                padding,
                 (1, 1),
                 False,
                 (0, 0),
                 1,
-                (True, False, False),
+                left,
             )
-        if ctx.needs_input_grad[1]:
-            of_weight = _weight_gradient(ctx.events, grad, weight.shape, ctx.stride, ctx.padding)
-        return of_images, of_weight, None, None
+            of_images = found[0] if left[0] else of_images
+            of_weight = found[1] if left[1] else of_weight
+        return of_images, of_weight, None, None, None
+
+
+def _channels_first(weight: Tensor) -> npt.NDArray[np.float32]:
+    """Give (O, C, kH, kW) as (C, kH, kW, O), flat."""
+    flat: npt.NDArray[np.float32]
+    flat = weight.detach().permute(1, 2, 3, 0).contiguous().view(-1).numpy()
+    return flat
+
+
+def _convolve(events: _Events, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    outputs, _, *taps = weight.shape
+    kernel = (taps[0], taps[1])
+    flat = _channels_first(weight)
+    size = _output_sizes(events.sizes[:2], kernel, stride, padding)
+    result = torch.zeros(events.count, *size, outputs)
+    target = result.numpy()
+    run_spans(
+        _even(events.count, min(SPANS, events.count)),
+        lambda _, start, stop: sparse_kernels.convolve_span(
+            events.values,
+            events.sizes,
+            events.offsets,
+            events.places,
+            flat,
+            kernel,
+            stride,
+            padding,
+            start,
+            stop,
+            target,
+        ),
+    )
+    return result.permute(0, 3, 1, 2)
+
+
+def _input_gradient(
+    needs: Needs,
+    grad: Tensor,
+    weight: Tensor,
+    shape: torch.Size,
+    stride: Pair,
+    padding: Pair,
+) -> Tensor:
+    """Give the gradient of images of a shape where it is needed, zeros elsewhere."""
+    count, channels, *sizes = shape
+    outputs, _, *taps = weight.shape
+    upstream = _rows(grad)
+    _, height, width, _ = upstream.shape
+    lines = _reached(sizes[0], taps[0], stride[0], padding[0], height) * width * outputs
+    columns = _reached(sizes[1], taps[1], stride[1], padding[1], width) * outputs
+    flat, gradients = _channels_first(weight), upstream.reshape(-1)
+    result = torch.empty(count, *sizes, channels)
+    target = result.view(-1).numpy()
+    run_spans(
+        _even(count, min(SPANS, count)),
+        lambda _, start, stop: sparse_kernels.input_gradient_span(
+            needs.flags,
+            (sizes[0], sizes[1], channels),
+            gradients,
+            height * width * outputs,
+            lines,
+            columns,
+            flat,
+            outputs,
+            start,
+            stop,
+            target,
+        ),
+    )
+    return result.permute(0, 3, 1, 2)
 
 
 def _weight_gradient(

@@ -12,53 +12,72 @@ Results depend on neither threads nor load.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from neurodeploy.nn.row_products import (
+    BITS,
+    bit_count,
+    lowest_bit,
+    multiply_rows,
+    nonzero_bits,
+)
 from neurodeploy.nn.row_sums import Float32Array, Int64Array, add_rows
 
 Int32Array = npt.NDArray[np.int32]
 
 FLUSH = 8
 """Images whose share of a weight's gradient is summed in float32 before it joins the total."""
-_BLOCK = 4096
-
-
-@njit(cache=True, nogil=True)
-def count_span(values: Float32Array, start: int, stop: int) -> int:
-    """Count the values that are not zero in a stretch of a vector.
-
-    Args:
-        values: (m,) float32.
-        start: First of the stretch.
-        stop: After its last.
-    """
-    total = 0
-    for begin in range(start, stop, _BLOCK):
-        block = values[begin : min(begin + _BLOCK, stop)]
-        count = np.int32(0)  # narrow, so that a vector holds many
-        for i in range(block.size):
-            count += np.int32(1) if block[i] != 0 else np.int32(0)
-        total += int(count)
-    return total
 
 
 @njit(cache=True, nogil=True)
 def count_images_span(
-    values: Float32Array, size: int, start: int, stop: int, counts: Int64Array
+    values: np.ndarray[Any, Any], size: int, start: int, stop: int, counts: Int64Array
 ) -> None:
-    """Count the events of some images.
+    """Count the values of some images that are not zero.
 
     Args:
-        values: (N * size,) float32, the images.
+        values: (N * size,) float32 or uint8, the images.
         size: H · W · C.
         start: First image.
         stop: Image after the last.
         counts: (N,) int64, the result.
     """
+    whole = size // BITS * BITS
     for image in range(start, stop):
-        counts[image] = count_span(values, image * size, (image + 1) * size)
+        total = 0
+        for place in range(image * size, image * size + whole, BITS):
+            total += bit_count(nonzero_bits(values, place))
+        for place in range(image * size + whole, (image + 1) * size):
+            total += values[place] != 0
+        counts[image] = total
+
+
+@njit(inline="always")
+def list_nonzero(
+    values: np.ndarray[Any, Any], begin: int, size: int, found: Int32Array, at: int
+) -> int:
+    """List which of values[begin : begin + size] are not zero, rising, in found[at:].
+
+    Returns:
+        How many there are.
+    """
+    count = at
+    whole = size // BITS * BITS
+    for place in range(0, whole, BITS):
+        bits = nonzero_bits(values, begin + place)
+        while bits:
+            found[count] = place + lowest_bit(bits)
+            count += 1
+            bits &= bits - np.uint64(1)
+    for place in range(whole, size):
+        if values[begin + place] != 0:
+            found[count] = place
+            count += 1
+    return count - at
 
 
 @njit(cache=True, nogil=True)
@@ -80,23 +99,8 @@ def list_events_span(
         offsets: (N + 1,) int64, where each image's list starts.
         events: (m,) int32, the result: places.
     """
-    flags = np.zeros(_BLOCK, np.uint8)
-    eights = flags.view(np.uint64)
     for image in range(start, stop):
-        found = events[offsets[image] : offsets[image + 1]]
-        count = 0
-        for begin in range(0, size, _BLOCK):
-            block = values[image * size + begin : image * size + min(begin + _BLOCK, size)]
-            for i in range(block.size):
-                flags[i] = np.uint8(1) if block[i] != 0 else np.uint8(0)
-            flags[block.size :] = 0
-            for eight in range((block.size + 7) // 8):
-                if eights[eight] == 0:
-                    continue
-                for i in range(8 * eight, 8 * eight + 8):
-                    if flags[i]:
-                        found[count] = begin + i
-                        count += 1
+        list_nonzero(values, image * size, size, events, offsets[image])
 
 
 @njit(cache=True, nogil=True)
@@ -282,3 +286,82 @@ def weight_gradient_span(
             for i in range(flat.size):
                 total[i] += flat[i]
                 flat[i] = 0
+
+
+@njit(cache=True, nogil=True)
+def input_gradient_span(
+    needs: npt.NDArray[np.uint8],
+    sizes: tuple[int, int, int],
+    gradients: Float32Array,
+    size: int,
+    lines: Int64Array,
+    columns: Int64Array,
+    weight: Float32Array,
+    outputs: int,
+    start: int,
+    stop: int,
+    result: Float32Array,
+) -> None:
+    """Give the gradient of some images where it is needed.
+
+    Args:
+        needs: (N * H * W * C,) uint8, not zero where it is needed.
+        sizes: (H, W, C).
+        gradients: (N * size,) float32, of the convolution's result.
+        size: H' · W' · O.
+        lines: As in `weight_gradient_span`.
+        columns: As in `weight_gradient_span`.
+        weight: As in `convolve_span`.
+        outputs: O.
+        start: First image.
+        stop: Image after the last.
+        result: (N * H * W * C,) float32, the gradient, zero where it is not needed.
+    """
+    height, width, channels = sizes
+    taps_high, taps_wide = lines.shape[1], columns.shape[1]
+    share = taps_high * taps_wide * outputs
+    places = np.empty(height * width * channels, np.int32)
+    bases = np.empty(channels, np.int64)
+    rows, taps = (
+        np.empty(taps_high * taps_wide, np.int64),
+        np.empty(taps_high * taps_wide, np.int64),
+    )
+    for image in range(start, stop):
+        origin = image * places.size
+        for place in range(origin, origin + places.size):
+            result[place] = 0
+        count = list_nonzero(needs, origin, places.size, places, 0)
+        event = 0
+        while event < count:
+            pixel = places[event] // channels
+            begin = pixel * channels
+            first = event
+            while event < count and places[event] < begin + channels:
+                bases[event - first] = (places[event] - begin) * share
+                event += 1
+            y = pixel // width
+            x = pixel - y * width
+            window = 0
+            for ky in range(taps_high):
+                line = image * size + lines[y, ky]
+                if lines[y, ky] < 0:
+                    continue
+                for kx in range(taps_wide):
+                    if columns[x, kx] >= 0:
+                        rows[window] = line + columns[x, kx]
+                        taps[window] = (ky * taps_wide + kx) * outputs
+                        window += 1
+            multiply_rows(
+                gradients,
+                rows,
+                weight,
+                taps,
+                window,
+                outputs,
+                bases,
+                places,
+                first,
+                event - first,
+                origin,
+                result,
+            )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.sparse import is_sparse_faster, sparse_convolution
+from neurodeploy.nn.sparse import find_savings, sparse_convolution
 
 Pair = tuple[int, int]
 PreHook = Callable[[Tensor], Tensor]
@@ -138,8 +138,9 @@ def _convolve(
         # gradients that differ from call to call, then a corrupted heap).
         x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
     images = _as_images(x)
-    if is_sparse_faster(images, weight, stride, padding, dilation, groups):
-        output = sparse_convolution(images, weight, bias, stride, padding)
+    savings = find_savings(images, weight, stride, padding, dilation, groups)
+    if savings is not None:
+        output = sparse_convolution(images, weight, bias, stride, padding, savings)
     else:
         weight = weight.contiguous(memory_format=torch.channels_last)
         output = functional.conv2d(images, weight, bias, stride, padding, dilation, groups)

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurodeploy.nn.sparse import active_share, is_sparse_faster, sparse_convolution
+from neurodeploy.nn.sparse import (
+    Savings,
+    active_counts,
+    find_savings,
+    sparse_convolution as convolution,
+)
 from neurodeploy.nn.synapse import ConvSynapse
 
 Pair = tuple[int, int]
@@ -20,6 +25,14 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 def spikes(*shape: int, share: float = 0.1) -> Tensor:
     values = torch.rand(shape, generator=torch.Generator().manual_seed(7)) < share
     return values.float().contiguous(memory_format=torch.channels_last)
+
+
+def sparse_convolution(
+    images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair
+) -> Tensor:
+    """Skip zero inputs, however many there are."""
+    savings = Savings(counts=active_counts(images), needs=None)
+    return convolution(images, weight, bias, stride, padding, savings)
 
 
 CASES: list[tuple[Pair, Pair, Pair]] = [
@@ -103,19 +116,33 @@ def test_result_does_not_depend_on_the_threads() -> None:
 
 def test_what_decides() -> None:
     """Quiet inputs of a big convolution are worth it; busy, small or grouped ones are not."""
+
+    def decides(images: Tensor, weight: Tensor, stride: Pair, dilation: Pair, groups: int) -> bool:
+        return find_savings(images, weight, stride, (1, 1), dilation, groups) is not None
+
     weight = drawn(64, 64, 3, 3)
     quiet, busy = spikes(16, 64, 16, 16, share=0.05), spikes(16, 64, 16, 16, share=0.5)
-    assert active_share(quiet) == float(quiet.mean())
-    ones: tuple[Pair, Pair, Pair] = ((1, 1), (1, 1), (1, 1))
-    assert is_sparse_faster(quiet, weight, *ones, 1)
-    assert not is_sparse_faster(busy, weight, *ones, 1)
-    assert not is_sparse_faster(quiet[:1], weight, *ones, 1)
-    assert not is_sparse_faster(quiet, weight[:, :32], *ones, 2)
-    assert not is_sparse_faster(quiet, weight[:8], *ones, 1)
-    assert not is_sparse_faster(quiet, weight, (2, 2), (1, 1), (1, 1), 1)
-    assert is_sparse_faster(quiet, drawn(128, 64, 3, 3), (2, 2), (1, 1), (1, 1), 1)
-    assert not is_sparse_faster(quiet, weight, (1, 1), (1, 1), (2, 2), 1)
-    assert not is_sparse_faster(quiet.double(), weight.double(), *ones, 1)
+    assert active_counts(quiet).tolist() == quiet.sum((1, 2, 3)).tolist()
+    one = (1, 1)
+    assert decides(quiet, weight, one, one, 1)
+    assert not decides(busy, weight, one, one, 1)
+    assert not decides(quiet[:1], weight, one, one, 1)
+    assert not decides(quiet, weight[:, :32], one, one, 2)
+    assert not decides(quiet, weight[:8], one, one, 1)
+    assert not decides(quiet, weight[:48], (2, 2), one, 1)
+    assert decides(quiet, weight, (2, 2), one, 1)
+    assert not decides(quiet, weight, one, (2, 2), 1)
+    assert not decides(quiet.double(), weight.double(), one, one, 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 1.0])
+def test_counts_of_any_size(share: float) -> None:
+    """Whole vectors of values and what is left over, in the last image as well."""
+    images = spikes(3, 5, 7, 9, share=share) * -0.5
+    assert active_counts(images).tolist() == (images != 0).sum((1, 2, 3)).tolist()
+    weight = (drawn(40, 5, 3, 3) * 64).round() / 64
+    actual = sparse_convolution(images, weight, None, (1, 1), (1, 1))
+    assert torch.equal(actual, functional.conv2d(images, weight, None, 1, 1))
 
 
 def test_synapses_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,11 +153,11 @@ def test_synapses_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counted(*arguments: object) -> Tensor:
         calls.append(len(arguments))
-        return sparse_convolution(*arguments)  # type: ignore[arg-type]  # what conv2d would get
+        return convolution(*arguments)  # type: ignore[arg-type]  # what conv2d would get
 
     monkeypatch.setattr("neurodeploy.nn.synapse.sparse_convolution", counted)
     actual = synapse(inputs)
-    monkeypatch.setattr("neurodeploy.nn.synapse.is_sparse_faster", lambda *_: False)
+    monkeypatch.setattr("neurodeploy.nn.synapse.find_savings", lambda *_: None)
     expected = synapse(inputs)
     assert len(calls) == 1
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
