@@ -12,6 +12,8 @@ and quantised weights), to float32's rounding elsewhere.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,8 +40,8 @@ FEWEST_REACHED: Final = 128
 """Products of one input below which listing it costs more than skipping it saves."""
 FEWEST_PRODUCTS: Final = 1 << 24
 """Products of the whole convolution below which calling overheads rule."""
-_CHANNELS_AT_ONCE: Final = 8
-"""Fewest input channels whose weights' gradient is computed in one piece."""
+_WEIGHTS_AT_ONCE: Final = 1 << 17
+"""Most weights, about, whose gradient is computed in one piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -257,8 +259,8 @@ def _convolve(events: _Events, weight: Tensor, stride: Pair, padding: Pair) -> T
     kernel = (taps[0], taps[1])
     flat = _channels_first(weight)
     size = _output_sizes(events.sizes[:2], kernel, stride, padding)
-    result = torch.zeros(events.count, *size, outputs)
-    target = result.numpy()
+    result = torch.empty(events.count, *size, outputs)
+    target = result.view(-1).numpy()
     run_spans(
         _even(events.count, min(SPANS, events.count)),
         lambda _, start, stop: sparse_kernels.convolve_span(
@@ -272,6 +274,7 @@ def _convolve(events: _Events, weight: Tensor, stride: Pair, padding: Pair) -> T
             padding,
             start,
             stop,
+            (*size, outputs),
             target,
         ),
     )
@@ -319,36 +322,68 @@ def _weight_gradient(
     events: _Events, grad: Tensor, shape: torch.Size, stride: Pair, padding: Pair
 ) -> Tensor:
     outputs, channels, *taps = shape
+    kernel = (taps[0], taps[1])
     upstream = _rows(grad)
     count, height, width, _ = upstream.shape
-    ends = np.empty((count, channels + 1), np.int64)
-    pixels = np.empty(events.places.size, np.int32)
-    factors = np.empty(events.places.size, np.float32)
-    run_spans(
-        _even(count, min(SPANS, count)),
-        lambda _, start, stop: sparse_kernels.sort_events_span(
+    gradients = upstream.reshape(-1)
+    size = math.prod(taps) * outputs
+    # Sums of a piece stay in the second-level cache; how many there are depends on sizes alone.
+    pieces = _even(channels, -(-channels * size // _WEIGHTS_AT_ONCE))
+    shares = _even(count, max(1, min(count // sparse_kernels.FLUSH, SPANS // len(pieces))))
+    result = np.zeros((len(shares), channels * size))
+    frame, corner, pixels, steps = _framed(
+        events.sizes[:2], kernel, stride, padding, (height, width)
+    )
+    work = list(itertools.product(range(len(shares)), pieces))
+
+    def add(number: int, _: int, __: int) -> None:
+        share, piece = work[number]
+        sparse_kernels.weight_gradient_span(
             events.values,
             events.sizes,
             events.offsets,
             events.places,
-            start,
-            stop,
-            ends,
+            gradients,
+            (height, width, outputs),
+            frame,
+            corner,
             pixels,
-            factors,
-        ),
+            steps,
+            shares[share],
+            piece,
+            result[share, piece[0] * size : piece[1] * size],
+        )
+
+    run_spans([(0, 0)] * len(work), add)
+    total = torch.from_numpy(result.sum(0)).view(channels, *taps, outputs)
+    return total.permute(3, 0, 1, 2).float().contiguous()
+
+
+def _framed(
+    sizes: Pair, kernel: Pair, stride: Pair, padding: Pair, outputs: Pair
+) -> tuple[Pair, int, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Give frame, corner, pixels and taps as `weight_gradient_span` takes them."""
+    before = [(taps - 1) // step for taps, step in zip(kernel, stride, strict=True)]
+    shifted = [np.arange(size) + pad for size, pad in zip(sizes, padding, strict=True)]
+    high, wide = (
+        first + max(int(places[-1]) // step + 1, size)
+        for first, places, step, size in zip(before, shifted, stride, outputs, strict=True)
     )
-    lines = _reached(events.sizes[0], taps[0], stride[0], padding[0], height) * width * outputs
-    columns = _reached(events.sizes[1], taps[1], stride[1], padding[1], width) * outputs
-    result = np.zeros((channels, *taps, outputs))
-    flat = upstream.reshape(count, -1)
-    run_spans(
-        _even(channels, max(1, min(SPANS, channels // _CHANNELS_AT_ONCE))),
-        lambda _, start, stop: sparse_kernels.weight_gradient_span(
-            events.sizes, ends, pixels, factors, flat, lines, columns, start, stop, result
-        ),
+    y, x = shifted[0][:, None], shifted[1]
+    residues = y % stride[0] * stride[1] + x % stride[1]
+    reached = (y // stride[0] + before[0]) * wide + x // stride[1] + before[1]
+    ky, kx = np.arange(kernel[0])[:, None], np.arange(kernel[1])
+    of_taps = ky % stride[0] * stride[1] + kx % stride[1]
+    steps = ky // stride[0] * wide + kx // stride[1]
+    numbers = np.arange(of_taps.size)
+    taps = np.stack([of_taps.ravel(), steps.ravel(), numbers], 1)
+    pixels = np.stack([residues.ravel(), reached.ravel()], 1)
+    return (
+        (high, wide),
+        before[0] * wide + before[1],
+        pixels,
+        taps[np.argsort(of_taps.ravel(), kind="stable")],
     )
-    return torch.from_numpy(result).permute(3, 0, 1, 2).float().contiguous()
 
 
 def _reached(

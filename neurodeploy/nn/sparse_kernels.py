@@ -115,6 +115,7 @@ def convolve_span(
     padding: tuple[int, int],
     start: int,
     stop: int,
+    shape: tuple[int, int, int],
     result: Float32Array,
 ) -> None:
     """Convolve some images of a batch.
@@ -130,32 +131,38 @@ def convolve_span(
         padding: (height, width).
         start: First image.
         stop: Image after the last.
-        result: (N, H', W', O) float32, zeros on entry.
+        shape: (H', W', O).
+        result: (N * H' * W' * O,) float32.
     """
     height, width, channels = sizes
-    outputs = result.shape[3]
+    outputs = shape[2]
     share = kernel[0] * kernel[1] * outputs
     ends = np.zeros(height * width + 1, np.int64)  # of each pixel's events; the first is 0
     most = 1
     for image in range(start, stop):
         most = max(most, offsets[image + 1] - offsets[image])
     rows, factors = np.empty(most, np.int64), np.empty(most, np.float32)
-    window, weights = np.empty(most, np.int64), np.empty(most, np.float32)
+    ranges = np.empty((kernel[0], 3), np.int64)
+    size = shape[0] * shape[1] * outputs
     for image in range(start, stop):
-        own = events[offsets[image] : offsets[image + 1]]
-        pixels = values[image * height * width * channels :]
-        pixel = 0
-        for index in range(own.size):
-            place = own[index]
-            while place >= (pixel + 1) * channels:
+        first, count = offsets[image], offsets[image + 1] - offsets[image]
+        origin = image * height * width * channels
+        pixel = begin = column = 0
+        for index in range(count):
+            place = events[first + index]
+            while place >= begin + channels:
+                begin += channels
                 pixel += 1
                 ends[pixel] = index
+                column = column + 1 if column < width - 1 else 0
             # Of the weights for kernel column x; a window's left edge is subtracted later.
-            rows[index] = (place - pixel * channels) * share + pixel % width * outputs
-            factors[index] = pixels[place]
-        ends[pixel + 1 :] = own.size
-        for y in range(result.shape[1]):
-            for x in range(result.shape[2]):
+            rows[index] = (place - begin) * share + column * outputs
+            factors[index] = values[origin + place]
+        ends[pixel + 1 :] = count
+        target = image * size
+        result[target : target + size] = 0
+        for y in range(shape[0]):
+            for x in range(shape[1]):
                 left = x * stride[1] - padding[1]
                 low, high = max(left, 0), min(left + kernel[1], width)
                 count = 0
@@ -163,129 +170,113 @@ def convolve_span(
                     line = y * stride[0] + ky - padding[0]
                     if line < 0 or line >= height or low >= high:
                         continue
-                    tap = (ky * kernel[1] - left) * outputs
-                    first, last = ends[line * width + low], ends[line * width + high]
-                    for index in range(last - first):
-                        window[count + index] = rows[first + index] + tap
-                        weights[count + index] = factors[first + index]
-                    count += last - first
+                    ranges[count, 0] = ends[line * width + low]
+                    ranges[count, 1] = ends[line * width + high]
+                    ranges[count, 2] = (ky * kernel[1] - left) * outputs
+                    count += ranges[count, 0] < ranges[count, 1]
                 if count:
-                    add_rows(weight, window, weights, count, result[image, y, x])
+                    add_rows(weight, rows, factors, ranges, count, result, target, outputs)
+                target += outputs
 
 
 @njit(cache=True, nogil=True)
-def sort_events_span(
+def weight_gradient_span(
     values: Float32Array,
     sizes: tuple[int, int, int],
     offsets: Int64Array,
     events: Int32Array,
-    start: int,
-    stop: int,
-    ends: Int64Array,
-    pixels: Int32Array,
-    factors: Float32Array,
+    gradients: Float32Array,
+    shape: tuple[int, int, int],
+    frame: tuple[int, int],
+    corner: int,
+    pixels: Int64Array,
+    taps: Int64Array,
+    images: tuple[int, int],
+    channels: tuple[int, int],
+    result: npt.NDArray[np.float64],
 ) -> None:
-    """Bring the events of some images in the order of their channels.
+    """Give the gradient of the weights of some input channels, from some images.
+
+    Images of `gradients` are copied into a frame of zeros, so that no event has a border to mind.
+    Events are sorted by channel and, within one, by their residues modulo the stride: those with
+    the same residues reach outputs through the same taps, each at its own distance.
 
     Args:
         values: (N * H * W * C,) float32, the images.
         sizes: (H, W, C).
         offsets: As in `list_events_span`.
         events: As in `list_events_span`.
-        start: First image.
-        stop: Image after the last.
-        ends: (N, C + 1) int64, the result: where in the sorted list each channel's events end,
-            behind a first entry where those of the image start.
-        pixels: (m,) int32, the result: y · W + x, rising within a channel.
-        factors: (m,) float32, the result: the values.
+        gradients: (N * H' * W' * O,) float32, of the convolution's result.
+        shape: (H', W', O).
+        frame: (height, width).
+        corner: Where in the frame an image begins, in pixels.
+        pixels: (H * W, 2) int64: residues of a pixel, as a number, and where in the frame the
+            output is that it reaches through the first tap with these residues.
+        taps: (kH * kW, 3) int64: residues of a tap, rising; by how many pixels the output that it
+            leads to lies before that of the first; the tap.
+        images: The first, and that after the last.
+        channels: The first, and that after the last.
+        result: (channels * kH * kW * O,) float64, zeros on entry.
     """
-    height, width, channels = sizes
-    for image in range(start, stop):
-        own = events[offsets[image] : offsets[image + 1]]
-        image_values = values[image * height * width * channels :]
-        following = ends[image]
-        following[:] = 0
-        for place in own:
-            following[place % channels + 1] += 1
-        following[0] = offsets[image]
-        for channel in range(channels):
-            following[channel + 1] += following[channel]
-        # Now each entry is where its channel starts; filling moves it to where that one ends.
-        for place in own:
-            pixel = place // channels
-            channel = place - pixel * channels
-            at = following[channel]
-            pixels[at] = pixel
-            factors[at] = image_values[place]
-            following[channel] = at + 1
-        for channel in range(channels, 0, -1):
-            following[channel] = following[channel - 1]
-        following[0] = offsets[image]
-
-
-@njit(cache=True, nogil=True)
-def weight_gradient_span(
-    sizes: tuple[int, int, int],
-    ends: Int64Array,
-    pixels: Int32Array,
-    factors: Float32Array,
-    gradients: Float32Array,
-    lines: Int64Array,
-    columns: Int64Array,
-    start: int,
-    stop: int,
-    result: npt.NDArray[np.float64],
-) -> None:
-    """Give the gradient of the weights of some input channels.
-
-    Args:
-        sizes: (H, W, C).
-        ends: As in `sort_events_span`.
-        pixels: As in `sort_events_span`.
-        factors: As in `sort_events_span`.
-        gradients: (N, H' * W' * O) float32, of the convolution's result.
-        lines: (H, kH) int64: where in an image of `gradients` the line starts that a line of the
-            input reaches through a line of the kernel; -1 for none.
-        columns: (W, kW) int64: the same of columns.
-        start: First input channel.
-        stop: Channel after the last.
-        result: (C, kH, kW, O) float64, zeros on entry; channels `start` to `stop` are written.
-    """
-    height, width, _ = sizes
-    _, taps_high, taps_wide, outputs = result.shape
-    partial = np.zeros((stop - start, taps_high, taps_wide, outputs), np.float32)
-    flat, total = partial.reshape(-1), result[start:stop].reshape(-1)
-    ys, xs = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
-    within, places = np.empty(height * width, np.int64), np.empty(height * width, np.int64)
-    rows, weights = np.empty(height * width, np.int64), np.empty(height * width, np.float32)
-    values = np.empty(height * width, np.float32)
-    for image in range(ends.shape[0]):
-        source = gradients[image]
-        for channel in range(start, stop):
-            first, last = ends[image, channel], ends[image, channel + 1]
-            if first == last:
-                continue
-            for event in range(first, last):
-                ys[event - first] = pixels[event] // width
-                xs[event - first] = pixels[event] % width
-            for ky in range(taps_high):
-                known = 0
-                for event in range(last - first):
-                    within[known], places[known] = lines[ys[event], ky], xs[event]
-                    values[known] = factors[first + event]
-                    known += within[known] >= 0
-                for kx in range(taps_wide):
-                    count = 0
-                    for event in range(known):
-                        column = columns[places[event], kx]
-                        rows[count] = within[event] + column
-                        weights[count] = values[event]
-                        count += column >= 0
-                    add_rows(source, rows, weights, count, partial[channel - start, ky, kx])
-        if image % FLUSH == FLUSH - 1 or image == ends.shape[0] - 1:
-            for i in range(flat.size):
-                total[i] += flat[i]
-                flat[i] = 0
+    pitch, outputs = sizes[2], shape[2]
+    start, stop = channels
+    residues = max(taps[-1, 0], pixels[:, 0].max()) + 1
+    padded = np.zeros(frame[0] * frame[1] * outputs, np.float32)
+    line, step = shape[1] * outputs, frame[1] * outputs
+    most = 1
+    for image in range(images[0], images[1]):
+        most = max(most, offsets[image + 1] - offsets[image])
+    keys, unsorted = np.empty(most, np.int64), np.empty(most, np.int64)
+    rows, factors = np.empty(most, np.int64), np.empty(most, np.float32)
+    weights = np.empty(most, np.float32)
+    ends = np.empty((stop - start) * residues + 1, np.int64)
+    ranges = np.empty((1, 3), np.int64)
+    share = taps.shape[0] * outputs
+    partial = np.zeros((stop - start) * share, np.float32)
+    firsts = np.searchsorted(taps[:, 0], np.arange(residues + 1))
+    for image in range(images[0], images[1]):
+        source, target = image * shape[0] * line, corner * outputs
+        for _ in range(shape[0]):
+            padded[target : target + line] = gradients[source : source + line]
+            source += line
+            target += step
+        ends[:] = 0
+        origin = image * sizes[0] * sizes[1] * pitch
+        pixel = begin = known = 0
+        for index in range(offsets[image], offsets[image + 1]):
+            place = events[index]
+            while place >= begin + pitch:
+                begin += pitch
+                pixel += 1
+            channel = place - begin
+            if start <= channel < stop:
+                key = (channel - start) * residues + pixels[pixel, 0]
+                ends[key + 1] += 1
+                keys[known], unsorted[known] = key, pixels[pixel, 1] * outputs
+                factors[known] = values[origin + place]
+                known += 1
+        for key in range(ends.size - 1):
+            ends[key + 1] += ends[key]
+        # Now each entry is where its key starts; filling moves it to where that one ends.
+        for index in range(known):
+            at = ends[keys[index]]
+            rows[at], weights[at] = unsorted[index], factors[index]
+            ends[keys[index]] = at + 1
+        first = key = 0
+        for base in range(0, partial.size, share):
+            for kind in range(residues):
+                ranges[0, 0], ranges[0, 1] = first, ends[key]
+                if first < ends[key]:
+                    for tap in range(firsts[kind], firsts[kind + 1]):
+                        ranges[0, 2] = -taps[tap, 1] * outputs
+                        place = base + taps[tap, 2] * outputs
+                        add_rows(padded, rows, weights, ranges, 1, partial, place, outputs)
+                first = ends[key]
+                key += 1
+        if (image - images[0]) % FLUSH == FLUSH - 1 or image == images[1] - 1:
+            for i in range(partial.size):
+                result[i] += partial[i]
+                partial[i] = 0
 
 
 @njit(cache=True, nogil=True)
@@ -309,8 +300,9 @@ def input_gradient_span(
         sizes: (H, W, C).
         gradients: (N * size,) float32, of the convolution's result.
         size: H' · W' · O.
-        lines: As in `weight_gradient_span`.
-        columns: As in `weight_gradient_span`.
+        lines: (H, kH) int64: where in an image of `gradients` the line starts that a line of the
+            input reaches through a line of the kernel; negative for none.
+        columns: (W, kW) int64: the same of columns.
         weight: As in `convolve_span`.
         outputs: O.
         start: First image.
@@ -328,8 +320,7 @@ def input_gradient_span(
     )
     for image in range(start, stop):
         origin = image * places.size
-        for place in range(origin, origin + places.size):
-            result[place] = 0
+        result[origin : origin + places.size] = 0
         count = list_nonzero(needs, origin, places.size, places, 0)
         event = 0
         while event < count:

@@ -114,6 +114,24 @@ def test_result_does_not_depend_on_the_threads() -> None:
     assert torch.equal(gradients[0], gradients[2])
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_in_pieces(monkeypatch: pytest.MonkeyPatch, stride: int) -> None:
+    """Channels and images apart, unevenly: the same gradient as at once."""
+    monkeypatch.setattr("neurodeploy.nn.sparse._WEIGHTS_AT_ONCE", 4096)
+    images, weight = spikes(43, 33, 6, 5), ((drawn(36, 33, 3, 3) * 64).round() / 64)
+    weight.requires_grad_()
+    gradients = []
+    for is_sparse in (False, True):
+        output = (
+            sparse_convolution(images, weight, None, (stride, stride), (1, 1))
+            if is_sparse
+            else functional.conv2d(images, weight, None, stride, 1)
+        )
+        upstream = (drawn(*output.shape, seed=2) * 16).round() / 16
+        gradients.append(torch.autograd.grad(output, weight, upstream)[0])
+    assert torch.equal(*gradients)
+
+
 def test_what_decides() -> None:
     """Quiet inputs of a big convolution are worth it; busy, small or grouped ones are not."""
 
