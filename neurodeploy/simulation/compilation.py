@@ -42,8 +42,12 @@ SPREAD_CHANNELS_MAX = 32
 """Most padded channels of layers whose events are added to sums in memory, by measurement."""
 ROW_BYTES_MAX = 1 << 30
 """Largest block of weights; groups are stored with the zeros between them."""
-_SUM_BOUNDS = {np.dtype(np.int8): 1 << 15, np.dtype(np.int16): 1 << 15, np.dtype(np.int32): 1 << 23}
-"""What sums of rows of a type must stay below; the last in units of the weights."""
+_SUM_BOUND = 1 << 23
+"""What sums must stay below, in units of the weights."""
+_NARROW_BOUND = 1 << 15
+"""What sums of 16 bits must stay below."""
+_AT_ONCE_LEAST = 32
+"""Rows that must at least fit into a sum of 16 bits for it to be worth its widening."""
 _BIAS_BOUND = 1 << (BIAS_BITS - 1)
 _NEVER = np.iinfo(np.int32).max
 
@@ -89,6 +93,7 @@ class CompiledLayer:
         reach: (rows · words,) uint64: which of them are not zero.
         padded: Channels of a row.
         shift: Sums times 2**shift are at the scale of the state.
+        events_at_once: How many rows add up to what 16 bits hold, for rows of 8 or 16.
         parameters: (4 · plane,) int32: bias and threshold times 2**6, 4096 minus the decays; of
             all pixels, or of as many as repeat after 64 lanes.
         is_uniform: Whether all pixels have the same parameters.
@@ -104,6 +109,7 @@ class CompiledLayer:
     reach: npt.NDArray[np.uint64]
     padded: int
     shift: int
+    events_at_once: int
     parameters: IntArray
     is_uniform: bool
     holds_current: bool
@@ -177,8 +183,10 @@ def compile_layer(
     )
     if packed is None:
         return None
-    weights, common = packed
+    weights, common, total = packed
     padded = weights.shape[1]
+    is_narrow = weights.dtype != np.int32
+    largest = max(1, int(weights.max()), -int(weights.min()))
     parameters, is_uniform = _parameters(layer, neuron, padded)
     terms = tuple(term for term, _, _ in parts)
     frame = frame_of(layer.shape)
@@ -186,7 +194,9 @@ def compile_layer(
     if spreads is None:
         spreads = padded <= SPREAD_CHANNELS_MAX and frame[1] * frame[2] > 1
     if spreads and not layer.is_recurrent:
-        is_wide = weights.dtype == np.int32 or common > NARROW_SHIFT_MAX - STATE_EXPONENT
+        is_wide = (
+            not is_narrow or total >= _NARROW_BOUND or common > NARROW_SHIFT_MAX - STATE_EXPONENT
+        )
         spreading = lay_out(terms, weights, frame=frame, is_wide=is_wide)
     return CompiledLayer(
         name=layer.name,
@@ -196,6 +206,7 @@ def compile_layer(
         reach=_reach(weights),
         padded=padded,
         shift=STATE_EXPONENT + common,
+        events_at_once=(_NARROW_BOUND - 1) // largest if is_narrow else _SUM_BOUND,
         parameters=parameters.reshape(-1),
         is_uniform=is_uniform,
         holds_current=bool((neuron.current_decay != DECAY_UNITY).any()),
@@ -306,8 +317,8 @@ def _ungrouped(synapse: FixedConv) -> Int64Array | None:
 
 def _pack(
     blocks: Sequence[_Block], scales: Sequence[int], *, has_values: bool
-) -> tuple[RowArray, int] | None:
-    """Choose the narrowest type in which every sum is exact.
+) -> tuple[RowArray, int, int] | None:
+    """Choose the narrowest type that holds the weights, and many of them in a sum of 16 bits.
 
     Args:
         blocks: Weights of all terms.
@@ -315,8 +326,8 @@ def _pack(
         has_values: Whether events carry values, -1 and 1 included: rows of 32 bits alone use them.
 
     Returns:
-        (rows, padded outputs), and how many common low zero bits were taken out; None if nothing
-        is wide enough.
+        (rows, padded outputs), how many common low zero bits were taken out, and what sums of them
+        may reach; None if nothing is wide enough.
     """
     outputs, count = blocks[0].weights.shape[1], sum(len(block.weights) for block in blocks)
     bound, largest, bits = np.zeros(outputs, np.int64), 0, 0
@@ -325,15 +336,19 @@ def _pack(
         bound += sizes.sum(axis=0) * scale
         largest = max(largest, int(sizes.max()))
         bits |= int(np.bitwise_or.reduce(sizes, axis=None))
-    if int(bound.max()) >= _SUM_BOUNDS[np.dtype(np.int32)]:
+    if int(bound.max()) >= _SUM_BOUND:
         return None
     common = 0
     while common < STATE_EXPONENT and bits and not bits & (1 << common):
         common += 1
     total = int(bound.max()) >> common
     kinds = (np.int8, np.int16, np.int32)
+    size = largest >> common
     for kind in kinds[2:] if has_values else kinds:
-        if largest >> common <= np.iinfo(kind).max and total < _SUM_BOUNDS[np.dtype(kind)]:
+        is_exact = (
+            kind is np.int32 or total < _NARROW_BOUND or size * _AT_ONCE_LEAST < _NARROW_BOUND
+        )
+        if size <= np.iinfo(kind).max and is_exact:
             padded = -(-outputs // CHANNEL_TILE) * CHANNEL_TILE
             if count * padded * np.dtype(kind).itemsize > ROW_BYTES_MAX:
                 return None
@@ -342,7 +357,7 @@ def _pack(
                 stop = first + len(block.weights)
                 rows[first:stop, :outputs] = scale_down(block.select(), common)
                 first = stop
-            return rows, common
+            return rows, common, total
     return None
 
 

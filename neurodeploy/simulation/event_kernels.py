@@ -29,7 +29,7 @@ from neurodeploy.simulation.vector_code import (
     nonzero_bits,
 )
 
-VECTOR_CODE: Final = 0x324889CB
+VECTOR_CODE: Final = 0xABC81E1C
 """Checksum of `vector_code.py`: kept here, and tested, because the cache of compiled code looks at
 this file only, and must not outlive a change of the other."""
 
@@ -80,7 +80,9 @@ PARAMETER_STEP: Final = 11
 HOLDS_CURRENT: Final = 12
 KEEPS: Final = 13
 """Sum of the KEEP_ constants: what is written besides events."""
-LAYER_FIELDS: Final = 14
+EVENTS_AT_ONCE: Final = 14
+"""How many rows at most are added up before their sum is widened to 32 bits."""
+LAYER_FIELDS: Final = 15
 
 KEEP_SPIKES: Final = 1
 KEEP_TOTALS: Final = 2
@@ -119,8 +121,8 @@ def run_lif(  # type: ignore[no-untyped-def]
         stop: Sample after the last.
         layer: (LAYER_FIELDS,) int64.
         terms: (terms, TERM_FIELDS) int64.
-        rows: (rows · PADDED,) int8, int16 or int32: weights, row after row; the sums of int8
-            and int16 must fit 16 bits, those of int32 23 bits.
+        rows: (rows · PADDED,) int8, int16 or int32: weights, row after row. All sums must fit 23
+            bits, and those of EVENTS_AT_ONCE rows of int8 or int16 fit 16 bits.
         reach: (rows · words,) uint64: which weights are not zero, 64 channels a word.
         parameters: (4 · plane,) int32; see `make_lif_step`.
         plane: PADDED, or pixels · PADDED.
@@ -145,11 +147,16 @@ def run_lif(  # type: ignore[no-untyped-def]
     states, peaks = np.empty(2 * width, np.int32), np.zeros(2 * width, np.int32)
     notes, sent = np.zeros(4, np.int64), np.empty(steps, np.int64)
     voltages = np.empty(width, np.int32)
-    most = 0
+    at_once = layer[EVENTS_AT_ONCE]
+    most = most_ranges = 0
     for k in range(terms.shape[0]):
-        most += terms[k, KERNEL_Y] * (terms[k, KERNEL_X] if terms[k, DILATION_X] != 1 else 1)
+        taps = terms[k, KERNEL_X]
+        span = taps if terms[k, DILATION_X] == 1 else 1
+        number = terms[k, KERNEL_Y] * (taps // span)
+        most += number
+        most_ranges += number * (1 + span * terms[k, CHANNELS] // at_once)
     segments = np.empty((most, _SEGMENT_FIELDS), np.int64)
-    ranges, first_rows = np.empty((most, 4), np.int64), np.empty(most, np.int64)
+    ranges, first_rows = np.empty((most_ranges, 4), np.int64), np.empty(most_ranges, np.int64)
     for sample in range(first, stop):
         lists = layer[OUT_EVENTS] + sample * layer[OUT_EVENTS_SAMPLE]
         bounds = layer[OUT_BOUNDS] + sample * layer[OUT_BOUNDS_SAMPLE]
@@ -209,11 +216,12 @@ def run_lif(  # type: ignore[no-untyped-def]
                         bound = source_step * segments[i, _BOUNDS_STEP]
                         low = store[np.uint64(segments[i, _LOW] + bound)]
                         high = store[np.uint64(segments[i, _HIGH] + bound)]
-                        if low < high:
-                            events = segments[i, _LIST] + source_step * segments[i, _LIST_STEP]
+                        events = segments[i, _LIST] + source_step * segments[i, _LIST_STEP]
+                        while low < high:
                             slot = np.uint64(seen)
                             ranges[slot, 0] = events + low
-                            ranges[slot, 1] = events + high
+                            low = min(high, low + at_once)
+                            ranges[slot, 1] = events + low
                             ranges[slot, 2] = segments[i, _START]
                             ranges[slot, 3] = segments[i, _VALUES]
                             first_rows[slot] = segments[i, _ROW]

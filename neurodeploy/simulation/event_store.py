@@ -175,6 +175,7 @@ class EventStore:
         described[kernels.PARAMETER_STEP] = 0 if layer.is_uniform else layer.padded
         described[kernels.HOLDS_CURRENT] = layer.holds_current
         described[kernels.KEEPS] = keeps
+        described[kernels.EVENTS_AT_ONCE] = layer.events_at_once
         return described
 
     def _table(self, layer: CompiledLayer, lag: int) -> npt.NDArray[np.int64]:

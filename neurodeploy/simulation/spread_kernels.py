@@ -26,7 +26,7 @@ from neurodeploy.simulation.vector_code import (
     make_row_adder,
 )
 
-VECTOR_CODE: Final = 0x324889CB
+VECTOR_CODE: Final = 0xABC81E1C
 """Checksum of `vector_code.py`; see `event_kernels`."""
 
 # Numba keeps these as constants; what other modules hold it would look up at each compilation too.

@@ -36,8 +36,8 @@ def make_lif_step(lanes: int, *, holds_current: bool) -> Callable[..., Any]:
     `step_lif(rows, store, ranges, count, place, shift, parameters, at, plane, states, width,
     peaks, notes, watches, counts)` adds up rows[store[i] · width + start + place :][:lanes] over
     the events i of `count` ranges, each four numbers: first i, last i + 1, start, and the distance
-    from an event to the value that it is multiplied with, or 0. Sums are as wide as 16 bits for
-    rows of 8 or 16, 32 bits for rows of 32, and wrap.
+    from an event to the value that it is multiplied with, or 0. Sums have 32 bits and wrap; rows of
+    8 or 16 bits are first added up within each range, in 16 bits, which wrap as well.
 
     The sums times 2**shift reach the neurons. Their parameters are four planes: bias and threshold
     times 2**6, then 4096 minus the decays of current and voltage. Updated are the currents
@@ -334,9 +334,9 @@ def _sum_rows(
     builder: Any, lanes: int, bits: int, rows: Any, events: Any, ranges: Any, count: Any, width: Any
 ) -> Any:
     """Add up rows of weights in registers; see `make_lif_step`. Gives int32."""
-    element = ir.IntType(32 if bits == 32 else 16)
-    stored, vector = ir.VectorType(ir.IntType(bits), lanes), ir.VectorType(element, lanes)
-    nothing = ir.Constant(vector, [0] * lanes)
+    stored, wide = ir.VectorType(ir.IntType(bits), lanes), ir.VectorType(_STATE, lanes)
+    vector = wide if bits == 32 else ir.VectorType(ir.IntType(16), lanes)
+    nothing = ir.Constant(wide, [0] * lanes)
     entry = builder.block
     outer = builder.append_basic_block("ranges")
     following = builder.append_basic_block("ranges.next")
@@ -344,7 +344,7 @@ def _sum_rows(
     builder.cbranch(builder.icmp_signed("<", _word(0), count), outer, done)
 
     builder.position_at_end(outer)
-    number, sums = builder.phi(_WORD), builder.phi(vector)
+    number, sums = builder.phi(_WORD), builder.phi(wide)
     fields = builder.mul(number, _word(4))
     low, high, start, values = (
         builder.load(builder.gep(ranges, [builder.add(fields, _word(k))])) for k in range(4)
@@ -369,10 +369,12 @@ def _sum_rows(
         after, later = builder.add(total, added), builder.add(index, _word(1))
         index.add_incoming(low, before)
         index.add_incoming(later, inner)
-        total.add_incoming(sums, before)
+        total.add_incoming(sums if vector == wide else ir.Constant(vector, [0] * lanes), before)
         total.add_incoming(after, inner)
         builder.cbranch(builder.icmp_signed("<", later, high), inner, end)
         builder.position_at_end(end)
+        if vector != wide:
+            after = builder.add(sums, builder.sext(after, wide))
         builder.branch(following)
         return after, end
 
@@ -387,7 +389,7 @@ def _sum_rows(
         found = [loop(is_graded=False)]
 
     builder.position_at_end(following)
-    summed = builder.phi(vector)
+    summed = builder.phi(wide)
     for value, block in found:
         summed.add_incoming(value, block)
     one_more = builder.add(number, _word(1))
@@ -397,10 +399,10 @@ def _sum_rows(
     sums.add_incoming(summed, following)
     builder.cbranch(builder.icmp_signed("<", one_more, count), outer, done)
     builder.position_at_end(done)
-    result = builder.phi(vector)
+    result = builder.phi(wide)
     result.add_incoming(nothing, entry)
     result.add_incoming(summed, following)
-    return result if element.width == 32 else builder.sext(result, ir.VectorType(_STATE, lanes))
+    return result
 
 
 def _splat(builder: Any, value: Any, kind: Any) -> Any:

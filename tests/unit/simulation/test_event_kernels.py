@@ -218,7 +218,9 @@ def dense_graph(*rows: list[int], bits: int = 0, **parameters: int) -> FixedPoin
         ([254, 2], 0, np.int8),  # halves
         ([128, 1], 0, np.int16),
         ([127] * 258, 0, np.int8),  # 32766
-        ([127] * 259, 0, np.int32),  # 32893 does not fit 16 bits
+        ([127] * 259, 0, np.int8),  # 32893 does not fit 16 bits: added up in two parts
+        ([1023] * 33, 0, np.int16),  # 32 of them fit
+        ([1024] * 32 + [1], 0, np.int32),
         ([-32767], 0, np.int16),
         ([32768, 1], 0, np.int32),
         ([1, 1], 3, np.int32),  # values are multiplied in 32 bits
@@ -230,6 +232,20 @@ def test_the_narrowest_exact_type_is_chosen(row: list[int], bits: int, dtype: ty
     layer = compiled(dense_graph(row, bits=bits), largest=1 << bits)
     assert (layer is None) == (dtype is None)
     assert layer is None or layer.rows.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("weight", "count"), [(127, 258), (127, 259), (-127, 516), (127, 517), (1023, 32), (-1023, 97)]
+)
+def test_sums_of_many_narrow_rows_are_exact(weight: int, count: int) -> None:
+    """All inputs spike, so that parts of a sum reach what 16 bits hold, and the sum goes beyond."""
+    graph = dense_graph([weight] * count)
+    layer = compiled(graph)
+    assert layer is not None
+    assert layer.rows.dtype != np.int32
+    inputs = np.ones((1, 2, *graph.input.shape), np.int32)
+    recording = assert_equal_to_python(graph, inputs, Window())
+    assert recording.health[0].current_peak == abs(weight) * count << 6
 
 
 @pytest.mark.parametrize(
