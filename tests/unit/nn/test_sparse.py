@@ -144,6 +144,7 @@ def test_what_decides() -> None:
     one = (1, 1)
     assert decides(quiet, weight, one, one, 1)
     assert not decides(busy, weight, one, one, 1)
+    assert not decides(spikes(16, 3, 64, 64, share=0.01), drawn(64, 3, 3, 3), one, one, 1)
     assert not decides(quiet[:1], weight, one, one, 1)
     assert not decides(quiet, weight[:, :32], one, one, 2)
     assert not decides(quiet, weight[:8], one, one, 1)
