@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neurodeploy.errors import GraphError
+from neurodeploy.nn import quantizer_kernels
+from neurodeploy.nn.compiled import is_compilable
+from neurodeploy.nn.spans import TILE, cut_spans, run_spans
 
 SMALLEST, LARGEST = -256, 254
 """Range of a weight integer; with mixed signs it is even."""
@@ -57,12 +61,36 @@ class _RoundAndClamp(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, scale: int) -> Tensor:
         # Divide and multiply by the step, as the reference does: for a scale that is no power
         # of two the product with its inverse would round differently.
-        step = 2 / scale
-        rounded = torch.round(weight / step) * step
-        ctx.save_for_backward((rounded >= SMALLEST / scale) & (rounded <= LARGEST / scale))
-        return rounded.clamp_(SMALLEST / scale, LARGEST / scale)
+        step, smallest, largest = 2 / scale, SMALLEST / scale, LARGEST / scale
+        if is_compilable(weight) and weight.is_contiguous():
+            result, is_inside = _quantized(weight, step, smallest, largest)
+        else:
+            rounded = torch.round(weight / step) * step
+            is_inside = (rounded >= smallest) & (rounded <= largest)
+            result = rounded.clamp_(smallest, largest)
+        ctx.save_for_backward(is_inside)
+        return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (is_inside,) = ctx.saved_tensors
-        return grad * is_inside, None
+        return grad if is_inside is None else grad * is_inside, None
+
+
+def _quantized(
+    weight: Tensor, step: float, smallest: float, largest: float
+) -> tuple[Tensor, Tensor | None]:
+    """Give the weights and which were within the bounds; None if all were."""
+    result, is_inside = torch.empty_like(weight), torch.empty(weight.shape, dtype=torch.bool)
+    arrays = [tensor.detach().view(-1).numpy() for tensor in (weight, result, is_inside)]
+    numbers = np.float32(step), np.float32(smallest), np.float32(largest)
+    spans = cut_spans(1, weight.numel(), TILE)
+    outside = np.empty(len(spans), np.int64)
+
+    def work(number: int, start: int, stop: int) -> None:
+        outside[number] = quantizer_kernels.quantize_span(
+            arrays[0], start, stop, *numbers, *arrays[1:]
+        )
+
+    run_spans(spans, work)
+    return result, is_inside if outside.any() else None
