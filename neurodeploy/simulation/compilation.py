@@ -1,14 +1,16 @@
 """Bring layers into the form that the compiled kernels run, or say that they cannot be.
 
 Compiled are LIF neurons behind conv and dense synapses of any geometry, delay and number,
-recurrent ones included, while bounds computed from the weights prove that nothing overflows:
-sums of 16 bits where the sizes of all weights into a neuron add up to less than 2**15, 32 bits
-below 2**23. Everything else is run by `neurodeploy.simulation.reference`.
+recurrent ones included, and sigma-delta neurons behind them, not recurrent, while bounds computed
+from the weights prove that no sum overflows. Where events of a layer carry values, how large they
+are is known only once they were sent: `CompiledLayer.fits` tells whether the bounds hold for them.
+Everything else is run by `neurodeploy.simulation.reference`: input blocks, resonators, and what
+does not fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm, prod
 
@@ -22,6 +24,7 @@ from neurodeploy.fixedpoint import (
     Int64Array,
     scale_down,
     scale_up,
+    wrap,
 )
 from neurodeploy.ir.fixed_layers import (
     CubaNeuron,
@@ -30,6 +33,8 @@ from neurodeploy.ir.fixed_layers import (
     FixedLayer,
     IntArray,
     Shape,
+    SigmaDeltaNeuron,
+    SigmaNeuron,
 )
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
 from neurodeploy.simulation.spreading import FRAME_BYTES_MAX, Spreading, lay_out
@@ -82,6 +87,23 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SigmaNumbers:
+    """What sigma-delta neurons need beside sums.
+
+    Attributes:
+        biases: (padded,) or (pixels · padded,) int32, at the scale of the activation.
+        threshold: Likewise.
+        is_output: Whether neurons send their sums.
+        wraps_24: Whether sums are wrapped at 24 bits: Lava's convolutions do that.
+    """
+
+    biases: IntArray
+    threshold: int
+    is_output: bool
+    wraps_24: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CompiledLayer:
     """One layer as the kernels take it.
 
@@ -100,6 +122,10 @@ class CompiledLayer:
         holds_current: Whether a current may outlive its step.
         is_recurrent: Whether it reads its own events.
         spreading: How its events are added to sums in memory, where that may be quicker.
+        sigma: Of sigma-delta neurons; their `parameters` are empty.
+        sizes: Where events of layers carry values, by source: what all weights from it into one
+            neuron come to in size, at most; else empty, as all is proven.
+        limit: What the sizes times those of the values must stay below.
     """
 
     name: str
@@ -115,6 +141,14 @@ class CompiledLayer:
     holds_current: bool
     is_recurrent: bool
     spreading: Spreading | None
+    sigma: SigmaNumbers | None
+    sizes: Mapping[str, int]
+    limit: int
+
+    def fits(self, largest: Mapping[str, int]) -> bool:
+        """Say whether no sum overflows with values of these sizes by source."""
+        reached = sum(size * largest.get(source, 1) for source, size in self.sizes.items())
+        return reached < self.limit
 
     def spreading_for(self, steps: int) -> Spreading | None:
         """Give how events are added to sums in memory, if samples of T steps are run so."""
@@ -149,15 +183,23 @@ def compile_layer(
         The layer, or None if it is not of a kind that is compiled, or might overflow.
     """
     neuron = layer.neuron
-    if not isinstance(neuron, CubaNeuron) or not _fits(neuron, layer.bias):
+    is_lif = isinstance(neuron, CubaNeuron)
+    if isinstance(neuron, CubaNeuron):
+        if not _fits(neuron, layer.bias):
+            return None
+    elif not isinstance(neuron, SigmaDeltaNeuron | SigmaNeuron) or layer.is_recurrent:
         return None
+    reads_values = graph.reads_values(layer)
+    sizes: dict[str, int] = {}
     parts: list[tuple[Term, _Block, int]] = []
     rows = 0
     for connection in layer.connections:
         source = connection.source
-        has_values = source == INPUT and graph.input.is_graded and graph.reads_values(layer)
-        if source not in (INPUT, layer.name) and _layer(graph, source).neuron.is_graded:
-            return None
+        is_layer = source not in (INPUT, layer.name)
+        is_graded = (
+            graph.input.is_graded if source == INPUT else _layer(graph, source).neuron.is_graded
+        )
+        has_values = reads_values and is_graded and source != layer.name
         shape = layer.shape if source == layer.name else graph.shape_of(source)
         found = _synapse_rows(connection.synapse, shape, layer.shape)
         if found is None:
@@ -174,12 +216,14 @@ def compile_layer(
                 padding=geometry.padding,
                 dilation=geometry.dilation,
             )
-            parts.append((term, block, largest_input if has_values else 1))
+            parts.append((term, block, largest_input if has_values and not is_layer else 1))
             rows += len(block.weights)
+            size = int(np.abs(block.select()).sum(axis=0).max()) << block.shift
+            sizes[source] = sizes.get(source, 0) + size
     packed = _pack(
         [block for _, block, _ in parts],
         [scale for _, _, scale in parts],
-        has_values=any(term.has_values for term, _, _ in parts),
+        is_wide=not is_lif or any(term.has_values for term, _, _ in parts),
     )
     if packed is None:
         return None
@@ -187,10 +231,17 @@ def compile_layer(
     padded = weights.shape[1]
     is_narrow = weights.dtype != np.int32
     largest = max(1, int(weights.max()), -int(weights.min()))
-    parameters, is_uniform = _parameters(layer, neuron, padded)
+    if isinstance(neuron, CubaNeuron):
+        parameters, is_uniform = _parameters(layer, neuron, padded)
+        sigma = None
+    else:
+        parameters = np.zeros(0, np.int32)
+        sigma, is_uniform = _sigma_numbers(layer, neuron, padded)
     terms = tuple(term for term, _, _ in parts)
     frame = frame_of(layer.shape)
     spreading = None
+    if not is_lif:
+        spreads = False
     if spreads is None:
         spreads = padded <= SPREAD_CHANNELS_MAX and frame[1] * frame[2] > 1
     if spreads and not layer.is_recurrent:
@@ -209,10 +260,49 @@ def compile_layer(
         events_at_once=(_NARROW_BOUND - 1) // largest if is_narrow else _SUM_BOUND,
         parameters=parameters.reshape(-1),
         is_uniform=is_uniform,
-        holds_current=bool((neuron.current_decay != DECAY_UNITY).any()),
+        holds_current=isinstance(neuron, CubaNeuron)
+        and bool((neuron.current_decay != DECAY_UNITY).any()),
         is_recurrent=layer.is_recurrent,
         spreading=spreading,
+        sigma=sigma,
+        sizes=sizes if any(term.has_values and term.source != INPUT for term in terms) else {},
+        limit=_sum_limit(layer),
     )
+
+
+def _sum_limit(layer: FixedLayer) -> int:
+    """Give what sums of values stay below where the kernels compute what Lava does.
+
+    Several convolutions wrap at 24 bits each by itself, which the kernels do with their sum.
+    """
+    is_conv = any(isinstance(one.synapse, FixedConv) for one in layer.connections)
+    if isinstance(layer.neuron, CubaNeuron) or (is_conv and len(layer.connections) > 1):
+        return _SUM_BOUND
+    return 1 << 31
+
+
+def _sigma_numbers(
+    layer: FixedLayer, neuron: SigmaDeltaNeuron | SigmaNeuron, padded: int
+) -> tuple[SigmaNumbers, bool]:
+    """Give the numbers, and whether all pixels share the biases."""
+    channels, height, width = frame_of(layer.shape)
+    exponent = threshold = 0
+    if isinstance(neuron, SigmaDeltaNeuron):
+        exponent = neuron.spike_exponent + STATE_EXPONENT
+        threshold = neuron.threshold << exponent
+    scaled = wrap(scale_up(layer.bias, exponent), 32)
+    whole = np.broadcast_to(scaled, layer.shape).reshape(channels, height * width)
+    is_uniform = bool((whole == whole[:, :1]).all())
+    given = whole[:, :1] if is_uniform else whole
+    biases = np.zeros((given.shape[1], padded), np.int32)
+    biases[:, :channels] = given.T
+    numbers = SigmaNumbers(
+        biases=biases.reshape(-1),
+        threshold=threshold,
+        is_output=isinstance(neuron, SigmaNeuron),
+        wraps_24=any(isinstance(one.synapse, FixedConv) for one in layer.connections),
+    )
+    return numbers, is_uniform
 
 
 def _layer(graph: FixedPointGraph, name: str) -> FixedLayer:
@@ -243,11 +333,13 @@ class _Block:
         weights: (kernel y · kernel x · channels, outputs) int64, those of all delays.
         delays: Of each of them; None if all have the same.
         delay: Of this term.
+        shift: What Lava's sums are shifted down by; the weights are so already.
     """
 
     weights: Int64Array
     delays: Int64Array | None = None
     delay: int = 0
+    shift: int = 0
 
     def select(self) -> Int64Array:
         """Give the weights, those of other delays as zeros; made anew to keep memory low."""
@@ -292,10 +384,13 @@ def _synapse_rows(
     pixels = height * width
     geometry = _Geometry(frame=(1, pixels, channels), kernel=(1, pixels))
     if synapse.delay is None:
-        return [(geometry, _Block(weights=blocks))]
+        return [(geometry, _Block(weights=blocks, shift=effective.shift))]
     delays = by_pixel(synapse.delay)
     return [
-        (geometry, _Block(weights=blocks, delays=delays, delay=int(delay)))
+        (
+            geometry,
+            _Block(weights=blocks, delays=delays, delay=int(delay), shift=effective.shift),
+        )
         for delay in np.unique(delays)
     ]
 
@@ -316,14 +411,15 @@ def _ungrouped(synapse: FixedConv) -> Int64Array | None:
 
 
 def _pack(
-    blocks: Sequence[_Block], scales: Sequence[int], *, has_values: bool
+    blocks: Sequence[_Block], scales: Sequence[int], *, is_wide: bool
 ) -> tuple[RowArray, int, int] | None:
     """Choose the narrowest type that holds the weights, and many of them in a sum of 16 bits.
 
     Args:
         blocks: Weights of all terms.
         scales: Largest size of an event's value, for each block.
-        has_values: Whether events carry values, -1 and 1 included: rows of 32 bits alone use them.
+        is_wide: Whether rows must have 32 bits: where events carry values, -1 and 1 included, and
+            for sigma-delta neurons.
 
     Returns:
         (rows, padded outputs), how many common low zero bits were taken out, and what sums of them
@@ -344,7 +440,7 @@ def _pack(
     total = int(bound.max()) >> common
     kinds = (np.int8, np.int16, np.int32)
     size = largest >> common
-    for kind in kinds[2:] if has_values else kinds:
+    for kind in kinds[2:] if is_wide else kinds:
         is_exact = (
             kind is np.int32 or total < _NARROW_BOUND or size * _AT_ONCE_LEAST < _NARROW_BOUND
         )

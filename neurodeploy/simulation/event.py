@@ -1,10 +1,10 @@
 """Our simulator: Lava's integers, exactly, as fast as events allow.
 
 The network is run layer by layer instead of step by step: a layer's input over all steps is known
-once the layer before it has run. Layers of LIF neurons are run by compiled kernels that follow
-events (`event_kernels`, for few channels `spread_kernels`), all others in NumPy (`reference`);
-all give the same integers. Samples are independent of each other, so groups of them run side by
-side.
+once the layer before it has run. Layers of LIF and sigma-delta neurons are run by compiled kernels
+that follow events (`event_kernels`, for few channels `spread_kernels`, `sigma_kernels`), all others
+in NumPy (`reference`); all give the same integers. Samples are independent of each other, so groups
+of them run side by side.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ class EventSimulator:
         4 · T · (sum over input and layers of (2 if its values count, else 1) · N + P + 1) bytes
 
     for N neurons on P pixels (P = 1 for flat layers), and 48 · T · N more for every layer that is
-    not compiled. Each thread takes the sums of one sample beside: for the largest layer of at most
-    32 channels, 2 or 4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than
+    not compiled, or may have to run in NumPy as values of other layers' events reach it. Each
+    thread takes the sums of one sample beside: for the largest layer of at most 32 channels, 2 or
+    4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than
     4 MiB. All together stays below `batch_bytes`, down to one sample. Neither the groups nor the
     threads change a result.
     """
@@ -177,13 +178,15 @@ class EventSimulator:
         shapes = [self.graph.input.shape, *(layer.shape for layer in self.graph)]
         listed = sum(prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
         listed += prod(self.graph.input.shape) if self.graph.input.is_graded else 0
+        listed += sum(layer.neurons for layer in self.graph if layer.neuron.is_graded)
         size = 4 * plan.steps * listed
         workers = self._threads
         for layer, compiled in zip(self.graph, layers, strict=True):
-            if compiled is None:
+            if compiled is None or compiled.sizes:
                 size += 48 * plan.steps * layer.neurons
-                if not all(isinstance(c.synapse, FixedInjection) for c in layer.connections):
-                    workers = 1  # NumPy's matrix products use all processors themselves
+            injected = all(isinstance(c.synapse, FixedInjection) for c in layer.connections)
+            if compiled is None and not injected:
+                workers = 1  # NumPy's matrix products use all processors themselves
         sums = 0
         for compiled in layers:
             spreading = compiled.spreading_for(plan.steps) if compiled is not None else None
@@ -212,14 +215,7 @@ class _Work:
         self._size, self._outputs = size, outputs
         self._lag = 1 if isinstance(plan.timing, Stream) else 0
         self._stores: SimpleQueue[EventStore] = SimpleQueue()
-        compiled = {one.name for one in layers if one is not None}
         self._is_listed = {term.source for one in layers if one is not None for term in one.terms}
-        self._is_spread = {
-            connection.source
-            for layer in graph
-            if layer.name not in compiled
-            for connection in layer.connections
-        } & compiled
 
     def run(self, values: IntArray, first: int, stop: int) -> int:
         """Run samples first to stop; give their number."""
@@ -227,15 +223,13 @@ class _Work:
         part = values[span]
         known: dict[str, SpikeArray] = {}
         with self._borrowed_store() as store:
-            if plan.feed is not Feed.BIAS:
-                is_graded = graph.input.is_graded
-                if store is not None and INPUT in self._is_listed:
-                    store.collect(INPUT, part)
-                if None in self._layers:
-                    known[INPUT] = part if is_graded else (part != 0).astype(np.uint8)
+            if plan.feed is not Feed.BIAS and store is not None and INPUT in self._is_listed:
+                store.collect(INPUT, part)
             for index, (layer, compiled) in enumerate(zip(graph, self._layers, strict=True)):
                 outputs = self._outputs.layers[index]
-                if compiled is None or store is None:
+                if compiled is None or store is None or not store.fits(compiled):
+                    for source in _sources(layer) - {*known, layer.name}:
+                        known[source] = self._spread(source, part, store)
                     run = run_layer(graph, layer, index, known, part, plan)
                     known[layer.name] = run.spikes
                     outputs.put(span, run)
@@ -244,10 +238,15 @@ class _Work:
                     continue
                 resets = np.array(reset_steps(plan.timing, plan.steps, index), bool)
                 store.run(compiled, span, lag=self._lag, resets=resets, outputs=outputs)
-                if layer.name in self._is_spread:
-                    spread = store.spread(layer.name, len(part))
-                    known[layer.name] = spread.reshape(len(part), plan.steps, *layer.shape)
         return stop - first
+
+    def _spread(self, source: str, part: IntArray, store: EventStore | None) -> SpikeArray:
+        """Give the events of a compiled layer, or of the input, for a layer that NumPy runs."""
+        if source == INPUT:
+            return part if self._graph.input.is_graded else (part != 0).astype(np.uint8)
+        assert store is not None
+        shape = (len(part), self._plan.steps, *self._graph.shape_of(source))
+        return store.spread(source, len(part)).reshape(shape)
 
     @contextmanager
     def _borrowed_store(self) -> Iterator[EventStore | None]:

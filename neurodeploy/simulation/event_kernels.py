@@ -109,6 +109,94 @@ _step_lif_16 = make_lif_step(16, holds_current=False)
 _step_cuba_16 = make_lif_step(16, holds_current=True)
 
 
+@njit(nogil=True, cache=True)
+def count_segments(terms, at_once):  # type: ignore[no-untyped-def]
+    """Give the most segments that a pixel sees, and the most ranges of `at_once` events of them."""
+    most = most_ranges = 0
+    for k in range(terms.shape[0]):
+        taps = terms[k, KERNEL_X]
+        span = taps if terms[k, DILATION_X] == 1 else 1
+        number = terms[k, KERNEL_Y] * (taps // span)
+        most += number
+        most_ranges += number * (1 + span * terms[k, CHANNELS] // at_once)
+    return most, most_ranges
+
+
+@njit(nogil=True, cache=True)
+def list_segments(sample, x, y, width, terms, segments):  # type: ignore[no-untyped-def]
+    """Find where the events are that an output pixel sees; give the number of segments.
+
+    Args:
+        sample: Number of the sample within the store.
+        x: Column of the pixel.
+        y: Its row.
+        width: Padded channels.
+        terms: (terms, TERM_FIELDS) int64.
+        segments: (any, _SEGMENT_FIELDS) int64, written.
+    """
+    count = 0
+    for k in range(terms.shape[0]):
+        source_width, depth = terms[k, WIDTH], terms[k, CHANNELS]
+        bound = terms[k, BOUNDS] + sample * terms[k, BOUNDS_SAMPLE]
+        events = terms[k, EVENTS] + sample * terms[k, EVENTS_SAMPLE]
+        taps = terms[k, KERNEL_X]
+        span = taps if terms[k, DILATION_X] == 1 else 1
+        left = x * terms[k, STRIDE_X] - terms[k, PADDING_X]
+        for tap_y in range(terms[k, KERNEL_Y]):
+            row = y * terms[k, STRIDE_Y] - terms[k, PADDING_Y] + tap_y * terms[k, DILATION_Y]
+            for tap_x in range(0, taps if 0 <= row < terms[k, HEIGHT] else 0, span):
+                column = left + tap_x * terms[k, DILATION_X]
+                low, high = max(column, 0), min(column + span, source_width)
+                if low < high:
+                    tap, skipped = tap_y * taps + tap_x, row * source_width
+                    segments[count, _LOW] = bound + skipped + low
+                    segments[count, _HIGH] = bound + skipped + high
+                    segments[count, _LIST] = events
+                    start = terms[k, ROWS] + (tap - skipped - column) * depth
+                    segments[count, _START] = start * width
+                    segments[count, _ROW] = start
+                    segments[count, _LAG] = terms[k, LAG]
+                    segments[count, _BOUNDS_STEP] = terms[k, BOUNDS_STEP]
+                    segments[count, _LIST_STEP] = terms[k, EVENTS_STEP]
+                    segments[count, _VALUES] = terms[k, VALUES]
+                    count += 1
+    return count
+
+
+@njit(nogil=True, cache=True)
+def list_ranges(count, step, at_once, segments, store, ranges, first_rows):  # type: ignore[no-untyped-def]
+    """Find the events of a step that an output pixel sees; give the number of ranges.
+
+    Args:
+        count: How many segments there are.
+        step: The step.
+        at_once: Most events of a range.
+        segments: From `list_segments`.
+        store: int32.
+        ranges: (any, 4) int64, written: first event, last + 1, where the rows of its weights
+            begin, and the distance from an event to its value.
+        first_rows: (any,) int64, written: number of the row of event 0.
+    """
+    seen = 0
+    for i in range(np.uint64(count)):
+        source_step = step - segments[i, _LAG]
+        if source_step >= 0:
+            bound = source_step * segments[i, _BOUNDS_STEP]
+            low = store[np.uint64(segments[i, _LOW] + bound)]
+            high = store[np.uint64(segments[i, _HIGH] + bound)]
+            events = segments[i, _LIST] + source_step * segments[i, _LIST_STEP]
+            while low < high:
+                slot = np.uint64(seen)
+                ranges[slot, 0] = events + low
+                low = min(high, low + at_once)
+                ranges[slot, 1] = events + low
+                ranges[slot, 2] = segments[i, _START]
+                ranges[slot, 3] = segments[i, _VALUES]
+                first_rows[slot] = segments[i, _ROW]
+                seen += 1
+    return seen
+
+
 @njit(nogil=True, cache=True)  # compiled for each type of rows when it is first met
 def run_lif(  # type: ignore[no-untyped-def]
     first, stop, layer, terms, rows, reach, parameters, plane, store, resets,
@@ -148,13 +236,7 @@ def run_lif(  # type: ignore[no-untyped-def]
     notes, sent = np.zeros(4, np.int64), np.empty(steps, np.int64)
     voltages = np.empty(width, np.int32)
     at_once = layer[EVENTS_AT_ONCE]
-    most = most_ranges = 0
-    for k in range(terms.shape[0]):
-        taps = terms[k, KERNEL_X]
-        span = taps if terms[k, DILATION_X] == 1 else 1
-        number = terms[k, KERNEL_Y] * (taps // span)
-        most += number
-        most_ranges += number * (1 + span * terms[k, CHANNELS] // at_once)
+    most, most_ranges = count_segments(terms, at_once)
     segments = np.empty((most, _SEGMENT_FIELDS), np.int64)
     ranges, first_rows = np.empty((most_ranges, 4), np.int64), np.empty(most_ranges, np.int64)
     for sample in range(first, stop):
@@ -170,34 +252,7 @@ def run_lif(  # type: ignore[no-untyped-def]
             x += 1
             if x == layer[OUT_WIDTH]:
                 x, y = 0, y + 1
-            count = 0
-            for k in range(terms.shape[0]):
-                source_width, depth = terms[k, WIDTH], terms[k, CHANNELS]
-                bound = terms[k, BOUNDS] + sample * terms[k, BOUNDS_SAMPLE]
-                events = terms[k, EVENTS] + sample * terms[k, EVENTS_SAMPLE]
-                taps = terms[k, KERNEL_X]
-                span = taps if terms[k, DILATION_X] == 1 else 1
-                left = x * terms[k, STRIDE_X] - terms[k, PADDING_X]
-                for tap_y in range(terms[k, KERNEL_Y]):
-                    row = (
-                        y * terms[k, STRIDE_Y] - terms[k, PADDING_Y] + tap_y * terms[k, DILATION_Y]
-                    )
-                    for tap_x in range(0, taps if 0 <= row < terms[k, HEIGHT] else 0, span):
-                        column = left + tap_x * terms[k, DILATION_X]
-                        low, high = max(column, 0), min(column + span, source_width)
-                        if low < high:
-                            tap, skipped = tap_y * taps + tap_x, row * source_width
-                            segments[count, _LOW] = bound + skipped + low
-                            segments[count, _HIGH] = bound + skipped + high
-                            segments[count, _LIST] = events
-                            start = terms[k, ROWS] + (tap - skipped - column) * depth
-                            segments[count, _START] = start * width
-                            segments[count, _ROW] = start
-                            segments[count, _LAG] = terms[k, LAG]
-                            segments[count, _BOUNDS_STEP] = terms[k, BOUNDS_STEP]
-                            segments[count, _LIST_STEP] = terms[k, EVENTS_STEP]
-                            segments[count, _VALUES] = terms[k, VALUES]
-                            count += 1
+            count = list_segments(sample, x, y, width, terms, segments)
             clear(states, 2 * width)
             at = pixel * layer[PARAMETER_STEP]
             at_sample, at_pixel = np.uint64(sample), np.uint64(pixel)
@@ -209,23 +264,7 @@ def run_lif(  # type: ignore[no-untyped-def]
                             voltages[channel] = states[width + channel]
                     clear(states, 2 * width)
                 watches = follows and not resets[step]
-                seen = 0
-                for i in range(np.uint64(count)):
-                    source_step = step - segments[i, _LAG]
-                    if source_step >= 0:
-                        bound = source_step * segments[i, _BOUNDS_STEP]
-                        low = store[np.uint64(segments[i, _LOW] + bound)]
-                        high = store[np.uint64(segments[i, _HIGH] + bound)]
-                        events = segments[i, _LIST] + source_step * segments[i, _LIST_STEP]
-                        while low < high:
-                            slot = np.uint64(seen)
-                            ranges[slot, 0] = events + low
-                            low = min(high, low + at_once)
-                            ranges[slot, 1] = events + low
-                            ranges[slot, 2] = segments[i, _START]
-                            ranges[slot, 3] = segments[i, _VALUES]
-                            first_rows[slot] = segments[i, _ROW]
-                            seen += 1
+                seen = list_ranges(count, step, at_once, segments, store, ranges, first_rows)
                 place = lists + step * lists_step
                 at_step = np.uint64(step)
                 number = sent[step]
@@ -409,20 +448,25 @@ def collect_events(  # type: ignore[no-untyped-def]
 
 
 @njit(
-    void(
-        types.Array(uint8, 4, "C"), int64, int64, int64, int64, int64, int64, int64, int32[::1]
-    ),
+    [
+        void(
+            types.Array(value, 4, "C"), int64, int64, int64, int64, int64, int64, int64, int64,
+            int32[::1],
+        )
+        for value in (uint8, int32)
+    ],
     nogil=True,
     cache=True,
 )  # fmt: skip
 def spread_events(  # type: ignore[no-untyped-def]
     frames, first_step, events, events_sample, events_step, bounds, bounds_sample, bounds_step,
-    store,
+    values, store,
 ):  # fmt: skip
-    """Write events that carry no value into frames.
+    """Write events into frames.
 
     Args:
-        frames: (samples, T - first_step, channels, pixels) uint8, zero: gets 1 for each event.
+        frames: (samples, T - first_step, channels, pixels) uint8 or int32, zero: gets the values,
+            1 where events carry none.
         first_step: Step of the first frame.
         events: As in `collect_events`, and so on below.
         events_sample: See there.
@@ -430,6 +474,7 @@ def spread_events(  # type: ignore[no-untyped-def]
         bounds: See there.
         bounds_sample: See there.
         bounds_step: See there.
+        values: See there.
         store: int32.
     """
     samples, steps, channels, pixels = frames.shape
@@ -440,4 +485,5 @@ def spread_events(  # type: ignore[no-untyped-def]
             last = store[bounds + sample * bounds_sample + source * bounds_step + pixels]
             for i in range(last):
                 neuron = store[place + i]
-                frames[sample, step, neuron % channels, neuron // channels] = 1
+                value = store[place + i + values] if values != 0 else np.int32(1)
+                frames[sample, step, neuron % channels, neuron // channels] = value

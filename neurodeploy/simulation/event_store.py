@@ -8,16 +8,24 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from neurodeploy.fixedpoint import STATE_EXPONENT
 from neurodeploy.ir.graph import INPUT, FixedPointGraph
-from neurodeploy.simulation import event_kernels as kernels, spread_kernels
+from neurodeploy.simulation import event_kernels as kernels, sigma_kernels, spread_kernels
 from neurodeploy.simulation.base import CountArray, IntArray, SpikeArray, count_type
-from neurodeploy.simulation.compilation import CompiledLayer, frame_of
+from neurodeploy.simulation.compilation import CompiledLayer, SigmaNumbers, frame_of
 from neurodeploy.simulation.outputs import LayerOutputs
 from neurodeploy.simulation.spreading import Spreading
 
 _NO_SPIKES = np.zeros((1, 1, 1, 1), np.uint8)
+_NO_VALUES = np.zeros((1, 1, 1, 1), np.int32)
 _NO_TRACES = np.zeros((1, 1, 1, 1, 1), np.int32)
 _NO_FINALS = np.zeros((1, 1, 1, 1), np.int32)
+
+
+def _is_graded(graph: FixedPointGraph, name: str) -> bool:
+    if name == INPUT:
+        return graph.input.is_graded
+    return graph.layers[graph.names.index(name)].neuron.is_graded
 
 
 class EventStore:
@@ -36,12 +44,13 @@ class EventStore:
         size = 0
         for name, frame in self._frames.items():
             neurons, pixels = prod(frame), frame[1] * frame[2]
-            values = steps * neurons if name == INPUT and graph.input.is_graded else 0
+            values = steps * neurons if _is_graded(graph, name) else 0
             bounds = size + steps * neurons + values
             self._places[name] = (size, bounds, values)
             size = bounds + steps * (pixels + 1)
         self._size = size
         self._store: IntArray = np.empty(samples * size, np.int32)
+        self._largest: dict[str, int] = {}
         self._sums: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
         self._no_totals = cast("CountArray", np.zeros((1, 1, 1), count_type(steps)))
         self._described: dict[
@@ -67,9 +76,15 @@ class EventStore:
             len(frames), self._steps, channels, height * width
         )
         kernels.collect_events(whole, *self._lists(name), self._places[name][2], self._store)
+        if self._places[name][2]:
+            self._largest[name] = max(int(frames.max()), -int(frames.min()), 1)
 
-    def spread(self, name: str, samples: int, *, first_step: int = 0) -> npt.NDArray[np.uint8]:
-        """Give the events of a layer that carry no value as an array.
+    def fits(self, layer: CompiledLayer) -> bool:
+        """Say whether the values that a layer's sources sent are small enough for its kernel."""
+        return layer.fits(self._largest)
+
+    def spread(self, name: str, samples: int, *, first_step: int = 0) -> SpikeArray:
+        """Give the events of a layer as an array.
 
         Args:
             name: Of the layer.
@@ -77,11 +92,13 @@ class EventStore:
             first_step: Step to begin with.
 
         Returns:
-            (samples, T - first_step, channels, pixels) uint8, 0 or 1.
+            (samples, T - first_step, channels, pixels) uint8, 0 or 1, or int32 values.
         """
         channels, height, width = self._frames[name]
-        frames = np.zeros((samples, self._steps - first_step, channels, height * width), np.uint8)
-        kernels.spread_events(frames, first_step, *self._lists(name), self._store)
+        shape = (samples, self._steps - first_step, channels, height * width)
+        values = self._places[name][2]
+        frames = np.zeros(shape, np.int32 if values else np.uint8)
+        kernels.spread_events(frames, first_step, *self._lists(name), values, self._store)
         return frames
 
     def run(
@@ -105,7 +122,7 @@ class EventStore:
         channels, height, width = self._frames[layer.name]
         pixels, samples = height * width, span.stop - span.start
         has_updates = len(outputs.updates) > 0
-        spikes: SpikeArray = _NO_SPIKES
+        spikes: SpikeArray = _NO_SPIKES if layer.sigma is None else _NO_VALUES
         totals, traces, finals = self._no_totals, _NO_TRACES, _NO_FINALS
         keeps = 0
         if outputs.spikes is not None:
@@ -116,10 +133,12 @@ class EventStore:
             totals = outputs.total[span].reshape(samples, channels, pixels)
         if outputs.traces is not None:
             keeps |= kernels.KEEP_TRACES
-            traces = outputs.traces[span].reshape(samples, self._steps, 2, channels, pixels)
+            states = outputs.traces.shape[2]
+            traces = outputs.traces[span].reshape(samples, self._steps, states, channels, pixels)
         if outputs.finals is not None:
             keeps |= kernels.KEEP_FINALS
-            finals = outputs.finals[span].reshape(samples, 2, channels, pixels)
+            states = outputs.finals.shape[1]
+            finals = outputs.finals[span].reshape(samples, states, channels, pixels)
         updates = outputs.updates[span] if has_updates else np.zeros((samples, 2), np.int64)
         health = np.zeros(4, np.int64)
         shared = (
@@ -131,7 +150,32 @@ class EventStore:
             self._described[key] = self._describe(layer, keeps), self._table(layer, lag)
         described, table = self._described[key]
         spreading = layer.spreading_for(self._steps)
-        if spreading is None:
+        if layer.sigma is not None:
+            largest = np.ones(1, np.int64)
+            sigma_kernels.run_sigma(
+                0,
+                samples,
+                self._steps,
+                described,
+                self._numbers(layer, layer.sigma),
+                table,
+                layer.rows,
+                layer.reach,
+                layer.sigma.biases,
+                self._store,
+                spikes,
+                totals,
+                traces,
+                finals,
+                updates,
+                health,
+                largest,
+                has_updates,
+            )
+            self._largest[layer.name] = int(largest[0])
+            if outputs.valued is not None:
+                self._note_values(layer.name, samples, outputs, span)
+        elif spreading is None:
             kernels.run_lif(0, samples, described, table, layer.rows, *shared)
         else:
             spread_kernels.run_spreading_lif(
@@ -153,6 +197,32 @@ class EventStore:
         if outputs.earlier is not None and outputs.total is not None:
             last = self.spread(layer.name, samples, first_step=self._steps - 1)
             outputs.earlier[span] = outputs.total[span] - last.reshape(samples, *layer.shape)
+
+    def _numbers(self, layer: CompiledLayer, sigma: SigmaNumbers) -> npt.NDArray[np.int64]:
+        numbers = np.zeros(sigma_kernels.NUMBER_FIELDS, np.int64)
+        numbers[sigma_kernels.THRESHOLD] = sigma.threshold
+        numbers[sigma_kernels.IS_OUTPUT] = sigma.is_output
+        numbers[sigma_kernels.WRAPS_24] = sigma.wraps_24
+        numbers[sigma_kernels.COMMON] = layer.shift - STATE_EXPONENT
+        numbers[sigma_kernels.OWN_VALUES] = self._places[layer.name][2]
+        return numbers
+
+    def _note_values(self, name: str, samples: int, outputs: LayerOutputs, span: slice) -> None:
+        """Count the events of steps with values other than -1 and 1, for a layer that was run."""
+        channels, height, width = self._frames[name]
+        assert outputs.valued is not None
+        valued = outputs.valued[span].reshape(samples, channels, height * width)
+        is_static = sigma_kernels.note_values(
+            samples,
+            self._steps,
+            channels,
+            height * width,
+            *self._lists(name),
+            self._places[name][2],
+            self._store,
+            valued,
+        )
+        outputs.note_static(is_static=is_static)
 
     def _frames_for(self, spreading: Spreading) -> npt.NDArray[np.int16] | IntArray:
         """Give frames of sums for one sample, zero."""

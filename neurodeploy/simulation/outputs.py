@@ -94,6 +94,11 @@ class LayerOutputs:
             self.health[:2] = np.maximum(self.health[:2], found[:2])
             self.health[2:] += found[2:]
 
+    def note_static(self, *, is_static: bool) -> None:
+        """Note whether samples sent the same at each step."""
+        with self._lock:
+            self.is_static = self.is_static and is_static
+
     def put(self, span: slice, run: LayerRun) -> None:
         """Write what the reference found for a group of samples."""
         layer = self.layer
@@ -115,8 +120,7 @@ class LayerOutputs:
                 self.earlier[span] = counted.earlier.total
                 if self.earlier_valued is not None:
                     self.earlier_valued[span] = counted.earlier.valued
-            with self._lock:
-                self.is_static = self.is_static and counted.is_static
+            self.note_static(is_static=counted.is_static)
         if run.updates is not None:
             self.updates[span, 0] = run.updates.active
             if run.updates.membrane is not None:
