@@ -7,6 +7,10 @@ from hypothesis import settings
 
 _skipped: list[str] = []
 
+# No example has a time limit: what it would find is a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
