@@ -7,6 +7,10 @@ values. Each function works on the columns of one *span* of tiles and lets go of
 lock; `neurodeploy.nn.spans` runs spans side by side. Sums over a span are made in an order that
 depends on neither threads nor machine load: results are repeatable to the bit.
 
+LLVM makes vector code of a loop only if it can tell its arrays apart with few comparisons of their
+addresses: loops are short, write one or two arrays, and none writes into an array that another
+argument may be. A row without a known distance between its values is not vectorised either.
+
 No product is fused with a sum, so states are those of the torch loops in `neurodeploy.nn.dynamics`.
 """
 
@@ -201,7 +205,7 @@ def fire_span(
         state[:] = 0
         for step in range(spikes.shape[0]):
             row = inputs[step if inputs.shape[0] > 1 else 0, begin:end]
-            other = skip[step, begin:end] if skip.shape[0] else skip[:, 0]
+            other = skip[step, begin:end] if skip.shape[0] else shift[:0]
             _charge(state, row, other, scale, shift, tau, threshold, kept)
             fired = spikes[step, begin:end]
             for i in range(fired.size):
@@ -253,7 +257,9 @@ def _charge(
             state[i] = _ZERO if u > threshold else u
     else:
         for i in range(row.size):
-            u = state[i] * tau + ((row[i] * scale[i] + shift[i]) + skip[i])
+            kept[i] = (row[i] * scale[i] + shift[i]) + skip[i]
+        for i in range(row.size):
+            u = state[i] * tau + kept[i]
             kept[i] = u
             state[i] = _ZERO if u > threshold else u
 
@@ -317,7 +323,7 @@ def differentiate_span(
         state[:] = 0
         for step in range(steps):
             row = inputs[0 if is_static else step, begin:end]
-            other = skip[step, begin:end] if skip.shape[0] else skip[:, 0]
+            other = skip[step, begin:end] if skip.shape[0] else shift[:0]
             _charge(state, row, other, scale, shift, tau, threshold, membranes[step])
         state[:] = 0
         for back in range(steps):
@@ -326,24 +332,20 @@ def differentiate_span(
             slopes(kept, threshold, kind, height, width, slope[:size], bits[:size])
             target = result[0 if is_static else step, begin:end]
             reset = tau if has_reset_gradient else _ZERO
+            for i in range(size):
+                passed = _ZERO if kept[i] > threshold else tau
+                state[i] = slope[i] * grad[i] + (passed - reset * (kept[i] * slope[i])) * state[i]
             if is_static and back:
                 for i in range(size):
-                    passed = _ZERO if kept[i] > threshold else tau
-                    state[i] = (
-                        slope[i] * grad[i] + (passed - reset * (kept[i] * slope[i])) * state[i]
-                    )
                     target[i] += state[i]
             else:
                 for i in range(size):
-                    passed = _ZERO if kept[i] > threshold else tau
-                    state[i] = (
-                        slope[i] * grad[i] + (passed - reset * (kept[i] * slope[i])) * state[i]
-                    )
                     target[i] = state[i]
             if scale.size:
                 row = inputs[0 if is_static else step, begin:end]
                 for i in range(size):
                     first[i] += state[i]
+                for i in range(size):
                     second[i] += state[i] * ((row[i] - mean[i]) * inverse[i])
         added += steps
         if added >= 64 and scale.size:
@@ -379,6 +381,7 @@ def normalize_back_span(
         result: (T, M) float32.
     """
     lanes = constant.size
+    tile = np.empty(lanes, np.float32)
     for step in range(inputs.shape[0]):
         for begin in range(start, stop, lanes):
             end = min(begin + lanes, stop)
@@ -388,7 +391,9 @@ def normalize_back_span(
                 result[step, begin:end],
             )
             for i in range(x.size):
-                target[i] = of_gradient[i] * d[i] + of_input[i] * x[i] + constant[i]
+                tile[i] = of_gradient[i] * d[i] + of_input[i] * x[i] + constant[i]
+            for i in range(x.size):
+                target[i] = tile[i]
 
 
 @njit(cache=True, nogil=True)
