@@ -13,7 +13,6 @@ from enum import StrEnum
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 
 from neurodeploy.cost.fan_out import (
     FanOut,
@@ -328,21 +327,6 @@ def check_kind(values: NumberArray, kind: InputKind) -> None:
 
 def _rows(counted: CountArray) -> Int64Array:
     return counted.reshape(len(counted), -1).astype(np.int64)
-
-
-def count_updates(
-    potential_before: NumberArray, has_input: npt.NDArray[np.bool_], bias: NumberArray
-) -> int:
-    """Count active neuron updates: potential not zero, input arrived, or bias not zero.
-
-    Args:
-        potential_before: (T, N), the potential before each step.
-        has_input: (T, N), whether input arrived in that step.
-        bias: (N,) or ().
-
-    Source: SANA-FE 2.2.9 `src/models.cpp`.
-    """
-    return int(np.count_nonzero((potential_before != 0) | has_input | (np.asarray(bias) != 0)))
 
 
 def count_membrane_updates(potential: NumberArray) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -12,9 +15,11 @@ from neurodeploy.cost.synapses import (
     count_dense,
     count_events,
     count_membrane_updates,
-    count_updates,
 )
 from neurodeploy.errors import DataError
+from neurodeploy.ir.fixed_layers import FixedLayer
+from neurodeploy.simulation.dynamics import Dynamics
+from neurodeploy.simulation.updates import UpdateCounter
 
 W = np.array(
     [[1, 0, -2, 0, 3, 0], [0, 0, 4, 0, 0, -1], [2, 2, 0, 0, -3, 1], [0, 5, 0, 0, 0, 6]],
@@ -210,6 +215,11 @@ class TestPilotNet:
         assert self.macs((3, 33, 100), layers, [2560, 100, 50, 10, 1])[0] == 5_375_238
 
 
+def _potential(values):
+    """Give neurons that have one state, the voltage, of one sample."""
+    return cast("Dynamics", SimpleNamespace(states=lambda: {"voltage": values[None]}))
+
+
 class TestUpdates:
     drive = np.array([[0.5, 0, 0], [0, 0, 0], [0.75, 0, 1], [0, 0, 0], [0, 0.25, 0]])
 
@@ -218,17 +228,23 @@ class TestUpdates:
     )
     def test_membrane_and_active_updates(self, leak, spikes, membrane, active):
         """v ← leak·v + I; s = v ≥ 1; v ← v - s, three neurons, five steps."""
-        before, after, fired = [], [], 0
+        layer = SimpleNamespace(bias=np.zeros(3), shape=(3,), neurons=3, neuron=None)
+        counter = UpdateCounter(cast("FixedLayer", layer), 1, None)
+        after, fired = [], 0
         v = np.zeros(3)
         for current in self.drive:
-            before.append(v)
+            counter.before_step(_potential(v), (current != 0)[None])
             v = leak * v + current
             fired += int((v >= 1).sum())
             v = v - (v >= 1)
+            counter.after_step(_potential(v))
             after.append(v)
         assert fired == spikes
         assert count_membrane_updates(np.array(after)) == membrane
-        assert count_updates(np.array(before), self.drive != 0, np.zeros(3)) == active
+        counts = counter.counts()
+        assert counts.active.tolist() == [active]
+        assert counts.membrane is not None
+        assert counts.membrane.tolist() == [membrane]
 
 
 @pytest.mark.parametrize(
