@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+from memory import peak_mib
 from torch import nn
 
 from neurodeploy import netx
@@ -106,12 +107,6 @@ def measure(name: str) -> dict[str, float]:
         "file MiB without relays": round(without_relays / 2**20, 1),
         "limits exceeded": len(violations),
     }
-
-
-def peak_mib() -> float:
-    """Peak memory of this process, from Linux's status file."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

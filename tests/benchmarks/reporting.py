@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from memory import peak_mib
 
 from neurodeploy import netx
 from neurodeploy.cost.page import write_page
@@ -121,13 +122,6 @@ def measure(path: Path, samples: int) -> dict[str, float]:
         "samples": samples,
         "SOPs a sample": round(found.sops_per_sample),
     }
-
-
-def peak_mib() -> float:
-    """Peak memory of this process."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

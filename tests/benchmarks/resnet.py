@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from lowering import peak_mib
+from memory import peak_mib
 from networks import ACTIVITY, write_result
 from torch import nn
 

@@ -8,13 +8,13 @@ Results: tests/benchmarks/results/scaling.json and .png.
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 
 import matplotlib
 import numpy as np
+from memory import peak_mib
 from networks import RESULTS, conv, conv_net, random_samples, stack, write_result
 
 from neurodeploy.simulation import EventSimulator, Record
@@ -78,7 +78,7 @@ def main() -> None:
     times = []
     for count in samples:
         times.append(best(simulator, random_samples(rng, graph, count)))
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        peaks.append(peak_mib())
     found["samples"] = {"count": samples, "seconds": times, "peak_mib": peaks}
     single = stack(rng, (64, 32, 32), [conv(rng, 64, 1)])
     events, seconds = [], []

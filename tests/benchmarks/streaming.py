@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from memory import peak_mib
 
 from neurodeploy import netx
 from neurodeploy.ir.fixed_layers import Connection, CubaNeuron, FixedConv, FixedDense, FixedLayer
@@ -74,15 +75,13 @@ def measure(*arguments: str) -> tuple[float, float]:
     process = subprocess.Popen(
         [sys.executable, "-m", "neurodeploy", *arguments], stdout=subprocess.DEVNULL
     )
-    status, peak = Path(f"/proc/{process.pid}/status"), 0
+    peak = 0.0
     while process.poll() is None:
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM"):
-                peak = int(line.split()[1])
+        peak = max(peak, peak_mib(process.pid))
         time.sleep(0.02)
     if process.returncode:
         raise SystemExit(f"neurodeploy {' '.join(arguments)} ended with {process.returncode}")
-    return time.perf_counter() - begin, peak / 1000
+    return time.perf_counter() - begin, peak * 2**20 / 10**6
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from memory import memory_mib, peak_mib
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -465,17 +466,11 @@ def peak_memory(case: str, name: str) -> float:
 def run_one(case: str, name: str) -> None:
     """Three iterations of one contender; prints the growth of the peak in MiB."""
     network = contenders(case)[name]()
-    before = memory_now("VmRSS")
+    before = memory_mib("VmRSS")
     run = prepare(case, network)
     for _ in range(3):
         run()
-    print(memory_now("VmHWM") - before)
-
-
-def memory_now(entry: str) -> float:
-    """MiB of an entry of Linux's status file; "VmHWM" is the peak of this process."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(entry))
+    print(peak_mib() - before)
 
 
 def main() -> None:
