@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from neurodeploy.cli import console
-from neurodeploy.cli.options import AcceptSilentFaults, InputBits, InputShape, Reading
+from neurodeploy.cli.options import AcceptSilentFaults, AsJson, InputBits, InputShape, Reading
 from neurodeploy.files import require_writable
 from neurodeploy.ir.graph import FixedPointGraph, Graph
 
@@ -44,6 +44,7 @@ def export(
     input_bits: InputBits = None,
     input_shape: InputShape = None,
     accept_silent_faults: AcceptSilentFaults = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a network as ONNX: its ReLU twin, or one step in the chip's integers.
 
@@ -71,10 +72,17 @@ def export(
     is_file = source.suffix.lower() in (".net", ".h5", ".hdf5")
     if ann is not None:
         export_twin(deployed(source) if is_file else _trained(source), ann)
-        console.out.print(f"{console.relative(ann)}: the ReLU twin", markup=False)
+        if not as_json:
+            console.out.print(f"{console.relative(ann)}: the ReLU twin", markup=False)
     if step is not None:
         export_step(deployed(source if is_file else source / "network.net"), step)
-        console.out.print(f"{console.relative(step)}: one step, in integers", markup=False)
+        if not as_json:
+            console.out.print(f"{console.relative(step)}: one step, in integers", markup=False)
+    if as_json:
+        written = {"ann": ann, "step": step}
+        console.print_json(
+            {key: None if path is None else str(path) for key, path in written.items()}
+        )
 
 
 def _trained(run: Path) -> Graph:

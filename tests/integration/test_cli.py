@@ -476,8 +476,9 @@ def test_exports_are_models_that_other_commands_take(
     net = golden / "10_conv_flatten_dense.net"
     shape = netx.read(net).input.shape
     twin, step = tmp_path / "twin.onnx", tmp_path / "step.onnx"
-    outcome = neurodeploy("export", net, "--ann", twin, "--step", step)
+    outcome = neurodeploy("export", net, "--ann", twin, "--step", step, "--json")
     assert outcome.code == 0
+    assert json.loads(outcome.out) == {"ann": str(twin), "step": str(step)}
     source = samples(np.random.default_rng(0).integers(0, 2, (2, 4, *shape)))
     plain = json.loads(neurodeploy("report", net, "-i", source, "--json").out)
     with_ann = json.loads(neurodeploy("report", net, "-i", source, "--ann", twin, "--json").out)
@@ -492,7 +493,9 @@ def test_exports_are_models_that_other_commands_take(
 def test_a_training_exports_its_twin(neurodeploy, tiny_recipe, tmp_path: Path) -> None:
     run, twin = tmp_path / "run", tmp_path / "twin.onnx"
     assert neurodeploy("train", tiny_recipe(), "--out", run).code == 0
-    assert neurodeploy("export", run, "--ann", twin).code == 0
+    outcome = neurodeploy("export", run, "--ann", twin)
+    assert outcome.code == 0
+    assert "ReLU twin" in outcome.out
     counted = json.loads(neurodeploy("macs", twin, "--bind", "batch=1", "--json").out)
     assert counted["totals"]["macs_standard"] == 4 * 9 * 25 + 4 * 4 * 9 * 9 + 36 * 3
     assert neurodeploy("export", run, "--step", twin).code == 1  # not deployed yet
