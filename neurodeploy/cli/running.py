@@ -240,11 +240,19 @@ def simulate(
         return
     console.out.print(_activity_table(facts))
     _warn_of_overflows(facts)
+    duration = _duration(facts, seconds, resume=resume)
     console.out.print(
-        f"{facts.samples} samples of {facts.steps} steps in {seconds:.2f} s "
-        f"({facts.samples * facts.steps / max(seconds, 1e-9):,.0f} sample-steps/s), written to "
+        f"{facts.samples} samples of {facts.steps} steps{duration}, written to "
         f"{console.relative(output)}"
     )
+
+
+def _duration(facts: Facts, seconds: float, *, resume: bool) -> str:
+    """Say how long it took; no rate after a resumption, which computed a part of the samples."""
+    if resume:
+        return f", the last part of them in {seconds:.2f} s"
+    rate = facts.samples * facts.steps / max(seconds, 1e-9)
+    return f" in {seconds:.2f} s ({rate:,.0f} sample-steps/s)"
 
 
 def _draw(

@@ -519,7 +519,11 @@ def test_a_cut_input_keeps_what_is_whole_and_resume_goes_on(
     outcome = neurodeploy(*command)
     assert outcome.code == 1
     assert "5 finished samples of an interrupted run. Go on with --resume" in outcome.errors[0]
-    assert neurodeploy(*command, "--resume").code == 0
+    outcome = neurodeploy(*command, "--resume")
+    assert outcome.code == 0
+    said = " ".join(outcome.out.split())
+    assert "9 samples of 8 steps, the last part of them in" in said
+    assert "sample-steps/s" not in said  # five of them were computed before
     assert (tmp_path / "out.npz").read_bytes() == expected
 
 
