@@ -142,6 +142,17 @@ def run_program(
     )  # fmt: skip
 
 
+def run_command(
+    network: Path, inputs: Path, output: Path, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `neurodeploy simulate` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "neurodeploy", "simulate", str(network), "-i", str(inputs),
+         "-o", str(output), *options],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
 def alive(process: int) -> bool:
     try:
         return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
@@ -168,11 +179,8 @@ def test_a_dask_cluster_loses_a_worker_and_the_result_is_that_of_one_process(
 
 
 def test_the_command_runs_on_a_cluster(network, inputs, whole, cluster: Cluster, tmp_path) -> None:
-    end = subprocess.run(
-        [sys.executable, "-m", "neurodeploy", "simulate", str(network), "-i", str(inputs),
-         "-o", str(tmp_path / "out.npz"), "--engine", "dask", "--cluster", cluster.address],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    options = ("--engine", "dask", "--cluster", cluster.address)
+    end = run_command(network, inputs, tmp_path / "out.npz", *options)
     assert end.returncode == 0, end.stderr
     assert (tmp_path / "out.npz").read_bytes() == whole
 
@@ -243,11 +251,8 @@ def test_a_ray_cluster_loses_a_worker_and_the_result_is_that_of_one_process(
 
 def test_the_command_starts_a_ray_cluster_here(network, inputs, whole, tmp_path) -> None:
     pytest.importorskip("ray")
-    end = subprocess.run(
-        [sys.executable, "-m", "neurodeploy", "simulate", str(network), "-i", str(inputs),
-         "-o", str(tmp_path / "out.npz"), "--engine", "ray", "--workers", "2"],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    options = ("--engine", "ray", "--workers", "2")
+    end = run_command(network, inputs, tmp_path / "out.npz", *options)
     assert end.returncode == 0, end.stderr
     assert "ray" not in end.stderr.lower()
     assert (tmp_path / "out.npz").read_bytes() == whole
