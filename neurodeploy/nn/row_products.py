@@ -1,14 +1,13 @@
-"""Products of rows that are kept in registers, and positions of what is not zero.
+"""Products of rows that are kept in registers.
 
 What LLVM does not make of a loop by itself, as in `neurodeploy.nn.row_sums`: `multiply_rows` keeps
-its sums in vector registers until all rows are through, `nonzero_bits` compares 64 values at a
-time.
+its sums in vector registers until all rows are through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +17,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from neurodeploy.nn.row_sums import Float32Array, Int64Array
-
-BITS: Final = 64
-"""Values that `nonzero_bits` looks at."""
 
 
 def _multiplying(columns: int, partners: int) -> Callable[..., Any]:
@@ -164,49 +160,3 @@ def multiply_rows(
                 for i in range(rest, width):
                     total += left[lefts[row] + i] * right[bases[p] + rights[row] + i]
             result[origin + places[first + p]] = total
-
-
-def _nonzero_bits(typing_context, values, start):  # type: ignore[no-untyped-def]
-    """Give a mask of which of values[start : start + 64] are not zero, the first lowest."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        data = context.make_array(kind)(context, builder, arguments[0]).data
-        element = data.type.pointee
-        vector = ir.VectorType(element, BITS)
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
-        loaded = builder.load(place, align=kind.dtype.bitwidth // 8)
-        if isinstance(element, ir.FloatType):
-            flags = builder.fcmp_unordered("!=", loaded, ir.Constant(vector, [0.0] * BITS))
-        else:
-            flags = builder.icmp_unsigned("!=", loaded, ir.Constant(vector, [0] * BITS))
-        return builder.bitcast(flags, ir.IntType(BITS))
-
-    return types.uint64(values, types.intp), generate
-
-
-nonzero_bits: Callable[..., Any] = intrinsic(_nonzero_bits)
-
-
-def _lowest_bit(typing_context, bits):  # type: ignore[no-untyped-def]
-    """Give the position of the lowest bit that is set; the mask must not be zero."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), generate
-
-
-lowest_bit: Callable[..., Any] = intrinsic(_lowest_bit)
-
-
-def _bit_count(typing_context, bits):  # type: ignore[no-untyped-def]
-    """Give the number of bits that are set."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.int64(types.uint64), generate
-
-
-bit_count: Callable[..., Any] = intrinsic(_bit_count)

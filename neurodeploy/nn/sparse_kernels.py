@@ -18,13 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from neurodeploy.nn.row_products import (
-    BITS,
-    bit_count,
-    lowest_bit,
-    multiply_rows,
-    nonzero_bits,
-)
+from neurodeploy.bits import WORD, count_set, first_set, nonzero_bits
+from neurodeploy.nn.row_products import multiply_rows
 from neurodeploy.nn.row_sums import Float32Array, Int64Array, add_rows
 
 Int32Array = npt.NDArray[np.int32]
@@ -46,11 +41,11 @@ def count_images_span(
         stop: Image after the last.
         counts: (N,) int64, the result.
     """
-    whole = size // BITS * BITS
+    whole = size // WORD * WORD
     for image in range(start, stop):
         total = 0
-        for place in range(image * size, image * size + whole, BITS):
-            total += bit_count(nonzero_bits(values, place))
+        for place in range(image * size, image * size + whole, WORD):
+            total += count_set(nonzero_bits(values, place))
         for place in range(image * size + whole, (image + 1) * size):
             total += values[place] != 0
         counts[image] = total
@@ -66,11 +61,11 @@ def list_nonzero(
         How many there are.
     """
     count = at
-    whole = size // BITS * BITS
-    for place in range(0, whole, BITS):
+    whole = size // WORD * WORD
+    for place in range(0, whole, WORD):
         bits = nonzero_bits(values, begin + place)
         while bits:
-            found[count] = place + lowest_bit(bits)
+            found[count] = place + first_set(bits)
             count += 1
             bits &= bits - np.uint64(1)
     for place in range(whole, size):

@@ -190,7 +190,6 @@ def compile_layer(
     elif not isinstance(neuron, SigmaDeltaNeuron | SigmaNeuron) or layer.is_recurrent:
         return None
     reads_values = graph.reads_values(layer)
-    sizes: dict[str, int] = {}
     parts: list[tuple[Term, _Block, int]] = []
     rows = 0
     for connection in layer.connections:
@@ -218,8 +217,6 @@ def compile_layer(
             )
             parts.append((term, block, largest_input if has_values and not is_layer else 1))
             rows += len(block.weights)
-            size = int(np.abs(block.select()).sum(axis=0).max()) << block.shift
-            sizes[source] = sizes.get(source, 0) + size
     packed = _pack(
         [block for _, block, _ in parts],
         [scale for _, _, scale in parts],
@@ -265,9 +262,19 @@ def compile_layer(
         is_recurrent=layer.is_recurrent,
         spreading=spreading,
         sigma=sigma,
-        sizes=sizes if any(term.has_values and term.source != INPUT for term in terms) else {},
+        sizes=_sizes(parts),
         limit=_sum_limit(layer),
     )
+
+
+def _sizes(parts: Sequence[tuple[Term, _Block, int]]) -> dict[str, int]:
+    """Give `CompiledLayer.sizes`."""
+    sizes: dict[str, int] = {}
+    if any(term.has_values and term.source != INPUT for term, _, _ in parts):
+        for term, block, _ in parts:
+            size = int(np.abs(block.select()).sum(axis=0).max()) << block.shift
+            sizes[term.source] = sizes.get(term.source, 0) + size
+    return sizes
 
 
 def _sum_limit(layer: FixedLayer) -> int:

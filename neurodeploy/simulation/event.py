@@ -389,7 +389,7 @@ def conform_input(
 
 def _extremes(array: npt.NDArray[np.integer]) -> tuple[int, int]:
     """Give the smallest and the largest value; of zeros and ones, the usual input, 0 and 1."""
-    if array.dtype.kind == "b" or (array.dtype.kind == "i" and array.flags.c_contiguous):
+    if array.flags.c_contiguous:
         # As unsigned numbers negative ones are large: one pass tells whether there is more.
         unsigned = array.view(f"u{array.dtype.itemsize}")
         if int(unsigned.max()) <= 1:

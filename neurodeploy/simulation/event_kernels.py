@@ -21,17 +21,15 @@ from typing import Final
 import numpy as np
 from numba import int32, int64, njit, types, uint8, void
 
+from neurodeploy.bits import WORD, count_set, first_set, nonzero_bits
 from neurodeploy.simulation.vector_code import (
     clear,
-    count_set,
-    first_set,
     make_lif_step,
-    nonzero_bits,
 )
 
-VECTOR_CODE: Final = 0xABC81E1C
-"""Checksum of `vector_code.py`: kept here, and tested, because the cache of compiled code looks at
-this file only, and must not outlive a change of the other."""
+VECTOR_CODE: Final = 0x447CF8E5
+"""Checksum of `vector_code.py` and `neurodeploy/bits.py`: kept here, and tested, because the cache
+of compiled code looks at this file only, and must not outlive a change of those."""
 
 # Columns of a table of terms: one row for each group of synapses with the same source and delay.
 LAG: Final = 0
@@ -101,7 +99,6 @@ _VALUES: Final = 7
 _ROW: Final = 8
 _SEGMENT_FIELDS: Final = 9
 
-_WORD_LANES: Final = 64
 
 _step_lif_64 = make_lif_step(64, holds_current=False)
 _step_lif_32 = make_lif_step(32, holds_current=False)
@@ -110,8 +107,12 @@ _step_cuba_16 = make_lif_step(16, holds_current=True)
 
 
 @njit(nogil=True, cache=True)
-def count_segments(terms, at_once):  # type: ignore[no-untyped-def]
-    """Give the most segments that a pixel sees, and the most ranges of `at_once` events of them."""
+def make_room(terms, at_once):  # type: ignore[no-untyped-def]
+    """Give the arrays that `list_segments` and `list_ranges` write, for ranges of `at_once` events.
+
+    Returns:
+        segments, ranges and first_rows, as those describe them.
+    """
     most = most_ranges = 0
     for k in range(terms.shape[0]):
         taps = terms[k, KERNEL_X]
@@ -119,7 +120,11 @@ def count_segments(terms, at_once):  # type: ignore[no-untyped-def]
         number = terms[k, KERNEL_Y] * (taps // span)
         most += number
         most_ranges += number * (1 + span * terms[k, CHANNELS] // at_once)
-    return most, most_ranges
+    return (
+        np.empty((most, _SEGMENT_FIELDS), np.int64),
+        np.empty((most_ranges, 4), np.int64),
+        np.empty(most_ranges, np.int64),
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -231,14 +236,12 @@ def run_lif(  # type: ignore[no-untyped-def]
     holds_current = layer[HOLDS_CURRENT] != 0
     lists_step, bounds_step = layer[OUT_EVENTS_STEP], layer[OUT_BOUNDS_STEP]
     keeps_spikes, keeps_totals = keeps & KEEP_SPIKES != 0, keeps & KEEP_TOTALS != 0
-    words = (width + _WORD_LANES - 1) // _WORD_LANES
+    words = (width + WORD - 1) // WORD
     states, peaks = np.empty(2 * width, np.int32), np.zeros(2 * width, np.int32)
     notes, sent = np.zeros(4, np.int64), np.empty(steps, np.int64)
     voltages = np.empty(width, np.int32)
     at_once = layer[EVENTS_AT_ONCE]
-    most, most_ranges = count_segments(terms, at_once)
-    segments = np.empty((most, _SEGMENT_FIELDS), np.int64)
-    ranges, first_rows = np.empty((most_ranges, 4), np.int64), np.empty(most_ranges, np.int64)
+    segments, ranges, first_rows = make_room(terms, at_once)
     for sample in range(first, stop):
         lists = layer[OUT_EVENTS] + sample * layer[OUT_EVENTS_SAMPLE]
         bounds = layer[OUT_BOUNDS] + sample * layer[OUT_BOUNDS_SAMPLE]
@@ -297,7 +300,7 @@ def run_lif(  # type: ignore[no-untyped-def]
                     if counts:  # what has no state and no sum may still be reached by events
                         present = min(channels - group, lanes)
                         wanted = np.uint64(notes[3]) & (~np.uint64(0) >> np.uint64(64 - present))
-                        word, bit = group // _WORD_LANES, np.uint64(group % _WORD_LANES)
+                        word, bit = group // WORD, np.uint64(group % WORD)
                         slot = np.uint64(0)
                         while wanted != 0 and slot < np.uint64(seen):  # until all are reached
                             event, last = ranges[slot, 0], ranges[slot, 1]
@@ -344,7 +347,7 @@ def run_lif(  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def _bits_of(flat, place, present):  # type: ignore[no-untyped-def]
     """Give which of at most 64 neighbouring values are not zero, the first in the lowest bit."""
-    if present == _WORD_LANES:
+    if present == WORD:
         return nonzero_bits(flat, place)
     bits = np.uint64(0)
     for lane in range(np.uint64(present)):
@@ -388,8 +391,8 @@ def collect_events(  # type: ignore[no-untyped-def]
                 bound = bounds + sample * bounds_sample + step * bounds_step
                 first = (sample * steps + step) * channels
                 number = place
-                for begin in range(0, channels, _WORD_LANES):
-                    bits = _bits_of(flat, first + begin, min(_WORD_LANES, channels - begin))
+                for begin in range(0, channels, WORD):
+                    bits = _bits_of(flat, first + begin, min(WORD, channels - begin))
                     while bits != 0:
                         channel = begin + first_set(bits)
                         bits &= bits - np.uint64(1)
@@ -402,7 +405,7 @@ def collect_events(  # type: ignore[no-untyped-def]
     # By channel is how they lie in memory, by pixel how they are wanted: 64 pixels at a time, bits
     # are taken from all channels, then counted, then listed from where each pixel's list begins.
     bits_of = np.empty(channels, np.uint64)
-    places = np.empty(_WORD_LANES, np.int64)
+    places = np.empty(WORD, np.int64)
     for sample in range(samples):
         for step in range(steps):
             place = events + sample * events_sample + step * events_step
@@ -410,8 +413,8 @@ def collect_events(  # type: ignore[no-untyped-def]
             first = (sample * steps + step) * channels * pixels
             number = 0
             store[bound] = 0
-            for begin in range(0, pixels, _WORD_LANES):
-                present = min(_WORD_LANES, pixels - begin)
+            for begin in range(0, pixels, WORD):
+                present = min(WORD, pixels - begin)
                 any_of = np.uint64(0)
                 for channel in range(np.uint64(channels)):
                     at = first + np.int64(channel) * pixels + begin
@@ -422,7 +425,7 @@ def collect_events(  # type: ignore[no-untyped-def]
                     for pixel in range(begin, begin + present):
                         store[np.uint64(bound + pixel + 1)] = number
                     continue
-                clear(places, _WORD_LANES)
+                clear(places, WORD)
                 for channel in range(np.uint64(channels)):
                     bits = bits_of[channel]
                     while bits != 0:

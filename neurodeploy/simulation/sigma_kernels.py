@@ -16,13 +16,13 @@ from numba import njit
 
 from neurodeploy.simulation import event_kernels as lists
 from neurodeploy.simulation.event_kernels import (
-    count_segments,
     list_ranges,
     list_segments,
+    make_room,
 )
 from neurodeploy.simulation.vector_code import clear, make_row_adder
 
-VECTOR_CODE: Final = 0xABC81E1C
+VECTOR_CODE: Final = 0x447CF8E5
 """Checksum of `vector_code.py`; see `event_kernels`."""
 
 # Entries of the numbers of a layer.
@@ -38,7 +38,6 @@ COMMON: Final = 4
 """Sums are scaled by 2**COMMON."""
 NUMBER_FIELDS: Final = 5
 
-_SEGMENT_FIELDS: Final = 9
 _LOWEST: Final = np.int64(-(1 << 31))
 _add_16 = make_row_adder(16)
 
@@ -74,9 +73,7 @@ def run_sigma(  # type: ignore[no-untyped-def]
     common = numbers[COMMON]
     is_output, threshold = numbers[IS_OUTPUT] != 0, numbers[THRESHOLD]
     at_once = layer[lists.EVENTS_AT_ONCE]
-    most, most_ranges = count_segments(terms, at_once)
-    segments = np.empty((most, _SEGMENT_FIELDS), np.int64)
-    ranges, first_rows = np.empty((most_ranges, 4), np.int64), np.empty(most_ranges, np.int64)
+    segments, ranges, first_rows = make_room(terms, at_once)
     words = (width + 63) // 64
     reached, sums = np.zeros(words, np.uint64), np.zeros(width, np.int32)
     sigma, activation, residue = (

@@ -16,17 +16,16 @@ from typing import Final
 import numpy as np
 from numba import njit
 
+from neurodeploy.bits import count_set, first_set
 from neurodeploy.simulation import event_kernels as lists, spreading
 from neurodeploy.simulation.vector_code import (
     STATES_APART,
     clear,
-    count_set,
-    first_set,
     make_frame_step,
     make_row_adder,
 )
 
-VECTOR_CODE: Final = 0xABC81E1C
+VECTOR_CODE: Final = 0x447CF8E5
 """Checksum of `vector_code.py`; see `event_kernels`."""
 
 # Numba keeps these as constants; what other modules hold it would look up at each compilation too.

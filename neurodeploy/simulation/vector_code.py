@@ -268,45 +268,6 @@ def _clear(typing, array, count):  # type: ignore[no-untyped-def]
 clear: Callable[..., None] = intrinsic(_clear)
 
 
-def _first_set(typing, mask):  # type: ignore[no-untyped-def]
-    """Give the position of the lowest bit that is set; the mask must not be zero."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), generate
-
-
-first_set: Callable[..., Any] = intrinsic(_first_set)
-
-
-def _count_set(typing, mask):  # type: ignore[no-untyped-def]
-    """Give the number of bits that are set."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.int64(types.uint64), generate
-
-
-count_set: Callable[..., Any] = intrinsic(_count_set)
-
-
-def _nonzero_bits(typing, array, place):  # type: ignore[no-untyped-def]
-    """Give which of array[place :][:64] are not zero, the first one in the lowest bit."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        vector = ir.VectorType(ir.IntType(kind.dtype.bitwidth), _WORD.width)
-        values = _load(builder, _pointer(context, builder, kind, *arguments), vector)
-        return _mask(builder, builder.icmp_signed("!=", values, _constant(values, 0)))
-
-    return types.uint64(array, place), generate
-
-
-nonzero_bits: Callable[..., Any] = intrinsic(_nonzero_bits)
-
-
 def _word(value: int) -> Any:
     return ir.Constant(_WORD, value)
 
