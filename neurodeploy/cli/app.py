@@ -11,20 +11,20 @@ from typing import Annotated, NoReturn
 import typer
 
 import neurodeploy
-from neurodeploy.cli import (
-    comparing,
-    console,
-    deploying,
-    doctor,
-    exporting,
-    fitting,
-    inspection,
+from neurodeploy.cli import console
+from neurodeploy.cli.commands import (
+    compare,
+    deploy,
+    doctor_folded,
+    export,
+    fit,
+    inspect,
     lava,
-    learning,
     macs,
     recipes,
-    reporting,
-    running,
+    report,
+    simulate,
+    train,
 )
 from neurodeploy.errors import NeurodeployError
 
@@ -45,17 +45,17 @@ app = typer.Typer(
     ),
 )
 recipes.register(app)
-learning.register(app)
-deploying.register(app)
-running.register(app)
-reporting.register(app)
-comparing.register(app)
-inspection.register(app)
-fitting.register(app)
-exporting.register(app)
+train.register(app)
+deploy.register(app)
+simulate.register(app)
+report.register(app)
+compare.register(app)
+inspect.register(app)
+fit.register(app)
+export.register(app)
 macs.register(app)
 lava.register(app)
-doctor.register(app)
+doctor_folded.register(app)
 
 INTERRUPTED = 130
 TERMINATED = 143

@@ -11,15 +11,26 @@ from typing import Annotated
 
 import typer
 
-from neurodeploy.errors import DataError, FractionWarning, NetxError
-from neurodeploy.ir.graph import FixedPointGraph
+from neurodeploy.errors import (
+    DataError,
+    FractionWarning,
+    NetxError,
+)
+from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.netx import read
-from neurodeploy.simulation.base import Feed, IntArray, Record, Stream, Timing, Window
-from neurodeploy.simulation.engines import Engine
-from neurodeploy.simulation.event import conform_input
-from neurodeploy.simulation.memory import parse_size
-from neurodeploy.simulation.samples import open_samples
-from neurodeploy.simulation.storage import INPUT_BYTES_MAX
+from neurodeploy.samples.sources import open_samples
+from neurodeploy.samples.storage import INPUT_BYTES_MAX
+from neurodeploy.simulation.event_simulator import conform_input
+from neurodeploy.simulation.long_runs.engines import Engine
+from neurodeploy.simulation.long_runs.memory import parse_size
+from neurodeploy.simulation.recording import (
+    Feed,
+    IntArray,
+    Record,
+    Stream,
+    Timing,
+    Window,
+)
 
 TIME = "Time"
 FILE = "How the file is read"

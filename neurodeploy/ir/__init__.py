@@ -1,6 +1,11 @@
 """The intermediate representations: a float `Graph` and an integer `FixedPointGraph`."""
 
-from neurodeploy.ir.fixed_layers import (
+from neurodeploy.ir.graphs import (
+    FixedInput as FixedInput,
+    FixedPointGraph as FixedPointGraph,
+    Graph as Graph,
+)
+from neurodeploy.ir.integer_layers import (
     Connection as Connection,
     CubaNeuron as CubaNeuron,
     DeltaNeuron as DeltaNeuron,
@@ -12,9 +17,4 @@ from neurodeploy.ir.fixed_layers import (
     ResonateFireNeuron as ResonateFireNeuron,
     SigmaDeltaNeuron as SigmaDeltaNeuron,
     SigmaNeuron as SigmaNeuron,
-)
-from neurodeploy.ir.graph import (
-    FixedInput as FixedInput,
-    FixedPointGraph as FixedPointGraph,
-    Graph as Graph,
 )

@@ -13,7 +13,11 @@ from pathlib import Path
 from torch import Tensor
 
 from neurodeploy.errors import CheckpointError
-from neurodeploy.nn.tensor_files import JsonTable, read_tensors, write_tensors
+from neurodeploy.nn.tensor_files import (
+    JsonTable,
+    read_tensors,
+    write_tensors,
+)
 
 FORMAT = "neurodeploy-checkpoint-1"
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.learning.data import Dataset, batches
+from neurodeploy.data import Dataset, batches
 from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.losses import classification_loss
 

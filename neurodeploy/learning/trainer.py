@@ -21,6 +21,14 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from neurodeploy.data import (
+    Dataset,
+    Part,
+    count_batches,
+    draw_moves,
+    move_images,
+    training_batches,
+)
 from neurodeploy.errors import CheckpointError, TrainingError
 from neurodeploy.files import write_text
 from neurodeploy.learning.checkpoints import (
@@ -29,25 +37,25 @@ from neurodeploy.learning.checkpoints import (
     require_same_settings,
     write_checkpoint,
 )
-from neurodeploy.learning.data import (
-    Dataset,
-    Part,
-    count_batches,
-    draw_moves,
-    move_images,
-    training_batches,
-)
 from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
+from neurodeploy.learning.gradual_pruning import Pruner
 from neurodeploy.learning.losses import shortcut_loss
-from neurodeploy.learning.records import EpochRecord, History, IterationRecord
+from neurodeploy.learning.records import (
+    EpochRecord,
+    History,
+    IterationRecord,
+)
 from neurodeploy.learning.schedules import (
     branch_schedule,
     branch_weight_at,
     learning_rate_at,
 )
-from neurodeploy.nn.pruning import Pruner
-from neurodeploy.recipe import PruningSection, ShortcutSection, TrainingSection
+from neurodeploy.recipes.recipe import (
+    PruningSection,
+    ShortcutSection,
+    TrainingSection,
+)
 
 logger = logging.getLogger(__name__)
 

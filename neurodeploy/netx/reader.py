@@ -14,12 +14,20 @@ from math import prod
 from pathlib import Path
 
 from neurodeploy.errors import GraphError, NetxError
-from neurodeploy.ir.fixed_layers import FixedLayer, Shape
-from neurodeploy.ir.graph import INPUT, FixedInput, FixedPointGraph
-from neurodeploy.netx.layer_reader import LayerReader, Options
+from neurodeploy.ir.graphs import (
+    INPUT,
+    FixedInput,
+    FixedPointGraph,
+)
+from neurodeploy.ir.integer_layers import FixedLayer, Shape
+from neurodeploy.netx.forked_trial import find_trouble
+from neurodeploy.netx.layers import LayerReader, Options
 from neurodeploy.netx.schema import LAYERS_MAX
-from neurodeploy.netx.store import Section, check_file, open_root
-from neurodeploy.netx.trial import find_trouble
+from neurodeploy.netx.untrusted_hdf5 import (
+    Section,
+    check_file,
+    open_root,
+)
 
 SPIKE_EXPONENT = 6
 """Default of `spike_exp` in Lava's `Network`."""

@@ -11,7 +11,8 @@ import numpy as np
 from neurodeploy.errors import GraphError, NetxError
 from neurodeploy.files import replacing
 from neurodeploy.fixedpoint import BIAS_BITS, wrap
-from neurodeploy.ir.fixed_layers import (
+from neurodeploy.ir.graphs import INPUT, FixedPointGraph
+from neurodeploy.ir.integer_layers import (
     Connection,
     CubaNeuron,
     DeltaNeuron,
@@ -26,7 +27,6 @@ from neurodeploy.ir.fixed_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.ir.graph import INPUT, FixedPointGraph
 from neurodeploy.netx.schema import GEOMETRY_MAX, LAYERS_MAX
 
 

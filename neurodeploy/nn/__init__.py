@@ -14,17 +14,7 @@ from neurodeploy.nn.blocks import (
     Input,
     Pool,
 )
-from neurodeploy.nn.neuron import LIF, CubaLIF, DeviceParams, NeuronParams, neuron_params
-from neurodeploy.nn.normalization import Dropout, MeanOnlyBatchNorm, WgtScaleBatchNorm
-from neurodeploy.nn.quantizer import EightBitQuantizer
-from neurodeploy.nn.slayer import (
-    SlayerLayout,
-    export_state_dict,
-    from_time_first,
-    import_state_dict,
-    to_time_first,
-)
-from neurodeploy.nn.surrogate import (
+from neurodeploy.nn.functional.surrogate import (
     SURROGATES,
     Exponential,
     Rectangular,
@@ -33,6 +23,26 @@ from neurodeploy.nn.surrogate import (
     TanhPrinted,
     Triangular,
     make_surrogate,
+)
+from neurodeploy.nn.neuron import (
+    LIF,
+    CubaLIF,
+    DeviceParams,
+    NeuronParams,
+    neuron_params,
+)
+from neurodeploy.nn.normalization import (
+    Dropout,
+    MeanOnlyBatchNorm,
+    WgtScaleBatchNorm,
+)
+from neurodeploy.nn.quantizer import EightBitQuantizer
+from neurodeploy.nn.slayer import (
+    SlayerLayout,
+    export_state_dict,
+    from_time_first,
+    import_state_dict,
+    to_time_first,
 )
 
 __all__ = [

@@ -18,9 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.architectures import NormKind
 from neurodeploy.errors import GraphError
 from neurodeploy.nn.synchronization import batch_normalized
+from neurodeploy.recipes import NormKind
 
 
 class TemporalBatchNorm(nn.Module):

@@ -41,7 +41,12 @@ from neurodeploy.nn.spiking_block import (
     WeightedBlock,
     checked_mask,
 )
-from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse, Pair, PoolSynapse
+from neurodeploy.nn.synapse import (
+    ConvSynapse,
+    DenseSynapse,
+    Pair,
+    PoolSynapse,
+)
 
 
 class Input(SpikingBlock):

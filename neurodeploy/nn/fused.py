@@ -8,7 +8,7 @@ in the first-level cache. Between z and the spikes there is no other tensor.
     backward   gradient of the currents and its sums (one pass), gradient of z (one pass)
 
 `is_fusable` says what is computed so; the rest goes through torch's batch norm and
-`neurodeploy.nn.dynamics`, with the same meaning.
+`neurodeploy.nn.functional.dynamics`, with the same meaning.
 """
 
 from __future__ import annotations
@@ -21,13 +21,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.nn import kernels
-from neurodeploy.nn.compiled import NO_ROWS, SurrogateNumbers, is_compilable, surrogate_numbers
-from neurodeploy.nn.gradient_needs import NO_NEEDS, Needs
-from neurodeploy.nn.kernels import Float32Array, Float64Array
+from neurodeploy.nn.functional import loops
+from neurodeploy.nn.functional.compiled import (
+    NO_ROWS,
+    SurrogateNumbers,
+    is_compilable,
+    surrogate_numbers,
+)
+from neurodeploy.nn.functional.gradient_needs import NO_NEEDS, Needs
+from neurodeploy.nn.functional.loops import Float32Array, Float64Array
+from neurodeploy.nn.functional.rows import Rows
+from neurodeploy.nn.functional.spans import (
+    Span,
+    cut_spans,
+    lanes_of,
+    run_spans,
+)
 from neurodeploy.nn.neuron import LIF
-from neurodeploy.nn.rows import Rows
-from neurodeploy.nn.spans import Span, cut_spans, lanes_of, run_spans
 from neurodeploy.nn.synchronization import (
     add_over_processes,
     batch_normalized,
@@ -142,7 +152,7 @@ class _Plan:
             has_reset_gradient=neuron.reset_gradient,
             surrogate=numbers,
             notes_needs=torch.is_grad_enabled()
-            and numbers[0] in (kernels.TRIANGULAR, kernels.RECTANGULAR),
+            and numbers[0] in (loops.TRIANGULAR, loops.RECTANGULAR),
             steps=steps,
             channels=norm.num_features,
             lanes=lanes,
@@ -180,7 +190,7 @@ def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, Float64Array, 
     sums = np.empty((len(plan.spans), 2, plan.lanes))
     run_spans(
         plan.spans,
-        lambda number, start, stop: kernels.sum_span(z, start, stop, centre, sums[number]),
+        lambda number, start, stop: loops.sum_span(z, start, stop, centre, sums[number]),
     )
     count = float(z.size // plan.channels)
     first, second = plan.gather(sums) / count
@@ -232,7 +242,7 @@ class _NormalizedSpikes(torch.autograd.Function):
             ctx.needs = Needs(flags=needs.reshape(-1), address=spikes.data_ptr())
         run_spans(
             plan.spans,
-            lambda _, start, stop: kernels.fire_span(
+            lambda _, start, stop: loops.fire_span(
                 inputs,
                 other,
                 start,
@@ -265,7 +275,7 @@ class _NormalizedSpikes(torch.autograd.Function):
         sums = np.empty((len(plan.spans), 2, plan.lanes))
         run_spans(
             plan.spans,
-            lambda number, start, stop: kernels.differentiate_span(
+            lambda number, start, stop: loops.differentiate_span(
                 inputs,
                 other,
                 upstream,
@@ -300,7 +310,7 @@ class _NormalizedSpikes(torch.autograd.Function):
         target = of_inputs.numpy()
         run_spans(
             plan.spans,
-            lambda _, start, stop: kernels.normalize_back_span(
+            lambda _, start, stop: loops.normalize_back_span(
                 inputs, into, start, stop, spread[0], spread[1], spread[2], target
             ),
         )

@@ -12,23 +12,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.architectures import (
-    AveragePoolLayer,
-    ConvLayer,
-    DenseLayer,
-    GlobalAveragePoolLayer,
-    LayerSection,
-    MaxPoolLayer,
-    NeuronLayer,
-    ResidualLayer,
-    Shape,
-    layout_of,
-    shapes_of,
+from neurodeploy.errors import (
+    CheckpointError,
+    DataError,
+    RecipeError,
 )
-from neurodeploy.errors import CheckpointError, DataError, RecipeError
-from neurodeploy.nn.blocks import Conv, Dense, GlobalAverageReadout
+from neurodeploy.nn.blocks import (
+    Conv,
+    Dense,
+    GlobalAverageReadout,
+)
 from neurodeploy.nn.fused import normalized_spikes
-from neurodeploy.nn.pooling import AveragePool, GlobalAveragePool, MaxPool
+from neurodeploy.nn.pooling import (
+    AveragePool,
+    GlobalAveragePool,
+    MaxPool,
+)
 from neurodeploy.nn.recomputation import recomputed
 from neurodeploy.nn.residual import (
     Neurons,
@@ -42,7 +41,24 @@ from neurodeploy.nn.shortcut import ShortcutBranches
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
 from neurodeploy.nn.tensor_files import read_tensors, write_tensors
-from neurodeploy.recipe import Architecture, LifNeuron, Recipe
+from neurodeploy.recipes import (
+    AveragePoolLayer,
+    ConvLayer,
+    DenseLayer,
+    GlobalAveragePoolLayer,
+    LayerSection,
+    MaxPoolLayer,
+    NeuronLayer,
+    ResidualLayer,
+    Shape,
+    layout_of,
+    shapes_of,
+)
+from neurodeploy.recipes.recipe import (
+    Architecture,
+    LifNeuron,
+    Recipe,
+)
 
 FORMAT = "neurodeploy-network-1"
 
@@ -118,7 +134,7 @@ class SpikingNetwork(nn.Module):
     def compile_blocks(self, *, backend: str = "inductor") -> None:
         """Let torch.compile translate each block at its next call, in place.
 
-        Compiled blocks use torch operations throughout: the loops of `neurodeploy.nn.kernels`
+        Compiled blocks use torch operations throughout: the loops of `functional.loops`
         and sparse convolutions are for calls that are not compiled. Spikes and gradients are
         equal up to rounding.
 

@@ -1,7 +1,7 @@
 """Spiking neurons as torch modules: SLAYER's CUBA-LIF and the paper's LIF.
 
 Both take weighted sums (T, N, C, ...), time first, and give spikes of the same shape. The
-arithmetic is in `neurodeploy.nn.dynamics`; these modules hold parameters and state.
+arithmetic is in `neurodeploy.nn.functional.dynamics`; these modules hold parameters and state.
 
 The paper's LIF, u_pre = tau · u + x, is CUBA-LIF with full current decay (the current is the
 input) and voltage decay 1 - tau, without the integer rounding.
@@ -19,17 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.dynamics import (
+from neurodeploy.nn.functional.dynamics import (
     DECAY_UNITY,
     CubaConstants,
     cuba_spikes,
     leaky_integrate,
     lif_spikes,
 )
+from neurodeploy.nn.functional.rows import Rows, require_axes
+from neurodeploy.nn.functional.surrogate import Exponential, Surrogate
 from neurodeploy.nn.normalization import CHANNEL_AXIS
 from neurodeploy.nn.quantizer import EightBitQuantizer
-from neurodeploy.nn.rows import Rows, require_axes
-from neurodeploy.nn.surrogate import Exponential, Surrogate
 
 STATE_UNITS = 64
 """State units in one weight unit: S = 64 · W."""
@@ -170,7 +170,7 @@ class LIF(nn.Module):
 
 
 class CubaLIF(nn.Module):
-    """SLAYER's current-based LIF neuron: integer state, bit for bit; see `neurodeploy.nn.dynamics`.
+    """SLAYER's current-based LIF neuron: integer state, bit for bit; see `functional.dynamics`.
 
     W = `scale` weight units make one SLAYER unit, S = 64 · W state units do. The threshold is
     truncated to θ = trunc(threshold · W) / W, and a neuron spikes when V > θ · S.
@@ -329,7 +329,7 @@ class CubaLIF(nn.Module):
 
     @property
     def constants(self) -> CubaConstants:
-        """What the loops of `neurodeploy.nn.dynamics` need to know."""
+        """What the loops of `neurodeploy.nn.functional.dynamics` need to know."""
         level = self.v_th_mant * STATE_UNITS
         if self.compat_threshold and float(np.float32(level + 0.01)) <= level:
             level -= 1

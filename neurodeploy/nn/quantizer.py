@@ -15,8 +15,12 @@ from torch import Tensor
 
 from neurodeploy.errors import GraphError
 from neurodeploy.nn import quantizer_kernels
-from neurodeploy.nn.compiled import is_compilable
-from neurodeploy.nn.spans import TILE, cut_spans, run_spans
+from neurodeploy.nn.functional.compiled import is_compilable
+from neurodeploy.nn.functional.spans import (
+    TILE,
+    cut_spans,
+    run_spans,
+)
 
 SMALLEST, LARGEST = -256, 254
 """Range of a weight integer; with mixed signs it is even."""

@@ -23,16 +23,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.architectures import NormKind
 from neurodeploy.nn.batch_norm import affine_norm, make_batch_norm
 from neurodeploy.nn.blocks import Conv
+from neurodeploy.nn.functional.surrogate import make_surrogate
 from neurodeploy.nn.fused import normalized_spikes
-from neurodeploy.nn.neuron import LIF, CubaLIF, NeuronParams
+from neurodeploy.nn.neuron import (
+    LIF,
+    CubaLIF,
+    NeuronParams,
+)
 from neurodeploy.nn.spiking_block import SpikingBlock
-from neurodeploy.nn.surrogate import make_surrogate
 from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.nn.synchronization import batch_normalized
-from neurodeploy.recipe import CubaNeuron, LifNeuron, section_table
+from neurodeploy.recipes import NormKind
+from neurodeploy.recipes.recipe import (
+    CubaNeuron,
+    LifNeuron,
+    section_table,
+)
 
 
 class Neurons(SpikingBlock):

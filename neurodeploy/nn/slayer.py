@@ -13,7 +13,11 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from neurodeploy.errors import CheckpointError, GraphError
-from neurodeploy.nn.blocks import Affine, Conv, Dense
+from neurodeploy.nn.blocks import (
+    Affine,
+    Conv,
+    Dense,
+)
 from neurodeploy.nn.neuron import CubaLIF
 from neurodeploy.nn.spiking_block import SpikingBlock
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.sparse import find_savings, sparse_convolution
+from neurodeploy.nn.functional.sparse_convolution import find_savings, sparse_convolution
 
 Pair = tuple[int, int]
 PreHook = Callable[[Tensor], Tensor]

@@ -2,22 +2,12 @@
 
 from neurodeploy.passes.base import run_passes as run_passes
 from neurodeploy.passes.batchnorm import fold_batchnorm as fold_batchnorm
-from neurodeploy.passes.cores import (
-    ChipFit as ChipFit,
-    LayerSize as LayerSize,
-    estimate_cores as estimate_cores,
-    sizes_of as sizes_of,
-)
-from neurodeploy.passes.grouping import merge_groups as merge_groups
-from neurodeploy.passes.limits import (
-    check_limits as check_limits,
-    find_violations as find_violations,
-)
-from neurodeploy.passes.pooling import (
+from neurodeploy.passes.folding import (
     fold_average_pool as fold_average_pool,
     fold_global_average_pool as fold_global_average_pool,
     lower_max_pool as lower_max_pool,
 )
+from neurodeploy.passes.grouping import merge_groups as merge_groups
 from neurodeploy.passes.pruning import (
     magnitude_masks as magnitude_masks,
     pattern_masks as pattern_masks,
@@ -25,13 +15,9 @@ from neurodeploy.passes.pruning import (
     prune_weights as prune_weights,
     zero_share as zero_share,
 )
-from neurodeploy.passes.quantization import (
-    choose_scales as choose_scales,
-    quantize as quantize,
-)
-from neurodeploy.passes.relay import (
+from neurodeploy.passes.quantization import choose_scales as choose_scales, quantize as quantize
+from neurodeploy.passes.relays import (
     Lowered as Lowered,
     RelayCost as RelayCost,
     lower_residuals as lower_residuals,
 )
-from neurodeploy.passes.sketch import parse_sketch as parse_sketch

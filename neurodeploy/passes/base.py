@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from neurodeploy.errors import GraphError, PassError
-from neurodeploy.ir.graph import Graph
+from neurodeploy.ir.graphs import Graph
 
 Pass = Callable[[Graph], Graph]
 """A pass takes a graph and returns a new one; it never changes its argument."""

@@ -7,8 +7,12 @@ import dataclasses
 import numpy as np
 
 from neurodeploy.errors import GraphError
-from neurodeploy.ir.graph import Graph
-from neurodeploy.ir.layers import BatchNorm, Conv, Dense
+from neurodeploy.ir.float_layers import (
+    BatchNorm,
+    Conv,
+    Dense,
+)
+from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.rewriting import replace_nodes
 
 

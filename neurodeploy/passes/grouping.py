@@ -7,8 +7,12 @@ import dataclasses
 import numpy as np
 
 from neurodeploy.fixedpoint import GEOMETRY_MAX
-from neurodeploy.ir.graph import Graph
-from neurodeploy.ir.layers import Conv, FloatArray, Layer
+from neurodeploy.ir.float_layers import (
+    Conv,
+    FloatArray,
+    Layer,
+)
+from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.rewriting import replace_nodes
 
 

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import QuantizationError
-from neurodeploy.ir.graph import Graph
-from neurodeploy.ir.layers import (
+from neurodeploy.ir.float_layers import (
     AveragePool,
     BatchNorm,
     Conv,
@@ -28,6 +27,7 @@ from neurodeploy.ir.layers import (
     Layer,
     MaxPool,
 )
+from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.rewriting import replace_nodes
 
 BoolArray = npt.NDArray[np.bool_]

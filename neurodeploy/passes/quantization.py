@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
 from neurodeploy.fixedpoint import (
     CURRENT_LIMIT,
@@ -25,16 +26,7 @@ from neurodeploy.fixedpoint import (
     round_to_even_integer,
     truncate,
 )
-from neurodeploy.ir.fixed_layers import (
-    Connection,
-    CubaNeuron,
-    FixedConv,
-    FixedDense,
-    FixedLayer,
-    Synapse,
-)
-from neurodeploy.ir.graph import INPUT, FixedInput, FixedPointGraph, Graph
-from neurodeploy.ir.layers import (
+from neurodeploy.ir.float_layers import (
     AveragePool,
     BatchNorm,
     Conv,
@@ -49,9 +41,22 @@ from neurodeploy.ir.layers import (
     MaxPool,
     Shape,
 )
-from neurodeploy.passes.relay import find_carried, relay_threshold_max
+from neurodeploy.ir.graphs import (
+    INPUT,
+    FixedInput,
+    FixedPointGraph,
+    Graph,
+)
+from neurodeploy.ir.integer_layers import (
+    Connection,
+    CubaNeuron,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+    Synapse,
+)
+from neurodeploy.passes.relays import find_carried, relay_threshold_max
 from neurodeploy.passes.rewriting import replace_nodes
-from neurodeploy.target import Target
 
 Scales = Mapping[str, float]
 """Integer weight units per float unit, by the name of the population."""
@@ -178,14 +183,14 @@ def choose_scales(
     """Choose the largest scale that each population allows.
 
     A population on the path of a skip connection will carry relay channels, which bound its
-    threshold; see `neurodeploy.passes.relay`.
+    threshold; see `neurodeploy.passes.relays`.
 
     Args:
         graph: A float graph with batch norm and pooling folded.
         target: The chip.
         steps: T, steps of one sample: bounds how far a voltage without leak can go.
         guard_overflow: Also keep currents and voltages within their 24 bits for *every* input.
-            That worst case costs precision in wide layers; `neurodeploy.calibration` measures
+            That worst case costs precision in wide layers; `passes.calibration` measures
             on data instead.
         clipping: Which weights the scale leaves no room for: "max" none; "percentile" the largest
             100 - `percentile` percent of each synapse; "mse" those whose loss makes the squared

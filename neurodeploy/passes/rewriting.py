@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from neurodeploy.ir.graph import Graph
-from neurodeploy.ir.layers import Layer
+from neurodeploy.ir.float_layers import Layer
+from neurodeploy.ir.graphs import Graph
 
 
 def replace_nodes(

@@ -13,11 +13,12 @@ What `neurodeploy train`, `deploy` and `run` call. A run lives in one directory:
     summary.json       for machines; written last, so its presence means that the run is whole
 """
 
-from neurodeploy.pipeline.agreement import (
+from neurodeploy.pipeline.deployment.agreement import (
     LayerAgreement as LayerAgreement,
     first_difference as first_difference,
 )
-from neurodeploy.pipeline.deployment import (
+from neurodeploy.pipeline.deployment.relay_costs import Relaying as Relaying
+from neurodeploy.pipeline.deployment.steps import (
     Deployment as Deployment,
     PruningOutcome as PruningOutcome,
     Step as Step,
@@ -44,11 +45,10 @@ from neurodeploy.pipeline.observation import (
     Stopwatch as Stopwatch,
 )
 from neurodeploy.pipeline.prediction import accuracy_of as accuracy_of, predict as predict
-from neurodeploy.pipeline.relaying import Relaying as Relaying
+from neurodeploy.pipeline.recipe_run import RunResult as RunResult, run as run
 from neurodeploy.pipeline.stages import (
     TrainingResult as TrainingResult,
     Verification as Verification,
     train as train,
     verify as verify,
 )
-from neurodeploy.pipeline.whole import RunResult as RunResult, run as run

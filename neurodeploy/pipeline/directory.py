@@ -10,7 +10,7 @@ from neurodeploy.errors import OutputError, RecipeError
 from neurodeploy.files import write_text
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.shortcut import remove_branches
-from neurodeploy.recipe import Recipe
+from neurodeploy.recipes.recipe import Recipe
 
 RECIPE = "recipe.toml"
 MODEL = "model.safetensors"

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.learning.data import Dataset
+from neurodeploy.data import Dataset
+from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipe import Recipe
-from neurodeploy.simulation.base import Recording
-from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.simulation.recording import Recording
 
 
 @torch.no_grad()

@@ -9,22 +9,27 @@ from pathlib import Path
 import numpy as np
 
 from neurodeploy import testing
+from neurodeploy.data import Dataset, load_data
 from neurodeploy.files import write_text
-from neurodeploy.learning.data import Dataset, load_data
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
 from neurodeploy.learning.records import History
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.shortcut import remove_branches
-from neurodeploy.pipeline.deployment import Deployment
-from neurodeploy.pipeline.directory import MODEL, TEST, begin_run, versions
+from neurodeploy.pipeline.deployment.steps import Deployment
+from neurodeploy.pipeline.deployment.tuning import iteration_callback
+from neurodeploy.pipeline.directory import (
+    MODEL,
+    TEST,
+    begin_run,
+    versions,
+)
 from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.pipeline.prediction import predict, shown_samples
-from neurodeploy.pipeline.tuning import iteration_callback
-from neurodeploy.recipe import Recipe
-from neurodeploy.simulation.event import EventSimulator
-from neurodeploy.simulation.lava import LavaSimulator
+from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.simulation.event_simulator import EventSimulator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from neurodeploy.cost.activity import Activity
-from neurodeploy.cost.run_summary import (
+from neurodeploy.data import Dataset
+from neurodeploy.learning.records import EpochRecord
+from neurodeploy.pipeline.deployment.steps import Deployment
+from neurodeploy.pipeline.directory import versions
+from neurodeploy.pipeline.observation import Stopwatch
+from neurodeploy.pipeline.stages import TrainingResult, Verification
+from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.reports.activity import Activity
+from neurodeploy.reports.network_report import Report
+from neurodeploy.reports.run_summary import (
     AccuracyPoint,
     Agreement,
     EpochPoint,
     LayerAgreement,
     RunSummary,
 )
-from neurodeploy.cost.summary import Report
-from neurodeploy.learning.data import Dataset
-from neurodeploy.learning.records import EpochRecord
-from neurodeploy.pipeline.deployment import Deployment
-from neurodeploy.pipeline.directory import versions
-from neurodeploy.pipeline.observation import Stopwatch
-from neurodeploy.pipeline.stages import TrainingResult, Verification
-from neurodeploy.recipe import Recipe
 
 
 def summary_of(

@@ -1,6 +1,8 @@
-"""Simulators: ours (`EventSimulator`) and real Lava (`LavaSimulator`), one `Recording` type."""
+"""Our simulator: exact integers, event by event, and the recordings that it makes."""
 
-from neurodeploy.simulation.base import (
+from neurodeploy.simulation.event_simulator import EventSimulator as EventSimulator
+from neurodeploy.simulation.long_runs.joining import join_recordings as join_recordings
+from neurodeploy.simulation.recording import (
     Feed as Feed,
     Health as Health,
     Record as Record,
@@ -10,6 +12,3 @@ from neurodeploy.simulation.base import (
     Timing as Timing,
     Window as Window,
 )
-from neurodeploy.simulation.event import EventSimulator as EventSimulator
-from neurodeploy.simulation.joining import join_recordings as join_recordings
-from neurodeploy.simulation.lava import LavaSimulator as LavaSimulator

@@ -7,7 +7,12 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.simulation.base import CountArray, EventCounts, SpikeArray, count_type
+from neurodeploy.simulation.recording import (
+    CountArray,
+    EventCounts,
+    SpikeArray,
+    count_type,
+)
 
 _AT_ONCE = 1 << 22
 """Values that are looked at together, which bounds the memory of counting."""

@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.fixedpoint import Int64Array
-from neurodeploy.ir.fixed_layers import (
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.ir.integer_layers import (
     CubaNeuron,
     FixedLayer,
     ResonateFireNeuron,
     SigmaNeuron,
 )
-from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.simulation.base import (
+from neurodeploy.simulation.event_counts import count_spikes
+from neurodeploy.simulation.layer_by_layer import LayerRun, Plan
+from neurodeploy.simulation.recording import (
     CountArray,
     EventCounts,
     Health,
@@ -31,8 +33,6 @@ from neurodeploy.simulation.base import (
     UpdateCounts,
     count_type,
 )
-from neurodeploy.simulation.event_counts import count_spikes
-from neurodeploy.simulation.reference import LayerRun, Plan
 from neurodeploy.simulation.zeros import Wanted, zeros_together
 
 

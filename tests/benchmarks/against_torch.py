@@ -21,8 +21,8 @@ import torch
 from networks import RESULTS, conv, dense, random_samples, stack, write_result
 from torch.nn import functional
 
-from neurodeploy.ir.fixed_layers import FixedConv
-from neurodeploy.ir.graph import FixedPointGraph
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.ir.integer_layers import FixedConv
 from neurodeploy.simulation import EventSimulator, Record
 
 matplotlib.use("Agg")

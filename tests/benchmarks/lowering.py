@@ -22,13 +22,18 @@ from memory import peak_mib
 from torch import nn
 
 from neurodeploy import netx
+from neurodeploy.chips.limits import find_violations
+from neurodeploy.chips.target import Target
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.passes import choose_scales, find_violations, lower_residuals, quantize
+from neurodeploy.passes import (
+    choose_scales,
+    lower_residuals,
+    quantize,
+)
 from neurodeploy.pipeline import lower
-from neurodeploy.pipeline.relaying import without_skips
+from neurodeploy.pipeline.deployment.relay_costs import without_skips
 from neurodeploy.provenance import provenance
-from neurodeploy.recipe import Architecture
-from neurodeploy.target import Target
+from neurodeploy.recipes.recipe import Architecture
 
 PACKAGES = ("torch", "numpy", "h5py")
 

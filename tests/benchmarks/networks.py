@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from neurodeploy.files import write_text
-from neurodeploy.ir.fixed_layers import (
+from neurodeploy.ir.graphs import FixedInput, FixedPointGraph
+from neurodeploy.ir.integer_layers import (
     Connection,
     CubaNeuron,
     FixedConv,
@@ -18,7 +19,6 @@ from neurodeploy.ir.fixed_layers import (
     FixedLayer,
     Synapse,
 )
-from neurodeploy.ir.graph import FixedInput, FixedPointGraph
 from neurodeploy.provenance import provenance
 from neurodeploy.simulation import EventSimulator
 

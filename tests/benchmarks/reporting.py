@@ -21,10 +21,10 @@ import numpy as np
 from memory import peak_mib
 
 from neurodeploy import netx
-from neurodeploy.cost.page import write_page
-from neurodeploy.cost.run_summary import RunSummary
-from neurodeploy.cost.summary import report
 from neurodeploy.provenance import provenance
+from neurodeploy.reports.network_report import report
+from neurodeploy.reports.pages.rendering import write_page
+from neurodeploy.reports.run_summary import RunSummary
 from neurodeploy.simulation import EventSimulator, Record
 
 PACKAGES = ("torch", "numpy", "h5py")
@@ -66,11 +66,15 @@ def make(name: str, path: Path) -> None:
     """Build, lower and write a network."""
     import torch
 
+    from neurodeploy.chips.target import Target
     from neurodeploy.nn.network import SpikingNetwork
-    from neurodeploy.passes import choose_scales, lower_residuals, quantize
+    from neurodeploy.passes import (
+        choose_scales,
+        lower_residuals,
+        quantize,
+    )
     from neurodeploy.pipeline import lower
-    from neurodeploy.recipe import Architecture
-    from neurodeploy.target import Target
+    from neurodeploy.recipes.recipe import Architecture
 
     table = {
         "shape": [3, 32, 32],

@@ -18,13 +18,17 @@ from memory import peak_mib
 from networks import ACTIVITY, write_result
 from torch import nn
 
+from neurodeploy.chips.target import Target
 from neurodeploy.ir import FixedLayer, FixedPointGraph
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.passes import choose_scales, lower_residuals, quantize
+from neurodeploy.passes import (
+    choose_scales,
+    lower_residuals,
+    quantize,
+)
 from neurodeploy.pipeline import lower
-from neurodeploy.recipe import Architecture
+from neurodeploy.recipes.recipe import Architecture
 from neurodeploy.simulation import EventSimulator, Record
-from neurodeploy.target import Target
 
 STEPS = 4
 REPEATS = 3

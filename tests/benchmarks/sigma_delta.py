@@ -14,13 +14,13 @@ import argparse
 import numpy as np
 from networks import conv, dense, write_result
 
-from neurodeploy.ir.fixed_layers import (
+from neurodeploy.ir.graphs import FixedInput, FixedPointGraph
+from neurodeploy.ir.integer_layers import (
     Connection,
     FixedLayer,
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.ir.graph import FixedInput, FixedPointGraph
 from neurodeploy.simulation import EventSimulator
 
 PORT = (3, 66, 200)

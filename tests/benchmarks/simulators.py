@@ -22,9 +22,14 @@ import numpy as np
 from networks import NETWORKS, random_samples, write_result
 
 from neurodeploy import netx
-from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.simulation import EventSimulator, LavaSimulator, Record, Recording
-from neurodeploy.simulation.storage import load_inputs
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.lava_bridge import LavaSimulator
+from neurodeploy.samples.storage import load_inputs
+from neurodeploy.simulation import (
+    EventSimulator,
+    Record,
+    Recording,
+)
 from neurodeploy.testing import assert_bit_exact
 
 SAMPLES = {"conv": (256, 16), "wide": (256, 2), "pilotnet": (64, 6), "mlp": (2048, 256)}

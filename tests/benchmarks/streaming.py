@@ -20,8 +20,18 @@ import numpy as np
 from memory import peak_mib
 
 from neurodeploy import netx
-from neurodeploy.ir.fixed_layers import Connection, CubaNeuron, FixedConv, FixedDense, FixedLayer
-from neurodeploy.ir.graph import INPUT, FixedInput, FixedPointGraph
+from neurodeploy.ir.graphs import (
+    INPUT,
+    FixedInput,
+    FixedPointGraph,
+)
+from neurodeploy.ir.integer_layers import (
+    Connection,
+    CubaNeuron,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+)
 from neurodeploy.provenance import provenance
 
 SHAPE = (2, 3, 224, 224)

@@ -41,7 +41,7 @@ from torch.nn import functional
 from neurodeploy.files import write_text
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.provenance import provenance
-from neurodeploy.recipe import Architecture
+from neurodeploy.recipes.recipe import Architecture
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 CODE = ("neurodeploy", "tests/benchmarks/training.py")

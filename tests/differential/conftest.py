@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from neurodeploy.simulation.lava_runtime import SUPPORTED, install_runtime
+from neurodeploy.lava_bridge.runtime import SUPPORTED, install_runtime
 
 RUNNING = sys.version_info[:2]
 

@@ -9,9 +9,14 @@ import h5py
 import numpy as np
 import pytest
 
-from neurodeploy.simulation.base import Feed, Record, Recording, Stream
-from neurodeploy.simulation.lava import LavaSimulator
-from neurodeploy.simulation.lava_worker import Job, run_jobs
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+from neurodeploy.lava_bridge.worker import Job, run_jobs
+from neurodeploy.simulation.recording import (
+    Feed,
+    Record,
+    Recording,
+    Stream,
+)
 
 pytestmark = pytest.mark.lava
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from neurodeploy.errors import LavaRuntimeError
-from neurodeploy.simulation.base import Stream
-from neurodeploy.simulation.lava import LavaSimulator
-from neurodeploy.simulation.lava_runtime import diagnose, install_runtime
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+from neurodeploy.lava_bridge.runtime import diagnose, install_runtime
+from neurodeploy.simulation.recording import Stream
 
 pytestmark = pytest.mark.lava
 
@@ -71,8 +71,8 @@ def test_timeout_leaves_no_process_and_no_shared_memory(
 
 def test_killed_parent_takes_everything_with_it(lava: Path, tmp_path: Path) -> None:
     code = (
-        "import numpy, tempfile; from neurodeploy.simulation.base import Stream\n"
-        "from neurodeploy.simulation.lava import LavaSimulator\n"
+        "import numpy, tempfile; from neurodeploy.simulation.recording import Stream\n"
+        "from neurodeploy.lava_bridge.lava_simulator import LavaSimulator\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\n"
         "x = numpy.ones((1, 100_000, 3, 8, 8), numpy.int32)\n"
         f"LavaSimulator({str(NET)!r}).run(x, timing=Stream())\n"

@@ -10,10 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from neurodeploy.errors import DataError, LavaRuntimeError, SimulationError
-from neurodeploy.simulation.base import Feed, Record, Stream, Window
-from neurodeploy.simulation.lava import LavaSimulator
-from neurodeploy.simulation.lava_worker import run_jobs
+from neurodeploy.errors import (
+    DataError,
+    LavaRuntimeError,
+    SimulationError,
+)
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+from neurodeploy.lava_bridge.worker import run_jobs
+from neurodeploy.simulation.recording import (
+    Feed,
+    Record,
+    Stream,
+    Window,
+)
 
 pytestmark = pytest.mark.lava
 

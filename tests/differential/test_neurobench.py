@@ -1,6 +1,6 @@
 """Our counts against the real NeuroBench, on the same torch networks and samples.
 
-Each network runs once under hooks of ours, whose recordings are counted by `neurodeploy.cost`, and
+Each network runs once under hooks of ours, whose recordings are counted by `counting`, and
 once in NeuroBench's own benchmark.
 """
 
@@ -13,8 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from neurodeploy.cost.neurobench import VERSION, metrics_of_layers
-from neurodeploy.cost.synapses import InputKind, count_conv, count_dense
+from neurodeploy.counting.neurobench import VERSION, metrics_of_layers
+from neurodeploy.counting.synapse_counts import (
+    InputKind,
+    count_conv,
+    count_dense,
+)
 
 neurobench = pytest.importorskip("neurobench", reason="the package neurobench is not installed")
 snntorch = pytest.importorskip("snntorch", reason="the package snntorch is not installed")

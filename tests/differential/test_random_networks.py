@@ -13,9 +13,20 @@ from strategies import Options, generators, graphs, random_input
 
 from neurodeploy.errors import SimulationError
 from neurodeploy.fixedpoint import effective_dense_weight
-from neurodeploy.ir import CubaNeuron, DeltaNeuron, FixedPointGraph, SigmaDeltaNeuron
+from neurodeploy.ir import (
+    CubaNeuron,
+    DeltaNeuron,
+    FixedPointGraph,
+    SigmaDeltaNeuron,
+)
+from neurodeploy.lava_bridge import LavaSimulator
 from neurodeploy.netx import read, write
-from neurodeploy.simulation import EventSimulator, Feed, LavaSimulator, Record, Stream
+from neurodeploy.simulation import (
+    EventSimulator,
+    Feed,
+    Record,
+    Stream,
+)
 from neurodeploy.testing import assert_bit_exact
 
 pytestmark = pytest.mark.lava

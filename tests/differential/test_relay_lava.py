@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 
 from neurodeploy import netx
-from neurodeploy.ir.fixed_layers import Connection, CubaNeuron, FixedConv, FixedDense, FixedLayer
-from neurodeploy.ir.graph import FixedInput, FixedPointGraph
+from neurodeploy.chips.target import Target
+from neurodeploy.ir.graphs import FixedInput, FixedPointGraph
+from neurodeploy.ir.integer_layers import (
+    Connection,
+    CubaNeuron,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+)
+from neurodeploy.lava_bridge import LavaSimulator
 from neurodeploy.passes import lower_residuals
-from neurodeploy.simulation import EventSimulator, LavaSimulator
-from neurodeploy.target import Target
+from neurodeploy.simulation import EventSimulator
 from neurodeploy.testing import assert_bit_exact
 
 pytestmark = pytest.mark.lava

@@ -11,9 +11,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from neurodeploy.cost.operations import count
-from neurodeploy.cost.presets import EnergyPreset
-from neurodeploy.cost.terms import chip_terms
+from neurodeploy.counting.network_counts import count
+from neurodeploy.energy.formulas import chip_terms
+from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.ir import (
     Connection,
     CubaNeuron,
@@ -23,9 +23,9 @@ from neurodeploy.ir import (
     FixedLayer,
     FixedPointGraph,
 )
-from neurodeploy.ir.graph import INPUT
-from neurodeploy.simulation.base import Record, Stream
-from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.ir.graphs import INPUT
+from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.simulation.recording import Record, Stream
 
 sanafe = pytest.importorskip("sanafe", reason="the package sanafe is not installed")
 

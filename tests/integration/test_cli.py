@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from neurodeploy import netx
-from neurodeploy.cli import running
+from neurodeploy.cli.commands import simulate
 from neurodeploy.resources import hardware_path
-from neurodeploy.simulation.base import Recording, Stream
-from neurodeploy.simulation.event import EventSimulator
+from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.simulation.recording import Recording, Stream
 
 COMMANDS = (
     ("run",),
@@ -235,7 +235,7 @@ class FaultyReference:
 def test_verify_names_the_first_difference(
     neurodeploy, golden: Path, samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "LavaSimulator", FaultyReference)
+    monkeypatch.setattr(simulate, "LavaSimulator", FaultyReference)
     source = samples(np.random.default_rng(4).integers(0, 2, (2, 6, 24)))
     outcome = neurodeploy("verify", golden / DENSE, "-i", source)
     assert outcome.code == 1
@@ -262,7 +262,7 @@ class FaultyState(FaultyReference):
 def test_verify_compares_states_as_well(
     neurodeploy, golden: Path, samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running, "LavaSimulator", FaultyState)
+    monkeypatch.setattr(simulate, "LavaSimulator", FaultyState)
     source = samples(np.random.default_rng(4).integers(0, 2, (2, 6, 24)))
     outcome = neurodeploy("verify", golden / DENSE, "-i", source)
     assert outcome.code == 1
@@ -534,7 +534,7 @@ def test_an_interrupted_simulation_says_how_to_go_on(
         (tmp_path / "out.npz.parts").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "run_samples", interrupt)
+    monkeypatch.setattr(simulate, "run_samples", interrupt)
     inputs = samples(np.ones((1, 8, 24), int))
     outcome = neurodeploy("simulate", golden / DENSE, "-i", inputs, "-o", tmp_path / "out.npz")
     assert outcome.code == 130

@@ -16,9 +16,13 @@ import h5py
 import numpy as np
 import pytest
 
-from neurodeploy.cli import lava as lava_commands, learning, running
+from neurodeploy.cli.commands import (
+    lava as lava_commands,
+    simulate,
+    train,
+)
 from neurodeploy.errors import LavaRuntimeError
-from neurodeploy.simulation import lava, lava_runtime
+from neurodeploy.lava_bridge import lava_simulator, runtime
 
 DENSE = "01_dense_basic.net"
 CONV = "10_conv_flatten_dense.net"
@@ -226,7 +230,7 @@ def test_outputs_that_cannot_be_written(
 def test_a_place_that_cannot_be_written_is_found_before_the_work(
     neurodeploy, golden: Path, samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running.EventSimulator, "run", None)
+    monkeypatch.setattr(simulate.EventSimulator, "run", None)
     (tmp_path / "file").write_bytes(OLD)
     source = samples(np.ones((1, 4, 24), int))
     outcome = neurodeploy(
@@ -256,8 +260,8 @@ def test_a_full_disk(
 def test_a_missing_runtime_is_found_before_the_work(
     neurodeploy, golden: Path, samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lava_runtime, "runtime_path", lambda: tmp_path / "nowhere")
-    monkeypatch.setattr(running.EventSimulator, "run", None)
+    monkeypatch.setattr(runtime, "runtime_path", lambda: tmp_path / "nowhere")
+    monkeypatch.setattr(simulate.EventSimulator, "run", None)
     source = samples(np.ones((1, 4, 24), int))
     outcome = neurodeploy("verify", golden / DENSE, "-i", source)
     assert outcome.code == 1
@@ -287,8 +291,8 @@ def test_lava_that_fails(refused, golden: Path, samples, monkeypatch: pytest.Mon
     def fail(*arguments: object, **options: object) -> None:
         raise LavaRuntimeError("Lava worker: it failed.")
 
-    monkeypatch.setattr(lava, "run_jobs", fail)
-    monkeypatch.setattr(lava, "find_runtime", lambda: Path("python"))
+    monkeypatch.setattr(lava_simulator, "run_jobs", fail)
+    monkeypatch.setattr(lava_simulator, "find_runtime", lambda: Path("python"))
     source = samples(np.ones((1, 4, 24), int))
     assert "it failed" in refused(golden / DENSE, source, "--backend", "lava")
 
@@ -336,7 +340,7 @@ def test_training_without_its_packages(neurodeploy, monkeypatch: pytest.MonkeyPa
     def fail(name: str) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(learning, "import_module", fail)
+    monkeypatch.setattr(train, "import_module", fail)
     outcome = neurodeploy("run", "digits")
     assert (outcome.code, len(outcome.errors)) == (1, 1)
     assert "pip install 'neurodeploy[train]'" in outcome.errors[0]
@@ -346,5 +350,5 @@ def test_too_little_memory(refused, golden: Path, samples, monkeypatch: pytest.M
     def fail(*arguments: object, **options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(running.EventSimulator, "run", fail)
+    monkeypatch.setattr(simulate.EventSimulator, "run", fail)
     assert "not enough memory" in refused(golden / DENSE, samples(np.ones((1, 4, 24), int)))

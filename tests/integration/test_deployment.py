@@ -12,9 +12,9 @@ import pytest
 import neurodeploy as nd
 from neurodeploy import netx, pipeline
 from neurodeploy.files import hash_file
-from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.pipeline import deployment
-from neurodeploy.pipeline.record import hash_weights
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.pipeline.deployment import steps
+from neurodeploy.pipeline.deployment.net_record import hash_weights
 from neurodeploy.simulation import EventSimulator, Recording
 
 
@@ -152,7 +152,7 @@ def test_a_file_that_lava_runs_otherwise_is_not_deployed(
             recording.traces["voltage"][-1, -1, 0] += 1
             return recording
 
-    monkeypatch.setattr(deployment, "LavaSimulator", Wrong)
+    monkeypatch.setattr(steps, "LavaSimulator", Wrong)
     outcome = neurodeploy("deploy", trained, "--lava", 3)
     assert outcome.code == 1
     assert "readout: 1 values on real Lava differ" in outcome.errors[0]
@@ -162,14 +162,14 @@ def test_a_file_that_lava_runs_otherwise_is_not_deployed(
 def test_a_fine_tune_that_leaves_the_range_is_an_error(
     neurodeploy, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = deployment.EventSimulator.run
+    genuine = steps.EventSimulator.run
 
     def out_of_range(self: EventSimulator, *inputs: object, **options: object) -> Recording:
         recording = genuine(self, *inputs, **options)
         health = (dataclasses.replace(recording.health[0], voltage_clips=7), *recording.health[1:])
         return dataclasses.replace(recording, health=health)
 
-    monkeypatch.setattr(deployment.EventSimulator, "run", out_of_range)
+    monkeypatch.setattr(steps.EventSimulator, "run", out_of_range)
     outcome = neurodeploy("deploy", trained)
     assert outcome.code == 1
     assert "conv1: on" in outcome.errors[0]
@@ -245,7 +245,7 @@ def test_the_fewest_bits_within_the_budget(
         )
         return answers[int(widest - 1).bit_length()]
 
-    monkeypatch.setattr(deployment, "accuracy_of", accuracy)
+    monkeypatch.setattr(steps, "accuracy_of", accuracy)
     answer = deployed(
         neurodeploy,
         trained,
@@ -287,7 +287,7 @@ def test_a_file_that_computes_something_else_is_not_deployed(
         graph.layers[0].neuron.threshold[...] = 1
         return graph
 
-    monkeypatch.setattr(deployment.netx, "read", damaged)
+    monkeypatch.setattr(steps.netx, "read", damaged)
     outcome = neurodeploy("deploy", trained, "--set", "quantization.margin=2.5")
     assert outcome.code == 1
     assert "conv1: spikes of the file differ" in outcome.errors[0]

@@ -18,10 +18,11 @@ import pytest
 
 from neurodeploy import netx
 from neurodeploy.errors import SimulationError
-from neurodeploy.ir.graph import FixedPointGraph
-from neurodeploy.simulation import EventSimulator, engines
-from neurodeploy.simulation.longrun import parts_folder, run_samples
-from neurodeploy.simulation.storage import save_recording
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.simulation import EventSimulator
+from neurodeploy.simulation.long_runs import engines
+from neurodeploy.simulation.long_runs.long_run import parts_folder, run_samples
+from neurodeploy.simulation.recording_files import save_recording
 
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from neurodeploy.catalog import load_named, recipe_sources
+from neurodeploy.data import load_data
 from neurodeploy.errors import DataError, RecipeError
-from neurodeploy.learning.data import load_data
 from neurodeploy.learning.losses import combine_outputs, training_loss
 from neurodeploy.learning.trainer import make_optimizer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.synapse import ConvSynapse
-from neurodeploy.recipe import Recipe
+from neurodeploy.recipes.catalog import load_named, recipe_sources
+from neurodeploy.recipes.recipe import Recipe
 
 ROWS = {name: recipe for name in recipe_sources() if (recipe := load_named(name)).paper is not None}
 DISTINCT: dict[tuple[object, ...], str] = {}

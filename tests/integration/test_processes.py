@@ -68,7 +68,7 @@ from neurodeploy.learning.data import load_data
 from neurodeploy.learning.engine import Engine, Hardware
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipe import Recipe
+from neurodeploy.recipes.recipe import Recipe
 
 
 class OnCpu(fsdp.FSDPStrategy):

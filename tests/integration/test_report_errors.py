@@ -17,7 +17,15 @@ import pytest
 import neurodeploy as nd
 from neurodeploy.errors import DataError
 from neurodeploy.ir import Graph
-from neurodeploy.ir.layers import BatchNorm, Conv, Cuba, Dense, Flatten, Input, Integrator
+from neurodeploy.ir.float_layers import (
+    BatchNorm,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Input,
+    Integrator,
+)
 
 DENSE = "01_dense_basic.net"
 HUGE = 10**9

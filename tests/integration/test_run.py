@@ -16,20 +16,21 @@ import pytest
 import torch
 
 from neurodeploy import netx, pipeline
-from neurodeploy.calibration import calibrate
-from neurodeploy.cost.summary import report
+from neurodeploy.chips.target import Target
+from neurodeploy.data import load_data
 from neurodeploy.errors import VerificationError
-from neurodeploy.learning.data import load_data
+from neurodeploy.lava_bridge import runtime
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.pipeline import deployment, stages
-from neurodeploy.recipe import Recipe
-from neurodeploy.simulation import lava_runtime
-from neurodeploy.simulation.base import Record
-from neurodeploy.simulation.event import EventSimulator
-from neurodeploy.simulation.storage import load_inputs
-from neurodeploy.target import Target
-from neurodeploy.tracing import trace
+from neurodeploy.nn.tracing import trace
+from neurodeploy.passes.calibration import calibrate
+from neurodeploy.pipeline import stages
+from neurodeploy.pipeline.deployment import steps
+from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.reports.network_report import report
+from neurodeploy.samples.storage import load_inputs
+from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.simulation.recording import Record
 
 FILES = {
     "recipe.toml",
@@ -223,7 +224,7 @@ def test_the_better_network_is_deployed(
     run = tmp_path / "run"
     assert neurodeploy("train", tiny_recipe(), "--out", run).code == 0
     judgements = iter((before, after))
-    monkeypatch.setattr(deployment, "accuracy_of", lambda *arguments: next(judgements))
+    monkeypatch.setattr(steps, "accuracy_of", lambda *arguments: next(judgements))
     outcome = neurodeploy(
         "deploy", run, "--json", "--set", "quantization.fine_tune_learning_rate=1.0"
     )
@@ -289,7 +290,7 @@ def test_a_run_that_cannot_work_does_not_begin(
 def test_a_missing_runtime_is_found_before_training(
     neurodeploy, tiny_recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lava_runtime, "runtime_path", lambda: tmp_path / "nowhere")
+    monkeypatch.setattr(runtime, "runtime_path", lambda: tmp_path / "nowhere")
     outcome = neurodeploy("run", tiny_recipe(), "--out", tmp_path / "run", *WITH_LAVA)
     assert outcome.code == 1
     assert "neurodeploy lava install" in outcome.errors[0]

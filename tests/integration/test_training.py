@@ -13,14 +13,19 @@ import numpy as np
 import pytest
 import torch
 
-from neurodeploy.learning.data import load_data
+from neurodeploy.data import load_data
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.trainer import CHECKPOINT, LAST, METRICS, Trainer
+from neurodeploy.learning.trainer import (
+    CHECKPOINT,
+    LAST,
+    METRICS,
+    Trainer,
+)
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.shortcut import remove_branches
+from neurodeploy.nn.tracing import trace
 from neurodeploy.passes import fold_batchnorm, run_passes
-from neurodeploy.recipe import Recipe
-from neurodeploy.tracing import trace
+from neurodeploy.recipes.recipe import Recipe
 
 DIGITS = Path(__file__).parents[2] / "training" / "recipes" / "digits.toml"
 SMALL = {
@@ -38,7 +43,7 @@ import sys
 from neurodeploy.learning.data import load_data
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipe import Recipe
+from neurodeploy.recipes.recipe import Recipe
 
 recipe = Recipe.load(sys.argv[1])
 train, validation, _ = load_data(recipe)

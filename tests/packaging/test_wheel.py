@@ -50,7 +50,7 @@ def test_the_wheels_own_files_are_found_and_used(wheel: Path, tmp_path: Path) ->
         "from pathlib import Path\n"
         "import neurodeploy\n"
         "from neurodeploy.resources import hardware_path, recipes_path\n"
-        "from neurodeploy.target import Target\n"
+        "from neurodeploy.chips.target import Target\n"
         "here = Path(neurodeploy.__file__).parent\n"
         f"assert here.parent == Path({str(tmp_path)!r}), here\n"
         "assert hardware_path() == here / '_hardware'\n"

@@ -15,7 +15,7 @@ from neurodeploy.ir import (
     FixedLayer,
     FixedPointGraph,
 )
-from neurodeploy.ir.graph import INPUT
+from neurodeploy.ir.graphs import INPUT
 
 
 def targets(synapse: object, source: tuple, layer: FixedLayer, where: tuple) -> list[tuple]:

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import assume, event, strategies as st
 from strategies import generators
 
+from neurodeploy.chips.target import Target
 from neurodeploy.errors import GraphError, QuantizationError
 from neurodeploy.ir import FixedPointGraph
-from neurodeploy.ir.graph import Graph
-from neurodeploy.ir.layers import (
+from neurodeploy.ir.float_layers import (
     AveragePool,
     BatchNorm,
     Conv,
@@ -22,6 +22,7 @@ from neurodeploy.ir.layers import (
     Layer,
     MaxPool,
 )
+from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes import (
     choose_scales,
     fold_average_pool,
@@ -32,7 +33,6 @@ from neurodeploy.passes import (
     quantize,
     run_passes,
 )
-from neurodeploy.target import Target
 
 LOIHI2 = Target.load("loihi2")
 REFUSALS = (

@@ -27,8 +27,8 @@ from neurodeploy.ir import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.ir.fixed_layers import FixedInjection, Synapse
-from neurodeploy.ir.graph import INPUT
+from neurodeploy.ir.graphs import INPUT
+from neurodeploy.ir.integer_layers import FixedInjection, Synapse
 
 Matrix = list[list[int]]
 CLIP = 2**23 - 1

@@ -22,8 +22,13 @@ from neurodeploy.ir import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.ir.fixed_layers import FixedInjection, Neuron, Shape, Synapse
-from neurodeploy.ir.graph import INPUT
+from neurodeploy.ir.graphs import INPUT
+from neurodeploy.ir.integer_layers import (
+    FixedInjection,
+    Neuron,
+    Shape,
+    Synapse,
+)
 
 IntArray = npt.NDArray[np.int32]
 

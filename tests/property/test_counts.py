@@ -7,8 +7,12 @@ from itertools import product
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from neurodeploy.cost.operations import count
-from neurodeploy.cost.synapses import InputKind, count_conv, count_dense
+from neurodeploy.counting.network_counts import count
+from neurodeploy.counting.synapse_counts import (
+    InputKind,
+    count_conv,
+    count_dense,
+)
 from neurodeploy.ir import (
     Connection,
     CubaNeuron,
@@ -18,8 +22,8 @@ from neurodeploy.ir import (
     FixedLayer,
     FixedPointGraph,
 )
-from neurodeploy.ir.graph import INPUT
-from neurodeploy.simulation.base import Recording
+from neurodeploy.ir.graphs import INPUT
+from neurodeploy.simulation.recording import Recording
 
 generators = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 small = st.integers(1, 3)

@@ -10,8 +10,12 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 
-from neurodeploy.cost.fan_out import conv_fan_out
-from neurodeploy.cost.synapses import count_dense, count_layer, count_pool
+from neurodeploy.counting.fan_out import conv_fan_out
+from neurodeploy.counting.synapse_counts import (
+    count_dense,
+    count_layer,
+    count_pool,
+)
 from neurodeploy.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")

@@ -19,7 +19,7 @@ from neurodeploy.fixedpoint import (
     wrap_current,
 )
 from neurodeploy.ir import ResonateFireNeuron
-from neurodeploy.simulation.kernels import multiply_exactly
+from neurodeploy.simulation.synapses import multiply_exactly
 
 states = st.one_of(
     int32s,

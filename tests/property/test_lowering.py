@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, event, given, settings, strategies as st
 from strategies import generators, random_input
 
 from neurodeploy import netx
-from neurodeploy.ir.graph import Graph
+from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes import lower_residuals
 from neurodeploy.simulation import EventSimulator
 

@@ -12,7 +12,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from strategies import Options, generators, graphs, random_input
 
-from neurodeploy.errors import NetxError, NeurodeployError, SimulationError
+from neurodeploy.errors import (
+    NetxError,
+    NeurodeployError,
+    SimulationError,
+)
 from neurodeploy.ir import (
     CubaNeuron,
     DeltaNeuron,
@@ -23,10 +27,18 @@ from neurodeploy.ir import (
     FixedPointGraph,
     SigmaDeltaNeuron,
 )
-from neurodeploy.ir.fixed_layers import Synapse
-from neurodeploy.netx import read, reader, write
+from neurodeploy.ir.integer_layers import Synapse
+from neurodeploy.netx import (
+    read,
+    reader,
+    write,
+)
 from neurodeploy.netx.writer import find_faults
-from neurodeploy.simulation import EventSimulator, Feed, Stream
+from neurodeploy.simulation import (
+    EventSimulator,
+    Feed,
+    Stream,
+)
 from neurodeploy.testing import assert_bit_exact
 
 GOLDEN = Path(__file__).parents[1] / "golden"

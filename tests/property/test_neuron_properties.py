@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from neurodeploy import fixedpoint
 from neurodeploy.nn import CubaLIF
-from neurodeploy.nn.dynamics import cuba_step, decay_towards_zero
+from neurodeploy.nn.functional.dynamics import cuba_step, decay_towards_zero
 
 STATES = st.integers(-(2**31) + 1, 2**31 - 1)
 DECAYS = st.integers(0, 4096)

@@ -14,14 +14,23 @@ from strategies import Options, generators, graphs, random_input
 from torch.nn import functional
 
 import neurodeploy as nd
-from neurodeploy.cost.ann import ann_macs
+from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.errors import OnnxError
 from neurodeploy.fixedpoint import THRESHOLD_MAX
-from neurodeploy.ir import FixedPointGraph, layers as kinds
-from neurodeploy.ir.fixed_layers import Connection, CubaNeuron, FixedDense, FixedLayer
-from neurodeploy.ir.graph import FixedInput, Graph
+from neurodeploy.ir import FixedPointGraph, float_layers as kinds
+from neurodeploy.ir.graphs import FixedInput, Graph
+from neurodeploy.ir.integer_layers import (
+    Connection,
+    CubaNeuron,
+    FixedDense,
+    FixedLayer,
+)
 from neurodeploy.passes import lower_residuals
-from neurodeploy.simulation import EventSimulator, Feed, Record
+from neurodeploy.simulation import (
+    EventSimulator,
+    Feed,
+    Record,
+)
 
 runtime = pytest.importorskip("onnxruntime")
 some = settings(

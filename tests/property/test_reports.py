@@ -25,10 +25,10 @@ from typer.testing import CliRunner
 
 from neurodeploy import netx
 from neurodeploy.cli.app import app
-from neurodeploy.cost.document import schema
 from neurodeploy.ir import FixedPointGraph
-from neurodeploy.ir.graph import INPUT, Graph
+from neurodeploy.ir.graphs import INPUT, Graph
 from neurodeploy.passes import lower_residuals
+from neurodeploy.reports.json_form import schema
 
 chains = graphs(Options(is_chain=True, kinds=("lif", "lif", "lif", "sigma-delta", "resonator")))
 slow = settings(

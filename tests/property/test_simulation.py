@@ -9,8 +9,19 @@ from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from strategies import Options, generators, graphs, random_input
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.ir import CubaNeuron, FixedLayer, FixedPointGraph
-from neurodeploy.simulation import EventSimulator, Feed, Record, Recording, Stream, Window
+from neurodeploy.ir import (
+    CubaNeuron,
+    FixedLayer,
+    FixedPointGraph,
+)
+from neurodeploy.simulation import (
+    EventSimulator,
+    Feed,
+    Record,
+    Recording,
+    Stream,
+    Window,
+)
 from neurodeploy.testing import assert_bit_exact
 
 pytestmark = pytest.mark.filterwarnings("ignore:simulation. .* cannot be reset")

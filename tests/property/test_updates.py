@@ -8,7 +8,11 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from strategies import Options, generators, graphs, random_input
 
 from neurodeploy.ir import FixedPointGraph
-from neurodeploy.simulation import EventSimulator, Feed, Record
+from neurodeploy.simulation import (
+    EventSimulator,
+    Feed,
+    Record,
+)
 
 any_graph = graphs(Options(is_chain=False, kinds=("lif", "lif", "lif", "sigma-delta", "resonator")))
 

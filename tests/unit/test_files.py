@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from neurodeploy.errors import DataError, OutputError
-from neurodeploy.files import hash_file, replacing, write_text
+from neurodeploy.files import (
+    hash_file,
+    replacing,
+    write_text,
+)
 
 
 def names(directory: Path) -> list[str]:

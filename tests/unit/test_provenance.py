@@ -5,7 +5,11 @@ import subprocess
 from pathlib import Path
 
 import neurodeploy
-from neurodeploy.provenance import processor, provenance, versions
+from neurodeploy.provenance import (
+    processor,
+    provenance,
+    versions,
+)
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.simulation.base import Recording
+from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import assert_bit_exact, compare
 
 

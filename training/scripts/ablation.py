@@ -49,8 +49,8 @@ from rich.progress import (
 
 import neurodeploy as nd
 from neurodeploy.files import replacing, write_text
-from neurodeploy.jobs import run_jobs
 from neurodeploy.provenance import provenance
+from neurodeploy.simulation.long_runs.jobs import run_jobs
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "digits_depth.toml"
 RESULTS = Path(__file__).parents[1] / "results"

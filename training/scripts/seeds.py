@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import neurodeploy as nd
-from neurodeploy.catalog import load_named
 from neurodeploy.learning.trainer import BEST
+from neurodeploy.recipes.catalog import load_named
 
 
 def main() -> None:

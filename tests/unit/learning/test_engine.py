@@ -9,12 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from neurodeploy.data import (
+    ArrayDataset,
+    batches,
+    training_batches,
+)
 from neurodeploy.errors import TrainingError
-from neurodeploy.learning.data import ArrayDataset, batches, training_batches
 from neurodeploy.learning.engine import Engine, Hardware
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipe import Architecture, TrainingSection
+from neurodeploy.recipes.recipe import Architecture, TrainingSection
 
 
 def numbered(samples: int) -> ArrayDataset:

@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from neurodeploy.learning.losses import classification_loss, combine_outputs, shortcut_loss
-from neurodeploy.recipe import CrossEntropyLoss
+from neurodeploy.learning.losses import (
+    classification_loss,
+    combine_outputs,
+    shortcut_loss,
+)
+from neurodeploy.recipes.recipe import CrossEntropyLoss
 
 GENERATOR = torch.Generator().manual_seed(3)
 MAIN, FIRST, SECOND = torch.randn((3, 5, 2, 4), generator=GENERATOR)

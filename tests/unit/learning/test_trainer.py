@@ -9,14 +9,33 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.errors import CheckpointError, OutputError, TrainingError
+from neurodeploy.data import ArrayDataset
+from neurodeploy.errors import (
+    CheckpointError,
+    OutputError,
+    TrainingError,
+)
 from neurodeploy.learning.checkpoints import read_checkpoint, write_checkpoint
-from neurodeploy.learning.data import ArrayDataset
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.records import EpochRecord, History, IterationRecord
-from neurodeploy.learning.trainer import BEST, CHECKPOINT, LAST, METRICS, Trainer, make_optimizer
+from neurodeploy.learning.records import (
+    EpochRecord,
+    History,
+    IterationRecord,
+)
+from neurodeploy.learning.trainer import (
+    BEST,
+    CHECKPOINT,
+    LAST,
+    METRICS,
+    Trainer,
+    make_optimizer,
+)
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipe import Architecture, ShortcutSection, TrainingSection
+from neurodeploy.recipes.recipe import (
+    Architecture,
+    ShortcutSection,
+    TrainingSection,
+)
 
 EVOLUTIONARY = ShortcutSection(method="evolutionary", after=("conv1",))
 

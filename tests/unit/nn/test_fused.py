@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.nn import dynamics, kernels
-from neurodeploy.nn.dynamics import CubaConstants, cuba_spikes, lif_spikes
-from neurodeploy.nn.fused import is_fusable, normalized_spikes
-from neurodeploy.nn.neuron import LIF
-from neurodeploy.nn.surrogate import (
+from neurodeploy.nn.functional import dynamics, loops
+from neurodeploy.nn.functional.dynamics import (
+    CubaConstants,
+    cuba_spikes,
+    lif_spikes,
+)
+from neurodeploy.nn.functional.surrogate import (
     Exponential,
     Rectangular,
     Surrogate,
@@ -22,6 +24,8 @@ from neurodeploy.nn.surrogate import (
     TanhPrinted,
     Triangular,
 )
+from neurodeploy.nn.fused import is_fusable, normalized_spikes
+from neurodeploy.nn.neuron import LIF
 
 SURROGATES = (Triangular(0.7), Rectangular(0.8), Tanh(1.1, 2.5), TanhPrinted(), Exponential(0.01))
 STEPS = 4
@@ -230,9 +234,9 @@ def test_compiled_cuba_against_torch(
 def test_the_exponential() -> None:
     values = np.linspace(-87, 0, 100_001, dtype=np.float32)
     found = values.copy()
-    kernels.exponentials(found, np.empty(found.shape, np.int32))
+    loops.exponentials(found, np.empty(found.shape, np.int32))
     wanted = np.exp(values.astype(np.float64))
     assert float(np.abs(found / wanted - 1).max()) < 2.5e-7
     small = np.array([-1e30, -1000, -88], np.float32)
-    kernels.exponentials(small, np.empty(3, np.int32))
+    loops.exponentials(small, np.empty(3, np.int32))
     assert float(small.max()) < 1e-38

@@ -7,11 +7,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from neurodeploy.errors import CheckpointError, DataError, OutputError
+from neurodeploy.errors import (
+    CheckpointError,
+    DataError,
+    OutputError,
+)
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.nn.synapse import ConvSynapse
-from neurodeploy.recipe import Architecture, Recipe
+from neurodeploy.recipes.recipe import Architecture, Recipe
 
 LIF_NEURON: dict[str, object] = {"model": "lif", "tau": 0.5, "threshold": 0.5}
 CUBA_NEURON: dict[str, object] = {

@@ -19,10 +19,10 @@ from neurodeploy.nn import (
     Tanh,
     Triangular,
     WgtScaleBatchNorm,
-    dynamics,
     neuron_params,
 )
-from neurodeploy.nn.reference import cuba_loop, lif_loop
+from neurodeploy.nn.functional import dynamics
+from tests.unit.nn.reference import cuba_loop, lif_loop
 
 # The worked example of SLAYER's arithmetic, recorded from lava-dl 0.6.0: threshold 1.25, decays
 # 0.25 and 0.03, tau_grad 0.1, scale_grad 3, W = 64; upstream gradient g[t] = t + 1.

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from neurodeploy.errors import QuantizationError
-from neurodeploy.ir.graph import Graph
-from neurodeploy.ir.layers import (
+from neurodeploy.ir.float_layers import (
     BatchNorm,
     Conv,
     Cuba,
@@ -18,6 +17,7 @@ from neurodeploy.ir.layers import (
     Integrator,
     MaxPool,
 )
+from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.pruning import (
     magnitude_masks,
     pattern_masks,

@@ -7,15 +7,23 @@ import itertools
 import numpy as np
 import pytest
 
-from neurodeploy.calibration import calibrate
+from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
 from neurodeploy.fixedpoint import CURRENT_LIMIT
-from neurodeploy.ir.fixed_layers import FixedConv, FixedDense
-from neurodeploy.ir.graph import Graph
-from neurodeploy.ir.layers import BatchNorm, Conv, Cuba, Dense, Flatten, Input, Integrator
+from neurodeploy.ir.float_layers import (
+    BatchNorm,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Input,
+    Integrator,
+)
+from neurodeploy.ir.graphs import Graph
+from neurodeploy.ir.integer_layers import FixedConv, FixedDense
 from neurodeploy.passes import choose_scales, quantize
+from neurodeploy.passes.calibration import calibrate
 from neurodeploy.simulation import EventSimulator
-from neurodeploy.target import Target
 
 LOIHI2 = Target.load("loihi2")
 

@@ -1,0 +1,449 @@
+"""How many neuro-cores a network would take: an estimate from sizes, not a compilation.
+
+Neurons of a layer are independent of each other within a step, so a layer that is too large for
+one core is split over several by its outputs, and the result is exactly the same; what cannot be
+split is what one neuron needs. Nothing here claims that a network fits: only a compiler can.
+
+`loihi1` counts memory as nengo-loihi does. Unshared convolutions, which it does not describe, get
+a range: neurons alone at the low end, every synapse stored at the high end.
+
+`loihi2` is a fit to two public compile logs (see `hardware/targets/loihi2.toml`): spatial layers
+are cut along their width, dense ones by their outputs; that compiler doubled the number of cores
+until a layer fitted, which is the high end. A layer whose single columns are too large is cut by
+channels as well, which is as exact but in no log, and said so.
+
+Source: nengo-loihi `nengo_loihi/block.py` (MAX_*, bits_per_axon); lava-dl 0.6.0
+`tutorials/lava/lib/dl/netx/pilotnet_{sdnn,snn}/benchmark.ipynb`, outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, prod
+
+import numpy as np
+
+from neurodeploy.chips.target import Target
+from neurodeploy.errors import TargetError
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.ir.integer_layers import (
+    FixedComplexDense,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+    Shape,
+    Synapse,
+)
+
+WORD = 64
+"""Bits of a word of synaptic memory."""
+_BLOCK = 64
+"""Weights that share a header, and bits of that header: nengo-loihi, `bits_per_axon`."""
+_HEADER = 10
+_ENTRY_BITS = 11
+"""Bits beside the weight of each entry of a dense axon, from the fit to the compile logs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSize:
+    """What decides how many cores a layer takes.
+
+    Attributes:
+        name: Of the layer.
+        shape: (C, H, W) or (N,).
+        inputs: Neurons that each of its dense synapses reads, added up; 0 for none.
+        synapses: Synapse instances of its convolutions, taps on padding left out.
+        weight_bits: Bits of its largest weight, sign included.
+    """
+
+    name: str
+    shape: Shape
+    inputs: int = 0
+    synapses: int = 0
+    weight_bits: int = 8
+
+    @property
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCores:
+    """Cores of one layer, as an estimate.
+
+    Attributes:
+        layer: What was asked about.
+        low: Fewest cores; None if no number of cores can hold it.
+        high: Most cores that the estimate allows for; None likewise.
+        limiting_resource: What decides the number: "neurons", "synapse memory", "input axons",
+            "output axons", or "slice" (of a spatial layer).
+        neurons_per_core: Neurons that share a core at the low end.
+        problem: Why it cannot be held; empty otherwise.
+        remark: What else is to be known about the estimate.
+    """
+
+    layer: LayerSize
+    low: int | None
+    high: int | None
+    limiting_resource: str
+    neurons_per_core: int
+    problem: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChipFit:
+    """Cores of a whole network, as an estimate.
+
+    Attributes:
+        target: Name of the chip.
+        cores_per_chip: Of that chip.
+        layers: In order.
+    """
+
+    target: str
+    cores_per_chip: int
+    layers: tuple[LayerCores, ...]
+
+    @property
+    def cores_low(self) -> int | None:
+        """Fewest cores; None if a layer cannot be held."""
+        return _sum([layer.low for layer in self.layers])
+
+    @property
+    def cores_high(self) -> int | None:
+        """Most cores; None if a layer cannot be held."""
+        return _sum([layer.high for layer in self.layers])
+
+    @property
+    def chips_low(self) -> int | None:
+        """Chips for the fewest cores."""
+        return None if self.cores_low is None else ceil(self.cores_low / self.cores_per_chip)
+
+    @property
+    def chips_high(self) -> int | None:
+        """Chips for the most cores."""
+        return None if self.cores_high is None else ceil(self.cores_high / self.cores_per_chip)
+
+    @property
+    def cores_text(self) -> str:
+        """The cores as people write them: "7 to 12"."""
+        if self.cores_low is None or self.cores_low == self.cores_high:
+            return str(self.cores_low)
+        return f"{self.cores_low} to {self.cores_high}"
+
+    @property
+    def limiting_resource(self) -> str:
+        """What decides the cores of the layer that takes most."""
+        largest = max(self.layers, key=lambda layer: (layer.low is None, layer.low or 0))
+        return largest.limiting_resource
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Layers that no core can hold, that alone exceed a chip, or whose estimate is a guess."""
+        found = [layer.problem for layer in self.layers if layer.problem]
+        found += [layer.remark for layer in self.layers if layer.remark]
+        found += [
+            f"{layer.layer.name}: {layer.low} cores or more, a chip of '{self.target}' has "
+            f"{self.cores_per_chip}. Use fewer channels, a stride, or several chips."
+            for layer in self.layers
+            if layer.low is not None and layer.low > self.cores_per_chip
+        ]
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the same as plain values for JSON."""
+        return {
+            "target": self.target,
+            "is_estimate": True,
+            "cores_per_chip": self.cores_per_chip,
+            "cores_low": self.cores_low,
+            "cores_high": self.cores_high,
+            "chips_low": self.chips_low,
+            "chips_high": self.chips_high,
+            "limiting_resource": self.limiting_resource,
+            "layers": [
+                {
+                    "name": entry.layer.name,
+                    "shape": list(entry.layer.shape),
+                    "neurons": entry.layer.neurons,
+                    "weight_bits": entry.layer.weight_bits,
+                    "cores_low": entry.low,
+                    "cores_high": entry.high,
+                    "limiting_resource": entry.limiting_resource,
+                    "neurons_per_core": entry.neurons_per_core,
+                }
+                for entry in self.layers
+            ],
+            "warnings": list(self.warnings),
+        }
+
+
+def sizes_of(graph: FixedPointGraph) -> tuple[LayerSize, ...]:
+    """Give the size of every layer of a deployed network."""
+    return tuple(_size_of(graph, layer) for layer in graph)
+
+
+def estimate_cores(
+    layers: Sequence[LayerSize], target: Target, *, cores_per_chip: int | None = None
+) -> ChipFit:
+    """Estimate the cores of every layer.
+
+    Args:
+        layers: From `sizes_of`, or made by hand.
+        target: A chip with a core model.
+        cores_per_chip: Instead of the target's number; some systems expose fewer.
+
+    Returns:
+        A range a layer. Layers never share a core. Where the target limits output axons, every
+        layer is taken to lead into the one after it.
+
+    Raises:
+        TargetError: If the target has no cores, or does not state what its model needs.
+    """
+    if target.core_model is None:
+        raise TargetError(
+            f"target '{target.name}': has no core_model, so there are no cores to count. Use "
+            "'loihi1' or 'loihi2'."
+        )
+    rule = _loihi1 if target.core_model == "loihi1" else _loihi2
+    return ChipFit(
+        target=target.name,
+        cores_per_chip=cores_per_chip or target.limit("cores_per_chip"),
+        layers=_with_output_axons([rule(layer, target) for layer in layers], target),
+    )
+
+
+def axon_bits(neurons: int, weight_bits: int) -> int:
+    """Give the bits that one input axon of a dense Loihi 1 synapse takes on a core.
+
+    Args:
+        neurons: Neurons on the core, each with one weight.
+        weight_bits: Bits of a weight.
+    """
+    whole, rest = divmod(neurons, _BLOCK)
+    sizes = [_BLOCK] * whole + ([rest] if rest else [])
+    return sum(WORD * ceil((size * weight_bits + _HEADER) / WORD) for size in sizes)
+
+
+def axon_words(neurons: int, weight_bits: int) -> int:
+    """Give the words that one input axon of a dense Loihi 2 synapse takes on a core.
+
+    Args:
+        neurons: Neurons on the core, each with one weight, zeros included.
+        weight_bits: Bits of a weight, sign included.
+    """
+    return ceil((neurons * (weight_bits + _ENTRY_BITS) + _HEADER) / WORD)
+
+
+def weight_bits_of(largest: int) -> int:
+    """Give the bits of weights up to a magnitude, sign included."""
+    return max(1, int(largest).bit_length()) + 1
+
+
+def conv_instances(weight: Shape, source: Shape, output: Shape, synapse: FixedConv) -> int:
+    """Count the synapse instances of a convolution; taps on padding are none.
+
+    Args:
+        weight: Its shape, (out, in / groups, KH, KW).
+        source: (C, H, W).
+        output: (C', H', W').
+        synapse: Gives stride, padding and dilation.
+    """
+    reached = 1
+    for axis in (0, 1):
+        taps = np.arange(weight[axis + 2]) * synapse.dilation[axis]
+        places = np.arange(output[axis + 1]) * synapse.stride[axis] - synapse.padding[axis]
+        pixels = places[:, None] + taps
+        reached *= int(np.count_nonzero((pixels >= 0) & (pixels < source[axis + 1])))
+    return weight[0] * weight[1] * reached
+
+
+def _size_of(graph: FixedPointGraph, layer: FixedLayer) -> LayerSize:
+    inputs = instances = largest = 0
+    for connection in layer.connections:
+        source = (
+            layer.shape if connection.source == layer.name else graph.shape_of(connection.source)
+        )
+        for weight, synapse in _matrices(connection.synapse):
+            largest = max(largest, int(np.abs(weight.astype(np.int64)).max()))
+            if isinstance(synapse, FixedConv):
+                shape = synapse.output_shape(source)
+                instances += conv_instances(weight.shape, source, shape, synapse)
+            else:
+                inputs += weight.shape[1]
+    return LayerSize(
+        name=layer.name,
+        shape=layer.shape,
+        inputs=inputs,
+        synapses=instances,
+        weight_bits=weight_bits_of(largest),
+    )
+
+
+def _matrices(
+    synapse: Synapse,
+) -> list[tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], FixedConv | FixedDense]]:
+    if isinstance(synapse, FixedComplexDense):
+        return [(part.weight, part) for part in (synapse.real, synapse.imaginary)]
+    if isinstance(synapse, FixedConv | FixedDense):
+        return [(synapse.weight, synapse)]
+    return []
+
+
+def _with_output_axons(entries: Sequence[LayerCores], target: Target) -> tuple[LayerCores, ...]:
+    """Spread layers whose neurons, each with an axon to every core of a dense layer, are too many.
+
+    Convolutions reach some of the cores after them only; which ones is not known here, so their
+    axons are not counted.
+    """
+    if "output_axons_per_core" not in target.limits:
+        return tuple(entries)
+    axons = target.limit("output_axons_per_core")
+    spread: list[LayerCores] = []
+    for entry in reversed(entries):
+        reached = spread[0].low if spread and spread[0].layer.inputs else None
+        if entry.low is None or entry.high is None or not reached:
+            spread.insert(0, entry)
+            continue
+        each = axons // reached
+        if not each:
+            where = f"{entry.layer.name}: leads into {reached} cores of '{spread[0].layer.name}'"
+            problem = f"{where}, a neuron of '{target.name}' has {axons} output axons at most"
+            advice = "Use fewer neurons there, or a layer between."
+            spread.insert(0, _impossible(entry.layer, "output axons", f"{problem}. {advice}"))
+            continue
+        cores = ceil(entry.layer.neurons / each)
+        if cores > entry.low:
+            entry = replace(
+                entry,
+                low=cores,
+                high=max(cores, entry.high),
+                limiting_resource="output axons",
+                neurons_per_core=ceil(entry.layer.neurons / cores),
+            )
+        spread.insert(0, entry)
+    return tuple(spread)
+
+
+def _loihi1(layer: LayerSize, target: Target) -> LayerCores:
+    compartments = target.limit("neurons_per_core")
+    memory = target.limit("synapse_words_per_core") * WORD
+    bits = min(layer.weight_bits, target.limit("weight_bits"))
+    least = ceil(layer.neurons / compartments)
+    if not layer.inputs:
+        stored = layer.synapses * (bits + target.limit("index_bits"))
+        high = max(least, ceil(stored / memory))
+        return LayerCores(
+            layer=layer,
+            low=least,
+            high=high,
+            limiting_resource="neurons" if high == least else "synapse memory",
+            neurons_per_core=ceil(layer.neurons / least),
+        )
+    axons = target.limit("input_axons_per_core")
+    if layer.inputs > axons:
+        return _impossible(
+            layer,
+            "input axons",
+            f"{layer.name}: {layer.inputs} input axons, a core of '{target.name}' has {axons}. "
+            "Put a stride, a pooling or a narrower layer before it; shared axons are not modelled.",
+        )
+    for cores in range(least, layer.neurons + 1):
+        each = ceil(layer.neurons / cores)
+        if layer.inputs * axon_bits(each, bits) <= memory:
+            return LayerCores(
+                layer=layer,
+                low=cores,
+                high=cores,
+                limiting_resource="neurons" if cores == least else "synapse memory",
+                neurons_per_core=each,
+            )
+    return _impossible(layer, "synapse memory", _too_wide(layer, target))
+
+
+def _loihi2(layer: LayerSize, target: Target) -> LayerCores:
+    if len(layer.shape) == 3:
+        channels, height, width = layer.shape
+        largest = target.limit("neurons_per_slice")
+        if height >= largest:
+            return _impossible(
+                layer,
+                "slice",
+                f"{layer.name}: {height} neurons in one column of one channel, slices of less than "
+                f"{largest} are known. Use a stride.",
+            )
+        if channels * height >= largest:
+            parts = ceil(channels / ((largest - 1) // height))
+            return LayerCores(
+                layer=layer,
+                low=width * parts,
+                high=width * parts,
+                limiting_resource="slice",
+                neurons_per_core=ceil(channels / parts) * height,
+                remark=f"{layer.name}: {channels} channels x {height} rows are {channels * height} "
+                f"neurons in one column, slices of less than {largest} are known; counted as split "
+                f"by channels over {parts} cores a column, which changes no spike, but no compile "
+                "log shows it.",
+            )
+        columns = 1
+        while 2 * columns * channels * height < largest:
+            columns *= 2
+        cores = ceil(width / columns)
+        return LayerCores(
+            layer=layer,
+            low=cores,
+            high=cores,
+            limiting_resource="slice",
+            neurons_per_core=channels * height * min(columns, width),
+        )
+    limit = target.limit("synapse_words_per_core")
+    by_neurons = ceil(layer.neurons / target.limit("neurons_per_core"))
+
+    def fits(cores: int) -> bool:
+        each = ceil(layer.neurons / cores)
+        return layer.inputs * axon_words(each, layer.weight_bits) <= limit
+
+    low = next((n for n in range(by_neurons, layer.neurons + 1) if fits(n)), None)
+    if low is None:
+        return _impossible(layer, "synapse memory", _too_wide(layer, target))
+    high = max(
+        1,
+        by_neurons,
+        ceil(layer.inputs * axon_words(layer.neurons, layer.weight_bits) / limit),
+    )
+    while not fits(high):
+        high *= 2
+    return LayerCores(
+        layer=layer,
+        low=low,
+        high=max(low, high),
+        limiting_resource="neurons" if low == by_neurons else "synapse memory",
+        neurons_per_core=ceil(layer.neurons / low),
+    )
+
+
+def _too_wide(layer: LayerSize, target: Target) -> str:
+    return (
+        f"{layer.name}: {layer.inputs} inputs of one neuron alone exceed the synaptic memory of a "
+        f"core of '{target.name}', {target.limit('synapse_words_per_core')} words. Put a stride, a "
+        "pooling or a narrower layer before it."
+    )
+
+
+def _impossible(layer: LayerSize, resource: str, problem: str) -> LayerCores:
+    return LayerCores(
+        layer=layer,
+        low=None,
+        high=None,
+        limiting_resource=resource,
+        neurons_per_core=0,
+        problem=problem,
+    )
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None

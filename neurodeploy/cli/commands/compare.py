@@ -1,0 +1,120 @@
+"""The command that puts networks side by side: compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from neurodeploy.cli import console
+from neurodeploy.cli.options import AsJson
+from neurodeploy.energy.presets import Tier
+from neurodeploy.files import require_writable
+
+if TYPE_CHECKING:
+    from neurodeploy.reports.comparison import NetworkComparison
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(compare)
+
+
+def compare(
+    networks: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN|REPORT.json...",
+            help="Directories of whole runs, or files written from `neurodeploy report --json`.",
+        ),
+    ],
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Whose energies lead; by default those with memory (tier B)."
+        ),
+    ] = None,
+    tier: Annotated[
+        Tier | None,
+        typer.Option(help="Only presets of a tier. A: arithmetic. B: and memory. C: Loihi 1."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML page.")
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put networks side by side: accuracy against energy, and which of them nobody beats.
+
+    Example: `neurodeploy compare runs/digits-1 runs/digits_pruned-1 --html compare.html`
+    """
+    from neurodeploy.reports.comparison import compare_networks, read_candidate
+
+    for file in filter(None, (html, markdown_file)):
+        require_writable(file)
+    found = compare_networks([read_candidate(path) for path in networks], preset=preset, tier=tier)
+    if html is not None or markdown_file is not None:
+        from neurodeploy.reports.pages.comparison_page import (
+            write_comparison,
+            write_comparison_markdown,
+        )
+
+        if html is not None:
+            write_comparison(found, html)
+        if markdown_file is not None:
+            write_comparison_markdown(found, markdown_file)
+    if as_json:
+        console.print_json(found.to_dict())
+    else:
+        _print(found)
+
+
+def _print(found: NetworkComparison) -> None:
+    from neurodeploy.reports.numbers import format_bounds, format_count
+    from neurodeploy.reports.pages.tables import TIER_NAMES
+
+    tier = found.tier(found.preset)
+    table = Table(
+        title=f"One inference, tier {tier.value} ({TIER_NAMES[tier]}), {found.preset}",
+        title_justify="left",
+    )
+    table.add_column("network", overflow="fold")
+    for name in ("accuracy", "T", "SOPs", "energy, low – high"):  # noqa: RUF001 - a range
+        table.add_column(name, justify="right")
+    table.add_column("best")
+    anns: dict[str, list[str]] = {}
+    for entry in found.entries:
+        network, energy = entry.network, entry.network.energies[found.preset]
+        table.add_row(
+            Text(network.name),
+            "-" if network.accuracy is None else f"{network.accuracy:.2%}",
+            "-" if network.steps is None else str(network.steps),
+            format_count(round(network.sops)),
+            format_bounds(energy.low, energy.high),
+            "yes" if found.preset in entry.best_in else "",
+        )
+        ann = network.ann_energies.get(found.preset)
+        if ann is not None:
+            anns.setdefault(format_bounds(ann.low, ann.high), []).append(network.name)
+    console.out.print(table)
+    console.out.print(
+        "best: no other is at least as accurate for less energy (nominal values). Estimates, not "
+        "measurements."
+    )
+    for bounds, names in anns.items():
+        console.out.print(
+            f"ANN reported with {', '.join(names)}: {bounds}", markup=False, soft_wrap=False
+        )
+    always = [e.network.name for e in found.entries if len(e.best_in) == len(found.presets)]
+    if len(found.presets) > 1:
+        console.out.print(
+            f"best by each of {len(found.presets)} presets: {', '.join(always) or 'none'}",
+            markup=False,
+        )
+    for warning in found.warnings:
+        console.out.print(f"! {warning}", markup=False)

@@ -1,0 +1,102 @@
+"""The command that writes ONNX models: export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neurodeploy.cli import console
+from neurodeploy.cli.options import (
+    AcceptSilentFaults,
+    AsJson,
+    InputBits,
+    InputShape,
+    Reading,
+)
+from neurodeploy.files import require_writable
+from neurodeploy.ir.graphs import FixedPointGraph, Graph
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(export)
+
+
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN|NET", help="The directory of a training or run, or a `.net` file."
+        ),
+    ],
+    ann: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.onnx",
+            help="Write the ReLU twin: the same layers and weights, one pass, in floats. Of a RUN "
+            "the trained network, of a NET the deployed one.",
+        ),
+    ] = None,
+    step: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.onnx",
+            help="Write one step of the deployed network, in integers: states in, states out. Of a "
+            "RUN its network.net.",
+        ),
+    ] = None,
+    input_bits: InputBits = None,
+    input_shape: InputShape = None,
+    accept_silent_faults: AcceptSilentFaults = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a network as ONNX: its ReLU twin, or one step in the chip's integers.
+
+    Example: `neurodeploy export runs/digits-1 --ann twin.onnx --step step.onnx`
+
+    Both work with `neurodeploy macs`, the twin with `neurodeploy report --ann` as well.
+    """
+    from neurodeploy.onnx_models.step_export import export_step
+    from neurodeploy.onnx_models.twin_export import export_twin
+
+    if ann is None and step is None:
+        raise typer.BadParameter("nothing to write. Give --ann FILE, --step FILE, or both.")
+    for file in filter(None, (ann, step)):
+        require_writable(file)
+
+    def deployed(path: Path) -> FixedPointGraph:
+        return Reading(
+            net=path,
+            input_bits=input_bits,
+            input_shape=input_shape,
+            spike_exponent=6,
+            accept_silent_faults=accept_silent_faults,
+        ).graph()
+
+    is_file = source.suffix.lower() in (".net", ".h5", ".hdf5")
+    if ann is not None:
+        export_twin(deployed(source) if is_file else _trained(source), ann)
+        if not as_json:
+            console.out.print(f"{console.relative(ann)}: the ReLU twin", markup=False)
+    if step is not None:
+        export_step(deployed(source if is_file else source / "network.net"), step)
+        if not as_json:
+            console.out.print(f"{console.relative(step)}: one step, in integers", markup=False)
+    if as_json:
+        written = {"ann": ann, "step": step}
+        console.print_json(
+            {key: None if path is None else str(path) for key, path in written.items()}
+        )
+
+
+def _trained(run: Path) -> Graph:
+    """Give the trained network of a run; needs torch."""
+    from neurodeploy.cli.commands.train import require_training_part
+
+    require_training_part()
+    from neurodeploy.nn.tracing import trace
+    from neurodeploy.pipeline.directory import load_model
+
+    return trace(load_model(run)[0])

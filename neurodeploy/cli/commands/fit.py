@@ -1,0 +1,124 @@
+"""The command that estimates cores: fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from neurodeploy.chips.cores import (
+    ChipFit,
+    estimate_cores,
+    sizes_of,
+)
+from neurodeploy.chips.limits import find_violations
+from neurodeploy.chips.shorthand import parse_sketch
+from neurodeploy.chips.target import Target
+from neurodeploy.cli import console
+from neurodeploy.cli.options import (
+    AcceptSilentFaults,
+    AsJson,
+    InputBits,
+    InputShape,
+    Reading,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(fit)
+
+
+def fit(
+    net: Annotated[
+        str,
+        typer.Argument(
+            metavar="NET|SHAPES",
+            help="A `.net` file, or sizes in one line: 784-256-10, or 3x66x200-24c3s2-100-10 "
+            "(channels, c, kernel; s stride, p padding, d dilation, g groups; s2,1 for rows and "
+            "columns).",
+        ),
+    ],
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME|FILE", help="loihi1, loihi2, or a TOML file.")
+    ] = "loihi2",
+    cores_per_chip: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Cores that your system exposes, if fewer."),
+    ] = None,
+    weight_bits: Annotated[
+        int,
+        typer.Option(min=1, max=9, metavar="B", help="For SHAPES: bits of a weight, with sign."),
+    ] = 8,
+    input_bits: InputBits = None,
+    input_shape: InputShape = None,
+    accept_silent_faults: AcceptSilentFaults = False,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate how many neuro-cores a network takes, and name every limit that it exceeds.
+
+    An estimate from sizes: only the vendor's compiler can say that a network fits. Exits with 1 if
+    a limit is exceeded.
+
+    Example: `neurodeploy fit network.net --target loihi2`
+    """
+    chip = Target.load(target)
+    if net.lower().endswith((".net", ".h5", ".hdf5")) or Path(net).exists():
+        graph = Reading(
+            net=Path(net),
+            input_bits=input_bits,
+            input_shape=input_shape,
+            spike_exponent=6,
+            accept_silent_faults=accept_silent_faults,
+        ).graph()
+        found = estimate_cores(sizes_of(graph), chip, cores_per_chip=cores_per_chip)
+        violations = find_violations(graph, chip)
+    else:
+        sizes = parse_sketch(net, weight_bits=weight_bits)
+        found = estimate_cores(sizes, chip, cores_per_chip=cores_per_chip)
+        violations = tuple(entry.problem for entry in found.layers if entry.problem)
+    if as_json:
+        console.print_json({**found.to_dict(), "violations": list(violations)})
+    else:
+        _print(found, violations)
+    if violations:
+        raise typer.Exit(1)
+
+
+def _print(found: ChipFit, violations: tuple[str, ...]) -> None:
+    table = Table("layer", "shape", title=f"{found.target}: cores, estimated", title_justify="left")
+    for name in ("neurons", "cores", "per core"):
+        table.add_column(name, justify="right")
+    table.add_column("limited by")
+    for entry in found.layers:
+        table.add_row(
+            entry.layer.name,
+            console.shape_text(entry.layer.shape),
+            f"{entry.layer.neurons:,}",
+            _range(entry.low, entry.high),
+            f"{entry.neurons_per_core:,}" if entry.neurons_per_core else "-",
+            entry.limiting_resource,
+        )
+    console.out.print(table)
+    if found.cores_low is None:
+        console.out.print(f"Does not fit {found.target}: see below. An estimate from sizes.")
+    else:
+        cores, chips = (
+            _range(found.cores_low, found.cores_high),
+            _range(found.chips_low, found.chips_high),
+        )
+        console.out.print(
+            f"{cores} {'core' if cores == '1' else 'cores'}, {chips} "
+            f"{'chip' if chips == '1' else 'chips'} of {found.cores_per_chip} cores. An estimate: "
+            "only a compiler can tell."
+        )
+    for warning in (*found.warnings, *(v for v in violations if v not in found.warnings)):
+        console.out.print(f"! {warning}", markup=False, soft_wrap=True)
+
+
+def _range(low: int | None, high: int | None) -> str:
+    if low is None or high is None:
+        return "does not fit"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

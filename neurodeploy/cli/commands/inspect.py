@@ -1,0 +1,168 @@
+"""The command that looks into a file: inspect."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from rich.table import Table
+
+from neurodeploy.cli import console
+from neurodeploy.cli.options import (
+    AcceptSilentFaults,
+    AsJson,
+    InputBits,
+    InputShape,
+    NetFile,
+    Reading,
+)
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.ir.integer_layers import (
+    CubaNeuron,
+    DeltaNeuron,
+    FixedComplexDense,
+    FixedConv,
+    FixedDense,
+    FixedInjection,
+    FixedLayer,
+    ResonateFireNeuron,
+    SigmaDeltaNeuron,
+    SigmaNeuron,
+)
+
+_SYNAPSES: dict[type[object], str] = {
+    FixedConv: "conv",
+    FixedDense: "dense",
+    FixedComplexDense: "complex dense",
+    FixedInjection: "input",
+}
+_NEURONS: dict[type[object], str] = {
+    CubaNeuron: "LIF",
+    DeltaNeuron: "delta",
+    SigmaDeltaNeuron: "sigma-delta",
+    SigmaNeuron: "sigma",
+    ResonateFireNeuron: "resonate-and-fire",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(inspect)
+
+
+def inspect(
+    net: NetFile,
+    input_bits: InputBits = None,
+    input_shape: InputShape = None,
+    accept_silent_faults: AcceptSilentFaults = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in a `.net` file: layers, weights, neurons.
+
+    Example: `neurodeploy inspect network.net`
+    """
+    graph = Reading(
+        net=net,
+        input_bits=input_bits,
+        input_shape=input_shape,
+        spike_exponent=6,
+        accept_silent_faults=accept_silent_faults,
+    ).graph()
+    if as_json:
+        console.print_json(
+            {
+                "input": {
+                    "shape": list(graph.input.shape),
+                    "message_bits": graph.input.message_bits,
+                    "has_neuron": graph.has_input_neuron,
+                },
+                "layers": [_describe(layer) for layer in graph],
+            }
+        )
+        return
+    _print_tables(graph, title=console.relative(net))
+
+
+def _print_tables(graph: FixedPointGraph, *, title: str) -> None:
+    bits = graph.input.message_bits
+    kind = f"graded, {bits} message bits" if bits else "binary"
+    console.out.print(f"{title}: input {console.shape_text(graph.input.shape)}, {kind}")
+    layers = Table("layer", "type", "shape", title="Layers", title_justify="left")
+    for name in ("neurons", "weights", "range", "zeros"):
+        layers.add_column(name, justify="right")
+    neurons = Table("layer", "neuron", "parameters", "bias", title="Neurons", title_justify="left")
+    for layer in graph:
+        weights = _weights(layer)
+        layers.add_row(
+            layer.name,
+            _type(layer),
+            console.shape_text(layer.shape),
+            f"{layer.neurons:,}",
+            f"{weights.size:,}",
+            _span(weights),
+            f"{np.mean(weights == 0):.1%}" if weights.size else "-",
+        )
+        parameters = ", ".join(
+            f"{name.replace('_', ' ')} {_span(values)}"
+            for name, values in _parameters(layer).items()
+        )
+        neurons.add_row(layer.name, _NEURONS[type(layer.neuron)], parameters, _span(layer.bias))
+    console.out.print(layers)
+    console.out.print(neurons)
+
+
+def _describe(layer: FixedLayer) -> dict[str, object]:
+    weights = _weights(layer)
+    return {
+        "name": layer.name,
+        "type": _type(layer),
+        "shape": list(layer.shape),
+        "neurons": layer.neurons,
+        "weights": int(weights.size),
+        "weight_range": _range(weights),
+        "zero_weight_fraction": float(np.mean(weights == 0)) if weights.size else None,
+        "bias_range": _range(layer.bias),
+        "neuron": {
+            "type": _NEURONS[type(layer.neuron)],
+            **{name: _range(values) for name, values in _parameters(layer).items()},
+        },
+    }
+
+
+def _type(layer: FixedLayer) -> str:
+    name = _SYNAPSES[type(layer.connections[0].synapse)]
+    return f"{name}, recurrent" if layer.is_recurrent else name
+
+
+def _weights(layer: FixedLayer) -> npt.NDArray[np.int32]:
+    """Give all weights of a layer in one row."""
+    found: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
+    for connection in layer.connections:
+        synapse = connection.synapse
+        if isinstance(synapse, FixedComplexDense):
+            found += [synapse.real.weight.ravel(), synapse.imaginary.weight.ravel()]
+        elif isinstance(synapse, FixedConv | FixedDense):
+            found.append(synapse.weight.ravel())
+    return np.concatenate(found)
+
+
+def _parameters(layer: FixedLayer) -> dict[str, npt.NDArray[np.integer]]:
+    """Give the numbers of a layer's neurons by name."""
+    return {
+        field.name: np.asarray(getattr(layer.neuron, field.name))
+        for field in dataclasses.fields(layer.neuron)
+    }
+
+
+def _range(values: npt.NDArray[np.integer]) -> list[int] | None:
+    return [int(values.min()), int(values.max())] if values.size else None
+
+
+def _span(values: npt.NDArray[np.integer]) -> str:
+    limits = _range(values)
+    if limits is None:
+        return "-"
+    low, high = limits
+    return str(low) if low == high else f"{low} to {high}"

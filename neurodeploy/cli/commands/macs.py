@@ -1,0 +1,95 @@
+"""The command that counts ONNX models: macs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from neurodeploy.cli import console
+from neurodeploy.cli.options import AsJson
+from neurodeploy.reports.numbers import format_count
+
+BindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bind",
+        metavar="DIM=SIZE",
+        help="Size of a symbolic dimension, such as batch=1; may be repeated. One without a name "
+        "is INPUT:AXIS.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(macs)
+
+
+def macs(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model.")],
+    bind: BindOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if an operator is not counted.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count the multiply-accumulates of an ONNX model, by the textbook and without padding.
+
+    Example: `neurodeploy macs model.onnx --bind batch=1 --json`
+    """
+    from neurodeploy.onnx_models.macs import count_onnx_macs
+
+    found = count_onnx_macs(model, bindings=parse_bindings(bind))
+    if as_json:
+        console.print_json(found.to_json())
+    else:
+        table = Table("node", "operator", title="MACs of one pass", title_justify="left")
+        for name in ("standard", "without padding"):
+            table.add_column(name, justify="right")
+        table.add_column("numbers")
+        for node in found.nodes:
+            table.add_row(
+                Text(node.name),
+                node.op,
+                format_count(node.macs_standard),
+                format_count(node.macs_border_exact),
+                node.precision,
+            )
+        table.add_row(
+            "total",
+            "",
+            format_count(found.macs_standard),
+            format_count(found.macs_border_exact),
+            style="bold",
+        )
+        console.out.print(table)
+        values = sum(one.size or 0 for one in found.elementwise_ops)
+        console.out.print(
+            f"{len(found.elementwise_ops)} operators without MACs give {format_count(values)} "
+            "values; --json lists them."
+        )
+        for one in found.uncounted_nodes:
+            console.out.print(f"! not counted: {one.name} ({one.op})", markup=False)
+        if found.uncounted_ops:
+            console.out.print("The count is incomplete.")
+    if strict and found.uncounted_ops:
+        raise typer.Exit(1)
+
+
+def parse_bindings(entries: list[str] | None) -> dict[str, int]:
+    """Read `name=size` pairs.
+
+    Raises:
+        typer.BadParameter: If one is anything else.
+    """
+    bindings: dict[str, int] = {}
+    for entry in entries or []:
+        name, mark, size = entry.rpartition("=")
+        if not mark or not name or not size.strip().isdecimal():
+            raise typer.BadParameter(f"--bind {entry}: name=size is required, as in batch=1.")
+        bindings[name.strip()] = int(size)
+    return bindings

@@ -1,0 +1,117 @@
+"""The command that lists recipes, and how commands find one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.table import Table
+
+from neurodeploy.cli import console
+from neurodeploy.cli.options import AsJson, parse_settings
+from neurodeploy.resources import recipes_path
+
+if TYPE_CHECKING:
+    from neurodeploy.recipes.recipe import Recipe
+    from neurodeploy.recipes.training_sections import PaperSection
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command()(recipes)
+
+
+def recipes(as_json: AsJson = False) -> None:
+    """List the recipes that come with neurodeploy.
+
+    Those of digits run as they are. The others are the rows of the paper "Take A Shortcut Back",
+    each with the paper's accuracy where it is known; they need their data set in the folder that
+    `data.root` names, and a GPU.
+
+    Example: `neurodeploy recipes`
+    """
+    from neurodeploy.recipes.catalog import load_named, recipe_sources
+
+    sources = recipe_sources()
+    found = {name: load_named(name) for name in sources}
+    if as_json:
+        console.print_json(
+            [_describe(name, sources[name], recipe) for name, recipe in found.items()]
+        )
+        return
+    ready = Table("name", "what it does")
+    for name, recipe in found.items():
+        if recipe.paper is None:
+            ready.add_row(name, recipe.recipe.description)
+    console.out.print(ready)
+    console.out.print(
+        "\nRows of the paper. T: steps; %: the paper's accuracy, - if not established;"
+    )
+    console.out.print("GPU h: rough hours of one GPU for all trials, see training/README.md.")
+    for source in dict.fromkeys(recipe.data.source for recipe in found.values()):
+        rows = [(name, each) for name, each in found.items() if each.data.source == source]
+        _print_rows(source, [(name, each, each.paper) for name, each in rows if each.paper])
+    console.out.print(f"files: {console.relative(recipes_path())}")
+    console.out.print("next: neurodeploy run NAME; copy a file to change more than --set can")
+
+
+def _print_rows(source: str, rows: Iterable[tuple[str, Recipe, PaperSection]]) -> None:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
+    table.add_column(source, no_wrap=True)
+    table.add_column("network", no_wrap=True)
+    table.add_column("T", justify="right")
+    table.add_column("method", no_wrap=True)
+    table.add_column("%", no_wrap=True)
+    table.add_column("GPU h", justify="right", no_wrap=True)
+    for name, recipe, paper in rows:
+        table.add_row(
+            name,
+            recipe.network.architecture,
+            str(recipe.network.steps),
+            recipe.shortcut.method,
+            "/".join(f"{target:.2f}" for target in paper.target) or "-",
+            f"{paper.gpu_hours:.0f}",
+        )
+    if table.row_count:
+        console.out.print()
+        console.out.print(table)
+
+
+def _describe(name: str, source: str, recipe: Recipe) -> dict[str, object]:
+    paper = recipe.paper
+    return {
+        "name": name,
+        "description": recipe.recipe.description,
+        "path": source,
+        "data": recipe.data.source,
+        "network": recipe.network.architecture,
+        "steps": recipe.network.steps,
+        "method": recipe.shortcut.method,
+        "paper": None
+        if paper is None
+        else {
+            "tables": list(paper.tables),
+            "target": list(paper.target),
+            "note": paper.note,
+            "trials": paper.trials,
+            "gpu_hours": paper.gpu_hours,
+        },
+    }
+
+
+def load_recipe(name_or_path: str, settings: list[str] | None) -> Recipe:
+    """Load a recipe by its path, or by the name of one that comes with neurodeploy.
+
+    Raises:
+        RecipeError: If there is none, or anything in it is not allowed.
+    """
+    from neurodeploy.recipes.catalog import load_named
+    from neurodeploy.recipes.recipe import Recipe, split_variant
+
+    overrides = parse_settings(settings)
+    file, _ = split_variant(name_or_path)
+    if file.suffix == ".toml" or Path(name_or_path).exists():
+        return Recipe.load(name_or_path, overrides=overrides)
+    return load_named(name_or_path, overrides=overrides)

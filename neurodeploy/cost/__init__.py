@@ -1,1 +1,0 @@
-"""What a network costs: exact counts, energy as ranges with named assumptions, reports."""

@@ -1,0 +1,1 @@
+"""Exact counts: what each synapse, layer and network does in one run."""

@@ -1,0 +1,345 @@
+"""Counts of one synapse for recorded input: weights, geometry and a declared kind are enough.
+
+`count_conv` and `count_dense` need neither a network nor a simulation. SOPs on binary and ternary
+input are accumulates (ACs), those on graded input are MACs; analog input causes no SOPs, its MACs
+are counted apart. A weight of zero is no instance in `sops` and is one in `sops_stored`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import prod
+
+import numpy as np
+
+from neurodeploy.counting.fan_out import (
+    FanOut,
+    Int64Array,
+    NumberArray,
+    conv_fan_out,
+    dense_fan_out,
+)
+from neurodeploy.errors import DataError
+from neurodeploy.simulation.event_counts import count_senders
+from neurodeploy.simulation.recording import CountArray, EventCounts
+
+_CHUNK = 1 << 24
+"""Input values that are looked at together, which bounds the memory of counting."""
+
+
+class InputKind(StrEnum):
+    """What a sending neuron type can send; it decides what an operation is."""
+
+    BINARY = "binary"
+    """0 or 1: every operation is an accumulate."""
+    TERNARY = "ternary"
+    """-1, 0 or 1: accumulates, with a sign."""
+    GRADED = "graded"
+    """Any integer payload: one event, and weight times payload is a MAC."""
+    ANALOG = "analog"
+    """Real values that are no events: MACs of an encoder, no SOPs."""
+    BIAS = "bias"
+    """Set as the neurons' bias: neither events nor operations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SynapseCounts:
+    """Counts of one synapse for recorded input; each array is (samples,) int64.
+
+    Attributes:
+        kind: Declared kind of the input.
+        fan_out: The map that was used.
+        events: Values other than zero; 0 for analog input and biases.
+        messages: Events of senders that reach anything, zero weights included.
+        sops: Synaptic operations through weights other than zero.
+        sops_stored: The same with zero weights included.
+        encoder_macs: Analog input only: nonzero values times fan-out, every step computed anew.
+        encoder_macs_cached: Analog or graded input that is the same at every step: operations
+            when only the first step is computed and the current kept. None where the input
+            changes, or has no operations.
+        neurobench_macs: Operations (SOPs or encoder MACs) of the steps in which some value is
+            none of -1, 0 and 1: MACs by NeuroBench's rule at batch 1, which looks at values.
+    """
+
+    kind: InputKind
+    fan_out: FanOut
+    events: Int64Array
+    messages: Int64Array
+    sops: Int64Array
+    sops_stored: Int64Array
+    encoder_macs: Int64Array
+    encoder_macs_cached: Int64Array | None
+    neurobench_macs: Int64Array
+
+
+def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> SynapseCounts:
+    """Count what recorded input costs in one synapse.
+
+    Args:
+        fan_out: From `conv_fan_out` or `dense_fan_out`.
+        inputs: (samples, T, *source), as sent; a dense synapse reads it flattened in C order.
+        kind: What the sender was declared to send. Values that it cannot send are refused.
+
+    Raises:
+        DataError: If the input has another size, or holds values that its kind excludes.
+    """
+    if inputs.ndim < 3 or prod(inputs.shape[2:]) != fan_out.stored.size:
+        raise DataError(
+            f"input: shape {inputs.shape}, (samples, T, ...) with {fan_out.stored.size} values a "
+            f"step is required (source {fan_out.stored.shape})."
+        )
+    flat = inputs.reshape(inputs.shape[0], inputs.shape[1], -1)
+    check_kind(flat, kind)
+    return count_totals(fan_out, count_senders(flat), kind=kind, steps=flat.shape[1])
+
+
+def count_totals(
+    fan_out: FanOut, sent: EventCounts, *, kind: InputKind, steps: int
+) -> SynapseCounts:
+    """Count what events cost in one synapse when only their numbers at each sender are known.
+
+    Args:
+        fan_out: From `conv_fan_out` or `dense_fan_out`.
+        sent: Events of every sender.
+        kind: What the sender was declared to send.
+        steps: Number of steps.
+
+    Raises:
+        DataError: If the number of senders is another.
+    """
+    samples = sent.total.shape[0]
+    if prod(sent.total.shape[1:]) != fan_out.stored.size:
+        raise DataError(
+            f"events: shape {sent.total.shape}, (samples, ...) with {fan_out.stored.size} senders "
+            f"is required (source {fan_out.stored.shape})."
+        )
+    has_values = kind in (InputKind.ANALOG, InputKind.GRADED)
+    events, messages, sops, stored, by_value = (np.zeros(samples, dtype=np.int64) for _ in range(5))
+    if kind is not InputKind.BIAS:
+        chunk = max(1, _CHUNK // fan_out.stored.size)
+        for start in range(0, samples, chunk):
+            part = slice(start, start + chunk)
+            per_source = _rows(sent.total[part])
+            events[part] = per_source.sum(axis=1)
+            messages[part] = per_source @ (fan_out.stored.reshape(-1) > 0)
+            sops[part] = per_source @ fan_out.nonzero.reshape(-1)
+            stored[part] = per_source @ fan_out.stored.reshape(-1)
+            if has_values:
+                by_value[part] = _rows(sent.valued[part]) @ fan_out.nonzero.reshape(-1)
+    zeros = np.zeros(samples, dtype=np.int64)
+    cached = sops // steps if has_values and sent.is_static else None
+    is_analog = kind is InputKind.ANALOG
+    return SynapseCounts(
+        kind=kind,
+        fan_out=fan_out,
+        events=zeros if is_analog else events,
+        messages=zeros if is_analog else messages,
+        sops=zeros if is_analog else sops,
+        sops_stored=zeros if is_analog else stored,
+        encoder_macs=sops if is_analog else zeros,
+        encoder_macs_cached=cached,
+        neurobench_macs=by_value,
+    )
+
+
+def count_dense(weight: NumberArray, inputs: NumberArray, *, kind: InputKind) -> SynapseCounts:
+    """Count one dense layer for its recorded input, without simulating.
+
+    Args:
+        weight: (out, in), as deployed.
+        inputs: (samples, T, ...) with `in` values a step.
+        kind: Declared kind of the input.
+
+    Raises:
+        DataError: If shapes do not fit, or values are not of the kind.
+    """
+    return count_events(dense_fan_out(weight), inputs, kind=kind)
+
+
+def count_conv(
+    weight: NumberArray,
+    inputs: NumberArray,
+    *,
+    kind: InputKind,
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int | str = 0,
+    padding_after: Sequence[int] | int | None = None,
+    padding_mode: str = "zeros",
+    dilation: Sequence[int] | int = 1,
+    groups: int = 1,
+    is_transposed: bool = False,
+    output_padding: Sequence[int] | int = 0,
+) -> SynapseCounts:
+    """Count one convolution for its recorded input, without simulating.
+
+    Args:
+        weight: (out, in / groups, *kernel), as deployed; (in, out / groups, *kernel) transposed.
+        inputs: (samples, T, C, *space), with one, two, three or more axes of space.
+        kind: Declared kind of the input.
+        stride: As in `conv_fan_out`, and so on below.
+        padding: Pixels around the frame, or "valid", "same", "same_lower".
+        padding_after: Pixels behind the frame where they differ.
+        padding_mode: What they hold.
+        dilation: Distance between taps.
+        groups: Channel groups.
+        is_transposed: Count a transposed convolution.
+        output_padding: Extra size of a transposed convolution's output.
+
+    Raises:
+        DataError: If shapes do not fit, or values are not of the kind.
+    """
+    fan_out = conv_fan_out(
+        weight,
+        tuple(inputs.shape[2:]),
+        stride=stride,
+        padding=padding,
+        padding_after=padding_after,
+        padding_mode=padding_mode,
+        dilation=dilation,
+        groups=groups,
+        is_transposed=is_transposed,
+        output_padding=output_padding,
+    )
+    return count_events(fan_out, inputs, kind=kind)
+
+
+def count_pool(
+    inputs: NumberArray,
+    *,
+    kernel: Sequence[int] | int,
+    kind: InputKind,
+    stride: Sequence[int] | int | None = None,
+    padding: Sequence[int] | int = 0,
+) -> SynapseCounts:
+    """Count an average or sum pool as the synapse that it is on a chip: weights of one.
+
+    Args:
+        inputs: (samples, T, C, *space).
+        kernel: Window, one number or one an axis.
+        kind: Declared kind of the input.
+        stride: By default the window.
+        padding: Zeros around the frame.
+
+    Raises:
+        DataError: If shapes do not fit, or values are not of the kind.
+    """
+    axes = max(inputs.ndim - 3, 1)
+    window = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)
+    channels = inputs.shape[2] if inputs.ndim > 2 else 1
+    return count_conv(
+        np.ones((channels, 1, *window), dtype=np.int8),
+        inputs,
+        kind=kind,
+        stride=window if stride is None else stride,
+        padding=padding,
+        groups=channels,
+    )
+
+
+def count_layer(
+    weight: NumberArray,
+    inputs: NumberArray,
+    *,
+    kind: InputKind | str,
+    is_recurrent: bool = False,
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int | str = 0,
+    padding_after: Sequence[int] | int | None = None,
+    padding_mode: str = "zeros",
+    dilation: Sequence[int] | int = 1,
+    groups: int = 1,
+    is_transposed: bool = False,
+    output_padding: Sequence[int] | int = 0,
+) -> SynapseCounts:
+    """Count any layer for its recorded input, without network or simulation.
+
+        counted = nd.count_layer(weight, spikes, kind="binary", padding=1)
+        counted.sops, counted.fan_out.nonzero
+
+    Args:
+        weight: (out, in): a dense layer. (out, in / groups, *kernel): a convolution.
+        inputs: (samples, T, ...) as sent. Of a recurrent synapse the layer's own output: what it
+            reads at a step are the events of the step before.
+        kind: What the sender can send: "binary", "ternary", "graded", "analog" or "bias".
+        is_recurrent: Count a synapse from the layer to itself; dense ones only.
+        stride: Of a convolution, as in `conv_fan_out`, and so on below.
+        padding: Pixels around the frame, or "valid", "same", "same_lower".
+        padding_after: Pixels behind the frame where they differ.
+        padding_mode: What they hold: "zeros", "circular", "reflect", "replicate".
+        dilation: Distance between taps.
+        groups: Channel groups.
+        is_transposed: Count a transposed convolution, weight (in, out / groups, *kernel).
+        output_padding: Extra size of a transposed convolution's output.
+
+    Returns:
+        Counts of every sample as int64, and the fan-out maps.
+
+    Raises:
+        DataError: If the kind is unknown, shapes do not fit, or values are not of the kind.
+    """
+    if kind not in list(InputKind):
+        raise DataError(f"input: kind '{kind}', one of {', '.join(InputKind)} is allowed.")
+    declared = InputKind(kind)
+    if weight.ndim == 2:
+        if is_recurrent:
+            inputs = np.concatenate([np.zeros_like(inputs[:, :1]), inputs[:, :-1]], axis=1)
+        return count_dense(weight, inputs, kind=declared)
+    if is_recurrent:
+        raise DataError("conv: only dense synapses can be recurrent. Leave is_recurrent out.")
+    return count_conv(
+        weight,
+        inputs,
+        kind=declared,
+        stride=stride,
+        padding=padding,
+        padding_after=padding_after,
+        padding_mode=padding_mode,
+        dilation=dilation,
+        groups=groups,
+        is_transposed=is_transposed,
+        output_padding=output_padding,
+    )
+
+
+def check_kind(values: NumberArray, kind: InputKind) -> None:
+    """Refuse values that a sender of this kind cannot send."""
+    if kind in (InputKind.ANALOG, InputKind.BIAS):
+        if values.dtype.kind == "f" and not bool(np.isfinite(values).all()):
+            raise DataError("input: values that are not finite. Check where they come from.")
+        return
+    if values.dtype.kind == "f":
+        raise DataError(
+            f"input: dtype {values.dtype}, integers are required for {kind.value} input. "
+            "Declare it analog if it is."
+        )
+    if values.size == 0 or kind is InputKind.GRADED or values.dtype.kind == "b":
+        return
+    lowest = 0 if kind is InputKind.BINARY else -1
+    smallest, largest = int(values.min()), int(values.max())
+    if smallest < lowest or largest > 1:
+        raise DataError(
+            f"input: values from {smallest} to {largest}, {lowest} to 1 are allowed for "
+            f"{kind.value} input. Declare it graded if its payload counts."
+        )
+
+
+def _rows(counted: CountArray) -> Int64Array:
+    return counted.reshape(len(counted), -1).astype(np.int64)
+
+
+def count_membrane_updates(potential: NumberArray) -> int:
+    """Count membrane updates: all neurons at step one, then each whose potential changed.
+
+    Misses a spike whose reset returns to the value before, so it is no measure of activity.
+
+    Args:
+        potential: (..., T, N), the potential after each step.
+
+    Source: neurobench 2.3.0 `metrics/workload/membrane_updates.py`.
+    """
+    if potential.shape[-2] == 0:
+        return 0
+    changed = potential[..., 1:, :] != potential[..., :-1, :]
+    return potential[..., 0, :].size + int(np.count_nonzero(changed))

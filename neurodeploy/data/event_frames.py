@@ -1,0 +1,289 @@
+"""Published event sets, read by tonic from a folder of the user's, as frames kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from neurodeploy.data.augmentation import flip_images, roll_images
+from neurodeploy.data.dataset import Dataset, LabelArray
+from neurodeploy.data.packages import reason_of, tonic
+from neurodeploy.data.splits import TEST_SPLIT_SEED, split
+from neurodeploy.data.stored import CountEncoding, StoredDataset
+from neurodeploy.errors import DataError, OutputError
+from neurodeploy.files import replacing
+from neurodeploy.recipes.data_sections import (
+    Cifar10DvsData,
+    DvsGestureData,
+    NmnistData,
+    ShdData,
+)
+
+logger = logging.getLogger(__name__)
+
+EventSection = Cifar10DvsData | NmnistData | DvsGestureData | ShdData
+_LARGEST_COUNT = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Publication:
+    """What is known about a set.
+
+    Attributes:
+        kind: tonic's class.
+        page: Where it is offered.
+        files: Below `root`, for the training and the test part; a pattern of names.
+    """
+
+    kind: str
+    page: str
+    files: tuple[str, str]
+
+
+_PUBLICATIONS = {
+    "cifar10dvs": _Publication(
+        kind="CIFAR10DVS",
+        page="https://figshare.com/ndownloader/files/38023437 (CIFAR10DVS.zip, .aedat4 files)",
+        files=("CIFAR10DVS/CLASS/*.aedat4", "CIFAR10DVS/CLASS/*.aedat4"),
+    ),
+    "nmnist": _Publication(
+        kind="NMNIST",
+        page="https://www.garrickorchard.com/datasets/n-mnist (train.zip, test.zip)",
+        files=("NMNIST/Train/DIGIT/*.bin", "NMNIST/Test/DIGIT/*.bin"),
+    ),
+    "dvs_gesture": _Publication(
+        kind="DVSGesture",
+        page="https://figshare.com/ndownloader/files/38022171 (ibmGestureTrain.tar.gz) and "
+        "https://figshare.com/ndownloader/files/38020584 (ibmGestureTest.tar.gz), the set cut "
+        "into gestures",
+        files=(
+            "DVSGesture/ibmGestureTrain/userNN_LIGHT/CLASS.npy",
+            "DVSGesture/ibmGestureTest/userNN_LIGHT/CLASS.npy",
+        ),
+    ),
+    "shd": _Publication(
+        kind="SHD",
+        page="https://zenkelab.org/datasets (shd_train.h5.zip, shd_test.h5.zip)",
+        files=("SHD/shd_train.h5", "SHD/shd_test.h5"),
+    ),
+}
+"""Source: the classes of these names in tonic/datasets."""
+
+
+def read_frames(section: EventSection, *, steps: int) -> tuple[Dataset, Dataset]:
+    """Read an event set from the recipe's folder; the first time, make its frames.
+
+    Args:
+        section: Names set and folder.
+        steps: T.
+
+    Returns:
+        Training and test part: as published, or for CIFAR10-DVS split by `test_fraction`.
+
+    Raises:
+        DataError: If files are missing or damaged; it says which, where they come from and how
+            to lay them out.
+        OutputError: If the frames cannot be written.
+    """
+    if isinstance(section, Cifar10DvsData):
+        whole = _part(section, "all", steps=steps)
+        return split(whole, section.test_fraction, seed=TEST_SPLIT_SEED)
+    return _part(section, "train", steps=steps), _part(section, "test", steps=steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frames:
+    """Frames in a file that is mapped, not read, and what training does to them.
+
+    Attributes:
+        path: The file; its name holds a digest of the recordings.
+        frames: (samples, T, *shape) uint8, numbers of events.
+        flip: Mirror at random.
+        roll: Largest move, in pixels.
+    """
+
+    path: Path
+    frames: npt.NDArray[np.uint8]
+    flip: bool
+    roll: int
+
+    @property
+    def is_static(self) -> bool:
+        """They have time steps."""
+        return False
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a generator changes what is read."""
+        return bool(self.flip or self.roll)
+
+    def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Give (batch, T, *shape) uint8, mirrored and rolled if there is a generator."""
+        frames = torch.from_numpy(np.ascontiguousarray(self.frames[indices.numpy()]))
+        if generator is None:
+            return frames
+        if self.flip:
+            frames = flip_images(frames, generator=generator)
+        return roll_images(frames, self.roll, generator=generator)
+
+    def digest(self) -> str:
+        """Give a short name that changes with recordings, T, size and augmentation."""
+        return repr((self.path.name, self.flip, self.roll))
+
+
+class _Recordings(Protocol):
+    """One of tonic's data sets; those of one file have empty lists."""
+
+    data: list[str]
+    targets: list[int]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.void], int]: ...
+
+
+def _part(section: EventSection, part: str, *, steps: int) -> StoredDataset:
+    root = Path(section.root).expanduser()
+    recordings, files = _recordings(section, part, root)
+    folder = root / "frames" if section.cache is None else Path(section.cache).expanduser()
+    extent = "x".join(map(str, (steps, *section.shape)))
+    path = folder / f"{section.source}-{part}-{extent}-{_fingerprint(files, root)}.npy"
+    records = np.dtype([("frames", "u1", (steps, *section.shape)), ("label", "<i8")])
+    if not path.is_file():
+        _write(path, recordings, files, section=section, steps=steps, records=records)
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: damaged ({error}). Delete it; it is made again.") from error
+    if found.dtype != records or len(found) != len(recordings):
+        raise DataError(f"{path}: holds something else than frames. Delete it; it is made again.")
+    labels: LabelArray = np.array(found["label"], dtype=np.int64)
+    return StoredDataset(
+        source=Frames(
+            path=path,
+            frames=found["frames"],
+            flip=isinstance(section, Cifar10DvsData) and section.flip,
+            roll=0 if isinstance(section, ShdData) else section.roll,
+        ),
+        indices=np.arange(len(labels)),
+        labels=labels,
+        shape=section.shape,
+        classes=section.classes,
+        encoding=CountEncoding(input_bits=section.input_bits),
+        workers=section.workers,
+    )
+
+
+def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordings, Sequence[Path]]:
+    """Give tonic's data set, in an order that no file system changes, and its files."""
+    publication = _PUBLICATIONS[section.source]
+    pattern = publication.files[part == "test"]
+    kind = _without_download(getattr(tonic().datasets, publication.kind))
+    options = {} if part == "all" else {"train": part == "train"}
+    expected = (
+        f"{root / pattern} is required. Get the set from {publication.page}, unpack it there, "
+        "and set data.root"
+    )
+    try:
+        found = kind(str(root), **options)
+    except FileNotFoundError as error:
+        raise DataError(f"data.root: {root / pattern}: no such file. {expected}.") from error
+    except Exception as error:  # tonic and h5py raise whatever they stumble over
+        raise DataError(
+            f"{root / pattern}: cannot be read ({reason_of(error)}). {expected}."
+        ) from error
+    if isinstance(section, ShdData):
+        return found, [root / pattern]
+    pairs = sorted(zip(map(str, found.data), found.targets, strict=True))
+    found.data = [path for path, _ in pairs]
+    found.targets = [label for _, label in pairs]
+    absent = sorted(set(range(section.classes)) - set(found.targets))
+    if absent:
+        what = "no recordings" if not pairs else f"no recordings of classes {absent}"
+        raise DataError(f"data.root: {what} in {root / pattern}. {expected}.")
+    return found, [Path(path) for path in found.data]
+
+
+def _without_download(kind: type) -> Callable[..., _Recordings]:
+    """Give tonic's class under its own name, which names its folder, but never downloading.
+
+    tonic also wants to see the archive that the files came from; only the files matter here.
+    """
+    return type(kind.__name__, (kind,), {"_check_exists": lambda self: True})
+
+
+def _fingerprint(files: Sequence[Path], root: Path) -> str:
+    digest = hashlib.sha256(tonic().__version__.encode())
+    for file in files:
+        state = file.stat()
+        name = file.relative_to(root).as_posix()
+        digest.update(repr((name, state.st_size, state.st_mtime_ns)).encode())
+    return digest.hexdigest()[:12]
+
+
+def _write(
+    path: Path,
+    recordings: _Recordings,
+    files: Sequence[Path],
+    *,
+    section: EventSection,
+    steps: int,
+    records: np.dtype[np.void],
+) -> None:
+    """Make the frames of all recordings, whole or not at all."""
+    logger.info("%s: making frames of %s recordings", path, len(recordings))
+    convert = _frame_maker(section, steps)
+    try:
+        with replacing(path) as temporary:
+            written = np.lib.format.open_memmap(
+                temporary, mode="w+", dtype=records, shape=(len(recordings),)
+            )
+            for index in range(len(recordings)):
+                where = files[index] if len(files) == len(recordings) else f"{files[0]}[{index}]"
+                try:
+                    events, label = recordings[index]
+                    counts = convert(events)
+                except Exception as error:  # parsers raise whatever they stumble over
+                    raise DataError(
+                        f"{where}: cannot be read as events ({reason_of(error)}). "
+                        "Get the file again."
+                    ) from error
+                if not 0 <= label < section.classes:
+                    raise DataError(
+                        f"{where}: label {label}, 0 to {section.classes - 1} is required."
+                    )
+                written[index] = (counts, label)
+            written.flush()
+            del written
+    except OutputError as error:
+        raise OutputError(f"{error} Or name another folder with data.cache.") from error
+
+
+def _frame_maker(
+    section: EventSection, steps: int
+) -> Callable[[npt.NDArray[np.void]], npt.NDArray[np.uint8]]:
+    """Give the function from one recording to (T, *shape) uint8, counts above 255 cut off."""
+    transforms = tonic().transforms
+    sensor = getattr(tonic().datasets, _PUBLICATIONS[section.source].kind).sensor_size
+    is_scaled = isinstance(section, Cifar10DvsData | DvsGestureData)
+    size = (*section.shape[:0:-1], section.shape[0]) if is_scaled else sensor
+    shrink = transforms.Downsample(sensor_size=sensor, target_size=size[:2])
+    frame = transforms.ToFrame(sensor_size=size, n_time_bins=steps)
+
+    def convert(events: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+        if not len(events):
+            return np.zeros((steps, *section.shape), dtype=np.uint8)
+        counts = frame(shrink(events) if size != sensor else events)
+        frames: npt.NDArray[np.uint8] = np.minimum(counts, _LARGEST_COUNT).astype(np.uint8)
+        return frames.reshape(steps, *section.shape)
+
+    return convert

@@ -1,0 +1,415 @@
+"""Published image sets, read by torchvision from a folder of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neurodeploy.data.augmentation import (
+    auto_augment,
+    flip_images,
+    shift_images,
+)
+from neurodeploy.data.dataset import LabelArray
+from neurodeploy.data.packages import (
+    reason_of,
+    torchvision_datasets,
+    torchvision_transforms,
+)
+from neurodeploy.data.stored import PixelEncoding, StoredDataset
+from neurodeploy.errors import DataError
+from neurodeploy.recipes.data_sections import (
+    Cifar10Data,
+    Cifar100Data,
+    FashionMnistData,
+    ImageNetData,
+    MnistData,
+)
+
+MemorySection = MnistData | FashionMnistData | Cifar10Data | Cifar100Data
+ImageSection = MemorySection | ImageNetData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Publication:
+    """What is known about a set.
+
+    Attributes:
+        kind: torchvision's class.
+        page: Where it is offered.
+        mean: Of each channel over the training part, in parts of 255.
+        deviation: The same, standard deviation over all pixels.
+    """
+
+    kind: str
+    page: str
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+
+_PUBLICATIONS = {
+    "mnist": _Publication(
+        kind="MNIST",
+        page="http://yann.lecun.com/exdb/mnist",
+        mean=(0.1307,),
+        deviation=(0.3081,),
+    ),
+    "fashion_mnist": _Publication(
+        kind="FashionMNIST",
+        page="https://github.com/zalandoresearch/fashion-mnist",
+        mean=(0.2860,),
+        deviation=(0.3530,),
+    ),
+    "cifar10": _Publication(
+        kind="CIFAR10",
+        page="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-10 python version)",
+        mean=(0.4914, 0.4822, 0.4465),
+        deviation=(0.2470, 0.2435, 0.2616),
+    ),
+    "cifar100": _Publication(
+        kind="CIFAR100",
+        page="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
+        mean=(0.5071, 0.4865, 0.4409),
+        deviation=(0.2673, 0.2564, 0.2762),
+    ),
+    "imagenet": _Publication(
+        kind="ImageFolder",
+        page="https://image-net.org/download.php (ILSVRC 2012; free registration)",
+        mean=(0.485, 0.456, 0.406),
+        deviation=(0.229, 0.224, 0.225),
+    ),
+}
+"""Means and deviations are those in common use; ImageNet's are those of torchvision's weights.
+
+Source: torchvision/transforms/_presets.py:ImageClassification for ImageNet; the others are
+moments of the published training parts, to four digits.
+"""
+
+
+def read_images(section: ImageSection) -> tuple[StoredDataset, StoredDataset]:
+    """Read an image set from the recipe's folder.
+
+    Args:
+        section: Names set and folder.
+
+    Returns:
+        The published training part, and the test part.
+
+    Raises:
+        DataError: If files are missing or damaged; it says which, where they come from and how
+            to lay them out.
+    """
+    if isinstance(section, ImageNetData):
+        return _folder_part(section, "train"), _folder_part(section, "val", like="train")
+    return _memory_part(section, train=True), _memory_part(section, train=False)
+
+
+def _encoding(section: ImageSection) -> PixelEncoding:
+    publication = _PUBLICATIONS[section.source]
+    return PixelEncoding(
+        input_bits=section.input_bits,
+        normalization=section.normalization,
+        mean=publication.mean,
+        deviation=publication.deviation,
+    )
+
+
+# --- in memory: MNIST and CIFAR ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MemoryImages:
+    """Images in memory, and what training does to them.
+
+    Attributes:
+        images: (samples, C, H, W) uint8.
+        crop_padding: See `neurodeploy.recipes.data_sections.ImageData`.
+        flip: Whether to mirror at random.
+        policy: Of AutoAugment; None for none.
+    """
+
+    images: Tensor
+    crop_padding: int
+    flip: bool
+    policy: Literal["cifar10", "imagenet"] | None
+
+    @property
+    def is_static(self) -> bool:
+        """They are images."""
+        return True
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a generator changes what is read."""
+        return bool(self.crop_padding or self.flip or self.policy)
+
+    def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Give (batch, C, H, W) uint8, cropped, mirrored and augmented if there is a generator."""
+        images = self.images[indices]
+        if generator is None:
+            return images
+        images = shift_images(images, self.crop_padding, generator=generator)
+        if self.flip:
+            images = flip_images(images, generator=generator)
+        if self.policy is not None:
+            images = auto_augment(images, self.policy, generator=generator)
+        return images
+
+    def digest(self) -> str:
+        """Give a short name that changes with pixels and augmentation."""
+        digest = hashlib.sha256(self.images.numpy().tobytes())
+        digest.update(repr((self.images.shape, self.crop_padding, self.flip, self.policy)).encode())
+        return digest.hexdigest()
+
+
+class _Kind(Protocol):
+    """One of torchvision's classes that hold a set in memory."""
+
+    data: object
+    targets: object
+
+
+def _memory_part(section: MemorySection, *, train: bool) -> StoredDataset:
+    root = Path(section.root).expanduser()
+    kind = getattr(torchvision_datasets(), _PUBLICATIONS[section.source].kind)
+    files = _expected_files(kind, root)
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise DataError(_how_to_get(section, missing, root))
+    try:
+        with warnings.catch_warnings():
+            # CIFAR's files describe a dtype as NumPy did long ago; NumPy 2.4.0 to 2.4.4 warn of it.
+            warnings.filterwarnings("ignore", message=".*align should be passed")
+            found: _Kind = kind(str(root), train=train, download=False)
+        images = torch.as_tensor(np.asarray(found.data))
+        labels = np.asarray(found.targets, dtype=np.int64)
+    except Exception as error:  # torchvision raises whatever its parsers stumble over
+        damaged = _damaged_files(kind, root)
+        names = ", ".join(map(str, damaged)) or f"{files[0].parent}: the files"
+        raise DataError(
+            f"{names}: damaged or incomplete ({reason_of(error)}). Get the set again from "
+            f"{_PUBLICATIONS[section.source].page}."
+        ) from error
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    if images.shape[1:] != section.shape or images.dtype != torch.uint8:
+        raise DataError(
+            f"{files[0].parent}: images are {images.dtype} of shape {tuple(images.shape[1:])}, "
+            f"uint8 of shape {section.shape} is required by source = '{section.source}'."
+        )
+    _check_labels(labels, len(images), section.classes, where=str(files[0].parent))
+    with_flip = not isinstance(section, MnistData) and section.flip
+    augmented = isinstance(section, Cifar10Data | Cifar100Data) and section.auto_augment
+    return StoredDataset(
+        source=MemoryImages(
+            images=images.contiguous(),
+            crop_padding=section.crop_padding,
+            flip=with_flip,
+            policy="cifar10" if augmented else None,
+        ),
+        indices=np.arange(len(labels)),
+        labels=labels,
+        shape=section.shape,
+        classes=section.classes,
+        encoding=_encoding(section),
+        workers=section.workers,
+    )
+
+
+def _expected_files(kind: type, root: Path) -> list[Path]:
+    """Give the files that one of torchvision's classes reads, as the class itself lists them."""
+    if hasattr(kind, "resources"):
+        names = [Path(name).stem for name, _ in kind.resources]
+        return [root / kind.__name__ / "raw" / name for name in names]
+    return [root / path for path, _ in _checksums(kind)]
+
+
+def _checksums(kind: type) -> list[tuple[Path, str]]:
+    if not hasattr(kind, "train_list"):
+        return []
+    entries = [*kind.train_list, *kind.test_list]  # type: ignore[attr-defined]  # checked above
+    entries.append((kind.meta["filename"], kind.meta["md5"]))  # type: ignore[attr-defined]
+    folder = Path(kind.base_folder)  # type: ignore[attr-defined]
+    return [(folder / name, checksum) for name, checksum in entries]
+
+
+def _damaged_files(kind: type, root: Path) -> list[Path]:
+    check = torchvision_datasets().utils.check_integrity
+    return [root / path for path, checksum in _checksums(kind) if not check(root / path, checksum)]
+
+
+def _how_to_get(section: MemorySection, missing: list[Path], root: Path) -> str:
+    publication = _PUBLICATIONS[section.source]
+    packed = [path.with_name(path.name + ".gz") for path in missing]
+    is_packed = all(path.is_file() for path in packed)
+    what = ", ".join(str(path) for path in missing)
+    advice = (
+        f"Unpack what is there: gunzip --keep {missing[0].parent}/*.gz"
+        if is_packed
+        else f"Get the set from {publication.page} and put the files there, unpacked; on a "
+        "machine with a network torchvision does both: "
+        f"python -c \"import torchvision.datasets as d; d.{publication.kind}('{root}', "
+        'download=True)"'
+    )
+    return f"data.root: no such file: {what}. {advice}. Or set data.root to where they are."
+
+
+# --- in folders: ImageNet ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FolderImages:
+    """Image files, decoded when they are wanted, and what training does to them.
+
+    Attributes:
+        root: Folder above all files.
+        files: Relative paths.
+        size: Height and width that images are brought to.
+        random_crop: Train on random parts.
+        flip: Mirror at random.
+        auto_augment: Apply AutoAugment's ImageNet policy.
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    size: int
+    random_crop: bool
+    flip: bool
+    auto_augment: bool
+
+    @property
+    def is_static(self) -> bool:
+        """They are images."""
+        return True
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a generator changes what is read."""
+        return self.random_crop or self.flip or self.auto_augment
+
+    def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Give (batch, 3, size, size) uint8.
+
+        Raises:
+            DataError: If a file is damaged or gone.
+        """
+        files = [self.files[index] for index in indices.tolist()]
+        if generator is None:
+            change = self._plain()
+            return torch.stack([change(self._image(file)) for file in files])
+        change = self._random()
+        seed = int(torch.randint(2**62, (), generator=generator))
+        # torchvision draws from torch's global generator and takes no other: it is set here and
+        # put back as it was.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return torch.stack([change(self._image(file)) for file in files])
+
+    def digest(self) -> str:
+        """Give a short name that changes with file names, size and augmentation."""
+        settings = (self.size, self.random_crop, self.flip, self.auto_augment)
+        digest = hashlib.sha256(repr(settings).encode())
+        digest.update("\n".join(self.files).encode())
+        return digest.hexdigest()
+
+    def _image(self, file: str) -> object:
+        path = self.root / file
+        try:
+            return torchvision_datasets().folder.default_loader(str(path))
+        except Exception as error:  # Pillow's plug-ins raise whatever they stumble over
+            raise DataError(
+                f"{path}: cannot be read as an image ({reason_of(error)}). Get the file again, or "
+                "remove it."
+            ) from error
+
+    def _plain(self) -> Callable[[object], Tensor]:
+        transforms = torchvision_transforms()
+        plain: Callable[[object], Tensor] = transforms.Compose(
+            [
+                transforms.Resize(round(self.size * 256 / 224)),
+                transforms.CenterCrop(self.size),
+                transforms.PILToTensor(),
+            ]
+        )
+        return plain
+
+    def _random(self) -> Callable[[object], Tensor]:
+        transforms = torchvision_transforms()
+        crop = [transforms.RandomResizedCrop(self.size)]
+        middle = [transforms.Resize(round(self.size * 256 / 224)), transforms.CenterCrop(self.size)]
+        policy = transforms.AutoAugmentPolicy.IMAGENET
+        changes: Callable[[object], Tensor] = transforms.Compose(
+            [
+                *(crop if self.random_crop else middle),
+                *([transforms.RandomHorizontalFlip()] if self.flip else []),
+                *([transforms.AutoAugment(policy)] if self.auto_augment else []),
+                transforms.PILToTensor(),
+            ]
+        )
+        return changes
+
+
+def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -> StoredDataset:
+    root = Path(section.root).expanduser()
+    folder = root / part
+    layout = (
+        f"{root / 'train'}/CLASS/*.JPEG and {root / 'val'}/CLASS/*.JPEG with {section.classes} "
+        "folders in each are required"
+    )
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no such folder; {layout}. Get the images from "
+            f"{_PUBLICATIONS[section.source].page}, sort those for validation into folders by "
+            "class, and set data.root."
+        )
+    try:
+        found = torchvision_datasets().ImageFolder(str(folder))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{folder}: {reason_of(error)} {layout}.") from error
+    names: list[str] = found.classes
+    if len(names) != section.classes:
+        raise DataError(
+            f"{folder}: {len(names)} folders, data.classes says {section.classes}; {layout}."
+        )
+    if like is not None:
+        others = {path.name for path in (root / like).iterdir() if path.is_dir()}
+        different = sorted(others ^ set(names))
+        if different:
+            raise DataError(
+                f"{folder}: other classes than in {root / like}: {', '.join(different[:5])}; "
+                f"{layout}."
+            )
+    labels = np.asarray(found.targets, dtype=np.int64)
+    return StoredDataset(
+        source=FolderImages(
+            root=folder,
+            files=tuple(str(Path(path).relative_to(folder)) for path, _ in found.samples),
+            size=section.size,
+            random_crop=section.random_crop,
+            flip=section.flip,
+            auto_augment=section.auto_augment,
+        ),
+        indices=np.arange(len(labels)),
+        labels=labels,
+        shape=section.shape,
+        classes=section.classes,
+        encoding=_encoding(section),
+        workers=section.workers,
+    )
+
+
+def _check_labels(labels: LabelArray, samples: int, classes: int, *, where: str) -> None:
+    if labels.shape != (samples,) or not samples:
+        raise DataError(f"{where}: {samples} images and {len(labels)} labels. Get the set again.")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"{where}: labels from {labels.min()} to {labels.max()}, 0 to {classes - 1} are "
+            "required. Get the set again."
+        )

@@ -1,0 +1,221 @@
+"""Data sets that stay where they are, as bytes, and become numbers batch by batch."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from neurodeploy.data.dataset import IntArray, LabelArray
+from neurodeploy.errors import DataError
+from neurodeploy.recipes.data_sections import Normalization
+
+_WINDOW_BATCH = 256
+
+
+class Source(Protocol):
+    """Where samples are: in memory, in image files, in a file of frames."""
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a sample is one image, shown in every step."""
+        ...
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a generator changes what is read."""
+        ...
+
+    def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Give samples as bytes.
+
+        Args:
+            indices: (batch,) int64.
+            generator: Chooses the augmentation; without one there is none.
+
+        Returns:
+            (batch, ...) uint8.
+        """
+        ...
+
+    def digest(self) -> str:
+        """Give a short name that changes with samples and augmentation."""
+        ...
+
+
+class Encoding(Protocol):
+    """How bytes become what the network is given."""
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether a chip can read the result."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """The network sees scale · value."""
+        ...
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Give the network's input for (batch, ...) uint8."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelEncoding:
+    """Pixels as numbers.
+
+    A float normalisation (x - mean) / deviation cannot enter a chip, and folding it into the
+    first convolution is exact only without padding: zeros at the border would have to become
+    means. "center" is the part of it that integers can do exactly, border included, and the
+    division is left to the batch norm that follows the first convolution.
+
+    Attributes:
+        input_bits: Of a pixel; its lowest bits are dropped.
+        normalization: "scale": the pixel. "center": minus the rounded mean of its channel.
+            "mean_std": floats, for training only.
+        mean: Of each channel, in parts of 255.
+        deviation: Of each channel, in parts of 255.
+    """
+
+    input_bits: int
+    normalization: Normalization
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether a chip can read the result."""
+        return self.normalization != "mean_std"
+
+    @property
+    def scale(self) -> float:
+        """The network sees scale · value."""
+        return float(2.0**-self.input_bits)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Give (batch, C, H, W): uint8, int16 for "center", float32 for "mean_std"."""
+        pixels: Tensor = values >> (8 - self.input_bits)
+        if self.normalization == "scale":
+            return pixels
+        unit = 255 / 2 ** (8 - self.input_bits)
+        mean = torch.tensor(self.mean).view(-1, 1, 1) * unit
+        if self.normalization == "center":
+            centered: Tensor = pixels.to(torch.int16) - mean.round().to(torch.int16)
+            return centered
+        deviation = torch.tensor(self.deviation).view(-1, 1, 1) * unit
+        normal: Tensor = (pixels - mean) / deviation / self.scale
+        return normal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountEncoding:
+    """Numbers of events, cut off at 2**input_bits."""
+
+    input_bits: int
+
+    @property
+    def is_integer(self) -> bool:
+        """Counts always are."""
+        return True
+
+    @property
+    def scale(self) -> float:
+        """The network sees scale · value."""
+        return float(2.0**-self.input_bits)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Give (batch, T, ...) uint8."""
+        return values.clamp(max=2**self.input_bits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredDataset:
+    """Some of a source's samples.
+
+    Attributes:
+        source: All of them.
+        indices: (samples,) int64, which of them and in which order.
+        labels: (samples,) int64.
+        shape: (C, H, W) or (N,) of one step of one sample.
+        classes: Number of classes.
+        encoding: From bytes to the network's input.
+        workers: Processes that read batches ahead.
+    """
+
+    source: Source
+    indices: LabelArray
+    labels: LabelArray
+    shape: tuple[int, ...]
+    classes: int
+    encoding: Encoding
+    workers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def scale(self) -> float:
+        """The network sees scale · value."""
+        return self.encoding.scale
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a sample is one image, shown in every step."""
+        return self.source.is_static
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a seed changes a batch."""
+        return self.source.is_random
+
+    def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
+        """Give the samples with these indices, (batch, ...); a seed augments them."""
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        chosen = torch.from_numpy(self.indices)[indices]
+        return self.encoding(self.source.read(chosen, generator=generator))
+
+    def subset(self, indices: npt.NDArray[np.integer]) -> StoredDataset:
+        """Give the samples with these indices, in this order."""
+        return replace(self, indices=self.indices[indices], labels=self.labels[indices])
+
+    def windows(self, steps: int) -> IntArray:
+        """Give what a simulator reads, all of it in memory: take a subset of a large set first.
+
+        Args:
+            steps: T.
+
+        Returns:
+            (samples, T, *shape) int32; a static image is repeated.
+
+        Raises:
+            DataError: If the inputs are floats, or the samples last another number of steps.
+        """
+        if not self.encoding.is_integer:
+            raise DataError(
+                "data: normalization = 'mean_std' gives floats, a chip reads integers. "
+                "Train with 'center' or 'scale' to deploy."
+            )
+        found = np.empty((len(self), steps, *self.shape), dtype=np.int32)
+        for start in range(0, len(self), _WINDOW_BATCH):
+            places = torch.arange(start, min(start + _WINDOW_BATCH, len(self)))
+            values = self.batch(places).numpy()
+            if not self.is_static and values.shape[1] != steps:
+                raise DataError(
+                    f"data: samples of {values.shape[1]} steps, the network takes {steps}."
+                )
+            found[start : start + len(values)] = values[:, np.newaxis] if self.is_static else values
+        return found
+
+    def digest(self) -> str:
+        """Give a short name that changes with samples, augmentation and encoding."""
+        digest = hashlib.sha256()
+        digest.update(repr((self.source.digest(), self.encoding)).encode())
+        digest.update(np.ascontiguousarray(self.indices).tobytes())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()[:16]

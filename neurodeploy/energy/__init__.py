@@ -1,0 +1,1 @@
+"""Energy as ranges: presets with their evidence, formulas, estimates, fairness of comparisons."""

@@ -1,0 +1,401 @@
+"""Energy of one inference: a range, with its tier, preset, evidence and what it leaves out.
+
+- **Tier A** counts arithmetic only. Comparable with the literature, no prediction.
+- **Tier B** adds memory accesses, which decide most comparisons.
+- **Tier C** uses per-operation energies of Loihi 1; none are published for Loihi 2.
+
+`estimate_energy` takes what one inference does as plain numbers (`Operations`), from whatever
+source; `network_energy` takes them from the counts of a deployed network. The formulas are in
+`neurodeploy.energy.formulas`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from neurodeploy.chips.target import EVIDENCE
+from neurodeploy.counting.counts import Counts
+from neurodeploy.counting.relu_twin import AnnMacs
+from neurodeploy.energy.formulas import (
+    ann_memory_terms,
+    arithmetic_terms,
+    chip_terms,
+    memory_terms,
+    static_energy,
+)
+from neurodeploy.energy.inference import (
+    Operations,
+    System,
+    operations_of,
+)
+from neurodeploy.energy.presets import EnergyPreset, Tier
+from neurodeploy.errors import DataError
+
+DEFAULT_PRESET = "cmos45_int8"
+
+MESH_HOPS_EAST_WEST = (8 * 8 - 1) / (3 * 8)
+MESH_HOPS_NORTH_SOUTH = (4 * 4 - 1) / (3 * 4)
+"""Mean hops of a message between random tiles of SANA-FE's 8 by 4 mesh."""
+
+EXCLUDES: Mapping[Tier, tuple[str, ...]] = MappingProxyType(
+    {
+        Tier.ARITHMETIC: (
+            "memory accesses",
+            "event routing",
+            "control and clock",
+            "static power",
+            "input and output",
+        ),
+        Tier.MEMORY: (
+            "event routing",
+            "control and clock",
+            "static power",
+            "input and output",
+        ),
+        Tier.CHIP: (
+            "static power (stated apart; in the upper bound)",
+            "hops between tiles where no placement is given (in the upper bound)",
+            "embedded processors",
+            "input and output",
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticEnergy:
+    """What powered chips take whatever they compute, in one inference.
+
+    Attributes:
+        power_mw: Of one chip, mW.
+        chips: How many.
+        step_time_us: Duration of a step, us.
+        is_real_time: Whether that is the preset's assumption and not given.
+        energy: pJ.
+    """
+
+    power_mw: float
+    chips: int
+    step_time_us: float
+    is_real_time: bool
+    energy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    """Energy of one inference in picojoules.
+
+    Attributes:
+        tier: What the model covers.
+        preset: Name of the constants.
+        low: Lower bound, pJ.
+        nominal: The model's value, pJ.
+        high: Upper bound, pJ.
+        breakdown: Terms of the nominal value, pJ.
+        evidence: Weakest evidence among the energies used.
+        excludes: What is left out.
+        basis: What the bounds stand for.
+        static: Static energy, not in `nominal`; None for other tiers than C.
+    """
+
+    tier: Tier
+    preset: str
+    low: float
+    nominal: float
+    high: float
+    breakdown: Mapping[str, float]
+    evidence: str
+    excludes: tuple[str, ...]
+    basis: str
+    static: StaticEnergy | None = None
+
+    @property
+    def total(self) -> float:
+        """The nominal value with static energy, pJ."""
+        return self.nominal + (0.0 if self.static is None else self.static.energy)
+
+
+# ------------------------------------------------------------------- a whole network
+
+
+def estimate_energy(
+    operations: Operations,
+    preset: EnergyPreset,
+    *,
+    arithmetic: EnergyPreset | None = None,
+    system: System = System(),  # noqa: B008 - a frozen value, not shared state
+) -> Energy:
+    """Give the energy of one inference from totals, whoever counted them.
+
+        operations = nd.Operations(steps=4, sops_ac=18, updates={"if": 12}, messages=3)
+        print(nd.estimate_energy(operations, nd.EnergyPreset.load("loihi1_sanafe")).breakdown)
+
+    Args:
+        operations: What one inference does.
+        preset: Constants of any tier.
+        arithmetic: Constants of tier A to which a preset of tier B is added.
+        system: Step time, chips and placement; tier C only.
+
+    Raises:
+        DataError: If tier B is asked for without constants of tier A, or without accesses.
+    """
+    if preset.tier is Tier.ARITHMETIC:
+        return _arithmetic_energy(operations, preset)
+    if preset.tier is Tier.CHIP:
+        return _chip_energy(operations, preset, system)
+    if arithmetic is None or arithmetic.tier is not Tier.ARITHMETIC:
+        raise DataError(
+            f"energy: preset '{preset.name}' counts memory only. Give the preset of tier A "
+            f"that it is added to, for instance '{DEFAULT_PRESET}'."
+        )
+    if not operations.accesses:
+        raise DataError(
+            f"energy: preset '{preset.name}' needs the size of every layer. Give `accesses`."
+        )
+    return _memory_energy(operations, preset, arithmetic)
+
+
+def network_energy(
+    counts: Counts,
+    preset: EnergyPreset,
+    *,
+    arithmetic: EnergyPreset | None = None,
+    system: System = System(),  # noqa: B008 - a frozen value, not shared state
+) -> Energy:
+    """Give the energy of one inference of a spiking network: the mean over its samples.
+
+    Args:
+        counts: From `neurodeploy.counting.network_counts.count`.
+        preset: Constants of any tier.
+        arithmetic: Constants of tier A to which a preset of tier B is added.
+        system: Step time, chips and placement; tier C only.
+
+    Raises:
+        DataError: If tier B is asked for without constants of tier A, or there are no samples.
+    """
+    operations = operations_of(counts)
+    return estimate_energy(operations, preset, arithmetic=arithmetic, system=system)
+
+
+def ann_energy(
+    macs: AnnMacs, preset: EnergyPreset, *, arithmetic: EnergyPreset | None = None
+) -> Energy | None:
+    """Give the energy of one pass of an ANN, or None for tier C: ANNs do not run there.
+
+    Args:
+        macs: From `neurodeploy.counting.relu_twin.ann_macs`.
+        preset: Constants of tier A or B.
+        arithmetic: Constants of tier A to which a preset of tier B is added.
+
+    Raises:
+        DataError: If tier B is asked for without constants of tier A.
+    """
+    if preset.tier is Tier.CHIP:
+        return None
+    base = arithmetic if preset.tier is Tier.MEMORY else preset
+    if base is None:
+        raise DataError(f"energy: preset '{preset.name}' needs one of tier A to be added to.")
+    terms = {"multiply-accumulates": macs.macs_border_exact * base.value("mac")}
+    skipped = None
+    if macs.macs_effective is not None:
+        skipped = (macs.macs_border_exact - macs.macs_effective) * base.value("mac")
+    if preset.tier is Tier.ARITHMETIC:
+        value = sum(terms.values())
+        if skipped is None:
+            return _energy(preset, value, terms, value, "one pass, every MAC, no sparsity")
+        basis = "low: no products with zero, as measured; nominal and high: every MAC of a pass"
+        return _energy(preset, value - skipped, terms, value, basis)
+    reads = {
+        has_reuse: [
+            ann_memory_terms(
+                preset,
+                macs=row.macs_border_exact,
+                weights=row.weights,
+                inputs=row.inputs,
+                outputs=row.outputs,
+                has_reuse=has_reuse,
+            )
+            for row in macs.layers
+        ]
+        for has_reuse in (True, False)
+    }
+    ideal, none = terms | _summed(reads[True]), terms | _summed(reads[False])
+    basis = "low and nominal: every weight and activation is read once; high: no reuse"
+    if skipped is not None:
+        basis += "; low: also no products with zero, as measured"
+    return _energy(
+        preset,
+        sum(ideal.values()) - (skipped or 0.0),
+        ideal,
+        sum(none.values()),
+        basis,
+        also=base,
+    )
+
+
+def _arithmetic_energy(operations: Operations, preset: EnergyPreset) -> Energy:
+    nominal = _arithmetic_of(operations, preset)
+    low = sum(_arithmetic_of(operations, preset, saved=operations.sops_saved).values())
+    value = sum(nominal.values())
+    basis = "no range: the counts are exact"
+    if low != value:
+        basis = "low: the static image's current is computed once a sample, not at every step"
+    return _energy(preset, low, nominal, value, basis)
+
+
+def _memory_energy(
+    operations: Operations, preset: EnergyPreset, arithmetic: EnergyPreset
+) -> Energy:
+    base = _arithmetic_of(operations, arithmetic)
+    packed = base | _memory_of(operations, preset, is_word_wide=False)
+    words = base | _memory_of(operations, preset, is_word_wide=True)
+    return _energy(
+        preset,
+        sum(packed.values()),
+        packed,
+        sum(words.values()),
+        "low and nominal: packed bits; high: one 64-bit word an access",
+        also=arithmetic,
+    )
+
+
+def _chip_energy(operations: Operations, preset: EnergyPreset, system: System) -> Energy:
+    sops = operations.sops_ac + operations.sops_mac
+    stored = sops if operations.sops_stored is None else operations.sops_stored
+    conv = operations.sops_conv
+    stored_conv = conv if operations.sops_stored_conv is None else operations.sops_stored_conv
+    dense = operations.updates_dense
+    active = dense if operations.updates_active is None else operations.updates_active
+    messages = operations.messages * system.destination_cores
+    east_west, north_south = system.hops_east_west, system.hops_north_south
+    has_hops = bool(east_west or north_south)
+    nominal = chip_terms(
+        preset,
+        sops_dense=stored - stored_conv,
+        sops_conv=stored_conv,
+        updates_dense=dense,
+        updates_active=active,
+        spikes=operations.spikes,
+        messages=messages,
+        hops_east_west=east_west * messages,
+        hops_north_south=north_south * messages,
+    )
+    low = chip_terms(
+        preset,
+        sops_dense=sops - conv,
+        sops_conv=conv,
+        updates_dense=dense,
+        updates_active=0.0,
+        spikes=operations.spikes,
+        messages=operations.messages,
+    )
+    high = chip_terms(
+        preset,
+        sops_dense=stored,
+        updates_dense=dense,
+        updates_active=dense,
+        spikes=operations.spikes,
+        messages=messages,
+        hops_east_west=(east_west if has_hops else MESH_HOPS_EAST_WEST) * messages,
+        hops_north_south=(north_south if has_hops else MESH_HOPS_NORTH_SOUTH) * messages,
+    )
+    static = _static_of(operations, preset, system)
+    known = (
+        "every neuron taken as active" if operations.updates_active is None else "active counted"
+    )
+    hops = "hops as given" if has_hops else "no hops"
+    most = "hops as given" if has_hops else "hops of a random placement"
+    chips = "one chip" if static.chips == 1 else f"{static.chips} chips"
+    return _energy(
+        preset,
+        sum(low.values()),
+        nominal,
+        sum(high.values()) + static.energy,
+        f"low: zero weights cost nothing, idle neurons, no hops; nominal: {known}, {hops}, no "
+        f"static power; high: all active, {most}, {chips} powered for "
+        f"{static.step_time_us / 1000:g} ms a step",
+        static=static,
+    )
+
+
+def _static_of(operations: Operations, preset: EnergyPreset, system: System) -> StaticEnergy:
+    given = system.step_time_us
+    step_time = preset.value("step_time") if given is None else given
+    chips = system.chips or 1
+    return StaticEnergy(
+        power_mw=preset.value("static_power"),
+        chips=chips,
+        step_time_us=step_time,
+        is_real_time=given is None,
+        energy=static_energy(preset, steps=operations.steps, chips=chips, step_time_us=step_time),
+    )
+
+
+def _arithmetic_of(
+    operations: Operations, preset: EnergyPreset, *, saved: float = 0.0
+) -> dict[str, float]:
+    return arithmetic_terms(
+        preset,
+        sops_ac=operations.sops_ac,
+        sops_mac=operations.sops_mac - saved,
+        updates=operations.updates,
+        spikes=operations.spikes,
+        bias_adds=operations.bias_adds,
+    )
+
+
+def _memory_of(
+    operations: Operations, preset: EnergyPreset, *, is_word_wide: bool
+) -> dict[str, float]:
+    return _summed(
+        [
+            memory_terms(
+                preset,
+                sops=one.sops,
+                weights=one.weights,
+                events=one.events,
+                source_neurons=one.source_neurons,
+                neurons=one.neurons,
+                updates=one.updates,
+                states=one.states,
+                is_word_wide=is_word_wide,
+            )
+            for one in operations.accesses
+        ]
+    )
+
+
+def _summed(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for row in rows:
+        for term, value in row.items():
+            total[term] = total.get(term, 0.0) + value
+    return total
+
+
+def _energy(
+    preset: EnergyPreset,
+    low: float,
+    nominal: Mapping[str, float],
+    high: float,
+    basis: str,
+    *,
+    also: EnergyPreset | None = None,
+    static: StaticEnergy | None = None,
+) -> Energy:
+    value = sum(nominal.values())
+    grades = [preset.evidence] if also is None else [preset.evidence, also.evidence]
+    return Energy(
+        tier=preset.tier,
+        preset=preset.name if also is None else f"{preset.name} + {also.name}",
+        low=min(low, value),  # measured counters may lie outside the counted bounds
+        nominal=value,
+        high=max(high, value),
+        breakdown=MappingProxyType(dict(nominal)),
+        evidence=max(grades, key=EVIDENCE.index),
+        excludes=EXCLUDES[preset.tier],
+        basis=basis,
+        static=static,
+    )

@@ -1,0 +1,242 @@
+"""Energy by term: plain numbers and constants in, picojoules out.
+
+Each function is one formula of one tier. `energy.estimates` applies them to what a network
+does in one inference.
+
+Source: the formulas combine Horowitz, ISSCC 2014; Davies et al., IEEE Micro 38(1), 2018; and
+SANA-FE 2.2.9 (Boyle et al., IEEE TCAD 44(8), 2025). Every constant is in its preset's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, log, log2, pow, sqrt
+from types import MappingProxyType
+
+from neurodeploy.counting.counts import NeuronModel
+from neurodeploy.energy.presets import EnergyPreset
+
+KIBI = 1024
+WORD_BITS = 64
+
+UPDATE_OPERATIONS: Mapping[NeuronModel, tuple[int, int]] = MappingProxyType(
+    {
+        NeuronModel.IF: (0, 1),
+        NeuronModel.LIF: (1, 1),
+        NeuronModel.CUBA: (2, 1),
+        NeuronModel.SIGMA_DELTA: (0, 3),
+        NeuronModel.RESONATE_FIRE: (4, 0),
+    }
+)
+"""(MACs, ACs) of one update. Resonate-and-fire: two sums of two products onto an input."""
+
+
+# --------------------------------------------------------------------------- tier A
+
+
+def arithmetic_terms(
+    preset: EnergyPreset,
+    *,
+    sops_ac: float,
+    sops_mac: float = 0.0,
+    updates: Mapping[NeuronModel, float] | None = None,
+    spikes: float = 0.0,
+    bias_adds: float = 0.0,
+) -> dict[str, float]:
+    """Give tier A of a spiking network, by term, in pJ.
+
+        E = AC·e_ac + MAC·e_mac + updates·(m·e_mac + a·e_ac) + spikes·e_ac + bias adds·e_ac
+
+    Args:
+        preset: Constants of tier A.
+        sops_ac: Synaptic operations on binary or ternary input.
+        sops_mac: Synaptic operations on graded input, and MACs of an analog encoder.
+        updates: Neuron updates by model, every neuron at every step.
+        spikes: Spikes; each is one subtraction.
+        bias_adds: Additions of biases.
+    """
+    mac, ac = preset.value("mac"), preset.value("ac")
+    counted = (updates or {}).items()
+    operations = [(UPDATE_OPERATIONS[NeuronModel(model)], number) for model, number in counted]
+    return {
+        "accumulates": sops_ac * ac,
+        "multiply-accumulates": sops_mac * mac,
+        "neuron updates": sum(n * (m * mac + a * ac) for (m, a), n in operations),
+        "spikes": spikes * ac,
+        "biases": bias_adds * ac,
+    }
+
+
+# --------------------------------------------------------------------------- tier B
+
+
+def access_energy(
+    preset: EnergyPreset, size: float, *, on_chip_limit: float | None = None
+) -> float:
+    """Give the energy of one 64-bit access to a memory of `size` bytes, in pJ.
+
+    Power laws join the anchors at 8 KiB, 32 KiB and 1 MiB; below 8 KiB it is constant, above
+    1 MiB it grows with the square root.
+
+    Args:
+        preset: Constants of tier B.
+        size: Bytes.
+        on_chip_limit: Bytes beyond which the memory is DRAM; None for no limit.
+    """
+    small, medium, large = (
+        preset.value(name) for name in ("access_8_kib", "access_32_kib", "access_1_mib")
+    )
+    if on_chip_limit is not None and size > on_chip_limit:
+        return preset.value("access_dram")
+    if size <= 8 * KIBI:
+        return small
+    if size <= 32 * KIBI:
+        return small * pow(size / (8 * KIBI), log(medium / small, 4))
+    if size <= KIBI * KIBI:
+        return medium * pow(size / (32 * KIBI), log(large / medium, 32))
+    return large * sqrt(size / (KIBI * KIBI))
+
+
+def memory_terms(
+    preset: EnergyPreset,
+    *,
+    sops: float,
+    weights: int,
+    events: float,
+    source_neurons: int,
+    neurons: int,
+    updates: float,
+    states: int = 1,
+    on_chip_limit: float | None = None,
+    is_word_wide: bool = False,
+) -> dict[str, float]:
+    """Give the memory accesses of one spiking layer, by term, in pJ.
+
+    Args:
+        preset: Constants of tier B.
+        sops: Synaptic operations; each reads a weight and reads and writes an accumulator.
+        weights: Stored weights, shared ones once.
+        events: Events; each is written to and read from a queue.
+        source_neurons: Senders, which sets the width of an event.
+        neurons: Neurons of the layer.
+        updates: Neuron updates; each reads and writes the states.
+        states: State words of a neuron.
+        on_chip_limit: Bytes beyond which a memory is DRAM.
+        is_word_wide: Charge every access a whole 64-bit word, not its packed bits.
+    """
+    weight_bits, accumulator_bits, state_bits = (
+        preset.value(name) for name in ("weight_bits", "accumulator_bits", "state_bits")
+    )
+    event_bits = ceil(log2(source_neurons)) if source_neurons > 1 else 1
+
+    def access(bits: float, size: float) -> float:
+        energy = access_energy(preset, size, on_chip_limit=on_chip_limit)
+        return energy if is_word_wide else bits * energy / WORD_BITS
+
+    return {
+        "weights": sops * access(weight_bits, weights * weight_bits / 8),
+        "accumulators": sops * 2 * access(accumulator_bits, neurons * accumulator_bits / 8),
+        "states": updates * 2 * states * access(state_bits, neurons * states * state_bits / 8),
+        "event queues": events * 2 * access(event_bits, 8 * KIBI),
+    }
+
+
+def ann_memory_terms(
+    preset: EnergyPreset,
+    *,
+    macs: float,
+    weights: int,
+    inputs: int,
+    outputs: int,
+    has_reuse: bool,
+    on_chip_limit: float | None = None,
+) -> dict[str, float]:
+    """Give the memory accesses of one ANN layer in one pass, by term, in pJ.
+
+    Args:
+        preset: Constants of tier B.
+        macs: Multiply-accumulates.
+        weights: Stored weights.
+        inputs: Values read.
+        outputs: Values written.
+        has_reuse: Each weight and input is read once (ideal), else once for every MAC.
+        on_chip_limit: Bytes beyond which a memory is DRAM.
+    """
+    weight_bits, bits = preset.value("weight_bits"), preset.value("activation_bits")
+
+    def access(width: float, size: float) -> float:
+        return width * access_energy(preset, size, on_chip_limit=on_chip_limit) / WORD_BITS
+
+    weight_reads, input_reads = (weights, inputs) if has_reuse else (macs, macs)
+    return {
+        "weights": weight_reads * access(weight_bits, weights * weight_bits / 8),
+        "activations read": input_reads * access(bits, inputs * bits / 8),
+        "activations written": outputs * access(bits, outputs * bits / 8),
+    }
+
+
+# --------------------------------------------------------------------------- tier C
+
+
+def chip_terms(
+    preset: EnergyPreset,
+    *,
+    sops_dense: float = 0.0,
+    sops_conv: float = 0.0,
+    updates_dense: float,
+    updates_active: float,
+    spikes: float,
+    messages: float,
+    hops_east_west: float = 0.0,
+    hops_north_south: float = 0.0,
+) -> dict[str, float]:
+    """Give the dynamic energy of a Loihi-style chip, by term, in pJ.
+
+    A preset with one `synaptic_op` splits updates into active and inactive ones; one with
+    `update_access` charges every update an access and the active ones more.
+
+    Args:
+        preset: Constants of tier C.
+        sops_dense: Synaptic operations of dense layers.
+        sops_conv: Synaptic operations of convolutions.
+        updates_dense: Updates of every neuron at every step.
+        updates_active: Those with potential, input or bias.
+        spikes: Spikes.
+        messages: Messages between cores.
+        hops_east_west: Hops of messages between tiles.
+        hops_north_south: The same along the other axis.
+    """
+    hops = hops_east_west * preset.value("hop_east_west")
+    hops += hops_north_south * preset.value("hop_north_south")
+    shared = {"messages": messages * preset.value("message"), "hops": hops}
+    if "synaptic_op" in preset.constants:
+        idle = updates_dense - updates_active
+        return {
+            "synaptic operations": (sops_dense + sops_conv) * preset.value("synaptic_op"),
+            "neuron updates": updates_active * preset.value("update_active")
+            + idle * preset.value("update_inactive"),
+            **shared,
+        }
+    return {
+        "synaptic operations": sops_dense * preset.value("synaptic_op_dense")
+        + sops_conv * preset.value("synaptic_op_conv"),
+        "neuron updates": updates_dense * preset.value("update_access")
+        + updates_active * preset.value("update_active"),
+        "spikes": spikes * preset.value("spike"),
+        **shared,
+    }
+
+
+def static_energy(
+    preset: EnergyPreset, *, steps: int, chips: int = 1, step_time_us: float | None = None
+) -> float:
+    """Give the static energy of one inference, in pJ.
+
+    Args:
+        preset: Constants of tier C.
+        steps: Steps of an inference.
+        chips: Chips that are powered.
+        step_time_us: Duration of a step, us; None: the preset's, which is real time.
+    """
+    duration = preset.value("step_time") if step_time_us is None else step_time_us
+    return preset.value("static_power") * duration * steps * chips * 1e3  # mW · us = 1000 pJ

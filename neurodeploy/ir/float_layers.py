@@ -1,0 +1,278 @@
+"""Float layers: what a trained network computes, without torch and without time.
+
+A `Graph` (see `neurodeploy.ir.graphs`) connects them by name. Each knows the shape it gives for
+the shape it gets. Arrays are float64. Several edges into a node that takes one value (a neuron,
+say) add up: that is how a skip connection is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import GraphError
+
+Shape = tuple[int, ...]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """Where samples enter.
+
+    Attributes:
+        shape: (C, H, W) or (N,).
+        scale: Float value of one integer input unit: x = scale · integer.
+        largest: Largest magnitude of an integer input value (1 for spikes).
+    """
+
+    shape: Shape
+    scale: float = 1.0
+    largest: int = 1
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give the input's own shape."""
+        del source
+        return self.shape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conv:
+    """Convolution (correlation) with zero padding.
+
+    Attributes:
+        weight: (out_channels, in_channels / groups, KH, KW) float64.
+        bias: (out_channels,) float64, or None.
+        stride: (H, W).
+        padding: (H, W).
+        dilation: (H, W).
+        groups: Channel groups.
+    """
+
+    weight: FloatArray
+    bias: FloatArray | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (C, H, W).
+
+        Raises:
+            GraphError: If the source does not fit.
+        """
+        channels = self.weight.shape[1] * self.groups
+        if len(source) != 3 or source[0] != channels:
+            raise GraphError(f"conv: source of shape {source}, ({channels}, H, W) is required.")
+        size = tuple(
+            (
+                source[axis + 1]
+                + 2 * self.padding[axis]
+                - self.dilation[axis] * (self.weight.shape[axis + 2] - 1)
+                - 1
+            )
+            // self.stride[axis]
+            + 1
+            for axis in (0, 1)
+        )
+        if min(size) < 1:
+            raise GraphError(f"conv: kernel {self.weight.shape[2:]} is larger than {source}.")
+        return (self.weight.shape[0], *size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dense:
+    """Linear map; a spatial source is read flattened in C order.
+
+    Attributes:
+        weight: (out, in) float64.
+        bias: (out,) float64, or None.
+    """
+
+    weight: FloatArray
+    bias: FloatArray | None = None
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (N,).
+
+        Raises:
+            GraphError: If the number of inputs differs.
+        """
+        if prod(source) != self.weight.shape[1]:
+            raise GraphError(
+                f"dense: source of shape {source} has {prod(source)} values, "
+                f"the weight reads {self.weight.shape[1]}."
+            )
+        return (self.weight.shape[0],)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchNorm:
+    """Batch normalisation with fixed statistics, one affine map a channel: scale · x + shift.
+
+    Attributes:
+        scale: (C,) float64, gamma / sqrt(variance + epsilon).
+        shift: (C,) float64, beta - mean · scale.
+    """
+
+    scale: FloatArray
+    shift: FloatArray
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give the source's shape.
+
+        Raises:
+            GraphError: If the number of channels differs.
+        """
+        if source[0] != self.scale.shape[0]:
+            raise GraphError(
+                f"batch norm: source of shape {source}, {self.scale.shape[0]} channels are "
+                "required."
+            )
+        return source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flatten:
+    """(C, H, W) to (C·H·W,), channel slowest."""
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (N,)."""
+        return (prod(source),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPool:
+    """Largest value of each window: of spikes, whether any neuron of the window spiked.
+
+    Attributes:
+        kernel: Window, (H, W).
+        stride: (H, W).
+        padding: Zeros on each side, (H, W).
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (C, H, W).
+
+        Raises:
+            GraphError: If the source is not spatial or smaller than the window.
+        """
+        return _pooled_shape("max pool", source, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AveragePool:
+    """Mean of each window, zeros of the padding counted.
+
+    Attributes:
+        kernel: Window, (H, W).
+        stride: (H, W).
+        padding: Zeros on each side, (H, W).
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (C, H, W).
+
+        Raises:
+            GraphError: If the source is not spatial or smaller than the window.
+        """
+        return _pooled_shape("average pool", source, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalAveragePool:
+    """Mean over space: (C, H, W) to (C,)."""
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give (C,).
+
+        Raises:
+            GraphError: If the source is not spatial.
+        """
+        if len(source) != 3:
+            raise GraphError(f"global average pool: source of shape {source}, (C, H, W) needed.")
+        return (source[0],)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cuba:
+    """Leaky integrate-and-fire neuron with a decaying current, reset to zero by its spikes.
+
+        u[t] = (1 - current_decay) · u[t-1] + x[t]
+        v[t] = (1 - voltage_decay) · v[t-1] + u[t]
+        s[t] = v[t] > threshold;   v[t] = 0 where s[t]
+
+    The paper's LIF, u ← τ·u + W·x, is the case current_decay = 1, voltage_decay = 1 - τ.
+
+    Attributes:
+        threshold: V_th, in units of the float weights.
+        current_decay: 0 to 1; 1 means that the current lives one step.
+        voltage_decay: 0 to 1; 0 means no leak.
+        scale: Weight units per float unit when the network was trained on the chip's own grid
+            (SLAYER's `scale`, 64), so that quantization must use just that; else None.
+    """
+
+    threshold: float
+    current_decay: float = 1.0
+    voltage_decay: float = 0.0
+    scale: int | None = None
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give the source's shape."""
+        return source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Integrator:
+    """Read-out: a neuron that neither leaks nor fires.
+
+    Its potential after step T is the sum of all it received; the class scores are that sum
+    divided by T.
+    """
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Give the source's shape."""
+        return source
+
+
+Layer = (
+    Input
+    | Conv
+    | Dense
+    | BatchNorm
+    | Flatten
+    | MaxPool
+    | AveragePool
+    | GlobalAveragePool
+    | Cuba
+    | Integrator
+)
+
+
+def _pooled_shape(
+    kind: str,
+    source: Shape,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Shape:
+    if len(source) != 3:
+        raise GraphError(f"{kind}: source of shape {source}, (C, H, W) is required.")
+    size = tuple(
+        (source[axis + 1] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1)
+    )
+    if min(size) < 1:
+        raise GraphError(f"{kind}: window {kernel} is larger than the source {source}.")
+    return (source[0], *size)

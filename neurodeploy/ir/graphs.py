@@ -1,0 +1,220 @@
+"""The two graphs: `Graph` holds floats, `FixedPointGraph` integers; neither can be the other.
+
+Writing an unquantised graph to a file is thereby a type error before it is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from types import MappingProxyType
+
+from neurodeploy.errors import GraphError
+from neurodeploy.ir.float_layers import (
+    Input,
+    Layer,
+    Shape,
+)
+from neurodeploy.ir.integer_layers import FixedInjection, FixedLayer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Graph:
+    """A float network: named layers and edges between them.
+
+    Attributes:
+        nodes: Layers by name, each after its sources.
+        edges: (source, destination) pairs. Edges into one node add up, in this order.
+    """
+
+    nodes: Mapping[str, Layer]
+    edges: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """Give the names of the nodes that lead into `name`."""
+        return tuple(source for source, destination in self.edges if destination == name)
+
+    def destinations(self, name: str) -> tuple[str, ...]:
+        """Give the names of the nodes that `name` leads into."""
+        return tuple(destination for source, destination in self.edges if source == name)
+
+    @property
+    def input_name(self) -> str:
+        """Name of the input node.
+
+        Raises:
+            GraphError: If there is not exactly one.
+        """
+        names = [name for name, layer in self.nodes.items() if isinstance(layer, Input)]
+        if len(names) != 1:
+            raise GraphError(f"graph: {len(names)} input nodes, exactly one is required.")
+        return names[0]
+
+    @property
+    def input(self) -> Input:
+        """The input node."""
+        layer = self.nodes[self.input_name]
+        assert isinstance(layer, Input)
+        return layer
+
+    def shapes(self) -> dict[str, Shape]:
+        """Give the output shape of every node.
+
+        Raises:
+            GraphError: If a shape does not fit; the message names both ends of the edge.
+        """
+        shapes: dict[str, Shape] = {}
+        for name, layer in self.nodes.items():
+            sources = self.sources(name)
+            for source in sources:
+                if source not in shapes:
+                    raise GraphError(
+                        f"graph: '{name}' reads '{source}', which is not a node before it."
+                    )
+            if len({shapes[source] for source in sources}) > 1:
+                found = ", ".join(f"'{source}' {shapes[source]}" for source in sources)
+                raise GraphError(f"graph: '{name}' adds values of different shapes: {found}.")
+            try:
+                shapes[name] = layer.output_shape(shapes[sources[0]] if sources else ())
+            except GraphError as error:
+                ends = f"'{sources[0]}' -> '{name}'" if sources else f"'{name}'"
+                raise GraphError(f"graph: {ends}: {error}") from error
+        return shapes
+
+    def check(self) -> None:
+        """Check names, order and shapes.
+
+        Raises:
+            GraphError: If an edge names an unknown node, a node has no source, or shapes clash.
+        """
+        for source, destination in self.edges:
+            for end in (source, destination):
+                if end not in self.nodes:
+                    raise GraphError(f"graph: edge '{source}' -> '{destination}': no node '{end}'.")
+        name = self.input_name
+        for node in self.nodes:
+            if (node == name) == bool(self.sources(node)):
+                kind = "the input has a source" if node == name else f"'{node}' has no source"
+                raise GraphError(f"graph: {kind}.")
+        self.shapes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedInput:
+    """Where integer samples enter.
+
+    Attributes:
+        shape: (C, H, W) or (N,).
+        message_bits: Bits of a graded input value (`input_message_bits` of Lava's `Network`),
+            1 to 32; 0: binary, every value other than 0 counts as one spike.
+    """
+
+    shape: Shape
+    message_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1:
+            raise GraphError(f"input: shape {self.shape}, every extent must be at least 1.")
+        if not 0 <= self.message_bits <= 32:
+            raise GraphError(f"input: {self.message_bits} message bits, 0 to 32 are allowed.")
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether the values of inputs count, not only their presence."""
+        return self.message_bits > 0
+
+
+INPUT = "input"
+"""Name under which connections refer to a `FixedPointGraph`'s input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FixedPointGraph:
+    """An integer network: populations in an order in which each comes after its sources.
+
+    Attributes:
+        input: The input port.
+        layers: Populations; their index is the k of a recording.
+    """
+
+    input: FixedInput
+    layers: tuple[FixedLayer, ...]
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def __iter__(self) -> Iterator[FixedLayer]:
+        return iter(self.layers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the layers in order."""
+        return tuple(layer.name for layer in self.layers)
+
+    @property
+    def has_input_neuron(self) -> bool:
+        """Whether the first layer is an input block: neurons fed without a synapse."""
+        return any(
+            isinstance(connection.synapse, FixedInjection)
+            for connection in self.layers[0].connections
+        )
+
+    def shape_of(self, name: str) -> Shape:
+        """Give the shape of a layer or of the input.
+
+        Raises:
+            GraphError: If there is no such layer.
+        """
+        if name == INPUT:
+            return self.input.shape
+        for layer in self.layers:
+            if layer.name == name:
+                return layer.shape
+        raise GraphError(f"graph: no layer '{name}'. Layers: {', '.join(self.names)}.")
+
+    def reads_values(self, layer: FixedLayer) -> bool:
+        """Whether the synapses of `layer` use the values of events, not only their presence.
+
+        Lava decides this for a layer as a whole: its recurrent synapse follows the forward one.
+        """
+        sources = {connection.source for connection in layer.connections} - {layer.name}
+        if INPUT in sources and self.input.is_graded:
+            return True
+        return any(other.neuron.is_graded for other in self.layers if other.name in sources)
+
+    def check(self) -> None:
+        """Check names, order and shapes.
+
+        Raises:
+            GraphError: If the graph is empty, a name is used twice, a source is unknown or
+                comes later, or a shape does not fit.
+        """
+        if not self.layers:
+            raise GraphError("graph: no layers. A network needs at least one.")
+        known: dict[str, Shape] = {INPUT: self.input.shape}
+        for layer in self.layers:
+            if layer.name in known:
+                raise GraphError(f"graph: two layers are called '{layer.name}'.")
+            if not layer.connections:
+                raise GraphError(f"graph: '{layer.name}' has no source.")
+            for connection in layer.connections:
+                source = connection.source
+                if source != layer.name and source not in known:
+                    raise GraphError(
+                        f"graph: '{layer.name}' reads '{source}', which is not a layer before it."
+                    )
+                shape = layer.shape if source == layer.name else known[source]
+                try:
+                    given = connection.synapse.output_shape(shape)
+                except GraphError as error:
+                    raise GraphError(f"graph: '{source}' -> '{layer.name}': {error}") from error
+                if prod(given) != layer.neurons or (len(given) == 3 and given != layer.shape):
+                    raise GraphError(
+                        f"graph: '{source}' -> '{layer.name}': the synapse gives {given}, "
+                        f"the layer has {layer.shape}."
+                    )
+            known[layer.name] = layer.shape

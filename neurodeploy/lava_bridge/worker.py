@@ -1,0 +1,458 @@
+"""The other side of `hardware/lava_runtime/run_netx.py`: jobs out, recordings back.
+
+One worker process runs a list of jobs. Jobs and results travel as JSON and plain arrays through a
+private temporary folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from neurodeploy.errors import (
+    DataError,
+    LavaRuntimeError,
+    NeurodeployError,
+    SimulationError,
+)
+from neurodeploy.resources import hardware_path
+from neurodeploy.simulation.event_counts import count_spikes
+from neurodeploy.simulation.recording import (
+    IntArray,
+    Record,
+    Recording,
+    SpikeArray,
+)
+
+logger = logging.getLogger(__name__)
+
+SILENCE_SECONDS = 300.0
+"""Longest time without a sign of life. A healthy worker gives one about every second; only start-up
+or one step of a huge network takes longer."""
+TRACEBACK_SECONDS = 10.0
+"""A worker that printed a traceback and then stays silent for this long hangs."""
+STOP_SECONDS = 20.0
+"""Time for the worker's supervisor to end all processes and remove their shared memory."""
+TAIL_LINES = 15
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PORTABLE_FLOATS = {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX"}
+"""The same numbers on every x86 processor.
+
+With AVX-512, NumPy 1.26's arctangent and sine differ in the last bit from those without. Lava
+truncates what it computes from them for resonate-and-fire neurons: sinDecay 920 acts as 919 on the
+one kind of processor and as 920 on the other. Measured with NumPy 1.26.4 on golden case 25.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """One netx file with its input, in the worker's own terms.
+
+    Attributes:
+        net: The file.
+        inputs: (samples, T, ...) int32, or (samples, ...) for feed "bias".
+        layers: Names for the layers, or None to number them.
+        timing: "window" or "stream".
+        steps: Steps of one sample.
+        feed: "port", "neuron" or "bias".
+        input_bits: `input_message_bits` of Lava's `Network`.
+        input_shape: `input_shape` of the same, in Lava's order (W, H, C), or None.
+        spike_exponent: `spike_exp` of the same.
+        sparse_fc_layer: `sparse_fc_layer` of the same.
+        reset_interval: `reset_interval` of the same, for "stream".
+        reset_offset: `reset_offset` of the same, for "stream".
+        record: What to keep.
+    """
+
+    net: Path
+    inputs: IntArray
+    layers: tuple[str, ...] | None = None
+    timing: str
+    steps: int
+    feed: str
+    input_bits: int = 0
+    input_shape: tuple[int, ...] | None = None
+    spike_exponent: int = 6
+    sparse_fc_layer: bool = False
+    reset_interval: int | None = None
+    reset_offset: int = 0
+    record: Record = Record()  # noqa: RUF009 - a frozen value
+
+
+@dataclass(slots=True)
+class _Session:
+    """What is known about a running worker."""
+
+    process: subprocess.Popen[bytes]
+    ready: Mapping[str, str] = field(default_factory=dict)
+    output: bytearray = field(default_factory=bytearray)
+    errors: bytearray = field(default_factory=bytearray)
+    last_sign: float = field(default_factory=time.monotonic)
+    traceback_at: float | None = None
+
+
+def run_jobs(
+    python: Path,
+    jobs: Sequence[Job],
+    *,
+    is_isolated: bool = False,
+    timeout: float | None = None,
+    silence: float = SILENCE_SECONDS,
+    progress: Callable[[int, int], None] | None = None,
+    versions: dict[str, str] | None = None,
+) -> list[Recording]:
+    """Run jobs one after the other in one worker process.
+
+    Args:
+        python: Interpreter that has Lava.
+        jobs: What to run; all or nothing.
+        is_isolated: Whether the worker ignores Python's environment variables and the user's own
+            packages, as it should in a runtime of ours.
+        timeout: Longest time for everything, in seconds; None for no limit.
+        silence: Longest time without a sign of life, in seconds.
+        progress: Called with (samples done, samples in all).
+        versions: Filled with the versions of Python, Lava and the packages below it.
+
+    Returns:
+        One recording per job.
+
+    Raises:
+        DataError: If an input does not fit its network.
+        SimulationError: If a job cannot be done as asked.
+        LavaRuntimeError: If Lava is missing, fails, or takes too long.
+    """
+    start = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="neurodeploy-lava-") as name:
+            folder = Path(name)
+            _write_request(folder, jobs)
+            _run_worker(
+                python,
+                folder,
+                is_isolated=is_isolated,
+                timeout=timeout,
+                silence=silence,
+                report=_progress_report(jobs, progress),
+            )
+            reply = json.loads((folder / "reply.json").read_text(encoding="utf-8"))
+            elapsed = time.monotonic() - start
+            if versions is not None:
+                versions.update(reply["versions"])
+            results = [reply["results"][_name(index)] for index in range(len(jobs))]
+            startup = max(0.0, elapsed - sum(result["seconds"] for result in results)) / len(jobs)
+            return [
+                _read_recording(folder, _name(index), job, result, startup)
+                for index, (job, result) in enumerate(zip(jobs, results, strict=True))
+            ]
+    except OSError as error:
+        raise LavaRuntimeError(
+            f"Lava worker: {error.strerror or error} ({error.filename or python}). "
+            "Check the interpreter, and the space in the folder for temporary files "
+            f"({tempfile.gettempdir()})."
+        ) from error
+
+
+def _name(index: int) -> str:
+    return f"job{index}"
+
+
+def _write_request(folder: Path, jobs: Sequence[Job]) -> None:
+    described = []
+    for index, job in enumerate(jobs):
+        file = f"{_name(index)}_input.npy"
+        np.save(folder / file, job.inputs, allow_pickle=False)
+        described.append(
+            {
+                "name": _name(index),
+                "net": str(job.net.resolve()),
+                "input": file,
+                "timing": job.timing,
+                "steps": job.steps,
+                "feed": job.feed,
+                "input_bits": job.input_bits,
+                "input_shape": job.input_shape,
+                "spike_exponent": job.spike_exponent,
+                "sparse_fc_layer": job.sparse_fc_layer,
+                "reset_interval": job.reset_interval,
+                "reset_offset": job.reset_offset,
+                "record_all": job.record.final_states,
+            }
+        )
+    (folder / "request.json").write_text(json.dumps({"jobs": described}), encoding="utf-8")
+
+
+def _progress_report(
+    jobs: Sequence[Job], progress: Callable[[int, int], None] | None
+) -> Callable[[int], None]:
+    """Turn the worker's counts, which start again with every job, into one count."""
+    total = sum(len(job.inputs) for job in jobs)
+    done = [0, 0]  # samples of finished jobs, samples of the present one
+
+    def report(samples: int) -> None:
+        if samples < done[1]:
+            done[0] += done[1]
+        if samples != done[1]:
+            done[1] = samples
+            if progress is not None:
+                progress(done[0] + done[1], total)
+
+    return report
+
+
+def _run_worker(
+    python: Path,
+    folder: Path,
+    *,
+    is_isolated: bool,
+    timeout: float | None,
+    silence: float,
+    report: Callable[[int], None],
+) -> None:
+    """Start the worker, watch it to its end, and raise what it reports."""
+    script = hardware_path() / "lava_runtime" / "run_netx.py"
+    command = [str(python), *(["-I"] if is_isolated else []), str(script), str(folder)]
+    # One thread a process: Lava starts several processes a layer, which share the cores already.
+    environment = {**dict.fromkeys(THREADS, "1"), **PORTABLE_FLOATS, **os.environ}
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    session = _Session(process=process)
+    try:
+        complaint = _watch(session, timeout=timeout, silence=silence, report=report)
+    finally:
+        _stop(process)
+    logger.debug("Lava worker: %s", session.errors.decode(errors="replace"))
+    if complaint:
+        raise LavaRuntimeError(f"Lava worker: {complaint}{_tail(session)}")
+    _raise_reported(folder, session)
+
+
+def _watch(
+    session: _Session,
+    *,
+    timeout: float | None,
+    silence: float,
+    report: Callable[[int], None],
+) -> str | None:
+    """Follow a worker until it ends; return why it had to be stopped, if it had."""
+    process = session.process
+    assert process.stdout is not None
+    assert process.stderr is not None
+    start = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        for stream in (process.stdout, process.stderr):
+            os.set_blocking(stream.fileno(), False)
+            selector.register(stream, selectors.EVENT_READ, data=stream)
+        while selector.get_map():
+            for key, _ in selector.select(timeout=0.2):
+                _take(session, key.data, report, selector.unregister)
+            now = time.monotonic()
+            if timeout is not None and now - start > timeout:
+                return (
+                    f"not done after the {timeout:g} s allowed; all its processes were ended. "
+                    "Allow more time, or run fewer samples or steps."
+                )
+            if now - session.last_sign > silence:
+                return (
+                    f"no sign of life for {silence:g} s; all its processes were ended. Lava hangs "
+                    "when a file holds what it does not expect; check it with "
+                    "`neurodeploy inspect`."
+                )
+            if session.traceback_at is not None and now - session.traceback_at > TRACEBACK_SECONDS:
+                return "a process failed and the others wait for it; all were ended."
+    return None
+
+
+def _take(
+    session: _Session,
+    stream: IO[bytes],
+    report: Callable[[int], None],
+    close: Callable[[IO[bytes]], object],
+) -> None:
+    """Take what a stream of the worker holds: progress, readiness, complaints."""
+    data = os.read(stream.fileno(), 65536)
+    if not data:
+        close(stream)
+        return
+    if stream is session.process.stderr:
+        session.errors += data
+        if b"Traceback (most recent call last)" in session.errors:
+            session.traceback_at = session.traceback_at or time.monotonic()
+        return
+    session.output += data
+    *lines, rest = bytes(session.output).split(b"\n")
+    session.output[:] = rest
+    for line in lines:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            session.errors += line + b"\n"  # Lava prints some failures
+            continue
+        session.last_sign = time.monotonic()
+        session.traceback_at = None
+        if "ready" in message:
+            session.ready = message["ready"]
+            logger.debug("Lava worker: ready, %s", session.ready)
+        elif "samples" in message:
+            report(int(message["samples"]))
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the worker with all it started.
+
+    Closing its standard input makes its supervisor end every process and clean up; only if that
+    fails, the rest is killed here.
+    """
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.close()
+    deadline = time.monotonic() + STOP_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        process.stdout.read()  # without blocking: full pipes would keep it from ending
+        process.stderr.read()
+        time.sleep(0.01)
+    process.stdout.close()
+    process.stderr.close()
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _tail(session: _Session) -> str:
+    """Give the last lines of what the worker complained about."""
+    text = session.errors.decode(errors="replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])
+
+
+def _raise_reported(folder: Path, session: _Session) -> None:
+    """Raise the error that the worker replied with, if it did."""
+    path = folder / "reply.json"
+    if not path.exists():
+        status = session.process.returncode
+        raise LavaRuntimeError(
+            f"Lava worker: it ended with status {status} and without a reply."
+            + ("" if session.ready else " Does this interpreter work, and does it have Lava?")
+            + " Run `neurodeploy lava doctor`."
+            + _tail(session)
+        )
+    reply = json.loads(path.read_text(encoding="utf-8"))
+    if "error" not in reply:
+        return
+    error = reply["error"]
+    kinds: Mapping[str, type[NeurodeployError]] = {"input": DataError, "plan": SimulationError}
+    raised = kinds.get(error["kind"])
+    if raised is not None:
+        raise raised(error["message"])
+    details = [line for line in error["details"].splitlines() if line.strip()][-TAIL_LINES:]
+    if not session.ready:
+        raise LavaRuntimeError(
+            f"Lava worker: Lava cannot be imported ({error['message']}). "
+            "Run `neurodeploy lava install`, or name an interpreter that has Lava."
+            + "".join(f"\n    {line}" for line in details)
+        )
+    raise LavaRuntimeError(
+        f"Lava: {error['message']}. Lava cannot run this file as asked; "
+        "`neurodeploy inspect` shows what is in it." + "".join(f"\n    {line}" for line in details)
+    )
+
+
+def _read_recording(
+    folder: Path, name: str, job: Job, result: dict[str, object], startup: float
+) -> Recording:
+    """Read one job's arrays into a recording."""
+    described = result["layers"]
+    seconds = result["seconds"]
+    assert isinstance(described, list)
+    assert isinstance(seconds, float)
+    samples, steps = len(job.inputs), job.steps
+    names = job.layers or tuple(f"layer{index}" for index in range(len(described)))
+    if len(names) != len(described):
+        raise SimulationError(
+            f"{job.net}: Lava makes {len(described)} layers of this file, {len(names)} names were "
+            "given. Give one name a layer."
+        )
+    kept, traced = job.record.resolve(names)
+    require_last_layer(job.record, names)
+
+    def read(kind: str, *axes: int) -> IntArray:
+        count = prod(axes)
+        array = np.fromfile(folder / f"{name}_{kind}.bin", dtype=np.int32, count=count)
+        return array.reshape(axes)
+
+    spikes: list[SpikeArray] = []
+    finals: list[dict[str, IntArray]] = []
+    traces: dict[str, IntArray] = {}
+    for index, layer in enumerate(described):
+        shape = tuple(layer["shape"][::-1])
+        states = layer["states"]
+        spikes.append(_narrowed(read(f"spikes_{index}", samples, steps, *shape), states))
+        if index == len(described) - 1:
+            rows = read(f"states_{index}", samples, steps, len(states), *shape)
+            traces = {state: rows[:, :, number].copy() for number, state in enumerate(states)}
+            finals.append({state: trace[:, -1].copy() for state, trace in traces.items()})
+        elif job.record.final_states:
+            rows = read(f"states_{index}", samples, len(states), *shape)
+            finals.append({state: rows[:, number].copy() for number, state in enumerate(states)})
+    return Recording(
+        layers=names,
+        shapes=tuple(tuple(layer["shape"][::-1]) for layer in described),
+        samples=samples,
+        steps=steps,
+        spikes=tuple(
+            found if name in kept else None for name, found in zip(names, spikes, strict=True)
+        ),
+        states={names[-1]: traces} if names[-1] in traced else {},
+        final_states=tuple(finals) if job.record.final_states else None,
+        events=tuple(
+            count_spikes(one, is_graded=one.dtype != np.uint8, is_recurrent=True) for one in spikes
+        )
+        if job.record.counts
+        else None,
+        seconds=seconds,
+        startup_seconds=startup,
+    )
+
+
+def require_last_layer(record: Record, layers: tuple[str, ...]) -> None:
+    """Refuse what the worker's probes cannot see.
+
+    Raises:
+        SimulationError: If states of a layer before the last are asked for after every step, or a
+            layer does not exist.
+    """
+    inner = sorted(record.resolve(layers)[1] - {layers[-1]})
+    if inner:
+        raise SimulationError(
+            f"Lava: states of {', '.join(inner)} after every step; only those of the last layer "
+            "can be recorded on Lava. Use our simulator, or ask for final states."
+        )
+
+
+def _narrowed(spikes: IntArray, states: Sequence[str]) -> SpikeArray:
+    """Hold spikes without payload in one byte each; whatever else Lava sent stays as it is."""
+    is_binary = "sigma" not in states and int(spikes.min()) >= 0 and int(spikes.max()) <= 1
+    return spikes.astype(np.uint8) if is_binary else spikes

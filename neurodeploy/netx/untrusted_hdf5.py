@@ -1,0 +1,332 @@
+"""Read from an HDF5 file that a stranger may have made.
+
+Nothing is loaded before its type and size are checked; links that could leave the file are
+refused; every failure of the HDF5 library becomes one `NetxError` that says where.
+"""
+
+from __future__ import annotations
+
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import (
+    FractionWarning,
+    NetxError,
+    NeurodeployError,
+)
+from neurodeploy.fixedpoint import truncate
+from neurodeploy.ir.integer_layers import IntArray
+from neurodeploy.netx.heap import REFERENCE_BYTES, read_string
+from neurodeploy.netx.schema import (
+    ELEMENTS_MAX,
+    FILE_ELEMENTS_MAX,
+    Content,
+    Field,
+)
+
+_INT32 = np.iinfo(np.int32)
+_TEXT_MAX = 256
+_EXPANSION_MAX = 2048
+"""More than any filter of HDF5 can compress (deflate: 1032 to 1)."""
+_UNSTORED_BYTES_MAX = 1 << 20
+"""Size up to which a dataset may declare more than the file holds."""
+_HDF5_ERRORS = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    MemoryError,
+)
+"""What h5py raises on damaged files, by trial."""
+
+
+class Source:
+    """One open file, and how many elements may still be read from it."""
+
+    def __init__(self, file: h5py.File, path: Path) -> None:
+        """Wrap the open `file` that was found at `path`."""
+        self.path = path
+        self.base = int(file.userblock_size)
+        self.has_wide_addresses = file.id.get_create_plist().get_sizes() == (8, 8)
+        self._left = FILE_ELEMENTS_MAX
+
+    def spend(self, elements: int, where: str) -> None:
+        """Take `elements` off.
+
+        Raises:
+            NetxError: If there are not enough left.
+        """
+        self._left -= elements
+        if self._left < 0:
+            raise NetxError(
+                f"{where}: the file's datasets have over {FILE_ELEMENTS_MAX} elements together, "
+                "more than is read. Is the file damaged?"
+            )
+
+
+class Section:
+    """One group of the file; every complaint starts with `where`."""
+
+    def __init__(self, group: h5py.Group, where: str, source: Source) -> None:
+        """Wrap `group`, found at `where`."""
+        self.where = where
+        self._group = group
+        self._source = source
+
+    def __contains__(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def __len__(self) -> int:
+        with _guarded(self.where):
+            return len(self._group)
+
+    def section(self, name: str) -> Section | None:
+        """Give the group called `name`, or None if there is no such entry or it is no group."""
+        node = self._find(name)
+        if not isinstance(node, h5py.Group):
+            return None
+        return Section(node, f"{self.where}/{name}", self._source)
+
+    def text(self, name: str) -> str:
+        """Give a string.
+
+        Raises:
+            NetxError: If it is missing, is something else, or is not ASCII.
+        """
+        where = f"{self.where}/{name}"
+        node = self._find(name)
+        if not isinstance(node, h5py.Dataset):
+            raise NetxError(f"{self.where}: required dataset '{name}' is missing (a string).")
+        with _guarded(where):
+            kind = h5py.check_string_dtype(node.dtype)
+            if node.size != 1 or kind is None or node.dtype.itemsize > _TEXT_MAX:
+                raise NetxError(f"{where}: one string is required, found {node.dtype}.")
+            self._require_own_data(node, where)
+            if kind.length is None:
+                value = self._variable_text(node, where)
+            else:
+                value = bytes(np.asarray(node[()]).ravel()[0])
+            try:
+                return value.decode("ascii")
+            except UnicodeDecodeError as error:
+                raise NetxError(f"{where}: not a readable string. ASCII is required.") from error
+
+    def _variable_text(self, node: h5py.Dataset, where: str) -> bytes:
+        """Read a string of variable length; see `neurodeploy.netx.heap` for why not by h5py."""
+        offset, size = node.id.get_offset(), node.id.get_storage_size()
+        if offset is None or size != REFERENCE_BYTES or not self._source.has_wide_addresses:
+            raise NetxError(
+                f"{where}: a string stored in a way that is not read. Write it plainly."
+            )
+        try:
+            return read_string(self._source.path, offset, base=self._source.base, longest=_TEXT_MAX)
+        except NetxError as error:
+            raise NetxError(f"{where}: {error}. Is the file damaged?") from error
+
+    def is_true(self, name: str) -> bool:
+        """Give a single true or false; false if it is missing.
+
+        Raises:
+            NetxError: If it is something else.
+        """
+        node = self._find(name)
+        if node is None:
+            return False
+        where = f"{self.where}/{name}"
+        with _guarded(where):
+            if not isinstance(node, h5py.Dataset) or node.size != 1 or node.dtype.kind not in "bui":
+                raise NetxError(f"{where}: one true or false is required.")
+            self._require_own_data(node, where)
+            return bool(np.asarray(node[()]).ravel()[0])
+
+    def attribute_text(self, name: str) -> str | None:
+        """Give a string attribute of fixed length, or None.
+
+        Lava ignores attributes, so odd ones are no fault.
+        """
+        value = self._attribute(name, "S")
+        return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else None
+
+    def attribute_integer(self, name: str) -> int | None:
+        """Give an integer attribute, or None."""
+        value = self._attribute(name, "iu")
+        return int(value) if isinstance(value, np.integer) else None
+
+    def _attribute(self, name: str, kinds: str) -> object:
+        """Read a single value if its type, checked before reading, is one of `kinds`."""
+        with _guarded(self.where):
+            attributes = self._group.attrs
+            if name not in attributes:
+                return None
+            described = attributes.get_id(name)
+            if described.dtype.kind not in kinds or described.shape != ():
+                return None
+            value: object = attributes[name]
+            return value
+
+    def integers(self, field: Field) -> IntArray | None:
+        """Give a dataset as int32, fractions dropped with a warning, or None if it is missing.
+
+        Raises:
+            NetxError: As `numbers`, or if it is empty or a value exceeds 32 bits.
+        """
+        values = self.numbers(field)
+        if values is None:
+            return None
+        where = f"{self.where}/{field.name}"
+        if not values.size:
+            raise NetxError(f"{where}: shape {values.shape} holds nothing.")
+        if values.min() < _INT32.min or values.max() > _INT32.max:
+            raise NetxError(
+                f"{where}: values from {values.min()} to {values.max()} exceed 32 bits."
+            )
+        if values.dtype.kind == "f":
+            whole = truncate(values)
+            if np.any(whole != values):
+                warnings.warn(
+                    f"{where}: fractions are dropped, as Lava does. Round the values when you "
+                    "write the file.",
+                    FractionWarning,
+                    stacklevel=2,
+                )
+            values = whole
+        return values.astype(np.int32)
+
+    def required_integers(self, field: Field) -> IntArray:
+        """As `integers`; a missing dataset is an error.
+
+        Raises:
+            NetxError: As `integers`, or if it is missing.
+        """
+        values = self.integers(field)
+        if values is None:
+            raise NetxError(
+                f"{self.where}: required dataset '{field.name}' is missing "
+                f"({field.meaning}; {field.shapes})."
+            )
+        return values
+
+    def dtype(self, name: str) -> np.dtype[np.generic] | None:
+        """Give the type of a dataset, or None if there is none."""
+        node = self._find(name)
+        with _guarded(f"{self.where}/{name}"):
+            return node.dtype if isinstance(node, h5py.Dataset) else None
+
+    def numbers(self, field: Field) -> npt.NDArray[np.integer | np.floating] | None:
+        """Give a dataset as it is stored, or None if it is missing.
+
+        Raises:
+            NetxError: If it has a wrong type, is not finite, or is larger than what is read.
+        """
+        node = self._find(field.name)
+        where = f"{self.where}/{field.name}"
+        if node is None:
+            return None
+        if not isinstance(node, h5py.Dataset):
+            raise NetxError(f"{where}: a group, a dataset is required ({field.shapes}).")
+        with _guarded(where):
+            if node.dtype.kind not in ("iu" if field.content is Content.INTEGER else "iuf"):
+                raise NetxError(
+                    f"{where}: dtype {node.dtype}, {field.content.value} are required."
+                    + (" Lava hangs on others." if field.content is Content.INTEGER else "")
+                )
+            self._require_own_data(node, where)
+            values = np.asarray(node[()])
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise NetxError(f"{where}: holds NaN or infinity; every value must be a finite number.")
+        return values
+
+    def _find(self, name: str) -> h5py.Group | h5py.Dataset | None:
+        with _guarded(f"{self.where}/{name}"):
+            link = self._group.get(name, getlink=True)
+            if link is None:
+                return None
+            if not isinstance(link, h5py.HardLink):
+                raise NetxError(
+                    f"{self.where}/{name}: a link to somewhere else. Only data inside the file are "
+                    "read. Write the dataset itself."
+                )
+            return self._group[name]
+
+    def _require_own_data(self, node: h5py.Dataset, where: str) -> None:
+        """Check, before loading, where a dataset's values are and how many there are."""
+        if node.external or node.is_virtual:
+            raise NetxError(
+                f"{where}: its values are in another file. Only data inside the file are read."
+            )
+        if node.size is None or node.size > ELEMENTS_MAX or prod(node.chunks or ()) > ELEMENTS_MAX:
+            raise NetxError(
+                f"{where}: {node.size} elements, at most {ELEMENTS_MAX} are read. "
+                "Is the file damaged?"
+            )
+        size = node.size * node.dtype.itemsize
+        stored = node.id.get_storage_size()
+        if size > max(_UNSTORED_BYTES_MAX, _EXPANSION_MAX * stored):
+            raise NetxError(
+                f"{where}: {size} bytes are declared, the file holds {stored}. Is the file damaged?"
+            )
+        self._source.spend(node.size, where)
+
+
+def check_file(path: Path) -> None:
+    """Check that there is a file to open; a pipe, for instance, would be waited for.
+
+    Raises:
+        NetxError: If there is none.
+    """
+    try:
+        kind = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise NetxError(f"{path}: {reason}. Give the path of a .net file.") from error
+    if not stat.S_ISREG(kind):
+        raise NetxError(f"{path}: not a file. Give the path of a .net file.")
+
+
+@contextmanager
+def open_root(path: Path) -> Iterator[Section]:
+    """Open a file and give its root.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The root; it is closed with the block.
+
+    Raises:
+        NetxError: If it is not HDF5.
+    """
+    with _guarded(str(path)):
+        file = h5py.File(path, "r")
+    try:
+        with _guarded(str(path)):
+            source = Source(file, path)
+        yield Section(file, str(path), source)
+    finally:
+        with _guarded(str(path)):
+            file.close()
+
+
+@contextmanager
+def _guarded(where: str) -> Iterator[None]:
+    """Turn what the HDF5 library raises into one `NetxError`."""
+    try:
+        yield
+    except NeurodeployError:
+        raise
+    except _HDF5_ERRORS as error:
+        raise NetxError(
+            f"{where}: cannot be read ({str(error) or type(error).__name__}). A netx file is HDF5; "
+            "this one is damaged, cut short or something else. Write or copy it again."
+        ) from error

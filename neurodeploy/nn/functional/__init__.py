@@ -1,0 +1,1 @@
+"""Functions of tensors: surrogate gradients and neuron dynamics, plain, fused and compiled."""

@@ -1,0 +1,289 @@
+"""MACs of an ONNX model that are not multiplications by zero, measured on samples.
+
+Beside every node that multiplies, the same operator is run on masks: 1 where an operand is not
+zero, 0 where it is. The sum of its outputs is the number of products of two nonzero values. That
+holds for any geometry, and for weights and activations alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import OnnxError
+from neurodeploy.onnx_models.macs import OnnxMacs, node_names
+from neurodeploy.onnx_models.operators import OPERANDS
+from neurodeploy.onnx_models.reading import OnnxGraph, require_onnx
+
+if TYPE_CHECKING:
+    import onnx
+
+LARGEST_RUN = 1 << 28
+"""Values of one pass, weights included, up to which a model is run."""
+
+_EXACT_IN_FLOAT32 = 1 << 24
+"""Products added up in one output beyond which float32 masks would round."""
+
+_FLOAT, _INT64, _BOOL, _DOUBLE = 1, 7, 9, 11
+"""ONNX's numbers of these types (`TensorProto.DataType`)."""
+
+_ZERO_POINTS: Mapping[str, tuple[int, int]] = {
+    "ConvInteger": (2, 3),
+    "MatMulInteger": (2, 3),
+    "QLinearConv": (2, 5),
+    "QLinearMatMul": (2, 5),
+}
+"""Positions of the zero points of the two operands."""
+
+_RUN_AS: Mapping[str, str] = {
+    "Conv": "Conv",
+    "ConvInteger": "Conv",
+    "QLinearConv": "Conv",
+    "ConvTranspose": "ConvTranspose",
+    "Gemm": "MatMul",
+    "MatMul": "MatMul",
+    "MatMulInteger": "MatMul",
+    "QLinearMatMul": "MatMul",
+    "Einsum": "Einsum",
+}
+"""Operators that have a counterpart on masks, and which."""
+
+Number = np.floating | np.integer | np.bool_
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OnnxActivity:
+    """What a model did on samples.
+
+    Attributes:
+        samples: Number of samples; each is one pass.
+        macs_effective: By node, over all samples: products of two values other than zero.
+        unmeasured: Nodes counted with every MAC (border exact): recurrent ones, those inside
+            loops and branches, and sums of more than 2^24 products.
+        outputs: (samples, ...) the model's first output.
+    """
+
+    samples: int
+    macs_effective: Mapping[str, int]
+    unmeasured: tuple[str, ...]
+    outputs: npt.NDArray[np.floating]
+
+    @property
+    def total(self) -> int:
+        """Effective MACs of all nodes over all samples."""
+        return sum(self.macs_effective.values())
+
+
+def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: npt.NDArray[Number]) -> OnnxActivity:
+    """Run a model on samples, one by one, and count its effective MACs.
+
+    Args:
+        graph: The model, with its dimensions bound.
+        macs: Its counts.
+        samples: (samples, ...); each has as many values as the model's input and is given its
+            shape and type.
+
+    Raises:
+        OnnxError: If the model has not one input, samples do not fit it, it is too large to be
+            run, or onnxruntime refuses it.
+    """
+    require_onnx(f"{graph.path}: measuring activity", "onnxruntime")
+    import onnx
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import (
+        Fail,
+        InvalidArgument,
+        InvalidGraph,
+        NotImplemented as NotRunnable,
+        RuntimeException,
+    )
+
+    name, shape = _single_input(graph)
+    if len(samples) < 1 or prod(samples.shape[1:]) != prod(shape):
+        raise OnnxError(
+            f"{graph.path}: input '{name}' has shape {shape}, the samples {samples.shape}. Give "
+            f"at least one sample of {prod(shape)} values."
+        )
+    values = sum(node.weights + node.inputs + node.outputs for node in macs.nodes)
+    values += sum(one.size or 0 for one in macs.elementwise_ops)
+    values += sum(prod(dims) for dims in graph.constants.values())
+    if values > LARGEST_RUN:
+        raise OnnxError(
+            f"{graph.path}: a pass has {values} values, up to {LARGEST_RUN} are run. Its MACs can "
+            "be counted without running it: neurodeploy macs."
+        )
+    model = _whole_model(graph.path)
+    measured = _add_masks(model, macs)
+    refusals = (Fail, InvalidArgument, InvalidGraph, NotRunnable, RuntimeException)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        kind = next(one.type.tensor_type.elem_type for one in model.graph.input if one.name == name)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        totals = dict.fromkeys(measured, 0)
+        outputs = []
+        for sample in samples:
+            first, *sums = session.run(
+                [model.graph.output[0].name, *measured.values()],
+                {name: np.asarray(sample, dtype=dtype).reshape(shape)},
+            )
+            outputs.append(np.asarray(first, dtype=np.float64))
+            for node, effective in zip(measured, sums, strict=True):
+                totals[node] += int(effective)
+    except refusals as error:
+        raise OnnxError(
+            f"{graph.path}: onnxruntime cannot run it ({' '.join(str(error).split())[:300]}). "
+            "Check the model."
+        ) from error
+    rest = {node.name: node.macs_border_exact for node in macs.nodes if node.name not in measured}
+    return OnnxActivity(
+        samples=len(samples),
+        macs_effective={
+            node.name: totals.get(node.name, rest.get(node.name, 0) * len(samples))
+            for node in macs.nodes
+        },
+        unmeasured=tuple(rest),
+        outputs=np.stack(outputs),
+    )
+
+
+def _single_input(graph: OnnxGraph) -> tuple[str, tuple[int, ...]]:
+    if len(graph.inputs) != 1:
+        raise OnnxError(
+            f"{graph.path}: {len(graph.inputs)} inputs ({', '.join(graph.inputs) or 'none'}), "
+            "exactly one is required to run it on samples. Its MACs can be counted without: "
+            "neurodeploy macs."
+        )
+    return next(iter(graph.inputs.items()))
+
+
+def _whole_model(path: Path) -> onnx.ModelProto:
+    """Read a model with all its weights, functions inlined as they were for counting."""
+    import onnx
+    from onnx.inliner import inline_local_functions
+
+    try:
+        model = onnx.load(str(path))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise OnnxError(
+            f"{path}: its weights cannot be read ({' '.join(str(error).split())[:300]}). Put the "
+            "file with external data beside it."
+        ) from error
+    return inline_local_functions(model) if model.functions else model
+
+
+def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:
+    """Add, for every node that can be measured, an output with its effective MACs.
+
+    Returns:
+        Name of the added output by name of the node.
+    """
+    from onnx import helper
+
+    counted = {node.name: node for node in macs.nodes}
+    added: list[onnx.NodeProto] = []
+    measured: dict[str, str] = {}
+    for number, (node, name) in enumerate(
+        zip(model.graph.node, node_names(model.graph), strict=True)
+    ):
+        found = counted.get(name)
+        if found is None or node.op_type not in _RUN_AS or not found.macs_standard:
+            continue
+        if found.macs_standard // max(found.outputs, 1) >= _EXACT_IN_FLOAT32:
+            continue
+        nodes, result = _mask_nodes(node, prefix=f"neurodeploy_{number}")
+        sum_name = f"neurodeploy_{number}_effective"
+        nodes.append(helper.make_node("Cast", [result], [f"{result}_double"], to=_DOUBLE))
+        nodes.append(helper.make_node("ReduceSum", [f"{result}_double"], [sum_name], keepdims=0))
+        added += nodes
+        measured[name] = sum_name
+    model.graph.node.extend(added)
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, _DOUBLE, []) for name in measured.values()
+    )
+    return measured
+
+
+def _mask_nodes(node: onnx.NodeProto, *, prefix: str) -> tuple[list[onnx.NodeProto], str]:
+    """Give the nodes that run an operator on masks, and the name of their result."""
+    from onnx import helper
+
+    positions = range(len(node.input)) if node.op_type == "Einsum" else OPERANDS[node.op_type]
+    zero_points = _ZERO_POINTS.get(node.op_type, ())
+    options = {one.name: one for one in node.attribute}
+    nodes: list[onnx.NodeProto] = []
+    masks = []
+    for side, position in enumerate(positions):
+        value, mask = node.input[position], f"{prefix}_mask{side}"
+        point = node.input[zero_points[side]] if _has(node, zero_points, side) else ""
+        if point:
+            nodes += _centered(value, point, mask, is_conv="Conv" in node.op_type, side=side)
+            value = f"{mask}_centered"
+        nodes.append(helper.make_node("Cast", [value], [f"{mask}_bool"], to=_BOOL))
+        nodes.append(helper.make_node("Cast", [f"{mask}_bool"], [mask], to=_FLOAT))
+        turned = options.get("transA" if side == 0 else "transB")
+        if node.op_type == "Gemm" and turned is not None and turned.i:
+            nodes.append(helper.make_node("Transpose", [mask], [f"{mask}_t"], perm=[1, 0]))
+            mask = f"{mask}_t"
+        masks.append(mask)
+    result = f"{prefix}_products"
+    copy = helper.make_node(_RUN_AS[node.op_type], masks, [result])
+    if copy.op_type != "MatMul":
+        copy.attribute.extend(node.attribute)
+    nodes.append(copy)
+    return nodes, result
+
+
+def _has(node: onnx.NodeProto, positions: tuple[int, ...], side: int) -> bool:
+    return len(positions) > side and len(node.input) > positions[side]
+
+
+def _centered(
+    value: str, point: str, mask: str, *, is_conv: bool, side: int
+) -> list[onnx.NodeProto]:
+    """Give the nodes that take the zero point off an integer operand.
+
+    One of several values belongs to an output channel of a convolution's weight, a row of a
+    product's left side or a column of its right side.
+    """
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Cast", [value], [f"{mask}_value"], to=_FLOAT),
+        helper.make_node("Cast", [point], [f"{mask}_point"], to=_FLOAT),
+    ]
+    shift = f"{mask}_point"
+    if is_conv and side == 1:
+        nodes += [
+            helper.make_node(
+                "Constant", [], [f"{mask}_shape"], value=helper.make_tensor("", _INT64, [1], [-1])
+            ),
+            helper.make_node("Reshape", [shift, f"{mask}_shape"], [f"{mask}_flat"]),
+            helper.make_node("Transpose", [f"{mask}_value"], [f"{mask}_last"]),
+            helper.make_node("Sub", [f"{mask}_last", f"{mask}_flat"], [f"{mask}_moved"]),
+            helper.make_node("Transpose", [f"{mask}_moved"], [f"{mask}_centered"]),
+        ]
+        return nodes
+    if not is_conv and side == 0:
+        nodes += [
+            helper.make_node(
+                "Constant",
+                [],
+                [f"{mask}_shape"],
+                value=helper.make_tensor("", _INT64, [2], [-1, 1]),
+            ),
+            helper.make_node("Reshape", [shift, f"{mask}_shape"], [f"{mask}_rows"]),
+        ]
+        shift = f"{mask}_rows"
+    nodes.append(helper.make_node("Sub", [f"{mask}_value", shift], [f"{mask}_centered"]))
+    return nodes

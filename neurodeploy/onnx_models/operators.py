@@ -1,0 +1,264 @@
+"""MACs of single ONNX operators, from shapes and attributes alone.
+
+Each function gives (textbook MACs, MACs without the taps on padding). A dimension that is not
+known is an error, never a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import TYPE_CHECKING
+
+from neurodeploy.counting.taps import count_taps
+from neurodeploy.errors import OnnxError
+from neurodeploy.ir.float_layers import Shape
+from neurodeploy.onnx_models.reading import Scope
+
+if TYPE_CHECKING:
+    import onnx
+
+Macs = tuple[int, int]
+
+OPERANDS: Mapping[str, tuple[int, int]] = {
+    "Conv": (0, 1),
+    "ConvInteger": (0, 1),
+    "QLinearConv": (0, 3),
+    "ConvTranspose": (0, 1),
+    "Gemm": (0, 1),
+    "MatMul": (0, 1),
+    "MatMulInteger": (0, 1),
+    "QLinearMatMul": (0, 3),
+    "Einsum": (0, 1),
+    "LSTM": (0, 1),
+    "GRU": (0, 1),
+    "RNN": (0, 1),
+}
+"""Positions of the two inputs that are multiplied, by operator."""
+
+INTEGER_OPERATORS = frozenset({"ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"})
+
+_GATES: Mapping[str, int] = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+_COMPUTING = """
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr
+    BitwiseXor Ceil Clip Cos Cosh CumProd CumSum Div Equal Erf Exp Floor Greater GreaterOrEqual
+    IsInf IsNaN Less LessOrEqual Log Max Mean Min Mod Mul Neg Not Or Pow Reciprocal Round Sign
+    Sin Sinh Sqrt Sub Sum Tan Where Xor
+
+    Celu Elu Gelu HardSigmoid HardSwish Hardmax LeakyRelu LogSoftmax Mish PRelu Relu Selu Shrink
+    Sigmoid Softmax Softplus Softsign Swish Tanh ThresholdedRelu
+
+    BatchNormalization GroupNormalization InstanceNormalization LRN LayerNormalization
+    LpNormalization MeanVarianceNormalization RMSNormalization
+
+    AveragePool GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool MaxRoiPool MaxUnpool
+
+    ArgMax ArgMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
+    ReduceProd ReduceSum ReduceSumSquare TopK
+
+    Resize Upsample
+"""
+"""Arithmetic, activations, normalisations, pools, reductions, interpolation."""
+
+_MOVING = """
+    BitCast Cast CastLike CenterCropPad Compress Concat Constant ConstantOfShape DepthToSpace
+    DequantizeLinear Dropout DynamicQuantizeLinear Expand EyeLike Flatten Gather GatherElements
+    GatherND Identity NonZero OneHot Pad QuantizeLinear Range Reshape ReverseSequence Scatter
+    ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze TensorScatter Tile
+    Transpose Trilu Unsqueeze
+"""
+
+ELEMENTWISE = frozenset(_COMPUTING.split())
+"""Operators without MACs whose sizes are listed."""
+
+LAYOUT = frozenset(_MOVING.split())
+"""Operators that move, convert or make values: no operations."""
+
+
+def count_operator(node: onnx.NodeProto, scope: Scope, *, name: str) -> Macs:
+    """Count the MACs of one operator of `OPERANDS`.
+
+    Args:
+        node: The operator.
+        scope: What is known of its tensors.
+        name: How to call it in errors.
+
+    Raises:
+        OnnxError: If a dimension is not known, or shapes contradict each other.
+    """
+    operator: dict[str, Callable[[_Node], Macs]] = {
+        "Conv": _conv,
+        "ConvInteger": _conv,
+        "QLinearConv": _conv,
+        "ConvTranspose": _transposed_conv,
+        "Gemm": _gemm,
+        "Einsum": _einsum,
+        "LSTM": _recurrent,
+        "GRU": _recurrent,
+        "RNN": _recurrent,
+    }
+    reader = _Node(node, scope, name)
+    try:
+        return operator.get(node.op_type, _matmul)(reader)
+    except (IndexError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, OnnxError):
+            raise
+        raise OnnxError(
+            f"{name}: the shapes of this {node.op_type} contradict each other. Check the model."
+        ) from error
+
+
+class _Node:
+    """An operator with its shapes and attributes at hand."""
+
+    def __init__(self, node: onnx.NodeProto, scope: Scope, name: str) -> None:
+        self.node, self.scope, self.name = node, scope, name
+
+    def shape(self, tensor: str) -> Shape:
+        dims = self.scope.shape(tensor)
+        if dims is None or None in dims:
+            shown = (
+                "no shape" if dims is None else str(tuple("?" if d is None else d for d in dims))
+            )
+            raise OnnxError(
+                f"{self.name}: tensor '{tensor}' of this {self.node.op_type} has {shown.strip()}, "
+                "every size is required. Bind symbolic dimensions (--bind name=size), or export "
+                "the model with fixed shapes."
+            )
+        return tuple(dim for dim in dims if dim is not None)
+
+    def operand(self, number: int) -> Shape:
+        return self.shape(self.node.input[OPERANDS[self.node.op_type][number]])
+
+    @property
+    def result(self) -> Shape:
+        return self.shape(next(filter(None, self.node.output)))
+
+    def ints(self, name: str, default: list[int]) -> list[int]:
+        for attribute in self.node.attribute:
+            if attribute.name == name:
+                return list(attribute.ints)
+        return default
+
+    def integer(self, name: str, default: int) -> int:
+        for attribute in self.node.attribute:
+            if attribute.name == name:
+                return int(attribute.i)
+        return default
+
+    def text(self, name: str, default: str) -> str:
+        for attribute in self.node.attribute:
+            if attribute.name == name:
+                return bytes(attribute.s).decode()
+        return default
+
+
+def _conv(node: _Node) -> Macs:
+    source, weight, result = node.operand(0), node.operand(1), node.result
+    axes = len(weight) - 2
+    strides, dilations = node.ints("strides", [1] * axes), node.ints("dilations", [1] * axes)
+    pads, auto = node.ints("pads", [0] * 2 * axes), node.text("auto_pad", "NOTSET")
+    pairs = 1
+    for axis in range(axes):
+        size, taps, positions = source[axis + 2], weight[axis + 2], result[axis + 2]
+        extent = (taps - 1) * dilations[axis] + 1
+        before = pads[axis]
+        if auto != "NOTSET":
+            total = max((positions - 1) * strides[axis] + extent - size, 0)
+            before = {"SAME_UPPER": total // 2, "SAME_LOWER": total - total // 2}.get(auto, 0)
+        pairs *= count_taps(
+            positions=positions,
+            taps=taps,
+            stride=strides[axis],
+            dilation=dilations[axis],
+            padding=before,
+            size=size,
+        )
+    shared = result[0] * result[1] * weight[1]
+    return shared * prod(result[2:]) * prod(weight[2:]), shared * pairs
+
+
+def _transposed_conv(node: _Node) -> Macs:
+    source, weight, result = node.operand(0), node.operand(1), node.result
+    axes = len(weight) - 2
+    strides, dilations = node.ints("strides", [1] * axes), node.ints("dilations", [1] * axes)
+    extra, pads = node.ints("output_padding", [0] * axes), node.ints("pads", [0] * 2 * axes)
+    auto = node.text("auto_pad", "NOTSET")
+    decides_pads = bool(node.ints("output_shape", [])) or auto.startswith("SAME")
+    pairs = 1
+    for axis in range(axes):
+        size, taps, positions = result[axis + 2], weight[axis + 2], source[axis + 2]
+        before = 0 if auto == "VALID" else pads[axis]
+        if decides_pads:
+            full = strides[axis] * (positions - 1) + (taps - 1) * dilations[axis] + 1
+            total = max(full + extra[axis] - size, 0)
+            before = total // 2 if auto == "SAME_UPPER" else total - total // 2
+        pairs *= count_taps(
+            positions=positions,
+            taps=taps,
+            stride=strides[axis],
+            dilation=dilations[axis],
+            padding=before,
+            size=size,
+        )
+    shared = source[0] * source[1] * weight[1]
+    return shared * prod(source[2:]) * prod(weight[2:]), shared * pairs
+
+
+def _gemm(node: _Node) -> Macs:
+    left, right = node.operand(0), node.operand(1)
+    rows, inner = reversed(left) if node.integer("transA", 0) else left
+    columns = right[0] if node.integer("transB", 0) else right[1]
+    return (rows * inner * columns,) * 2
+
+
+def _matmul(node: _Node) -> Macs:
+    left, right = node.operand(0), node.operand(1)
+    left = (1, *left) if len(left) == 1 else left
+    right = (*right, 1) if len(right) == 1 else right
+    batch = _broadcast(left[:-2], right[:-2])
+    return (prod(batch) * left[-2] * left[-1] * right[-1],) * 2
+
+
+def _broadcast(left: Shape, right: Shape) -> Shape:
+    rank = max(len(left), len(right))
+    pairs = zip((1,) * (rank - len(left)) + left, (1,) * (rank - len(right)) + right, strict=True)
+    return tuple(b if a == 1 else a for a, b in pairs)
+
+
+def _einsum(node: _Node) -> Macs:
+    """Count the product of all index sizes if some index is summed over, else nothing."""
+    left, arrow, right = node.text("equation", "").replace(" ", "").partition("->")
+    terms = left.split(",")
+    sizes: dict[str, int] = {}
+    for term, tensor in zip(terms, node.node.input, strict=True):
+        shape = node.shape(tensor)
+        head, dots, tail = term.partition("...")
+        hidden = len(shape) - len(head) - len(tail)
+        if hidden < 0 or (hidden and not dots):
+            raise ValueError(term)
+        # axes of an ellipsis are numbered from behind: they broadcast
+        names = [*head, *(f"...{number}" for number in range(hidden, 0, -1)), *tail]
+        for index, size in zip(names, shape, strict=True):
+            sizes[index] = size if sizes.get(index, 1) == 1 else sizes[index]
+    kept = set(right)
+    if not arrow:
+        kept = {index for index in sizes if left.count(index) == 1} | {"."}
+    summed = [
+        index
+        for index in sizes
+        if (index.startswith("...") and "." not in kept)
+        or (not index.startswith("...") and index not in kept)
+    ]
+    return (prod(sizes.values()) if summed else 0,) * 2
+
+
+def _recurrent(node: _Node) -> Macs:
+    source, weight = node.operand(0), node.operand(1)
+    gates = _GATES[node.node.op_type]
+    if weight[1] % gates:
+        raise ValueError(weight)
+    hidden = weight[1] // gates
+    steps_and_batch = source[0] * source[1]
+    return (weight[0] * steps_and_batch * gates * hidden * (source[2] + hidden),) * 2

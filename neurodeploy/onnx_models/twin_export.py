@@ -1,0 +1,224 @@
+"""The ReLU twin of a network: the same layers and weights, ReLU for neurons, one pass."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from neurodeploy.errors import OnnxError
+from neurodeploy.fixedpoint import THRESHOLD_MAX
+from neurodeploy.ir.float_layers import (
+    AveragePool,
+    BatchNorm,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    FloatArray,
+    GlobalAveragePool,
+    Input,
+    Integrator,
+    Layer,
+    MaxPool,
+    Shape,
+)
+from neurodeploy.ir.graphs import (
+    INPUT,
+    FixedPointGraph,
+    Graph,
+)
+from neurodeploy.ir.integer_layers import (
+    CubaNeuron,
+    FixedComplexDense,
+    FixedConv,
+    FixedDense,
+    FixedInjection,
+    FixedLayer,
+    ResonateFireNeuron,
+    SigmaNeuron,
+    Synapse,
+)
+from neurodeploy.onnx_models.builder import Attribute, GraphBuilder
+
+
+def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
+    """Write the ReLU twin as an ONNX model.
+
+    Input `input` is (batch, *shape) float32: one frame in the units of the network's integer
+    input, for instance the mean over its steps; output `output` holds the scores. The twin has
+    the trained weights but was not trained itself: its accuracy is not the network's.
+
+    Args:
+        network: The float network (with its batch norm and pools), or a deployed one.
+        path: The file.
+
+    Raises:
+        OnnxError: If `onnx` is missing, or the network has parts without a counterpart.
+    """
+    graph = network if isinstance(network, Graph) else _as_floats(network)
+    shapes = graph.shapes()
+    builder = GraphBuilder("relu_twin")
+    entry = graph.input
+    builder.input("input", entry.shape, np.float32)
+    builder.store("input_scale", np.array(entry.scale, dtype=np.float32))
+    known = {graph.input_name: builder.add("Mul", "input", "input_scale", out="scaled_input")}
+    for name, layer in graph.nodes.items():
+        if isinstance(layer, Input):
+            continue
+        sources = graph.sources(name)
+        value = known[sources[0]]
+        for number, source in enumerate(sources[1:]):
+            value = builder.add("Add", value, known[source], out=f"{name}.sum{number}")
+        known[name] = _add_layer(builder, name, layer, value, shapes[sources[0]])
+    ends = [name for name in graph.nodes if not graph.destinations(name)]
+    if len(ends) != 1:
+        raise OnnxError(f"twin: {len(ends)} layers that nothing reads, one output is required.")
+    builder.add("Identity", known[ends[0]], out="output")
+    builder.output("output", shapes[ends[0]], np.float32)
+    builder.save(path)
+
+
+def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, source: Shape) -> str:
+    match layer:
+        case Conv():
+            return builder.add(
+                "Conv",
+                value,
+                builder.store(f"{name}.weight", layer.weight.astype(np.float32)),
+                *(
+                    []
+                    if layer.bias is None
+                    else [builder.store(f"{name}.bias", layer.bias.astype(np.float32))]
+                ),
+                out=name,
+                kernel_shape=list(layer.weight.shape[2:]),
+                strides=list(layer.stride),
+                pads=[*layer.padding, *layer.padding],
+                dilations=list(layer.dilation),
+                group=layer.groups,
+            )
+        case Dense():
+            if len(source) > 1:
+                value = builder.add("Flatten", value, out=f"{name}.flat", axis=1)
+            bias = np.zeros(len(layer.weight)) if layer.bias is None else layer.bias
+            return builder.add(
+                "Gemm",
+                value,
+                builder.store(f"{name}.weight", layer.weight.astype(np.float32)),
+                builder.store(f"{name}.bias", bias.astype(np.float32)),
+                out=name,
+                transB=1,
+            )
+        case BatchNorm():
+            zeros = np.zeros(layer.scale.shape)
+            stored: dict[str, FloatArray] = {
+                "scale": layer.scale,
+                "shift": layer.shift,
+                "mean": zeros,
+                "var": zeros + 1,
+            }
+            return builder.add(
+                "BatchNormalization",
+                value,
+                *(
+                    builder.store(f"{name}.{key}", one.astype(np.float32))
+                    for key, one in stored.items()
+                ),
+                out=name,
+                epsilon=0.0,
+            )
+        case MaxPool() | AveragePool():
+            attributes: dict[str, Attribute] = {
+                "kernel_shape": list(layer.kernel),
+                "strides": list(layer.stride),
+                "pads": [*layer.padding, *layer.padding],
+            }
+            if isinstance(layer, MaxPool):
+                return builder.add("MaxPool", value, out=name, **attributes)
+            return builder.add("AveragePool", value, out=name, count_include_pad=1, **attributes)
+        case GlobalAveragePool():
+            mean = builder.add("GlobalAveragePool", value, out=f"{name}.mean")
+            return builder.add("Flatten", mean, out=name, axis=1)
+        case Flatten():
+            return builder.add("Flatten", value, out=name, axis=1)
+        case Cuba():
+            return builder.add("Relu", value, out=name)
+        case Integrator():
+            return builder.add("Identity", value, out=name)
+        case _:
+            raise OnnxError(f"twin: '{name}' ({type(layer).__name__}) has no counterpart in ONNX.")
+
+
+# ------------------------------------------------------------------ of a deployed network
+
+
+def _as_floats(fixed: FixedPointGraph) -> Graph:
+    """Give a deployed network as a float graph: weights as they act, in their integer units."""
+    nodes: dict[str, Layer] = {INPUT: Input(shape=fixed.input.shape)}
+    edges: list[tuple[str, str]] = []
+    for layer in fixed:
+        ends = []
+        for number, connection in enumerate(layer.connections):
+            if connection.source == layer.name:
+                raise OnnxError(
+                    f"twin: '{layer.name}' is recurrent; a single pass has no counterpart for it."
+                )
+            if isinstance(connection.synapse, FixedInjection):
+                ends.append(connection.source)
+                continue
+            name = f"{layer.name}.synapse" + (str(number) if number else "")
+            bias = layer.bias if number == 0 else None
+            nodes[name] = _float_synapse(layer, connection.synapse, bias)
+            edges.append((connection.source, name))
+            ends.append(name)
+        nodes[layer.name] = _float_neuron(layer)
+        edges += [(end, layer.name) for end in ends]
+    return Graph(nodes=nodes, edges=tuple(edges))
+
+
+def _float_synapse(
+    layer: FixedLayer,
+    synapse: Synapse,
+    bias: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None,
+) -> Conv | Dense:
+    if isinstance(synapse, FixedComplexDense | FixedInjection):
+        raise OnnxError(f"twin: '{layer.name}' has complex synapses, which ONNX has not.")
+    if isinstance(synapse, FixedConv):
+        channels = layer.shape[0]
+        added = None
+        if bias is not None and bias.any():
+            full = np.broadcast_to(bias, layer.shape).reshape(channels, -1)
+            if (full != full[:, :1]).any():
+                raise OnnxError(
+                    f"twin: '{layer.name}' has a bias for every neuron, a convolution of ONNX one "
+                    "a channel. Export the float network instead."
+                )
+            added = full[:, 0].astype(np.float64)
+        return Conv(
+            weight=synapse.weight.astype(np.float64),
+            bias=added,
+            stride=synapse.stride,
+            padding=synapse.padding,
+            dilation=synapse.dilation,
+            groups=synapse.groups,
+        )
+    assert isinstance(synapse, FixedDense)
+    acting = synapse.effective
+    added = None
+    if bias is not None and bias.any():
+        added = np.broadcast_to(bias, layer.shape).reshape(prod(layer.shape)).astype(np.float64)
+    return Dense(weight=acting.mantissa / 2.0**acting.shift, bias=added)
+
+
+def _float_neuron(layer: FixedLayer) -> Layer:
+    neuron = layer.neuron
+    if isinstance(neuron, ResonateFireNeuron):
+        raise OnnxError(f"twin: '{layer.name}' has resonators, which have no counterpart in ReLU.")
+    if isinstance(neuron, SigmaNeuron):
+        return Integrator()
+    # from there on a neuron is a read-out: see `CubaNeuron`
+    if isinstance(neuron, CubaNeuron) and bool((neuron.threshold >= THRESHOLD_MAX).all()):
+        return Integrator()
+    return Cuba(threshold=1.0)

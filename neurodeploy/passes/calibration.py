@@ -1,0 +1,189 @@
+"""Choose scales from data: as large as the weights allow, as small as the data require.
+
+The judge is the integer network itself: it is run on the calibration samples, and wherever a
+current or a voltage comes closer to the end of its 24 bits than the margin allows, that layer's
+scale shrinks and the run is repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log2
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.chips.target import Target
+from neurodeploy.errors import QuantizationError
+from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
+from neurodeploy.ir.graphs import FixedPointGraph, Graph
+from neurodeploy.passes.quantization import (
+    Clipping,
+    choose_scales,
+    clip_weights,
+    find_populations,
+    quantize,
+)
+from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.simulation.recording import Health, Recording
+
+MARGIN = 1.5
+"""Default distance that states keep from the end of their range, as a factor."""
+_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Calibration:
+    """Scales and the integer network they give.
+
+    Attributes:
+        graph: The quantized network.
+        float_graph: What was quantized: the float graph, its weights clipped to what the scales
+            leave room for.
+        scales: Integer weight units per float unit, by layer.
+        skip_bits: Bits of weight precision that skip connections cost, by layer: how much larger
+            the scale could be if nothing had to be relayed and no identity had the weight 1.
+        health: Per layer, how far the states went on the calibration samples.
+        spike_rates: Per layer, mean spikes per neuron and step on the calibration samples.
+    """
+
+    graph: FixedPointGraph
+    float_graph: Graph
+    scales: dict[str, float]
+    skip_bits: dict[str, float]
+    health: tuple[Health, ...]
+    spike_rates: tuple[float, ...]
+
+
+def calibrate(
+    graph: Graph,
+    target: Target,
+    inputs: npt.NDArray[np.integer],
+    *,
+    margin: float = MARGIN,
+    clipping: Clipping = "max",
+    percentile: float = 99.9,
+) -> Calibration:
+    """Choose each layer's scale from data and quantize.
+
+    Args:
+        graph: A float graph with batch norm and pooling folded.
+        target: The chip.
+        inputs: (samples, T, ...) integers, typical of what the network will see.
+        margin: No state exceeds its range divided by this on these samples. At least 1.
+        clipping: Which weights may be clipped; see `choose_scales`.
+        percentile: Of |weights| that "percentile" keeps.
+
+    Returns:
+        The calibrated network.
+
+    Raises:
+        QuantizationError: If the network cannot be represented, or a spiking layer is silent on
+            all samples.
+    """
+    if margin < 1:
+        raise QuantizationError(f"calibration: margin {margin}, at least 1 is required.")
+    steps = int(inputs.shape[1])
+    with_skips, without_skips = (
+        choose_scales(
+            graph,
+            target,
+            steps=steps,
+            guard_overflow=False,
+            clipping=clipping,
+            percentile=percentile,
+            has_skips=has_skips,
+        )
+        for has_skips in (True, False)
+    )
+    scales = dict(with_skips)
+    whole = graph
+    fixed_scales = {
+        population.name
+        for population in find_populations(graph)
+        if getattr(population.neuron, "scale", None) is not None
+    }
+    for _ in range(_ROUNDS):
+        graph = clip_weights(whole, target, scales)
+        fixed = quantize(graph, target, steps=steps, scales=scales)
+        recording = EventSimulator(fixed).run(inputs)
+        assert recording.health is not None
+        excess = {
+            layer.name: _excess(health, margin)
+            for layer, health in zip(fixed, recording.health, strict=True)
+        }
+        too_far = {name: factor for name, factor in excess.items() if factor > 1}
+        if not too_far:
+            break
+        stuck = sorted(too_far.keys() & fixed_scales)
+        if stuck:
+            raise QuantizationError(
+                f"{stuck[0]}: its states reach {too_far[stuck[0]]:.2f} times what the margin of "
+                f"{margin:g} allows, and its scale is fixed by training on SLAYER's grid. Allow a "
+                "smaller margin or train with smaller weights."
+            )
+        scales.update({name: scales[name] / factor for name, factor in too_far.items()})
+    else:
+        raise QuantizationError(
+            f"calibration: the states of {', '.join(sorted(too_far))} still leave their range "
+            f"after {_ROUNDS} attempts. Train with smaller weights or allow a smaller margin."
+        )
+    check_activity(fixed, recording)
+    skip_bits = {
+        # A scale that the data made smaller still would be no larger without skips.
+        name: log2(without_skips[name] / scale) if scale == with_skips[name] else 0.0
+        for name, scale in scales.items()
+    }
+    return Calibration(
+        graph=fixed,
+        float_graph=graph,
+        scales=scales,
+        skip_bits=skip_bits,
+        health=recording.health,
+        spike_rates=spike_rates(recording),
+    )
+
+
+def spike_rates(recording: Recording) -> tuple[float, ...]:
+    """Give the mean spikes per neuron and step, by layer."""
+    return tuple(float(np.mean(recording.spikes_of(name) != 0)) for name in recording.layers)
+
+
+def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
+    """Refuse a network in which a layer says nothing, or leaves the range of its integers.
+
+    Args:
+        graph: The network; its last layer, a read-out, need not spike.
+        recording: Of typical samples, with `Recording.health`.
+
+    Raises:
+        QuantizationError: If a layer never spikes, every neuron of it spikes in every step, a
+            current wrapped or a voltage was clipped.
+    """
+    assert recording.health is not None
+    for layer, health in zip(graph.layers, recording.health, strict=True):
+        if health.current_wraps or health.voltage_clips:
+            raise QuantizationError(
+                f"{layer.name}: on {recording.samples} calibration samples a current left its 24 "
+                f"bits {health.current_wraps} times and a voltage was clipped "
+                f"{health.voltage_clips} times; none may. Quantize with a larger margin, or "
+                "fine-tune with a smaller learning rate."
+            )
+    for layer, rate in zip(graph.layers[:-1], spike_rates(recording)[:-1], strict=True):
+        if rate == 0:
+            raise QuantizationError(
+                f"{layer.name}: no neuron spikes on any of the {recording.samples} calibration "
+                "samples; nothing would reach the layers behind it. Train on, or check the input "
+                "scale."
+            )
+        if rate == 1:
+            raise QuantizationError(
+                f"{layer.name}: every neuron spikes in every step of all {recording.samples} "
+                "calibration samples; the layers behind it would see a constant. Train on, or "
+                "check the input scale."
+            )
+
+
+def _excess(health: Health, margin: float) -> float:
+    """Factor by which a layer's states exceed what the margin allows; at most 1 is fine."""
+    return margin * max(health.current_peak / CURRENT_LIMIT, health.voltage_peak / VOLTAGE_LIMIT)

@@ -1,0 +1,209 @@
+"""Pooling, which netx does not have: averages fold into weights, maxima become spiking layers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from neurodeploy.errors import GraphError
+from neurodeploy.ir.float_layers import (
+    AveragePool,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    FloatArray,
+    GlobalAveragePool,
+    Layer,
+    MaxPool,
+    Shape,
+)
+from neurodeploy.ir.graphs import Graph
+from neurodeploy.passes.grouping import with_fewer_groups
+from neurodeploy.passes.rewriting import replace_nodes
+
+
+def fold_global_average_pool(graph: Graph) -> Graph:
+    """Fold each global average pool into the dense layers that read it.
+
+    W mean(x) = sum over positions of (W / positions) x: the dense layer reads the whole (C, H, W)
+    source, with each weight repeated over the positions of its channel.
+
+    Args:
+        graph: A float graph.
+
+    Returns:
+        The same graph without `GlobalAveragePool` nodes.
+
+    Raises:
+        GraphError: If something other than a dense layer reads a pool.
+    """
+    shapes = graph.shapes()
+    changed: dict[str, Layer] = {}
+    removed: list[str] = []
+    for name, layer in graph.nodes.items():
+        if not isinstance(layer, GlobalAveragePool):
+            continue
+        (source,) = graph.sources(name)
+        _, height, width = shapes[source]
+        for reader in graph.destinations(name):
+            dense = graph.nodes[reader]
+            if not isinstance(dense, Dense):
+                raise GraphError(
+                    f"{name}: global average pool read by '{reader}', which is not a dense layer. "
+                    "Put the linear read-out directly after the pool."
+                )
+            repeated = np.repeat(dense.weight / (height * width), height * width, axis=1)
+            changed[reader] = dataclasses.replace(dense, weight=repeated)
+        removed.append(name)
+    return replace_nodes(graph, changed=changed, removed=removed)
+
+
+def fold_average_pool(graph: Graph) -> Graph:
+    """Fold each average pool into the conv and dense layers that read it.
+
+    Both are linear, so a convolution of averages is one convolution with a larger kernel and the
+    product of the strides, and a dense layer reads each pixel through every window it lies in.
+
+    Args:
+        graph: A float graph.
+
+    Returns:
+        The same graph without `AveragePool` nodes.
+
+    Raises:
+        GraphError: If something other than a conv or dense layer reads a pool, or a convolution
+            pads the averages where the windows beyond the border would hold real pixels.
+    """
+    shapes = graph.shapes()
+    changed: dict[str, Layer] = {}
+    removed: list[str] = []
+    for name, layer in graph.nodes.items():
+        if not isinstance(layer, AveragePool):
+            continue
+        (source,) = graph.sources(name)
+        for reader in _readers_behind_flatten(graph, name):
+            synapse = graph.nodes[reader]
+            if isinstance(synapse, Dense):
+                changed[reader] = _dense_of_averages(synapse, layer, shapes[source], shapes[name])
+            elif isinstance(synapse, Conv):
+                changed[reader] = _conv_of_averages(
+                    synapse, layer, shapes[source], shapes[name], where=f"{name} -> {reader}"
+                )
+            else:
+                raise GraphError(
+                    f"{name}: average pool read by '{reader}', a {type(synapse).__name__}. Averages"
+                    " are no spikes; only the weights of a conv or dense layer can absorb them."
+                )
+        removed.append(name)
+    return replace_nodes(graph, changed=changed, removed=removed)
+
+
+def lower_max_pool(graph: Graph) -> Graph:
+    """Turn each max pool of spikes into a spiking layer that fires when any input does.
+
+    A depthwise convolution with weights above the threshold and neurons that keep nothing from
+    step to step computes the OR of each window, which is the maximum of 0s and 1s. Where the
+    channels are more than the groups that Lava allows, neighbouring channels share a group, with
+    zeros between them.
+
+    Args:
+        graph: A float graph.
+
+    Returns:
+        The same graph without `MaxPool` nodes; the new neurons have the pool's name.
+
+    Raises:
+        GraphError: If a pool does not read spikes.
+    """
+    shapes = graph.shapes()
+    nodes: dict[str, Layer] = {}
+    edges: list[tuple[str, str]] = []
+    for name, layer in graph.nodes.items():
+        if not isinstance(layer, MaxPool):
+            nodes[name] = layer
+            edges += [(source, name) for source in graph.sources(name)]
+            continue
+        (source,) = graph.sources(name)
+        if not isinstance(nodes[source], Cuba):  # a pool before this one is spiking by now
+            raise GraphError(
+                f"{name}: max pool of '{source}', a {type(graph.nodes[source]).__name__}; only "
+                "spikes can be pooled by their maximum. Put the pool after a spiking layer."
+            )
+        nodes[f"{name}.synapse"] = _window_of_ones(layer, shapes[source][0])
+        nodes[name] = Cuba(threshold=0.5, current_decay=1.0, voltage_decay=1.0)
+        edges += [(source, f"{name}.synapse"), (f"{name}.synapse", name)]
+    return Graph(nodes=nodes, edges=tuple(edges))
+
+
+def _window_of_ones(pool: MaxPool, channels: int) -> Conv:
+    weight = np.ones((channels, 1, *pool.kernel))
+    return with_fewer_groups(
+        Conv(weight=weight, stride=pool.stride, padding=pool.padding, groups=channels)
+    )
+
+
+def _readers_behind_flatten(graph: Graph, name: str) -> list[str]:
+    readers: list[str] = []
+    for reader in graph.destinations(name):
+        if isinstance(graph.nodes[reader], Flatten):
+            readers += _readers_behind_flatten(graph, reader)
+        else:
+            readers.append(reader)
+    return readers
+
+
+def _dense_of_averages(dense: Dense, pool: AveragePool, source: Shape, pooled: Shape) -> Dense:
+    weight = dense.weight.reshape(-1, *pooled)
+    padded = tuple(size + 2 * pad for size, pad in zip(source[1:], pool.padding, strict=True))
+    spread: FloatArray = np.zeros((len(weight), source[0], *padded))
+    share = weight / (pool.kernel[0] * pool.kernel[1])
+    for y in range(pool.kernel[0]):
+        for x in range(pool.kernel[1]):
+            rows = slice(y, y + pool.stride[0] * pooled[1], pool.stride[0])
+            columns = slice(x, x + pool.stride[1] * pooled[2], pool.stride[1])
+            spread[:, :, rows, columns] += share
+    (top, left), (height, width) = pool.padding, source[1:]
+    inner = spread[:, :, top : top + height, left : left + width]
+    return dataclasses.replace(dense, weight=inner.reshape(len(weight), -1))
+
+
+def _conv_of_averages(
+    conv: Conv, pool: AveragePool, source: Shape, pooled: Shape, *, where: str
+) -> Conv:
+    for axis in (0, 1):
+        window, stride, pad = pool.kernel[axis], pool.stride[axis], pool.padding[axis]
+        before_border = window <= stride + pad
+        after_border = pooled[axis + 1] * stride - pad >= source[axis + 1]
+        if conv.padding[axis] and not (before_border and after_border):
+            raise GraphError(
+                f"{where}: the convolution pads with zeros where an average would hold pixels of "
+                "the image. Use padding 0 after this pool, or windows that tile the image."
+            )
+    outputs, inputs, *taps = conv.weight.shape
+    steps = tuple(conv.dilation[axis] * pool.stride[axis] for axis in (0, 1))
+    extent = tuple((taps[axis] - 1) * steps[axis] + pool.kernel[axis] for axis in (0, 1))
+    weight: FloatArray = np.zeros((outputs, inputs, *extent))
+    share = conv.weight / (pool.kernel[0] * pool.kernel[1])
+    for y in range(taps[0]):
+        for x in range(taps[1]):
+            rows = slice(y * steps[0], y * steps[0] + pool.kernel[0])
+            columns = slice(x * steps[1], x * steps[1] + pool.kernel[1])
+            weight[:, :, rows, columns] += share[:, :, y, x, None, None]
+    folded = dataclasses.replace(
+        conv,
+        weight=weight,
+        stride=(conv.stride[0] * pool.stride[0], conv.stride[1] * pool.stride[1]),
+        padding=(
+            conv.padding[0] * pool.stride[0] + pool.padding[0],
+            conv.padding[1] * pool.stride[1] + pool.padding[1],
+        ),
+        dilation=(1, 1),
+    )
+    if folded.output_shape(source) != conv.output_shape(pooled):
+        raise GraphError(
+            f"{where}: an image of {source[1:]} leaves pixels over at the border of the windows, "
+            "which the folded convolution would read. Use windows that tile the image."
+        )
+    return folded

@@ -1,0 +1,137 @@
+"""How far the integers agree with the floats they come from, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import VerificationError
+from neurodeploy.simulation.recording import Recording
+from neurodeploy.testing import Comparison
+
+SpikeArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAgreement:
+    """One layer on the calibration samples.
+
+    Attributes:
+        name: Of the layer.
+        values: Neurons times steps times samples.
+        rate: Spikes per neuron and step of the deployed network.
+        quantized: Share of values in which the network right after quantization spikes as the
+            float network does; None where the float network has no such layer (pools, pruned
+            channels, read-outs).
+        deployed: The same of the deployed network, fine-tuned weights included.
+        file_differing: Values in which the file read back differs from the network with skip
+            connections that it was made from; anything but 0 is an error.
+        lava_differing: Values in which real Lava differs from the file in our simulator, relay
+            channels and the read-out's states included, on the samples that it ran; None if it
+            ran none.
+        current_wraps: How often a current left 24 bits.
+        voltage_clips: How often a voltage was clipped.
+    """
+
+    name: str
+    values: int
+    rate: float
+    quantized: float | None
+    deployed: float | None
+    file_differing: int
+    lava_differing: int | None
+    current_wraps: int
+    voltage_clips: int
+
+
+def compare_layers(
+    floats: Mapping[str, SpikeArray],
+    quantized: Recording,
+    deployed: Recording,
+    written: Recording,
+    channels: Mapping[str, int],
+    *,
+    lava: Comparison | None = None,
+) -> tuple[LayerAgreement, ...]:
+    """Compare a network's stages on the same samples.
+
+    Args:
+        floats: Spikes of the float network by layer, (samples, T, ...).
+        quantized: Right after quantization.
+        deployed: What is deployed, skip connections still in place.
+        written: The file read back, skip connections lowered to relay channels.
+        channels: Channels that each layer has without relays, the first ones in the file.
+        lava: The file in our simulator against real Lava, on some of the samples.
+
+    Returns:
+        One entry a layer, in order.
+    """
+    assert written.health is not None
+    entries = []
+    for index, name in enumerate(deployed.layers):
+        spikes = deployed.spikes_of(index)
+        from_file = written.spikes_of(index)[:, :, : channels[name]].reshape(spikes.shape)
+        reference = floats.get(name)
+        in_states = 0
+        if lava is not None and name == deployed.layers[-1]:
+            in_states = sum(state.differing for state in lava.states)
+        entries.append(
+            LayerAgreement(
+                name=name,
+                values=int(spikes.size),
+                rate=float(np.mean(spikes != 0)),
+                quantized=_equal_share(reference, quantized.spikes_of(index)),
+                deployed=_equal_share(reference, spikes),
+                file_differing=int(np.count_nonzero(spikes != from_file)),
+                lava_differing=None if lava is None else lava.layers[index].differing + in_states,
+                current_wraps=written.health[index].current_wraps,
+                voltage_clips=written.health[index].voltage_clips,
+            )
+        )
+    return tuple(entries)
+
+
+def first_difference(agreement: tuple[LayerAgreement, ...]) -> str | None:
+    """Name the first layer in which the deployed integers part from the floats."""
+    return next((e.name for e in agreement if e.deployed is not None and e.deployed < 1), None)
+
+
+def check_file(
+    agreement: tuple[LayerAgreement, ...], deployed: Recording, written: Recording
+) -> None:
+    """Refuse a file that does not compute what it was made from.
+
+    Args:
+        agreement: From `compare_layers`.
+        deployed: What the file was made from.
+        written: The file read back; the states of the read-out are compared as well.
+
+    Raises:
+        VerificationError: Naming the first layer that differs; a fault of ours.
+    """
+    on_lava = next((entry for entry in agreement if entry.lava_differing), None)
+    if on_lava is not None:
+        raise VerificationError(
+            f"{on_lava.name}: {on_lava.lava_differing} values on real Lava differ from our "
+            "simulator's. Please report this with the model; nothing was deployed."
+        )
+    found = next((entry for entry in agreement if entry.file_differing), None)
+    name, what = (deployed.layers[-1], "states") if found is None else (found.name, "spikes")
+    is_equal = all(
+        np.array_equal(trace, written.traces[key].reshape(trace.shape))
+        for key, trace in deployed.traces.items()
+    )
+    if found is not None or not is_equal:
+        raise VerificationError(
+            f"{name}: {what} of the file differ from the network that it was made from. Please "
+            "report this with the model; nothing was deployed."
+        )
+
+
+def _equal_share(reference: SpikeArray | None, spikes: npt.NDArray[np.integer]) -> float | None:
+    if reference is None or reference.shape != spikes.shape:
+        return None
+    return float(np.mean(reference == (spikes != 0)))

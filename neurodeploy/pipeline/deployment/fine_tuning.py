@@ -1,0 +1,370 @@
+"""Fine-tune a quantized network: forward in the chip's integers, backward through surrogates.
+
+The forward pass *is* the integer arithmetic of `neurodeploy.simulation`: the same rounded
+weights, the same decays, wraps and clips, so the spikes that training sees are those that the
+deployed file makes. Rounding, wrapping and clipping count as identity in the backward pass
+(straight-through), the spike as the surrogate.
+
+Weights are kept in float units; the integers of a population with scale s are
+round(W · s / 2) · 2 for weights and round(b · s) for biases, as `neurodeploy.passes.quantization`
+makes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neurodeploy.chips.target import Target
+from neurodeploy.errors import DataError
+from neurodeploy.fixedpoint import (
+    CURRENT_LIMIT,
+    DECAY_BITS,
+    DECAY_UNITY,
+    STATE_EXPONENT,
+    VOLTAGE_LIMIT,
+)
+from neurodeploy.ir.float_layers import (
+    Conv,
+    Dense,
+    Integrator,
+)
+from neurodeploy.ir.graphs import (
+    INPUT,
+    FixedPointGraph,
+    Graph,
+)
+from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer
+from neurodeploy.nn.functional.surrogate import Surrogate
+from neurodeploy.passes.quantization import (
+    Population,
+    Scales,
+    find_populations,
+    quantize,
+)
+
+_EXACT_FLOAT32 = float(1 << 24)
+_MIXED_GRAIN = 2  # mixed-sign weights are even, as `round_to_even_integer` makes them
+
+
+class IntegerNetwork(nn.Module):
+    """A trainable network whose forward pass is the deployed network's, spike for spike.
+
+    Made from a float graph and the scales of its quantization; gives the fine-tuned integers
+    back with `to_fixed_point`.
+    """
+
+    def __init__(
+        self, graph: Graph, target: Target, scales: Scales, *, steps: int, surrogate: Surrogate
+    ) -> None:
+        """Take over the weights of `graph`.
+
+        Args:
+            graph: Float graph, batch norm and pooling folded.
+            target: The chip.
+            scales: Integer units per float unit, by population.
+            steps: T.
+            surrogate: Stands in for the derivative of the spike.
+
+        Raises:
+            QuantizationError: If the graph cannot be quantized with these scales.
+        """
+        super().__init__()
+        self._graph, self._target, self._steps = graph, target, steps
+        self._scales = dict(scales)
+        fixed = quantize(graph, target, steps=steps, scales=scales)
+        self.input_shape = fixed.input.shape
+        self._largest_input = graph.input.largest
+        self.populations = nn.ModuleList(
+            _TrainablePopulation(population, layer, scales[population.name], target, surrogate)
+            for population, layer in zip(find_populations(graph), fixed, strict=True)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Run integer samples.
+
+        Args:
+            inputs: (samples, T, C, H, W) or (samples, T, N), whole numbers of any dtype; or
+                without the T axis, for images that stay the same in every step.
+
+        Returns:
+            (samples, T, classes) float32: what the read-out receives at each step, in the
+            units of the float network's class scores.
+        """
+        return self._run(inputs)[0]
+
+    def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give what `forward` gives, and every spiking layer's spikes by name.
+
+        Returns:
+            (samples, T, classes) float32, and (samples, T, ...) float32 of 0 and 1.
+        """
+        return self._run(inputs)
+
+    def _run(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        shape = self.input_shape
+        if inputs.shape[1:] == shape:
+            inputs = inputs.unsqueeze(1)
+        elif inputs.shape[1:] != (self._steps, *shape):
+            raise DataError(
+                f"input: shape {tuple(inputs.shape)}, (samples, {self._steps}, "
+                f"{', '.join(map(str, shape))}) is required; the axis of steps may be left out."
+            )
+        # A static image is kept as one step: its first synapse is computed once for all T.
+        known: dict[str, Tensor] = {INPUT: inputs.transpose(0, 1).to(torch.float32)}
+        scores: Tensor | None = None
+        for module in self.populations:
+            assert isinstance(module, _TrainablePopulation)
+            current = module.current(known, largest_input=self._largest_input)
+            current = current.expand(self._steps, *current.shape[1:])
+            if module.is_readout:
+                # Integers in, float class scores out: the scale of the last layer is a constant.
+                scores = (current + module.integer_bias()) / module.scale
+            else:
+                known[module.name] = module.fire(current)
+        assert scores is not None
+        del known[INPUT]
+        return scores.transpose(0, 1), {
+            name: spikes.transpose(0, 1) for name, spikes in known.items()
+        }
+
+    def to_graph(self) -> Graph:
+        """Give the float graph with the weights as they are now.
+
+        Quantizing it with the same scales gives `to_fixed_point()`.
+        """
+        nodes = dict(self._graph.nodes)
+        for module in self.populations:
+            assert isinstance(module, _TrainablePopulation)
+            nodes.update(module.to_layers())
+        return Graph(nodes=nodes, edges=self._graph.edges)
+
+    def to_fixed_point(self) -> FixedPointGraph:
+        """Give the integer network that the forward pass computes.
+
+        Raises:
+            QuantizationError: If training drove a whole layer to zero or to one sign.
+        """
+        return quantize(self.to_graph(), self._target, steps=self._steps, scales=self._scales)
+
+
+class _TrainablePopulation(nn.Module):
+    """One population: float weights as parameters, integer dynamics."""
+
+    def __init__(
+        self,
+        population: Population,
+        layer: FixedLayer,
+        scale: float,
+        target: Target,
+        surrogate: Surrogate,
+    ) -> None:
+        super().__init__()
+        self.name, self.scale = population.name, scale
+        self.is_readout = isinstance(population.neuron, Integrator)
+        self._branches = population.branches
+        self._limits = (float(target.weight_min), float(target.weight_max))
+        self._bias_limit = float(target.bias_max)
+        self._shape = layer.shape
+        self.weights = nn.ParameterList(
+            nn.Parameter(
+                torch.from_numpy(branch.layer.weight.astype(np.float32)),
+                requires_grad=not branch.is_identity,
+            )
+            for branch in population.branches
+        )
+        self.bias = nn.Parameter(torch.from_numpy(population.bias.astype(np.float32)))
+        neuron = layer.neuron
+        assert isinstance(neuron, CubaNeuron)
+        self._dynamics = _Dynamics(
+            current_decay=int(neuron.current_decay),
+            voltage_decay=int(neuron.voltage_decay),
+            threshold=int(neuron.threshold),
+            scale=scale,
+            surrogate=surrogate,
+        )
+
+    def current(self, known: Mapping[str, Tensor], *, largest_input: int) -> Tensor:
+        """Sum of what the synapses send: (T, samples, ...) float32 holding integers."""
+        total: Tensor | None = None
+        for branch, weight in zip(self._branches, self.weights, strict=True):
+            integers = _Round.apply(weight, self.scale * branch.unit, _MIXED_GRAIN, *self._limits)
+            largest = largest_input if branch.source == INPUT else 1
+            reach = integers.detach().abs().flatten(1).sum(1).max() * largest
+            dtype = torch.float32 if float(reach) < _EXACT_FLOAT32 else torch.float64
+            sent = _apply_layer(branch.layer, known[branch.source].to(dtype), integers.to(dtype))
+            if isinstance(branch.layer, Conv) and float(reach) >= CURRENT_LIMIT:
+                sent = _Wrap24.apply(sent)
+            total = sent if total is None else total + sent
+        assert total is not None
+        return total.reshape(*total.shape[:2], *self._shape)
+
+    def integer_bias(self) -> Tensor:
+        """round(b · s), shaped to broadcast over the layer."""
+        limit = self._bias_limit
+        rounded: Tensor = _Round.apply(self.bias, self.scale, 1, -limit, limit)
+        return rounded.reshape(-1, *(1,) * (len(self._shape) - 1))
+
+    def fire(self, current: Tensor) -> Tensor:
+        """Spikes (T, samples, ...) float32 for the arriving integers."""
+        spikes: Tensor = _IntegerLif.apply(current, self.integer_bias(), self._dynamics)
+        return spikes
+
+    def to_layers(self) -> dict[str, Conv | Dense]:
+        """The float layers with the weights as they are now, within the target's range."""
+        layers: dict[str, Conv | Dense] = {}
+        limit = self._bias_limit / self.scale
+        bias = self.bias.detach().double().clamp(-limit, limit).numpy()
+        for branch, weight in zip(self._branches, self.weights, strict=True):
+            if branch.is_identity:
+                continue
+            low, high = (bound / (self.scale * branch.unit) for bound in self._limits)
+            layers[branch.node] = dataclasses.replace(
+                branch.layer,
+                weight=weight.detach().double().clamp(low, high).numpy(),
+                bias=None if layers else bias,
+            )
+        return layers
+
+
+def _apply_layer(layer: Conv | Dense, events: Tensor, weight: Tensor) -> Tensor:
+    steps, samples = events.shape[:2]
+    folded = events.flatten(0, 1)
+    if isinstance(layer, Dense):
+        return nn.functional.linear(folded.flatten(1), weight).view(steps, samples, -1)
+    sent = nn.functional.conv2d(
+        folded,
+        weight,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+    )
+    return sent.view(steps, samples, *sent.shape[1:])
+
+
+class _Round(torch.autograd.Function):
+    """grain · round(x · factor / grain), half to even, clamped to [low, high].
+
+    Gradient `factor` inside the range, 0 outside. The product is taken in float64, as in
+    `neurodeploy.passes.quantization`, so both round alike.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, factor: float, grain: int, low: float, high: float
+    ) -> Tensor:
+        rounded = grain * (values.double() * factor / grain).round()
+        ctx.save_for_backward((rounded >= low) & (rounded <= high))
+        ctx.factor = factor
+        return rounded.clamp(low, high).float()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside * ctx.factor, None, None, None, None
+
+
+class _Wrap24(torch.autograd.Function):
+    """Wrap a convolution's sums to 24 bits, as Lava's does; gradient 1."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return _wrap(values.to(torch.int64), 24).to(values.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Dynamics:
+    """Integer neuron parameters of one population, and how to differentiate it."""
+
+    current_decay: int
+    voltage_decay: int
+    threshold: int
+    scale: float
+    surrogate: Surrogate
+
+
+class _IntegerLif(torch.autograd.Function):
+    """Lava's LIF over all steps; see `neurodeploy.simulation.neurons.LifDynamics`.
+
+    Backward, with h the surrogate in float units, g the incoming gradient and the voltage
+    measured in float units (v / (64 s)):
+
+        gv[t] = g[t] · h(v[t]) + (1 - s[t]) · (1 - dv / 4096) · gv[t+1]
+        gu[t] = gv[t] + (1 - du / 4096) · gu[t+1]
+
+    The gradient does not flow through the reset's dependence on the spike.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, arriving: Tensor, bias: Tensor, dynamics: _Dynamics) -> Tensor:
+        drive = arriving.to(torch.int64) << STATE_EXPONENT
+        offset = bias.to(torch.int64) << STATE_EXPONENT
+        current = torch.zeros_like(drive[0])
+        voltage = torch.zeros_like(drive[0])
+        spikes = torch.empty(drive.shape, dtype=torch.float32)
+        potentials = torch.empty(drive.shape, dtype=torch.float32)
+        unit = 1.0 / (dynamics.scale * (1 << STATE_EXPONENT))
+        for step in range(drive.shape[0]):
+            # Lava's sums live in int32 and wrap there before the 24-bit rules see them.
+            current = _decay(current, dynamics.current_decay) + drive[step]
+            current = _wrap_current(_wrap(current, 32))
+            voltage = _decay(voltage, dynamics.voltage_decay) + current + offset
+            voltage = _wrap(voltage, 32).clamp(-VOLTAGE_LIMIT, VOLTAGE_LIMIT)
+            fired = voltage > (dynamics.threshold << STATE_EXPONENT)
+            spikes[step] = fired
+            potentials[step] = voltage * unit
+            voltage = voltage.masked_fill(fired, 0)
+        ctx.save_for_backward(potentials, spikes)
+        ctx.dynamics = dynamics
+        ctx.bias_shape = bias.shape
+        return spikes
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        potentials, spikes = ctx.saved_tensors
+        dynamics: _Dynamics = ctx.dynamics
+        threshold = dynamics.threshold / dynamics.scale
+        slope = dynamics.surrogate.derivative(potentials, threshold) / dynamics.scale
+        keep_voltage = 1 - dynamics.voltage_decay / DECAY_UNITY
+        keep_current = 1 - dynamics.current_decay / DECAY_UNITY
+        into_current = torch.empty_like(potentials)
+        into_voltage = torch.empty_like(potentials)
+        later_voltage = torch.zeros_like(potentials[0])
+        later_current = torch.zeros_like(potentials[0])
+        for step in reversed(range(potentials.shape[0])):
+            later_voltage = gradients[0][step] * slope[step] + later_voltage * (
+                (1 - spikes[step]) * keep_voltage
+            )
+            later_current = later_voltage + later_current * keep_current
+            into_voltage[step] = later_voltage
+            into_current[step] = later_current
+        shape: torch.Size = ctx.bias_shape
+        summed = into_voltage.sum((0, 1))
+        extra = tuple(axis for axis in range(summed.ndim) if shape[axis] == 1)
+        return into_current, summed.sum(extra, keepdim=True) if extra else summed, None
+
+
+def _decay(state: Tensor, decay: int) -> Tensor:
+    product = state * (DECAY_UNITY - decay)
+    return torch.sign(product) * (product.abs() >> DECAY_BITS)
+
+
+def _wrap_current(current: Tensor) -> Tensor:
+    turn = 2 * CURRENT_LIMIT
+    wrapped = torch.where(current > CURRENT_LIMIT, current - turn, current)
+    return torch.where(current <= -CURRENT_LIMIT, current + turn, wrapped)
+
+
+def _wrap(values: Tensor, bits: int) -> Tensor:
+    half = 1 << (bits - 1)
+    return ((values + half) & ((1 << bits) - 1)) - half

@@ -1,0 +1,531 @@
+"""From a trained network to a netx file: prune, quantize, fine-tune, lower, check, write."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy import netx
+from neurodeploy.chips.cores import (
+    ChipFit,
+    estimate_cores,
+    sizes_of,
+)
+from neurodeploy.chips.limits import check_limits
+from neurodeploy.chips.target import Target
+from neurodeploy.counting.network_counts import count
+from neurodeploy.data import Dataset, load_data
+from neurodeploy.errors import OutputError, QuantizationError
+from neurodeploy.files import hash_file
+from neurodeploy.ir.float_layers import Cuba, Integrator
+from neurodeploy.ir.graphs import FixedPointGraph, Graph
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+from neurodeploy.learning.evaluation import evaluate
+from neurodeploy.learning.records import History
+from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.nn.tracing import trace
+from neurodeploy.passes import (
+    Lowered,
+    fold_average_pool,
+    fold_batchnorm,
+    fold_global_average_pool,
+    lower_max_pool,
+    lower_residuals,
+    merge_groups,
+    prune_channels,
+    prune_weights,
+    run_passes,
+    zero_share,
+)
+from neurodeploy.passes.calibration import (
+    Calibration,
+    calibrate,
+    check_activity,
+)
+from neurodeploy.passes.relays import RelayCost
+from neurodeploy.pipeline.deployment.agreement import (
+    LayerAgreement,
+    check_file,
+    compare_layers,
+)
+from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork
+from neurodeploy.pipeline.deployment.net_record import write_net_record
+from neurodeploy.pipeline.deployment.relay_costs import Relaying, measure_relays
+from neurodeploy.pipeline.deployment.tuning import fine_tune, surrogate_of
+from neurodeploy.pipeline.directory import (
+    NET,
+    NET_RECORD,
+    SAMPLES,
+)
+from neurodeploy.pipeline.observation import Observer, Silence
+from neurodeploy.pipeline.prediction import (
+    accuracy_of,
+    float_spikes,
+    shown_samples,
+)
+from neurodeploy.recipes.recipe import PruningSection, Recipe
+from neurodeploy.samples.storage import save_samples
+from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.simulation.recording import Recording
+from neurodeploy.testing import Comparison, compare
+
+FEWEST_BITS = 2
+"""Where the search for weight bits ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that deployment did, in words."""
+
+    name: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningOutcome:
+    """What pruning at deployment took and cost, on the validation part, in integers.
+
+    Attributes:
+        zero_share: Share of the float weights that are zero.
+        neurons_before: Spiking neurons.
+        neurons: After.
+        sops_before: Synaptic operations a sample, right after quantization.
+        sops: Of the deployed network.
+        accuracy_before: Without pruning, right after quantization.
+        accuracy: Of the deployed network.
+    """
+
+    zero_share: float
+    neurons_before: int
+    neurons: int
+    sops_before: float
+    sops: float
+    accuracy_before: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Deployment:
+    """A network in integers.
+
+    Attributes:
+        path: The netx file.
+        graph: What the file holds, read back from it.
+        direct: The integer network that the file was made from, skip connections in place.
+        lowered: The network with relay channels in place of skip connections, and what they cost.
+        calibration: Scales and peaks before fine-tuning.
+        calibration_samples: How many samples scales and agreement come from.
+        fine_tuning: History of the fine-tune; None if there was none, or if it did not help.
+        validation_accuracy: "float": the trained network; "quantized": the integers right after
+            quantization; "fine-tuned": after the fine-tune, if there was one; "deployed": those
+            in the file.
+        choice: Which of them are in the file and why, one sentence.
+        agreement: Layer by layer, on the calibration samples.
+        pruning: What pruning took and cost; None if deployment took out nothing.
+        weight_bits: Of the deployed weights.
+        bits_tried: (bits, validation accuracy) of each width that the search looked at.
+        fit: Estimated cores; None for a target without cores.
+        relaying: Neurons, operations and bytes with relays and without; None if there are none.
+        steps: What was done, in order.
+        samples: `samples.npz`: the first test samples, with labels.
+    """
+
+    path: Path
+    graph: FixedPointGraph
+    direct: FixedPointGraph
+    lowered: Lowered
+    calibration: Calibration
+    calibration_samples: int
+    fine_tuning: History | None
+    validation_accuracy: dict[str, float]
+    choice: str
+    agreement: tuple[LayerAgreement, ...]
+    pruning: PruningOutcome | None
+    weight_bits: int
+    bits_tried: tuple[tuple[int, float], ...]
+    fit: ChipFit | None
+    relaying: Relaying | None
+    steps: tuple[Step, ...]
+    samples: Path
+
+    @property
+    def relay_costs(self) -> tuple[RelayCost, ...]:
+        """What relaying skip connections added, by layer."""
+        return self.lowered.costs
+
+
+def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:
+    """Trace a network without branches and fold what the chip does not have.
+
+    Args:
+        network: Trained.
+        pruning: What to take out on the way; by default nothing.
+
+    Raises:
+        TraceError: If the network holds something that has no counterpart.
+        GraphError: If something cannot be folded.
+        QuantizationError: If it cannot be pruned as asked.
+    """
+    graph = run_passes(trace(network), fold_batchnorm)
+    if pruning is not None and pruning.channels:
+        graph = run_passes(graph, lambda g: prune_channels(g, pruning.channels))
+    if pruning is not None and pruning.is_one_shot and (pruning.sparsity or pruning.pattern):
+        graph = run_passes(
+            graph,
+            lambda g: prune_weights(
+                g, sparsity=pruning.sparsity, scope=pruning.scope, pattern=pruning.pattern
+            ),
+        )
+    return run_passes(
+        graph, merge_groups, lower_max_pool, fold_global_average_pool, fold_average_pool
+    )
+
+
+def deploy(
+    network: SpikingNetwork,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    lava_samples: int = 0,
+    observer: Observer | None = None,
+) -> Deployment:
+    """Prune, quantize, fine-tune in integers, lower skip connections, and write the netx file.
+
+    The fine-tuned weights are taken only if they are better on the validation part. Before the
+    file is in its place, it is read back and run on the calibration samples: every spike of every
+    original layer must be that of the network it was made from.
+
+    Args:
+        network: Trained, without branches.
+        recipe: Says for which target, on which data to calibrate and how to fine-tune.
+        directory: Gets the file, its record and samples to try it on; what an earlier deployment
+            left is replaced.
+        lava_samples: So many of the calibration samples run on real Lava as well, before the file
+            is in its place.
+        observer: Told of each step.
+
+    Raises:
+        NeurodeployError: With what went wrong; no file is left half-written.
+        TargetLimitError: With every limit of the target that the network exceeds.
+        VerificationError: If the file, or Lava, makes another spike than the integer network.
+    """
+    observer = observer or Silence()
+    target = Target.load(recipe.quantization.target)
+    data = load_data(recipe)
+    work = _Work(
+        network=network,
+        recipe=recipe,
+        chip=target,
+        target=target,
+        data=data,
+        directory=directory,
+        lava_samples=lava_samples,
+    )
+    return work.deploy(observer)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """One deployment under way; `target` is the chip, with the weights that were chosen."""
+
+    network: SpikingNetwork
+    recipe: Recipe
+    chip: Target
+    target: Target
+    data: tuple[Dataset, Dataset, Dataset]
+    directory: Path
+    lava_samples: int
+    steps: list[Step] = dataclasses.field(default_factory=list)
+
+    def deploy(self, observer: Observer) -> Deployment:
+        recipe, (training, validation, test) = self.recipe, self.data
+        length = recipe.network.steps
+        settings = recipe.quantization
+        samples = training.subset(np.arange(min(settings.calibration_samples, len(training))))
+        windows = samples.windows(length)
+        observer.stage("quantize", f"for {self.target.name}")
+        traced = trace(self.network)
+        graph = lower(self.network, pruning=recipe.pruning)
+        self._note("trace", f"{len(traced.nodes)} nodes")
+        self._note("fold", f"batch norm and averages into weights: {len(graph.nodes)} nodes")
+        calibration, tried, bits = self._quantize(graph, windows, observer)
+        before = accuracy_of(calibration.graph, validation, length)
+        fixed, history, accuracy, choice = self._tune(calibration, before, observer)
+        quantized_run = EventSimulator(calibration.graph).run(windows)
+        deployed_run = quantized_run
+        if fixed is not calibration.graph:
+            deployed_run = EventSimulator(fixed).run(windows)
+            check_activity(fixed, deployed_run)
+        observer.stage("check", f"{len(samples)} calibration samples")
+        lowered = lower_residuals(fixed, self.target)
+        relays = sum(cost.neurons for cost in lowered.costs)
+        if lowered.costs:
+            self._note(
+                "lower skips",
+                f"{sum(c.channels for c in lowered.costs)} relay channels in "
+                f"{len(lowered.costs)} layers, {relays} neurons",
+            )
+        check_limits(lowered.graph, self.chip)
+        fit = None
+        if self.chip.core_model is not None:
+            fit = estimate_cores(sizes_of(lowered.graph), self.chip)
+            self._note(
+                "check limits",
+                f"within those of {self.target.name}; {fit.cores_text} cores, an estimate; "
+                f"{sum((entry.low or 0) > 1 for entry in fit.layers)} layers are split over "
+                "several, which changes no spike",
+            )
+        agreement, written, written_run, path = self._write(
+            lowered, windows, quantized_run, deployed_run, observer
+        )
+        relaying = None
+        if lowered.costs:
+            relaying = measure_relays(fixed, written, windows, deployed_run, written_run, path)
+            self._note("count relays", relaying.describe())
+        outcome = self._pruning_outcome(graph, fixed, accuracy["deployed"], windows)
+        shown = shown_samples(test, recipe)
+        save_samples(self.directory / SAMPLES, shown.windows(length), shown.labels)
+        deployment = Deployment(
+            path=path,
+            graph=written,
+            direct=fixed,
+            lowered=lowered,
+            calibration=calibration,
+            calibration_samples=len(windows),
+            fine_tuning=history,
+            validation_accuracy=accuracy,
+            choice=choice,
+            agreement=agreement,
+            pruning=outcome,
+            weight_bits=bits,
+            bits_tried=tried,
+            fit=fit,
+            relaying=relaying,
+            steps=tuple(self.steps),
+            samples=self.directory / SAMPLES,
+        )
+        write_net_record(
+            self.directory / NET_RECORD,
+            recipe,
+            self.target,
+            deployment,
+            network=self.network,
+            samples=samples,
+        )
+        return deployment
+
+    def _note(self, name: str, result: str) -> None:
+        self.steps.append(Step(name=name, result=result))
+
+    def _quantize(
+        self, graph: Graph, windows: npt.NDArray[np.int32], observer: Observer
+    ) -> tuple[Calibration, tuple[tuple[int, float], ...], int]:
+        """Quantize with the bits asked for, or with the fewest within the accuracy budget."""
+        settings = self.recipe.quantization
+        pruning = self.recipe.pruning
+        if pruning.is_any:
+            neurons = [_neurons(whole) for whole in (lower(self.network), graph)]
+            shrunk = "" if neurons[0] == neurons[1] else f", neurons {neurons[0]} -> {neurons[1]}"
+            self._note("prune", f"{zero_share(graph):.1%} of the weights are zero{shrunk}")
+
+        def calibrated(bits: int) -> Calibration:
+            return calibrate(
+                graph,
+                self.target if bits == 8 else self.target.with_weight_bits(bits),
+                windows,
+                margin=settings.margin,
+                clipping=settings.clipping,
+                percentile=settings.percentile,
+            )
+
+        bits = settings.weight_bits
+        best = calibrated(bits)
+        tried: list[tuple[int, float]] = []
+        if settings.accuracy_budget:
+            validation, length = self.data[1], self.recipe.network.steps
+            reference = accuracy_of(best.graph, validation, length)
+            tried.append((bits, reference))
+            for fewer in range(bits - 1, FEWEST_BITS - 1, -1):
+                observer.stage("search bits", f"{fewer} bits")
+                try:
+                    candidate = calibrated(fewer)
+                except QuantizationError:  # silent, or out of range: too few bits
+                    break
+                found = accuracy_of(candidate.graph, validation, length)
+                tried.append((fewer, found))
+                if found < reference - settings.accuracy_budget:
+                    break
+                best, bits = candidate, fewer
+        if bits != 8:
+            self.target = self.target.with_weight_bits(bits)
+        scales = best.scales.values()
+        self._note(
+            "quantize",
+            f"{bits}-bit weights, scales {min(scales):.4g} to {max(scales):.4g}, clipping "
+            f"{settings.clipping}",
+        )
+        return best, tuple(tried), bits
+
+    def _tune(
+        self, calibration: Calibration, before: float, observer: Observer
+    ) -> tuple[FixedPointGraph, History | None, dict[str, float], str]:
+        """Fine-tune if the recipe asks for it, and say which integers are to be deployed."""
+        recipe, (training, validation, _) = self.recipe, self.data
+        length = recipe.network.steps
+        accuracy = {
+            "float": evaluate(self.network, validation).accuracy,
+            "quantized": before,
+            "deployed": before,
+        }
+        if not recipe.quantization.fine_tune_epochs:
+            choice = "the quantized network: the recipe asks for no fine-tune"
+            return calibration.graph, None, accuracy, choice
+        integer = IntegerNetwork(
+            calibration.float_graph,
+            self.target,
+            calibration.scales,
+            steps=length,
+            surrogate=surrogate_of(self.network),
+        )
+        tuning = fine_tune(integer, recipe, self.directory, training, validation, observer)
+        tuned = integer.to_fixed_point()
+        after = accuracy_of(tuned, validation, length)
+        is_better = after > before
+        accuracy |= {"fine-tuned": after, "deployed": max(before, after)}
+        choice = (
+            f"the {'fine-tuned' if is_better else 'quantized'} network: validation accuracy "
+            f"{before:.2%} before the fine-tune, {after:.2%} after it"
+        )
+        self._note(
+            "fine-tune",
+            f"{recipe.quantization.fine_tune_epochs} epochs in integers, validation accuracy "
+            f"{before:.2%} -> {after:.2%}, {'kept' if is_better else 'not kept'}",
+        )
+        if is_better:
+            return tuned, tuning, accuracy, choice
+        return calibration.graph, None, accuracy, choice
+
+    def _write(
+        self,
+        lowered: Lowered,
+        windows: npt.NDArray[np.int32],
+        quantized: Recording,
+        deployed: Recording,
+        observer: Observer,
+    ) -> tuple[tuple[LayerAgreement, ...], FixedPointGraph, Recording, Path]:
+        """Write the file, read it back, run it, and only then put it in its place."""
+        path = self.directory / NET
+        unchecked = path.with_name(f".{path.name}.unchecked")
+        try:
+            netx.write(lowered.graph, unchecked)
+            written = netx.read(unchecked)
+            recording = EventSimulator(written).run(windows)
+            lava = self._on_lava(unchecked, written, windows, observer)
+            agreement = compare_layers(
+                float_spikes(self.network, windows),
+                quantized,
+                deployed,
+                recording,
+                lowered.channels,
+                lava=lava,
+            )
+            check_file(agreement, deployed, recording)
+            unchecked.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}). Name another directory (--out)."
+            ) from error
+        finally:
+            unchecked.unlink(missing_ok=True)
+        size = path.stat().st_size
+        self._note("write", f"{path.name}, {size / 1024:.0f} KiB, sha256 {hash_file(path)[:12]}")
+        self._note(
+            "check file",
+            f"equal to the integer network in every spike of {len(agreement)} layers, "
+            f"{len(windows)} samples",
+        )
+        if lava is not None:
+            self._note(
+                "check on Lava",
+                f"{lava.describe()}, {min(self.lava_samples, len(windows))} samples",
+            )
+        return agreement, written, recording, path
+
+    def _on_lava(
+        self,
+        path: Path,
+        graph: FixedPointGraph,
+        windows: npt.NDArray[np.int32],
+        observer: Observer,
+    ) -> Comparison | None:
+        """Compare our simulator with real Lava on some of the samples, if any are asked for."""
+        if not self.lava_samples:
+            return None
+        chosen = windows[: self.lava_samples]
+        observer.stage("check on Lava", f"{len(chosen)} calibration samples")
+        lava = LavaSimulator(
+            path,
+            python=self.recipe.verification.lava_python,
+            input_bits=graph.input.message_bits,
+            input_shape=graph.input.shape,
+            layer_names=graph.names,
+        ).run(chosen, progress=observer.advance)
+        return compare(EventSimulator(graph).run(chosen), lava)
+
+    def _pruning_outcome(
+        self,
+        graph: Graph,
+        fixed: FixedPointGraph,
+        accuracy: float,
+        windows: npt.NDArray[np.int32],
+    ) -> PruningOutcome | None:
+        """Quantize the network without pruning as well, and compare."""
+        recipe = self.recipe
+        if not recipe.pruning.is_one_shot:
+            return None
+        validation, length = self.data[1], recipe.network.steps
+        whole = calibrate(
+            lower(self.network),
+            self.target,
+            windows,
+            margin=recipe.quantization.margin,
+            clipping=recipe.quantization.clipping,
+            percentile=recipe.quantization.percentile,
+        ).graph
+        outcome = PruningOutcome(
+            zero_share=zero_share(graph),
+            neurons_before=sum(layer.neurons for layer in whole),
+            neurons=sum(layer.neurons for layer in fixed),
+            sops_before=_sops(lower_residuals(whole, self.target).graph, validation, length),
+            sops=_sops(lower_residuals(fixed, self.target).graph, validation, length),
+            accuracy_before=accuracy_of(whole, validation, length),
+            accuracy=accuracy,
+        )
+        self._note(
+            "pruned",
+            f"SOPs a sample {outcome.sops_before:,.0f} -> {outcome.sops:,.0f} "
+            f"({outcome.sops_before / max(outcome.sops, 1):.2f} times fewer), validation accuracy "
+            f"{outcome.accuracy_before:.2%} -> {outcome.accuracy:.2%}",
+        )
+        return outcome
+
+
+def _neurons(graph: Graph) -> int:
+    """Count the neurons of a float graph."""
+    shapes = graph.shapes()
+    return sum(
+        prod(shapes[name])
+        for name, layer in graph.nodes.items()
+        if isinstance(layer, Cuba | Integrator)
+    )
+
+
+def _sops(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
+    """Give the mean synaptic operations a sample."""
+    inputs = dataset.windows(steps)
+    return float(count(graph, inputs, EventSimulator(graph).run(inputs)).sops_by_sample.mean())

@@ -1,0 +1,321 @@
+"""A recipe: everything that a run depends on, read from TOML and checked once.
+
+The sections are in `architectures.sections` ([network]), `sources` ([data]) and `settings` (all
+others). A file can hold several recipes as variants of one another; see `tables.apply_variant`.
+
+Keys are strict. What a section may hold can depend on one of its keys (`data.source`,
+`neuron.model`, a layer's `type`); a key that would have no effect is refused as unknown.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from neurodeploy.errors import RecipeError
+from neurodeploy.recipes import (
+    NetworkSection,
+    layout_of,
+    shapes_of,
+)
+from neurodeploy.recipes.data_sections import (
+    Cifar10Data as Cifar10Data,
+    Cifar10DvsData as Cifar10DvsData,
+    Cifar100Data as Cifar100Data,
+    DataSection as DataSection,
+    DigitsData as DigitsData,
+    DvsGestureData as DvsGestureData,
+    EventData as EventData,
+    FashionMnistData as FashionMnistData,
+    ImageData as ImageData,
+    ImageNetData as ImageNetData,
+    MnistData as MnistData,
+    NmnistData as NmnistData,
+    NpzData as NpzData,
+    ShdData as ShdData,
+)
+from neurodeploy.recipes.ranges import POSITIVE, Range
+from neurodeploy.recipes.strict_toml import (
+    Table as Table,
+    apply_variant,
+    override,
+    read_section as read_section,
+    section_table as section_table,
+    suggestion,
+    toml_lines,
+    toml_value,
+    variant_names,
+)
+from neurodeploy.recipes.training_sections import (
+    CrossEntropyLoss as CrossEntropyLoss,
+    CubaNeuron as CubaNeuron,
+    ExponentialSurrogate as ExponentialSurrogate,
+    LifNeuron as LifNeuron,
+    LossSection as LossSection,
+    PaperSection as PaperSection,
+    PruningSection as PruningSection,
+    QuantizationSection as QuantizationSection,
+    RectangularSurrogate as RectangularSurrogate,
+    RunSection as RunSection,
+    ShortcutSection as ShortcutSection,
+    SurrogateSection as SurrogateSection,
+    TanhPrintedSurrogate as TanhPrintedSurrogate,
+    TanhSurrogate as TanhSurrogate,
+    TetLoss as TetLoss,
+    TrainingSection as TrainingSection,
+    TriangularSurrogate as TriangularSurrogate,
+    VerificationSection as VerificationSection,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All that a run depends on.
+
+    Attributes:
+        recipe: Name and seed.
+        data: Where samples come from.
+        network: Its layers.
+        neuron: Its neurons.
+        shortcut: Branches during training.
+        training: Optimisation.
+        pruning: Weights and channels to take out.
+        quantization: From floats to integers.
+        verification: Against Lava.
+        paper: The published result that it is to reproduce, if there is one.
+    """
+
+    recipe: RunSection
+    data: DataSection
+    network: NetworkSection
+    neuron: LifNeuron | CubaNeuron
+    shortcut: ShortcutSection = field(default_factory=ShortcutSection)
+    training: TrainingSection
+    pruning: PruningSection = field(default_factory=PruningSection)
+    quantization: QuantizationSection = field(default_factory=QuantizationSection)
+    verification: VerificationSection = field(default_factory=VerificationSection)
+    paper: PaperSection | None = None
+
+    @classmethod
+    def load(cls, path: Path | str, *, overrides: Mapping[str, str] | None = None) -> Recipe:
+        """Read a recipe from a TOML file.
+
+        Args:
+            path: The file; `FILE.toml#VARIANT` for one of several that it holds.
+            overrides: Values by dotted key, each written as in TOML; what is not TOML is a
+                string. Entries of lists have numbers: `network.layers.0.channels`.
+
+        Raises:
+            RecipeError: If the file cannot be read, or anything in it is not allowed.
+        """
+        file, variant = split_variant(path)
+        return cls.parse(_text(file), variant=variant, where=str(file), overrides=overrides)
+
+    @staticmethod
+    def variants(path: Path | str) -> tuple[str, ...]:
+        """Give the names of a file's variants, in order; none for a file that is one recipe.
+
+        Raises:
+            RecipeError: If the file cannot be read.
+        """
+        return variant_names(_toml(_text(Path(path)), where=str(path)), where=str(path))
+
+    @classmethod
+    def parse(
+        cls,
+        text: str,
+        *,
+        variant: str | None = None,
+        where: str = "recipe",
+        overrides: Mapping[str, str] | None = None,
+    ) -> Recipe:
+        """Read a recipe from TOML text.
+
+        Args:
+            text: TOML.
+            variant: Which of its variants, if it has some.
+            where: What to call it in errors.
+            overrides: As in `load`.
+
+        Raises:
+            RecipeError: If anything in it is not allowed.
+        """
+        table = apply_variant(_toml(text, where=where), variant, where=where)
+        where = where if variant is None else f"{where}#{variant}"
+        for key, value in (overrides or {}).items():
+            override(table, key, toml_value(value), where=where)
+        return cls.from_dict(table, where=where)
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, object], *, where: str = "recipe") -> Recipe:
+        """Check a table of tables, such as `to_dict` gives.
+
+        Raises:
+            RecipeError: If anything in it is not allowed.
+        """
+        recipe = read_section(cls, table, where=where)
+        check_network(recipe.network, recipe.data.shape, where=where)
+        check_branches(recipe.shortcut, recipe.network, where=where)
+        check_pruning(recipe.pruning, where=where)
+        if isinstance(recipe.data, DigitsData) and recipe.data.input_bits < 4:
+            raise RecipeError(
+                f"{where} [data]: input_bits = {recipe.data.input_bits}, the digits have pixels "
+                "up to 16 = 2**4. Use input_bits = 4."
+            )
+        return recipe
+
+    def to_dict(self) -> Table:
+        """Give the effective recipe, defaults included, as plain tables."""
+        return section_table(self)
+
+    def to_toml(self) -> str:
+        """Give the effective recipe, defaults included, as TOML that `parse` reads back."""
+        return "\n".join(toml_lines(self.to_dict())) + "\n"
+
+
+def check_pruning(pruning: PruningSection, *, where: str) -> None:
+    """Check what the keys of [pruning] say together.
+
+    Raises:
+        RecipeError: If they contradict each other.
+    """
+    if pruning.pattern:
+        keep, mark, group = pruning.pattern.partition(":")
+        is_pattern = bool(mark) and keep.isdecimal() and group.isdecimal()
+        if not is_pattern or not 1 <= int(keep) <= int(group):
+            raise RecipeError(
+                f"{where} [pruning]: pattern '{pruning.pattern}', N:M with 1 ≤ N ≤ M is required, "
+                "such as 2:4."
+            )
+        if pruning.sparsity:
+            raise RecipeError(
+                f"{where} [pruning]: sparsity and pattern exclude each other. Give one of them."
+            )
+    if pruning.begin > pruning.end:
+        raise RecipeError(
+            f"{where} [pruning]: begin = {pruning.begin} lies after end = {pruning.end}."
+        )
+
+
+def split_variant(path: Path | str) -> tuple[Path, str | None]:
+    """Tell the file from the variant in `FILE.toml#VARIANT`; None where no variant is named."""
+    file, mark, variant = str(path).rpartition("#")
+    if not mark or Path(path).exists():
+        return Path(path), None
+    return Path(file), variant
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise RecipeError(
+            f"{path}: cannot be read ({reason}). Give the path of a recipe in TOML."
+        ) from error
+
+
+def _toml(text: str, *, where: str) -> Table:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{where}: not valid TOML: {error}.") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """What must be known to build a network: that part of a recipe, and its input and output.
+
+    Attributes:
+        shape: (C, H, W) or (N,) of one step of one sample.
+        classes: Number of outputs.
+        input_bits: The network sees x / 2**input_bits for an integer x, |x| <= 2**input_bits.
+        network: The layers, or an architecture by its name.
+        neuron: Their neurons.
+        branches: Names of the blocks that have a shortcut branch.
+    """
+
+    shape: tuple[int, ...] = field(metadata={**POSITIVE, "lengths": (1, 3)})
+    classes: int = field(metadata={"range": Range(minimum=2)})
+    input_bits: int = field(metadata={"range": Range(minimum=0, maximum=16)})
+    network: NetworkSection
+    neuron: LifNeuron | CubaNeuron
+    branches: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Architecture:
+        """Give the architecture that a recipe trains."""
+        return cls(
+            shape=recipe.data.shape,
+            classes=recipe.data.classes,
+            input_bits=recipe.data.input_bits,
+            network=recipe.network,
+            neuron=recipe.neuron,
+            branches=(
+                ()
+                if recipe.shortcut.method == "vanilla"
+                else layout_of(recipe.network).branches(recipe.shortcut.after)
+            ),
+        )
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, object], *, where: str) -> Architecture:
+        """Check a table such as `to_dict` gives.
+
+        Raises:
+            RecipeError: If anything in it is not allowed.
+        """
+        architecture = read_section(cls, table, where=where)
+        check_network(architecture.network, architecture.shape, where=where)
+        shortcut = ShortcutSection(after=architecture.branches)
+        check_branches(shortcut, architecture.network, where=where)
+        return architecture
+
+    def to_dict(self) -> Table:
+        """Give plain tables, defaults included."""
+        return section_table(self)
+
+
+def check_branches(shortcut: ShortcutSection, network: NetworkSection, *, where: str) -> None:
+    """Check that every branch starts at a block, and that a method with branches has some.
+
+    Raises:
+        RecipeError: If not.
+    """
+    layout = layout_of(network)
+    names = layout.branch_points
+    if shortcut.after == "stage" and not layout.stages:
+        raise RecipeError(
+            f"{where} [shortcut]: after = 'stage', but architecture = '{network.architecture}' "
+            "has no stages. Use 'block', or name blocks."
+        )
+    after = layout.branches(shortcut.after)
+    for name in after:
+        if name not in names:
+            raise RecipeError(
+                f"{where} [shortcut]: after names '{name}', the blocks are {', '.join(names)}."
+                + suggestion(name, names)
+            )
+    if len(set(after)) < len(after):
+        raise RecipeError(f"{where} [shortcut]: after names a block twice. Name each once.")
+    if shortcut.method != "vanilla" and not after:
+        raise RecipeError(
+            f"{where} [shortcut]: method = '{shortcut.method}' without branches. "
+            "Name the blocks that get one in after, or use method = 'vanilla'."
+        )
+
+
+def check_network(network: NetworkSection, shape: tuple[int, ...], *, where: str) -> None:
+    """Check names, and that each layer fits the shape it gets.
+
+    Args:
+        network: What [network] says.
+        shape: (C, H, W) or (N,) of the input.
+        where: Start of errors.
+
+    Raises:
+        RecipeError: If not.
+    """
+    shapes_of(layout_of(network), shape, where=where)

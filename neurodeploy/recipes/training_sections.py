@@ -1,0 +1,354 @@
+"""What a recipe may say beside [data] and [network]: one class for each section or choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from neurodeploy.recipes.ranges import (
+    ABOVE_ZERO,
+    NOT_EMPTY,
+    NOT_NEGATIVE,
+    POSITIVE,
+    UNIT,
+    Range,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSection:
+    """Name and seed: [recipe].
+
+    Attributes:
+        name: Names the run's directory.
+        description: One line for lists of recipes.
+        seed: Start of every random number of the run: validation split, initial weights, order
+            of the samples, augmentation.
+    """
+
+    name: str = field(metadata=NOT_EMPTY)
+    description: str = ""
+    seed: int = field(default=0, metadata=NOT_NEGATIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RectangularSurrogate:
+    """1 / width within width / 2 of the threshold: [neuron.surrogate].
+
+    Attributes:
+        name: "rectangular".
+        width: The paper's a.
+    """
+
+    name: Literal["rectangular"] = "rectangular"
+    width: float = field(default=1.0, metadata=ABOVE_ZERO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriangularSurrogate:
+    """A triangle from 0 to twice the threshold: [neuron.surrogate].
+
+    Attributes:
+        name: "triangular".
+        height: The paper's gamma.
+    """
+
+    name: Literal["triangular"]
+    height: float = field(default=1.0, metadata=ABOVE_ZERO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TanhSurrogate:
+    """The derivative of a tanh step: [neuron.surrogate].
+
+    Attributes:
+        name: "tanh".
+        height: The paper's k.
+        slope: Steepness.
+    """
+
+    name: Literal["tanh"]
+    height: float = field(default=1.0, metadata=ABOVE_ZERO)
+    slope: float = field(default=2.0, metadata=ABOVE_ZERO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TanhPrintedSurrogate:
+    """The paper's third formula exactly as printed, for comparison: [neuron.surrogate].
+
+    Attributes:
+        name: "tanh_printed".
+        height: The paper's k.
+    """
+
+    name: Literal["tanh_printed"]
+    height: float = field(default=1.0, metadata=ABOVE_ZERO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExponentialSurrogate:
+    """SLAYER's surrogate: [neuron.surrogate].
+
+    Attributes:
+        name: "exponential".
+        tau_grad: Width, in hundreds of thresholds.
+        scale_grad: Height, in tenths.
+    """
+
+    name: Literal["exponential"]
+    tau_grad: float = field(default=1.0, metadata=ABOVE_ZERO)
+    scale_grad: float = field(default=1.0, metadata=ABOVE_ZERO)
+
+
+SurrogateSection = (
+    RectangularSurrogate
+    | TriangularSurrogate
+    | TanhSurrogate
+    | TanhPrintedSurrogate
+    | ExponentialSurrogate
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifNeuron:
+    """The paper's neuron: u ← τu + Wx, a spike where u > V_th, reset to zero: [neuron].
+
+    Attributes:
+        model: "lif".
+        tau: τ, what is left of the potential after a step.
+        threshold: V_th.
+        surrogate: What stands in for the derivative of the spike.
+    """
+
+    model: Literal["lif"] = "lif"
+    tau: float = field(default=0.5, metadata=UNIT)
+    threshold: float = field(default=0.5, metadata=ABOVE_ZERO)
+    surrogate: SurrogateSection = field(default_factory=RectangularSurrogate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CubaNeuron:
+    """Current-based leaky integrate-and-fire with SLAYER's `neuron_params`: [neuron].
+
+    Attributes:
+        model: "cuba".
+        threshold: In SLAYER's units.
+        current_decay: 0 to 1.
+        voltage_decay: 0 to 1.
+        tau_grad: Width of the exponential surrogate.
+        scale_grad: Height of the exponential surrogate.
+        scale: Integer weight units in one unit of weight.
+    """
+
+    model: Literal["cuba"]
+    threshold: float = field(metadata=ABOVE_ZERO)
+    current_decay: float = field(metadata=UNIT)
+    voltage_decay: float = field(metadata=UNIT)
+    tau_grad: float = field(default=1.0, metadata=ABOVE_ZERO)
+    scale_grad: float = field(default=1.0, metadata=ABOVE_ZERO)
+    scale: int = field(default=64, metadata=POSITIVE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortcutSection:
+    """Branches during training: [shortcut].
+
+    Attributes:
+        method: "vanilla": no branches. "shortcut": the branches are added with a constant
+            weight. "evolutionary": with a weight that falls linearly to zero.
+        weight: λ. By default 1 for "shortcut" (eq. 6 of the paper) and 0.25 for "evolutionary".
+        schedule: How λ runs through the iterations: a name that
+            `neurodeploy.learning.schedules` knows, such as "constant", "linear" or "cosine". By
+            default that of the method.
+        after: Blocks that get a branch: "stage": the last of each stage, "block": each one,
+            both without the last of the network; or a list of names. Has no effect for
+            "vanilla".
+        loss: "joint": of the sum of all outputs, as in the paper. "separate", an addition of
+            ours: the loss of the main output, and λ times that of each branch by itself.
+    """
+
+    method: Literal["vanilla", "shortcut", "evolutionary"] = "vanilla"
+    weight: float | None = field(default=None, metadata=NOT_NEGATIVE)
+    schedule: str | None = field(default=None, metadata=NOT_EMPTY)
+    after: Literal["stage", "block"] | tuple[str, ...] = ()
+    loss: Literal["joint", "separate"] = "joint"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossEntropyLoss:
+    """Cross-entropy of the output's mean over time: [training.loss].
+
+    Attributes:
+        name: "cross_entropy".
+    """
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TetLoss:
+    """Temporal efficient training: the mean of each step's cross-entropy: [training.loss].
+
+    Attributes:
+        name: "tet".
+        weight: λ of TET: share of the regulariser, the squared distance of each step's output
+            to `target`.
+        target: φ of TET.
+    """
+
+    name: Literal["tet"]
+    weight: float = field(default=0.05, metadata=UNIT)
+    target: float = 1.0
+
+
+LossSection = CrossEntropyLoss | TetLoss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSection:
+    """Optimisation: [training].
+
+    Attributes:
+        epochs: Passes over the training part.
+        batch_size: Largest number of samples in a batch, all processes together; an epoch's
+            batches differ by one.
+        accumulate: Parts of a batch that are computed one after the other, to save memory;
+            batch norm then sees a part at a time.
+        optimizer: "sgd" or "adamw".
+        learning_rate: At the first iteration.
+        momentum: Of SGD; the first beta of AdamW.
+        weight_decay: On weights, never on biases, thresholds or batch norm.
+        schedule: "cosine": from `learning_rate` to zero, iteration by iteration. "constant".
+        loss: What is made small.
+        label_smoothing: 0 for none.
+        keep: Which weights go on to deployment: "best" on the validation part, or "last".
+        threads: For torch; 0 leaves torch's own choice.
+        checkpoint_activations: Keep only what enters each block and run the block again in the
+            backward pass: less memory, more time, the same result.
+        compile: Run blocks through torch.compile, for GPUs; on CPUs the own kernels are faster.
+    """
+
+    epochs: int = field(metadata=NOT_NEGATIVE)
+    batch_size: int = field(default=32, metadata=POSITIVE)
+    accumulate: int = field(default=1, metadata=POSITIVE)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = field(default=0.1, metadata=ABOVE_ZERO)
+    momentum: float = field(default=0.9, metadata={"range": Range(minimum=0, below=1)})
+    weight_decay: float = field(default=1e-4, metadata=NOT_NEGATIVE)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    loss: LossSection = field(default_factory=CrossEntropyLoss)
+    label_smoothing: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    keep: Literal["best", "last"] = "best"
+    threads: int = field(default=0, metadata=NOT_NEGATIVE)
+    checkpoint_activations: bool = False
+    compile: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruningSection:
+    """Weights and channels to take out: [pruning].
+
+    Attributes:
+        sparsity: Share of the weights that become zero, smallest first.
+        scope: "global": of all layers together. "layer": of each layer.
+        pattern: "N:M", N of every M inputs are kept, instead of a share; empty for none.
+        schedule: "gradual": while training, along a cubic curve. "one_shot": at deployment, before
+            the fine-tune.
+        begin: Share of the iterations after which gradual pruning begins.
+        end: Share of the iterations at which its full sparsity is reached.
+        interval: Iterations between two steps of gradual pruning.
+        channels: Share of each layer's channels that deployment takes out, before the fine-tune.
+    """
+
+    sparsity: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    scope: Literal["global", "layer"] = "global"
+    pattern: str = ""
+    schedule: Literal["gradual", "one_shot"] = "gradual"
+    begin: float = field(default=0.2, metadata=UNIT)
+    end: float = field(default=0.7, metadata=UNIT)
+    interval: int = field(default=10, metadata=POSITIVE)
+    channels: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+
+    @property
+    def is_gradual(self) -> bool:
+        """Whether weights are taken out while training."""
+        return self.schedule == "gradual" and bool(self.sparsity or self.pattern)
+
+    @property
+    def is_one_shot(self) -> bool:
+        """Whether deployment takes something out."""
+        weights = self.schedule == "one_shot" and bool(self.sparsity or self.pattern)
+        return weights or self.channels > 0
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything is taken out."""
+        return self.is_gradual or self.is_one_shot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationSection:
+    """From floats to integers: [quantization].
+
+    Attributes:
+        target: Name of the chip in `hardware/targets`, or the path of a target's TOML file.
+        weight_bits: Of mixed-sign weights, 2 to 8.
+        accuracy_budget: Take the fewest bits that cost at most this much validation accuracy
+            against `weight_bits`, as a share (0.01 is one point); 0 searches for none.
+        clipping: How far out a weight may lie before it is clipped, which leaves finer steps to
+            the others. "max": none is clipped. "percentile": all but `percentile` of them.
+            "mse": where the squared error of the rounded weights is smallest.
+        percentile: Of |weights| that "percentile" keeps.
+        margin: How many times larger than on the calibration samples a state may become before
+            it wraps or clips.
+        calibration_samples: Training samples from which each layer's scale is chosen.
+        fine_tune_epochs: Epochs of training with the integer arithmetic as forward pass.
+        fine_tune_learning_rate: Its learning rate.
+    """
+
+    target: str = field(default="loihi2", metadata=NOT_EMPTY)
+    weight_bits: int = field(default=8, metadata={"range": Range(minimum=2, maximum=8)})
+    accuracy_budget: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    clipping: Literal["max", "percentile", "mse"] = "max"
+    percentile: float = field(default=99.9, metadata={"range": Range(above=0, maximum=100)})
+    margin: float = field(default=1.5, metadata={"range": Range(minimum=1)})
+    calibration_samples: int = field(default=256, metadata=POSITIVE)
+    fine_tune_epochs: int = field(default=0, metadata=NOT_NEGATIVE)
+    fine_tune_learning_rate: float = field(default=0.001, metadata=ABOVE_ZERO)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerificationSection:
+    """Comparison with Lava: [verification].
+
+    Attributes:
+        backend: "lava": compare every spike with real Lava. "none".
+        lava_samples: Test samples that run on Lava too.
+        lava_python: Interpreter that has Lava; by default the runtime of
+            `neurodeploy lava install`.
+    """
+
+    backend: Literal["lava", "none"] = "lava"
+    lava_samples: int = field(default=64, metadata=POSITIVE)
+    lava_python: str | None = field(default=None, metadata=NOT_EMPTY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperSection:
+    """The published result that a recipe is to reproduce: [paper]; training does not read it.
+
+    Attributes:
+        tables: Numbers of the paper's tables that have this row; empty if it is not established
+            that one has.
+        target: The paper's accuracy in percent. Two numbers where the paper gives two; none where
+            the figure is not established.
+        note: What else is to be known about the row or the target.
+        trials: Seeds whose mean is compared with the target.
+        gpu_hours: Rough estimate for all trials; see training/README.md.
+    """
+
+    tables: tuple[int, ...] = field(default=(), metadata=POSITIVE)
+    target: tuple[float, ...] = field(default=(), metadata=ABOVE_ZERO)
+    note: str = ""
+    trials: int = field(default=3, metadata=POSITIVE)
+    gpu_hours: float = field(metadata=ABOVE_ZERO)

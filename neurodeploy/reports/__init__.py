@@ -1,0 +1,1 @@
+"""Reports: what counts and energies say, as data, text, JSON and pages."""

@@ -1,0 +1,263 @@
+"""What a network did, to be looked at: rates, overflow, activity maps, membranes, spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import DataError
+from neurodeploy.fixedpoint import STATE_EXPONENT, THRESHOLD_MAX
+from neurodeploy.ir.graphs import INPUT, FixedPointGraph
+from neurodeploy.ir.integer_layers import CubaNeuron
+from neurodeploy.reports.run_summary import Raster, raster_of
+from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.simulation.recording import (
+    Feed,
+    Health,
+    Record,
+    Recording,
+    Timing,
+    Window,
+)
+
+TRACED_NEURONS = 4
+"""Neurons of a layer whose membranes are drawn unless they are named."""
+MAPS_MAX = 12
+STATE_UNIT = 1 << STATE_EXPONENT
+"""Potentials are kept times 2**6; the threshold is compared at that scale."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerActivity:
+    """One layer over all samples.
+
+    Attributes:
+        name: The layer.
+        shape: Its shape.
+        spikes: Events over all samples; None if they were not recorded.
+        rate: Events per neuron and step; None likewise.
+        health: How often its 24 bits were not enough; None if the simulator cannot see it.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    spikes: int | None
+    rate: float | None
+    health: Health | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Membrane:
+    """One neuron's potential over the steps of a sample.
+
+    Attributes:
+        layer: Its layer.
+        neuron: Its place in the layer, in C order.
+        state: Which state is drawn: "voltage" for LIF.
+        values: (T,) after each step, in units of the weights (2**6 of the chip's state).
+        fired: (T,) bool.
+        threshold: In the same unit; None for other neurons than LIF, and for those that never
+            spike.
+    """
+
+    layer: str
+    neuron: int
+    state: str
+    values: npt.NDArray[np.float64]
+    fired: npt.NDArray[np.bool_]
+    threshold: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActivityMap:
+    """Where in a layer events are, for one sample.
+
+    Attributes:
+        layer: The layer, or "input".
+        channels: How many were added up.
+        counts: (H, W) int64, over all channels and steps.
+    """
+
+    layer: str
+    channels: int
+    counts: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Activity:
+    """What is shown of a simulation.
+
+    Attributes:
+        samples: How many were run.
+        steps: T.
+        layers: Over all samples.
+        raster: Spikes of one sample; None if no spikes were recorded, as all below.
+        membranes: Of that sample.
+        maps: Of that sample, in order of the layers.
+        spatial_layers: How many there are, of which `maps` may show a part.
+    """
+
+    samples: int
+    steps: int
+    layers: tuple[LayerActivity, ...]
+    raster: Raster | None = None
+    membranes: tuple[Membrane, ...] = ()
+    maps: tuple[ActivityMap, ...] = ()
+    spatial_layers: int = 0
+
+    @property
+    def overflows(self) -> int | None:
+        """How often 24 bits were not enough, in all; None if the simulator cannot see it."""
+        known = [one.health for one in self.layers if one.health is not None]
+        if not known:
+            return None
+        return sum(one.current_wraps + one.voltage_clips for one in known)
+
+
+def layer_activity(
+    *,
+    layers: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    spikes: Sequence[int | None],
+    health: Sequence[Health] | None,
+    samples: int,
+    steps: int,
+) -> tuple[LayerActivity, ...]:
+    """Put together what is known of each layer over all samples."""
+    return tuple(
+        LayerActivity(
+            name=name,
+            shape=shape,
+            spikes=count,
+            rate=None if count is None else count / (samples * steps * prod(shape)),
+            health=None if health is None else health[k],
+        )
+        for k, (name, shape, count) in enumerate(zip(layers, shapes, spikes, strict=True))
+    )
+
+
+def layer_activity_of(recording: Recording) -> tuple[LayerActivity, ...]:
+    """Take what is known of each layer from a recording."""
+    return layer_activity(
+        layers=recording.layers,
+        shapes=recording.shapes,
+        spikes=recording.spike_totals(),
+        health=recording.health,
+        samples=recording.samples,
+        steps=recording.steps,
+    )
+
+
+def observe(
+    graph: FixedPointGraph,
+    layers: tuple[LayerActivity, ...],
+    values: npt.NDArray[np.integer],
+    *,
+    samples: int,
+    timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
+    feed: Feed = Feed.PORT,
+    traced: Sequence[str] = (),
+    neurons: Sequence[int] | None = None,
+    title: str = "sample 0",
+) -> Activity:
+    """Run one sample again, with all that is shown of it.
+
+    Args:
+        graph: The network.
+        layers: Over all samples, from `layer_activity`.
+        values: (1, T, ...) integers, or (1, ...) for a bias: the sample.
+        samples: How many `layers` is about.
+        timing: As in the run.
+        feed: As in the run.
+        traced: Layers whose membranes are shown; none for the last one.
+        neurons: Which ones of them, by place in C order; None for those that
+            fire in about half of the steps.
+        title: What the sample is called.
+
+    Raises:
+        DataError: If there is no such neuron.
+        SimulationError: If there is no such layer.
+    """
+    recording = EventSimulator(graph).run(
+        values, timing=timing, feed=feed, record=Record(states=tuple(traced) or None)
+    )
+    maps = _maps(values, recording)
+    chosen = np.unique(np.linspace(0, len(maps) - 1, MAPS_MAX).astype(int)) if maps else ()
+    return Activity(
+        samples=samples,
+        steps=recording.steps,
+        layers=layers,
+        raster=raster_of(recording, inputs=values, title=title),
+        membranes=tuple(_membranes(graph, recording, neurons)),
+        maps=tuple(maps[index] for index in chosen),
+        spatial_layers=len(maps),
+    )
+
+
+def _maps(inputs: npt.NDArray[np.integer], recording: Recording) -> list[ActivityMap]:
+    found = []
+    if inputs.ndim == 5:
+        found.append(_map(INPUT, inputs[0]))
+    for name, shape in zip(recording.layers, recording.shapes, strict=True):
+        if len(shape) == 3 and prod(shape[1:]) > 1:
+            found.append(_map(name, recording.spikes_of(name)[0]))
+    return found
+
+
+def _map(name: str, events: npt.NDArray[np.integer]) -> ActivityMap:
+    counts = np.count_nonzero(events, axis=(0, 1))
+    return ActivityMap(
+        layer=name, channels=events.shape[1], counts=np.asarray(counts, dtype=np.int64)
+    )
+
+
+def _membranes(
+    graph: FixedPointGraph, recording: Recording, neurons: Sequence[int] | None
+) -> list[Membrane]:
+    found = []
+    for layer in graph:
+        states = recording.states.get(layer.name)
+        if not states:
+            continue
+        state = "voltage" if "voltage" in states else next(iter(states))
+        values = states[state][0].reshape(recording.steps, -1)
+        fired = recording.spikes_of(layer.name)[0].reshape(recording.steps, -1) != 0
+        wanted = list(neurons) if neurons is not None else _most_telling(fired, values)
+        wrong = [one for one in wanted if not 0 <= one < layer.neurons]
+        if wrong:
+            raise DataError(
+                f"{layer.name}: no neuron {wrong[0]}; 0 to {layer.neurons - 1} are there. Name "
+                "others."
+            )
+        found += [
+            Membrane(
+                layer=layer.name,
+                neuron=one,
+                state=state,
+                values=values[:, one] / STATE_UNIT,
+                fired=fired[:, one],
+                threshold=_threshold(layer.neuron, layer.shape, one),
+            )
+            for one in wanted
+        ]
+    return found
+
+
+def _most_telling(fired: npt.NDArray[np.bool_], values: npt.NDArray[np.int32]) -> list[int]:
+    """Give neurons that fire in some steps and not in others; else those of largest state."""
+    spikes = fired.sum(0)
+    changes = np.minimum(spikes, len(fired) - spikes)
+    order = np.lexsort((-np.abs(values.astype(np.int64)).max(0), -changes))
+    return sorted(int(one) for one in order[:TRACED_NEURONS])
+
+
+def _threshold(neuron: object, shape: tuple[int, ...], index: int) -> float | None:
+    if not isinstance(neuron, CubaNeuron):
+        return None
+    value = int(np.broadcast_to(neuron.threshold, shape).reshape(-1)[index])
+    # from there on it is no threshold, but a read-out: see `CubaNeuron`
+    return float(value) if value < THRESHOLD_MAX else None

@@ -1,0 +1,369 @@
+"""Several networks side by side: accuracy against energy, and which of them nobody beats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from neurodeploy.energy.estimates import DEFAULT_PRESET
+from neurodeploy.energy.presets import Tier
+from neurodeploy.errors import DataError
+from neurodeploy.files import hash_file
+from neurodeploy.reports.intervals import wilson_interval
+
+SUMMARY = "summary.json"
+"""What a run leaves in its directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Energy of one inference in pJ.
+
+    Attributes:
+        tier: Which model of energy.
+        low: Lower bound.
+        nominal: The model's value.
+        high: Upper bound.
+    """
+
+    tier: Tier
+    low: float
+    nominal: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One network, as far as a comparison needs it.
+
+    Attributes:
+        name: Of its run or file.
+        accuracy: Of the deployed network on its test set, a fraction; None if not known.
+        stages: Accuracy by stage, the deployed network's last; empty if not known.
+        sops: Synaptic operations a sample.
+        steps: T; None if not known.
+        energies: By preset.
+        ann_energies: The same of the ANN it was reported with.
+        ann_accuracy: Of that ANN on the same test set; None if not known.
+        test_samples: Samples that the accuracy was measured on; None if not known.
+        test_digest: What identifies them; None if not known.
+        source: File it was read from.
+        sha256: Of that file.
+    """
+
+    name: str
+    accuracy: float | None
+    sops: float
+    steps: int | None
+    energies: Mapping[str, Bounds]
+    ann_energies: Mapping[str, Bounds]
+    stages: Mapping[str, float] = field(default_factory=dict)
+    ann_accuracy: float | None = None
+    test_samples: int | None = None
+    test_digest: str | None = None
+    source: str = ""
+    sha256: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the accuracy; None where it or the number of samples is not known."""
+        if self.accuracy is None or not self.test_samples:
+            return None
+        return wilson_interval(self.accuracy, self.test_samples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One candidate in a comparison.
+
+    Attributes:
+        network: The candidate, with a unique name.
+        best_in: Presets by which no other is at least as accurate for less energy; none without
+            an accuracy.
+    """
+
+    network: Candidate
+    best_in: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkComparison:
+    """Candidates, most accurate first.
+
+    Attributes:
+        preset: Constants that the comparison leads with.
+        presets: All that every candidate has, `preset` among them.
+        entries: One a candidate.
+        warnings: What makes the comparison unfair or not known to be fair.
+    """
+
+    preset: str
+    presets: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    warnings: tuple[str, ...]
+
+    def front(self, preset: str) -> tuple[Entry, ...]:
+        """Give the networks that none beats by a preset's nominal energies."""
+        return tuple(entry for entry in self.entries if preset in entry.best_in)
+
+    def tier(self, preset: str) -> Tier:
+        """Say which model of energy a preset belongs to."""
+        return self.entries[0].network.energies[preset].tier
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the same as plain values for JSON."""
+        return {
+            **self._preset_dict(self.preset),
+            "warnings": list(self.warnings),
+            "presets": [self._preset_dict(preset) for preset in self.presets],
+        }
+
+    def _preset_dict(self, preset: str) -> dict[str, object]:
+        return {
+            "preset": preset,
+            "unit": "pJ per inference",
+            "networks": [
+                {
+                    "name": entry.network.name,
+                    "accuracy": entry.network.accuracy,
+                    "accuracy_interval_95": entry.network.interval,
+                    "test_samples": entry.network.test_samples,
+                    "stages": dict(entry.network.stages),
+                    "sops": entry.network.sops,
+                    "steps": entry.network.steps,
+                    **asdict(entry.network.energies[preset]),
+                    "is_best": preset in entry.best_in,
+                    "ann": _ann_dict(entry.network, preset),
+                    "source": entry.network.source,
+                    "sha256": entry.network.sha256,
+                }
+                for entry in self.entries
+            ],
+            "pareto_front": [entry.network.name for entry in self.front(preset)],
+        }
+
+
+def _ann_dict(network: Candidate, preset: str) -> dict[str, object] | None:
+    energy = network.ann_energies.get(preset)
+    return None if energy is None else {**asdict(energy), "accuracy": network.ann_accuracy}
+
+
+def compare_networks(
+    candidates: Sequence[Candidate], *, preset: str | None = None, tier: Tier | None = None
+) -> NetworkComparison:
+    """Put networks side by side.
+
+    Args:
+        candidates: At least one; names are made unique.
+        preset: Whose energies lead; by default memory included where all have it, else arithmetic.
+        tier: Take presets of this tier only.
+
+    Raises:
+        DataError: If there are no candidates, or they share no such preset.
+    """
+    if not candidates:
+        raise DataError("comparison: no networks. Name at least one.")
+    everywhere = [
+        name
+        for name in candidates[0].energies
+        if all(name in candidate.energies for candidate in candidates)
+    ]
+    shared = [n for n in everywhere if tier in (None, candidates[0].energies[n].tier)]
+    chosen = preset
+    if chosen is None:
+        memory = [name for name in shared if candidates[0].energies[name].tier is Tier.MEMORY]
+        chosen = next(iter(memory or [n for n in shared if n == DEFAULT_PRESET] or shared), None)
+    if chosen is None or chosen not in shared:
+        wanted = f"preset '{preset}'" if preset is not None else "a preset"
+        of_tier = "" if tier is None else f" of tier {tier.value}"
+        raise DataError(
+            f"comparison: {wanted}{of_tier} is not in every report; shared by all are "
+            f"{', '.join(everywhere) or 'none'}. Name one of them, or report anew with the same "
+            "presets."
+        )
+    named = [
+        _renamed(candidate, name)
+        for name, candidate in zip(_unique([c.name for c in candidates]), candidates, strict=True)
+    ]
+    entries = [
+        Entry(
+            network=candidate,
+            best_in=tuple(
+                name
+                for name in shared
+                if _is_best(number, [(c.accuracy, c.energies[name].nominal) for c in named])
+            ),
+        )
+        for number, candidate in enumerate(named)
+    ]
+    entries.sort(
+        key=lambda one: (
+            one.network.accuracy is None,
+            -(one.network.accuracy or 0.0),
+            one.network.energies[chosen].nominal,
+        )
+    )
+    return NetworkComparison(
+        preset=chosen,
+        presets=tuple(shared),
+        entries=tuple(entries),
+        warnings=tuple(_warnings([entry.network for entry in entries])),
+    )
+
+
+def _is_best(number: int, points: Sequence[tuple[float | None, float]]) -> bool:
+    """Whether a point lies on the Pareto front of much accuracy and little energy."""
+    accuracy, energy = points[number]
+    if accuracy is None:
+        return False
+    return not any(
+        other is not None
+        and other >= accuracy
+        and cost <= energy
+        and (other > accuracy or cost < energy)
+        for other, cost in points
+    )
+
+
+def _warnings(networks: Sequence[Candidate]) -> list[str]:
+    found = []
+    known = [one for one in networks if one.accuracy is not None]
+    without = [one.name for one in networks if one.accuracy is None]
+    if without:
+        found.append(f"No accuracy is known of {', '.join(without)}: they are on no front.")
+    digests = {one.test_digest for one in known}
+    if len(known) > 1 and None in digests:
+        unknown = [one.name for one in known if one.test_digest is None]
+        found.append(f"Which test set was used is not known of {', '.join(unknown)}.")
+    if len(digests - {None}) > 1:
+        found.append("The accuracies are of different test sets: do not compare them.")
+    ranges = [one.interval for one in known if one.interval is not None]
+    if len(ranges) > 1 and max(low for low, _ in ranges) < min(high for _, high in ranges):
+        found.append(
+            "The 95 % intervals of all accuracies overlap: with this many test samples their order "
+            "may be chance."
+        )
+    return found
+
+
+def _renamed(candidate: Candidate, name: str) -> Candidate:
+    return candidate if candidate.name == name else replace(candidate, name=name)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Number names that occur again, past those that are taken."""
+    taken, result = set(names), []
+    seen: set[str] = set()
+    for name in names:
+        number, unique = 2, name
+        while unique in seen or (unique != name and unique in taken):
+            unique = f"{name} ({number})"
+            number += 1
+        seen.add(unique)
+        result.append(unique)
+    return result
+
+
+# ------------------------------------------------------------------------------- reading
+
+
+def read_candidate(path: Path | str) -> Candidate:
+    """Read a run's directory, or what `report --json` printed.
+
+    Args:
+        path: Directory with `summary.json`, or a JSON file.
+
+    Raises:
+        DataError: If it is missing or holds neither.
+    """
+    path = Path(path)
+    file = path / SUMMARY if path.is_dir() else path
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise DataError(
+            f"{file}: cannot be read ({reason}). Give the directory of a whole run, or a file "
+            "written from `neurodeploy report --json`."
+        ) from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(
+            f"{file}: not JSON ({error}). Give the directory of a whole run, or a file written "
+            "from `neurodeploy report --json`."
+        ) from error
+    try:
+        return _candidate(document, path, file)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise DataError(
+            f"{file}: neither the summary of a run nor a report ({error!r} is missing or wrong). "
+            "Make it anew with this version."
+        ) from error
+
+
+def _candidate(document: object, path: Path, file: Path) -> Candidate:
+    whole = _table(document)
+    is_run = "sops_per_sample" in whole
+    tiers = whole["energy"] if is_run else whole["tiers"]
+    if not isinstance(tiers, list):
+        raise TypeError("tiers")
+    energies: dict[str, Bounds] = {}
+    ann: dict[str, Bounds] = {}
+    for entry in map(_table, tiers):
+        name = str(entry["preset"])
+        energies[name] = _bounds(entry)
+        if entry.get("ann") is not None:
+            ann[name] = _bounds(_table(entry["ann"]))
+    stages = whole.get("accuracy")
+    accuracy = {} if stages is None else {k: _share(v) for k, v in _table(stages).items()}
+    if is_run:
+        steps = _table(_table(whole["recipe"])["network"])["steps"]
+        sops = _number(whole["sops_per_sample"])
+    else:
+        steps = _table(whole["workload"])["T"]
+        sops = _number(_table(whole["per_sample"])["sops"])
+    test = _table(whole["test"]) if whole.get("test") is not None else {}
+    ann_accuracy = None if is_run else _table(whole["ann"]).get("accuracy")
+    return Candidate(
+        name=path.resolve().name if path.is_dir() else path.stem,
+        accuracy=list(accuracy.values())[-1] if accuracy else None,
+        stages=accuracy,
+        sops=sops,
+        steps=int(_number(steps)),
+        energies=energies,
+        ann_energies=ann,
+        ann_accuracy=None if ann_accuracy is None else _share(ann_accuracy),
+        test_samples=int(_number(test["samples"])) if "samples" in test else None,
+        test_digest=str(test["digest"]) if "digest" in test else None,
+        source=str(file),
+        sha256=hash_file(file),
+    )
+
+
+def _table(value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise TypeError("a table")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e300:
+        raise TypeError("a number of at least 0")
+    return float(value)
+
+
+def _share(value: object) -> float:
+    number = _number(value)
+    if number > 1:
+        raise ValueError("an accuracy above 1")
+    return number
+
+
+def _bounds(entry: Mapping[str, object]) -> Bounds:
+    return Bounds(
+        tier=Tier(str(entry["tier"])),
+        low=_number(entry["low"]),
+        nominal=_number(entry["nominal"]),
+        high=_number(entry["high"]),
+    )

@@ -1,0 +1,416 @@
+"""The report of a deployed network: counts, the ReLU twin, energy, and what all this assumes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.chips.cores import (
+    ChipFit,
+    LayerSize,
+    estimate_cores,
+    sizes_of,
+)
+from neurodeploy.chips.target import Target
+from neurodeploy.counting.counts import Counts, LayerCounts
+from neurodeploy.counting.fan_out import Int64Array
+from neurodeploy.counting.network_counts import count
+from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_counts
+from neurodeploy.counting.relu_twin import AnnMacs, ann_macs
+from neurodeploy.counting.synapse_counts import InputKind
+from neurodeploy.energy.estimates import (
+    DEFAULT_PRESET,
+    Energy,
+    ann_energy,
+    estimate_energy,
+)
+from neurodeploy.energy.fairness import (
+    ACCURACY_GAP,
+    Headline,
+    Rule,
+    judge,
+    narrow_ann_energy,
+)
+from neurodeploy.energy.formats import AnnFormat, ann_formats
+from neurodeploy.energy.inference import (
+    STATES,
+    System,
+    operations_of,
+)
+from neurodeploy.energy.measured import Measured
+from neurodeploy.energy.other_machines import PlatformFigure, platform_figures
+from neurodeploy.energy.presets import EnergyPreset, Tier
+from neurodeploy.energy.sensitivity import Sensitivity, find_sensitivities
+from neurodeploy.energy.step_time import fastest_step
+from neurodeploy.errors import DataError
+from neurodeploy.files import hash_file
+from neurodeploy.ir.graphs import FixedPointGraph, Graph
+from neurodeploy.onnx_models.onnx_baseline import OnnxBaseline
+from neurodeploy.reports.json_form import (
+    SIGMA_BREAK_EVEN as SIGMA_BREAK_EVEN,
+    Json,
+    to_document,
+)
+from neurodeploy.simulation.recording import Feed, Recording
+
+PRESETS = (
+    DEFAULT_PRESET,
+    "cmos45_int8_narrow",
+    "cmos45_int32",
+    "cmos45_fp16",
+    "cmos45_fp32",
+    "cmos7_int8",
+    "cmos7_fp32",
+    "sram45",
+    "loihi1_davies2018",
+    "loihi1_sanafe",
+)
+"""Presets that a report uses if none are named; the first is the default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFile:
+    """The network that was counted.
+
+    Attributes:
+        path: Its file as given; None for a network in memory.
+        sha256: Of the file; None likewise.
+        parameters: Stored weights.
+        zero_weight_fraction: Share of them that is zero.
+        weight_bytes: What they take with the bits that each layer's largest needs.
+    """
+
+    path: str | None
+    sha256: str | None
+    parameters: int
+    zero_weight_fraction: float
+    weight_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One preset, both sides, one inference.
+
+    Attributes:
+        network: The spiking network.
+        ann: Its ReLU twin in one pass; None where no ANN can run.
+    """
+
+    network: Energy
+    ann: Energy | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Report:
+    """What a network does and costs.
+
+    Attributes:
+        network: The network.
+        counts: Exact integers, over all samples.
+        neurobench: The same network in NeuroBench's metrics.
+        ann: MACs of the ANN: the ReLU twin, or the ONNX model.
+        ann_source: Which graph the twin was read from, or the model's file.
+        twin: MACs of the ReLU twin.
+        onnx: The ONNX model that was given as the ANN; None for the twin.
+        tiers: Energy by preset, the default preset first.
+        presets: The constants behind them.
+        ann_formats: The ANN in other number formats; empty without a preset of tier B.
+        accuracy: By stage, fractions; empty if not known.
+        ann_accuracy: Of the ANN on the same test set; None if not known.
+        rules: What must hold before one ratio may stand for the comparison.
+        headline: That ratio; None unless every rule holds.
+        narrow_ann: The ANN's energy of tier B with as many bits an activation as T steps of
+            spikes can hold; None without a preset of tier B.
+        sensitivities: What each assumption can do to the answer, largest first.
+        fits: Estimated cores, one entry a chip; empty where the layers are not known.
+        fastest_steps: Lower bound of a step's duration, us, by preset of tier C; None where it is
+            not known.
+        measured: Measured counters beside counted ones, as JSON values; None without any.
+        platforms: Published figures of other machines times the counts, for context.
+        assumptions: Sentences.
+        warnings: Sentences.
+    """
+
+    network: NetworkFile
+    counts: Counts
+    neurobench: NeuroBenchMetrics
+    ann: AnnMacs
+    ann_source: str
+    twin: AnnMacs
+    onnx: OnnxBaseline | None
+    tiers: tuple[Comparison, ...]
+    presets: tuple[EnergyPreset, ...]
+    ann_formats: tuple[AnnFormat, ...]
+    accuracy: Mapping[str, float]
+    ann_accuracy: float | None
+    rules: tuple[Rule, ...]
+    headline: Headline | None
+    narrow_ann: Energy | None
+    sensitivities: tuple[Sensitivity, ...]
+    fits: tuple[ChipFit, ...]
+    fastest_steps: Mapping[str, float | None]
+    measured: Mapping[str, object] | None
+    platforms: tuple[PlatformFigure, ...]
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def tier(self, tier: Tier) -> tuple[Comparison, ...]:
+        """Give the comparisons of one tier, in order."""
+        return tuple(one for one in self.tiers if one.network.tier is tier)
+
+    @property
+    def ann_label(self) -> str:
+        """What the ANN is called in tables and plots."""
+        return "ReLU twin" if self.onnx is None else f"ANN {Path(self.ann_source).name}"
+
+    @property
+    def sops_per_sample(self) -> float:
+        """Mean SOPs of a sample."""
+        return self.counts.totals.sops / self.counts.samples
+
+    def to_json(self) -> Json:
+        """Give the report as JSON values; counts are integers over all samples.
+
+        `neurodeploy.reports.json_form.schema` describes them.
+        """
+        return to_document(self)
+
+
+def report(
+    graph: FixedPointGraph,
+    inputs: npt.NDArray[np.integer],
+    recording: Recording,
+    *,
+    network_file: Path | str | None = None,
+    baseline: Graph | None = None,
+    onnx: OnnxBaseline | None = None,
+    feed: Feed = Feed.PORT,
+    presets: Sequence[EnergyPreset] | None = None,
+    active_updates: Mapping[str, Int64Array] | None = None,
+    accuracy: Mapping[str, float] | None = None,
+    ann_accuracy: float | None = None,
+    accuracy_gap: float = ACCURACY_GAP,
+    system: System = System(),  # noqa: B008 - a frozen value, not shared state
+    measured: Measured | None = None,
+) -> Report:
+    """Count a deployed network on recorded samples and estimate its energy.
+
+    Args:
+        graph: The network.
+        inputs: What the simulator was given.
+        recording: What it returned.
+        network_file: The network's file, to be named with its hash.
+        baseline: The float network, for the MACs of its ReLU twin; else the deployed one.
+        onnx: An ONNX model to compare with, in place of the ReLU twin.
+        feed: How the input entered.
+        presets: Energy presets; None for `PRESETS`. Those of tier B are added to the first of
+            tier A.
+        active_updates: Active updates a sample, by layer, where the simulator counted them.
+        accuracy: Accuracy by stage, fractions; the last one is that of the deployed network.
+        ann_accuracy: Of the ANN on the same test set, a fraction.
+        accuracy_gap: Largest difference of the two that allows a headline.
+        system: Step time, chips and placement for tier C; by default real time, as many Loihi 1
+            chips as the estimate of cores asks for, and no placement.
+        measured: Counters measured on a chip, which tier C takes in place of counted ones.
+
+    Raises:
+        DataError: If graph, input and recording do not belong together, or there are no samples.
+        TargetError: If a preset is missing or malformed.
+    """
+    if recording.samples < 1 or recording.steps < 1:
+        raise DataError("report: the recording is empty. Record at least one sample.")
+    counts = count(graph, inputs, recording, feed=feed, active_updates=active_updates)
+    twin = ann_macs(graph if baseline is None else baseline)
+    macs = twin if onnx is None else onnx.to_ann()
+    if onnx is not None and ann_accuracy is None:
+        ann_accuracy = onnx.accuracy
+    sizes = sizes_of(graph)
+    fits = tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2"))
+    if system.chips is None:
+        system = replace(system, chips=fits[0].chips_low or 1)
+    counted = operations_of(counts)
+    on_chip, placed = counted, system
+    if measured is not None:
+        on_chip = measured.apply(counted)
+        if "axon_out" in measured.counters:  # counts every copy of a message
+            placed = replace(system, destination_cores=1.0)
+    chosen = [EnergyPreset.load(name) for name in PRESETS] if presets is None else list(presets)
+    arithmetic = next((one for one in chosen if one.tier is Tier.ARITHMETIC), None)
+    if arithmetic is None:
+        arithmetic = EnergyPreset.load(DEFAULT_PRESET)
+    tiers = tuple(
+        Comparison(
+            network=estimate_energy(
+                on_chip if preset.tier is Tier.CHIP else counted,
+                preset,
+                arithmetic=arithmetic,
+                system=placed,
+            ),
+            ann=ann_energy(macs, preset, arithmetic=arithmetic),
+        )
+        for preset in chosen
+    )
+    memory = next((one for one in chosen if one.tier is Tier.MEMORY), None)
+    narrow = None
+    if memory is not None:
+        narrow = narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=counts.steps)
+    rules, headline = judge(
+        [(one.network, one.ann) for one in tiers],
+        narrow=narrow,
+        sigma=counts.sigma,
+        steps=counts.steps,
+        accuracy=list(accuracy.values())[-1] if accuracy else None,
+        ann_accuracy=ann_accuracy,
+        ann_name="the ReLU twin" if onnx is None else "the ANN",
+        macs_effective=macs.macs_effective,
+        gap=accuracy_gap,
+    )
+    weights = sum(layer.weights for layer in counts.layers)
+    zeros = sum(layer.zero_weights for layer in counts.layers)
+    return Report(
+        network=NetworkFile(
+            path=None if network_file is None else str(network_file),
+            sha256=None if network_file is None else hash_file(network_file),
+            parameters=weights,
+            zero_weight_fraction=zeros / weights if weights else 0.0,
+            weight_bytes=_weight_bytes(counts, sizes),
+        ),
+        counts=counts,
+        neurobench=metrics_of_counts(
+            counts,
+            biases=sum(layer.bias.size for layer in graph if layer.bias.any()),
+            states=sum(row.neurons * STATES[row.model] for row in counts.layers if row.model),
+        ),
+        ann=macs,
+        ann_source=_ann_source(baseline, onnx),
+        twin=twin,
+        onnx=onnx,
+        tiers=tiers,
+        presets=tuple(chosen if arithmetic in chosen else [arithmetic, *chosen]),
+        ann_formats=()
+        if memory is None
+        else ann_formats(macs, memory, arithmetic=arithmetic, steps=counts.steps),
+        accuracy=dict(accuracy or {}),
+        ann_accuracy=ann_accuracy,
+        rules=rules,
+        headline=headline,
+        narrow_ann=narrow,
+        sensitivities=find_sensitivities(
+            counts, macs, chosen, arithmetic=arithmetic, system=system
+        ),
+        fits=fits,
+        fastest_steps={
+            preset.name: fastest_step(
+                counts, preset, cores={one.layer.name: one.high for one in fits[0].layers}
+            )
+            for preset in chosen
+            if preset.tier is Tier.CHIP
+        },
+        measured=None if measured is None else measured.to_dict(counted),
+        platforms=platform_figures(counted, macs.macs_border_exact),
+        assumptions=_assumptions(counts, onnx, system, measured),
+        warnings=(*_warnings(graph, counts), *(() if onnx is None else onnx.notes)),
+    )
+
+
+def _weight_bytes(counts: Counts, sizes: Sequence[LayerSize]) -> int:
+    """Add up weights · bits; a recurrent row belongs to the layer whose name it begins with."""
+    bits = {size.name: size.weight_bits for size in sizes}
+    total = sum(
+        row.weights * bits.get(row.name, bits.get(row.name.removesuffix(".recurrent"), 8))
+        for row in counts.layers
+    )
+    return ceil(total / 8)
+
+
+def _ann_source(baseline: Graph | None, onnx: OnnxBaseline | None) -> str:
+    if onnx is not None:
+        return onnx.macs.path
+    return "float network" if baseline is not None else "deployed network"
+
+
+def _assumptions(
+    counts: Counts, onnx: OnnxBaseline | None, system: System, measured: Measured | None
+) -> tuple[str, ...]:
+    ann = (
+        "The ReLU twin has the same layers and weights, runs one pass at batch 1 and uses every "
+        "MAC, without activation sparsity."
+    )
+    if onnx is not None:
+        ann = f"The ANN is {onnx.macs.path}: one pass at batch 1, in the numbers of each preset."
+        if onnx.activity is not None:
+            ann += (
+                " Lower bounds skip products with zero, measured on "
+                f"{onnx.activity.samples} samples ({onnx.samples})."
+            )
+    kinds = {
+        InputKind.GRADED: "Input values enter as graded events: one event each, and each of its "
+        "synaptic operations is a multiply-accumulate, at every step anew.",
+        InputKind.BINARY: "Input events are binary: their synaptic operations are accumulates.",
+        InputKind.BIAS: "The input is set as biases: its layer has no synaptic operations.",
+    }
+    return (
+        "Counts use the deployed integer weights. A weight of zero costs nothing in SOPs; stored "
+        "SOPs charge it as well.",
+        "Taps on zero padding are no synapses.",
+        *([kinds[counts.input_kind]] if counts.input_kind in kinds else []),
+        f"All {counts.steps} steps of every sample count, and every neuron is updated at every "
+        "step.",
+        "Messages: one per spike and destination layer, a lower bound for any mapping to cores."
+        if system.destination_cores == 1
+        else f"Messages: a spike goes to {system.destination_cores:g} cores of each destination "
+        "layer, as given.",
+        *(
+            []
+            if measured is None
+            else [
+                f"Tier C takes {', '.join(measured.counters) or 'nothing'} from {measured.path} "
+                f"({measured.source}) in place of counts."
+            ]
+        ),
+        f"Static energy of tier C: {system.chips} powered "
+        f"{'chip' if system.chips == 1 else 'chips'}, "
+        + (
+            "1 ms a step (real time)."
+            if system.step_time_us is None
+            else f"{system.step_time_us:g} us a step, as given."
+        ),
+        ann,
+        "Energies are per inference: the mean over the samples.",
+        "Loihi 1 figures stand in for Loihi 2, of which no per-operation energies are published.",
+    )
+
+
+def _warnings(graph: FixedPointGraph, counts: Counts) -> tuple[str, ...]:
+    found = []
+    totals = counts.totals
+    if totals.updates_active is None:
+        found.append(
+            "How many neuron updates were active is not known from this recording; the nominal "
+            "values of tier C take all of them as active."
+        )
+    if totals.sops_cached != totals.sops:
+        found.append(
+            f"The input of a layer is the same at every step: computed once, the "
+            f"network would need {totals.sops_cached / counts.samples:,.0f} instead of "
+            f"{totals.sops / counts.samples:,.0f} SOPs a sample. The lower bounds of tier A say "
+            "so."
+        )
+    for layer, row in zip(graph.layers[:-1], _with_neurons(counts), strict=False):
+        if row.spikes == 0:
+            found.append(f"Layer {layer.name} never spikes: nothing reaches the layers after it.")
+    if counts.sigma > SIGMA_BREAK_EVEN[1]:
+        found.append(
+            f"{counts.sigma:.2f} spikes per synapse per inference: above {SIGMA_BREAK_EVEN[1]}, "
+            "published studies that include memory find the ANN cheaper."
+        )
+    return tuple(found)
+
+
+def _with_neurons(counts: Counts) -> list[LayerCounts]:
+    return [row for row in counts.layers if row.neurons]

@@ -1,0 +1,45 @@
+"""Numbers as people read them: thousands separated, energies with a fitting prefix."""
+
+from __future__ import annotations
+
+from neurodeploy.energy.estimates import Energy
+
+_PREFIXES = ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ"))
+
+
+def format_count(value: float | None) -> str:
+    """Write a count: whole numbers with separators, means with one decimal if below 100."""
+    if value is None:
+        return "not known"
+    if float(value).is_integer() or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}"
+
+
+def format_energy(picojoules: float) -> str:
+    """Write an energy with three digits and a prefix: "21.3 nJ"."""
+    scale, unit = next((one for one in _PREFIXES if picojoules >= one[0]), (1.0, "pJ"))
+    value = picojoules / scale
+    digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {unit}"
+
+
+def format_range(energy: Energy) -> str:
+    """Write the bounds of an energy, or one value where they are equal."""
+    return format_bounds(energy.low, energy.high)
+
+
+def format_bounds(lowest: float, highest: float) -> str:
+    """Write two energies in pJ as a range, or one value where they look the same."""
+    low, high = format_energy(lowest), format_energy(highest)
+    return low if low == high else f"{low} – {high}"  # noqa: RUF001 - a range wants an en dash
+
+
+def format_percent(fraction: float) -> str:
+    """Write a fraction as a percentage with one decimal."""
+    return f"{100 * fraction:.1f} %"
+
+
+def format_factor(value: float) -> str:
+    """Write a ratio with three digits and no exponent: "0.0789", "17.7", "5,880"."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,1 @@
+"""HTML and Markdown pages: sections, in order, and their rendering."""

@@ -1,0 +1,125 @@
+"""The parts of a page that show what a network did: rates and overflow, maps, membranes."""
+
+from __future__ import annotations
+
+from neurodeploy.reports.activity import Activity
+from neurodeploy.reports.numbers import format_count, format_percent
+from neurodeploy.reports.pages.elements import (
+    PageTable,
+    Plot,
+    Section,
+)
+from neurodeploy.reports.pages.tables import Rows
+from neurodeploy.reports.plots.activity_plots import (
+    Panel,
+    panels_of,
+    plot_panel,
+)
+
+
+def rates_section(activity: Activity | None, *, has_plot: bool = True) -> Section | None:
+    """Show how much each layer spikes, and whether its 24 bits were enough.
+
+    Args:
+        activity: Of a run; None for nothing.
+        has_plot: Whether rates are drawn, too; the section of operations draws them as well.
+    """
+    if activity is None:
+        return None
+    rates = panels_of(activity).get("rates") if has_plot else None
+    rows: Rows = [
+        (
+            one.name,
+            "not recorded" if one.spikes is None else f"{one.spikes / activity.samples:,.1f}",
+            "not recorded" if one.rate is None else format_percent(one.rate),
+            *(
+                ("not seen",) * 4
+                if one.health is None
+                else (
+                    format_count(one.health.current_peak),
+                    format_count(one.health.current_wraps),
+                    format_count(one.health.voltage_peak),
+                    format_count(one.health.voltage_clips),
+                )
+            ),
+        )
+        for one in activity.layers
+    ]
+    return Section(
+        anchor="activity",
+        title="Activity",
+        lead=f"Over {format_count(activity.samples)} samples of {activity.steps} steps. "
+        + _overflow_sentence(activity),
+        plots=()
+        if rates is None
+        else (
+            _plot(rates, "Spikes of a layer divided by neurons and steps, mean of all samples."),
+        ),
+        tables=(
+            PageTable(
+                caption="Activity and range of each layer, in the chip's 24 bits: up to 8,388,607",
+                columns=(
+                    "layer",
+                    "spikes per sample",
+                    "rate",
+                    "largest current",
+                    "wrapped",
+                    "largest voltage",
+                    "clipped",
+                ),
+                rows=rows,
+                text_columns=1,
+            ),
+        ),
+    )
+
+
+def _overflow_sentence(activity: Activity) -> str:
+    if activity.overflows is None:
+        return "Whether 24 bits were enough cannot be seen with this simulator."
+    if activity.overflows == 0:
+        return "No current was wrapped and no voltage clipped: 24 bits were enough everywhere."
+    names = [
+        one.name
+        for one in activity.layers
+        if one.health is not None and one.health.current_wraps + one.health.voltage_clips
+    ]
+    return (
+        f"WARNING: 24 bits were not enough {format_count(activity.overflows)} times, in "
+        f"{', '.join(names)}. Lava does the same, silently: wrapped currents change their sign."
+    )
+
+
+def maps_section(activity: Activity | None) -> Section | None:
+    """Show where in each spatial layer events are."""
+    if activity is None or "maps" not in (panels := panels_of(activity)):
+        return None
+    shown, there = len(activity.maps), activity.spatial_layers
+    some = "" if shown == there else f" {shown} of {there} layers, evenly chosen."
+    title = "one sample" if activity.raster is None else activity.raster.title
+    return Section(
+        anchor="maps",
+        title="Activity maps",
+        lead=f"Events of {title} at each place, channels and steps added up; the strongest cell "
+        f"of a map has as many as it says.{some}",
+        plots=(_plot(panels["maps"], "Each map has a scale of its own. Large ones are averaged."),),
+    )
+
+
+def membranes_section(activity: Activity | None) -> Section | None:
+    """Show how neurons charge and fire."""
+    if activity is None or "membranes" not in (panels := panels_of(activity)):
+        return None
+    title = "one sample" if activity.raster is None else activity.raster.title
+    return Section(
+        anchor="membranes",
+        title="Membranes",
+        lead=f"Potential after each step of {title}, in units of the weights (the chip's state "
+        "divided by 64); where a neuron fires, it is what the reset left. Ticks on top are spikes, "
+        "the dashed line is the threshold.",
+        plots=(_plot(panels["membranes"], "Neurons are counted from 0, in C order."),),
+    )
+
+
+def _plot(panel: Panel, caption: str) -> Plot:
+    return Plot(svg=plot_panel(panel), title=panel.title, caption=caption, is_wide=True)

@@ -1,0 +1,291 @@
+"""The page of a comparison, as HTML and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from neurodeploy.energy.presets import Tier
+from neurodeploy.files import write_text
+from neurodeploy.reports.comparison import (
+    Bounds,
+    Candidate,
+    NetworkComparison,
+)
+from neurodeploy.reports.numbers import (
+    format_bounds,
+    format_count,
+    format_energy,
+    format_percent,
+)
+from neurodeploy.reports.pages.elements import (
+    Card,
+    Outline,
+    PageTable,
+    Plot,
+    Section,
+)
+from neurodeploy.reports.pages.markdown import render_markdown
+from neurodeploy.reports.pages.rendering import render_html
+from neurodeploy.reports.pages.tables import TIER_NAMES
+from neurodeploy.reports.plots.comparison_plots import (
+    NAMED,
+    plot_front,
+    plot_ranges,
+)
+
+
+def write_comparison(comparison: NetworkComparison, path: Path | str) -> None:
+    """Write the page as HTML, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(path, render_comparison(comparison))
+
+
+def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -> None:
+    """Write the page as Markdown, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(path, render_markdown(_outline(comparison)))
+
+
+def render_comparison(comparison: NetworkComparison) -> str:
+    """Give the page as HTML."""
+    return render_html(_outline(comparison))
+
+
+def _outline(comparison: NetworkComparison) -> Outline:
+    sections = [_networks_section(comparison), _presets_section(comparison)]
+    return Outline(
+        title="Networks compared",
+        description="Energies are estimates of one inference, with the same constants for all.",
+        cards=tuple(_cards(comparison)),
+        sections=(*sections, _sources_section(comparison)),
+    )
+
+
+def _cards(comparison: NetworkComparison) -> Iterator[Card]:
+    networks = [entry.network for entry in comparison.entries]
+    yield Card(
+        label="Networks",
+        value=format_count(len(networks)),
+        note=f"{len(comparison.front(comparison.preset))} beaten by none",
+    )
+    first = networks[0]
+    if first.accuracy is not None:
+        yield Card(label="Most accurate", value=format_percent(first.accuracy), note=_named(first))
+    least = min(networks, key=lambda one: one.energies[comparison.preset].nominal)
+    yield Card(
+        label="Least energy",
+        value=_range(least.energies[comparison.preset]),
+        note=f"{least.name}, {comparison.preset}",
+    )
+    always = [
+        e.network.name for e in comparison.entries if len(e.best_in) == len(comparison.presets)
+    ]
+    yield Card(
+        label="Beaten by none, whatever the preset",
+        value=format_count(len(always)),
+        note=", ".join(always[:3]) + (" and others" if len(always) > 3 else ""),
+    )
+
+
+def _named(network: Candidate) -> str:
+    if network.interval is None:
+        return network.name
+    low, high = network.interval
+    return f"{network.name}; 95 % interval {format_percent(low)} to {format_percent(high)}"
+
+
+def _networks_section(comparison: NetworkComparison) -> Section:
+    preset = comparison.preset
+    plots = [
+        Plot(
+            svg=plot_ranges(comparison, preset),
+            title="Energy of each network and of its ANN",
+            caption="Circle: spiking network. Square: the ordinary network it was reported with, "
+            "one pass. Bars span low to high.",
+        )
+    ]
+    if any(entry.network.accuracy is not None for entry in comparison.entries):
+        plots.insert(0, _front_plot(comparison, preset, "Accuracy against energy"))
+    best = comparison.front(preset)
+    return Section(
+        anchor="networks",
+        title="Accuracy against energy",
+        lead=f"{preset}, tier {comparison.tier(preset).value} "
+        f"({TIER_NAMES[comparison.tier(preset)]}). {len(best)} of {len(comparison.entries)} "
+        "networks are beaten by none: no other is at least as accurate for less energy.",
+        plots=tuple(plots),
+        tables=(_networks_table(comparison),),
+        items=tuple(f"Note: {one}" for one in comparison.warnings),
+    )
+
+
+def _front_plot(comparison: NetworkComparison, preset: str, title: str) -> Plot:
+    many = len(comparison.entries) > NAMED
+    return Plot(
+        svg=plot_front(comparison, preset),
+        title=title,
+        caption="Filled and joined: beaten by none, by nominal values. "
+        + (
+            "Numbers are those of the table, which has the bounds. "
+            if many
+            else "Thin lines: low to high, and the 95 % interval of the accuracy. "
+        )
+        + _ann_caption(comparison, preset),
+        is_wide=True,
+    )
+
+
+def _ann_caption(comparison: NetworkComparison, preset: str) -> str:
+    known = {
+        entry.network.ann_accuracy is not None
+        for entry in comparison.entries
+        if preset in entry.network.ann_energies
+    }
+    texts = {
+        True: "Square: an ordinary network that one of them was reported with.",
+        False: "Dashed: the energy of such a network whose accuracy is not known."
+        if True in known
+        else "Dashed: the energies of the ordinary networks they were reported with, whose "
+        "accuracy is not known.",
+    }
+    return " ".join(texts[one] for one in (True, False) if one in known)
+
+
+def _networks_table(comparison: NetworkComparison) -> PageTable:
+    preset = comparison.preset
+    stages = tuple(
+        dict.fromkeys(stage for e in comparison.entries for stage in list(e.network.stages)[:-1])
+    )
+    rows = []
+    for number, entry in enumerate(comparison.entries, 1):
+        network = entry.network
+        energy, ann = network.energies[preset], network.ann_energies.get(preset)
+        interval = network.interval
+        rows.append(
+            (
+                str(number),
+                network.name,
+                *(_percent(network.stages.get(stage)) for stage in stages),
+                _percent(network.accuracy),
+                ""
+                if interval is None
+                else f"{100 * interval[0]:.1f} to {format_percent(interval[1])}",
+                "" if network.steps is None else str(network.steps),
+                format_count(round(network.sops)),
+                format_energy(energy.nominal),
+                format_energy(energy.low),
+                format_energy(energy.high),
+                "" if ann is None else _range(ann),
+                "beaten by none" if preset in entry.best_in else "",
+            )
+        )
+    return PageTable(
+        caption="Networks",
+        columns=(
+            "number",
+            "network",
+            *stages,
+            "deployed",
+            "95 % interval",
+            "T",
+            "SOPs",
+            "energy",
+            "low",
+            "high",
+            "ANN",
+            "verdict",
+        ),
+        rows=rows,
+        text_columns=2,
+        stays_open=True,
+    )
+
+
+def _presets_section(comparison: NetworkComparison) -> Section:
+    """Show whether the front depends on the constants."""
+    leading = comparison.tier(comparison.preset)
+    plots = []
+    if any(entry.network.accuracy is not None for entry in comparison.entries):
+        for tier in Tier:
+            first = next((p for p in comparison.presets if comparison.tier(p) is tier), None)
+            if first is not None and tier is not leading:
+                title = f"Tier {tier.value}, {TIER_NAMES[tier]}: {first}"
+                plots.append(_front_plot(comparison, first, title))
+    return Section(
+        anchor="presets",
+        title="Does it depend on the constants?",
+        lead="The same networks by every preset that all of them were reported with: nominal "
+        "energies, a star where the network is beaten by none.",
+        plots=tuple(plots),
+        tables=(_presets_table(comparison),),
+    )
+
+
+def _presets_table(comparison: NetworkComparison) -> PageTable:
+    """Give nominal energies by network and preset; the longer side of the two goes down."""
+    entries, presets = comparison.entries, comparison.presets
+    cells = [
+        [
+            format_energy(entry.network.energies[preset].nominal)
+            + (" *" if preset in entry.best_in else "")
+            for preset in presets
+        ]
+        for entry in entries
+    ]
+    stars = [f"{len(entry.best_in)} of {len(presets)}" for entry in entries]
+    names = [entry.network.name for entry in entries]
+    caption = "Nominal energy by preset"
+    if len(entries) > len(presets):
+        rows = [(name, *row, star) for name, row, star in zip(names, cells, stars, strict=True)]
+        columns = ("network", *presets, "stars")
+        return PageTable(caption=caption, columns=columns, rows=rows, text_columns=1)
+    rows = [(preset, *row) for preset, row in zip(presets, zip(*cells, strict=True), strict=True)]
+    return PageTable(
+        caption=caption,
+        columns=("preset", *names),
+        rows=[*rows, ("stars", *stars)],
+        text_columns=1,
+        has_total=True,
+        stays_open=True,
+    )
+
+
+def _sources_section(comparison: NetworkComparison) -> Section:
+    return Section(
+        anchor="sources",
+        title="Where the figures come from",
+        lead="Constants, their sources and what each tier leaves out stand in the report of every "
+        "network.",
+        tables=(
+            PageTable(
+                caption="Files",
+                columns=("network", "test samples", "test data", "file", "SHA-256"),
+                rows=[
+                    (
+                        one.name,
+                        "not known" if one.test_samples is None else format_count(one.test_samples),
+                        one.test_digest or "not known",
+                        one.source,
+                        one.sha256,
+                    )
+                    for one in (entry.network for entry in comparison.entries)
+                ],
+                text_columns=1,
+            ),
+        ),
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else format_percent(value)
+
+
+def _range(energy: Bounds) -> str:
+    return format_bounds(energy.low, energy.high)

@@ -1,0 +1,165 @@
+"""What stands on the page of a run, in order; HTML and Markdown show the same.
+
+What `RunSummary` leaves None or empty does not appear.
+"""
+
+from __future__ import annotations
+
+from neurodeploy.energy.estimates import Energy
+from neurodeploy.energy.presets import Tier
+from neurodeploy.reports.intervals import wilson_interval
+from neurodeploy.reports.network_report import Report
+from neurodeploy.reports.numbers import (
+    format_count,
+    format_energy,
+    format_factor,
+    format_percent,
+)
+from neurodeploy.reports.pages.activity_sections import (
+    maps_section,
+    membranes_section,
+    rates_section,
+)
+from neurodeploy.reports.pages.context_sections import context_section, measured_section
+from neurodeploy.reports.pages.cost_sections import (
+    assumptions_section,
+    counts_section,
+    energy_section,
+    neurobench_section,
+    sources_section,
+)
+from neurodeploy.reports.pages.elements import (
+    Card,
+    Outline,
+    Section,
+)
+from neurodeploy.reports.pages.run_sections import (
+    accuracy_section,
+    agreement_section,
+    making_section,
+    raster_section,
+    training_section,
+)
+from neurodeploy.reports.pages.tables import TIER_NAMES
+from neurodeploy.reports.pages.verdict_sections import (
+    fairness_section,
+    fit_section,
+    sensitivity_section,
+    verdict_section,
+)
+from neurodeploy.reports.run_summary import RunSummary
+
+
+def outline_of(summary: RunSummary) -> Outline:
+    """Give everything that a page of the run shows."""
+    return Outline(
+        title=summary.title,
+        description=summary.description,
+        cards=tuple(_cards(summary)),
+        sections=tuple(_sections(summary)),
+    )
+
+
+def _sections(summary: RunSummary) -> list[Section]:
+    report = summary.report
+    sections = [
+        None if report is None else verdict_section(report),
+        accuracy_section(summary),
+        agreement_section(summary.agreement),
+        None if report is None else counts_section(report),
+        None if report is None else neurobench_section(report),
+        None if report is None else energy_section(report),
+        None if report is None else measured_section(report),
+        None if report is None else fairness_section(report),
+        None if report is None else sensitivity_section(report),
+        None if report is None else fit_section(report),
+        rates_section(summary.activity, has_plot=report is None),
+        raster_section(summary.raster),
+        maps_section(summary.activity),
+        membranes_section(summary.activity),
+        training_section(summary),
+        None if report is None else context_section(report),
+        None if report is None else assumptions_section(report),
+        None if report is None else sources_section(report),
+        making_section(summary),
+        None
+        if summary.recipe is None
+        else Section(
+            anchor="recipe",
+            title="Recipe",
+            lead="Everything this run depended on; train again with it.",
+            code=summary.recipe,
+        ),
+    ]
+    return [section for section in sections if section is not None]
+
+
+def _cards(summary: RunSummary) -> list[Card]:
+    cards = []
+    deployed = next((one for one in reversed(summary.accuracy) if one.stage != "Lava"), None)
+    if deployed is not None:
+        note = f"{deployed.stage} network"
+        if deployed.samples:
+            low, high = wilson_interval(deployed.value, deployed.samples)
+            note += (
+                f", {format_count(deployed.samples)} test samples; 95 % interval "
+                f"{format_percent(low)} to {format_percent(high)}"
+            )
+        cards.append(Card(label="Accuracy", value=format_percent(deployed.value), note=note))
+    if summary.agreement is not None:
+        differing = summary.agreement.differing_spikes
+        cards.append(
+            Card(
+                label="Agreement with Lava",
+                value="identical" if differing == 0 else f"{format_count(differing)} differ",
+                note=f"every spike of every layer, {format_count(summary.agreement.samples)} "
+                "samples",
+            )
+        )
+    if summary.report is not None:
+        cards += _report_cards(summary.report)
+    return cards
+
+
+def _report_cards(report: Report) -> list[Card]:
+    """Give operations, the first preset of tiers A and B, and whether a ratio is stated."""
+    cards = [
+        Card(
+            label="Synaptic operations",
+            value=format_count(round(report.sops_per_sample)),
+            note=f"a sample, all {report.counts.steps} steps; one pass of the {report.ann_label}: "
+            f"{format_count(report.ann.macs_border_exact)} MACs",
+        )
+    ]
+    for tier in (Tier.ARITHMETIC, Tier.MEMORY):
+        first = next(iter(report.tier(tier)), None)
+        if first is not None and first.ann is not None:
+            cards.append(
+                Card(
+                    label=f"Energy, {TIER_NAMES[tier]}",
+                    value=_range(first.network),
+                    note=f"estimate, {first.network.preset}; {report.ann_label} "
+                    f"{_range(first.ann)}",
+                )
+            )
+    failed = sum(not rule.holds for rule in report.rules)
+    head = report.headline
+    cards.append(
+        Card(
+            label="Energy, network / ANN",
+            value="not stated" if head is None else format_factor(head.ratio),
+            note=f"{failed} of {len(report.rules)} rules of a fair comparison do not hold"
+            if head is None
+            else f"{format_factor(head.low)} to {format_factor(head.high)}, memory included",
+        )
+    )
+    return cards
+
+
+def _range(energy: Energy) -> str:
+    """Write the bounds; number and unit stay on one line."""
+    texts = [
+        format_energy(value).replace(" ", "\N{NO-BREAK SPACE}")
+        for value in (energy.low, energy.high)
+    ]
+    return " to ".join(dict.fromkeys(texts))

@@ -1,0 +1,192 @@
+"""The tables of a report, and what the terminal shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from neurodeploy.counting.fan_out import Int64Array
+from neurodeploy.energy.presets import Tier
+from neurodeploy.reports.network_report import SIGMA_BREAK_EVEN, Report
+from neurodeploy.reports.numbers import (
+    format_count,
+    format_energy,
+    format_percent,
+    format_range,
+)
+from neurodeploy.reports.statements import statements
+
+Rows = list[tuple[str, ...]]
+
+TIER_NAMES = {
+    Tier.ARITHMETIC: "arithmetic only",
+    Tier.MEMORY: "arithmetic and memory",
+    Tier.CHIP: "Loihi 1, per operation",
+}
+
+LAYER_COLUMNS = (
+    "layer",
+    "type",
+    "input",
+    "neurons",
+    "events",
+    "SOPs",
+    "stored SOPs",
+    "dense MACs",
+    "spikes",
+    "rate",
+    "active",
+    "zero weights",
+)
+TERMINAL_COLUMNS = ("layer", "type", "neurons", "events", "SOPs", "dense MACs", "spikes")
+"""What of `LAYER_COLUMNS` fits a terminal of 80 columns; the page and the JSON have all."""
+ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ANN", "nominal", "evidence")
+
+
+def layer_rows(report: Report) -> Rows:
+    """Give one row a layer, and the totals; counts are means a sample."""
+    samples = report.counts.samples
+    rows: Rows = [
+        (
+            layer.name,
+            layer.type,
+            layer.kind,
+            format_count(layer.neurons),
+            format_count(layer.events / samples),
+            format_count(layer.sops / samples) + _spread(layer.by_sample["sops"]),
+            format_count(layer.sops_stored / samples),
+            format_count(layer.dense_exact),
+            format_count(layer.spikes / samples) if layer.neurons else "",
+            _share(layer.spikes, layer.updates_dense),
+            _share(layer.updates_active, layer.updates_dense),
+            format_percent(layer.zero_weight_fraction),
+        )
+        for layer in report.counts.layers
+    ]
+    totals = report.counts.totals
+    rows.append(
+        (
+            "total",
+            "",
+            "",
+            format_count(totals.neurons),
+            format_count(totals.events / samples),
+            format_count(totals.sops / samples) + _spread(report.counts.sops_by_sample),
+            format_count(totals.sops_stored / samples),
+            format_count(totals.dense_exact),
+            format_count(totals.spikes / samples),
+            _share(totals.spikes, totals.updates_dense),
+            _share(totals.updates_active, totals.updates_dense),
+            format_percent(report.network.zero_weight_fraction),
+        )
+    )
+    return rows
+
+
+def _spread(by_sample: Int64Array) -> str:
+    """Write the standard deviation over the samples, where there are several."""
+    return f" ± {by_sample.std():,.0f}" if by_sample.size > 1 else ""
+
+
+def _share(part: int | None, whole: int) -> str:
+    """Write a share of all neurons and steps; nothing where there are none, or it is not known."""
+    return "" if part is None or not whole else format_percent(part / whole)
+
+
+def energy_rows(report: Report) -> Rows:
+    """Give one row a preset: both sides with their bounds."""
+    return [
+        (
+            one.network.tier.value,
+            one.network.preset,
+            format_range(one.network),
+            format_energy(one.network.nominal),
+            "not applicable" if one.ann is None else format_range(one.ann),
+            "" if one.ann is None else format_energy(one.ann.nominal),
+            one.network.evidence,
+        )
+        for one in report.tiers
+    ]
+
+
+def fact_rows(report: Report) -> Rows:
+    """Give the totals that fit no table, as pairs."""
+    counts, low, high = report.counts, *SIGMA_BREAK_EVEN
+    effective = []
+    if report.ann.macs_effective is not None:
+        effective.append(("the same without zeros", f"{report.ann.macs_effective:,.0f}"))
+    return [
+        *(("accuracy", format_percent(one)) for one in list(report.accuracy.values())[-1:]),
+        *(
+            [(f"accuracy of the {report.ann_label}", format_percent(report.ann_accuracy))]
+            if report.ann_accuracy is not None
+            else []
+        ),
+        ("samples", format_count(counts.samples)),
+        ("steps", format_count(counts.steps)),
+        ("SOPs a sample", f"{report.sops_per_sample:,.0f}{_spread(counts.sops_by_sample)}"),
+        (f"MACs of the {report.ann_label}", format_count(report.ann.macs_border_exact)),
+        ("the same by the textbook", format_count(report.ann.macs_standard)),
+        *effective,
+        ("spikes per synapse", f"{counts.sigma:.3f}"),
+        ("published break-even", f"{low} to {high}"),
+        ("neuron updates a sample", format_count(counts.totals.updates_dense / counts.samples)),
+    ]
+
+
+def terminal(report: Report) -> RenderableType:
+    """Give what the command line prints of a report."""
+    facts = Table.grid(padding=(0, 2))
+    for name, value in fact_rows(report):
+        facts.add_row(Text(name, style="dim"), Text(value))
+    parts: list[RenderableType] = [
+        facts,
+        _table(
+            "Counts, mean of a sample",
+            TERMINAL_COLUMNS,
+            [_chosen(row) for row in layer_rows(report)],
+            text_columns=2,
+        ),
+        _table(
+            "Energy of one inference",
+            ("tier", "preset", "network", report.ann_label),
+            [(tier, preset, ours, twin) for tier, preset, ours, _, twin, *_ in energy_rows(report)],
+            text_columns=2,
+        ),
+        Text(
+            "Tier A: arithmetic only. B: and memory. C: Loihi 1, per operation. "
+            "Estimates, not measurements.",
+            style="dim",
+        ),
+    ]
+    remarks = Table.grid(padding=(0, 1))
+    for mark, text, style in (
+        *(("-", one, "") for one in statements(report)),
+        *(
+            ("!", f"Rule that does not hold: {rule.name} ({rule.found}).", "")
+            for rule in report.rules
+            if not rule.holds
+        ),
+        *(("!", f"Note: {one}", "yellow") for one in report.warnings),
+    ):
+        remarks.add_row(Text(mark), Text(text, style=style))
+    return Group(*parts, remarks)
+
+
+def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:
+    cells = [row[LAYER_COLUMNS.index(name)] for name in TERMINAL_COLUMNS]
+    return tuple(cell.partition(" ±")[0] for cell in cells)
+
+
+def _table(title: str, columns: Sequence[str], rows: Rows, *, text_columns: int) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for number, column in enumerate(columns):
+        side: Literal["left", "right"] = "left" if number < text_columns else "right"
+        table.add_column(column, justify=side, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "total" else None)
+    return table

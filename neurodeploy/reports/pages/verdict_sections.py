@@ -1,0 +1,171 @@
+"""The parts of a page that judge: what can be said, fairness, sensitivity, chip fit."""
+
+from __future__ import annotations
+
+from neurodeploy.energy.fairness import BREAK_EVENS, RATE_BREAK_EVEN
+from neurodeploy.energy.sensitivity import CHIP, RATIO
+from neurodeploy.reports.network_report import Report
+from neurodeploy.reports.numbers import (
+    format_count,
+    format_energy,
+    format_factor,
+)
+from neurodeploy.reports.pages.elements import (
+    PageTable,
+    Plot,
+    Section,
+)
+from neurodeploy.reports.pages.tables import Rows
+from neurodeploy.reports.plots.report_plots import plot_break_even, plot_sensitivity
+from neurodeploy.reports.statements import changes_the_winner, statements
+
+
+def verdict_section(report: Report) -> Section:
+    """Say in a few sentences what the report allows to be said."""
+    return Section(
+        anchor="verdict",
+        title="What can be said",
+        items=(*statements(report), *(f"Note: {one}" for one in report.warnings)),
+    )
+
+
+def fairness_section(report: Report) -> Section:
+    """Say whether one ratio may stand for the comparison, and why not."""
+    failed = [rule for rule in report.rules if not rule.holds]
+    lead = "One ratio may stand for the comparison only if every rule holds. " + (
+        f"{len(failed)} of {len(report.rules)} {'does' if len(failed) == 1 else 'do'} not, so "
+        "none is stated."
+        if failed
+        else "All hold."
+    )
+    rate, steps, source = RATE_BREAK_EVEN
+    rows: Rows = [
+        (rule.name, "holds" if rule.holds else "DOES NOT HOLD", rule.found) for rule in report.rules
+    ]
+    return Section(
+        anchor="fairness",
+        title="Is the comparison fair?",
+        lead=lead,
+        plots=(
+            Plot(
+                svg=plot_break_even(
+                    report.counts.sigma, [(name, low, high) for name, low, high, _ in BREAK_EVENS]
+                ),
+                title="Spikes per synapse and the break-evens",
+                caption="Left of a bar's end a spiking network needs less energy; hatched: where "
+                "studies disagree. Another one puts it at a mean rate of "
+                f"{100 * rate:g}\N{NO-BREAK SPACE}% with {steps} steps ({source}).",
+            ),
+        ),
+        tables=(
+            PageTable(
+                caption="Rules of a fair comparison",
+                columns=("rule", "verdict", "what was found"),
+                rows=rows,
+                text_columns=3,
+            ),
+            PageTable(
+                caption="Break-evens and their sources",
+                columns=("what is counted", "spikes per synapse", "source"),
+                rows=[
+                    (name, f"{low:g}" if low == high else f"{low:g} to {high:g}", source)
+                    for name, low, high, source in BREAK_EVENS
+                ],
+                text_columns=1,
+            ),
+        ),
+    )
+
+
+def sensitivity_section(report: Report) -> Section | None:
+    """Show which assumption moves the answer most, and which ones turn it round."""
+    found = report.sensitivities
+    if not found:
+        return None
+
+    def written(value: float, quantity: str) -> str:
+        return format_energy(value) if quantity == CHIP else format_factor(value)
+
+    ratios = [(one.assumption, one.low, one.high) for one in found if one.quantity == RATIO]
+    ratios = [(name, low, high) for name, low, high in ratios if low > 0]
+    plots = (
+        Plot(
+            svg=plot_sensitivity(ratios),
+            title="The ratio of both energies under each assumption",
+            caption="A bar runs from one end of an assumption to the other. Dashed: equal energy. "
+            "A bar that crosses it changes which side needs less. The ratios are shown to judge "
+            "the assumptions; none of them is a result.",
+            is_wide=True,
+        ),
+    )
+    return Section(
+        anchor="sensitivity",
+        title="Which assumption matters most",
+        lead="Each assumption is changed by itself between the two ends named; all others stay as "
+        f"in the nominal values. Largest: {found[0].assumption}.",
+        plots=plots if ratios else (),
+        tables=(
+            PageTable(
+                caption="Sensitivity",
+                columns=("assumption", "of", "from", "to", "factor", "changes the winner"),
+                rows=[
+                    (
+                        one.assumption,
+                        one.quantity,
+                        written(one.low, one.quantity),
+                        written(one.high, one.quantity),
+                        format_factor(one.factor),
+                        ("yes" if changes_the_winner(one) else "no")
+                        if one.quantity == RATIO
+                        else "",
+                    )
+                    for one in found
+                ],
+                text_columns=2,
+            ),
+        ),
+    )
+
+
+def fit_section(report: Report) -> Section | None:
+    """Show how many cores the network would take."""
+    if not report.fits:
+        return None
+    rows: Rows = []
+    for fit in report.fits:
+        for entry in fit.layers:
+            cores = "does not fit" if entry.low is None else f"{entry.low}"
+            if entry.low is not None and entry.high != entry.low:
+                cores = f"{entry.low} to {entry.high}"
+            rows.append(
+                (
+                    fit.target,
+                    entry.layer.name,
+                    cores,
+                    format_count(entry.neurons_per_core),
+                    entry.limiting_resource,
+                )
+            )
+    totals = "; ".join(
+        f"{fit.target}: "
+        + (
+            "does not fit"
+            if fit.cores_low is None
+            else f"{fit.cores_text} cores of {fit.cores_per_chip} a chip"
+        )
+        for fit in report.fits
+    )
+    return Section(
+        anchor="fit",
+        title="Chip fit, estimated",
+        lead=f"{totals}. An estimate from sizes: only a compiler can tell that a network fits.",
+        tables=(
+            PageTable(
+                caption="Cores by layer",
+                columns=("target", "layer", "cores", "neurons a core", "limited by"),
+                rows=rows,
+                text_columns=2,
+            ),
+        ),
+        items=tuple(f"Note: {warning}" for fit in report.fits for warning in fit.warnings),
+    )

@@ -1,0 +1,1 @@
+"""Plots of reports and comparisons, as SVG."""

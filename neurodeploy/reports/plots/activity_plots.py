@@ -1,0 +1,318 @@
+"""Plots of what a network did, for a page or for a file of their own."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import OutputError
+from neurodeploy.files import replacing, write_text
+from neurodeploy.reports.activity import (
+    Activity,
+    ActivityMap,
+    LayerActivity,
+    Membrane,
+)
+from neurodeploy.reports.numbers import format_count, format_percent
+from neurodeploy.reports.plots.drawing import (
+    FAINT,
+    FIRST,
+    INK,
+    SECOND,
+    new_figure,
+    shortened,
+    to_svg,
+)
+from neurodeploy.reports.plots.report_plots import (
+    MANY_LAYERS,
+    draw_raster,
+    raster_height,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
+
+LIGHT = {
+    "--paper": "#ffffff", "--ink": "#1b2130", "--faint": "#c9cfd9",
+    "--series-1": "#1f5fbf", "--series-2": "#b3540e",
+}  # fmt: skip
+DARK = {
+    "--paper": "#12151c", "--ink": "#e7eaf1", "--faint": "#3b4454",
+    "--series-1": "#7db1ff", "--series-2": "#f0a35e",
+}  # fmt: skip
+"""The page's colours, for files that stand alone."""
+_STAND_INS = {INK: "--ink", FAINT: "--faint", FIRST: "--series-1", SECOND: "--series-2"}
+_CELLS = 48
+"""Cells of a map along its longer side at most; larger maps are averaged."""
+_SHADES = 12
+_COLUMNS = 4
+_DPI = 160
+_MARGIN = 12
+SUFFIXES = (".html", ".svg", ".png")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One plot: how high it is, in inches, and what draws it."""
+
+    name: str
+    title: str
+    height: float
+    draw: Callable[[FigureBase], None]
+
+
+def panels_of(activity: Activity) -> dict[str, Panel]:
+    """Give the plots that there is something to show in, by name, in order."""
+    panels = []
+    if any(one.rate is not None for one in activity.layers):
+        rows = [one for one in activity.layers if one.rate is not None]
+        panels.append(
+            Panel(
+                name="rates",
+                title="Rate of each layer",
+                height=0.9 + 0.32 * len(rows) if len(rows) <= MANY_LAYERS else 2.8,
+                draw=lambda figure: _draw_rates(figure.subplots(), rows),
+            )
+        )
+    raster = activity.raster
+    if raster is not None and raster.layers:
+        panels.append(
+            Panel(
+                name="spikes",
+                title=f"Spikes of {raster.title}",
+                height=raster_height(raster.layers),
+                draw=lambda figure: draw_raster(figure.subplots(), raster.layers),
+            )
+        )
+    if activity.maps:
+        panels.append(
+            Panel(
+                name="maps",
+                title="Where the events are",
+                height=0.15 + 1.6 * -(-len(activity.maps) // _COLUMNS),
+                draw=lambda figure: _draw_maps(figure, activity.maps),
+            )
+        )
+    if activity.membranes:
+        panels.append(
+            Panel(
+                name="membranes",
+                title="Potential of single neurons",
+                height=0.5 + 1.05 * len(activity.membranes),
+                draw=lambda figure: _draw_membranes(figure, activity.membranes),
+            )
+        )
+    return {panel.name: panel for panel in panels}
+
+
+def plot_panel(panel: Panel) -> str:
+    """Draw one plot as SVG for a page."""
+    name = f"activity-{panel.name}"
+    with new_figure(panel.height, name) as (figure, axes):
+        axes.remove()
+        panel.draw(figure)
+        return to_svg(figure, name)
+
+
+def save_drawing(activity: Activity, path: Path) -> None:
+    """Write all plots, one below the other, to an SVG or PNG file, whole or not at all.
+
+    An SVG file follows the reader's choice of light or dark; a PNG file is light.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    panels = list(panels_of(activity).values())
+    with new_figure(sum(panel.height + 0.45 for panel in panels), "activity") as (figure, axes):
+        axes.remove()
+        rows = figure.subfigures(
+            len(panels), squeeze=False, height_ratios=[panel.height + 0.45 for panel in panels]
+        )
+        for subfigure, panel in zip(rows[:, 0], panels, strict=True):
+            panel.draw(subfigure)
+            subfigure.suptitle(panel.title, x=0.01, ha="left", fontweight="bold", fontsize=11)
+        if path.suffix.lower() == ".svg":
+            write_text(path, _alone(to_svg(figure, "activity")))
+            return
+        _recolor(figure)
+        buffer = io.BytesIO()
+        figure.savefig(
+            buffer, format="png", dpi=_DPI, facecolor=LIGHT["--paper"], bbox_inches="tight",
+            pad_inches=0.15, metadata={"Software": None},
+        )  # fmt: skip
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getvalue())
+
+
+def require_known_suffix(path: Path) -> None:
+    """Find out early whether a plot can be written in the format that a name asks for.
+
+    Raises:
+        OutputError: If not.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{path}: plots are written as {', '.join(SUFFIXES)}. Name another file.")
+
+
+def _draw_rates(axes: Axes, rows: Sequence[LayerActivity]) -> None:
+    values = [100 * (one.rate or 0.0) for one in rows]
+    if len(rows) > MANY_LAYERS:
+        axes.bar(range(1, len(rows) + 1), values, width=0.8, color=FIRST)
+        axes.set_xlabel("layer, in order")
+        axes.set_ylabel("spikes per neuron and step, %")
+        axes.grid(axis="x", visible=False)
+        return
+    place = np.arange(len(rows))[::-1]
+    axes.barh(place, values, height=0.62, color=FIRST)
+    for y, value in zip(place, values, strict=True):
+        axes.annotate(
+            format_percent(value / 100), (value, y), xytext=(5, 0), textcoords="offset points",
+            va="center", color=INK,
+        )  # fmt: skip
+    axes.set_yticks(place, [shortened(one.name) for one in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(0, max([*values, 0.01]) * 1.2)
+    axes.set_xlabel("spikes per neuron and step, %")
+    axes.grid(axis="y", visible=False)
+
+
+def _draw_maps(figure: FigureBase, maps: Sequence[ActivityMap]) -> None:
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path as Outline
+
+    rows = -(-len(maps) // _COLUMNS)
+    grid = figure.subplots(rows, _COLUMNS, squeeze=False)
+    for axes in grid.flat[len(maps) :]:
+        axes.remove()
+    for axes, one in zip(grid.flat, maps, strict=False):
+        cells = _averaged(one.counts)
+        height, width = cells.shape
+        peak = float(cells.max())
+        shade = np.ceil(_SHADES * cells / peak).astype(int) if peak else np.zeros_like(cells, int)
+        for level in range(1, _SHADES + 1):
+            y, x = np.nonzero(shade == level)
+            if not len(x):
+                continue
+            corners = np.stack(
+                [np.stack([x + dx, y + dy], 1) for dx, dy in ((0, 0), (1, 0), (1, 1), (0, 1))]
+                + [np.stack([x, y], 1)],
+                axis=1,
+            ).reshape(-1, 2)
+            codes = [Outline.MOVETO, *[Outline.LINETO] * 3, Outline.CLOSEPOLY] * len(x)
+            axes.add_patch(
+                PathPatch(
+                    Outline(corners.astype(float), codes), facecolor=FIRST, linewidth=0,
+                    alpha=level / _SHADES, antialiased=False, clip_on=False,
+                )
+            )  # fmt: skip
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)
+        axes.set_aspect("equal")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+        most = int(one.counts.max())
+        axes.set_title(shortened(one.layer), fontsize=9, color=INK, pad=3)
+        axes.set_xlabel(f"most: {format_count(most)}", fontsize=8, labelpad=2)
+
+
+def _averaged(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Average blocks of a map that has more cells than are drawn; the last may be smaller."""
+    block = -(-max(counts.shape) // _CELLS)
+    rows, columns = (np.arange(0, extent, block) for extent in counts.shape)
+    sums = np.add.reduceat(np.add.reduceat(counts, rows, axis=0), columns, axis=1)
+    heights = np.diff([*rows, counts.shape[0]])
+    widths = np.diff([*columns, counts.shape[1]])
+    return np.asarray(sums / np.outer(heights, widths), dtype=np.float64)
+
+
+def _draw_membranes(figure: FigureBase, membranes: Sequence[Membrane]) -> None:
+    grid = figure.subplots(len(membranes), 1, squeeze=False, sharex=True)
+    for axes, one in zip(grid[:, 0], membranes, strict=True):
+        steps = np.arange(1, len(one.values) + 1)
+        axes.axhline(0, color=FAINT, linewidth=0.8)
+        if one.threshold is not None:
+            axes.axhline(one.threshold, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
+            axes.annotate(
+                "threshold", (1, one.threshold), xycoords=("axes fraction", "data"),
+                xytext=(3, 0), textcoords="offset points", va="center", fontsize=8, color=INK,
+                annotation_clip=False,
+            )  # fmt: skip
+        axes.plot(
+            steps, one.values, color=FIRST, linewidth=1.5,
+            marker="o" if len(steps) <= 24 else "", markersize=3,
+        )  # fmt: skip
+        fired = steps[one.fired]
+        axes.plot(
+            fired, np.full(len(fired), 0.93), color=FIRST, marker="|", markersize=7,
+            markeredgewidth=1.6, linestyle="none", transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+        reach = [0.0, *one.values, *([] if one.threshold is None else [one.threshold])]
+        margin = 0.1 * (max(reach) - min(reach) or 1.0)
+        axes.set_ylim(min(reach) - margin, max(reach) + 2.5 * margin)
+        axes.set_title(
+            f"{shortened(one.layer)}, neuron {format_count(one.neuron)}", loc="left", fontsize=9,
+            pad=3, color=INK,
+        )  # fmt: skip
+        axes.locator_params(axis="y", nbins=3)
+        axes.tick_params(axis="y", labelsize=8)
+        axes.grid(axis="x", visible=False)
+    last = grid[-1, 0]
+    last.set_xlim(0.5, len(membranes[0].values) + 0.5)
+    if len(membranes[0].values) <= 12:
+        last.set_xticks(range(1, len(membranes[0].values) + 1))
+    last.set_xlabel("step")
+
+
+def _alone(svg: str) -> str:
+    """Make a drawing that was meant for a page a file of its own."""
+
+    def rules(colors: dict[str, str]) -> str:
+        return "".join(f"{name}:{value};" for name, value in colors.items())
+
+    found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    assert found is not None, "matplotlib states it"
+    width, height = (float(one) + 2 * _MARGIN for one in found.groups())
+    style = (
+        f"<style>:root{{{rules(LIGHT)}--sans:system-ui,sans-serif;}}"
+        f"@media (prefers-color-scheme:dark){{:root{{{rules(DARK)}}}}}</style>"
+        f'<rect x="-{_MARGIN}" y="-{_MARGIN}" width="{width:g}" height="{height:g}" '
+        'style="fill:var(--paper)"/>'
+    )
+    box = f'viewBox="-{_MARGIN} -{_MARGIN} {width:g} {height:g}"'
+    svg = svg.replace(found[0], box, 1)
+    svg = svg.replace("<svg", f'<svg width="{1.5 * width:.0f}" height="{1.5 * height:.0f}"', 1)
+    end = svg.index(">") + 1
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg[:end]}{style}{svg[end:]}\n'
+
+
+def _recolor(figure: FigureBase) -> None:
+    """Put the light colours of the page in place of their stand-ins."""
+    from matplotlib.colors import to_hex, to_rgba
+
+    def real(value: Any) -> Any:
+        name = _STAND_INS.get(to_hex(value))
+        return value if name is None else (*to_rgba(LIGHT[name])[:3], to_rgba(value)[3])
+
+    for artist in figure.findobj():
+        for kind in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            read, write = (getattr(artist, f"{verb}_{kind}", None) for verb in ("get", "set"))
+            if read is None or write is None:
+                continue
+            value = read()
+            if isinstance(value, str) and value in ("none", "auto"):
+                continue
+            try:
+                write(real(value))
+            except ValueError:  # several colours at once
+                write([real(one) for one in value])

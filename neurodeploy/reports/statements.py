@@ -1,0 +1,94 @@
+"""What a report allows to be said, in sentences: for the terminal and for the top of the page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from neurodeploy.energy.estimates import Energy
+from neurodeploy.energy.presets import Tier
+from neurodeploy.energy.sensitivity import RATIO, Sensitivity
+from neurodeploy.reports.network_report import Comparison, Report
+from neurodeploy.reports.numbers import format_factor, format_range
+
+LESS, MORE, OVERLAP = "less", "more", "overlapping"
+
+
+def statements(report: Report) -> list[str]:
+    """Say what may be concluded, what matters most, and how many cores it may take."""
+    name = "ReLU twin" if report.onnx is None else "ANN"
+    found = [_ratio_statement(report, name)]
+    for tier, start in (
+        (Tier.ARITHMETIC, "Arithmetic alone"),
+        (Tier.MEMORY, "With memory accesses"),
+    ):
+        rows = [one for one in report.tier(tier) if one.ann is not None]
+        if rows:
+            found.append(_tier_statement(start, rows, name))
+    if report.sensitivities:
+        found.append(_sensitivity_statement(report.sensitivities))
+    for fit in report.fits:
+        cores = (
+            "does not fit"
+            if fit.cores_low is None
+            else f"{fit.cores_text} {'core' if fit.cores_text == '1' else 'cores'} of "
+            f"{fit.cores_per_chip} a chip"
+        )
+        found.append(f"{fit.target}: {cores}, an estimate from sizes.")
+    return found
+
+
+def standing(network: Energy, ann: Energy) -> str:
+    """Say how two ranges stand to each other: `LESS`, `MORE` or `OVERLAP`."""
+    if network.high < ann.low:
+        return LESS
+    return MORE if network.low > ann.high else OVERLAP
+
+
+def changes_the_winner(one: Sensitivity) -> bool:
+    """Whether the network needs less energy at one end of an assumption and more at the other."""
+    return one.quantity == RATIO and one.low < 1 < one.high
+
+
+def _ratio_statement(report: Report, name: str) -> str:
+    head = report.headline
+    if head is not None:
+        low, ratio, high = (format_factor(one) for one in (head.low, head.ratio, head.high))
+        return (
+            f"Spiking network / {name}, memory included ({head.preset}): {ratio}, between {low} "
+            f"and {high}. All {len(report.rules)} rules of a fair comparison hold."
+        )
+    failed = [rule for rule in report.rules if not rule.holds]
+    return (
+        f"No ratio is stated as a result: {len(failed)} of {len(report.rules)} rules of a fair "
+        f"comparison {'does' if len(failed) == 1 else 'do'} not hold."
+    )
+
+
+def _tier_statement(start: str, rows: Sequence[Comparison], name: str) -> str:
+    first = rows[0]
+    assert first.ann is not None
+    ranges = f"{format_range(first.network)} against {format_range(first.ann)}"
+    found = Counter(standing(one.network, one.ann) for one in rows if one.ann is not None)
+    words = {
+        LESS: f"less energy than the {name}",
+        MORE: f"more energy than the {name}",
+        OVERLAP: f"ranges that overlap with the {name}'s",
+    }
+    if len(found) == 1:
+        where = f"in all {len(rows)} presets " if len(rows) > 1 else ""
+        return f"{start}: {where}{words[next(iter(found))]} ({first.network.preset}: {ranges})."
+    parts = ", ".join(f"{words[key]} in {found[key]}" for key in words if key in found)
+    return f"{start}, {len(rows)} presets: {parts} ({first.network.preset}: {ranges})."
+
+
+def _sensitivity_statement(found: Sequence[Sensitivity]) -> str:
+    most = found[0]
+    text = f"What matters most: {most.assumption}, a factor of {format_factor(most.factor)}"
+    text += f" ({most.quantity})."
+    turning = [one.assumption for one in found if changes_the_winner(one)]
+    if turning:
+        text += f" These change which side needs less: {'; '.join(turning)}."
+    elif any(one.quantity == RATIO for one in found):
+        text += " None of the assumptions alone changes which side needs less."
+    return text

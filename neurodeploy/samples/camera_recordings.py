@@ -1,0 +1,228 @@
+"""Recordings of event cameras: each file one sample, made into frames as it is read.
+
+The time from a recording's first to its last event is cut into T bins of equal whole
+microseconds, and the events of each pixel and polarity are counted, up to 255. What is left over
+at the end, less than T microseconds, is dropped: as tonic's `ToFrame(n_time_bins=T)` does, with
+which networks are trained here.
+
+Formats, by suffix:
+
+- `.bin`: N-MNIST and N-Caltech101, 5 bytes an event. Source: tonic 1.7.0, `io.py:read_mnist_file`,
+  after G. Orchard's event-Python.
+- `.dat`: Prophesee's DAT, events of type CD (0x0C), 8 bytes each. Source: the DAT page of
+  Prophesee's file format documentation.
+- `.aedat4`: iniVation's AEDAT 4, read by the package `aedat` (`pip install '.[data]'`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import DataError
+from neurodeploy.ir.float_layers import Shape
+from neurodeploy.samples.array_archives import CutShortError
+
+SUFFIXES = (".bin", ".dat", ".aedat4")
+COUNT_MAX = 255
+"""Events of one pixel and bin that are told apart; further ones are not counted."""
+_NMNIST_OVERFLOW_ROW = 240
+_NMNIST_OVERFLOW = 2**13
+_DAT_CD = 12
+_Columns = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CameraEvents:
+    """Events of one recording, in order of time.
+
+    Attributes:
+        x: (events,) int64, column.
+        y: (events,) int64, row.
+        polarity: (events,) int64, 0 or 1.
+        time: (events,) int64, microseconds.
+    """
+
+    x: _Columns
+    y: _Columns
+    polarity: _Columns
+    time: _Columns
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+class EventRecordings:
+    """Recordings as samples of shape (T, C, H, W), uint8; C is 2, or 1 for both polarities."""
+
+    def __init__(self, path: Path | str, *, steps: int | None, port: Shape | None) -> None:
+        """Find the files; none is read yet.
+
+        Args:
+            path: One recording, or a folder; those below it are taken in order of their paths.
+            steps: T.
+            port: (C, H, W) of the network's input.
+
+        Raises:
+            DataError: If there are none, or T or the shape is missing or of no use.
+        """
+        self.path = Path(path)
+        self.name = str(path)
+        if self.path.is_dir():
+            found = (one for one in self.path.rglob("*") if one.suffix.lower() in SUFFIXES)
+            self.files = sorted(found)
+        else:
+            self.files = [self.path]
+        if not self.files:
+            raise DataError(
+                f"{path}: no event recordings in this directory; {', '.join(SUFFIXES)} are read."
+            )
+        if steps is None:
+            raise DataError(
+                f"{path}: event recordings do not say how many steps they are to be cut into. "
+                "Add --window T."
+            )
+        if port is None or len(port) != 3 or port[0] not in (1, 2):
+            raise DataError(
+                f"{path}: a camera's events go to an input of shape (1, H, W) or (2, H, W), this "
+                f"network's is {port}. Make an event table or frames of them."
+            )
+        self.count = len(self.files)
+        self.shape: tuple[int, ...] = (steps, *port)
+        self.dtype: np.dtype[np.integer] = np.dtype(np.uint8)
+
+    def read(self, first: int, last: int) -> npt.NDArray[np.uint8]:
+        """Give recordings `first` to `last` - 1 as frames: (last - first, T, C, H, W).
+
+        Raises:
+            CutShortError: If one of them ends in the middle of an event.
+            DataError: If one of them is damaged, or of a larger camera.
+        """
+        frames = np.zeros((last - first, *self.shape), np.uint8)
+        for number, path in enumerate(self.files[first:last]):
+            try:
+                events = read_recording(path)
+            except CutShortError as error:
+                raise CutShortError(
+                    f"{error} It is recording {first + number + 1} of {self.count}.",
+                    complete=first + number,
+                ) from error
+            frames[number] = to_frames(events, self.shape, where=str(path))
+        return frames
+
+
+def read_recording(path: Path) -> CameraEvents:
+    """Read the events of one file.
+
+    Raises:
+        CutShortError: If it ends in the middle of an event.
+        DataError: If it is missing, damaged or of another kind.
+    """
+    try:
+        read = {".bin": _read_nmnist, ".dat": _read_dat, ".aedat4": _read_aedat4}
+        events = read[path.suffix.lower()](path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file.") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    if len(events) and np.any(np.diff(events.time) < 0):
+        raise DataError(f"{path}: its times go backwards. Is it damaged?")
+    return events
+
+
+def to_frames(events: CameraEvents, shape: tuple[int, ...], *, where: str) -> npt.NDArray[np.uint8]:
+    """Count events by bin of time, polarity and pixel.
+
+    Args:
+        events: Of one recording.
+        shape: (T, C, H, W); with C = 1 both polarities are counted together.
+        where: Start of errors.
+
+    Raises:
+        DataError: If an event lies outside of (H, W).
+    """
+    steps, channels, height, width = shape
+    if not len(events):
+        return np.zeros(shape, np.uint8)
+    if events.x.max() >= width or events.y.max() >= height:
+        raise DataError(
+            f"{where}: an event at column {events.x.max()}, row {events.y.max()} at most; the "
+            f"network's input has {width} columns and {height} rows. Make frames of that size."
+        )
+    begin, span = int(events.time[0]), int(events.time[-1] - events.time[0]) // steps
+    bins = (events.time - begin) // span if span else np.full(len(events), steps)
+    kept = bins < steps
+    polarity = events.polarity if channels == 2 else np.zeros_like(events.polarity)
+    place = ((bins * channels + polarity) * height + events.y) * width + events.x
+    counts = np.bincount(place[kept], minlength=prod(shape))
+    return np.minimum(counts, COUNT_MAX).astype(np.uint8).reshape(shape)
+
+
+def _read_nmnist(path: Path) -> CameraEvents:
+    data = np.fromfile(path, np.uint8)
+    if len(data) % 5:
+        raise CutShortError(f"{path} is cut short: an event has 5 bytes.", complete=0)
+    x, y, *rest = data.reshape(-1, 5).astype(np.int64).T
+    time = (rest[0] & 127) << 16 | rest[1] << 8 | rest[2]
+    is_overflow = y == _NMNIST_OVERFLOW_ROW
+    time += _NMNIST_OVERFLOW * np.cumsum(is_overflow)
+    kept = ~is_overflow
+    return CameraEvents(x=x[kept], y=y[kept], polarity=rest[0][kept] >> 7, time=time[kept])
+
+
+def _read_dat(path: Path) -> CameraEvents:
+    with path.open("rb") as file:
+        begin = 0
+        while file.read(1) == b"%":
+            file.readline()
+            begin = file.tell()
+        file.seek(begin)
+        kind = file.read(2)
+        data = file.read()
+    if len(kind) < 2 or kind[0] != _DAT_CD or kind[1] != 8:
+        raise DataError(
+            f"{path}: not a DAT file of CD events (type {_DAT_CD}, 8 bytes each). "
+            "Convert it with Prophesee's tools, or make an event table."
+        )
+    if len(data) % 8:
+        raise CutShortError(f"{path} is cut short: an event has 8 bytes.", complete=0)
+    words = np.frombuffer(data, "<u4").reshape(-1, 2).astype(np.int64)
+    where = words[:, 1]
+    return CameraEvents(
+        x=where & 0x3FFF,
+        y=where >> 14 & 0x3FFF,
+        polarity=(where >> 28 & 0xF).astype(bool).astype(np.int64),
+        time=words[:, 0],
+    )
+
+
+def _read_aedat4(path: Path) -> CameraEvents:
+    try:
+        aedat = import_module("aedat")
+    except ImportError as error:
+        raise DataError(
+            f"{path}: the package 'aedat' is needed for this file and cannot be imported "
+            f"({error}). Install it: pip install 'neurodeploy[data]'."
+        ) from error
+    path.stat()
+    try:
+        decoder = aedat.Decoder(str(path))
+        streams = decoder.id_to_stream().items()
+        stream = min((number for number, one in streams if one["type"] == "events"), default=None)
+        packets = [packet["events"] for packet in decoder if packet["stream_id"] == stream]
+    except Exception as error:  # a compiled parser that raises whatever it stumbles over
+        raise DataError(f"{path}: cannot be read as AEDAT 4 ({error}). Get it again.") from error
+    if stream is None:
+        raise DataError(f"{path}: holds no events, only {[one['type'] for _, one in streams]}.")
+    found = {
+        key: np.concatenate([packet[key].astype(np.int64) for packet in packets])
+        if packets
+        else np.zeros(0, np.int64)
+        for key in ("x", "y", "on", "t")
+    }
+    return CameraEvents(x=found["x"], y=found["y"], polarity=found["on"], time=found["t"])

@@ -1,0 +1,332 @@
+"""Event tables and HDF5 data sets, read piece by piece.
+
+An *event table* holds the events of all samples in columns, in an `.npz` archive or an HDF5 file:
+
+=========  ============================  ====================================================
+name       array                         meaning
+=========  ============================  ====================================================
+`shape`    (2 + axes,) integers          (samples, T, C, H, W) or (samples, T, N)
+`offset`   (samples + 1,) integers       events of sample s: rows `offset[s]` to `offset[s+1]` - 1
+`step`     (events,) integers            0 to T - 1
+`address`  (events,) integers            place in (C, H, W) or (N,), in C order
+`payload`  (events,) integers, optional  never 0; 1 everywhere if left out
+=========  ============================  ====================================================
+
+No place of a sample has two events. An archive of `numpy.savez(path, **events.arrays())`
+(`neurodeploy.samples.events.Events`), with a column `sample` instead of `offset`, is read as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import DataError
+from neurodeploy.files import replacing
+from neurodeploy.samples.array_archives import (
+    ArrayFile,
+    CutShortError,
+    integer_dtype,
+    member_names,
+)
+from neurodeploy.samples.array_files import HDF5_SUFFIXES
+from neurodeploy.samples.events import Events
+from neurodeploy.samples.storage import listed, require_integer_dtype
+
+_COLUMNS = ("shape", "step", "address")
+_BLOCK = 1 << 20
+
+
+class _Column(Protocol):
+    """One array of a table, (rows, ...)."""
+
+    count: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.integer]
+
+    def read(self, first: int, last: int) -> npt.NDArray[np.integer]: ...
+
+
+class Hdf5Array:
+    """Samples in a data set of an HDF5 file.
+
+    Attributes:
+        name: File and data set, for errors.
+        count: Number of samples.
+        shape: Of one sample.
+        dtype: As stored; booleans as uint8.
+    """
+
+    def __init__(self, path: Path, dataset: h5py.Dataset) -> None:
+        """Take the data set; nothing is read yet.
+
+        Raises:
+            DataError: If it does not hold integers or has no samples axis.
+        """
+        self.name = f"{path}: '{dataset.name.lstrip('/')}'"
+        self._dataset = dataset
+        require_integer_dtype(dataset.dtype, where=self.name)
+        if not dataset.shape:
+            raise DataError(
+                f"{self.name} has shape {dataset.shape}; samples must be its first axis."
+            )
+        self.count: int = dataset.shape[0]
+        self.shape: tuple[int, ...] = tuple(dataset.shape[1:])
+        self.dtype = integer_dtype(dataset.dtype)
+
+    def read(self, first: int, last: int) -> npt.NDArray[np.integer]:
+        """Give samples `first` to `last` - 1.
+
+        Raises:
+            CutShortError: If some of them cannot be read; those before the first such one can.
+        """
+        try:
+            return self._read(first, last)
+        except OSError as error:
+            complete = self._complete(first, last)
+            raise CutShortError(
+                f"{self.name} is damaged ({_reason(error)}): {complete} of {self.count} samples "
+                "are complete.",
+                complete=complete,
+            ) from error
+
+    def _read(self, first: int, last: int) -> npt.NDArray[np.integer]:
+        values: npt.NDArray[np.integer] = self._dataset[first:last]
+        return values.view(np.uint8) if values.dtype.kind == "b" else values
+
+    def _complete(self, first: int, last: int) -> int:
+        for index in range(first, last):
+            try:
+                self._read(index, index + 1)
+            except OSError:
+                return index
+        return last
+
+
+class EventTable:
+    """Samples of an event table; dense arrays are made as they are read.
+
+    Attributes:
+        name: The file.
+        count: Number of samples.
+        shape: Of one sample, (T, C, H, W) or (T, N).
+        dtype: uint8 without payloads, else theirs.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        shape: Sequence[int],
+        offset: npt.NDArray[np.int64],
+        step: _Column,
+        address: _Column,
+        payload: _Column | None,
+    ) -> None:
+        """Check the table's outline.
+
+        Raises:
+            DataError: If shape, offsets and columns do not fit together.
+        """
+        self.name = str(path)
+        samples, *rest = (int(extent) for extent in shape)
+        columns = [step, address, *([] if payload is None else [payload])]
+        if len(rest) < 2 or min(rest) < 1 or any(column.shape for column in columns):
+            raise DataError(
+                f"{path}: an event table's shape must be (samples, T, ...), and its columns have "
+                f"one axis; shape is {tuple(shape)}."
+            )
+        rows = {column.count for column in columns}
+        if len(offset) != samples + 1 or offset[0] != 0 or np.any(np.diff(offset) < 0):
+            raise DataError(
+                f"{path}: 'offset' must rise from 0 and have {samples + 1} entries, one more than "
+                "there are samples."
+            )
+        if rows != {int(offset[-1])}:
+            raise DataError(
+                f"{path}: columns of {sorted(rows)} events, 'offset' ends at {offset[-1]}."
+            )
+        self.count = samples
+        self.shape: tuple[int, ...] = tuple(rest)
+        self.dtype: np.dtype[np.integer] = np.dtype(np.uint8) if payload is None else payload.dtype
+        self._offset, self._step, self._address, self._payload = offset, step, address, payload
+
+    @classmethod
+    def from_archive(cls, path: Path) -> EventTable:
+        """Open a table in an `.npz` archive.
+
+        Raises:
+            DataError: If it is damaged or a column is missing.
+        """
+        names = member_names(path)
+        _require_columns(path, names)
+
+        def column(name: str) -> ArrayFile:
+            return ArrayFile(path, key=name)
+
+        return cls._of(path, names, column)
+
+    @classmethod
+    def from_hdf5(cls, path: Path, file: h5py.File) -> EventTable:
+        """Open a table in an HDF5 file.
+
+        Raises:
+            DataError: If a column is missing or no array of integers.
+        """
+        names = list(file)
+        _require_columns(path, names)
+
+        def column(name: str) -> Hdf5Array:
+            if not isinstance(file[name], h5py.Dataset):
+                raise DataError(f"{path}: '{name}' is a group, an array is required.")
+            return Hdf5Array(path, file[name])
+
+        return cls._of(path, names, column)
+
+    @classmethod
+    def _of(cls, path: Path, names: list[str], column: Callable[[str], _Column]) -> EventTable:
+        outline = column("shape")
+        shape = [int(extent) for extent in np.ravel(outline.read(0, outline.count))]
+        if "offset" in names:
+            offsets = column("offset")
+            offset = np.asarray(offsets.read(0, offsets.count)).astype(np.int64)
+        else:
+            offset = _offsets_of(path, column("sample"), shape[0] if shape else 0)
+        return cls(
+            path,
+            shape=shape or (0,),
+            offset=offset,
+            step=column("step"),
+            address=column("address"),
+            payload=column("payload") if "payload" in names else None,
+        )
+
+    def read(self, first: int, last: int) -> npt.NDArray[np.integer]:
+        """Give samples `first` to `last` - 1, dense: (last - first, *shape).
+
+        Raises:
+            CutShortError: If the columns end early; it says how many samples are whole.
+            DataError: If an event lies outside of its sample, has payload 0 or the place of
+                another one.
+        """
+        begin, end = int(self._offset[first]), int(self._offset[last])
+        columns: list[npt.NDArray[np.integer]] = []
+        for column in filter(None, (self._step, self._address, self._payload)):
+            try:
+                columns.append(column.read(begin, end))
+            except CutShortError as error:
+                complete = int(np.searchsorted(self._offset, error.complete, side="right")) - 1
+                raise CutShortError(
+                    f"{error} That is {complete} of {self.count} samples.", complete=complete
+                ) from error
+        step, address = (column.astype(np.int64) for column in columns[:2])
+        place = prod(self.shape[1:])
+        for what, found, limit in (("step", step, self.shape[0]), ("address", address, place)):
+            if found.size and (found.min() < 0 or found.max() >= limit):
+                raise DataError(
+                    f"{self.name}: samples {first} to {last - 1}: {what} from {found.min()} to "
+                    f"{found.max()}, 0 to {limit - 1} is allowed."
+                )
+        sample = np.repeat(np.arange(last - first), np.diff(self._offset[first : last + 1]))
+        dense = np.zeros((last - first) * self.shape[0] * place, self.dtype)
+        dense[(sample * self.shape[0] + step) * place + address] = (
+            1 if self._payload is None else columns[2]
+        )
+        if np.count_nonzero(dense) != len(step):
+            raise DataError(
+                f"{self.name}: samples {first} to {last - 1}: two events in one place, or a "
+                "payload of 0. Add up what falls on one place, and leave out what is 0."
+            )
+        return dense.reshape(last - first, *self.shape)
+
+
+def open_hdf5(path: Path, *, key: str) -> Hdf5Array | EventTable:
+    """Open the data set `key` of an HDF5 file, or else the event table in it.
+
+    Raises:
+        DataError: If the file is missing, damaged or cut short, or holds neither.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(
+            f"{path}: not a readable HDF5 file ({_reason(error)}). Nothing of a file that was cut "
+            "short can be read in this format. Get it again."
+        ) from error
+    if key in file and isinstance(file[key], h5py.Dataset):
+        return Hdf5Array(path, file[key])
+    if is_event_archive(list(file)):
+        return EventTable.from_hdf5(path, file)
+    names: list[str] = []
+    file.visititems(lambda name, one: names.append(name) if isinstance(one, h5py.Dataset) else None)
+    raise DataError(f"{path}: no data set '{key}'; it holds {listed(names)}. Name one with --key.")
+
+
+def is_event_archive(names: Sequence[str]) -> bool:
+    """Whether arrays of these names may be an event table."""
+    return "step" in names and "address" in names
+
+
+def save_events(path: Path | str, events: Events) -> None:
+    """Write an event table, whole or not at all.
+
+    Args:
+        path: `.npz`, `.h5` or `.hdf5`.
+        events: All samples.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    path = Path(path)
+    numbers = np.bincount(events.sample, minlength=events.samples)
+    arrays = events.arrays()
+    del arrays["sample"]
+    columns: dict[str, npt.NDArray[np.integer]] = {
+        **arrays,
+        "offset": np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64),
+    }
+    with replacing(path) as temporary:
+        if path.suffix.lower() in HDF5_SUFFIXES:
+            with h5py.File(temporary, "w") as file:
+                for name, values in columns.items():
+                    file.create_dataset(name, data=values)
+        else:
+            with temporary.open("wb") as archive:
+                np.savez(archive, allow_pickle=False, **columns)
+
+
+def _require_columns(path: Path, names: Sequence[str]) -> None:
+    missing = [name for name in _COLUMNS if name not in names]
+    if "offset" not in names and "sample" not in names:
+        missing.append("offset")
+    if missing:
+        raise DataError(
+            f"{path}: an event table without {listed(missing)}; it holds {listed(list(names))}."
+        )
+
+
+def _offsets_of(path: Path, sample: _Column, samples: int) -> npt.NDArray[np.int64]:
+    """Give where each sample begins in a sorted column of sample numbers."""
+    numbers = np.zeros(samples, np.int64)
+    highest = 0
+    for first in range(0, sample.count, _BLOCK):
+        block = sample.read(first, min(first + _BLOCK, sample.count)).astype(np.int64)
+        if block[0] < highest or np.any(np.diff(block) < 0) or block[-1] >= samples:
+            raise DataError(
+                f"{path}: 'sample' must rise from 0 to {samples - 1}. Sort the events by sample."
+            )
+        highest = int(block[-1])
+        numbers += np.bincount(block, minlength=samples)
+    return np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64)
+
+
+def _reason(error: OSError) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,212 @@
+"""Samples that need not fit into memory: files, Python sequences, and what reads them in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, cast, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import DataError
+from neurodeploy.ir.float_layers import Shape
+from neurodeploy.samples.array_archives import ArrayFile, member_names
+from neurodeploy.samples.array_files import HDF5_SUFFIXES
+from neurodeploy.samples.camera_recordings import SUFFIXES as RECORDING_SUFFIXES, EventRecordings
+from neurodeploy.samples.event_tables import (
+    EventTable,
+    is_event_archive,
+    open_hdf5,
+)
+from neurodeploy.samples.storage import load_inputs, require_integer_dtype
+
+IntegerArray = npt.NDArray[np.integer]
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Integer samples of one shape, read a few at a time, best in order.
+
+    Attributes:
+        name: What they are called in errors.
+        count: How many there are, or are said to be; None if only their end will tell.
+        shape: Of one sample: (T, C, H, W), (T, N), or without T.
+        dtype: Of what `read` gives.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - above
+
+    @property
+    def count(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def dtype(self) -> np.dtype[np.integer]: ...  # noqa: D102
+
+    def read(self, first: int, last: int) -> IntegerArray:
+        """Give samples `first` to `last` - 1: (last - first, *shape).
+
+        Where `count` is None, fewer if they end.
+
+        Raises:
+            CutShortError: If not all of them can be had; it says how many can.
+            DataError: If they cannot be read at all.
+        """
+        ...
+
+
+class ArraySamples:
+    """Samples that are in memory, or in a mapped array: (samples, T, ...) integers."""
+
+    def __init__(self, values: IntegerArray, *, name: str = "input") -> None:
+        """Take the array as it is.
+
+        Raises:
+            DataError: If it does not hold integers or has no samples axis.
+        """
+        require_integer_dtype(values.dtype, where=name)
+        if values.ndim < 2:
+            raise DataError(f"{name} has shape {values.shape}; samples must be its first axis.")
+        self._values = values.view(np.uint8) if values.dtype.kind == "b" else values
+        self.name = name
+        self.count = len(values)
+        self.shape: tuple[int, ...] = values.shape[1:]
+        self.dtype: np.dtype[np.integer] = self._values.dtype
+
+    def read(self, first: int, last: int) -> IntegerArray:
+        """Give samples `first` to `last` - 1."""
+        return np.asarray(self._values[first:last])
+
+
+class ObjectSamples:
+    """Samples of a torch or tonic data set, a list, a generator: anything that gives arrays.
+
+    An item is an array of integers or something that NumPy makes one of (a torch tensor on the
+    CPU); or a tuple or list whose first entry is that, such as (sample, label). All have one shape
+    and dtype.
+    """
+
+    def __init__(self, items: Iterable[object], *, name: str = "data set") -> None:
+        """Look at the first item.
+
+        Args:
+            items: With `len` and an index, read at any place, as often as wanted; else read once,
+                forwards.
+            name: For errors.
+
+        Raises:
+            DataError: If there is no item, or it is no array of integers.
+        """
+        self.name = name
+        self._next = 0
+        self._items: Sequence[object] | None = None
+        self._rest: Iterator[object] = iter(())
+        self.count: int | None = None
+        if hasattr(items, "__len__") and hasattr(items, "__getitem__"):
+            known = cast("Sequence[object]", items)
+            if not len(known):
+                raise DataError(f"{name}: no samples.")
+            self._items = known
+            self.count = len(known)
+            head = self._array(known[0], 0)
+        else:
+            self._rest = iter(items)
+            first = next(self._rest, None)
+            if first is None:
+                raise DataError(f"{name}: no samples.")
+            head = self._array(first, 0)
+        self._head: IntegerArray | None = None if self._items is not None else head
+        self.shape: tuple[int, ...] = head.shape
+        self.dtype: np.dtype[np.integer] = head.dtype
+
+    def _array(self, item: object, index: int) -> IntegerArray:
+        value = item[0] if isinstance(item, tuple | list) and len(item) else item
+        array = np.asarray(value)
+        require_integer_dtype(array.dtype, where=f"{self.name}: sample {index}")
+        return array.view(np.uint8) if array.dtype.kind == "b" else array
+
+    def read(self, first: int, last: int) -> IntegerArray:
+        """Give samples `first` to `last` - 1, fewer where an iterator ends.
+
+        Raises:
+            DataError: If a sample is unlike the first one, or lies behind an iterator.
+        """
+        if self._items is not None:
+            items: Iterable[object] = (self._items[index] for index in range(first, last))
+        else:
+            items = self._forwards(first, last)
+        found = np.empty((last - first, *self.shape), self.dtype)
+        number = 0
+        for number, item in enumerate(items, 1):
+            index = first + number - 1
+            array = self._array(item, index)
+            if array.shape != self.shape or array.dtype != self.dtype:
+                raise DataError(
+                    f"{self.name}: sample {index} is {array.dtype} of shape {array.shape}, the "
+                    f"first one {self.dtype} of shape {self.shape}. Give all of them one shape."
+                )
+            found[number - 1] = array
+        return found[:number]
+
+    def _forwards(self, first: int, last: int) -> Iterator[object]:
+        if first < self._next:
+            raise DataError(
+                f"{self.name}: sample {first} was passed already, and it can be read only once. "
+                "Give something with a length and an index."
+            )
+        while self._next < last:
+            if self._head is not None:
+                item: object = self._head
+                self._head = None
+            else:
+                try:
+                    item = next(self._rest)
+                except StopIteration:
+                    return
+            self._next += 1
+            if self._next > first:
+                yield item
+
+
+def open_samples(
+    path: Path | str,
+    *,
+    key: str = "input",
+    steps: int | None = None,
+    port: Shape | None = None,
+) -> Samples:
+    """Open a file, or a folder of event recordings, to be read piece by piece.
+
+    - `.npz`, `.npy`: an array of integers; in an archive the one called `key`, or an event table
+      (`neurodeploy.samples.event_tables`).
+    - `.h5`, `.hdf5`: a data set called `key`, or an event table.
+    - `.bin`, `.dat`, `.aedat4`, or a folder of them: recordings of event cameras, each
+      one sample (`neurodeploy.samples.camera_recordings`).
+
+    Args:
+        path: File or folder.
+        key: Name of the array or data set.
+        steps: T, for event recordings.
+        port: (C, H, W) of the network's input, for event recordings.
+
+    Raises:
+        DataError: If it cannot be opened, or holds nothing that is known.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if path.is_dir() or suffix in RECORDING_SUFFIXES:
+        return EventRecordings(path, steps=steps, port=port)
+    if suffix in HDF5_SUFFIXES:
+        return open_hdf5(path, key=key)
+    if key not in (names := member_names(path)) and is_event_archive(names):
+        return EventTable.from_archive(path)
+    found = ArrayFile(path, key=key)
+    if not found.is_columnwise:
+        return found
+    if suffix == ".npy":
+        return ArraySamples(np.load(path, mmap_mode="r", allow_pickle=False), name=str(path))
+    return ArraySamples(load_inputs(path, key=key), name=found.name)

@@ -1,0 +1,128 @@
+"""Count neuron updates while a simulation runs: which neurons had anything to do in a step.
+
+A neuron is *active* in a step if its state before the step is not zero, or an event reaches it
+through a weight that is not zero (whatever the sum of all), or it has a bias. A current that is
+left over counts once it has decayed: what a full decay wipes out is no input.
+
+Source: the rule is SANA-FE's, 2.2.9 `src/models.cpp`; membrane updates are NeuroBench's, 2.3.0
+`metrics/workload/membrane_updates.py`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.fixedpoint import Int64Array, decay
+from neurodeploy.ir.integer_layers import (
+    CubaNeuron,
+    FixedComplexDense,
+    FixedConv,
+    FixedDense,
+    FixedInjection,
+    FixedLayer,
+    IntArray,
+    Synapse,
+)
+from neurodeploy.simulation.neurons import Dynamics
+from neurodeploy.simulation.recording import SpikeArray, UpdateCounts
+from neurodeploy.simulation.synapses import apply_synapse, multiply_exactly
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class UpdateCounter:
+    """Watches one layer over one batch.
+
+    Args:
+        layer: The layer.
+        samples: Size of the batch.
+        bias_image: (samples, *layer) in place of the layer's bias, or None.
+    """
+
+    def __init__(self, layer: FixedLayer, samples: int, bias_image: IntArray | None) -> None:
+        self._layer = layer
+        self._active = np.zeros(samples, np.int64)
+        self._membrane = np.zeros(samples, np.int64)
+        self._before: Int64Array | None = None
+        bias = layer.bias if bias_image is None else bias_image
+        self._has_bias = np.broadcast_to(bias != 0, (samples, *layer.shape))
+
+    def before_step(self, neurons: Dynamics, arrives: BoolArray) -> None:
+        """Note who is active; `arrives` is (samples, *layer)."""
+        is_active = arrives | self._has_bias
+        states = neurons.states()
+        if isinstance(self._layer.neuron, CubaNeuron):
+            left = decay(states["current"], self._layer.neuron.current_decay)
+            is_active |= (states["voltage"] != 0) | (left != 0)
+        else:
+            for state in states.values():
+                is_active |= state != 0
+        self._active += is_active.reshape(len(is_active), -1).sum(1)
+
+    def after_step(self, neurons: Dynamics) -> None:
+        """Note whose voltage changed."""
+        voltage = neurons.states().get("voltage")
+        if voltage is None:
+            return
+        if self._before is None:
+            self._membrane += self._layer.neurons
+        else:
+            changed = voltage != self._before
+            self._membrane += changed.reshape(len(changed), -1).sum(1)
+        self._before = voltage.copy()
+
+    def counts(self) -> UpdateCounts:
+        """Give what was noted."""
+        membrane = None if self._before is None else self._membrane
+        return UpdateCounts(active=self._active, membrane=membrane)
+
+
+def arrivals(synapse: Synapse, events: SpikeArray) -> BoolArray:
+    """Say where an event arrives through a weight that is not zero.
+
+    Args:
+        synapse: The weights.
+        events: (samples, T, *source) integers below 2**31 in size.
+
+    Returns:
+        (samples, T, *output) bool, before the step of delay that Lava adds.
+    """
+    sent = (events != 0).astype(np.int32)
+    match synapse:
+        case FixedConv():
+            mask = FixedConv(
+                weight=(synapse.weight != 0).astype(np.int32),
+                stride=synapse.stride,
+                padding=synapse.padding,
+                dilation=synapse.dilation,
+                groups=synapse.groups,
+            )
+            where: BoolArray = apply_synapse(mask, sent).astype(bool)
+            return where
+        case FixedDense():
+            return _dense_arrivals(synapse, sent)
+        case FixedComplexDense():
+            reached = _dense_arrivals(synapse.real, sent)
+            reached |= _dense_arrivals(synapse.imaginary, sent)
+            return reached
+        case FixedInjection():
+            direct: BoolArray = sent.astype(bool)
+            return direct
+
+
+def _dense_arrivals(synapse: FixedDense, sent: IntArray) -> BoolArray:
+    samples, steps = sent.shape[:2]
+    rows = sent.reshape(samples * steps, -1)
+    mask = synapse.effective.mantissa != 0
+    if synapse.delay is None:
+        counts = multiply_exactly(rows, mask.T.astype(np.int32))
+        reached: BoolArray = counts.astype(bool).reshape(samples, steps, -1)
+        return reached
+    result: BoolArray = np.zeros((samples, steps, len(mask)), bool)
+    for delay in np.unique(synapse.delay):
+        if delay < steps:
+            part = (mask & (synapse.delay == delay)).T.astype(np.int32)
+            counts = multiply_exactly(rows, part).reshape(samples, steps, -1)
+            result[:, delay:] |= counts[:, : steps - delay] != 0
+    return result

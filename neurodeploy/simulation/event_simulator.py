@@ -1,0 +1,437 @@
+"""Our simulator: Lava's integers, exactly, as fast as events allow.
+
+The network is run layer by layer instead of step by step: a layer's input over all steps is known
+once the layer before it has run. Layers of LIF and sigma-delta neurons are run by compiled kernels
+that follow events (`event_kernels`, for few channels `spread_kernels`, `sigma_kernels`), all others
+in NumPy (`reference`); all give the same integers. Samples are independent of each other, so groups
+of them run side by side.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import (
+    DataError,
+    NeurodeployWarning,
+    SimulationError,
+)
+from neurodeploy.fixedpoint import BIAS_BITS
+from neurodeploy.ir.graphs import INPUT, FixedPointGraph
+from neurodeploy.ir.integer_layers import (
+    CubaNeuron,
+    FixedInjection,
+    FixedLayer,
+)
+from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer
+from neurodeploy.simulation.layer_by_layer import (
+    Plan,
+    reset_steps,
+    run_layer,
+)
+from neurodeploy.simulation.outputs import Outputs
+from neurodeploy.simulation.recording import (
+    Feed,
+    IntArray,
+    Progress,
+    Record,
+    Recording,
+    SpikeArray,
+    Stream,
+    Timing,
+    Window,
+    plan_steps,
+)
+
+if TYPE_CHECKING:
+    from neurodeploy.simulation.kernels.layer_records import EventStore
+
+BATCH_BYTES = 256 * 2**20
+"""Working memory that the samples in work at one time may take."""
+_GROUP_BYTES = 8 * 2**20
+"""Working memory of one group of samples, so that it stays in a processor's cache."""
+_NUMBA_CACHE = str(Path("numba", "core", "caching.py"))
+_GROUPS_PER_THREAD = 4
+"""Groups are at most so large that every thread gets this many."""
+
+
+class EventSimulator:
+    """Runs a `FixedPointGraph` in the integers of Lava's fixed-point CPU models.
+
+    Equal to Lava on every spike, current and voltage; the test suite compares them.
+
+    Samples are run in groups, as many side by side as there are threads. Besides inputs and
+    recording, a sample in work takes
+
+        4 · T · (sum over input and layers of (2 if its values count, else 1) · N + P + 1) bytes
+
+    for N neurons on P pixels (P = 1 for flat layers), and 48 · T · N more for every layer that is
+    not compiled, or may have to run in NumPy as values of other layers' events reach it. Each
+    thread takes the sums of one sample beside: for the largest layer of at most 32 channels, 2 or
+    4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than
+    4 MiB. All together stays below `batch_bytes`, down to one sample. Neither the groups nor the
+    threads change a result.
+    """
+
+    def __init__(
+        self,
+        graph: FixedPointGraph,
+        *,
+        batch_bytes: int = BATCH_BYTES,
+        threads: int | None = None,
+        is_compiled: bool = True,
+    ) -> None:
+        """Prepare to run `graph`.
+
+        Args:
+            graph: The network; skip connections and recurrence are allowed.
+            batch_bytes: Bound on working memory.
+            threads: How many groups of samples run side by side; None: one for each processor
+                that this process may use.
+            is_compiled: Whether kernels are used; without them everything runs in NumPy, which
+                gives the same and needs no compiler. So it is too where NUMBA_DISABLE_JIT is set.
+
+        Raises:
+            SimulationError: If the number of threads is not positive.
+        """
+        if threads is not None and threads < 1:
+            raise SimulationError(f"simulation: {threads} threads, at least 1 is needed.")
+        self.graph = graph
+        self._batch_bytes = batch_bytes
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._is_compiled = is_compiled
+        self._spreads: bool | None = None  # set by tests: see compile_layer
+        self._compiled: dict[tuple[str, int], CompiledLayer | None] = {}
+
+    def run(
+        self,
+        inputs: npt.NDArray[np.integer],
+        *,
+        timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
+        feed: Feed = Feed.PORT,
+        record: Record = Record(),  # noqa: B008 - likewise
+        progress: Progress | None = None,
+    ) -> Recording:
+        """Run all samples; see `neurodeploy.simulation.recording.Simulator`.
+
+        Args:
+            inputs: As there, and so on below.
+            timing: Windows or Lava's time.
+            feed: How the input enters.
+            record: What to keep.
+            progress: Called after each group of samples.
+
+        Returns:
+            What happened, health included.
+
+        Raises:
+            DataError: If the input has the wrong shape, kind or range.
+            SimulationError: If timing, feed or record do not fit the network, or compiled code
+                cannot be read or kept.
+        """
+        start = time.perf_counter()
+        graph = self.graph
+        values = conform_input(inputs, graph, feed=feed)
+        steps = plan_steps(timing, None if feed is Feed.BIAS else int(values.shape[1]))
+        if feed is not Feed.BIAS and steps != values.shape[1]:
+            values = values[:, np.arange(steps) % values.shape[1]]
+        values = np.ascontiguousarray(values)
+        _warn_of_missing_resets(graph, timing)
+        kept, traced = record.resolve(graph.names)
+        plan = Plan(steps=steps, timing=timing, feed=feed, record=record, kept=kept, traced=traced)
+        layers = self._layers(values, plan)
+        outputs = Outputs(graph, plan, samples=len(values))
+        workers, size = self._groups(layers, plan, len(values))
+        spans = [(i, min(i + size, len(values))) for i in range(0, len(values), size)]
+        work = _Work(graph, layers, plan, size, outputs)
+        begin = time.perf_counter()
+        done = 0
+        with _explained_cache():
+            for finished in _run_side_by_side(work, values, spans, workers):
+                done += finished
+                if progress is not None:
+                    progress(done, len(values))
+        return outputs.recording(seconds=time.perf_counter() - begin, startup_seconds=begin - start)
+
+    def _layers(self, values: IntArray, plan: Plan) -> tuple[CompiledLayer | None, ...]:
+        """Compile what can be compiled; None for the other layers."""
+        largest = 1
+        if self.graph.input.is_graded and plan.feed is not Feed.BIAS:
+            largest = max(int(values.max()), -int(values.min()), 1)
+            largest = 1 << (largest - 1).bit_length()  # few different ones, to be kept
+        found: list[CompiledLayer | None] = []
+        is_compiled = self._is_compiled and _has_compiler()
+        for layer in self.graph:
+            key = (layer.name, largest)
+            if is_compiled and key not in self._compiled:
+                self._compiled[key] = compile_layer(
+                    self.graph, layer, largest_input=largest, spreads=self._spreads
+                )
+            found.append(self._compiled[key] if is_compiled else None)
+        return tuple(found)
+
+    def _groups(
+        self, layers: tuple[CompiledLayer | None, ...], plan: Plan, samples: int
+    ) -> tuple[int, int]:
+        """Give the number of groups side by side, and of samples in each; see the class."""
+        shapes = [self.graph.input.shape, *(layer.shape for layer in self.graph)]
+        listed = sum(prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
+        listed += prod(self.graph.input.shape) if self.graph.input.is_graded else 0
+        listed += sum(layer.neurons for layer in self.graph if layer.neuron.is_graded)
+        size = 4 * plan.steps * listed
+        workers = self._threads
+        for layer, compiled in zip(self.graph, layers, strict=True):
+            if compiled is None or compiled.sizes:
+                size += 48 * plan.steps * layer.neurons
+            injected = all(isinstance(c.synapse, FixedInjection) for c in layer.connections)
+            if compiled is None and not injected:
+                workers = 1  # NumPy's matrix products use all processors themselves
+        sums = 0
+        for compiled in layers:
+            spreading = compiled.spreading_for(plan.steps) if compiled is not None else None
+            sums = max(sums, spreading.frame_bytes(plan.steps) if spreading is not None else 0)
+        workers = max(1, min(workers, samples, self._batch_bytes // (size + sums)))
+        group = min(
+            (self._batch_bytes // workers - sums) // size,
+            max(1, _GROUP_BYTES // size),
+            -(-samples // (workers * _GROUPS_PER_THREAD)),
+        )
+        return workers, max(1, group)
+
+
+class _Work:
+    """Runs groups of samples through all layers, each thread in a store of its own."""
+
+    def __init__(
+        self,
+        graph: FixedPointGraph,
+        layers: tuple[CompiledLayer | None, ...],
+        plan: Plan,
+        size: int,
+        outputs: Outputs,
+    ) -> None:
+        self._graph, self._layers, self._plan = graph, layers, plan
+        self._size, self._outputs = size, outputs
+        self._lag = 1 if isinstance(plan.timing, Stream) else 0
+        self._stores: SimpleQueue[EventStore] = SimpleQueue()
+        self._is_listed = {term.source for one in layers if one is not None for term in one.terms}
+
+    def run(self, values: IntArray, first: int, stop: int) -> int:
+        """Run samples first to stop; give their number."""
+        graph, plan, span = self._graph, self._plan, slice(first, stop)
+        part = values[span]
+        known: dict[str, SpikeArray] = {}
+        with self._borrowed_store() as store:
+            if plan.feed is not Feed.BIAS and store is not None and INPUT in self._is_listed:
+                store.collect(INPUT, part)
+            for index, (layer, compiled) in enumerate(zip(graph, self._layers, strict=True)):
+                outputs = self._outputs.layers[index]
+                if compiled is None or store is None or not store.fits(compiled):
+                    for source in _sources(layer) - {*known, layer.name}:
+                        known[source] = self._spread(source, part, store)
+                    run = run_layer(graph, layer, index, known, part, plan)
+                    known[layer.name] = run.spikes
+                    outputs.put(span, run)
+                    if store is not None and layer.name in self._is_listed:
+                        store.collect(layer.name, run.spikes)
+                    continue
+                resets = np.array(reset_steps(plan.timing, plan.steps, index), bool)
+                store.run(compiled, span, lag=self._lag, resets=resets, outputs=outputs)
+        return stop - first
+
+    def _spread(self, source: str, part: IntArray, store: EventStore | None) -> SpikeArray:
+        """Give the events of a compiled layer, or of the input, for a layer that NumPy runs."""
+        if source == INPUT:
+            return part if self._graph.input.is_graded else (part != 0).astype(np.uint8)
+        assert store is not None
+        shape = (len(part), self._plan.steps, *self._graph.shape_of(source))
+        return store.spread(source, len(part)).reshape(shape)
+
+    @contextmanager
+    def _borrowed_store(self) -> Iterator[EventStore | None]:
+        """Lend a store that no other thread uses; None if no layer needs one."""
+        if all(layer is None for layer in self._layers):
+            yield None
+            return
+        from neurodeploy.simulation.kernels.layer_records import (
+            EventStore,  # only now: it loads a compiler
+        )
+
+        try:
+            store = self._stores.get_nowait()
+        except Empty:
+            store = EventStore(self._graph, steps=self._plan.steps, samples=self._size)
+        yield store
+        self._stores.put(store)
+
+
+def _run_side_by_side(
+    work: _Work, values: IntArray, spans: list[tuple[int, int]], workers: int
+) -> Iterator[int]:
+    """Run all spans in threads; give the number of samples of each as it is finished."""
+    if workers == 1:
+        for first, stop in spans:
+            yield work.run(values, first, stop)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="neurodeploy") as pool:
+        waiting = {pool.submit(work.run, values, first, stop) for first, stop in spans}
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for one in finished:
+                    yield one.result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+def _has_compiler() -> bool:
+    """Whether numba compiles; the kernels' vectors exist only in compiled code."""
+    import numba  # only now: it loads a compiler
+
+    return not vars(numba.config)["DISABLE_JIT"]
+
+
+@contextmanager
+def _explained_cache() -> Iterator[None]:
+    """Say what to do where numba fails on the files in which it keeps compiled code.
+
+    Damaged ones may raise anything, so it is told by where the error comes from.
+    """
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any(frame.filename.endswith(_NUMBA_CACHE) for frame in frames):
+            raise
+        place = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__")
+        raise SimulationError(
+            f"simulation: compiled code in {place} cannot be read or kept "
+            f"({type(error).__name__}: {error}). Delete the files of *_kernels there, make "
+            "room, or set NUMBA_CACHE_DIR to another folder."
+        ) from error
+
+
+def _sources(layer: FixedLayer) -> set[str]:
+    return {connection.source for connection in layer.connections}
+
+
+def conform_input(
+    inputs: npt.NDArray[np.integer], graph: FixedPointGraph, *, feed: Feed
+) -> IntArray:
+    """Bring input to int32 of shape (samples, T, ...), or say what is wrong with it.
+
+    A flat port also takes (samples, T, C, H, W), read in C order.
+
+    Args:
+        inputs: Integers; (samples, T, ...) or for `Feed.BIAS` (samples, ...).
+        graph: The network to be fed.
+        feed: Where the input enters.
+
+    Returns:
+        (samples, T, *port) int32, or (samples, *port) for `Feed.BIAS`.
+
+    Raises:
+        DataError: If the dtype is not integer, the shape does not fit, or a value exceeds what
+            the port can carry.
+        SimulationError: If the feed does not exist in this network.
+    """
+    if feed is Feed.BIAS and not isinstance(graph.layers[0].neuron, CubaNeuron):
+        raise SimulationError(
+            "simulation: feed 'bias' needs LIF neurons in the input block. Use --feed neuron."
+        )
+    if feed is Feed.BIAS and any(INPUT in _sources(layer) for layer in graph.layers[1:]):
+        raise SimulationError(
+            "simulation: feed 'bias' is for networks in which only the input block reads the input."
+        )
+    if (feed is Feed.PORT) == graph.has_input_neuron:
+        raise SimulationError(
+            "simulation: the file has an input neuron block; feed its neuron or its bias "
+            "(--feed neuron or --feed bias). Lava does not connect its port."
+            if graph.has_input_neuron
+            else f"simulation: feed '{feed}' needs an input block with neurons, which this network "
+            "does not have. Use --feed port."
+        )
+    array = np.asarray(inputs)
+    if array.dtype.kind not in "iub":
+        raise DataError(
+            f"input: dtype {array.dtype}, integers are required. Quantize the samples first."
+        )
+    port = graph.input.shape
+    leading = 1 if feed is Feed.BIAS else 2
+    axes = ("samples", "T")[:leading]
+    found = array.shape[leading:]
+    if array.ndim <= leading or (
+        found != port and not (len(port) == 1 and prod(found) == prod(port))
+    ):
+        expected = ", ".join((*axes, *map(str, port)))
+        raise DataError(f"input: shape {array.shape}, ({expected}) is required.")
+    if 0 in array.shape:
+        raise DataError(f"input: shape {array.shape}; at least one sample and one step needed.")
+    array = array.reshape(*array.shape[:leading], *port)
+    limits = np.iinfo(np.int32)
+    low, high = _extremes(array)
+    if feed is Feed.BIAS:
+        _require_range(low, high, 1 << (BIAS_BITS - 1), "the bias of an input block")
+    elif feed is Feed.PORT and graph.input.is_graded:
+        bits = graph.input.message_bits
+        _require_range(low, high, 1 << bits, f"{bits} message bits (--input-bits)")
+    elif feed is Feed.PORT and not (low >= 0 and high <= 1):
+        warnings.warn(
+            f"input: values from {low} to {high} on a binary port; every value other than 0 counts "
+            "as one spike. Give the number of bits (--input-bits) if the values matter.",
+            NeurodeployWarning,
+            stacklevel=3,
+        )
+    if low < limits.min or high > limits.max:
+        raise DataError(f"input: values from {low} to {high} exceed 32 bits.")
+    return array.astype(np.int32, copy=False)
+
+
+def _extremes(array: npt.NDArray[np.integer]) -> tuple[int, int]:
+    """Give the smallest and the largest value; of zeros and ones, the usual input, 0 and 1."""
+    if array.flags.c_contiguous:
+        # As unsigned numbers negative ones are large: one pass tells whether there is more.
+        unsigned = array.view(f"u{array.dtype.itemsize}")
+        if int(unsigned.max()) <= 1:
+            return 0, 1
+    return int(array.min()), int(array.max())
+
+
+def _require_range(low: int, high: int, bound: int, carrier: str) -> None:
+    """Refuse values of `bound` or more in size.
+
+    Raises:
+        DataError: If there are any.
+    """
+    if max(high, -low) >= bound:
+        raise DataError(
+            f"input: values from {low} to {high} do not fit {carrier}: less than {bound} in size "
+            "is allowed. Scale the input."
+        )
+
+
+def _warn_of_missing_resets(graph: FixedPointGraph, timing: Timing) -> None:
+    if isinstance(timing, Window) or timing.reset_interval is None:
+        return
+    kept = [layer.name for layer in graph if not isinstance(layer.neuron, CubaNeuron)]
+    if kept:
+        warnings.warn(
+            f"simulation: {', '.join(kept)} cannot be reset; Lava resets LIF neurons only. "
+            "Run each sample by itself (--window) for a clean start.",
+            NeurodeployWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,1 @@
+"""Compiled event-driven kernels of the simulator."""

@@ -1,0 +1,187 @@
+"""One layer at a time in NumPy: readable, general, and what the compiled kernels must equal.
+
+A layer's input over all steps is known once the layer before it has run, so each synapse is one
+exact matrix product over (samples · steps), and only the neurons walk through time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.fixedpoint import Int64Array
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.ir.integer_layers import (
+    FixedComplexDense,
+    FixedDense,
+    FixedInjection,
+    FixedLayer,
+    Synapse,
+)
+from neurodeploy.simulation.counters import UpdateCounter, arrivals
+from neurodeploy.simulation.neurons import start_dynamics
+from neurodeploy.simulation.recording import (
+    Feed,
+    Health,
+    IntArray,
+    Record,
+    SpikeArray,
+    Stream,
+    Timing,
+    UpdateCounts,
+    Window,
+)
+from neurodeploy.simulation.synapses import apply_synapse
+
+
+@dataclass(slots=True)
+class LayerRun:
+    """What one layer did over some samples: spikes (S, T, ...) and its states."""
+
+    spikes: SpikeArray
+    final: dict[str, IntArray]
+    traces: dict[str, IntArray]
+    health: Health
+    updates: UpdateCounts | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to run, the same for all samples."""
+
+    steps: int
+    timing: Timing
+    feed: Feed
+    record: Record
+    kept: frozenset[str]
+    traced: frozenset[str]
+
+
+def run_layer(
+    graph: FixedPointGraph,
+    layer: FixedLayer,
+    index: int,
+    known: Mapping[str, SpikeArray],
+    values: IntArray,
+    plan: Plan,
+) -> LayerRun:
+    """Run one layer over all steps.
+
+    Args:
+        graph: The network.
+        layer: The layer.
+        index: Its place in the network.
+        known: Events of the input and of all layers that it reads, (samples, T, ...) integers.
+        values: The input as it was given, for an input block.
+        plan: What to run.
+    """
+    samples, steps = len(values), plan.steps
+    drive, recurrent = _drive(layer, known, values, plan)
+    bias_image = values if plan.feed is Feed.BIAS and index == 0 else None
+    neurons = start_dynamics(layer, samples, bias_image=bias_image)
+    counter = UpdateCounter(layer, samples, bias_image) if plan.record.has_updates else None
+    arrives = _arrivals(layer, known, values, plan) if plan.record.has_updates else None
+    reads_values = graph.reads_values(layer)
+    resets = reset_steps(plan.timing, steps, index)
+    dtype = np.int32 if layer.neuron.is_graded else np.uint8
+    spikes: SpikeArray = np.zeros((samples, steps, *layer.shape), dtype)
+    traces: dict[str, IntArray] = {}
+    if layer.name in plan.traced:
+        shape = spikes.shape
+        traces = {name: np.empty(shape, np.int32) for name in neurons.states()}
+    for step in range(steps):
+        if resets[step]:
+            neurons.reset()
+        arriving = drive[:, step]
+        reaches = None if arrives is None else arrives[:, step]
+        if recurrent is not None and step > 0:
+            events = spikes[:, step - 1 : step]
+            if not reads_values:
+                events = (events != 0).astype(np.int32)
+            arriving = arriving + apply_synapse(recurrent, events).reshape(arriving.shape)
+            if reaches is not None:
+                reaches = reaches | arrivals(recurrent, events).reshape(reaches.shape)
+        if counter is not None and reaches is not None:
+            counter.before_step(neurons, reaches)
+        spikes[:, step] = neurons.step(arriving)
+        if counter is not None:
+            counter.after_step(neurons)
+        for name, trace in traces.items():
+            trace[:, step] = neurons.states()[name]
+    final: dict[str, IntArray] = {}
+    if plan.record.final_states:
+        final = {name: state.astype(np.int32) for name, state in neurons.states().items()}
+    return LayerRun(
+        spikes=spikes,
+        final=final,
+        traces=traces,
+        health=neurons.health(),
+        updates=None if counter is None else counter.counts(),
+    )
+
+
+def _arrivals(
+    layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: Plan
+) -> npt.NDArray[np.bool_]:
+    """Say where events of other layers arrive: (samples, T, *layer)."""
+    reached = np.zeros((len(values), plan.steps, *layer.shape), bool)
+    for connection in layer.connections:
+        if isinstance(connection.synapse, FixedInjection):
+            if plan.feed is not Feed.BIAS:
+                reached |= values != 0
+        elif connection.source != layer.name:
+            found = arrivals(connection.synapse, known[connection.source])
+            found = found.reshape(reached.shape)
+            if isinstance(plan.timing, Stream):
+                reached[:, 1:] |= found[:, :-1]
+            else:
+                reached |= found
+    return reached
+
+
+def _drive(
+    layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: Plan
+) -> tuple[Int64Array, FixedDense | None]:
+    """Add up what reaches the neurons from other layers at every step.
+
+    Returns:
+        (samples, T, *layer, *ports) int64, and the recurrent synapse, whose share is known
+        only step by step, or None.
+    """
+    ports = (2,) if any(_is_complex(c.synapse) for c in layer.connections) else ()
+    drive = np.zeros((len(values), plan.steps, *layer.shape, *ports), np.int64)
+    recurrent: FixedDense | None = None
+    for connection in layer.connections:
+        synapse = connection.synapse
+        if isinstance(synapse, FixedInjection):
+            if plan.feed is not Feed.BIAS:
+                drive += values
+        elif connection.source == layer.name:
+            assert isinstance(synapse, FixedDense)
+            recurrent = synapse
+        else:
+            sent = apply_synapse(synapse, known[connection.source]).reshape(drive.shape)
+            if isinstance(plan.timing, Stream):
+                drive[:, 1:] += sent[:, :-1]
+            else:
+                drive += sent
+    return drive, recurrent
+
+
+def _is_complex(synapse: Synapse) -> bool:
+    return isinstance(synapse, FixedComplexDense)
+
+
+def reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
+    """Say at which steps (0-based) a layer's states are set to zero.
+
+    Lava: at step t = 1, 2, ... where t mod P == (offset + 1 + index) mod P. In windows every
+    sample is a batch entry of its own that starts from zero.
+    """
+    if isinstance(timing, Window) or timing.reset_interval is None:
+        return [False] * steps
+    period = timing.reset_interval
+    return [t % period == (timing.reset_offset + 1 + index) % period for t in range(1, steps + 1)]

@@ -1,0 +1,333 @@
+"""Where the pieces of a long run are computed: here, in processes, or on a cluster.
+
+Processes and Dask go through joblib. Ray does not: its backend for joblib gives results only when
+all are there, so its own tasks are used.
+
+Whatever computes them, each piece gives the same bytes. A worker that dies costs the piece it was
+computing; Dask and Ray give that to another worker, and processes here are started anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from itertools import islice
+from types import ModuleType
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from neurodeploy.errors import SimulationError
+from neurodeploy.simulation.long_runs.jobs import end_with
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Shared = TypeVar("Shared")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+WORKERS_WAIT_S = 30.0
+RAY_RETRIES = 3
+"""How often Ray gives a task out again whose worker died."""
+
+
+class Engine(StrEnum):
+    """What computes."""
+
+    LOCAL = "local"
+    """This process, or processes on this machine."""
+    DASK = "dask"
+    """A Dask cluster."""
+    RAY = "ray"
+    """A Ray cluster."""
+
+
+class WorkerLostError(Exception):
+    """Workers died; what they were doing has to be done again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Who computes.
+
+    Attributes:
+        engine: On what.
+        workers: Processes; None: one for `Engine.LOCAL`, as many as there are cores or as the
+            cluster has for others.
+        cluster: Address of a running cluster; None to start one here.
+    """
+
+    engine: Engine = Engine.LOCAL
+    workers: int | None = None
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine is Engine.LOCAL and self.cluster is not None:
+            raise SimulationError(
+                f"simulation: a cluster, {self.cluster}, is for --engine dask or ray."
+            )
+        if self.cluster is not None and self.workers is not None:
+            raise SimulationError(
+                "simulation: a running cluster has the workers that it has. Leave out --workers "
+                "or --cluster."
+            )
+        if self.workers is not None and self.workers < 1:
+            raise SimulationError(f"simulation: {self.workers} workers, at least 1 is needed.")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the process that asks computes itself."""
+        return self.engine is Engine.LOCAL and self.workers in (None, 1)
+
+    @property
+    def processes_here(self) -> int:
+        """How many processes compute on this machine; 0 for a cluster elsewhere."""
+        if self.cluster is not None:
+            return 0
+        if self.engine is Engine.LOCAL:
+            return self.workers or 1
+        return self.workers or len(os.sched_getaffinity(0))
+
+
+class Pool(Generic[Shared]):
+    """Computes tasks; made by `open_pool`."""
+
+    def __init__(self, shared: Shared, *, size: int, is_here: bool) -> None:
+        """Take what `open_pool` has started.
+
+        Args:
+            shared: What every task needs.
+            size: How many tasks are computed at once.
+            is_here: Whether this process computes them.
+        """
+        self._shared = shared
+        self.size = size
+        self.is_here = is_here
+
+    def run(
+        self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Result]:
+        """Give results as they come; tasks are taken as workers become free.
+
+        Raises:
+            WorkerLostError: If workers died in a way that the engine does not mend.
+        """
+        if self.is_here:
+            for task in tasks:
+                yield function(self._shared, task)
+            return
+        from joblib import Parallel, delayed
+
+        results = Parallel(
+            n_jobs=self.size,
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch=self.size + 1,
+            max_nbytes=None,
+        )(delayed(_call)(self._shared, (function, task)) for task in tasks)
+        try:
+            for result in results:
+                if not isinstance(result, _Done):
+                    raise WorkerLostError(f"a worker was lost: {result!r}")
+                yield cast("Result", result.value)
+        except BaseException as error:
+            if type(error).__name__ in _LOSSES:
+                raise WorkerLostError(str(error).splitlines()[0]) from error
+            raise
+        finally:
+            results.close()
+
+
+_LOSSES = {
+    "TerminatedWorkerError",  # loky
+    "BrokenProcessPool",
+    "KilledWorker",  # distributed: several workers died of one task
+    "FutureCancelledError",
+    "FuturesCancelledError",
+    "CancelledError",
+    "CommClosedError",
+}
+"""Errors of engines, which need not be installed, that mean that a worker is gone."""
+
+
+class _RayPool(Pool[Shared]):
+    """Computes tasks on Ray; a task whose worker dies is given to another one."""
+
+    def __init__(self, ray: ModuleType, shared: Shared, *, size: int) -> None:
+        super().__init__(shared, size=size, is_here=False)
+        self._ray = ray
+
+    def run(
+        self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Result]:
+        """See `Pool.run`."""
+        ray, waiting = self._ray, iter(tasks)
+        call = ray.remote(max_retries=RAY_RETRIES)(function)
+        shared = ray.put(self._shared)
+        running: list[object] = []
+        try:
+            while True:
+                for task in islice(waiting, self.size + 1 - len(running)):
+                    running.append(call.remote(shared, task))
+                if not running:
+                    return
+                finished, running = ray.wait(running, num_returns=1)
+                yield cast("Result", ray.get(finished[0]))
+        except ray.exceptions.RayError as error:
+            # An error of the function's own is raised as both; everything else is Ray's.
+            if isinstance(error, ray.exceptions.RayTaskError):
+                cause = error.cause if isinstance(error.cause, BaseException) else error
+                raise cause from error
+            raise WorkerLostError(str(error).splitlines()[0]) from error
+        finally:
+            for reference in running:
+                ray.cancel(reference, force=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A result, told apart from what an engine gives for a task that was lost."""
+
+    value: object
+
+
+def _call(shared: object, work: tuple[Callable[[object, object], object], object]) -> _Done:
+    function, task = work
+    return _Done(function(shared, task))
+
+
+def _begin(parent: int) -> None:
+    """Leave Ctrl-C to the process that started this one, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
+
+
+@contextmanager
+def open_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
+    """Start, or connect to, what computes.
+
+    Args:
+        crew: Who.
+        shared: What every task needs; sent to each worker once, or with each task.
+
+    Raises:
+        SimulationError: If it cannot be had; the message says how to install or start it.
+    """
+    if crew.is_here:
+        yield Pool(shared, size=1, is_here=True)
+        return
+    from joblib import parallel_config  # here: most runs need none of it
+
+    with ExitStack() as stack:
+        match crew.engine:
+            case Engine.LOCAL:
+                size = crew.workers or 1
+                stack.enter_context(
+                    parallel_config(
+                        backend="loky", n_jobs=size, initializer=_begin, initargs=(os.getpid(),)
+                    )
+                )
+            case Engine.DASK:
+                client = stack.enter_context(_dask_client(crew))
+                cores: dict[str, int] = client.ncores()  # type: ignore[no-untyped-call]
+                size = sum(cores.values())
+                stack.enter_context(
+                    parallel_config(backend="dask", client=client, scatter=[shared])
+                )
+            case Engine.RAY:
+                yield stack.enter_context(_ray_pool(crew, shared))
+                return
+        yield Pool(shared, size=size, is_here=False)
+
+
+@contextmanager
+def _dask_client(crew: Crew) -> Iterator[Client]:
+    distributed = _package("distributed", crew, "pip install 'neurodeploy[dask]'")
+    with ExitStack() as stack:
+        # Samples travel with their task: scattered ones would be lost with the worker they are on.
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
+        try:
+            if crew.cluster is None:
+                cluster: object = stack.enter_context(
+                    distributed.LocalCluster(
+                        n_workers=crew.processes_here,
+                        threads_per_worker=1,
+                        dashboard_address=None,
+                        memory_limit=0,
+                    )
+                )
+            else:
+                cluster = crew.cluster
+            client = stack.enter_context(
+                distributed.Client(cluster, set_as_default=False, timeout=WORKERS_WAIT_S)
+            )
+            client.wait_for_workers(1, timeout=WORKERS_WAIT_S)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise SimulationError(
+                f"simulation: no Dask cluster at {crew.cluster or 'this machine'} "
+                f"({error or type(error).__name__}). Start one: `dask scheduler`, and "
+                "`dask worker ADDRESS` on each machine, in an environment with neurodeploy; then "
+                "--cluster tcp://HOST:8786."
+            ) from error
+        yield client
+
+
+@contextmanager
+def _ray_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
+    # What later versions do by default: no GPU is hidden from tasks. Without it, Ray warns of that.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray = _package("ray", crew, "pip install 'neurodeploy[ray]'")
+    is_started = not ray.is_initialized()
+    if is_started:
+        try:
+            if crew.cluster is not None and "://" not in crew.cluster:
+                _connect(crew.cluster)  # Ray itself would try for two minutes
+            ray.init(
+                address=crew.cluster or "local",
+                num_cpus=None if crew.cluster else crew.processes_here,
+                include_dashboard=None if crew.cluster else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+            raise SimulationError(
+                f"simulation: no Ray cluster at {crew.cluster or 'this machine'} "
+                f"({error.__cause__ or error}). Start one with `ray start --head`, and on other "
+                "machines `ray start --address HOST:6379`, in environments with neurodeploy; then "
+                "--cluster HOST:6379. If it asks for a token, set RAY_AUTH_MODE here as there."
+            ) from error
+    try:
+        size = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        yield _RayPool(ray, shared, size=size)
+    finally:
+        if is_started:
+            ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """See whether somebody listens at host:port.
+
+    Raises:
+        OSError: If not.
+        ValueError: If the address is none.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=WORKERS_WAIT_S):
+        pass
+
+
+def _package(name: str, crew: Crew, install: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise SimulationError(
+            f"simulation: --engine {crew.engine} needs the package '{name.partition('.')[0]}', "
+            f"which cannot be imported ({error}). Install it: {install}; or use --engine local."
+        ) from error

@@ -1,0 +1,336 @@
+"""Runs over more samples than fit into memory, which go on where they were stopped.
+
+Samples are read, run and written a few at a time. What is finished is kept beside the output
+(`long_runs.parts`) until all of it is joined, so that nothing that ends a run early
+costs a finished sample: an interrupt, a killed process, a lost worker, a full disk, an input that
+is cut short.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+import neurodeploy
+from neurodeploy.errors import (
+    DataError,
+    NeurodeployWarning,
+    OutputError,
+    SimulationError,
+)
+from neurodeploy.files import require_writable
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.samples.array_archives import CutShortError
+from neurodeploy.samples.array_files import (
+    ArrayStream,
+    require_known_suffix,
+    write_arrays,
+)
+from neurodeploy.samples.sources import (
+    ArraySamples,
+    ObjectSamples,
+    Samples,
+    open_samples,
+)
+from neurodeploy.simulation.event_simulator import conform_input
+from neurodeploy.simulation.long_runs.engines import (
+    Crew,
+    Pool,
+    WorkerLostError,
+    open_pool,
+)
+from neurodeploy.simulation.long_runs.memory import (
+    Portion,
+    default_memory,
+    divide_memory,
+)
+from neurodeploy.simulation.long_runs.parts import (
+    Facts,
+    PartStore,
+    array_names,
+    digest_graph,
+    join_facts,
+    read_array,
+    read_facts,
+)
+from neurodeploy.simulation.long_runs.pieces import (
+    PiecePlan,
+    PieceReader,
+    run_piece,
+    run_values,
+)
+from neurodeploy.simulation.recording import (
+    Feed,
+    Progress,
+    Record,
+    Timing,
+    Window,
+    plan_steps,
+)
+from neurodeploy.simulation.recording_files import save_recording
+
+TASK_BYTES = 8 * 2**20
+"""Samples that are sent to a worker at a time take at most this much, unless one takes more."""
+TASKS_PER_WORKER = 4
+"""At least so many, so that all workers end at about the same time."""
+FUTILE_ATTEMPTS = 3
+"""So often in a row may workers die before anything is finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongRun:
+    """What a run over many samples did; its arrays are in the output.
+
+    Attributes:
+        output: The file.
+        facts: Of all samples.
+        seconds: Wall time of this call.
+        resumed: Samples that were finished before it.
+        portion: How memory was divided.
+    """
+
+    output: Path
+    facts: Facts
+    seconds: float
+    resumed: int
+    portion: Portion
+
+
+def parts_folder(output: Path | str) -> Path:
+    """Name the folder that holds the finished parts of a run into `output`."""
+    output = Path(output)
+    return output.with_name(f"{output.name}.parts")
+
+
+def run_samples(
+    graph: FixedPointGraph,
+    samples: Samples | npt.NDArray[np.integer] | Iterable[object] | Path | str,
+    output: Path | str,
+    *,
+    timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
+    feed: Feed = Feed.PORT,
+    record: Record = Record(),  # noqa: B008 - likewise
+    memory: int | None = None,
+    crew: Crew = Crew(),  # noqa: B008 - likewise
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> LongRun:
+    """Run samples of any number into a file; the result is that of one run over all of them.
+
+    Args:
+        graph: The network.
+        samples: A file (`open_samples`), an array, a torch or tonic data set, a list, a generator.
+        output: `.npz`, `.h5` or `.hdf5`, with the arrays of
+            `neurodeploy.samples.storage.recording_arrays`; to be created or replaced.
+        timing: Windows or Lava's time.
+        feed: How the input enters.
+        record: What to keep.
+        memory: Bytes that this machine's processes may take together (on a cluster elsewhere: each
+            of its workers); None for half of what is available, at most 4 GiB. See
+            `neurodeploy.simulation.long_runs.memory`.
+        crew: Who computes.
+        resume: Go on with what an earlier run of the same network and samples has finished.
+        progress: Called with (samples done, samples in all) after each piece.
+
+    Raises:
+        DataError: If samples are malformed or end early, or parts are of another run.
+        OutputError: If the output cannot be written, or parts are there and `resume` is False.
+        SimulationError: If the run cannot be carried out as asked, or workers keep dying.
+    """
+    begin = time.perf_counter()
+    output = Path(output)
+    require_known_suffix(output)
+    require_writable(output)
+    source = as_samples(samples, graph, timing)
+    if source.count == 0:
+        raise DataError(f"{source.name}: no samples; at least one sample is needed.")
+    conform_input(np.zeros((1, *source.shape), source.dtype), graph, feed=feed)
+    steps = plan_steps(timing, None if feed is Feed.BIAS else source.shape[0])
+    record.resolve(graph.names)
+    digest = digest_graph(graph)
+    store = PartStore(
+        parts_folder(output),
+        {
+            "network": digest,
+            "time": repr(timing),
+            "feed": feed.value,
+            "what is recorded": repr(record),
+            "shape of a sample": repr(source.shape),
+            "version of neurodeploy": neurodeploy.__version__,
+        },
+    )
+    if store.exists() and not resume:
+        done = sum(part.last - part.first for part in store.parts())
+        raise OutputError(
+            f"{store.folder}: holds {done} finished samples of an interrupted run. Go on with "
+            "--resume, or delete the folder to begin anew."
+        )
+    portion = divide_memory(
+        graph,
+        memory=default_memory() if memory is None else memory,
+        processes=max(1, crew.processes_here),
+        steps=steps,
+        input_shape=source.shape,
+        input_dtype=source.dtype,
+        record=record,
+    )
+    plan = PiecePlan(
+        graph=graph,
+        digest=digest,
+        timing=timing,
+        feed=feed,
+        record=record,
+        working_bytes=portion.working_bytes,
+        threads=None if crew.is_here else 1,  # there are as many processes as are wanted
+    )
+    resumed, facts = 0, None
+    if crew.is_here and not store.exists() and (source.count or np.inf) <= portion.samples:
+        facts = _run_at_once(plan, source, output, progress)
+    if facts is None:
+        with open_pool(crew, plan) as pool, store.locked():
+            resumed = sum(part.last - part.first for part in store.parts())
+            portion = _for_workers(portion, pool, source)
+            _run_in_pieces(plan, source, store, pool, size=portion.samples, progress=progress)
+            facts = _join(store, output)
+            store.remove()
+    return LongRun(
+        output=output,
+        facts=facts,
+        seconds=time.perf_counter() - begin,
+        resumed=resumed,
+        portion=portion,
+    )
+
+
+def as_samples(
+    samples: Samples | npt.NDArray[np.integer] | Iterable[object] | Path | str,
+    graph: FixedPointGraph,
+    timing: Timing,
+) -> Samples:
+    """Take samples in any form that `run_samples` accepts.
+
+    Raises:
+        DataError: If they cannot be read as samples of integers.
+    """
+    if isinstance(samples, Path | str):
+        return open_samples(samples, steps=timing.steps, port=graph.input.shape)
+    if isinstance(samples, np.ndarray):
+        return ArraySamples(samples)
+    if isinstance(samples, Samples):
+        return samples
+    return ObjectSamples(samples)
+
+
+def _run_at_once(
+    plan: PiecePlan, source: Samples, output: Path, progress: Progress | None
+) -> Facts | None:
+    """Run samples that all fit into memory; None if not all of them are there."""
+    assert source.count is not None
+    try:
+        values = source.read(0, source.count)
+    except CutShortError:
+        return None
+    recording = run_values(plan, values, progress=progress)
+    save_recording(output, recording)
+    return Facts.of(recording)
+
+
+def _for_workers(portion: Portion, pool: Pool[PiecePlan], source: Samples) -> Portion:
+    """Make pieces small enough to be sent, and enough of them for all workers."""
+    if pool.is_here:
+        return portion
+    sample = int(np.prod(source.shape, dtype=np.int64)) * source.dtype.itemsize
+    samples = min(portion.samples, max(1, TASK_BYTES // sample))
+    if source.count is not None:
+        samples = min(samples, ceil(source.count / (TASKS_PER_WORKER * pool.size)))
+    return replace(portion, samples=samples)
+
+
+def _run_in_pieces(
+    plan: PiecePlan,
+    source: Samples,
+    store: PartStore,
+    pool: Pool[PiecePlan],
+    *,
+    size: int,
+    progress: Progress | None,
+) -> None:
+    """Finish what is not finished; start again when workers are lost.
+
+    Raises:
+        DataError: If samples end early or do not fit; what was finished stays.
+        SimulationError: If workers keep dying.
+    """
+    shown: set[str] = set()
+    futile, checks = 0, True
+    while True:
+        finished = store.parts()
+        done = sum(part.last - part.first for part in finished)
+        before = done
+        reader = PieceReader(source, plan, size=size, finished=finished, checks=checks)
+        try:
+            for piece in pool.run(run_piece, reader):
+                store.write(piece.first, piece.last, piece.data)
+                done += piece.last - piece.first
+                if progress is not None:
+                    progress(done, source.count or done)
+                _show_once(piece.warnings, shown)
+        except WorkerLostError as error:
+            checks = False
+            futile = 0 if done > before else futile + 1
+            if futile >= FUTILE_ATTEMPTS:
+                raise SimulationError(
+                    f"simulation: workers died {futile} times before a piece was finished "
+                    f"({error}). If memory ran out, give less of it (--memory) or use fewer "
+                    f"workers. {done} samples are finished: add --resume to go on."
+                ) from error
+            continue
+        if isinstance(reader.error, CutShortError):
+            kept = f"The results of these are kept in {store.folder}. " if done else ""
+            raise DataError(
+                f"{reader.error} {kept}Get the whole input"
+                + (" and go on with --resume." if done else ".")
+            ) from reader.error
+        if reader.error is not None:
+            raise reader.error
+        return
+
+
+def _show_once(messages: Iterable[str], shown: set[str]) -> None:
+    """Warn of what was not warned of yet; texts that differ in numbers alone count as one."""
+    for message in messages:
+        kind = re.sub(r"-?\d+", "#", message)
+        if kind not in shown:
+            shown.add(kind)
+            warnings.warn(message, NeurodeployWarning, stacklevel=4)
+
+
+def _join(store: PartStore, output: Path) -> Facts:
+    """Write the output from the parts, a part at a time."""
+    parts = store.parts()
+    facts = join_facts([read_facts(part)[0] for part in parts])
+
+    def stream(name: str) -> ArrayStream:
+        head = read_array(parts[0], name)
+        return ArrayStream(
+            shape=(facts.samples, *head.shape[1:]),
+            dtype=head.dtype,
+            pieces=(read_array(part, name) for part in parts),
+        )
+
+    write_arrays(
+        output,
+        {
+            "layers": ArrayStream.of(np.array(facts.layers)),
+            **{name: stream(name) for name in array_names(parts[0])},
+        },
+    )
+    return facts

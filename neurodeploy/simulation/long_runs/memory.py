@@ -1,0 +1,243 @@
+"""How much memory a run takes, and how many samples at a time therefore fit.
+
+A run over n samples at a time holds, at its peak, at most::
+
+    process + working + n · (input + record)
+
+process   what Python, its libraries and the network take, measured when the run begins, and
+          `LATER_BYTES` for what is loaded and compiled on the way, and 8 bytes a weight, where
+          synapses have delays as often as there are different ones;
+working   what the simulator uses beside its results: `working_bytes`, which the run chooses;
+input     T · port · (bytes of a stored value + 4 + 4): as read, as int32, and one copy;
+record    twice what is recorded of a sample (batches are joined), plus an eighth of its spikes
+          (they are kept packed in bits until they are written), and 4 bytes for each neuron
+          whose events are counted (as they are written).
+
+With several processes on this machine, each takes that much, with `WORKER_BYTES` in place of what
+was measured; the one that started them takes `process` and the packed results that wait to be
+written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from neurodeploy.errors import SimulationError
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.ir.integer_layers import (
+    FixedComplexDense,
+    FixedConv,
+    FixedDense,
+    FixedInjection,
+    Synapse,
+)
+from neurodeploy.simulation.kernels.frame_layout import FRAME_BYTES_MAX
+from neurodeploy.simulation.outputs import state_names
+from neurodeploy.simulation.recording import Record, count_type
+
+SAMPLES_MAX = 1024
+"""Samples at a time at most: what an interruption can cost."""
+WORKING_BYTES = 256 * 2**20
+"""What the simulator gets if there is enough: more makes it no faster."""
+LATER_BYTES = 128 * 2**20
+"""For numba's compiler and for libraries that are not loaded when a run begins, by trial."""
+WORKER_BYTES = 192 * 2**20
+"""What a new process takes that can simulate and does nothing yet, by trial: 181 MB."""
+DEFAULT_MAX = 4 * 2**30
+"""What a run takes at most if nothing is said, beside what its process holds already."""
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Portion:
+    """How a run divides its memory.
+
+    Attributes:
+        samples: At a time.
+        working_bytes: For the simulator.
+        peak_bytes: Of one process, by the formula.
+    """
+
+    samples: int
+    working_bytes: int
+    peak_bytes: int
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as 800MB, 1.5G or 2GiB; a number alone is bytes.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?)?B?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"{text}: a size such as 800MB or 2GiB is required.")
+    unit = (found[2] or "").capitalize()
+    return int(float(found[1]) * (_UNITS | _BINARY_UNITS)[unit])
+
+
+def format_size(number: float) -> str:
+    """Write a number of bytes for people: "1.3 GB"."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return f"{number:.0f} bytes"
+
+
+def resident_bytes() -> int:
+    """Give the memory that this process takes now; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def available_bytes() -> int:
+    """Give the memory that can still be had, by the system and by this process's control group."""
+    found = [DEFAULT_MAX * 2]
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) * 1024)
+    except (OSError, ValueError, IndexError):
+        pass
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        try:
+            most = int(Path(limit).read_text(encoding="ascii"))
+            found.append(most - int(Path(used).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return max(0, min(found))
+
+
+def default_memory() -> int:
+    """Give what a run may take if nothing is said.
+
+    That is what this process holds already, and half of what is available, 4 GiB of it at most.
+    """
+    return resident_bytes() + min(DEFAULT_MAX, available_bytes() // 2)
+
+
+def divide_memory(
+    graph: FixedPointGraph,
+    *,
+    memory: int,
+    processes: int,
+    steps: int,
+    input_shape: tuple[int, ...],
+    input_dtype: np.dtype[np.integer],
+    record: Record,
+) -> Portion:
+    """Choose how many samples are run at a time.
+
+    Args:
+        graph: The network.
+        memory: Bytes that all processes on this machine may take together.
+        processes: How many simulate at once here.
+        steps: T of a run.
+        input_shape: Of one sample.
+        input_dtype: As read.
+        record: What is kept.
+
+    Raises:
+        SimulationError: If one sample does not fit.
+    """
+    process = resident_bytes() + LATER_BYTES + network_bytes(graph)
+    waiting = 0
+    if processes > 1:
+        waiting, process = process, WORKER_BYTES + LATER_BYTES + network_bytes(graph)
+    each = (memory - waiting) // processes - process
+    sample = sample_bytes(
+        graph, steps=steps, input_shape=input_shape, input_dtype=input_dtype, record=record
+    )
+    least = least_working_bytes(graph, steps=steps)
+    working = max(least, min(WORKING_BYTES, each // 2))
+    samples = (each - working) // sample
+    if samples < 1:
+        needed = waiting + processes * (process + least + sample)
+        raise SimulationError(
+            f"simulation: one sample at a time needs {format_size(needed)}: "
+            f"{format_size(process)} for the program and the network, {format_size(least)} to "
+            f"compute, {format_size(sample)} for its input and what is recorded"
+            + (f", in {processes} processes" if processes > 1 else "")
+            + f"; {format_size(memory)} are allowed. Give more (--memory), or record less "
+            "(--record outputs)."
+        )
+    samples = min(samples, SAMPLES_MAX)
+    return Portion(
+        samples=samples,
+        working_bytes=working,
+        peak_bytes=process + working + samples * sample,
+    )
+
+
+def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
+    """Give what the simulator needs to run one sample, beside results.
+
+    For each value of the input and of every layer at most two int32 and one more for each pixel
+    (lists of events), and 48 bytes for those of the largest layer (sums and states, int64); beside
+    them `FRAME_BYTES_MAX` (the sums that compiled layers keep).
+    """
+    shapes = (graph.input.shape, *(layer.shape for layer in graph))
+    listed = sum(2 * prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
+    return steps * (4 * listed + 48 * max(map(prod, shapes))) + FRAME_BYTES_MAX
+
+
+def network_bytes(graph: FixedPointGraph) -> int:
+    """Give what the simulator may keep of a network's weights, in an order of its own."""
+    return 8 * sum(
+        _weights_of(connection.synapse) for layer in graph for connection in layer.connections
+    )
+
+
+def _weights_of(synapse: Synapse) -> int:
+    match synapse:
+        case FixedConv():
+            return synapse.weight.size
+        case FixedDense():
+            delays = 1 if synapse.delay is None else np.unique(synapse.delay).size
+            return synapse.weight.size * delays
+        case FixedComplexDense():
+            return synapse.real.weight.size + synapse.imaginary.weight.size
+        case FixedInjection():
+            return 0
+
+
+def sample_bytes(
+    graph: FixedPointGraph,
+    *,
+    steps: int,
+    input_shape: tuple[int, ...],
+    input_dtype: np.dtype[np.integer],
+    record: Record,
+) -> int:
+    """Give what one sample takes: its input and what is recorded of it."""
+    spikes, states = record.resolve(graph.names)
+    values = prod(input_shape) * (input_dtype.itemsize + 4) + 4 * steps * prod(graph.input.shape)
+    kept = written = 0
+    counted = np.dtype(count_type(steps)).itemsize
+    for layer in graph:
+        if layer.name in spikes:
+            kept += steps * layer.neurons * (4 if layer.neuron.is_graded else 1)
+        if layer.name in states:
+            kept += steps * layer.neurons * 4 * len(state_names(layer))
+        if record.final_states:
+            kept += layer.neurons * 4 * len(state_names(layer))
+        if record.counts:
+            kept += layer.neurons * 2 * counted * (1 + layer.is_recurrent) + 16 * record.updates
+            written += 4 * layer.neurons
+    return values + 2 * kept + kept // 8 + written

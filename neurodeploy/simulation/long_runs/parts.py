@@ -1,0 +1,335 @@
+"""Parts of a long run: one file for each piece of the samples, written whole, joined at the end.
+
+The folder `OUT.parts` holds `run.json`, which says what is run, and a file for each range of
+samples that is finished: what was recorded of them (events of 0 and 1 packed in bits), their
+health, and the SHA-256 of the samples themselves. A part is a function of its samples alone, so it
+does not matter in which pieces, by how many processes or in how many attempts they were made.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import DataError, OutputError
+from neurodeploy.files import replacing, write_text
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.samples.storage import DAMAGE
+from neurodeploy.simulation.long_runs.joining import join_health
+from neurodeploy.simulation.recording import Health, Recording
+from neurodeploy.simulation.recording_files import recording_arrays
+
+Array = npt.NDArray[np.generic]
+_ABOUT = "run.json"
+_PACKED = "bits:"
+_FACTS = "facts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a run, or of a part of it, beside its arrays.
+
+    Attributes:
+        samples: How many.
+        steps: T.
+        layers: Names, in order.
+        shapes: Of each layer.
+        spikes: Events of each layer over all samples; None where neither spikes nor counts were
+            recorded.
+        health: Of each layer; None where the simulator cannot see it.
+        seconds: Time spent stepping, over all processes.
+    """
+
+    samples: int
+    steps: int
+    layers: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    spikes: tuple[int | None, ...]
+    health: tuple[Health, ...] | None
+    seconds: float
+
+    @classmethod
+    def of(cls, recording: Recording) -> Facts:
+        """Take them from a recording."""
+        return cls(
+            samples=recording.samples,
+            steps=recording.steps,
+            layers=recording.layers,
+            shapes=recording.shapes,
+            spikes=recording.spike_totals(),
+            health=recording.health,
+            seconds=recording.seconds,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Facts:
+        """Read what `to_json` wrote."""
+        values = json.loads(text)
+        return cls(
+            samples=values["samples"],
+            steps=values["steps"],
+            layers=tuple(values["layers"]),
+            shapes=tuple(map(tuple, values["shapes"])),
+            spikes=tuple(values["spikes"]),
+            health=values["health"] and tuple(Health(**one) for one in values["health"]),
+            seconds=values["seconds"],
+        )
+
+    def to_json(self) -> str:
+        """Give them as text."""
+        return json.dumps(asdict(self))
+
+
+def join_facts(parts: Sequence[Facts]) -> Facts:
+    """Add up what is known of the parts of a run."""
+    first = parts[0]
+    health = [part.health for part in parts if part.health is not None]
+
+    def total(k: int) -> int | None:
+        known = [part.spikes[k] for part in parts]
+        return None if None in known else sum(one for one in known if one is not None)
+
+    return replace(
+        first,
+        samples=sum(part.samples for part in parts),
+        spikes=tuple(total(k) for k in range(len(first.layers))),
+        health=tuple(join_health(each) for each in zip(*health, strict=True)) if health else None,
+        seconds=sum(part.seconds for part in parts),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One file of a finished range of samples."""
+
+    first: int
+    last: int
+    path: Path
+
+
+def pack_part(recording: Recording, values: npt.NDArray[np.int32]) -> bytes:
+    """Give the content of a part's file.
+
+    Args:
+        recording: Of these samples.
+        values: The samples, int32, as they entered the network.
+    """
+    digest = SampleDigest()
+    digest.add(values)
+    facts = {"facts": Facts.of(recording).to_json(), "samples_sha256": digest.hex()}
+    arrays: dict[str, Array] = {}
+    packed: dict[str, list[int]] = {}
+    for name, array in recording_arrays(recording).items():
+        if array.dtype == np.uint8 and name.startswith("spikes_"):
+            packed[name] = list(array.shape)
+            arrays[_PACKED + name] = np.packbits(array.view(np.uint8))
+        elif name != "layers":
+            arrays[name] = array
+    facts["packed"] = json.dumps(packed)
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays, **{_FACTS: np.array(json.dumps(facts))})
+    return buffer.getvalue()
+
+
+class PartStore:
+    """The folder that a run's parts are kept in until they are joined."""
+
+    def __init__(self, folder: Path, about: Mapping[str, str]) -> None:
+        """Name a folder; nothing is read or written yet.
+
+        Args:
+            folder: To be made if needed.
+            about: What is run, by names that a user understands; a run goes on only if all agree.
+        """
+        self.folder = folder
+        self._about = dict(about)
+
+    def exists(self) -> bool:
+        """Whether there is something of an earlier run."""
+        return (self.folder / _ABOUT).exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder, or check that it is of this very run; keep other processes out.
+
+        At the end it goes if nothing was finished.
+
+        Raises:
+            DataError: If it is of another run.
+            OutputError: If it cannot be written, or another process works in it.
+        """
+        about = self.folder / _ABOUT
+        if not about.exists():
+            write_text(about, json.dumps(self._about, indent=2) + "\n")
+        with about.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise OutputError(
+                    f"{self.folder}: another process is writing there. Wait for it, or name "
+                    "another output."
+                ) from error
+            self._check_about(about)
+            for left_over in self.folder.glob(".part-*"):
+                left_over.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                if not self.parts():
+                    self.remove()
+
+    def _check_about(self, about: Path) -> None:
+        try:
+            found = json.loads(about.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{about}: cannot be read ({error}). Delete {self.folder} to begin anew."
+            ) from error
+        differing = [key for key, value in self._about.items() if found.get(key) != value]
+        if differing:
+            raise DataError(
+                f"{self.folder}: holds parts of another run; different: {', '.join(differing)}. "
+                "Name another output, or delete the folder to begin anew."
+            )
+
+    def parts(self) -> list[Part]:
+        """List the finished parts in order.
+
+        Raises:
+            DataError: If two of them overlap.
+        """
+        found = []
+        for path in self.folder.glob("part-*-*.npz"):
+            _, first, last = path.stem.split("-")
+            found.append(Part(first=int(first), last=int(last), path=path))
+        found.sort(key=lambda part: part.first)
+        for before, after in pairwise(found):
+            if after.first < before.last:
+                raise DataError(
+                    f"{self.folder}: {before.path.name} and {after.path.name} overlap. Delete "
+                    "the folder to begin anew."
+                )
+        return found
+
+    def write(self, first: int, last: int, data: bytes) -> None:
+        """Keep a part, whole or not at all.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        with replacing(self.folder / f"part-{first:012d}-{last:012d}.npz") as temporary:
+            temporary.write_bytes(data)
+
+    def remove(self) -> None:
+        """Delete the parts and the folder, once they are joined."""
+        for part in self.parts():
+            part.path.unlink(missing_ok=True)
+        (self.folder / _ABOUT).unlink(missing_ok=True)
+        with suppress(OSError):  # a user may keep something else there
+            self.folder.rmdir()
+
+
+def read_facts(part: Part) -> tuple[Facts, str]:
+    """Give a part's facts and the digest of its samples.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    _, facts = _read(part, _FACTS)
+    return Facts.from_json(facts["facts"]), facts["samples_sha256"]
+
+
+def array_names(part: Part) -> list[str]:
+    """Name the arrays of a part, in the order in which they were recorded.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    try:
+        with part.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return [name.removeprefix(_PACKED) for name in archive.files if name != _FACTS]
+    except DAMAGE as error:
+        raise DataError(_damaged(part, error)) from error
+
+
+def read_array(part: Part, name: str) -> Array:
+    """Give one array of a part.
+
+    Raises:
+        DataError: If the file is damaged.
+    """
+    arrays, facts = _read(part, name)
+    if name in arrays:
+        return arrays[name]
+    shape = json.loads(facts["packed"])[name]
+    size = int(np.prod(shape, dtype=np.int64))
+    return np.unpackbits(arrays[_PACKED + name].view(np.uint8), count=size).reshape(shape)
+
+
+def _read(part: Part, name: str) -> tuple[dict[str, Array], dict[str, str]]:
+    """Read one array, under the name that it is stored by, and the facts."""
+    try:
+        with part.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            facts = json.loads(str(archive[_FACTS]))
+            names = [one for one in (name, _PACKED + name) if one in archive.files]
+            return {one: archive[one] for one in names}, facts
+    except DAMAGE as error:
+        raise DataError(_damaged(part, error)) from error
+
+
+def _damaged(part: Part, error: BaseException) -> str:
+    return (
+        f"{part.path}: a damaged part ({error}). Delete it and add --resume: its samples are run "
+        "again."
+    )
+
+
+class SampleDigest:
+    """SHA-256 of samples by their values and shape, whatever dtype they are stored in."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, values: npt.NDArray[np.int32]) -> None:
+        """Go on with further samples, int32 of (samples, ...)."""
+        for value in np.ascontiguousarray(values, dtype="<i4"):
+            self._digest.update(repr(value.shape).encode())
+            self._digest.update(value.data)
+
+    def hex(self) -> str:
+        """Give the digest of all samples so far."""
+        return self._digest.hexdigest()
+
+
+def digest_graph(graph: FixedPointGraph) -> str:
+    """Give the SHA-256 of all that a network consists of."""
+    digest = hashlib.sha256()
+
+    def add(value: object) -> None:
+        if isinstance(value, np.ndarray):
+            digest.update(f"{value.dtype.str}{value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).data)
+        elif is_dataclass(value) and not isinstance(value, type):
+            digest.update(type(value).__name__.encode())
+            for field in fields(value):
+                digest.update(field.name.encode())
+                add(getattr(value, field.name))
+        elif isinstance(value, tuple | list):
+            digest.update(f"({len(value)}".encode())
+            for one in value:
+                add(one)
+        else:
+            digest.update(repr(value).encode())
+
+    add(graph)
+    return digest.hexdigest()

@@ -1,0 +1,352 @@
+"""What every simulator takes and gives: timing, feed, recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import SimulationError
+
+IntArray = npt.NDArray[np.int32]
+CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
+SpikeArray = npt.NDArray[np.integer]
+"""Events of one layer: uint8 (0 or 1) where they carry no value, int32 where they do."""
+States = Mapping[str, IntArray]
+"""States of one layer by name."""
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Windows of T steps: what training means by time.
+
+    Every sample starts from zero state, and output step t answers input step t: the steps that
+    events need to travel from layer to layer are taken out.
+
+    Attributes:
+        steps: T, or None to take it from the input.
+    """
+
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """Lava's own time: each layer one step behind the one before, biases integrating meanwhile.
+
+    Each sample is a run of its own from step 1. Column c of a recording is what a Lava sink
+    connected to that layer holds in column c, pipeline fill included.
+
+    Attributes:
+        steps: Steps to run, or None for as many as the input has. Beyond its end the input
+            repeats, as Lava's source does.
+        reset_interval: `reset_interval` of Lava's `netx.hdf5.Network`: period of state resets,
+            or None for none.
+        reset_offset: `reset_offset` of the same; 1 aligns the resets of a file without an input
+            neuron block with windows that begin at step 1.
+    """
+
+    steps: int | None = None
+    reset_interval: int | None = None
+    reset_offset: int = 0
+
+
+Timing = Window | Stream
+
+
+class Feed(StrEnum):
+    """How the input enters the network."""
+
+    PORT = "port"
+    """A source on the network's input port (`net.inp`); for files without an input neuron."""
+    NEURON = "neuron"
+    """A source into the input block's neuron (`net.in_layer.neuron.a_in`), without delay."""
+    BIAS = "bias"
+    """A constant image as the input block's bias; the input then has no time axis."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a recording holds; what is not asked for takes no memory.
+
+    Attributes:
+        spikes: Names of the layers whose spikes are kept; None: all of them.
+        states: Names of the layers whose states are kept after every step; None: the last one.
+        final_states: Also keep the states of every layer after its last step.
+        counts: Also count the events of every neuron: what `counting.network_counts` needs in place
+            of spikes.
+        updates: With `counts`, also count the updates of every layer, which costs more than the
+            events do. Without them, all neurons count as updated at every step.
+    """
+
+    spikes: tuple[str, ...] | None = None
+    states: tuple[str, ...] | None = None
+    final_states: bool = False
+    counts: bool = False
+    updates: bool = True
+
+    @property
+    def has_updates(self) -> bool:
+        """Whether updates are counted."""
+        return self.counts and self.updates
+
+    def resolve(self, layers: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
+        """Give the layers whose spikes, and those whose states are kept.
+
+        Args:
+            layers: Names of all layers, in order.
+
+        Raises:
+            SimulationError: If a layer that was asked for does not exist.
+        """
+        spikes = layers if self.spikes is None else self.spikes
+        states = layers[-1:] if self.states is None else self.states
+        for name in (*spikes, *states):
+            if name not in layers:
+                raise SimulationError(
+                    f"record: no layer '{name}'. Layers of this network: {', '.join(layers)}."
+                )
+        return frozenset(spikes), frozenset(states)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How close one layer came to the limits of its integers, over a whole run.
+
+    For other neurons than LIF: the current stands for sigma or the real part, the voltage for
+    the activation or the imaginary part.
+
+    Attributes:
+        current_peak: Largest |u| before the 24-bit wrap, in units of the state (weight · 2**6).
+            Where Lava's 32 bits wrap as well, compiled kernels know only that it is at least 2**30.
+        voltage_peak: Largest |v| before clipping, same unit.
+        current_wraps: How often u left its range and was wrapped (the real part: clipped).
+        voltage_clips: How often v was clipped (an activation: wrapped).
+    """
+
+    current_peak: int
+    voltage_peak: int
+    current_wraps: int
+    voltage_clips: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UpdateCounts:
+    """Neuron updates of one layer; see `neurodeploy.simulation.counters` for the rules.
+
+    Attributes:
+        active: (samples,) int64, pairs of neuron and step in which it was active.
+        membrane: (samples,) int64, NeuroBench's membrane updates: every neuron at the first step,
+            then those whose voltage after a step is not that of the step before. None for neurons
+            without a voltage.
+    """
+
+    active: npt.NDArray[np.int64]
+    membrane: npt.NDArray[np.int64] | None
+
+
+def count_type(steps: int) -> type[np.uint8] | type[np.int32]:
+    """Give the type in which events of a neuron are counted over some steps: uint8 up to 255."""
+    return np.uint8 if steps <= np.iinfo(np.uint8).max else np.int32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EventCounts:
+    """How many events each neuron of one layer sent: enough to count operations by.
+
+    Attributes:
+        total: (samples, *layer), events over all steps, in `count_type(T)`: widen it before you
+            calculate with it (`total.astype(np.int64)`; sums by NumPy do so themselves).
+        valued: The same of the steps in which some neuron of the layer sent a value that is none
+            of -1, 0 and 1; all zero for neurons whose events carry none.
+        is_static: Whether every sample sent the same values at each of its (two or more) steps.
+        earlier: For recurrent layers, what their own synapse sees: nothing in the first step,
+            then everything but the last step; else None.
+    """
+
+    total: CountArray
+    valued: CountArray
+    is_static: bool
+    earlier: EventCounts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recording:
+    """What a simulator saw. Both simulators return this type.
+
+    Attributes:
+        layers: Name of every layer, in order; index k below.
+        shapes: Shape of every layer, (C, H, W) or (N,).
+        samples: Number of samples.
+        steps: Number of steps of a sample, T.
+        spikes: Per layer k: (samples, T, C, H, W) or (samples, T, N); uint8, 0 or 1, for LIF and
+            resonate-and-fire neurons; int32, the payload, for sigma-delta ones. None where they
+            were not asked for.
+        states: By name of the layer, for those asked for: states after every step, by name, each
+            with the axes of its spikes, int32. LIF: "current", "voltage" (the one after the
+            spike reset); sigma-delta: "sigma", "activation", "residue" (a sigma output:
+            "sigma"); resonate-and-fire: "real", "imag".
+        final_states: Per layer the same states after its last step, (samples, C, H, W) or
+            (samples, N) int32; None unless they were asked for.
+        events: Per layer, events of every neuron; None unless counts were asked for.
+        updates: Per layer, active and membrane updates, if they were asked for and where the
+            simulator can see them (ours does, Lava does not).
+        health: Per layer, where the simulator can see it; else None.
+        seconds: Wall time of stepping, without start-up.
+        startup_seconds: Wall time before the first step.
+    """
+
+    layers: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    samples: int
+    steps: int
+    spikes: tuple[SpikeArray | None, ...]
+    states: Mapping[str, States]
+    final_states: tuple[States, ...] | None = None
+    events: tuple[EventCounts, ...] | None = None
+    updates: tuple[UpdateCounts, ...] | None = None
+    health: tuple[Health, ...] | None = None
+    seconds: float = 0.0
+    startup_seconds: float = 0.0
+
+    @classmethod
+    def from_spikes(
+        cls,
+        layers: Sequence[str],
+        spikes: Sequence[SpikeArray],
+        *,
+        states: Mapping[str, States] | None = None,
+    ) -> Recording:
+        """Make a recording of spikes that came from elsewhere.
+
+        Args:
+            layers: Name of every layer, in order.
+            spikes: (samples, T, *layer) for each of them.
+            states: By name of the layer: states after every step, by name.
+        """
+        return cls(
+            layers=tuple(layers),
+            shapes=tuple(one.shape[2:] for one in spikes),
+            samples=int(spikes[0].shape[0]),
+            steps=int(spikes[0].shape[1]),
+            spikes=tuple(spikes),
+            states=states or {},
+        )
+
+    @property
+    def traces(self) -> States:
+        """States of the last layer after every step, by name; empty if they were not kept."""
+        return self.states.get(self.layers[-1], {})
+
+    @property
+    def voltage(self) -> IntArray:
+        """Voltage of the last layer after every step: (samples, T, ...) int32.
+
+        Raises:
+            SimulationError: If the last layer's neurons have no voltage.
+        """
+        if "voltage" not in self.traces:
+            raise SimulationError(
+                f"{self.layers[-1]}: the last layer has no voltage; it has "
+                f"{', '.join(self.traces) or 'no recorded states'}."
+            )
+        return self.traces["voltage"]
+
+    def spikes_of(self, layer: int | str) -> SpikeArray:
+        """Give the spikes of one layer.
+
+        Args:
+            layer: Its index or its name.
+
+        Raises:
+            SimulationError: If there is no such layer, or its spikes were not kept.
+        """
+        index = self.layers.index(layer) if layer in self.layers else layer
+        if not isinstance(index, int) or not -len(self.layers) <= index < len(self.layers):
+            raise SimulationError(
+                f"recording: no layer '{layer}'. Layers: {', '.join(self.layers)}."
+            )
+        spikes = self.spikes[index]
+        if spikes is None:
+            raise SimulationError(
+                f"{self.layers[index]}: its spikes were not recorded. Ask for them: "
+                "Record(spikes=...), --record all or --spikes."
+            )
+        return spikes
+
+    def spike_totals(self) -> tuple[int | None, ...]:
+        """Give the number of events of each layer; None where neither spikes nor counts tell."""
+        if self.events is not None:
+            return tuple(int(one.total.sum(dtype=np.int64)) for one in self.events)
+        return tuple(None if one is None else int(np.count_nonzero(one)) for one in self.spikes)
+
+
+class Simulator(Protocol):
+    """Runs a network on integer input."""
+
+    def run(
+        self,
+        inputs: npt.NDArray[np.integer],
+        *,
+        timing: Timing = ...,
+        feed: Feed = ...,
+        record: Record = ...,
+        progress: Progress | None = ...,
+    ) -> Recording:
+        """Run all samples and return what was recorded.
+
+        Args:
+            inputs: (samples, T, C, H, W) or (samples, T, N) integers; without the T axis for
+                `Feed.BIAS`.
+            timing: `Window` or `Stream`.
+            feed: Where the input enters.
+            record: What to keep.
+            progress: Called after each batch of samples.
+
+        Raises:
+            DataError: If the input has the wrong shape, kind or range.
+            SimulationError: If the network cannot be run as asked.
+        """
+        ...
+
+
+def plan_steps(timing: Timing, input_steps: int | None) -> int:
+    """Give the number of steps of one sample.
+
+    Args:
+        timing: The timing asked for.
+        input_steps: Steps that the input has; None for `Feed.BIAS`, which has no time axis.
+
+    Raises:
+        SimulationError: If the number is not determined, not positive, or contradicts the input.
+    """
+    steps = timing.steps if timing.steps is not None else input_steps
+    if steps is None:
+        raise SimulationError(
+            "simulation: an input without a time axis does not say how many steps to run. "
+            "Give the number of steps (--window T or --steps N)."
+        )
+    if steps < 1:
+        raise SimulationError(f"simulation: {steps} steps asked for, at least 1 is needed.")
+    if isinstance(timing, Window) and input_steps is not None and input_steps != steps:
+        raise SimulationError(
+            f"simulation: the input has {input_steps} steps a sample, the window {steps}. "
+            "Give the window the input's length, or cut the input into samples of that length."
+        )
+    if isinstance(timing, Stream):
+        if timing.reset_interval is not None and timing.reset_interval < 1:
+            raise SimulationError(
+                f"simulation: reset interval {timing.reset_interval}, at least 1 is needed. "
+                "Leave it out for no resets."
+            )
+        if timing.reset_offset < 0:
+            raise SimulationError(
+                f"simulation: reset offset {timing.reset_offset}, must not be negative."
+            )
+    return steps

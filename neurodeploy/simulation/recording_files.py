@@ -1,0 +1,56 @@
+"""Recordings as arrays in files: their names, and writing them whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.samples.array_files import ArrayStream, write_arrays
+from neurodeploy.simulation.recording import Recording
+
+
+def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]:
+    """Name what a recording holds, as it is stored.
+
+    Returns:
+        `layers`, the names of the layers; and of every layer k, as far as it was recorded:
+        `spikes_<k>` (samples, T, ...); states of the last layer by their names (`voltage` and
+        `current` for LIF neurons), those of others as `<state>_<k>`; `final_<state>_<k>`
+        (samples, ...); `events_<k>`, the events of each neuron (samples, ...) int32;
+        `active_<k>` and `membrane_<k>`, updates (samples,).
+    """
+    arrays: dict[str, npt.NDArray[np.generic]] = {"layers": np.array(recording.layers)}
+    for k, name in enumerate(recording.layers):
+        spikes = recording.spikes[k]
+        if spikes is not None:
+            arrays[f"spikes_{k}"] = spikes
+        suffix = "" if name == recording.layers[-1] else f"_{k}"
+        for state, trace in recording.states.get(name, {}).items():
+            arrays[state + suffix] = trace
+        if recording.final_states is not None:
+            for state, values in recording.final_states[k].items():
+                arrays[f"final_{state}_{k}"] = values
+        if recording.events is not None:
+            arrays[f"events_{k}"] = recording.events[k].total.astype(np.int32)
+        if recording.updates is not None:
+            updates = recording.updates[k]
+            arrays[f"active_{k}"] = updates.active
+            if updates.membrane is not None:
+                arrays[f"membrane_{k}"] = updates.membrane
+    return arrays
+
+
+def save_recording(path: str | Path, recording: Recording) -> None:
+    """Write what `recording_arrays` names; equal recordings give equal `.npz` files.
+
+    Args:
+        path: The file to create or replace, whole or not at all: `.npz`, `.h5` or `.hdf5`.
+        recording: From any simulator.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    arrays = recording_arrays(recording)
+    write_arrays(Path(path), {name: ArrayStream.of(array) for name, array in arrays.items()})

@@ -1,0 +1,140 @@
+"""Fairness rules, the headline they allow, and what assumptions can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from neurodeploy.energy.estimates import ann_energy, network_energy
+from neurodeploy.energy.fairness import (
+    activation_bits,
+    judge,
+    narrow_ann_energy,
+)
+from neurodeploy.energy.presets import EnergyPreset
+from neurodeploy.energy.sensitivity import CHIP, RATIO
+
+INT8, SRAM = EnergyPreset.load("cmos45_int8"), EnergyPreset.load("sram45")
+
+
+def test_bits_of_an_activation_hold_the_spikes_of_all_steps():
+    assert [activation_bits(steps) for steps in (1, 2, 3, 4, 7, 8, 10)] == [1, 2, 2, 3, 3, 4, 4]
+
+
+def test_narrow_activations_cost_less_memory_and_the_same_arithmetic(make_report):
+    report = make_report()
+    whole = ann_energy(report.ann, SRAM, arithmetic=INT8)
+    narrow = narrow_ann_energy(report.ann, SRAM, arithmetic=INT8, steps=10)
+    assert narrow is not None
+    assert whole is not None
+    for term in ("activations read", "activations written"):
+        assert narrow.breakdown[term] == pytest.approx(whole.breakdown[term] * 4 / 8)
+    for term in ("weights", "multiply-accumulates"):
+        assert narrow.breakdown[term] == whole.breakdown[term]
+    assert narrow_ann_energy(report.ann, INT8, arithmetic=INT8, steps=10) is None
+
+
+def test_a_report_without_accuracies_has_no_headline_and_says_why(make_report):
+    report = make_report()
+    assert report.headline is None
+    failed = [rule for rule in report.rules if not rule.holds]
+    assert "not known" in failed[0].found
+    assert json.loads(json.dumps(report.to_json()))["fairness"]["headline"] is None
+
+
+def judged(report, **changes):
+    options = {
+        "narrow": report.narrow_ann,
+        "sigma": 1.0,
+        "steps": 10,
+        "accuracy": 0.98,
+        "ann_accuracy": 0.985,
+        "ann_name": "the ANN",
+        "macs_effective": 1000.0,
+    } | changes
+    return judge([(one.network, one.ann) for one in report.tiers], **options)
+
+
+def test_all_rules_together_allow_one_ratio_with_memory(make_report):
+    report = make_report()
+    rules, headline = judged(report)
+    assert all(rule.holds for rule in rules)
+    assert len(rules) == 6
+    pair = next(one for one in report.tiers if one.network.preset.startswith("sram45"))
+    assert headline.preset == "sram45 + cmos45_int8"
+    assert headline.ratio == pair.network.nominal / pair.ann.nominal
+    assert headline.low < headline.ratio < headline.high
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        ({"accuracy": 0.9}, 0),
+        ({"ann_accuracy": None}, 0),
+        ({"accuracy": 0.97, "gap": 0.01}, 0),
+        ({"narrow": None}, 1),
+        ({"macs_effective": None}, 2),
+    ],
+)
+def test_one_broken_rule_takes_the_headline_away(make_report, changes, broken):
+    rules, headline = judged(make_report(), **changes)
+    assert headline is None
+    assert [number for number, rule in enumerate(rules) if not rule.holds] == [broken]
+
+
+def test_arithmetic_alone_never_makes_a_headline(make_report):
+    report = make_report(presets=[INT8])
+    rules, headline = judged(report)
+    assert headline is None
+    assert [number for number, rule in enumerate(rules) if not rule.holds] == [1, 2, 3]
+
+
+def test_assumptions_come_with_the_largest_first_and_can_be_recomputed(make_report):
+    report = make_report()
+    found = {one.assumption: one for one in report.sensitivities}
+    factors = [one.factor for one in report.sensitivities]
+    assert factors == sorted(factors, reverse=True)
+    assert min(factors) > 1
+
+    def ratio(preset):
+        network = network_energy(report.counts, preset, arithmetic=INT8)
+        return network.nominal / ann_energy(report.ann, preset, arithmetic=INT8).nominal
+
+    memory = found["memory counted or not (sram45)"]
+    assert (memory.low, memory.high) == (ratio(INT8), ratio(SRAM))
+    assert memory.quantity == RATIO
+    chip = found["static power: none, or one chip for 1 ms a step"]
+    assert chip.quantity == CHIP
+    assert chip.high - chip.low == pytest.approx(104e-3 * 1e-3 * 10 * 1e12)
+    # Every stored weight is other than zero here: charging zeros changes nothing.
+    assert not any(name.startswith("zero weights") for name in found)
+
+
+def test_zero_weights_matter_where_there_are_some(make_report):
+    report = make_report()
+    rows = tuple(
+        dataclasses.replace(
+            row,
+            sops=row.sops // 2,
+            sops_cached=row.sops_cached // 2,
+            synapses=tuple(dataclasses.replace(s, sops=s.sops // 2) for s in row.synapses),
+        )
+        for row in report.counts.layers
+    )
+    from neurodeploy.energy.sensitivity import find_sensitivities
+
+    pruned = dataclasses.replace(report.counts, layers=rows)
+    found = find_sensitivities(pruned, report.ann, [INT8, SRAM], arithmetic=INT8)
+    zero = next(one for one in found if one.assumption.startswith("zero weights"))
+    whole = network_energy(report.counts, SRAM, arithmetic=INT8).nominal
+    half = network_energy(pruned, SRAM, arithmetic=INT8).nominal
+    assert zero.factor == pytest.approx(whole / half)
+
+
+def test_the_estimated_cores_of_both_chips_are_there(make_report):
+    one, two = make_report().to_json()["fit"]
+    assert (one["target"], one["cores_low"]) == ("loihi1", 2)  # weights of 2 bits
+    assert two["target"] == "loihi2"
+    assert one["is_estimate"] is True

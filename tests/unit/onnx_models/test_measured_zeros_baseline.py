@@ -1,0 +1,167 @@
+"""An ONNX model in place of the ReLU twin: `report --ann`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+from neurodeploy.cli.app import app
+from neurodeploy.energy.estimates import ann_energy
+from neurodeploy.energy.presets import EnergyPreset
+from neurodeploy.errors import DataError, OnnxError
+from neurodeploy.onnx_models.onnx_baseline import load_samples, read_baseline
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+NET = GOLDEN / "10_conv_flatten_dense.net"
+
+
+def model(path: Path, *, domain: str = "", batch: int | str = "batch") -> Path:
+    """Write conv, ReLU, dense for the golden network's input, with half of the weights zero."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(size=(4, 3, 3, 3)) * (rng.random((4, 3, 3, 3)) < 0.5),
+        "g": rng.normal(size=(10, 256)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4, name="conv"),
+        helper.make_node("Relu", ["c"], ["r"], domain=domain),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("Gemm", ["f", "g"], ["y"], transB=1, name="fc"),
+    ]
+    known = helper.make_tensor_value_info("r", TensorProto.FLOAT, [1, 4, 8, 8])
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 10])],
+        initializer=[numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()],
+        value_info=[known] if domain else [],
+    )
+    imports = [helper.make_opsetid("", 18)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=9), path)
+    return path
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    path = tmp_path / "in.npz"
+    np.savez(path, input=(rng.random((2, 6, 3, 8, 8)) < 0.1).astype(np.uint8))
+    return path
+
+
+def report(samples: Path, *options: object) -> dict[str, object]:
+    command = ["report", str(NET), "-i", str(samples), "--json", *map(str, options)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+def test_the_model_takes_the_twins_place(tmp_path: Path, samples: Path) -> None:
+    path = model(tmp_path / "m.onnx")
+    found = report(samples, "--ann", path)
+    ann = found["ann"]
+    assert isinstance(ann, dict)
+    assert ann["source"] == str(path)
+    assert ann["macs_standard"] == 4 * 27 * 64 + 2560
+    assert ann["macs_border_exact"] == 4 * 3 * 22 * 22 + 2560
+    assert 0 < ann["macs_effective"] < ann["macs_border_exact"]
+    assert ann["precision"] == "float"
+    assert found["relu_twin"] != {k: ann[k] for k in ("macs_standard", "macs_border_exact")}
+    assert found["uncounted_ops"] == []
+    tiers = {one["preset"]: one["ann"] for one in found["tiers"]}  # type: ignore[attr-defined]
+    for preset in ("cmos45_int8", "cmos45_fp32"):
+        mac = EnergyPreset.load(preset).value("mac")
+        assert tiers[preset]["nominal"] == ann["macs_border_exact"] * mac
+        assert tiers[preset]["low"] == pytest.approx(ann["macs_effective"] * mac, rel=1e-12)
+
+
+def test_the_mean_over_the_steps_is_what_it_sees(tmp_path: Path, samples: Path) -> None:
+    path = model(tmp_path / "m.onnx")
+    values = np.load(samples)["input"]
+    own = tmp_path / "own.npz"
+    np.savez(own, input=values.mean(axis=1), label=np.array([0, 0]))
+    by_default, by_hand = (
+        report(samples, "--ann", path),
+        report(samples, "--ann", path, "--ann-input", own),
+    )
+    first, second = by_default["ann"], by_hand["ann"]
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert first["macs_effective"] == second["macs_effective"]
+    assert first["accuracy"] is None
+    assert second["accuracy"] in (0.0, 0.5, 1.0)
+
+
+def test_accuracy_is_the_share_of_largest_outputs(tmp_path: Path) -> None:
+    path = model(tmp_path / "m.onnx")
+    x = np.random.default_rng(2).normal(size=(4, 3, 8, 8))
+    scores = read_baseline(path, samples=x).activity
+    assert scores is not None
+    labels = scores.outputs.reshape(4, -1).argmax(axis=1)
+    labels[0] = (labels[0] + 1) % 10
+    assert read_baseline(path, samples=x, labels=labels).accuracy == 0.75
+    with pytest.raises(DataError, match="one a sample"):
+        read_baseline(path, samples=x, labels=labels[:2])
+
+
+def test_unknown_operators_flag_the_report(tmp_path: Path, samples: Path) -> None:
+    path = model(tmp_path / "m.onnx", domain="my.ops", batch=1)
+    found = report(samples, "--ann", path)
+    assert found["uncounted_ops"] == ["Relu"]
+    warnings = " ".join(found["warnings"])  # type: ignore[arg-type]
+    assert "not counted: Relu" in warnings
+    assert "were not measured" in warnings
+    command = ["report", str(NET), "-i", str(samples), "--ann", str(path), "--strict"]
+    assert CliRunner().invoke(app, command).exit_code == 1
+
+
+def test_nonsense_is_refused_before_the_simulation(tmp_path: Path, samples: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(model(tmp_path / "m.onnx").read_bytes()[:200])
+    command = ["report", str(NET), "-i", str(samples), "--ann", str(broken)]
+    assert isinstance(CliRunner().invoke(app, command).exception, OnnxError)
+    np.savez(tmp_path / "x.npz", other=np.ones(3))
+    with pytest.raises(DataError, match=r"no array 'input'"):
+        load_samples(tmp_path / "x.npz")
+    with pytest.raises(DataError, match="not a readable"):
+        load_samples(broken)
+
+
+def test_damaged_samples_of_the_ann_are_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+    whole, path = tmp_path / "whole.npz", tmp_path / "damaged.npz"
+    values = np.random.default_rng(0).random((4, 500))
+    np.savez_compressed(whole, input=values)
+    assert np.array_equal(load_samples(whole)[0], values)
+    content = whole.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 61):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        try:
+            found, _ = load_samples(path)
+        except DataError:
+            refused += 1
+        else:  # a byte that says nothing of the array, such as its date
+            assert np.array_equal(found, values)
+    assert refused > len(content) // 61 * 0.9
+
+
+def test_labels_of_the_ann_are_class_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "samples.npz"
+    np.savez(path, input=np.zeros((2, 3)), label=np.array(["a", "b"]))
+    with pytest.raises(DataError, match=r"'label' holds <U1, integers are required"):
+        load_samples(path)
+
+
+def test_energies_without_a_measurement_have_no_range(tmp_path: Path) -> None:
+    counted = read_baseline(model(tmp_path / "m.onnx")).to_ann()
+    energy = ann_energy(counted, EnergyPreset.load("cmos45_int8"))
+    assert energy is not None
+    assert energy.low == energy.nominal == energy.high

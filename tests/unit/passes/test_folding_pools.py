@@ -1,0 +1,210 @@
+"""Averages fold into weights without changing the function; maxima become spiking layers."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from neurodeploy.chips.target import Target
+from neurodeploy.errors import GraphError, QuantizationError
+from neurodeploy.ir.float_layers import (
+    AveragePool,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Input,
+    Integrator,
+    Layer,
+    MaxPool,
+)
+from neurodeploy.ir.graphs import Graph
+from neurodeploy.ir.integer_layers import FixedConv
+from neurodeploy.passes import (
+    fold_average_pool,
+    lower_max_pool,
+    quantize,
+    run_passes,
+)
+from neurodeploy.simulation import EventSimulator
+
+LOIHI2 = Target.load("loihi2")
+
+
+def chain(**nodes: Layer) -> Graph:
+    return Graph(nodes=nodes, edges=tuple(itertools.pairwise(nodes)))
+
+
+def conv_of(layer: Conv, x: torch.Tensor) -> torch.Tensor:
+    return functional.conv2d(
+        x,
+        torch.from_numpy(layer.weight),
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding", "conv"),
+    [
+        ((8, 6), (2, 2), (2, 2), (0, 0), {"padding": (1, 1)}),
+        ((8, 6), (2, 2), (2, 2), (0, 0), {"stride": (2, 1)}),
+        ((9, 9), (3, 3), (3, 3), (0, 0), {"padding": (2, 1), "dilation": (1, 1)}),
+        ((9, 7), (3, 3), (2, 2), (0, 0), {}),
+        ((12, 12), (2, 2), (2, 2), (0, 0), {"dilation": (2, 2), "padding": (2, 2)}),
+        ((8, 8), (4, 2), (2, 2), (1, 0), {"groups": 2}),
+    ],
+)
+def test_a_convolution_of_averages_is_one_convolution(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    conv: dict[str, object],
+) -> None:
+    rng = np.random.default_rng(0)
+    groups = conv.get("groups", 1)
+    assert isinstance(groups, int)
+    layer = Conv(weight=rng.normal(size=(4, 4 // groups, 3, 3)), **conv)  # type: ignore[arg-type]
+    graph = chain(
+        input=Input(shape=(4, *size)),
+        pool=AveragePool(kernel=kernel, stride=stride, padding=padding),
+        conv=layer,
+        out=Integrator(),
+    )
+    folded = run_passes(graph, fold_average_pool)
+    after = folded.nodes["conv"]
+    assert isinstance(after, Conv)
+    assert list(folded.nodes) == ["input", "conv", "out"]
+    x = torch.from_numpy(rng.normal(size=(3, 4, *size)))
+    expected = conv_of(layer, functional.avg_pool2d(x, kernel, stride, padding))
+    # float64 sums in another order
+    assert torch.allclose(conv_of(after, x), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [((2, 2), (2, 2), (0, 0)), ((3, 2), (2, 1), (1, 1)), ((3, 3), (3, 3), (0, 0))],
+)
+def test_a_dense_layer_reads_pixels_through_every_window(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(1)
+    pool = AveragePool(kernel=kernel, stride=stride, padding=padding)
+    pooled = pool.output_shape((2, 7, 6))
+    dense = Dense(weight=rng.normal(size=(5, int(np.prod(pooled)))))
+    graph = chain(
+        input=Input(shape=(2, 7, 6)), pool=pool, flat=Flatten(), fc=dense, out=Integrator()
+    )
+    after = run_passes(graph, fold_average_pool).nodes["fc"]
+    assert isinstance(after, Dense)
+    x = rng.normal(size=(3, 2, 7, 6))
+    means = functional.avg_pool2d(torch.from_numpy(x), kernel, stride, padding).numpy()
+    expected = means.reshape(3, -1) @ dense.weight.T
+    assert np.abs(x.reshape(3, -1) @ after.weight.T - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("pool", "conv", "message"),
+    [
+        (AveragePool(kernel=(3, 3), stride=(2, 2)), {"padding": (1, 1)}, "pads with zeros where"),
+        (AveragePool(kernel=(2, 2), stride=(2, 2)), {"padding": (1, 1)}, "pads with zeros where"),
+    ],
+)
+def test_windows_beyond_the_border_that_would_hold_pixels_are_refused(
+    pool: AveragePool, conv: dict[str, tuple[int, int]], message: str
+) -> None:
+    graph = chain(
+        input=Input(shape=(1, 9, 9)),
+        pool=pool,
+        conv=Conv(weight=np.ones((1, 1, 3, 3)), **conv),
+        out=Integrator(),
+    )
+    with pytest.raises(GraphError, match=f"pool -> conv: the convolution {message}"):
+        fold_average_pool(graph)
+
+
+def test_averages_read_by_a_neuron_are_refused() -> None:
+    graph = chain(
+        input=Input(shape=(1, 4, 4)),
+        conv=Conv(weight=np.ones((1, 1, 1, 1))),
+        pool=AveragePool(kernel=(2, 2), stride=(2, 2)),
+        lif=Cuba(threshold=1.0),
+    )
+    with pytest.raises(GraphError, match="pool: average pool read by 'lif'"):
+        fold_average_pool(graph)
+
+
+@pytest.mark.parametrize("channels", [3, 127, 130, 131])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 1), (1, 1))]
+)
+def test_a_max_pool_of_spikes_is_a_layer_that_fires_with_any_of_them(
+    channels: int, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(channels)
+    graph = chain(
+        input=Input(shape=(channels, 6, 5)),
+        conv=Conv(
+            weight=np.where(np.arange(channels) % 2, 1.0, 0.6)[:, None, None, None],
+            groups=1 if channels == 1 else channels,
+        ),
+        lif=Cuba(threshold=0.5, current_decay=1.0, voltage_decay=0.0),
+        pool=MaxPool(kernel=kernel, stride=stride, padding=padding),
+        read=Dense(
+            weight=rng.normal(
+                size=(
+                    2,
+                    int(
+                        np.prod(
+                            MaxPool(kernel=kernel, stride=stride, padding=padding).output_shape(
+                                (channels, 6, 5)
+                            )
+                        )
+                    ),
+                )
+            )
+        ),
+        out=Integrator(),
+    )
+    fixed = quantize(run_passes(graph, lower_max_pool), LOIHI2, steps=3)
+    assert fixed.names == ("lif", "pool", "out")
+    synapse = fixed.layers[1].connections[0].synapse
+    assert isinstance(synapse, FixedConv)
+    assert synapse.groups == {3: 3, 127: 127, 130: 65, 131: 1}[channels]
+    samples = (rng.random((2, 3, channels, 6, 5)) < 0.2).astype(np.int32)
+    spikes = EventSimulator(fixed).run(samples).spikes
+    sent = torch.from_numpy(spikes[0]).flatten(0, 1).float()
+    expected = functional.max_pool2d(sent, kernel, stride, padding).numpy()
+    assert np.array_equal(spikes[1].reshape(expected.shape), expected)
+    assert 0 < expected.mean() < 1
+
+
+def test_a_max_pool_of_currents_is_refused() -> None:
+    graph = chain(
+        input=Input(shape=(1, 4, 4)),
+        conv=Conv(weight=np.ones((1, 1, 1, 1))),
+        pool=MaxPool(kernel=(2, 2), stride=(2, 2)),
+        lif=Cuba(threshold=1.0),
+    )
+    with pytest.raises(GraphError, match="pool: max pool of 'conv', a Conv; only spikes"):
+        lower_max_pool(graph)
+
+
+def test_pools_that_were_not_lowered_are_refused_by_quantization() -> None:
+    graph = chain(
+        input=Input(shape=(1, 4, 4)),
+        conv=Conv(weight=np.ones((1, 1, 1, 1))),
+        lif=Cuba(threshold=0.5),
+        pool=MaxPool(kernel=(2, 2), stride=(2, 2)),
+        read=Dense(weight=np.ones((1, 4))),
+        out=Integrator(),
+    )
+    with pytest.raises(QuantizationError, match="pool: pooling is not lowered"):
+        quantize(graph, LOIHI2, steps=2)

@@ -1,0 +1,182 @@
+"""The fine-tuned network's forward pass is the simulator's arithmetic."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from neurodeploy.chips.target import Target
+from neurodeploy.errors import DataError
+from neurodeploy.ir.float_layers import (
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Input,
+    Integrator,
+)
+from neurodeploy.ir.graphs import Graph
+from neurodeploy.nn.functional.surrogate import Rectangular, Triangular
+from neurodeploy.passes.calibration import calibrate
+from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork
+from neurodeploy.simulation import EventSimulator, Recording
+
+LOIHI2 = Target.load("loihi2")
+STEPS = 5
+
+
+def make_graph(rng: np.random.Generator, *, current_decay: float = 1.0) -> Graph:
+    nodes = {
+        "input": Input(shape=(2, 6, 5), scale=1 / 16, largest=16),
+        "conv1": Conv(
+            weight=rng.normal(0, 0.5, (6, 2, 3, 3)), bias=rng.normal(0, 0.1, 6), padding=(1, 1)
+        ),
+        "lif1": Cuba(threshold=0.5, current_decay=current_decay, voltage_decay=0.75),
+        "conv2": Conv(
+            weight=rng.normal(0, 0.4, (8, 3, 3, 2)), stride=(2, 1), padding=(1, 0), groups=2
+        ),
+        "lif2": Cuba(threshold=0.6, current_decay=current_decay, voltage_decay=0.1),
+        "flat": Flatten(),
+        "fc": Dense(weight=rng.normal(0, 0.3, (4, 8 * 3 * 4)), bias=rng.normal(0, 0.1, 4)),
+        "out": Integrator(),
+    }
+    names = list(nodes)
+    return Graph(nodes=nodes, edges=tuple(itertools.pairwise(names)))
+
+
+def make_network(
+    rng: np.random.Generator, **options: float
+) -> tuple[IntegerNetwork, np.ndarray, dict[str, float]]:
+    graph = make_graph(rng, **options)
+    samples = rng.integers(0, 17, (24, STEPS, 2, 6, 5)).astype(np.int32)
+    calibration = calibrate(graph, LOIHI2, samples)
+    network = IntegerNetwork(
+        graph, LOIHI2, calibration.scales, steps=STEPS, surrogate=Rectangular()
+    )
+    return network, samples, calibration.scales
+
+
+def compare_spikes(network: IntegerNetwork, samples: np.ndarray, recording: Recording) -> None:
+    with torch.no_grad():
+        _, spikes = network.forward_with_spikes(torch.from_numpy(samples))
+    assert [*spikes, "out"] == list(recording.layers)
+    for ours, simulated in zip(spikes.values(), recording.spikes, strict=False):
+        assert np.array_equal(ours.numpy().astype(np.int64), simulated)
+    assert not recording.spikes[-1].any()
+
+
+def assert_equals_simulator(network: IntegerNetwork, samples: np.ndarray) -> None:
+    recording = EventSimulator(network.to_fixed_point()).run(samples)
+    compare_spikes(network, samples, recording)
+    assert any(spikes.any() and not spikes.all() for spikes in recording.spikes)
+
+
+@pytest.mark.parametrize("current_decay", [1.0, 0.3])
+def test_spikes_equal_the_simulators_before_and_after_training(current_decay: float) -> None:
+    network, samples, _ = make_network(np.random.default_rng(3), current_decay=current_decay)
+    assert_equals_simulator(network, samples)
+    before = [weight.detach().clone() for weight in network.parameters()]
+    labels = torch.arange(24) % 4
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    losses = []
+    for _ in range(12):
+        loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(samples)).mean(1), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(
+        not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True)
+    )
+    assert_equals_simulator(network, samples)
+
+
+def test_class_scores_are_the_read_outs_voltage_in_float_units() -> None:
+    network, samples, scales = make_network(np.random.default_rng(4))
+    recording = EventSimulator(network.to_fixed_point()).run(samples)
+    scores = network(torch.from_numpy(samples)).sum(1).detach().numpy()
+    voltage = recording.voltage[:, -1] / (64 * scales["out"])
+    assert np.abs(scores - voltage).max() < 1e-5 * np.abs(voltage).max()
+    assert np.array_equal(scores.argmax(1), recording.voltage[:, -1].argmax(1))
+
+
+def test_a_static_image_gives_what_its_repetition_gives() -> None:
+    network, samples, _ = make_network(np.random.default_rng(5))
+    image = torch.from_numpy(samples[:, 0])
+    repeated = image.unsqueeze(1).expand(-1, STEPS, -1, -1, -1)
+    assert torch.equal(network(image), network(repeated))
+
+
+def test_wraps_and_clips_are_the_simulators() -> None:
+    """Scales far beyond the safe ones: currents wrap, voltages clip, spikes still agree."""
+    rng = np.random.default_rng(6)
+    graph = make_graph(rng)
+    layer = graph.nodes["conv1"]
+    assert isinstance(layer, Conv)
+    network = IntegerNetwork(
+        graph,
+        LOIHI2,
+        {"lif1": 1000.0, "lif2": 100.0, "out": 200.0},
+        steps=STEPS,
+        surrogate=Triangular(),
+    )
+    samples = rng.integers(0, 1 << 14, (6, STEPS, 2, 6, 5)).astype(np.int32)
+    fixed = network.to_fixed_point()
+    object.__setattr__(fixed.input, "message_bits", 16)
+    recording = EventSimulator(fixed).run(samples)
+    assert recording.health is not None
+    assert recording.health[0].current_wraps > 0
+    compare_spikes(network, samples, recording)
+
+
+@pytest.mark.parametrize("current_decay", [0.0, 0.3])
+def test_states_beyond_32_bits_are_the_simulators(current_decay: float) -> None:
+    """Lava's LIF sums wrap at 32 bits before the 24-bit rules; a dense sum can get that far."""
+    rng = np.random.default_rng(8)
+    nodes = {
+        "input": Input(shape=(40,), largest=1 << 15),
+        "fc": Dense(weight=rng.normal(0.2, 1.0, (200, 40))),
+        "lif": Cuba(threshold=0.5, current_decay=current_decay, voltage_decay=0.1),
+        "read": Dense(weight=rng.normal(0, 1, (3, 200))),
+        "out": Integrator(),
+    }
+    graph = Graph(nodes=nodes, edges=tuple(itertools.pairwise(nodes)))
+    network = IntegerNetwork(
+        graph, LOIHI2, {"lif": 60.0, "out": 50.0}, steps=STEPS, surrogate=Rectangular()
+    )
+    samples = rng.integers(-(1 << 15), 1 << 15, (16, STEPS, 40)).astype(np.int32)
+    recording = EventSimulator(network.to_fixed_point()).run(samples)
+    assert recording.health is not None
+    assert recording.health[0].current_peak > 1 << 31
+    compare_spikes(network, samples, recording)
+
+
+def test_the_gradient_is_the_surrogates() -> None:
+    """One neuron, one step: dL/dw = x · h(v), in float units."""
+    nodes = {
+        "input": Input(shape=(2,)),
+        "fc": Dense(weight=np.array([[0.5, -0.25]])),
+        "lif": Cuba(threshold=0.5),
+        "read": Dense(weight=np.array([[1.0], [-1.0]])),
+        "out": Integrator(),
+    }
+    names = list(nodes)
+    graph = Graph(nodes=nodes, edges=tuple(itertools.pairwise(names)))
+    network = IntegerNetwork(
+        graph, LOIHI2, {"lif": 400.0, "out": 100.0}, steps=1, surrogate=Triangular(height=2.0)
+    )
+    scores = network(torch.tensor([[[1, 0]]]))
+    scores[0, 0, 0].backward()
+    (weight,) = network.populations[0].weights  # type: ignore[union-attr]
+    height = 2.0 * (1 - abs(0.5 / 0.5 - 1))
+    assert weight.grad.tolist() == [[height, 0.0]]
+
+
+def test_input_of_another_shape_is_refused() -> None:
+    network, samples, _ = make_network(np.random.default_rng(7))
+    with pytest.raises(DataError, match=r"shape \(24, 4, 2, 6, 5\)"):
+        network(torch.from_numpy(samples[:, :4]))

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+
+from neurodeploy.errors import RecipeError
+from neurodeploy.nn.functional.surrogate import SURROGATES, make_surrogate
+from neurodeploy.recipes import (
+    ConvLayer,
+    DenseLayer,
+    SequentialNetwork,
+    layout_of,
+)
+from neurodeploy.recipes.catalog import load_named, recipe_sources
+from neurodeploy.recipes.recipe import (
+    CubaNeuron,
+    LifNeuron,
+    NpzData,
+    Recipe,
+    SurrogateSection,
+    TanhSurrogate,
+)
+
+TEXT = """
+[recipe]
+name = "small"
+seed = 3
+
+[data]
+source = "digits"
+
+[network]
+steps = 2
+readout = "linear"
+
+[[network.layers]]
+type = "conv"
+channels = 4
+
+[[network.layers]]
+type = "dense"
+name = "hidden"
+neurons = 8
+
+[neuron]
+model = "lif"
+tau = 1
+
+[shortcut]
+method = "evolutionary"
+after = ["conv1"]
+
+[training]
+epochs = 2
+"""
+
+
+def parse(old: str = "", new: str = "", **overrides: str) -> Recipe:
+    assert old in TEXT
+    return Recipe.parse(
+        TEXT.replace(old, new) if old else TEXT, where="small.toml", overrides=overrides
+    )
+
+
+def test_reads_values_and_defaults() -> None:
+    recipe = parse()
+    assert recipe.recipe.seed == 3
+    assert isinstance(recipe.network, SequentialNetwork)
+    assert recipe.network.layers == (
+        ConvLayer(type="conv", channels=4),
+        DenseLayer(type="dense", name="hidden", neurons=8),
+    )
+    assert layout_of(recipe.network).names == ("conv1", "hidden")
+    assert isinstance(recipe.neuron, LifNeuron)
+    assert recipe.neuron.tau == 1.0
+    assert type(recipe.neuron.tau) is float
+    assert recipe.shortcut.weight is None
+    assert recipe.verification.lava_samples == 64
+
+
+def test_effective_recipe_round_trips_through_toml() -> None:
+    recipe = parse()
+    assert Recipe.parse(recipe.to_toml()) == recipe
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_round_trip_keeps_strings_that_need_escapes() -> None:
+    recipe = parse(**{"recipe.description": '"a \\"quoted\\" line\\nand \\u007f, é, \\\\"'})
+    assert recipe.recipe.description == 'a "quoted" line\nand \x7f, é, \\'
+    assert Recipe.parse(recipe.to_toml()) == recipe
+
+
+def test_overrides_are_toml_or_else_text() -> None:
+    recipe = parse(
+        **{
+            "training.epochs": "5",
+            "training.optimizer": "adamw",
+            "network.layers.0.channels": "6",
+            "neuron.surrogate.name": "tanh",
+            "neuron.surrogate.slope": "3",
+            "shortcut.after": '["hidden"]',
+            "quantization.margin": "2",
+        }
+    )
+    assert recipe.training.epochs == 5
+    assert recipe.training.optimizer == "adamw"
+    assert isinstance(recipe.network, SequentialNetwork)
+    assert isinstance(recipe.network.layers[0], ConvLayer)
+    assert recipe.network.layers[0].channels == 6
+    assert isinstance(recipe.neuron, LifNeuron)
+    assert recipe.neuron.surrogate == TanhSurrogate(name="tanh", slope=3.0)
+    assert recipe.shortcut.after == ("hidden",)
+    assert recipe.quantization.margin == 2.0
+
+
+def test_cuba_neuron_and_npz_data() -> None:
+    recipe = Recipe.parse(
+        """
+        [recipe]
+        name = "own"
+        [data]
+        source = "npz"
+        path = "own.npz"
+        shape = [5]
+        classes = 2
+        encoding = "events"
+        [network]
+        steps = 3
+        layers = [{type = "dense", neurons = 4, batch_norm = false}]
+        [neuron]
+        model = "cuba"
+        threshold = 1.25
+        current_decay = 0.25
+        voltage_decay = 0.03
+        [training]
+        epochs = 1
+        """
+    )
+    assert isinstance(recipe.neuron, CubaNeuron)
+    assert recipe.neuron.scale == 64
+    assert isinstance(recipe.data, NpzData)
+    assert recipe.data.shape == (5,)
+    assert Recipe.parse(recipe.to_toml()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "epochs = 2",
+            "epochs = 2\nlearning_rte = 1",
+            "small.toml [training]: unknown key 'learning_rte'. Did you mean 'learning_rate'?",
+        ),
+        ("[training]", "[trainning]", "unknown section 'trainning'. Did you mean 'training'?"),
+        ("epochs = 2", "", "small.toml [training]: key 'epochs' is missing."),
+        ("epochs = 2", "epochs = 2.0", "[training]: epochs = 2.0, an integer is required."),
+        ("epochs = 2", "epochs = true", "[training]: epochs = true, an integer is required."),
+        ("epochs = 2", "epochs = -1", "[training]: epochs = -1, it must be at least 0."),
+        ("seed = 3", 'seed = "3"', '[recipe]: seed = "3", an integer is required.'),
+        ('name = "small"', 'name = ""', "[recipe]: name is empty"),
+        ("tau = 1", "tau = 1.5", "tau = 1.5, it must be at least 0 and at most 1."),
+        ("tau = 1", "tau = nan", "tau = nan"),
+        ("tau = 1", "current_decay = 1", "[neuron]: unknown key 'current_decay'."),
+        ('model = "lif"', 'model = "life"', "allowed: 'lif', 'cuba'. Did you mean 'lif'?"),
+        (
+            'source = "digits"',
+            'source = "digits"\npath = "x"',
+            "[data]: unknown key 'path'.",
+        ),
+        (
+            'readout = "linear"',
+            'readout = "lineal"',
+            "[network]: readout = \"lineal\", allowed: 'linear', 'gap_linear'. "
+            "Did you mean 'linear'?",
+        ),
+        ('readout = "linear"', 'readout = "gap_linear"', "'gap_linear' after a dense layer"),
+        ("channels = 4", "", "[network.layers.0]: key 'channels' is missing."),
+        ("channels = 4", "chanels = 4", "Did you mean 'channels'?"),
+        ("channels = 4", "channels = 4\nkernel = 99", "kernel = 99 with padding = 1 is larger"),
+        ("channels = 4", "channels = 4\ngroups = 3", "groups = 3 does not divide"),
+        ('name = "hidden"', 'name = "conv1"', "a second block called 'conv1'"),
+        ('name = "hidden"', 'name = "readout"', "'input' and 'readout' are taken"),
+        ('name = "hidden"', 'name = "a.b"', "letters, digits and underscores"),
+        ('after = ["conv1"]', 'after = ["conv2"]', "Did you mean 'conv1'?"),
+        ('after = ["conv1"]', 'after = ["conv1", "conv1"]', "names a block twice"),
+        ('after = ["conv1"]', "", "'evolutionary' without branches"),
+        ('after = ["conv1"]', 'after = "conv1"', "allowed: 'stage', 'block', or a list"),
+        ('after = ["conv1"]', 'after = "stage"', "'sequential' has no stages"),
+        ('type = "conv"\nchannels = 4', 'type = "dense"\nneurons = 4', ""),
+        ('source = "digits"', 'source = "digits"\ninput_bits = 3', "Use input_bits = 4."),
+        ("[data]", "[data", "not valid TOML"),
+    ],
+)
+def test_what_is_not_allowed_is_named(old: str, new: str, message: str) -> None:
+    if message == "":
+        new = new.replace("neurons", "name = 'conv1'\nneurons")
+        assert parse(old, new).network.layers[0].type == "dense"
+        return
+    with pytest.raises(RecipeError) as caught:
+        parse(old, new)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("small.toml")
+
+
+def test_conv_after_dense_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"network.layers.1.*a conv layer needs a source"):
+        parse(
+            'type = "dense"\nname = "hidden"\nneurons = 8',
+            'type = "conv"\nchannels = 8',
+            **{"network.layers.0": '{type = "dense", neurons = 3, name = "conv1"}'},
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("epochs", "section.key is required"),
+        ("training.epoch", "Did you mean 'epochs'?"),
+        ("network.layers.7.channels", "'network.layers' has 2 entries"),
+        ("recipe.name.x", "'recipe.name' is not a table"),
+    ],
+)
+def test_bad_overrides_are_named(key: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=r"small\.toml") as caught:
+        parse(**{key: "1"})
+    assert message in str(caught.value)
+
+
+def test_missing_file_and_binary_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="No such file"):
+        Recipe.load(tmp_path / "absent.toml")
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        Recipe.load(binary)
+
+
+def test_every_surrogate_has_a_section_with_its_parameters() -> None:
+    parameters = {}
+    for kind in get_args(SurrogateSection):
+        (name,) = get_args(get_type_hints(kind)["name"])
+        parameters[name] = {field.name for field in fields(kind)} - {"name"}
+    assert parameters.keys() == SURROGATES.keys()
+    for name, known in parameters.items():
+        make_surrogate(name, dict.fromkeys(known, 1.0))
+
+
+def test_shipped_recipes_load() -> None:
+    sources = recipe_sources()
+    assert "digits" in sources
+    for name in sources:
+        recipe = load_named(name)
+        assert recipe.recipe.name == name
+        assert Recipe.parse(recipe.to_toml()) == recipe
