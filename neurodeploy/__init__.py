@@ -13,6 +13,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from neurodeploy._version import __version__
+
 if TYPE_CHECKING:
     from neurodeploy import (
         netx as netx,
@@ -41,11 +43,12 @@ if TYPE_CHECKING:
         Dataset as Dataset,
         load_data as load_data,
     )
-    from neurodeploy.energy.estimates import Energy as Energy, estimate_energy as estimate_energy
-    from neurodeploy.energy.inference import (
+    from neurodeploy.energy.estimates import (
+        Energy as Energy,
         LayerAccesses as LayerAccesses,
         Operations as Operations,
         System as System,
+        estimate_energy as estimate_energy,
     )
     from neurodeploy.energy.measured import Measured as Measured
     from neurodeploy.energy.presets import EnergyPreset as EnergyPreset
@@ -57,8 +60,10 @@ if TYPE_CHECKING:
     from neurodeploy.lava_bridge import LavaSimulator as LavaSimulator
     from neurodeploy.learning.evaluation import evaluate as evaluate
     from neurodeploy.learning.trainer import Trainer as Trainer
-    from neurodeploy.nn.network import SpikingNetwork as SpikingNetwork
-    from neurodeploy.nn.shortcut import remove_branches as remove_branches
+    from neurodeploy.nn.network import (
+        SpikingNetwork as SpikingNetwork,
+        remove_branches as remove_branches,
+    )
     from neurodeploy.nn.tracing import trace as trace
     from neurodeploy.onnx_models.macs import (
         OnnxMacs as OnnxMacs,
@@ -90,14 +95,17 @@ if TYPE_CHECKING:
         compare_networks as compare_networks,
         read_candidate as read_candidate,
     )
-    from neurodeploy.reports.network_report import Report as Report, report as report
-    from neurodeploy.reports.pages.activity_page import save_plot as save_plot
     from neurodeploy.reports.pages.comparison_page import (
         write_comparison as write_comparison,
         write_comparison_markdown as write_comparison_markdown,
     )
-    from neurodeploy.reports.pages.markdown import write_markdown as write_markdown
-    from neurodeploy.reports.pages.rendering import write_page as write_page
+    from neurodeploy.reports.pages.outline import (
+        save_plot as save_plot,
+        write_markdown as write_markdown,
+        write_page as write_page,
+    )
+    from neurodeploy.reports.report import Report as Report
+    from neurodeploy.reports.report_builder import report as report
     from neurodeploy.reports.run_summary import RunSummary as RunSummary
     from neurodeploy.samples.events import Events as Events
     from neurodeploy.samples.sources import open_samples as open_samples
@@ -112,26 +120,28 @@ if TYPE_CHECKING:
     from neurodeploy.simulation.long_runs.engines import Crew as Crew
     from neurodeploy.simulation.long_runs.long_run import run_samples as run_samples
 
-__version__ = "0.1.0"
-
 _HOMES = {
     "passes.calibration": ("Calibration", "calibrate"),
     "reports.activity": ("layer_activity_of", "observe"),
-    "reports.pages.activity_page": ("save_plot",),
     "reports.comparison": ("compare_networks", "read_candidate"),
     "reports.pages.comparison_page": ("write_comparison", "write_comparison_markdown"),
-    "energy.estimates": ("Energy", "estimate_energy"),
     "counting.fan_out": ("conv_fan_out", "dense_fan_out"),
-    "energy.inference": ("LayerAccesses", "Operations", "System"),
-    "reports.pages.markdown": ("write_markdown",),
+    "energy.estimates": (
+        "Energy",
+        "LayerAccesses",
+        "Operations",
+        "System",
+        "estimate_energy",
+    ),
     "energy.measured": ("Measured",),
     "counting.neurobench": ("metrics_of_layers",),
     "onnx_models.macs": ("OnnxMacs", "count_onnx_macs"),
     "counting.network_counts": ("count",),
-    "reports.pages.rendering": ("write_page",),
+    "reports.pages.outline": ("save_plot", "write_markdown", "write_page"),
     "energy.presets": ("EnergyPreset",),
     "reports.run_summary": ("RunSummary",),
-    "reports.network_report": ("Report", "report"),
+    "reports.report": ("Report",),
+    "reports.report_builder": ("report",),
     "counting.synapse_counts": ("InputKind", "count_layer", "count_pool"),
     "errors": ("NeurodeployError", "NeurodeployWarning"),
     "samples.events": ("Events",),
@@ -140,8 +150,7 @@ _HOMES = {
     "learning.evaluation": ("evaluate",),
     "learning.trainer": ("Trainer",),
     "pipeline.deployment.fine_tuning": ("IntegerNetwork",),
-    "nn.network": ("SpikingNetwork",),
-    "nn.shortcut": ("remove_branches",),
+    "nn.network": ("SpikingNetwork", "remove_branches"),
     "onnx_models.step_export": ("export_step",),
     "onnx_models.twin_export": ("export_twin",),
     "chips.cores": ("estimate_cores", "sizes_of"),

@@ -7,7 +7,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import neurodeploy
+from neurodeploy._version import __version__
 
 ABSENT = "none"
 """Said of a package that is not installed."""
@@ -47,7 +47,7 @@ def versions(*packages: str) -> dict[str, str]:
         packages: Distributions to look up; those that are not installed are left out.
     """
     package = Path(__file__).parent
-    found = {"neurodeploy": neurodeploy.__version__, "python": platform.python_version()}
+    found = {"neurodeploy": __version__, "python": platform.python_version()}
     # Only if this very file is under version control: a virtual environment often lies inside
     # somebody else's repository.
     if _git(package, "ls-files", Path(__file__).name):

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from neurodeploy.errors import TargetError
-from neurodeploy.resources import hardware_path
+from neurodeploy.files import hardware_path
 
 EVIDENCE = ("source", "abstract", "secondary", "unverified", "inferred")
 """How a number is known: read in source code; in an abstract; in a secondary text that quotes the

@@ -10,12 +10,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-import neurodeploy
+from neurodeploy._version import __version__
 from neurodeploy.cli import console
 from neurodeploy.cli.commands import (
     compare,
     deploy,
-    doctor_folded,
+    doctor,
     export,
     fit,
     inspect,
@@ -55,7 +55,7 @@ fit.register(app)
 export.register(app)
 macs.register(app)
 lava.register(app)
-doctor_folded.register(app)
+doctor.register(app)
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -63,7 +63,7 @@ TERMINATED = 143
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        console.out.print(f"neurodeploy {neurodeploy.__version__}")
+        console.out.print(f"neurodeploy {__version__}")
         raise typer.Exit
 
 

@@ -18,8 +18,8 @@ from neurodeploy.errors import (
 )
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.netx import read
+from neurodeploy.samples.array_archives import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples
-from neurodeploy.samples.storage import INPUT_BYTES_MAX
 from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Engine
 from neurodeploy.simulation.long_runs.memory import parse_size

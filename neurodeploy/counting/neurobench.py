@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.fan_out import NumberArray
+from neurodeploy.counting.network_counts import Counts
 from neurodeploy.counting.synapse_counts import SynapseCounts, count_membrane_updates
 from neurodeploy.errors import DataError
 

@@ -22,7 +22,7 @@ from neurodeploy.counting.fan_out import (
     dense_fan_out,
 )
 from neurodeploy.errors import DataError
-from neurodeploy.simulation.event_counts import count_senders
+from neurodeploy.simulation.counters import count_senders
 from neurodeploy.simulation.recording import CountArray, EventCounts
 
 _CHUNK = 1 << 24

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from neurodeploy.data.augmentation import flip_images, roll_images
-from neurodeploy.data.dataset import Dataset, LabelArray
+from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, LabelArray, split
 from neurodeploy.data.packages import reason_of, tonic
-from neurodeploy.data.splits import TEST_SPLIT_SEED, split
 from neurodeploy.data.stored import CountEncoding, StoredDataset
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from neurodeploy.data.augmentation import Warp, warp_images
 from neurodeploy.data.dataset import IntArray, LabelArray
-from neurodeploy.data.warping import Warp, warp_images
 from neurodeploy.errors import DataError
 from neurodeploy.recipes.data_sections import DigitsData, NpzData
 

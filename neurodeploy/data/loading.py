@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from neurodeploy.data.dataset import Dataset
+from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, split
 from neurodeploy.data.event_frames import read_frames
 from neurodeploy.data.images import read_images
 from neurodeploy.data.in_memory import read_archive, read_digits
-from neurodeploy.data.splits import TEST_SPLIT_SEED, split
 from neurodeploy.recipes.data_sections import (
     Cifar10DvsData,
     DigitsData,

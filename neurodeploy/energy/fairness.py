@@ -179,3 +179,86 @@ def judge(
         low=network.low / ann.high,
         high=network.high / ann.low,
     )
+
+
+# The ordinary network in the number formats that it would be deployed in.
+#
+# A spiking network deployed in 8-bit integers is to be compared with an ordinary one that is given
+# the same: 8-bit integers, and activations no wider than T steps of spikes can tell apart. 32-bit
+# floats, which most papers compare with, stand beside them.
+
+FLOATS = {"cmos45_int8": "cmos45_fp32", "cmos7_int8": "cmos7_fp32"}
+"""The preset of 32-bit floats in the same technology."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnFormat:
+    """The ordinary network in one number format.
+
+    Attributes:
+        name: Such as "int8, 3-bit activations".
+        weight_bits: Bits of a weight in memory.
+        activation_bits: Bits of an activation in memory.
+        arithmetic: Energy of one inference, tier A.
+        memory: The same of tier B.
+    """
+
+    name: str
+    weight_bits: int
+    activation_bits: int
+    arithmetic: Energy
+    memory: Energy
+
+
+def ann_formats(
+    macs: AnnMacs, memory: EnergyPreset, *, arithmetic: EnergyPreset, steps: int
+) -> tuple[AnnFormat, ...]:
+    """Give the ordinary network's energies in each format, narrowest first.
+
+    Narrow activations save memory accesses; their products are charged as 8-bit ones. Floats are
+    left out where `arithmetic` has no counterpart in floats (`FLOATS`).
+
+    Args:
+        macs: Of the ordinary network.
+        memory: Preset of tier B.
+        arithmetic: Preset of tier A for the integers.
+        steps: T of the spiking network, which sets the narrow width.
+
+    Raises:
+        TargetError: If a preset is missing or malformed.
+    """
+    narrow = activation_bits(steps)
+    wanted = [("int8", 8, 8, arithmetic)]
+    if narrow < 8:
+        wanted.insert(0, (f"int8, {narrow}-bit activations", 8, narrow, arithmetic))
+    if arithmetic.name in FLOATS:
+        wanted.append(("fp32", 32, 32, EnergyPreset.load(FLOATS[arithmetic.name])))
+    formats = []
+    for name, weight_bits, bits, numbers in wanted:
+        plain = ann_energy(macs, numbers)
+        stored = ann_energy(macs, _with_bits(memory, weight_bits, bits), arithmetic=numbers)
+        assert plain is not None
+        assert stored is not None
+        formats.append(
+            AnnFormat(
+                name=name,
+                weight_bits=weight_bits,
+                activation_bits=bits,
+                arithmetic=plain,
+                memory=stored,
+            )
+        )
+    return tuple(formats)
+
+
+def _with_bits(preset: EnergyPreset, weight_bits: int, bits: int) -> EnergyPreset:
+    changed = {
+        name: dataclasses.replace(preset.constants[name], value=float(value))
+        for name, value in (("weight_bits", weight_bits), ("activation_bits", bits))
+    }
+    return dataclasses.replace(preset, constants=MappingProxyType({**preset.constants, **changed}))
+
+
+SIGMA_BREAK_EVEN = (0.15, 1.38)
+"""Spikes per synapse per inference below which spiking networks were found to need less energy
+than ANNs, memory included. Source: Dampfhoffer et al., IEEE TETCI 7(3):731-741, 2023, abstract."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from math import ceil, log, log2, pow, sqrt
 from types import MappingProxyType
 
-from neurodeploy.counting.counts import NeuronModel
+from neurodeploy.counting.network_counts import NeuronModel
 from neurodeploy.energy.presets import EnergyPreset
 
 KIBI = 1024

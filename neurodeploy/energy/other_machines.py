@@ -9,9 +9,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neurodeploy.energy.inference import Operations
+from neurodeploy.energy.estimates import Operations
 from neurodeploy.errors import TargetError
-from neurodeploy.resources import hardware_path
+from neurodeploy.files import hardware_path
 
 NOTE = (
     "For context only: published figures times the counts of this report, each from its own "

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from neurodeploy.chips.target import EVIDENCE
 from neurodeploy.errors import TargetError
-from neurodeploy.resources import hardware_path
+from neurodeploy.files import hardware_path
 
 
 class Tier(StrEnum):

@@ -25,8 +25,8 @@ import h5py
 import numpy as np
 
 from neurodeploy.errors import LavaRuntimeError, NeurodeployError
+from neurodeploy.files import hardware_path
 from neurodeploy.lava_bridge.worker import Job, run_jobs
-from neurodeploy.resources import hardware_path
 
 logger = logging.getLogger(__name__)
 

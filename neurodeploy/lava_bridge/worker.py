@@ -28,8 +28,8 @@ from neurodeploy.errors import (
     NeurodeployError,
     SimulationError,
 )
-from neurodeploy.resources import hardware_path
-from neurodeploy.simulation.event_counts import count_spikes
+from neurodeploy.files import hardware_path
+from neurodeploy.simulation.counters import count_spikes
 from neurodeploy.simulation.recording import (
     IntArray,
     Record,

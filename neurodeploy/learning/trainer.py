@@ -33,6 +33,9 @@ from neurodeploy.errors import CheckpointError, TrainingError
 from neurodeploy.files import write_text
 from neurodeploy.learning.checkpoints import (
     Checkpoint,
+    EpochRecord,
+    History,
+    IterationRecord,
     read_checkpoint,
     require_same_settings,
     write_checkpoint,
@@ -41,11 +44,6 @@ from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
 from neurodeploy.learning.gradual_pruning import Pruner
 from neurodeploy.learning.losses import shortcut_loss
-from neurodeploy.learning.records import (
-    EpochRecord,
-    History,
-    IterationRecord,
-)
 from neurodeploy.learning.schedules import (
     branch_schedule,
     branch_weight_at,

@@ -3,7 +3,6 @@
 Tensors are time first, (T, N, C, H, W) or (T, N, C); `SlayerLayout` is for SLAYER's layout.
 """
 
-from neurodeploy.nn.axon import Delay, shift_in_time
 from neurodeploy.nn.blocks import (
     Affine,
     Average,
@@ -44,6 +43,7 @@ from neurodeploy.nn.slayer import (
     import_state_dict,
     to_time_first,
 )
+from neurodeploy.nn.spiking_block import Delay, shift_in_time
 
 __all__ = [
     "LIF",

@@ -30,15 +30,15 @@ from neurodeploy.nn.functional.compiled import (
 )
 from neurodeploy.nn.functional.gradient_needs import NO_NEEDS, Needs
 from neurodeploy.nn.functional.loops import Float32Array, Float64Array
-from neurodeploy.nn.functional.rows import Rows
-from neurodeploy.nn.functional.spans import (
+from neurodeploy.nn.functional.rows import (
+    Rows,
     Span,
     cut_spans,
     lanes_of,
     run_spans,
 )
 from neurodeploy.nn.neuron import LIF
-from neurodeploy.nn.synchronization import (
+from neurodeploy.nn.normalization import (
     add_over_processes,
     batch_normalized,
     process_count,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from neurodeploy.errors import (
     CheckpointError,
@@ -18,17 +20,14 @@ from neurodeploy.errors import (
     RecipeError,
 )
 from neurodeploy.nn.blocks import (
+    AveragePool,
     Conv,
     Dense,
-    GlobalAverageReadout,
-)
-from neurodeploy.nn.fused import normalized_spikes
-from neurodeploy.nn.pooling import (
-    AveragePool,
     GlobalAveragePool,
+    GlobalAverageReadout,
     MaxPool,
 )
-from neurodeploy.nn.recomputation import recomputed
+from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.residual import (
     Neurons,
     Parts,
@@ -37,7 +36,6 @@ from neurodeploy.nn.residual import (
     SpikeElementWiseBlock,
     StandardBlock,
 )
-from neurodeploy.nn.shortcut import ShortcutBranches
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
 from neurodeploy.nn.tensor_files import read_tensors, write_tensors
@@ -59,6 +57,99 @@ from neurodeploy.recipes.recipe import (
     LifNeuron,
     Recipe,
 )
+
+# Trade time for memory: forget what a block computed, and compute it again for its gradient.
+
+
+def recomputed(module: nn.Module, values: Tensor) -> Tensor:
+    """Give module(values), keeping only `values` for the backward pass.
+
+    The module runs once more in the backward pass, so the gradients are those of an ordinary
+    call to the bit. Its buffers, such as running statistics, change in the first run only.
+
+    Args:
+        module: Depends on nothing but its argument, its parameters and buffers.
+        values: Its argument.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _buffers_kept(module)
+
+    result: Tensor = checkpoint(
+        module,
+        values,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=contexts,
+    )
+    return result
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Give the module's buffers their values back at the end."""
+    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, values in before:
+            # Past autograd's count of changes: the graph does not depend on these values.
+            buffer.data.copy_(values)
+
+
+# Shortcut branches: outputs of inner blocks that carry the loss straight back to them.
+#
+# Each is a global average pool and a linear map on a block's spikes. They exist during training
+# only: inference, and what is deployed, is the main output alone.
+#
+# Source: Guo et al., "Take A Shortcut Back: Mitigating the Gradient Vanishing for Training Spiking
+# Neural Networks", NeurIPS 2024, arXiv 2401.04486.
+
+
+class ShortcutBranches(nn.Module):
+    """One branch b_l for each chosen block.
+
+    Args:
+        channels: Channels (or neurons) of the block, by its name; one branch each, in order.
+        classes: Outputs.
+        generator: Draws the initial weights.
+    """
+
+    def __init__(
+        self, channels: Mapping[str, int], classes: int, *, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict(
+            {
+                name: GlobalAverageReadout(count, classes, generator=generator)
+                for name, count in channels.items()
+            }
+        )
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    def forward(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Give each branch's output.
+
+        Args:
+            outputs: (T, N, C, H, W) or (T, N, C) by block: spikes; currents of a pre-activation
+                block.
+
+        Returns:
+            Currents (T, N, classes), one tensor a branch.
+        """
+        return tuple(head(outputs[name]) for name, head in self.heads.items())
+
+
+def remove_branches(network: SpikingNetwork) -> SpikingNetwork:
+    """Give a copy of the network without branches; its main output is the same to the bit.
+
+    Args:
+        network: Left as it is.
+    """
+    return network.without_branches()
+
 
 FORMAT = "neurodeploy-network-1"
 
@@ -253,7 +344,7 @@ class SpikingNetwork(nn.Module):
     # --- other forms ----------------------------------------------------------------------
 
     def without_branches(self) -> SpikingNetwork:
-        """Give a copy that has no branches; `neurodeploy.nn.shortcut.remove_branches`."""
+        """Give a copy that has no branches; `neurodeploy.nn.network.remove_branches`."""
         bare = copy.deepcopy(self)
         bare.branches = None
         bare.architecture = dataclasses.replace(self.architecture, branches=())

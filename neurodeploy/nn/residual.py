@@ -23,7 +23,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.nn.batch_norm import affine_norm, make_batch_norm
 from neurodeploy.nn.blocks import Conv
 from neurodeploy.nn.functional.surrogate import make_surrogate
 from neurodeploy.nn.fused import normalized_spikes
@@ -32,9 +31,9 @@ from neurodeploy.nn.neuron import (
     CubaLIF,
     NeuronParams,
 )
+from neurodeploy.nn.normalization import affine_norm, batch_normalized, make_batch_norm
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse
-from neurodeploy.nn.synchronization import batch_normalized
 from neurodeploy.recipes import NormKind
 from neurodeploy.recipes.recipe import (
     CubaNeuron,

@@ -25,19 +25,17 @@ from neurodeploy.ir.float_layers import (
     Shape,
 )
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.nn.batch_norm import TemporalBatchNorm
 from neurodeploy.nn.blocks import (
+    AveragePool as AverageBlock,
     Conv as ConvBlock,
     Dense as DenseBlock,
+    GlobalAveragePool as GlobalAverageBlock,
     GlobalAverageReadout,
+    MaxPool as PoolBlock,
 )
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
-from neurodeploy.nn.pooling import (
-    AveragePool as AverageBlock,
-    GlobalAveragePool as GlobalAverageBlock,
-    MaxPool as PoolBlock,
-)
+from neurodeploy.nn.normalization import TemporalBatchNorm
 from neurodeploy.nn.quantizer import EightBitQuantizer
 from neurodeploy.nn.residual import (
     Neurons,

@@ -1,13 +1,13 @@
 """Passes: from a float graph to the target's integers, one idea a module."""
 
 from neurodeploy.passes.base import run_passes as run_passes
-from neurodeploy.passes.batchnorm import fold_batchnorm as fold_batchnorm
 from neurodeploy.passes.folding import (
     fold_average_pool as fold_average_pool,
+    fold_batchnorm as fold_batchnorm,
     fold_global_average_pool as fold_global_average_pool,
     lower_max_pool as lower_max_pool,
+    merge_groups as merge_groups,
 )
-from neurodeploy.passes.grouping import merge_groups as merge_groups
 from neurodeploy.passes.pruning import (
     magnitude_masks as magnitude_masks,
     pattern_masks as pattern_masks,

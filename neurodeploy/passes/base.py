@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from neurodeploy.errors import GraphError, PassError
+from neurodeploy.ir.float_layers import Layer
 from neurodeploy.ir.graphs import Graph
 
 Pass = Callable[[Graph], Graph]
@@ -40,3 +41,38 @@ def run_passes(graph: Graph, *passes: Pass) -> Graph:
         graph = result
         done.append(name)
     return graph
+
+
+# Rebuild a graph with some nodes changed or taken out.
+
+
+def replace_nodes(
+    graph: Graph, *, changed: Mapping[str, Layer], removed: Sequence[str] = ()
+) -> Graph:
+    """Give a new graph in which `changed` nodes have new content and `removed` ones are bridged.
+
+    Args:
+        graph: The graph to start from; it stays as it is.
+        changed: New layers by name.
+        removed: Names of nodes with one source each; what they led into reads that source.
+
+    Returns:
+        The new graph, with the same order of nodes and edges.
+    """
+    bridge: dict[str, str] = {}
+    for name in graph.nodes:
+        if name in removed:
+            (source,) = graph.sources(name)
+            bridge[name] = bridge.get(source, source)
+    return Graph(
+        nodes={
+            name: changed.get(name, layer)
+            for name, layer in graph.nodes.items()
+            if name not in removed
+        },
+        edges=tuple(
+            (bridge.get(source, source), destination)
+            for source, destination in graph.edges
+            if destination not in removed
+        ),
+    )

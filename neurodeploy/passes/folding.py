@@ -7,8 +7,10 @@ import dataclasses
 import numpy as np
 
 from neurodeploy.errors import GraphError
+from neurodeploy.fixedpoint import GEOMETRY_MAX
 from neurodeploy.ir.float_layers import (
     AveragePool,
+    BatchNorm,
     Conv,
     Cuba,
     Dense,
@@ -20,8 +22,48 @@ from neurodeploy.ir.float_layers import (
     Shape,
 )
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.passes.grouping import with_fewer_groups
-from neurodeploy.passes.rewriting import replace_nodes
+from neurodeploy.passes.base import replace_nodes
+
+# Convolutions of more groups than Lava allows become ones of fewer groups, with zeros between.
+
+
+def merge_groups(graph: Graph) -> Graph:
+    """Give every convolution at most the groups that Lava can hold, with the same function.
+
+    Args:
+        graph: A float graph.
+
+    Returns:
+        The same graph; where a convolution had too many groups, neighbouring ones share a group.
+    """
+    changed: dict[str, Layer] = {
+        name: with_fewer_groups(layer)
+        for name, layer in graph.nodes.items()
+        if isinstance(layer, Conv) and layer.groups > GEOMETRY_MAX
+    }
+    return replace_nodes(graph, changed=changed) if changed else graph
+
+
+def with_fewer_groups(conv: Conv) -> Conv:
+    """Let neighbouring groups share one until Lava can hold their number.
+
+    Args:
+        conv: Of any number of groups.
+
+    Returns:
+        The same function: a channel has zeros for the inputs of the groups that joined its own.
+    """
+    if conv.groups <= GEOMETRY_MAX:
+        return conv
+    groups = max(n for n in range(1, GEOMETRY_MAX + 1) if conv.groups % n == 0)
+    together = conv.groups // groups
+    outputs, inputs, *taps = conv.weight.shape
+    weight: FloatArray = np.zeros((outputs, together, inputs, *taps))
+    channels = np.arange(outputs)
+    weight[channels, channels // (outputs // conv.groups) % together] = conv.weight
+    return dataclasses.replace(
+        conv, weight=weight.reshape(outputs, together * inputs, *taps), groups=groups
+    )
 
 
 def fold_global_average_pool(graph: Graph) -> Graph:
@@ -207,3 +249,46 @@ def _conv_of_averages(
             "which the folded convolution would read. Use windows that tile the image."
         )
     return folded
+
+
+# Fold batch normalisation into the weights before it.
+
+
+def fold_batchnorm(graph: Graph) -> Graph:
+    """Fold every batch norm into the conv or dense layer before it.
+
+    scale · (W x + b) + shift = (scale · W) x + (scale · b + shift), so the function is the same
+    up to rounding in float64.
+
+    Args:
+        graph: A float graph.
+
+    Returns:
+        The same graph without `BatchNorm` nodes.
+
+    Raises:
+        GraphError: If a batch norm does not directly follow a conv or dense layer of its own.
+    """
+    changed: dict[str, Conv | Dense] = {}
+    removed: list[str] = []
+    for name, layer in graph.nodes.items():
+        if not isinstance(layer, BatchNorm):
+            continue
+        sources = graph.sources(name)
+        synapse = graph.nodes[sources[0]]
+        if (
+            len(sources) != 1
+            or not isinstance(synapse, Conv | Dense)
+            or graph.destinations(sources[0]) != (name,)
+        ):
+            raise GraphError(
+                f"{name}: batch norm after {', '.join(sources)}; it can only be folded into a conv "
+                "or dense layer that leads nowhere else. Put it directly after one."
+            )
+        scale = layer.scale.reshape(-1, *(1,) * (synapse.weight.ndim - 1))
+        bias = np.zeros_like(layer.shift) if synapse.bias is None else synapse.bias
+        changed[sources[0]] = dataclasses.replace(
+            synapse, weight=synapse.weight * scale, bias=layer.scale * bias + layer.shift
+        )
+        removed.append(name)
+    return replace_nodes(graph, changed=changed, removed=removed)

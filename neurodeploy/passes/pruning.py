@@ -28,7 +28,7 @@ from neurodeploy.ir.float_layers import (
     MaxPool,
 )
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.passes.rewriting import replace_nodes
+from neurodeploy.passes.base import replace_nodes
 
 BoolArray = npt.NDArray[np.bool_]
 Scope = Literal["global", "layer"]

@@ -55,8 +55,8 @@ from neurodeploy.ir.integer_layers import (
     FixedLayer,
     Synapse,
 )
+from neurodeploy.passes.base import replace_nodes
 from neurodeploy.passes.relays import find_carried, relay_threshold_max
-from neurodeploy.passes.rewriting import replace_nodes
 
 Scales = Mapping[str, float]
 """Integer weight units per float unit, by the name of the population."""

@@ -18,13 +18,12 @@ from neurodeploy.pipeline.deployment.agreement import (
     first_difference as first_difference,
 )
 from neurodeploy.pipeline.deployment.relay_costs import Relaying as Relaying
-from neurodeploy.pipeline.deployment.steps import (
+from neurodeploy.pipeline.deployment.result import (
     Deployment as Deployment,
     PruningOutcome as PruningOutcome,
     Step as Step,
-    deploy as deploy,
-    lower as lower,
 )
+from neurodeploy.pipeline.deployment.steps import deploy as deploy, lower as lower
 from neurodeploy.pipeline.directory import (
     MODEL as MODEL,
     NET as NET,

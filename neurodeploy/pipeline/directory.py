@@ -8,8 +8,7 @@ from pathlib import Path
 from neurodeploy import provenance
 from neurodeploy.errors import OutputError, RecipeError
 from neurodeploy.files import write_text
-from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.nn.shortcut import remove_branches
+from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.recipes.recipe import Recipe
 
 RECIPE = "recipe.toml"

@@ -16,7 +16,8 @@ from neurodeploy.files import write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.tracing import trace
-from neurodeploy.pipeline.deployment.steps import Deployment, deploy
+from neurodeploy.pipeline.deployment.result import Deployment
+from neurodeploy.pipeline.deployment.steps import deploy
 from neurodeploy.pipeline.directory import (
     REPORT,
     SUMMARY,
@@ -41,8 +42,9 @@ from neurodeploy.pipeline.summary import (
 )
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import layer_activity_of, observe
-from neurodeploy.reports.network_report import Report, report
-from neurodeploy.reports.pages.rendering import write_page
+from neurodeploy.reports.pages.outline import write_page
+from neurodeploy.reports.report import Report
+from neurodeploy.reports.report_builder import report
 from neurodeploy.reports.run_summary import AccuracyPoint
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Record

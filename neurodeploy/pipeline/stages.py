@@ -12,14 +12,13 @@ from neurodeploy import testing
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.files import write_text
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
-from neurodeploy.learning.records import History
 from neurodeploy.learning.trainer import Trainer
-from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.nn.shortcut import remove_branches
-from neurodeploy.pipeline.deployment.steps import Deployment
-from neurodeploy.pipeline.deployment.tuning import iteration_callback
+from neurodeploy.nn.network import SpikingNetwork, remove_branches
+from neurodeploy.pipeline.deployment.fine_tuning import iteration_callback
+from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import (
     MODEL,
     TEST,

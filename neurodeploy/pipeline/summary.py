@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from neurodeploy.data import Dataset
-from neurodeploy.learning.records import EpochRecord
-from neurodeploy.pipeline.deployment.steps import Deployment
+from neurodeploy.learning.checkpoints import EpochRecord
+from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.observation import Stopwatch
 from neurodeploy.pipeline.stages import TrainingResult, Verification
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import Activity
-from neurodeploy.reports.network_report import Report
+from neurodeploy.reports.report import Report
 from neurodeploy.reports.run_summary import (
     AccuracyPoint,
     Agreement,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from neurodeploy.recipes.ranges import (
+from neurodeploy.recipes.strict_toml import (
     FRACTION,
     NOT_EMPTY,
     NOT_NEGATIVE,

@@ -1,7 +1,7 @@
 """Between TOML and dataclasses: strict reading, overrides, variants, writing.
 
 What a section may hold can depend on its first field, the tag (`data.source`, a layer's `type`).
-Limits are in each field's metadata; see `neurodeploy.recipes.ranges`.
+Limits are in each field's metadata; see `neurodeploy.recipes.strict_toml`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -323,3 +323,44 @@ def toml_lines(table: Table, path: str = "") -> Iterable[str]:
             yield ""
             yield f"[[{name}]]"
             yield from toml_lines(entry, name)
+
+
+# What a number in a recipe may be: limits that stand beside a dataclass field.
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a number may be; `None` means no limit on that side."""
+
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    below: float | None = None
+
+    def allows(self, value: float) -> bool:
+        """Tell whether `value` lies inside."""
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.above is None or value > self.above)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        words = (
+            ("at least", self.minimum),
+            ("above", self.above),
+            ("at most", self.maximum),
+            ("below", self.below),
+        )
+        return " and ".join(f"{word} {limit:g}" for word, limit in words if limit is not None)
+
+
+Metadata = Mapping[str, object]
+"""What `dataclasses.field(metadata=...)` takes."""
+POSITIVE: Metadata = {"range": Range(minimum=1)}
+NOT_NEGATIVE: Metadata = {"range": Range(minimum=0)}
+ABOVE_ZERO: Metadata = {"range": Range(above=0)}
+FRACTION: Metadata = {"range": Range(above=0, below=1)}
+UNIT: Metadata = {"range": Range(minimum=0, maximum=1)}
+NOT_EMPTY: Metadata = {"not_empty": True}

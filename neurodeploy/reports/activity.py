@@ -13,7 +13,6 @@ from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import STATE_EXPONENT, THRESHOLD_MAX
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import CubaNeuron
-from neurodeploy.reports.run_summary import Raster, raster_of
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import (
     Feed,
@@ -261,3 +260,59 @@ def _threshold(neuron: object, shape: tuple[int, ...], index: int) -> float | No
     value = int(np.broadcast_to(neuron.threshold, shape).reshape(-1)[index])
     # from there on it is no threshold, but a read-out: see `CubaNeuron`
     return float(value) if value < THRESHOLD_MAX else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RasterLayer:
+    """Spikes of one layer for one sample.
+
+    Attributes:
+        name: The layer.
+        fired: (T, N) bool.
+        unit: What the N are.
+    """
+
+    name: str
+    fired: npt.NDArray[np.bool_]
+    unit: str = "neurons"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Raster:
+    """Spikes of one sample.
+
+    Attributes:
+        title: Which sample.
+        layers: From the input on.
+    """
+
+    title: str
+    layers: tuple[RasterLayer, ...]
+
+
+def raster_of(
+    recording: Recording,
+    *,
+    sample: int = 0,
+    inputs: npt.NDArray[np.integer] | None = None,
+    title: str | None = None,
+) -> Raster:
+    """Take the spikes of one sample out of a recording.
+
+    Args:
+        recording: From a simulator.
+        sample: Which one.
+        inputs: (samples, T, ...) integers, to be drawn above the layers.
+        title: Which sample this is, for people.
+    """
+    layers = []
+    if inputs is not None and inputs.ndim >= 3:
+        frame = np.asarray(inputs[sample] != 0)
+        layers.append(
+            RasterLayer(name="input", fired=frame.reshape(frame.shape[0], -1), unit="values")
+        )
+    for name in recording.layers:
+        fired = np.asarray(recording.spikes_of(name)[sample] != 0)
+        if fired.any() or name != recording.layers[-1]:
+            layers.append(RasterLayer(name=name, fired=fired.reshape(fired.shape[0], -1)))
+    return Raster(title=title or f"sample {sample}", layers=tuple(layers))

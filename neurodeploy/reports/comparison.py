@@ -11,7 +11,7 @@ from neurodeploy.energy.estimates import DEFAULT_PRESET
 from neurodeploy.energy.presets import Tier
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
-from neurodeploy.reports.intervals import wilson_interval
+from neurodeploy.reports.numbers import wilson_interval
 
 SUMMARY = "summary.json"
 """What a run leaves in its directory."""

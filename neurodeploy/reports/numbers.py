@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 from neurodeploy.energy.estimates import Energy
 
 _PREFIXES = ((1e9, "mJ"), (1e6, "µJ"), (1e3, "nJ"), (1.0, "pJ"))
@@ -43,3 +45,26 @@ def format_percent(fraction: float) -> str:
 def format_factor(value: float) -> str:
     """Write a ratio with three digits and no exponent: "0.0789", "17.7", "5,880"."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+# How well a share is known that was measured on a limited number of samples.
+
+NORMAL_95 = 1.959963984540054
+"""The standard normal distribution's quantile at 97.5 %."""
+
+
+def wilson_interval(share: float, samples: int) -> tuple[float, float]:
+    """Give the 95 % interval of a share, such as accuracy on test samples.
+
+    Source: Wilson, Journal of the American Statistical Association 22(158):209-212, 1927. Unlike
+    the usual ± it stays within 0 and 1, and is no point where every sample was right.
+
+    Args:
+        share: Measured, 0 to 1.
+        samples: On how many; at least 1.
+    """
+    assert samples >= 1
+    z2 = NORMAL_95 * NORMAL_95 / samples
+    middle = (share + z2 / 2) / (1 + z2)
+    half = NORMAL_95 * sqrt(share * (1 - share) / samples + z2 / (4 * samples)) / (1 + z2)
+    return max(middle - half, 0.0), min(middle + half, 1.0)

@@ -6,29 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
-from neurodeploy.reports.network_report import Report
-from neurodeploy.simulation.recording import Recording
+from neurodeploy.reports.activity import Raster
+from neurodeploy.reports.report import Report
 
 if TYPE_CHECKING:
     from neurodeploy.reports.activity import Activity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RasterLayer:
-    """Spikes of one layer for one sample.
-
-    Attributes:
-        name: The layer.
-        fired: (T, N) bool.
-        unit: What the N are.
-    """
-
-    name: str
-    fired: npt.NDArray[np.bool_]
-    unit: str = "neurons"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,19 +89,6 @@ class Agreement:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Raster:
-    """Spikes of one sample.
-
-    Attributes:
-        title: Which sample.
-        layers: From the input on.
-    """
-
-    title: str
-    layers: tuple[RasterLayer, ...]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """A file that the result depends on.
@@ -172,31 +141,3 @@ class RunSummary:
     recipe: str | None = None
     command: str | None = None
     created: str | None = None
-
-
-def raster_of(
-    recording: Recording,
-    *,
-    sample: int = 0,
-    inputs: npt.NDArray[np.integer] | None = None,
-    title: str | None = None,
-) -> Raster:
-    """Take the spikes of one sample out of a recording.
-
-    Args:
-        recording: From a simulator.
-        sample: Which one.
-        inputs: (samples, T, ...) integers, to be drawn above the layers.
-        title: Which sample this is, for people.
-    """
-    layers = []
-    if inputs is not None and inputs.ndim >= 3:
-        frame = np.asarray(inputs[sample] != 0)
-        layers.append(
-            RasterLayer(name="input", fired=frame.reshape(frame.shape[0], -1), unit="values")
-        )
-    for name in recording.layers:
-        fired = np.asarray(recording.spikes_of(name)[sample] != 0)
-        if fired.any() or name != recording.layers[-1]:
-            layers.append(RasterLayer(name=name, fired=fired.reshape(fired.shape[0], -1)))
-    return Raster(title=title or f"sample {sample}", layers=tuple(layers))

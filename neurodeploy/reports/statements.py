@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.presets import Tier
 from neurodeploy.energy.sensitivity import RATIO, Sensitivity
-from neurodeploy.reports.network_report import Comparison, Report
 from neurodeploy.reports.numbers import format_factor, format_range
+from neurodeploy.reports.report import Comparison, Report
 
 LESS, MORE, OVERLAP = "less", "more", "overlapping"
 

@@ -33,11 +33,12 @@ from neurodeploy.samples.array_archives import (
     ArrayFile,
     CutShortError,
     integer_dtype,
+    listed,
     member_names,
+    require_integer_dtype,
 )
 from neurodeploy.samples.array_files import HDF5_SUFFIXES
 from neurodeploy.samples.events import Events
-from neurodeploy.samples.storage import listed, require_integer_dtype
 
 _COLUMNS = ("shape", "step", "address")
 _BLOCK = 1 << 20

@@ -11,7 +11,12 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError
 from neurodeploy.ir.float_layers import Shape
-from neurodeploy.samples.array_archives import ArrayFile, member_names
+from neurodeploy.samples.array_archives import (
+    ArrayFile,
+    load_inputs,
+    member_names,
+    require_integer_dtype,
+)
 from neurodeploy.samples.array_files import HDF5_SUFFIXES
 from neurodeploy.samples.camera_recordings import SUFFIXES as RECORDING_SUFFIXES, EventRecordings
 from neurodeploy.samples.event_tables import (
@@ -19,7 +24,6 @@ from neurodeploy.samples.event_tables import (
     is_event_archive,
     open_hdf5,
 )
-from neurodeploy.samples.storage import load_inputs, require_integer_dtype
 
 IntegerArray = npt.NDArray[np.integer]
 

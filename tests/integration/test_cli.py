@@ -13,7 +13,7 @@ import pytest
 
 from neurodeploy import netx
 from neurodeploy.cli.commands import simulate
-from neurodeploy.resources import hardware_path
+from neurodeploy.files import hardware_path
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording, Stream
 

@@ -13,8 +13,7 @@ from neurodeploy.learning.losses import combine_outputs, training_loss
 from neurodeploy.learning.trainer import make_optimizer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.synapse import ConvSynapse
-from neurodeploy.recipes.catalog import load_named, recipe_sources
-from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.recipes.recipe import Recipe, load_named, recipe_sources
 
 ROWS = {name: recipe for name in recipe_sources() if (recipe := load_named(name)).paper is not None}
 DISTINCT: dict[tuple[object, ...], str] = {}

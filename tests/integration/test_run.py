@@ -27,8 +27,8 @@ from neurodeploy.passes.calibration import calibrate
 from neurodeploy.pipeline import stages
 from neurodeploy.pipeline.deployment import steps
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.reports.network_report import report
-from neurodeploy.samples.storage import load_inputs
+from neurodeploy.reports.report_builder import report
+from neurodeploy.samples.array_archives import load_inputs
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Record
 

@@ -21,8 +21,7 @@ from neurodeploy.learning.trainer import (
     METRICS,
     Trainer,
 )
-from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.nn.shortcut import remove_branches
+from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.nn.tracing import trace
 from neurodeploy.passes import fold_batchnorm, run_passes
 from neurodeploy.recipes.recipe import Recipe

@@ -49,7 +49,7 @@ def test_the_wheels_own_files_are_found_and_used(wheel: Path, tmp_path: Path) ->
     program = (
         "from pathlib import Path\n"
         "import neurodeploy\n"
-        "from neurodeploy.resources import hardware_path, recipes_path\n"
+        "from neurodeploy.files import hardware_path, recipes_path\n"
         "from neurodeploy.chips.target import Target\n"
         "here = Path(neurodeploy.__file__).parent\n"
         f"assert here.parent == Path({str(tmp_path)!r}), here\n"
@@ -66,7 +66,7 @@ def test_the_wheels_own_files_are_found_and_used(wheel: Path, tmp_path: Path) ->
 
 
 def test_the_checkout_uses_its_own_folders() -> None:
-    from neurodeploy.resources import hardware_path, recipes_path
+    from neurodeploy.files import hardware_path, recipes_path
 
     assert hardware_path() == ROOT / "hardware"
     assert recipes_path() == ROOT / "training" / "recipes"

@@ -16,7 +16,8 @@ from neurodeploy.ir import (
     FixedPointGraph,
 )
 from neurodeploy.ir.graphs import INPUT
-from neurodeploy.reports.network_report import Report, report
+from neurodeploy.reports.report import Report
+from neurodeploy.reports.report_builder import report
 from neurodeploy.simulation.recording import Recording
 
 

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from neurodeploy import resources
+from neurodeploy import files
 from neurodeploy.errors import NeurodeployError
 
 
 def test_checkout_has_worker_and_recipes() -> None:
-    assert (resources.hardware_path() / "lava_runtime" / "run_netx.py").is_file()
-    assert resources.recipes_path().is_dir()
+    assert (files.hardware_path() / "lava_runtime" / "run_netx.py").is_file()
+    assert files.recipes_path().is_dir()
 
 
 def test_folder_beside_the_package_comes_first(tmp_path: Path) -> None:
     package = tmp_path / "neurodeploy"
     (package / "_hardware").mkdir(parents=True)
     (tmp_path / "hardware").mkdir()
-    found = resources._find("_hardware", "hardware", package=package)
+    found = files._find("_hardware", "hardware", package=package)
     assert found == package / "_hardware"
 
 
 def test_neither_folder(tmp_path: Path) -> None:
     with pytest.raises(NeurodeployError, match="Install neurodeploy again"):
-        resources._find("_hardware", "hardware", package=tmp_path)
+        files._find("_hardware", "hardware", package=tmp_path)

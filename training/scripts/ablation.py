@@ -37,6 +37,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import (
@@ -50,7 +51,7 @@ from rich.progress import (
 import neurodeploy as nd
 from neurodeploy.files import replacing, write_text
 from neurodeploy.provenance import provenance
-from neurodeploy.simulation.long_runs.jobs import run_jobs
+from neurodeploy.simulation.long_runs.engines import Crew, open_pool
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "digits_depth.toml"
 RESULTS = Path(__file__).parents[1] / "results"
@@ -187,6 +188,12 @@ def plan(options: argparse.Namespace) -> list[Run]:
 # --- running --------------------------------------------------------------------------------
 
 
+def train_alone(_: Path, run: Run) -> tuple[Run, Result]:
+    """Train one network on one thread, whichever process computes it."""
+    torch.set_num_threads(1)
+    return run, train(run)
+
+
 def train(run: Run) -> Result:
     """Train one network in this process; accuracies in percent."""
     recipe = nd.Recipe.load(RECIPE, overrides=run.overrides())
@@ -237,9 +244,12 @@ def run_all(runs: Sequence[Run], folder: Path, *, workers: int) -> None:
         TextColumn("left:"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, speed_estimate_period=3600) as bar:
+    with (
+        Progress(*columns, console=console, speed_estimate_period=3600) as bar,
+        open_pool(Crew(workers=workers), folder) as pool,
+    ):
         task = bar.add_task(f"0 of {len(missing)} runs", total=total)
-        for number, (run, result) in enumerate(run_jobs(train, missing, workers=workers), 1):
+        for number, (run, result) in enumerate(pool.run(train_alone, missing), 1):
             text = json.dumps(result | stamp, indent=1) + "\n"
             write_text(folder / f"{run.name}.json", text)
             bar.advance(task, seconds[run.network])

@@ -34,8 +34,8 @@ from rich.progress import Progress
 
 import neurodeploy as nd
 from neurodeploy.files import replacing, write_text
+from neurodeploy.learning.checkpoints import EpochRecord
 from neurodeploy.learning.losses import combine_outputs, training_loss
-from neurodeploy.learning.records import EpochRecord
 from neurodeploy.learning.schedules import branch_weight_at
 from neurodeploy.provenance import provenance
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import neurodeploy as nd
 from neurodeploy.learning.trainer import BEST
-from neurodeploy.recipes.catalog import load_named
+from neurodeploy.recipes.recipe import load_named
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, parse_settings
-from neurodeploy.resources import recipes_path
+from neurodeploy.files import recipes_path
 
 if TYPE_CHECKING:
     from neurodeploy.recipes.recipe import Recipe
@@ -32,7 +32,7 @@ def recipes(as_json: AsJson = False) -> None:
 
     Example: `neurodeploy recipes`
     """
-    from neurodeploy.recipes.catalog import load_named, recipe_sources
+    from neurodeploy.recipes.recipe import load_named, recipe_sources
 
     sources = recipe_sources()
     found = {name: load_named(name) for name in sources}
@@ -107,8 +107,7 @@ def load_recipe(name_or_path: str, settings: list[str] | None) -> Recipe:
     Raises:
         RecipeError: If there is none, or anything in it is not allowed.
     """
-    from neurodeploy.recipes.catalog import load_named
-    from neurodeploy.recipes.recipe import Recipe, split_variant
+    from neurodeploy.recipes.recipe import Recipe, load_named, split_variant
 
     overrides = parse_settings(settings)
     file, _ = split_variant(name_or_path)

@@ -44,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 def _print_schema(wanted: bool) -> None:
     if wanted:
-        from neurodeploy.reports.json_form import schema
+        from neurodeploy.reports.report import schema
 
         console.print_json(schema())
         raise typer.Exit
@@ -170,12 +170,12 @@ def report(
     """
     del schema
     # Here and not above: only this command pays for them at its start.
-    from neurodeploy.energy.inference import System
+    from neurodeploy.energy.estimates import System
     from neurodeploy.energy.measured import Measured
     from neurodeploy.energy.presets import EnergyPreset
     from neurodeploy.reports.activity import layer_activity_of, observe
-    from neurodeploy.reports.network_report import report as make_report
     from neurodeploy.reports.pages.tables import terminal
+    from neurodeploy.reports.report_builder import report as make_report
     from neurodeploy.reports.run_summary import RunSummary, SourceFile
 
     timing = choose_timing(
@@ -201,7 +201,7 @@ def report(
     samples = read_samples(input, graph, timing, feed, key=key)
     model = None
     if ann is not None:
-        from neurodeploy.onnx_models.onnx_baseline import load_samples, read_baseline
+        from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
 
         values, labels = (None, None) if ann_input is None else load_samples(ann_input)
         model = read_baseline(
@@ -265,11 +265,11 @@ def report(
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     if markdown_file is not None:
-        from neurodeploy.reports.pages.markdown import write_markdown
+        from neurodeploy.reports.pages.outline import write_markdown
 
         write_markdown(shown, markdown_file)
     if html is not None:
-        from neurodeploy.reports.pages.rendering import write_page
+        from neurodeploy.reports.pages.outline import write_page
 
         write_page(shown, html)
     if as_json:

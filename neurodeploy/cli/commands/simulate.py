@@ -276,7 +276,7 @@ def _draw(
         DataError: If there is no such sample, or no such neuron.
     """
     from neurodeploy.reports.activity import layer_activity, observe
-    from neurodeploy.reports.pages.activity_page import save_plot
+    from neurodeploy.reports.pages.outline import save_plot
 
     if values is None:
         raise DataError(f"--sample {sample}: there are {facts.samples}, from 0.")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from neurodeploy.nn.functional import loops
 from neurodeploy.nn.functional.gradient_needs import NO_NEEDS
-from neurodeploy.nn.functional.spans import (
+from neurodeploy.nn.functional.rows import (
     TILE,
     cut_spans,
     run_spans,

@@ -28,7 +28,7 @@ from torch.nn import functional
 from neurodeploy.nn.functional import skipping_loops
 from neurodeploy.nn.functional.compiled import is_compilable
 from neurodeploy.nn.functional.gradient_needs import Needs, needs_of
-from neurodeploy.nn.functional.spans import (
+from neurodeploy.nn.functional.rows import (
     SPANS,
     Span,
     run_spans,

@@ -17,7 +17,7 @@ from neurodeploy.pipeline.directory import versions
 from neurodeploy.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
-    from neurodeploy.pipeline.deployment.steps import Deployment
+    from neurodeploy.pipeline.deployment.result import Deployment
 
 
 def hash_weights(network: nn.Module) -> str:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from neurodeploy import netx
 from neurodeploy.chips.cores import (
-    ChipFit,
     estimate_cores,
     sizes_of,
 )
@@ -25,8 +24,8 @@ from neurodeploy.files import hash_file
 from neurodeploy.ir.float_layers import Cuba, Integrator
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.records import History
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.tracing import trace
 from neurodeploy.passes import (
@@ -47,16 +46,15 @@ from neurodeploy.passes.calibration import (
     calibrate,
     check_activity,
 )
-from neurodeploy.passes.relays import RelayCost
 from neurodeploy.pipeline.deployment.agreement import (
     LayerAgreement,
     check_file,
     compare_layers,
 )
-from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork
+from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork, fine_tune, surrogate_of
 from neurodeploy.pipeline.deployment.net_record import write_net_record
-from neurodeploy.pipeline.deployment.relay_costs import Relaying, measure_relays
-from neurodeploy.pipeline.deployment.tuning import fine_tune, surrogate_of
+from neurodeploy.pipeline.deployment.relay_costs import measure_relays
+from neurodeploy.pipeline.deployment.result import Deployment, PruningOutcome, Step
 from neurodeploy.pipeline.directory import (
     NET,
     NET_RECORD,
@@ -69,94 +67,13 @@ from neurodeploy.pipeline.prediction import (
     shown_samples,
 )
 from neurodeploy.recipes.recipe import PruningSection, Recipe
-from neurodeploy.samples.storage import save_samples
+from neurodeploy.samples.array_archives import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import Comparison, compare
 
 FEWEST_BITS = 2
 """Where the search for weight bits ends."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One thing that deployment did, in words."""
-
-    name: str
-    result: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PruningOutcome:
-    """What pruning at deployment took and cost, on the validation part, in integers.
-
-    Attributes:
-        zero_share: Share of the float weights that are zero.
-        neurons_before: Spiking neurons.
-        neurons: After.
-        sops_before: Synaptic operations a sample, right after quantization.
-        sops: Of the deployed network.
-        accuracy_before: Without pruning, right after quantization.
-        accuracy: Of the deployed network.
-    """
-
-    zero_share: float
-    neurons_before: int
-    neurons: int
-    sops_before: float
-    sops: float
-    accuracy_before: float
-    accuracy: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Deployment:
-    """A network in integers.
-
-    Attributes:
-        path: The netx file.
-        graph: What the file holds, read back from it.
-        direct: The integer network that the file was made from, skip connections in place.
-        lowered: The network with relay channels in place of skip connections, and what they cost.
-        calibration: Scales and peaks before fine-tuning.
-        calibration_samples: How many samples scales and agreement come from.
-        fine_tuning: History of the fine-tune; None if there was none, or if it did not help.
-        validation_accuracy: "float": the trained network; "quantized": the integers right after
-            quantization; "fine-tuned": after the fine-tune, if there was one; "deployed": those
-            in the file.
-        choice: Which of them are in the file and why, one sentence.
-        agreement: Layer by layer, on the calibration samples.
-        pruning: What pruning took and cost; None if deployment took out nothing.
-        weight_bits: Of the deployed weights.
-        bits_tried: (bits, validation accuracy) of each width that the search looked at.
-        fit: Estimated cores; None for a target without cores.
-        relaying: Neurons, operations and bytes with relays and without; None if there are none.
-        steps: What was done, in order.
-        samples: `samples.npz`: the first test samples, with labels.
-    """
-
-    path: Path
-    graph: FixedPointGraph
-    direct: FixedPointGraph
-    lowered: Lowered
-    calibration: Calibration
-    calibration_samples: int
-    fine_tuning: History | None
-    validation_accuracy: dict[str, float]
-    choice: str
-    agreement: tuple[LayerAgreement, ...]
-    pruning: PruningOutcome | None
-    weight_bits: int
-    bits_tried: tuple[tuple[int, float], ...]
-    fit: ChipFit | None
-    relaying: Relaying | None
-    steps: tuple[Step, ...]
-    samples: Path
-
-    @property
-    def relay_costs(self) -> tuple[RelayCost, ...]:
-        """What relaying skip connections added, by layer."""
-        return self.lowered.costs
 
 
 def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:

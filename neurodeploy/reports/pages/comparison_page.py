@@ -25,8 +25,7 @@ from neurodeploy.reports.pages.elements import (
     Plot,
     Section,
 )
-from neurodeploy.reports.pages.markdown import render_markdown
-from neurodeploy.reports.pages.rendering import render_html
+from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.tables import TIER_NAMES
 from neurodeploy.reports.plots.comparison_plots import (
     NAMED,

@@ -6,7 +6,6 @@ from neurodeploy.counting.neurobench import NOTES, VERSION as NEUROBENCH
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import RATE_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
-from neurodeploy.reports.network_report import SIGMA_BREAK_EVEN, Report
 from neurodeploy.reports.numbers import format_energy
 from neurodeploy.reports.pages.elements import (
     PageTable,
@@ -29,6 +28,8 @@ from neurodeploy.reports.plots.report_plots import (
     plot_formats,
     plot_sops,
 )
+from neurodeploy.reports.report import Report
+from neurodeploy.reports.report_builder import SIGMA_BREAK_EVEN
 
 WORDS: Rows = [
     ("event", "a value other than zero that a layer receives in one step"),

@@ -5,22 +5,24 @@ What `RunSummary` leaves None or empty does not appear.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.presets import Tier
-from neurodeploy.reports.intervals import wilson_interval
-from neurodeploy.reports.network_report import Report
+from neurodeploy.files import write_text
+from neurodeploy.reports.activity import Activity
 from neurodeploy.reports.numbers import (
     format_count,
     format_energy,
     format_factor,
     format_percent,
+    wilson_interval,
 )
 from neurodeploy.reports.pages.activity_sections import (
     maps_section,
     membranes_section,
     rates_section,
 )
-from neurodeploy.reports.pages.context_sections import context_section, measured_section
 from neurodeploy.reports.pages.cost_sections import (
     assumptions_section,
     counts_section,
@@ -33,6 +35,7 @@ from neurodeploy.reports.pages.elements import (
     Outline,
     Section,
 )
+from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.run_sections import (
     accuracy_section,
     agreement_section,
@@ -42,11 +45,15 @@ from neurodeploy.reports.pages.run_sections import (
 )
 from neurodeploy.reports.pages.tables import TIER_NAMES
 from neurodeploy.reports.pages.verdict_sections import (
+    context_section,
     fairness_section,
     fit_section,
+    measured_section,
     sensitivity_section,
     verdict_section,
 )
+from neurodeploy.reports.plots.activity_plots import save_drawing
+from neurodeploy.reports.report import Report
 from neurodeploy.reports.run_summary import RunSummary
 
 
@@ -163,3 +170,53 @@ def _range(energy: Energy) -> str:
         for value in (energy.low, energy.high)
     ]
     return " to ".join(dict.fromkeys(texts))
+
+
+# What a network did as a file of its own: a page or one drawing.
+
+
+def save_plot(activity: Activity, path: Path | str, *, title: str, description: str = "") -> None:
+    """Write what is shown of a run: a page for `.html`, else one drawing, `.svg` or `.png`.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".html":
+        save_drawing(activity, path)
+        return
+    sections = (
+        rates_section(activity),
+        raster_section(activity.raster),
+        maps_section(activity),
+        membranes_section(activity),
+    )
+    outline = Outline(
+        title=title,
+        description=description,
+        sections=tuple(one for one in sections if one is not None),
+    )
+    write_text(path, render_html(outline))
+
+
+def write_page(summary: RunSummary, path: Path | str) -> None:
+    """Write the page of a run, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(path, render_page(summary))
+
+
+def render_page(summary: RunSummary) -> str:
+    """Give the page of a run as HTML."""
+    return render_html(outline_of(summary))
+
+
+def write_markdown(summary: RunSummary, path: Path | str) -> None:
+    """Write what is known about a run, whole or not at all.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    write_text(path, render_markdown(outline_of(summary)))

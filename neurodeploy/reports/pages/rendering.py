@@ -6,26 +6,14 @@ that a user supplied is escaped.
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from collections.abc import Iterator
 
-from neurodeploy.files import write_text
-from neurodeploy.reports.pages.elements import Outline
-from neurodeploy.reports.pages.outline import outline_of
-from neurodeploy.reports.run_summary import RunSummary
-
-
-def write_page(summary: RunSummary, path: Path | str) -> None:
-    """Write the page of a run, whole or not at all.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    write_text(path, render_page(summary))
-
-
-def render_page(summary: RunSummary) -> str:
-    """Give the page of a run as HTML."""
-    return render_html(outline_of(summary))
+from neurodeploy.reports.pages.elements import (
+    Outline,
+    PageTable,
+    Section,
+)
 
 
 def render_html(outline: Outline) -> str:
@@ -45,3 +33,50 @@ def render_html(outline: Outline) -> str:
         cards=outline.cards,
         sections=outline.sections,
     )
+
+
+# A page as Markdown: the same sections and tables as in HTML, without the plots.
+
+
+def render_markdown(outline: Outline) -> str:
+    """Give a page of any content as Markdown; what a user supplied is escaped."""
+    lines = [f"# {_escape(outline.title)}", ""]
+    if outline.description:
+        lines += [_escape(outline.description), ""]
+    lines += [
+        f"- {_escape(card.label)}: **{_escape(card.value)}**"
+        + (f" ({_escape(card.note)})" if card.note else "")
+        for card in outline.cards
+    ]
+    for section in outline.sections:
+        lines += _section(section)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield from ("", f"## {_escape(section.title)}", "")
+    if section.lead:
+        yield from (_escape(section.lead), "")
+    for table in section.tables:
+        if table.caption != section.title:
+            yield from (f"### {_escape(table.caption)}", "")
+        yield from _table(table)
+        yield ""
+    yield from (f"- {_escape(item)}" for item in section.items)
+    if section.code:
+        # Indented, not fenced: no text can end the block.
+        yield from (f"    {line}" for line in section.code.strip("\n").split("\n"))
+
+
+def _table(table: PageTable) -> Iterator[str]:
+    sides = [
+        "---:" if table.style(column) == "number" else "---" for column in range(len(table.columns))
+    ]
+    for cells in (table.columns, sides, *table.rows):
+        yield "| " + " | ".join(map(_escape, cells)) + " |"
+
+
+def _escape(text: str) -> str:
+    """Leave only characters that stand for themselves; underscores inside words do."""
+    text = re.sub(r"([\\`*\[\]<|]|(?<!\w)_|_(?!\w)|^[#>])", r"\\\1", text)
+    return " ".join(text.split())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from neurodeploy.reports.intervals import wilson_interval
-from neurodeploy.reports.numbers import format_count, format_percent
+from neurodeploy.reports.activity import Raster
+from neurodeploy.reports.numbers import format_count, format_percent, wilson_interval
 from neurodeploy.reports.pages.elements import (
     PageTable,
     Plot,
@@ -18,13 +18,7 @@ from neurodeploy.reports.plots.report_plots import (
     plot_curves,
     plot_raster,
 )
-from neurodeploy.reports.run_summary import (
-    AccuracyPoint,
-    Agreement,
-    EpochPoint,
-    Raster,
-    RunSummary,
-)
+from neurodeploy.reports.run_summary import AccuracyPoint, Agreement, EpochPoint, RunSummary
 
 
 def accuracy_section(summary: RunSummary) -> Section | None:

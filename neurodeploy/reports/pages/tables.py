@@ -11,13 +11,14 @@ from rich.text import Text
 
 from neurodeploy.counting.fan_out import Int64Array
 from neurodeploy.energy.presets import Tier
-from neurodeploy.reports.network_report import SIGMA_BREAK_EVEN, Report
 from neurodeploy.reports.numbers import (
     format_count,
     format_energy,
     format_percent,
     format_range,
 )
+from neurodeploy.reports.report import Report
+from neurodeploy.reports.report_builder import SIGMA_BREAK_EVEN
 from neurodeploy.reports.statements import statements
 
 Rows = list[tuple[str, ...]]

@@ -10,9 +10,8 @@ import numpy as np
 
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import RATE_BREAK_EVEN
-from neurodeploy.reports.intervals import wilson_interval
-from neurodeploy.reports.network_report import Report
-from neurodeploy.reports.numbers import format_count, format_percent
+from neurodeploy.reports.activity import RasterLayer
+from neurodeploy.reports.numbers import format_count, format_percent, wilson_interval
 from neurodeploy.reports.plots.drawing import (
     FAINT,
     FIRST,
@@ -25,7 +24,8 @@ from neurodeploy.reports.plots.drawing import (
     to_svg,
     wrapped,
 )
-from neurodeploy.reports.run_summary import AccuracyPoint, RasterLayer
+from neurodeploy.reports.report import Report
+from neurodeploy.reports.run_summary import AccuracyPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -42,6 +42,7 @@ from neurodeploy.simulation.kernels.frame_layout import (
     Spreading,
     lay_out,
 )
+from neurodeploy.simulation.kernels.weight_blocks import RowArray, Term
 
 CHANNEL_TILE = 16
 """Channels are padded to a multiple of this: the narrowest vector of the kernels."""
@@ -59,35 +60,6 @@ _AT_ONCE_LEAST = 32
 """Rows that must at least fit into a sum of 16 bits for it to be worth its widening."""
 _BIAS_BOUND = 1 << (BIAS_BITS - 1)
 _NEVER = np.iinfo(np.int32).max
-
-RowArray = npt.NDArray[np.int8] | npt.NDArray[np.int16] | npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
-    """Synapses with the same source and delay.
-
-    Attributes:
-        source: Name of the sender.
-        lag: Steps of delay, without the step of each layer in Lava's time.
-        has_values: Whether the value of an event counts.
-        frame: (height, width, channels) that the source is read as.
-        kernel: (height, width).
-        stride: (height, width), and so on below.
-        padding: Zeros around.
-        dilation: Distance between taps.
-        first_row: Number of its first row of weights.
-    """
-
-    source: str
-    lag: int
-    has_values: bool
-    frame: tuple[int, int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    first_row: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

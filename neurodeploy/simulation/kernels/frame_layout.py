@@ -23,7 +23,7 @@ import numpy.typing as npt
 from neurodeploy.fixedpoint import Int64Array
 
 if TYPE_CHECKING:
-    from neurodeploy.simulation.kernels.compiled_layer import RowArray, Term
+    from neurodeploy.simulation.kernels.weight_blocks import RowArray, Term
 
 FRAME_BYTES_MAX: Final = 4 << 20
 """Largest frames of one sample's steps; larger ones leave the cache, and cost memory."""

@@ -13,6 +13,8 @@ import logging
 import os
 import signal
 import socket
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,7 +26,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.simulation.long_runs.jobs import end_with
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -206,6 +207,21 @@ def _begin(parent: int) -> None:
     """Leave Ctrl-C to the process that started this one, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with(parent)
+
+
+def end_with(parent: int) -> None:
+    """End this process within a second or so of its parent, however that ended.
+
+    Args:
+        parent: Process number; if that is not the parent's, it has ended already.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

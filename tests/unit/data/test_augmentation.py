@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from neurodeploy.data import load_data
-from neurodeploy.data.warping import Warp, warp_images
+from neurodeploy.data.augmentation import Warp, warp_images
 from neurodeploy.recipes.recipe import Recipe
 
 

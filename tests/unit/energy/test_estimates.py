@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neurodeploy.counting.counts import NeuronModel
+from neurodeploy.counting.network_counts import NeuronModel
 from neurodeploy.counting.relu_twin import AnnLayerMacs, AnnMacs
 from neurodeploy.energy.estimates import ann_energy
 from neurodeploy.energy.formulas import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import neurodeploy as nd
-from neurodeploy.energy.inference import LayerAccesses
+from neurodeploy.energy.estimates import LayerAccesses
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.other_machines import measured_runs, platform_figures
 from neurodeploy.energy.step_time import fastest_step

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from neurodeploy.errors import LavaRuntimeError
+from neurodeploy.files import hardware_path
 from neurodeploy.lava_bridge import runtime
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
-from neurodeploy.resources import hardware_path
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 Usage = namedtuple("Usage", "total used free")

@@ -15,13 +15,14 @@ from neurodeploy.errors import (
     OutputError,
     TrainingError,
 )
-from neurodeploy.learning.checkpoints import read_checkpoint, write_checkpoint
-from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.records import (
+from neurodeploy.learning.checkpoints import (
     EpochRecord,
     History,
     IterationRecord,
+    read_checkpoint,
+    write_checkpoint,
 )
+from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.trainer import (
     BEST,
     CHECKPOINT,

@@ -11,7 +11,7 @@ import pytest
 
 from neurodeploy.errors import NetxError
 from neurodeploy.netx import read
-from neurodeploy.netx.heap import read_string
+from neurodeploy.netx.untrusted_hdf5 import read_string
 
 
 def heap_file(

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.nn.shortcut import ShortcutBranches, remove_branches
+from neurodeploy.nn.network import ShortcutBranches, SpikingNetwork, remove_branches
 from neurodeploy.recipes.recipe import Architecture
 
 

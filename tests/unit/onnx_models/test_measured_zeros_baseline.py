@@ -15,7 +15,7 @@ from neurodeploy.cli.app import app
 from neurodeploy.energy.estimates import ann_energy
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.errors import DataError, OnnxError
-from neurodeploy.onnx_models.onnx_baseline import load_samples, read_baseline
+from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 NET = GOLDEN / "10_conv_flatten_dense.net"

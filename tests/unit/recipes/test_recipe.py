@@ -14,7 +14,6 @@ from neurodeploy.recipes import (
     SequentialNetwork,
     layout_of,
 )
-from neurodeploy.recipes.catalog import load_named, recipe_sources
 from neurodeploy.recipes.recipe import (
     CubaNeuron,
     LifNeuron,
@@ -22,6 +21,8 @@ from neurodeploy.recipes.recipe import (
     Recipe,
     SurrogateSection,
     TanhSurrogate,
+    load_named,
+    recipe_sources,
 )
 
 TEXT = """

@@ -18,12 +18,12 @@ from neurodeploy.reports.activity import (
     layer_activity_of,
     observe,
 )
-from neurodeploy.reports.pages.activity_page import save_plot
 from neurodeploy.reports.pages.activity_sections import (
     maps_section,
     membranes_section,
     rates_section,
 )
+from neurodeploy.reports.pages.outline import save_plot
 from neurodeploy.reports.plots import activity_plots
 from neurodeploy.simulation import EventSimulator, Record
 

@@ -7,16 +7,14 @@ import dataclasses
 import pytest
 
 from neurodeploy.energy.estimates import ann_energy
-from neurodeploy.energy.fairness import Headline, Rule
-from neurodeploy.energy.formats import ann_formats
+from neurodeploy.energy.fairness import Headline, Rule, ann_formats
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import (
     CHIP,
     RATIO,
     Sensitivity,
 )
-from neurodeploy.reports.intervals import wilson_interval
-from neurodeploy.reports.numbers import format_factor
+from neurodeploy.reports.numbers import format_factor, wilson_interval
 from neurodeploy.reports.statements import (
     changes_the_winner,
     standing,

@@ -21,8 +21,8 @@ from neurodeploy.nn.functional.surrogate import (
     Triangular,
 )
 from neurodeploy.nn.fused import normalized_spikes
+from neurodeploy.nn.network import recomputed
 from neurodeploy.nn.neuron import LIF
-from neurodeploy.nn.recomputation import recomputed
 
 Pair = tuple[int, int]
 

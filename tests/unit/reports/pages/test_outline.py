@@ -15,16 +15,16 @@ import pytest
 
 from neurodeploy.energy.fairness import Headline, Rule
 from neurodeploy.energy.presets import EnergyPreset
-from neurodeploy.reports.pages.rendering import render_page, write_page
+from neurodeploy.files import hardware_path
+from neurodeploy.reports.activity import raster_of
+from neurodeploy.reports.pages.outline import render_page, write_page
 from neurodeploy.reports.run_summary import (
     AccuracyPoint,
     Agreement,
     EpochPoint,
     LayerAgreement,
     RunSummary,
-    raster_of,
 )
-from neurodeploy.resources import hardware_path
 from neurodeploy.simulation.recording import Recording
 
 VOID = {"meta", "br", "link", "img", "hr", "input", "wbr"}

@@ -10,8 +10,8 @@ from neurodeploy.reports.pages.elements import (
     PageTable,
     Section,
 )
-from neurodeploy.reports.pages.markdown import render_markdown, write_markdown
-from neurodeploy.reports.pages.outline import outline_of
+from neurodeploy.reports.pages.outline import outline_of, write_markdown
+from neurodeploy.reports.pages.rendering import render_markdown
 from neurodeploy.reports.run_summary import RunSummary
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -11,51 +11,41 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.chips.cores import (
-    ChipFit,
     LayerSize,
     estimate_cores,
     sizes_of,
 )
 from neurodeploy.chips.target import Target
-from neurodeploy.counting.counts import Counts, LayerCounts
 from neurodeploy.counting.fan_out import Int64Array
-from neurodeploy.counting.network_counts import count
-from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_counts
-from neurodeploy.counting.relu_twin import AnnMacs, ann_macs
+from neurodeploy.counting.network_counts import Counts, LayerCounts, count
+from neurodeploy.counting.neurobench import metrics_of_counts
+from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy.estimates import (
     DEFAULT_PRESET,
-    Energy,
+    STATES,
+    System,
     ann_energy,
     estimate_energy,
+    operations_of,
 )
 from neurodeploy.energy.fairness import (
     ACCURACY_GAP,
-    Headline,
-    Rule,
+    SIGMA_BREAK_EVEN as SIGMA_BREAK_EVEN,
+    ann_formats,
     judge,
     narrow_ann_energy,
 )
-from neurodeploy.energy.formats import AnnFormat, ann_formats
-from neurodeploy.energy.inference import (
-    STATES,
-    System,
-    operations_of,
-)
 from neurodeploy.energy.measured import Measured
-from neurodeploy.energy.other_machines import PlatformFigure, platform_figures
+from neurodeploy.energy.other_machines import platform_figures
 from neurodeploy.energy.presets import EnergyPreset, Tier
-from neurodeploy.energy.sensitivity import Sensitivity, find_sensitivities
+from neurodeploy.energy.sensitivity import find_sensitivities
 from neurodeploy.energy.step_time import fastest_step
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
-from neurodeploy.onnx_models.onnx_baseline import OnnxBaseline
-from neurodeploy.reports.json_form import (
-    SIGMA_BREAK_EVEN as SIGMA_BREAK_EVEN,
-    Json,
-    to_document,
-)
+from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
+from neurodeploy.reports.report import Comparison, NetworkFile, Report
 from neurodeploy.simulation.recording import Feed, Recording
 
 PRESETS = (
@@ -71,114 +61,6 @@ PRESETS = (
     "loihi1_sanafe",
 )
 """Presets that a report uses if none are named; the first is the default."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkFile:
-    """The network that was counted.
-
-    Attributes:
-        path: Its file as given; None for a network in memory.
-        sha256: Of the file; None likewise.
-        parameters: Stored weights.
-        zero_weight_fraction: Share of them that is zero.
-        weight_bytes: What they take with the bits that each layer's largest needs.
-    """
-
-    path: str | None
-    sha256: str | None
-    parameters: int
-    zero_weight_fraction: float
-    weight_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """One preset, both sides, one inference.
-
-    Attributes:
-        network: The spiking network.
-        ann: Its ReLU twin in one pass; None where no ANN can run.
-    """
-
-    network: Energy
-    ann: Energy | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Report:
-    """What a network does and costs.
-
-    Attributes:
-        network: The network.
-        counts: Exact integers, over all samples.
-        neurobench: The same network in NeuroBench's metrics.
-        ann: MACs of the ANN: the ReLU twin, or the ONNX model.
-        ann_source: Which graph the twin was read from, or the model's file.
-        twin: MACs of the ReLU twin.
-        onnx: The ONNX model that was given as the ANN; None for the twin.
-        tiers: Energy by preset, the default preset first.
-        presets: The constants behind them.
-        ann_formats: The ANN in other number formats; empty without a preset of tier B.
-        accuracy: By stage, fractions; empty if not known.
-        ann_accuracy: Of the ANN on the same test set; None if not known.
-        rules: What must hold before one ratio may stand for the comparison.
-        headline: That ratio; None unless every rule holds.
-        narrow_ann: The ANN's energy of tier B with as many bits an activation as T steps of
-            spikes can hold; None without a preset of tier B.
-        sensitivities: What each assumption can do to the answer, largest first.
-        fits: Estimated cores, one entry a chip; empty where the layers are not known.
-        fastest_steps: Lower bound of a step's duration, us, by preset of tier C; None where it is
-            not known.
-        measured: Measured counters beside counted ones, as JSON values; None without any.
-        platforms: Published figures of other machines times the counts, for context.
-        assumptions: Sentences.
-        warnings: Sentences.
-    """
-
-    network: NetworkFile
-    counts: Counts
-    neurobench: NeuroBenchMetrics
-    ann: AnnMacs
-    ann_source: str
-    twin: AnnMacs
-    onnx: OnnxBaseline | None
-    tiers: tuple[Comparison, ...]
-    presets: tuple[EnergyPreset, ...]
-    ann_formats: tuple[AnnFormat, ...]
-    accuracy: Mapping[str, float]
-    ann_accuracy: float | None
-    rules: tuple[Rule, ...]
-    headline: Headline | None
-    narrow_ann: Energy | None
-    sensitivities: tuple[Sensitivity, ...]
-    fits: tuple[ChipFit, ...]
-    fastest_steps: Mapping[str, float | None]
-    measured: Mapping[str, object] | None
-    platforms: tuple[PlatformFigure, ...]
-    assumptions: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-    def tier(self, tier: Tier) -> tuple[Comparison, ...]:
-        """Give the comparisons of one tier, in order."""
-        return tuple(one for one in self.tiers if one.network.tier is tier)
-
-    @property
-    def ann_label(self) -> str:
-        """What the ANN is called in tables and plots."""
-        return "ReLU twin" if self.onnx is None else f"ANN {Path(self.ann_source).name}"
-
-    @property
-    def sops_per_sample(self) -> float:
-        """Mean SOPs of a sample."""
-        return self.counts.totals.sops / self.counts.samples
-
-    def to_json(self) -> Json:
-        """Give the report as JSON values; counts are integers over all samples.
-
-        `neurodeploy.reports.json_form.schema` describes them.
-        """
-        return to_document(self)
 
 
 def report(

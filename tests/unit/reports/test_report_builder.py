@@ -13,10 +13,10 @@ from rich.console import Console
 from neurodeploy.energy.estimates import network_energy
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.errors import DataError
-from neurodeploy.reports.json_form import schema
-from neurodeploy.reports.network_report import PRESETS, report
 from neurodeploy.reports.numbers import format_count, format_energy
 from neurodeploy.reports.pages.tables import terminal
+from neurodeploy.reports.report import schema
+from neurodeploy.reports.report_builder import PRESETS, report
 from neurodeploy.simulation.recording import Recording
 
 

@@ -1,43 +1,21 @@
 from __future__ import annotations
 
-import math
-import operator
-import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
-
-from neurodeploy.simulation.long_runs.jobs import run_jobs
-
-
-def test_every_job_gives_its_result() -> None:
-    results = dict(run_jobs(operator.neg, [3, 1, 2], workers=2))
-    assert results == {3: -3, 1: -1, 2: -2}
-
-
-def test_workers_have_one_thread_and_the_setting_is_put_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert list(run_jobs(os.getenv, ["OMP_NUM_THREADS"], workers=1)) == [("OMP_NUM_THREADS", "1")]
-    assert "OMP_NUM_THREADS" not in os.environ
-
-
-def test_an_error_of_a_job_is_raised() -> None:
-    with pytest.raises(ValueError, match="math domain error"):
-        list(run_jobs(math.sqrt, [4.0, -1.0], workers=1))
-
 
 def test_killing_the_parent_ends_the_workers(tmp_path: Path) -> None:
     program = (
         "import time\n"
-        "from neurodeploy.simulation.long_runs.jobs import run_jobs\n"
+        "from neurodeploy.simulation.long_runs.engines import Crew, open_pool\n"
+        "def work(_, seconds):\n"
+        "    time.sleep(seconds)\n"
         "if __name__ == '__main__':\n"
-        "    list(run_jobs(time.sleep, [60.0], workers=1))\n"
+        "    with open_pool(Crew(workers=2), None) as pool:\n"
+        "        list(pool.run(work, [60.0, 60.0]))\n"
     )
     file = tmp_path / "program.py"
     file.write_text(program)
@@ -49,14 +27,14 @@ def test_killing_the_parent_ends_the_workers(tmp_path: Path) -> None:
 
 
 def _worker_of(parent: int) -> int:
-    """Give the process that runs jobs; the other child tracks resources."""
+    """The process of a worker; the other child tracks resources."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_text()
             stat = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(stat[1]) == parent and "spawn_main" in command:
+        if int(stat[1]) == parent and "popen_loky_posix" in command:
             return int(entry.name)
     return 0
 
