@@ -15,7 +15,7 @@ from neurodeploy.errors import DataError, NeurodeployError, OutputError
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it there when the block ends well.
+    """Return a temporary path beside `path`; move it there when the block ends well.
 
     A reader sees the old file or the whole new one, never a part. When the block raises,
     the temporary file is removed and `path` is as it was. Data reach the disk before the
@@ -59,7 +59,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def hash_file(path: Path | str) -> str:
-    """Give the SHA-256 of a file's content, read piece by piece.
+    """Return the SHA-256 of a file's content, read piece by piece.
 
     Raises:
         DataError: If it cannot be read.
@@ -112,7 +112,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def hardware_path() -> Path:
-    """Give the folder with target files and the Lava worker.
+    """Return the folder with target files and the Lava worker.
 
     Raises:
         NeurodeployError: If the installation lacks it.
@@ -121,7 +121,7 @@ def hardware_path() -> Path:
 
 
 def recipes_path() -> Path:
-    """Give the folder with the recipes that come with neurodeploy.
+    """Return the folder with the recipes that come with neurodeploy.
 
     Raises:
         NeurodeployError: If the installation lacks it.

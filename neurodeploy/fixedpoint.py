@@ -126,7 +126,7 @@ def decay(state: npt.ArrayLike, decay_mantissa: npt.ArrayLike) -> Int64Array:
 
 
 def resonator_decay(sine: int, cosine: int) -> tuple[int, int]:
-    """Give the rotation that Lava's resonate-and-fire neuron uses for the stored one.
+    """Return the rotation that Lava's resonate-and-fire neuron uses for the stored one.
 
     netx turns sinDecay and cosDecay into a period and a decay rate in float64, and Lava turns
     these back, dropping fractions: each value may come out one nearer to zero.
@@ -238,7 +238,7 @@ class DenseWeight:
 
 
 def effective_dense_weight(*stored: IntegerArray) -> tuple[DenseWeight, ...]:
-    """Give the weights that Lava's dense synapse uses for the stored ones.
+    """Return the weights that Lava's dense synapse uses for the stored ones.
 
     netx looks for the number of weight bits and an exponent that represent the matrix, and loses
     some matrices in doing so: positive ones with a weight above 255 and all-negative ones below

@@ -17,7 +17,7 @@ WORD: Final = 64
 
 
 def _nonzero_bits(typing, values, start):  # type: ignore[no-untyped-def]
-    """Give a mask of which of values[start : start + 64] are not zero, the first lowest."""
+    """Return a mask of which of values[start : start + 64] are not zero, the first lowest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = signature.args[0]
@@ -39,7 +39,7 @@ nonzero_bits: Callable[..., Any] = intrinsic(_nonzero_bits)
 
 
 def _first_set(typing, word):  # type: ignore[no-untyped-def]
-    """Give the position of the lowest bit that is set; the word must not be zero."""
+    """Return the position of the lowest bit that is set; the word must not be zero."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
@@ -51,7 +51,7 @@ first_set: Callable[..., Any] = intrinsic(_first_set)
 
 
 def _count_set(typing, word):  # type: ignore[no-untyped-def]
-    """Give the number of bits that are set."""
+    """Return the number of bits that are set."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])

@@ -16,7 +16,7 @@ ABSENT = "none"
 def provenance(
     folder: Path | str, *, code: tuple[str, ...] = (), packages: tuple[str, ...] = ()
 ) -> dict[str, str]:
-    """Give commit, device and versions for the log of a measurement.
+    """Return commit, device and versions for the log of a measurement.
 
     Args:
         folder: Somewhere in the checkout whose commit is meant.
@@ -41,7 +41,7 @@ def provenance(
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Give what a result depends on: neurodeploy, its commit, Python, and packages installed.
+    """Return what a result depends on: neurodeploy, its commit, Python, and packages installed.
 
     Args:
         packages: Distributions to look up; those that are not installed are left out.
@@ -57,7 +57,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def installed_version(package: str) -> str | None:
-    """Give the version of a distribution; None if it is not installed."""
+    """Return the version of a distribution; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -65,7 +65,7 @@ def installed_version(package: str) -> str | None:
 
 
 def processor() -> str:
-    """Give the processor's name, as the system knows it."""
+    """Return the processor's name, as the system knows it."""
     about = Path("/proc/cpuinfo")
     if about.is_file():
         for line in about.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -76,7 +76,7 @@ def processor() -> str:
 
 
 def _git(folder: Path | str, *arguments: str) -> str:
-    """Give what git prints; nothing if there is no git, or no repository."""
+    """Return what git prints; nothing if there is no git, or no repository."""
     try:
         found = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False

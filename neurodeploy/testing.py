@@ -129,7 +129,7 @@ class Comparison:
         return [*self.layers, *self.states]
 
     def describe(self) -> str:
-        """Say whether the recordings are equal, or else where and how much they differ."""
+        """Return whether the recordings are equal, or else where and how much they differ."""
         entries = self._entries()
         if self.difference is None:
             values = sum(entry.compared for entry in entries)
@@ -142,7 +142,7 @@ class Comparison:
         return f"{self.difference}. {'; '.join(counts)}."
 
     def to_dict(self) -> dict[str, object]:
-        """Give the same as plain values for JSON."""
+        """Return the same as plain values for JSON."""
         return {
             "is_equal": self.is_equal,
             "differing": self.differing,

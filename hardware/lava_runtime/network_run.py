@@ -97,7 +97,7 @@ class NetworkRun:
         }
 
     def _examine_file(self):
-        """Say whether the file has an input block of neurons, and whether resets clear it."""
+        """Return whether the file has an input block of neurons, and whether resets clear it."""
         has_input_block, is_forgetful = False, True
         layers = self.lava.NetDict(self.job["net"])["layer"]
         for index in range(len(layers)):
@@ -184,7 +184,7 @@ class NetworkRun:
         return windows * self.steps + self.lead + len(self.layers) - 1
 
     def _report(self, run):
-        """Give a function that turns steps done in this run into samples done."""
+        """Return a function that turns steps done in this run into samples done."""
 
         def report(done):
             if self.is_packed:
@@ -269,7 +269,7 @@ class NetworkRun:
         source.s_out.connect(port)
 
     def _sample(self, index):
-        """Give the bias image of one sample in Lava's axes."""
+        """Return the bias image of one sample in Lava's axes."""
         shape = self.layers[0][::-1]
         return np.ascontiguousarray(self.inputs[index].reshape(shape).T.astype(np.int32))
 

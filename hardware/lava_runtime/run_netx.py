@@ -107,7 +107,7 @@ def work(folder):
 
 
 def versions():
-    """Give the versions that a result depends on."""
+    """Return the versions that a result depends on."""
     from importlib import metadata
 
     found = {"python": ".".join(map(str, sys.version_info[:3]))}

@@ -94,7 +94,7 @@ def _install(module):
 
 
 def resonator_parameters(config):
-    """Give period and decay of a resonate-and-fire neuron.
+    """Return period and decay of a resonate-and-fire neuron.
 
     Args:
         config: The neuron's group; `sinDecay` and `cosDecay` are integers in 1/4096.

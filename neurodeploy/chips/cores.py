@@ -154,7 +154,7 @@ class ChipFit:
         return tuple(found)
 
     def to_dict(self) -> dict[str, object]:
-        """Give the same as plain values for JSON."""
+        """Return the same as plain values for JSON."""
         return {
             "target": self.target,
             "is_estimate": True,
@@ -182,7 +182,7 @@ class ChipFit:
 
 
 def sizes_of(graph: FixedPointGraph) -> tuple[LayerSize, ...]:
-    """Give the size of every layer of a deployed network."""
+    """Return the size of every layer of a deployed network."""
     return tuple(_size_of(graph, layer) for layer in graph)
 
 
@@ -217,7 +217,7 @@ def estimate_cores(
 
 
 def axon_bits(neurons: int, weight_bits: int) -> int:
-    """Give the bits that one input axon of a dense Loihi 1 synapse takes on a core.
+    """Return the bits that one input axon of a dense Loihi 1 synapse takes on a core.
 
     Args:
         neurons: Neurons on the core, each with one weight.
@@ -229,7 +229,7 @@ def axon_bits(neurons: int, weight_bits: int) -> int:
 
 
 def axon_words(neurons: int, weight_bits: int) -> int:
-    """Give the words that one input axon of a dense Loihi 2 synapse takes on a core.
+    """Return the words that one input axon of a dense Loihi 2 synapse takes on a core.
 
     Args:
         neurons: Neurons on the core, each with one weight, zeros included.
@@ -239,7 +239,7 @@ def axon_words(neurons: int, weight_bits: int) -> int:
 
 
 def weight_bits_of(largest: int) -> int:
-    """Give the bits of weights up to a magnitude, sign included."""
+    """Return the bits of weights up to a magnitude, sign included."""
     return max(1, int(largest).bit_length()) + 1
 
 

@@ -122,7 +122,7 @@ class Target:
         )
 
     def limit(self, name: str) -> int:
-        """Give the value of a limit.
+        """Return the value of a limit.
 
         Raises:
             TargetError: If this target does not state it.
@@ -134,7 +134,7 @@ class Target:
         return self.limits[name].value
 
     def with_weight_bits(self, bits: int) -> Target:
-        """Give the same chip with narrower weights: even ones in [-2**bits, 2**bits - 2].
+        """Return the same chip with narrower weights: even ones in [-2**bits, 2**bits - 2].
 
         Args:
             bits: 2 to 8; mixed-sign weights of 8 bits are those of the chip.
@@ -177,7 +177,7 @@ class Target:
 
 
 def list_targets() -> tuple[str, ...]:
-    """Give the names of the targets that come with neurodeploy."""
+    """Return the names of the targets that come with neurodeploy."""
     return tuple(sorted(path.stem for path in (hardware_path() / "targets").glob("*.toml")))
 
 

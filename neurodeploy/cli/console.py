@@ -71,7 +71,7 @@ def show_warnings_as_lines() -> None:
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Progress]:
-    """Give a progress display on standard error; nothing is drawn when quiet or not a terminal."""
+    """Return a progress display on standard error, silent when quiet or not a terminal."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -88,7 +88,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
 
 @contextmanager
 def progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that is called with (done, total) and moves a bar."""
+    """Return a function that is called with (done, total) and moves a bar."""
     with progress_bar(quiet=quiet) as bar:
         task = bar.add_task(label, total=total, note="")
 
@@ -99,17 +99,17 @@ def progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, 
 
 
 def command_line() -> str:
-    """Give the command that is running, as it can be typed again."""
+    """Return the command that is running, as it can be typed again."""
     return shlex.join(["neurodeploy", *sys.argv[1:]])
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """Give a shape as "16x8x8"."""
+    """Return a shape as "16x8x8"."""
     return "x".join(map(str, shape))
 
 
 def relative(path: Path) -> str:
-    """Give a path as the user would type it."""
+    """Return a path as the user would type it."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -315,7 +315,7 @@ def choose_timing(
     reset_interval: int | None,
     reset_offset: int,
 ) -> Timing:
-    """Give the timing that the options ask for.
+    """Return the timing that the options ask for.
 
     Raises:
         typer.BadParameter: If they contradict each other.

@@ -219,7 +219,7 @@ def _named_padding(
     strides: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Give the pixels before and behind the frame, by axis."""
+    """Return the pixels before and behind the frame, by axis."""
     if name not in ("valid", "same", "same_lower"):
         raise DataError(f"conv: padding '{name}', valid, same or same_lower is allowed.")
     before, behind = [], []
@@ -256,7 +256,7 @@ def _check_padding_mode(
 
 
 def _times_read(positions: Int64Array, size: int, mode: str) -> Int64Array:
-    """Give (taps, size): how often each tap reads each pixel.
+    """Return (taps, size): how often each tap reads each pixel.
 
     Args:
         positions: (taps, outputs), where each reads; the frame is 0 to `size` - 1.
@@ -280,7 +280,7 @@ def _times_read(positions: Int64Array, size: int, mode: str) -> Int64Array:
 
 
 def _nonzero_per_tap(weight: NumberArray, *, groups: int, is_transposed: bool) -> Int64Array:
-    """Give (in channels, *kernel): nonzero weights of every tap, over the output channels."""
+    """Return (in channels, *kernel): nonzero weights of every tap, over the output channels."""
     kernel = weight.shape[2:]
     if is_transposed:
         of_input: Int64Array = np.count_nonzero(weight, axis=1).astype(np.int64)
@@ -348,7 +348,7 @@ def _divide_up(value: int, divisor: int) -> int:
 
 
 def _sum_of_floors(count: int, divisor: int, factor: int, offset: int) -> int:
-    """Give the sum of (factor · i + offset) // divisor over i = 0 ... count - 1.
+    """Return the sum of (factor · i + offset) // divisor over i = 0 ... count - 1.
 
     Whole multiples of the divisor are summed at once; what is left counts points under a line
     of slope below one, whose axes are then exchanged, as in Euclid's algorithm.

@@ -355,7 +355,7 @@ def _port_values(
     recording: Recording,
     feed: Feed,
 ) -> NumberArray:
-    """Give what entered the network, (samples, T, ...); check that it belongs to the recording."""
+    """Return the network's input, (samples, T, ...), after checking it against the recording."""
     if recording.layers != graph.names:
         raise DataError(
             f"counts: the recording is of layers {', '.join(recording.layers)}, the network has "
@@ -378,7 +378,7 @@ def _port_values(
 
 
 def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, EventCounts]:
-    """Give the events of every layer by name, from the recorded counts or else from its spikes."""
+    """Return the events of every layer by name, from recorded counts or else from spikes."""
     sent: dict[str, EventCounts] = {}
     read = {connection.source for layer in graph for connection in layer.connections}
     for index, layer in enumerate(graph):
@@ -531,7 +531,7 @@ def _by_sample(
     active: Int64Array | None,
     updates_active: int | None,
 ) -> dict[str, Int64Array]:
-    """Give the counts of a row sample by sample, (samples,) int64 by name."""
+    """Return the counts of a row sample by sample, (samples,) int64 by name."""
     none = np.zeros(samples, dtype=np.int64)
     found = {
         "events": sum((one.events for one in counted), none),

@@ -64,7 +64,7 @@ class NeuroBenchMetrics:
     parameter_count: int
 
     def to_dict(self) -> dict[str, object]:
-        """Give the metrics under NeuroBench's names, with its version and our notes."""
+        """Return the metrics under NeuroBench's names, with its version and our notes."""
         return {
             "Effective_ACs": self.effective_acs,
             "Effective_MACs": self.effective_macs,

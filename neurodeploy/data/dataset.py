@@ -65,7 +65,7 @@ class Dataset(Protocol):
         ...
 
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
-        """Give the samples with these indices, (batch, ...), integers of any dtype.
+        """Return the samples with these indices, (batch, ...), integers of any dtype.
 
         Args:
             indices: (batch,) int64.
@@ -74,15 +74,15 @@ class Dataset(Protocol):
         ...
 
     def subset(self, indices: npt.NDArray[np.integer]) -> Dataset:
-        """Give the samples with these indices, in this order."""
+        """Return the samples with these indices, in this order."""
         ...
 
     def windows(self, steps: int) -> IntArray:
-        """Give what a simulator reads: (samples, T, *shape) int32, all of it in memory."""
+        """Return what a simulator reads: (samples, T, *shape) int32, all of it in memory."""
         ...
 
     def digest(self) -> str:
-        """Give a short name that changes with any input or label."""
+        """Return a short name that changes with any input or label."""
         ...
 
 
@@ -204,7 +204,7 @@ def training_batches(
 
 
 def count_batches(samples: int, batch_size: int) -> int:
-    """Give the number of batches in one pass over the samples."""
+    """Return the number of batches in one pass over the samples."""
     return -(-samples // batch_size)
 
 

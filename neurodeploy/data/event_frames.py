@@ -126,7 +126,7 @@ class Frames:
         return bool(self.flip or self.roll)
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Give (batch, T, *shape) uint8, mirrored and rolled if there is a generator."""
+        """Return (batch, T, *shape) uint8, mirrored and rolled if there is a generator."""
         frames = torch.from_numpy(np.ascontiguousarray(self.frames[indices.numpy()]))
         if generator is None:
             return frames
@@ -135,7 +135,7 @@ class Frames:
         return roll_images(frames, self.roll, generator=generator)
 
     def digest(self) -> str:
-        """Give a short name that changes with recordings, T, size and augmentation."""
+        """Return a short name that changes with recordings, T, size and augmentation."""
         return repr((self.path.name, self.flip, self.roll))
 
 
@@ -183,7 +183,7 @@ def _part(section: EventSection, part: str, *, steps: int) -> StoredDataset:
 
 
 def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordings, Sequence[Path]]:
-    """Give tonic's data set, in an order that no file system changes, and its files."""
+    """Return tonic's data set, in an order that no file system changes, and its files."""
     publication = _PUBLICATIONS[section.source]
     pattern = publication.files[part == "test"]
     kind = _without_download(getattr(tonic().datasets, publication.kind))
@@ -213,7 +213,7 @@ def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordin
 
 
 def _without_download(kind: type) -> Callable[..., _Recordings]:
-    """Give tonic's class under its own name, which names its folder, but never downloading.
+    """Return tonic's class under its own name, which names its folder, but never downloading.
 
     tonic also wants to see the archive that the files came from; only the files matter here.
     """
@@ -270,7 +270,7 @@ def _write(
 def _frame_maker(
     section: EventSection, steps: int
 ) -> Callable[[npt.NDArray[np.void]], npt.NDArray[np.uint8]]:
-    """Give the function from one recording to (T, *shape) uint8, counts above 255 cut off."""
+    """Return the function from one recording to (T, *shape) uint8, counts above 255 cut off."""
     transforms = tonic().transforms
     sensor = getattr(tonic().datasets, _PUBLICATIONS[section.source].kind).sensor_size
     is_scaled = isinstance(section, Cifar10DvsData | DvsGestureData)

@@ -152,7 +152,7 @@ class MemoryImages:
         return bool(self.crop_padding or self.flip or self.policy)
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Give (batch, C, H, W) uint8, cropped, mirrored and augmented if there is a generator."""
+        """Return (batch, C, H, W) uint8, cropped, mirrored and augmented given a generator."""
         images = self.images[indices]
         if generator is None:
             return images
@@ -164,7 +164,7 @@ class MemoryImages:
         return images
 
     def digest(self) -> str:
-        """Give a short name that changes with pixels and augmentation."""
+        """Return a short name that changes with pixels and augmentation."""
         digest = hashlib.sha256(self.images.numpy().tobytes())
         digest.update(repr((self.images.shape, self.crop_padding, self.flip, self.policy)).encode())
         return digest.hexdigest()
@@ -224,7 +224,7 @@ def _memory_part(section: MemorySection, *, train: bool) -> StoredDataset:
 
 
 def _expected_files(kind: type, root: Path) -> list[Path]:
-    """Give the files that one of torchvision's classes reads, as the class itself lists them."""
+    """Return the files that one of torchvision's classes reads, as the class itself lists them."""
     if hasattr(kind, "resources"):
         names = [Path(name).stem for name, _ in kind.resources]
         return [root / kind.__name__ / "raw" / name for name in names]
@@ -295,7 +295,7 @@ class FolderImages:
         return self.random_crop or self.flip or self.auto_augment
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Give (batch, 3, size, size) uint8.
+        """Return (batch, 3, size, size) uint8.
 
         Raises:
             DataError: If a file is damaged or gone.
@@ -313,7 +313,7 @@ class FolderImages:
             return torch.stack([change(self._image(file)) for file in files])
 
     def digest(self) -> str:
-        """Give a short name that changes with file names, size and augmentation."""
+        """Return a short name that changes with file names, size and augmentation."""
         settings = (self.size, self.random_crop, self.flip, self.auto_augment)
         digest = hashlib.sha256(repr(settings).encode())
         digest.update("\n".join(self.files).encode())

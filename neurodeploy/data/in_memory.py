@@ -65,14 +65,14 @@ class ArrayDataset:
         return self.warp is not None
 
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
-        """Give the samples with these indices, (batch, ...) int32, warped if there is a seed."""
+        """Return the samples with these indices, (batch, ...) int32, warped if there is a seed."""
         found = torch.from_numpy(self.inputs)[indices]
         if self.warp is None or seed is None:
             return found
         return warp_images(found, self.warp, generator=torch.Generator().manual_seed(seed))
 
     def subset(self, indices: npt.NDArray[np.integer]) -> ArrayDataset:
-        """Give the samples with these indices, in this order."""
+        """Return the samples with these indices, in this order."""
         return ArrayDataset(
             inputs=self.inputs[indices],
             labels=self.labels[indices],
@@ -83,7 +83,7 @@ class ArrayDataset:
         )
 
     def windows(self, steps: int) -> IntArray:
-        """Give what a simulator reads.
+        """Return what a simulator reads.
 
         Args:
             steps: T.
@@ -104,7 +104,7 @@ class ArrayDataset:
         return self.inputs
 
     def digest(self) -> str:
-        """Give a short name that changes with any input, label or augmentation."""
+        """Return a short name that changes with any input, label or augmentation."""
         digest = hashlib.sha256()
         digest.update(repr((self.inputs.shape, self.scale, self.warp)).encode())
         digest.update(np.ascontiguousarray(self.inputs).tobytes())
@@ -113,7 +113,7 @@ class ArrayDataset:
 
 
 def read_digits(section: DigitsData) -> ArrayDataset:
-    """Give the digits that scikit-learn brings along."""
+    """Return the digits that scikit-learn brings along."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

@@ -9,7 +9,7 @@ from neurodeploy.errors import DataError
 
 
 def torchvision_datasets() -> ModuleType:
-    """Give `torchvision.datasets`.
+    """Return `torchvision.datasets`.
 
     Raises:
         DataError: If torchvision is not installed.
@@ -18,7 +18,7 @@ def torchvision_datasets() -> ModuleType:
 
 
 def torchvision_transforms() -> ModuleType:
-    """Give `torchvision.transforms`.
+    """Return `torchvision.transforms`.
 
     Raises:
         DataError: If torchvision is not installed.
@@ -27,7 +27,7 @@ def torchvision_transforms() -> ModuleType:
 
 
 def tonic() -> ModuleType:
-    """Give `tonic`.
+    """Return `tonic`.
 
     Raises:
         DataError: If tonic is not installed.
@@ -36,7 +36,7 @@ def tonic() -> ModuleType:
 
 
 def reason_of(error: Exception) -> str:
-    """Give the first line of what another package says, or else the error's name."""
+    """Return the first line of what another package says, or else the error's name."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

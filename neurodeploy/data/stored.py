@@ -32,7 +32,7 @@ class Source(Protocol):
         ...
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Give samples as bytes.
+        """Return samples as bytes.
 
         Args:
             indices: (batch,) int64.
@@ -44,7 +44,7 @@ class Source(Protocol):
         ...
 
     def digest(self) -> str:
-        """Give a short name that changes with samples and augmentation."""
+        """Return a short name that changes with samples and augmentation."""
         ...
 
 
@@ -62,7 +62,7 @@ class Encoding(Protocol):
         ...
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Give the network's input for (batch, ...) uint8."""
+        """Return the network's input for (batch, ...) uint8."""
         ...
 
 
@@ -99,7 +99,7 @@ class PixelEncoding:
         return float(2.0**-self.input_bits)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Give (batch, C, H, W): uint8, int16 for "center", float32 for "mean_std"."""
+        """Return (batch, C, H, W): uint8, int16 for "center", float32 for "mean_std"."""
         pixels: Tensor = values >> (8 - self.input_bits)
         if self.normalization == "scale":
             return pixels
@@ -130,7 +130,7 @@ class CountEncoding:
         return float(2.0**-self.input_bits)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Give (batch, T, ...) uint8."""
+        """Return (batch, T, ...) uint8."""
         return values.clamp(max=2**self.input_bits)
 
 
@@ -175,17 +175,17 @@ class StoredDataset:
         return self.source.is_random
 
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
-        """Give the samples with these indices, (batch, ...); a seed augments them."""
+        """Return the samples with these indices, (batch, ...); a seed augments them."""
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         chosen = torch.from_numpy(self.indices)[indices]
         return self.encoding(self.source.read(chosen, generator=generator))
 
     def subset(self, indices: npt.NDArray[np.integer]) -> StoredDataset:
-        """Give the samples with these indices, in this order."""
+        """Return the samples with these indices, in this order."""
         return replace(self, indices=self.indices[indices], labels=self.labels[indices])
 
     def windows(self, steps: int) -> IntArray:
-        """Give what a simulator reads, all of it in memory: take a subset of a large set first.
+        """Return what a simulator reads, all of it in memory: take a subset of a large set first.
 
         Args:
             steps: T.
@@ -213,7 +213,7 @@ class StoredDataset:
         return found
 
     def digest(self) -> str:
-        """Give a short name that changes with samples, augmentation and encoding."""
+        """Return a short name that changes with samples, augmentation and encoding."""
         digest = hashlib.sha256()
         digest.update(repr((self.source.digest(), self.encoding)).encode())
         digest.update(np.ascontiguousarray(self.indices).tobytes())

@@ -140,7 +140,7 @@ class Operations:
 
 
 def operations_of(counts: Counts) -> Operations:
-    """Give what one inference does: the mean over the samples.
+    """Return what one inference does: the mean over the samples.
 
     Raises:
         DataError: If there are no samples.
@@ -185,7 +185,7 @@ def operations_of(counts: Counts) -> Operations:
 
 
 def _conv_sops(row: LayerCounts) -> tuple[int, int]:
-    """Give the SOPs, and the stored ones, of a row's convolutions."""
+    """Return the SOPs, and the stored ones, of a row's convolutions."""
     convs = [one for one in row.synapses if one.type == "conv"]
     return sum(one.sops for one in convs), sum(one.sops_stored for one in convs)
 
@@ -284,7 +284,7 @@ def estimate_energy(
     arithmetic: EnergyPreset | None = None,
     system: System = System(),
 ) -> Energy:
-    """Give the energy of one inference from totals, whoever counted them.
+    """Return the energy of one inference from totals, whoever counted them.
 
         operations = nd.Operations(steps=4, sops_ac=18, updates={"if": 12}, messages=3)
         print(nd.estimate_energy(operations, nd.EnergyPreset.load("loihi1_sanafe")).breakdown)
@@ -321,7 +321,7 @@ def network_energy(
     arithmetic: EnergyPreset | None = None,
     system: System = System(),
 ) -> Energy:
-    """Give the energy of one inference of a spiking network: the mean over its samples.
+    """Return the energy of one inference of a spiking network: the mean over its samples.
 
     Args:
         counts: From `neurodeploy.counting.network_counts.count`.
@@ -339,7 +339,7 @@ def network_energy(
 def ann_energy(
     macs: AnnMacs, preset: EnergyPreset, *, arithmetic: EnergyPreset | None = None
 ) -> Energy | None:
-    """Give the energy of one pass of an ANN, or None for tier C: ANNs do not run there.
+    """Return the energy of one pass of an ANN, or None for tier C: ANNs do not run there.
 
     Args:
         macs: From `neurodeploy.counting.relu_twin.ann_macs`.

@@ -70,7 +70,7 @@ class Headline:
 
 
 def activation_bits(steps: int) -> int:
-    """Give the bits of an ordinary activation that can hold as much as T steps of spikes.
+    """Return the bits of an ordinary activation that can hold as much as T steps of spikes.
 
     Source: Yan et al., arXiv 2409.08290: ⌈log2(T + 1)⌉.
     """
@@ -78,7 +78,7 @@ def activation_bits(steps: int) -> int:
 
 
 def with_activation_bits(preset: EnergyPreset, bits: int) -> EnergyPreset:
-    """Give a preset of tier B with narrower activations of the ordinary network."""
+    """Return a preset of tier B with narrower activations of the ordinary network."""
     constant = dataclasses.replace(preset.constants["activation_bits"], value=float(bits))
     constants = {**preset.constants, "activation_bits": constant}
     return dataclasses.replace(preset, constants=MappingProxyType(constants))
@@ -87,7 +87,7 @@ def with_activation_bits(preset: EnergyPreset, bits: int) -> EnergyPreset:
 def narrow_ann_energy(
     macs: AnnMacs, preset: EnergyPreset, *, arithmetic: EnergyPreset, steps: int
 ) -> Energy | None:
-    """Give the ordinary network's energy with ⌈log2(T + 1)⌉-bit activations, tier B only."""
+    """Return the ordinary network's energy with ⌈log2(T + 1)⌉-bit activations, tier B only."""
     if preset.tier is not Tier.MEMORY:
         return None
     narrowed = with_activation_bits(preset, activation_bits(steps))
@@ -213,7 +213,7 @@ class AnnFormat:
 def ann_formats(
     macs: AnnMacs, memory: EnergyPreset, *, arithmetic: EnergyPreset, steps: int
 ) -> tuple[AnnFormat, ...]:
-    """Give the ordinary network's energies in each format, narrowest first.
+    """Return the ordinary network's energies in each format, narrowest first.
 
     Narrow activations save memory accesses; their products are charged as 8-bit ones. Floats are
     left out where `arithmetic` has no counterpart in floats (`FLOATS`).

@@ -43,7 +43,7 @@ def arithmetic_terms(
     spikes: float = 0.0,
     bias_adds: float = 0.0,
 ) -> dict[str, float]:
-    """Give tier A of a spiking network, by term, in pJ.
+    """Return tier A of a spiking network, by term, in pJ.
 
         E = AC·e_ac + MAC·e_mac + updates·(m·e_mac + a·e_ac) + spikes·e_ac + bias adds·e_ac
 
@@ -73,7 +73,7 @@ def arithmetic_terms(
 def access_energy(
     preset: EnergyPreset, size: float, *, on_chip_limit: float | None = None
 ) -> float:
-    """Give the energy of one 64-bit access to a memory of `size` bytes, in pJ.
+    """Return the energy of one 64-bit access to a memory of `size` bytes, in pJ.
 
     Power laws join the anchors at 8 KiB, 32 KiB and 1 MiB; below 8 KiB it is constant, above
     1 MiB it grows with the square root.
@@ -110,7 +110,7 @@ def memory_terms(
     on_chip_limit: float | None = None,
     is_word_wide: bool = False,
 ) -> dict[str, float]:
-    """Give the memory accesses of one spiking layer, by term, in pJ.
+    """Return the memory accesses of one spiking layer, by term, in pJ.
 
     Args:
         preset: Constants of tier B.
@@ -151,7 +151,7 @@ def ann_memory_terms(
     has_reuse: bool,
     on_chip_limit: float | None = None,
 ) -> dict[str, float]:
-    """Give the memory accesses of one ANN layer in one pass, by term, in pJ.
+    """Return the memory accesses of one ANN layer in one pass, by term, in pJ.
 
     Args:
         preset: Constants of tier B.
@@ -190,7 +190,7 @@ def chip_terms(
     hops_east_west: float = 0.0,
     hops_north_south: float = 0.0,
 ) -> dict[str, float]:
-    """Give the dynamic energy of a Loihi-style chip, by term, in pJ.
+    """Return the dynamic energy of a Loihi-style chip, by term, in pJ.
 
     A preset with one `synaptic_op` splits updates into active and inactive ones; one with
     `update_access` charges every update an access and the active ones more.
@@ -230,7 +230,7 @@ def chip_terms(
 def static_energy(
     preset: EnergyPreset, *, steps: int, chips: int = 1, step_time_us: float | None = None
 ) -> float:
-    """Give the static energy of one inference, in pJ.
+    """Return the static energy of one inference, in pJ.
 
     Args:
         preset: Constants of tier C.

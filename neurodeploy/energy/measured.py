@@ -110,7 +110,7 @@ class Measured:
         return changed
 
     def to_dict(self, operations: Operations) -> dict[str, object]:
-        """Give the measurements beside the counts, as JSON values."""
+        """Return the measurements beside the counts, as JSON values."""
         counted = counted_of(operations)
         return {
             "file": self.path,
@@ -127,7 +127,7 @@ class Measured:
 
 
 def counted_of(operations: Operations) -> dict[str, float]:
-    """Give what was counted under the profiler's names."""
+    """Return what was counted under the profiler's names."""
     sops = operations.sops_ac + operations.sops_mac
     return {
         "syn_ops": sops if operations.sops_stored is None else operations.sops_stored,

@@ -60,7 +60,7 @@ def platform_figures(operations: Operations, macs: int) -> tuple[PlatformFigure,
 
 
 def measured_runs() -> tuple[dict[str, object], ...]:
-    """Give the published measurements of Loihi 2, as they are in their file.
+    """Return the published measurements of Loihi 2, as they are in their file.
 
     Raises:
         TargetError: If it is malformed.

@@ -101,7 +101,7 @@ class EnergyPreset:
         return _read_preset(table, where=str(path))
 
     def value(self, name: str) -> float:
-        """Give the value of a constant.
+        """Return the value of a constant.
 
         Raises:
             TargetError: If this preset does not state it.
@@ -121,7 +121,7 @@ class EnergyPreset:
 
 
 def list_presets(tier: Tier | None = None) -> tuple[str, ...]:
-    """Give the names of the presets that come with neurodeploy, of one tier or of all.
+    """Return the names of the presets that come with neurodeploy, of one tier or of all.
 
     Raises:
         TargetError: If one of the files is malformed.

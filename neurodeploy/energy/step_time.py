@@ -13,7 +13,7 @@ _NEEDED = ("time_synaptic_op", "time_update_active", "time_update_inactive", "ti
 def fastest_step(
     counts: Counts, preset: EnergyPreset, *, cores: Mapping[str, int | None]
 ) -> float | None:
-    """Give the shortest mean duration of a step, us: the barrier and the busiest core.
+    """Return the shortest mean duration of a step, us: the barrier and the busiest core.
 
     A layer's work is shared out evenly over the most cores that it may take; the busiest core does
     at least that much. Bursts of activity, routing and input take longer.

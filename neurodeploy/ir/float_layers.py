@@ -34,7 +34,7 @@ class Input:
     largest: int = 1
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give the input's own shape."""
+        """Return the input's own shape."""
         del source
         return self.shape
 
@@ -60,7 +60,7 @@ class Conv:
     groups: int = 1
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (C, H, W).
+        """Return (C, H, W).
 
         Raises:
             GraphError: If the source does not fit.
@@ -97,7 +97,7 @@ class Dense:
     bias: FloatArray | None = None
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (N,).
+        """Return (N,).
 
         Raises:
             GraphError: If the number of inputs differs.
@@ -123,7 +123,7 @@ class BatchNorm:
     shift: FloatArray
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give the source's shape.
+        """Return the source's shape.
 
         Raises:
             GraphError: If the number of channels differs.
@@ -141,7 +141,7 @@ class Flatten:
     """(C, H, W) to (C·H·W,), channel slowest."""
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (N,)."""
+        """Return (N,)."""
         return (prod(source),)
 
 
@@ -160,7 +160,7 @@ class MaxPool:
     padding: tuple[int, int] = (0, 0)
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (C, H, W).
+        """Return (C, H, W).
 
         Raises:
             GraphError: If the source is not spatial or smaller than the window.
@@ -183,7 +183,7 @@ class AveragePool:
     padding: tuple[int, int] = (0, 0)
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (C, H, W).
+        """Return (C, H, W).
 
         Raises:
             GraphError: If the source is not spatial or smaller than the window.
@@ -196,7 +196,7 @@ class GlobalAveragePool:
     """Mean over space: (C, H, W) to (C,)."""
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (C,).
+        """Return (C,).
 
         Raises:
             GraphError: If the source is not spatial.
@@ -230,7 +230,7 @@ class Cuba:
     scale: int | None = None
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give the source's shape."""
+        """Return the source's shape."""
         return source
 
 
@@ -243,7 +243,7 @@ class Integrator:
     """
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give the source's shape."""
+        """Return the source's shape."""
         return source
 
 

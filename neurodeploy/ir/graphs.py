@@ -35,11 +35,11 @@ class Graph:
         object.__setattr__(self, "nodes", MappingProxyType(dict(self.nodes)))
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """Give the names of the nodes that lead into `name`."""
+        """Return the names of the nodes that lead into `name`."""
         return tuple(source for source, destination in self.edges if destination == name)
 
     def destinations(self, name: str) -> tuple[str, ...]:
-        """Give the names of the nodes that `name` leads into."""
+        """Return the names of the nodes that `name` leads into."""
         return tuple(destination for source, destination in self.edges if source == name)
 
     @property
@@ -62,7 +62,7 @@ class Graph:
         return layer
 
     def shapes(self) -> dict[str, Shape]:
-        """Give the output shape of every node.
+        """Return the output shape of every node.
 
         Raises:
             GraphError: If a shape does not fit; the message names both ends of the edge.
@@ -164,7 +164,7 @@ class FixedPointGraph:
         )
 
     def shape_of(self, name: str) -> Shape:
-        """Give the shape of a layer or of the input.
+        """Return the shape of a layer or of the input.
 
         Raises:
             GraphError: If there is no such layer.

@@ -83,7 +83,7 @@ class FixedConv:
             )
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (C, H, W) of the output for a source of shape (C, H, W).
+        """Return (C, H, W) of the output for a source of shape (C, H, W).
 
         Raises:
             GraphError: If the source does not fit, or the output would be empty.
@@ -165,7 +165,7 @@ class FixedDense:
             ) from error
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (N,) of the output for a source of any shape.
+        """Return (N,) of the output for a source of any shape.
 
         Raises:
             GraphError: If the number of inputs differs.
@@ -200,7 +200,7 @@ class FixedComplexDense:
             raise GraphError("complex dense: delays are not possible. Leave them out.")
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give (N,) of the output for a source of any shape.
+        """Return (N,) of the output for a source of any shape.
 
         Raises:
             GraphError: If the number of inputs differs.
@@ -213,7 +213,7 @@ class FixedInjection:
     """Input added to the neuron's current as it is: no weight and no step of delay."""
 
     def output_shape(self, source: Shape) -> Shape:
-        """Give the shape of the source."""
+        """Return the shape of the source."""
         return source
 
 

@@ -89,12 +89,12 @@ class RuntimeReport:
 
 
 def runtime_path() -> Path:
-    """Give the folder of the runtime that belongs to the running environment."""
+    """Return the folder of the runtime that belongs to the running environment."""
     return Path(sys.prefix) / "share" / "neurodeploy" / "lava-runtime"
 
 
 def find_runtime(path: Path | None = None) -> Path:
-    """Give the interpreter of an installed runtime.
+    """Return the interpreter of an installed runtime.
 
     Args:
         path: Folder of the runtime; None for the one of the running environment.
@@ -260,7 +260,7 @@ def _python_of(folder: Path) -> Path:
 
 
 def _examine_interpreter(python: Path | str | None) -> tuple[Path, tuple[int, int]]:
-    """Give an interpreter's path and version, if it can carry Lava."""
+    """Return an interpreter's path and version, if it can carry Lava."""
     if sys.platform == "win32":
         raise LavaRuntimeError(
             "Lava runtime: Lava forks its processes, which Windows cannot do. "
@@ -292,7 +292,7 @@ def _examine_interpreter(python: Path | str | None) -> tuple[Path, tuple[int, in
 
 
 def _fingerprint(requirements: Path, version: tuple[int, int]) -> str:
-    """Give a text that changes whenever the installation would come out differently."""
+    """Return a text that changes whenever the installation would come out differently."""
     content = repr((FORMAT, version, UNNEEDED)).encode() + requirements.read_bytes()
     return hashlib.sha256(content).hexdigest()
 
@@ -399,7 +399,7 @@ def _write_manifest(folder: Path, fingerprint: str, versions: Mapping[str, str])
 
 
 def _is_intact(folder: Path, fingerprint: str) -> bool:
-    """Say whether a folder holds the runtime asked for, all of it, with a working interpreter."""
+    """Return whether a folder holds the whole requested runtime and a working interpreter."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         expected = (manifest["recipe"], manifest["files"], manifest["bytes"])
@@ -426,7 +426,7 @@ def _census(folder: Path) -> tuple[int, int]:
 
 
 def _size(folder: Path) -> int:
-    """Give the bytes that a folder takes on disk."""
+    """Return the bytes that a folder takes on disk."""
     total = 0
     for root, _, files in os.walk(folder):
         for name in files:

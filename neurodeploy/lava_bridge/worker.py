@@ -342,7 +342,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(session: _Session) -> str:
-    """Give the last lines of what the worker complained about."""
+    """Return the last lines of what the worker complained about."""
     text = session.errors.decode(errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
     return "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])

@@ -37,7 +37,7 @@ class Checkpoint:
     progress: JsonTable
 
     def group(self, prefix: str) -> dict[str, Tensor]:
-        """Give the tensors under `prefix.`, without it."""
+        """Return the tensors under `prefix.`, without it."""
         start = f"{prefix}."
         return {
             name.removeprefix(start): tensor

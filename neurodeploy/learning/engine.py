@@ -195,7 +195,7 @@ class Engine:
         return summed.to(values.device)
 
     def gather(self, values: Tensor) -> Tensor:
-        """Give every process's tensor, stacked: (processes, ...)."""
+        """Return every process's tensor, stacked: (processes, ...)."""
         if self.count == 1:
             return values.unsqueeze(0)
         parts = [torch.empty_like(self.to_device(values)) for _ in range(self.count)]
@@ -203,7 +203,7 @@ class Engine:
         return torch.stack(parts).to(values.device)
 
     def collect(self, value: T) -> list[T]:
-        """Give every process's value."""
+        """Return every process's value."""
         if self.count == 1:
             return [value]
         values: list[T | None] = [None] * self.count
@@ -211,7 +211,7 @@ class Engine:
         return cast("list[T]", values)
 
     def share(self, value: T) -> T:
-        """Give process 0's value."""
+        """Return process 0's value."""
         if self.count == 1:
             return value
         shared: T = self._fabric.broadcast(value)
@@ -283,7 +283,7 @@ class Prepared:
         self.fabric.backward(loss)
 
     def collecting(self, *, is_last: bool) -> AbstractContextManager[None]:
-        """Give the context of one part of a batch: only the last exchanges gradients."""
+        """Return the context of one part of a batch: only the last exchanges gradients."""
         if self.engine.count == 1 or is_last:
             return contextlib.nullcontext()
         context: AbstractContextManager[None] = self.fabric.no_backward_sync(
@@ -292,7 +292,7 @@ class Prepared:
         return context
 
     def computing(self) -> AbstractContextManager[None]:
-        """Give the context of a forward pass at the precision asked for.
+        """Return the context of a forward pass at the precision asked for.
 
         Fabric gives it to `forward` by itself, to other methods in several processes only.
         """
@@ -300,7 +300,7 @@ class Prepared:
         return context
 
     def scaler_state(self) -> dict[str, float]:
-        """Give the loss scaling of "16-mixed"; empty for other precisions."""
+        """Return the loss scaling of "16-mixed"; empty for other precisions."""
         state = self.fabric.strategy.precision.state_dict()
         return {key: value for key, value in state.items() if isinstance(value, int | float)}
 
@@ -312,18 +312,18 @@ class Prepared:
     # What a sharded network has in pieces, whole: torch's names instead of indices.
 
     def gather_network(self) -> dict[str, Tensor]:
-        """Give all weights of a sharded network on the CPU, to every process."""
+        """Return all weights of a sharded network on the CPU, to every process."""
         gathered = get_model_state_dict(self._inner, options=_WHOLE)
         return {
             name: tensor.cpu() for name, tensor in gathered.items() if isinstance(tensor, Tensor)
         }
 
     def scatter_network(self, state: dict[str, Tensor]) -> None:
-        """Give a sharded network its weights."""
+        """Return a sharded network its weights."""
         set_model_state_dict(self._inner, dict(state), options=_WHOLE)
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """Give the tensors of the optimizer by "parameter.name"."""
+        """Return the tensors of the optimizer by "parameter.name"."""
         if self.engine.is_sharded:
             whole = get_optimizer_state_dict(self._inner, self.raw_optimizer, options=_WHOLE)
             entries = cast("dict[str, dict[str, object]]", whole["state"])
@@ -400,7 +400,7 @@ def _start(hardware: Hardware) -> Fabric:
 
 
 def _is_exchange(error: RuntimeError) -> bool:
-    """Say whether gloo or NCCL raised it; gloo has no class of its own for that."""
+    """Return whether gloo or NCCL raised it; gloo has no class of its own for that."""
     text = str(error).lower()
     return any(word in text for word in ("gloo", "nccl", "connection", "timed out", "peer"))
 

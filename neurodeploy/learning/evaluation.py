@@ -21,7 +21,7 @@ class Recorded(Protocol):
     """A network that shows its spikes."""
 
     def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the main output and each layer's spikes, (N, T, ...)."""
+        """Return the main output and each layer's spikes, (N, T, ...)."""
         ...
 
 

@@ -67,7 +67,7 @@ class Pruner:
         return self._settings is None or self._progress(iteration) >= 1
 
     def sparsity_at(self, iteration: int) -> float:
-        """Give the share of zeros asked for after an iteration."""
+        """Return the share of zeros asked for after an iteration."""
         assert self._settings is not None
         return self._settings.sparsity * self._curve(iteration)
 
@@ -108,7 +108,7 @@ class Pruner:
 
 
 def _prunable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Give the weights of a network's synapses that training may change."""
+    """Yield the weights of a network's synapses that training may change."""
     for name, module in network.named_modules():
         if isinstance(module, ConvSynapse | DenseSynapse):
             if module.weight_norm_enabled:

@@ -13,7 +13,7 @@ from neurodeploy.recipes.recipe import CrossEntropyLoss, LossSection
 
 
 def combine_outputs(main: Tensor, branches: Sequence[Tensor], *, weight: float) -> Tensor:
-    """Give the output that is trained: o = b_n + weight · Σ b_l.
+    """Return the output that is trained: o = b_n + weight · Σ b_l.
 
     Args:
         main: b_n, (N, T, classes).
@@ -36,7 +36,7 @@ def combine_outputs(main: Tensor, branches: Sequence[Tensor], *, weight: float) 
 def classification_loss(
     output: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """Give the cross-entropy of the output's mean over time.
+    """Return the cross-entropy of the output's mean over time.
 
     Args:
         output: (N, T, classes) float.
@@ -60,7 +60,7 @@ def tet_loss(
     target: float,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Give the loss of temporal efficient training: (1 - λ) · L_TET + λ · L_MSE.
+    """Return the loss of temporal efficient training: (1 - λ) · L_TET + λ · L_MSE.
 
     L_TET is the mean over steps of each step's cross-entropy, L_MSE the mean over steps and
     classes of (output - φ)²: each step is asked to classify by itself, and outputs are kept near
@@ -92,7 +92,7 @@ def tet_loss(
 def training_loss(
     output: Tensor, labels: Tensor, *, loss: LossSection, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Give what a recipe makes small.
+    """Return what a recipe makes small.
 
     Args:
         output: (N, T, classes) float, branches included.
@@ -124,7 +124,7 @@ def shortcut_loss(
     loss: LossSection,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Give what training with branches makes small.
+    """Return what training with branches makes small.
 
     Args:
         main: b_n, (N, T, classes).

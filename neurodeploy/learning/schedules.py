@@ -25,7 +25,7 @@ BranchSchedule = Callable[[float], float]
 def learning_rate_at(
     iteration: int, iterations: int, *, start: float, schedule: Literal["cosine", "constant"]
 ) -> float:
-    """Give the learning rate of one iteration.
+    """Return the learning rate of one iteration.
 
     Args:
         iteration: i, from 0 to iterations - 1.
@@ -75,7 +75,7 @@ def register_branch_schedule(name: str, schedule: BranchSchedule) -> None:
 
 
 def branch_schedule(name: str) -> BranchSchedule:
-    """Give a schedule by its name.
+    """Return a schedule by its name.
 
     Raises:
         RecipeError: If there is none.
@@ -96,7 +96,7 @@ def branch_weight_at(
     weight: float | None = None,
     schedule: str | None = None,
 ) -> float:
-    """Give the factor on the branches' outputs at one iteration.
+    """Return the factor on the branches' outputs at one iteration.
 
     Args:
         iteration: i, from 0 to iterations - 1; counted over the whole run, not per epoch.

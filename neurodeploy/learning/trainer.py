@@ -68,7 +68,7 @@ class Branched(Protocol):
     """A network with shortcut branches."""
 
     def forward_with_branches(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Give the main output and that of each branch, all (N, T, classes)."""
+        """Return the main output and that of each branch, all (N, T, classes)."""
         ...
 
 
@@ -225,7 +225,7 @@ class _Run:
                 self.trainer.on_epoch(record)
 
     def finish(self) -> History:
-        """Give the network the weights to keep."""
+        """Return the network the weights to keep."""
         kept = len(self.records)
         if self.trainer.training.keep == "best" and self.best_epoch:
             kept = self.best_epoch
@@ -344,7 +344,7 @@ class _Run:
         return value, int(right_sum)
 
     def _loss(self, inputs: Tensor, labels: Tensor, *, weight: float) -> tuple[Tensor, int]:
-        """Give the loss of a part and its number of right answers."""
+        """Return the loss of a part and its number of right answers."""
         inputs, labels = self.engine.to_device(inputs), self.engine.to_device(labels)
         module, training = self.prepared.module, self.trainer.training
         with self.prepared.computing():

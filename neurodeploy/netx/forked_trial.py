@@ -70,7 +70,7 @@ def _run_and_exit(action: Callable[[], object]) -> None:
 
 
 def _wait(copy: int, seconds: float) -> int | None:
-    """Give the copy's status, or None if it is still running after `seconds`.
+    """Return the copy's status, or None if it is still running after `seconds`.
 
     Counted is the time that this process asked to wait, so that being stopped for a while (Ctrl-Z,
     a debugger) does not make a file look damaged.

@@ -72,7 +72,7 @@ class LayerReader:
         self._weight: IntArray | None = None
 
     def kind(self) -> str:
-        """Give the layer's type, one of those in `LAYERS`."""
+        """Return the layer's type, one of those in `LAYERS`."""
         kind = self._section.text("type")
         if kind in LAYERS:
             return kind
@@ -84,7 +84,7 @@ class LayerReader:
         )
 
     def input_shape(self) -> Shape | None:
-        """Give the shape that an input layer states, if it does."""
+        """Return the shape that an input layer states, if it does."""
         shape = self._extents(_field("input", "shape"))
         if shape is not None and len(shape) not in (1, 3):
             raise NetxError(f"{self.where}/shape: {shape}, (C, H, W) or (N,) is required.")
@@ -143,7 +143,7 @@ class LayerReader:
         return self._layer("conv", given, (Connection(source=source, synapse=synapse),), bias=bias)
 
     def dense_inputs(self) -> int:
-        """Give how many values a dense layer reads."""
+        """Return how many values a dense layer reads."""
         return int(self._forward_weight().shape[1])
 
     def dense(self, source: str, inputs: int, *, is_recurrent: bool) -> FixedLayer:

@@ -73,7 +73,7 @@ def read_neuron(section: Section, shape: Shape, *, is_input: bool, spike_exponen
 
 
 def default_neuron() -> CubaNeuron:
-    """Give what Lava gives a dense layer without a neuron group."""
+    """Return what Lava gives a dense layer without a neuron group."""
     decay, leak, threshold = (np.array(value, np.int32) for value in NO_NEURON.values())
     return CubaNeuron(current_decay=decay, voltage_decay=leak, threshold=threshold)
 

@@ -162,14 +162,14 @@ class Section:
             return len(self._group)
 
     def section(self, name: str) -> Section | None:
-        """Give the group called `name`, or None if there is no such entry or it is no group."""
+        """Return the group called `name`, or None if there is no such entry or it is no group."""
         node = self._find(name)
         if not isinstance(node, h5py.Group):
             return None
         return Section(node, f"{self.where}/{name}", self._source)
 
     def text(self, name: str) -> str:
-        """Give a string.
+        """Return a string.
 
         Raises:
             NetxError: If it is missing, is something else, or is not ASCII.
@@ -205,7 +205,7 @@ class Section:
             raise NetxError(f"{where}: {error}. Is the file damaged?") from error
 
     def is_true(self, name: str) -> bool:
-        """Give a single true or false; false if it is missing.
+        """Return a single true or false; false if it is missing.
 
         Raises:
             NetxError: If it is something else.
@@ -221,7 +221,7 @@ class Section:
             return bool(np.asarray(node[()]).ravel()[0])
 
     def attribute_text(self, name: str) -> str | None:
-        """Give a string attribute of fixed length, or None.
+        """Return a string attribute of fixed length, or None.
 
         Lava ignores attributes, so odd ones are no fault.
         """
@@ -229,7 +229,7 @@ class Section:
         return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else None
 
     def attribute_integer(self, name: str) -> int | None:
-        """Give an integer attribute, or None."""
+        """Return an integer attribute, or None."""
         value = self._attribute(name, "iu")
         return int(value) if isinstance(value, np.integer) else None
 
@@ -246,7 +246,7 @@ class Section:
             return value
 
     def integers(self, field: Field) -> IntArray | None:
-        """Give a dataset as int32, fractions dropped with a warning, or None if it is missing.
+        """Return a dataset as int32, fractions dropped with a warning, or None if it is missing.
 
         Raises:
             NetxError: As `numbers`, or if it is empty or a value exceeds 32 bits.
@@ -288,13 +288,13 @@ class Section:
         return values
 
     def dtype(self, name: str) -> np.dtype[np.generic] | None:
-        """Give the type of a dataset, or None if there is none."""
+        """Return the type of a dataset, or None if there is none."""
         node = self._find(name)
         with _guarded(f"{self.where}/{name}"):
             return node.dtype if isinstance(node, h5py.Dataset) else None
 
     def numbers(self, field: Field) -> npt.NDArray[np.integer | np.floating] | None:
-        """Give a dataset as it is stored, or None if it is missing.
+        """Return a dataset as it is stored, or None if it is missing.
 
         Raises:
             NetxError: If it has a wrong type, is not finite, or is larger than what is read.

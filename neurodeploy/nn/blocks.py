@@ -92,7 +92,7 @@ class Input(SpikingBlock):
         return self._input_shape
 
     def forward(self, x: Tensor) -> Output:
-        """Give (T, N, ...) spikes, or the input itself without a neuron."""
+        """Return (T, N, ...) spikes, or the input itself without a neuron."""
         if self.neuron is not None:
             z = self._hooked(x)
             if self.weight is not None:
@@ -175,7 +175,7 @@ class Dense(WeightedBlock):
             self.batch_norm = (nn.BatchNorm1d if is_flat else nn.BatchNorm2d)(out_neurons)
 
     def forward(self, x: Tensor) -> Output:
-        """Give spikes; see `WeightedBlock.forward`."""
+        """Return spikes; see `WeightedBlock.forward`."""
         if self.mask is not None:
             self.synapse.apply_mask(self.mask)
         return super().forward(x)
@@ -227,7 +227,7 @@ class Affine(WeightedBlock):
         self.register_buffer("mask", checked_mask(mask, self.synapse.shape))
 
     def forward(self, x: Tensor) -> Output:
-        """Give voltages, or weighted sums without `dynamics`: (T, N, O)."""
+        """Return voltages, or weighted sums without `dynamics`: (T, N, O)."""
         if self.mask is not None:
             self.synapse.apply_mask(self.mask)
         z: Tensor = self.synapse(x)
@@ -488,7 +488,7 @@ class GlobalAverageReadout(nn.Module):
         return self.synapse.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give (T, N, classes) for (T, N, C, H, W), or for (T, N, C)."""
+        """Return (T, N, classes) for (T, N, C, H, W), or for (T, N, C)."""
         pooled = x.mean(dim=(3, 4)) if x.dim() == 5 else x
         currents: Tensor = self.synapse(pooled)
         return currents
@@ -511,7 +511,7 @@ class MaxPool(nn.Module):
         self.kernel, self.stride, self.padding = kernel, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give (T, N, C, H', W') for (T, N, C, H, W)."""
+        """Return (T, N, C, H', W') for (T, N, C, H, W)."""
         pooled = functional.max_pool2d(x.flatten(0, 1), self.kernel, self.stride, self.padding)
         return pooled.view(*x.shape[:2], *pooled.shape[1:])
 
@@ -530,7 +530,7 @@ class AveragePool(nn.Module):
         self.kernel, self.stride, self.padding = kernel, stride, padding
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give (T, N, C, H', W') for (T, N, C, H, W)."""
+        """Return (T, N, C, H', W') for (T, N, C, H, W)."""
         pooled = functional.avg_pool2d(x.flatten(0, 1), self.kernel, self.stride, self.padding)
         return pooled.view(*x.shape[:2], *pooled.shape[1:])
 
@@ -539,5 +539,5 @@ class GlobalAveragePool(nn.Module):
     """Mean over space."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give (T, N, C) for (T, N, C, H, W)."""
+        """Return (T, N, C) for (T, N, C, H, W)."""
         return x.mean(dim=(3, 4))

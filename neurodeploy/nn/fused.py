@@ -54,7 +54,7 @@ def normalized_spikes(
     steps: int | None = None,
     skip: Tensor | None = None,
 ) -> Tensor:
-    """Give the spikes of neuron(norm(z) + skip).
+    """Return the spikes of neuron(norm(z) + skip).
 
     In training mode the running statistics of `norm` are brought up to date, as torch does it.
     Sums of lower precision, as autocast makes them, become float32: norm and neurons never
@@ -87,7 +87,7 @@ def normalized_spikes(
 
 
 def is_fusable(z: Tensor, norm: nn.Module | None, neuron: nn.Module) -> bool:
-    """Say whether norm and neurons are computed as one function here."""
+    """Return whether norm and neurons are computed as one function here."""
     return (
         isinstance(neuron, LIF)
         and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -182,7 +182,7 @@ class _Vectors:
 
 
 def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, Float64Array, float]:
-    """Give mean and biased variance of each channel, and how many values are behind them.
+    """Return mean and biased variance of each channel, and how many values are behind them.
 
     A z of one step stands for equal steps, which change neither mean nor variance.
     """

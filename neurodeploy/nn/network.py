@@ -62,7 +62,7 @@ from neurodeploy.recipes.recipe import (
 
 
 def recomputed(module: nn.Module, values: Tensor) -> Tensor:
-    """Give module(values), keeping only `values` for the backward pass.
+    """Return module(values), keeping only `values` for the backward pass.
 
     The module runs once more in the backward pass, so the gradients are those of an ordinary
     call to the bit. Its buffers, such as running statistics, change in the first run only.
@@ -87,7 +87,7 @@ def recomputed(module: nn.Module, values: Tensor) -> Tensor:
 
 @contextmanager
 def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Give the module's buffers their values back at the end."""
+    """Return the module's buffers their values back at the end."""
     before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     try:
         yield
@@ -130,7 +130,7 @@ class ShortcutBranches(nn.Module):
         return len(self.heads)
 
     def forward(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Give each branch's output.
+        """Return each branch's output.
 
         Args:
             outputs: (T, N, C, H, W) or (T, N, C) by block: spikes; currents of a pre-activation
@@ -143,7 +143,7 @@ class ShortcutBranches(nn.Module):
 
 
 def remove_branches(network: SpikingNetwork) -> SpikingNetwork:
-    """Give a copy of the network without branches; its main output is the same to the bit.
+    """Return a copy of the network without branches; its main output is the same to the bit.
 
     Args:
         network: Left as it is.
@@ -253,7 +253,7 @@ class SpikingNetwork(nn.Module):
     # --- running --------------------------------------------------------------------------
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Give the main output.
+        """Return the main output.
 
         Args:
             inputs: Integers of any dtype: (N, T, *shape), or (N, *shape) for images that stay
@@ -268,13 +268,13 @@ class SpikingNetwork(nn.Module):
         return self._run(inputs)[0].transpose(0, 1)
 
     def forward_with_branches(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Give the main output, and that of each branch, all (N, T, classes)."""
+        """Return the main output, and that of each branch, all (N, T, classes)."""
         main, outputs, _ = self._run(inputs, keep=self.architecture.branches)
         branches = () if self.branches is None else self.branches(outputs)
         return main.transpose(0, 1), tuple(branch.transpose(0, 1) for branch in branches)
 
     def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the main output, and the spikes of each layer of neurons, (N, T, ...).
+        """Return the main output, and the spikes of each layer of neurons, (N, T, ...).
 
         A layer has the name of its block; inner layers of a residual block have their own behind
         a dot, `stage1_block1.conv1`.
@@ -344,7 +344,7 @@ class SpikingNetwork(nn.Module):
     # --- other forms ----------------------------------------------------------------------
 
     def without_branches(self) -> SpikingNetwork:
-        """Give a copy that has no branches; `neurodeploy.nn.network.remove_branches`."""
+        """Return a copy that has no branches; `neurodeploy.nn.network.remove_branches`."""
         bare = copy.deepcopy(self)
         bare.branches = None
         bare.architecture = dataclasses.replace(self.architecture, branches=())

@@ -138,7 +138,7 @@ class LIF(nn.Module):
         return round((1 - self.tau) * DECAY_UNITY)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give spikes for weighted sums.
+        """Return spikes for weighted sums.
 
         Args:
             x: (T, N, C, ...) float.
@@ -346,7 +346,7 @@ class CubaLIF(nn.Module):
     # Running ---------------------------------------------------------------------------------
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give spikes for weighted sums.
+        """Return spikes for weighted sums.
 
         Args:
             x: (T, N, C, ...) float32, SLAYER units.
@@ -378,7 +378,7 @@ class CubaLIF(nn.Module):
         return output if self.drop is None else self.drop(output)
 
     def dynamics(self, x: Tensor, *, has_threshold: bool = True) -> tuple[Tensor, Tensor]:
-        """Give current and voltage, both before any reset and differentiable.
+        """Return current and voltage, both before any reset and differentiable.
 
         Args:
             x: (T, N, C, ...) float32, SLAYER units.

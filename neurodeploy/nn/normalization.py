@@ -30,14 +30,14 @@ Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def process_count() -> int:
-    """Give the number of processes that train together; 1 without `torch.distributed`."""
+    """Return the number of processes that train together; 1 without `torch.distributed`."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 1
     return distributed.get_world_size()
 
 
 def add_over_processes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Give the sum of every process's array, any shape, float64."""
+    """Return the sum of every process's array, any shape, float64."""
     if process_count() == 1:
         return values
     summed = torch.from_numpy(np.ascontiguousarray(values))
@@ -46,7 +46,7 @@ def add_over_processes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
 
 
 def batch_normalized(x: Tensor, norm: nn.Module) -> Tensor:
-    """Give norm(x), a batch norm's statistics taken over all processes.
+    """Return norm(x), a batch norm's statistics taken over all processes.
 
     Args:
         x: (N, C, ...), this process's part of the batch.
@@ -307,7 +307,7 @@ class TemporalBatchNorm(nn.Module):
         self.factors = nn.Parameter(torch.ones(steps))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give (T · N, C, ...) for the same shape.
+        """Return (T · N, C, ...) for the same shape.
 
         Raises:
             GraphError: If the first axis is no multiple of T.
@@ -352,7 +352,7 @@ def make_batch_norm(
 
 
 def affine_norm(module: nn.Module) -> nn.BatchNorm1d | nn.BatchNorm2d | None:
-    """Give the batch norm that holds gamma and beta, or None for a module of another kind."""
+    """Return the batch norm that holds gamma and beta, or None for a module of another kind."""
     if isinstance(module, TemporalBatchNorm):
         return module.norm
     return module if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) else None

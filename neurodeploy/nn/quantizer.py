@@ -85,7 +85,7 @@ class _RoundAndClamp(torch.autograd.Function):
 def _quantized(
     weight: Tensor, step: float, smallest: float, largest: float
 ) -> tuple[Tensor, Tensor | None]:
-    """Give the weights and which were within the bounds; None if all were."""
+    """Return the weights and which were within the bounds; None if all were."""
     result, is_inside = torch.empty_like(weight), torch.empty(weight.shape, dtype=torch.bool)
     arrays = [tensor.detach().view(-1).numpy() for tensor in (weight, result, is_inside)]
     numbers = np.float32(step), np.float32(smallest), np.float32(largest)

@@ -46,7 +46,7 @@ class Neurons(SpikingBlock):
     """Neurons without a synapse: currents in, spikes out."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give spikes of the shape of the currents."""
+        """Return spikes of the shape of the currents."""
         assert self.neuron is not None
         spikes: Tensor = self.neuron(x)
         return spikes
@@ -70,7 +70,7 @@ class NormalizedConv(nn.Module):
         self.batch_norm = batch_norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give currents (T, N, O, H', W')."""
+        """Return currents (T, N, O, H', W')."""
         z: Tensor = self.synapse(x)
         return batch_normalized(z.flatten(0, 1), self.batch_norm).view(z.shape)
 
@@ -92,7 +92,7 @@ class Parts:
     generator: torch.Generator
 
     def make_neuron(self) -> LIF | NeuronParams:
-        """Give what a block takes as its neuron."""
+        """Return what a block takes as its neuron."""
         section = self.neuron
         if isinstance(section, LifNeuron):
             parameters = section_table(section.surrogate)
@@ -109,7 +109,7 @@ class Parts:
         }
 
     def make_norm(self, channels: int, *, is_spatial: bool = True, alpha: float = 1.0) -> nn.Module:
-        """Give a batch norm; see `make_batch_norm`."""
+        """Return a batch norm; see `make_batch_norm`."""
         return make_batch_norm(
             self.norm,
             channels,
@@ -120,13 +120,13 @@ class Parts:
         )
 
     def make_neurons(self) -> Neurons:
-        """Give neurons without a synapse."""
+        """Return neurons without a synapse."""
         return Neurons(self.make_neuron(), delay_shift=False)
 
     def make_conv(
         self, in_channels: int, channels: int, kernel: int, *, stride: int, alpha: float = 1.0
     ) -> Conv:
-        """Give a convolution with batch norm and neurons; the padding keeps the size."""
+        """Return a convolution with batch norm and neurons; the padding keeps the size."""
         block = Conv(
             self.make_neuron(),
             in_channels,
@@ -143,7 +143,7 @@ class Parts:
     def make_normalized(
         self, in_channels: int, channels: int, kernel: int, *, stride: int, alpha: float
     ) -> NormalizedConv:
-        """Give a convolution with batch norm, without neurons."""
+        """Return a convolution with batch norm, without neurons."""
         neuron = self.make_neuron()
         # As in a block of its own: SLAYER's weights are quantised.
         hook = None if isinstance(neuron, nn.Module) else CubaLIF(**neuron).quantize_8bit
@@ -211,7 +211,7 @@ class StandardBlock(nn.Module):
             _silence(self.conv2.batch_norm)
 
     def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the output, and the spikes of each layer of neurons; "" names the block itself."""
+        """Return the output, and the spikes of each layer of neurons; "" names the block itself."""
         inner = self.conv1(x)
         assert self.neurons.neuron is not None
         output = normalized_spikes(
@@ -223,7 +223,7 @@ class StandardBlock(nn.Module):
         return output, {"conv1": inner, "": output}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give spikes."""
+        """Return spikes."""
         return self.forward_with_spikes(x)[0]
 
 
@@ -268,14 +268,14 @@ class PreActivationBlock(nn.Module):
             _silence(self.conv2.batch_norm)
 
     def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the output, and the spikes of each layer of neurons."""
+        """Return the output, and the spikes of each layer of neurons."""
         entry = self.entry(x)
         inner = self.conv1(entry)
         output = self.conv2(inner) + (x if self.projection is None else self.projection(entry))
         return output, {"entry": entry, "conv1": inner}
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give currents."""
+        """Return currents."""
         return self.forward_with_spikes(x)[0]
 
 
@@ -316,7 +316,7 @@ class SpikeElementWiseBlock(nn.Module):
             _silence(self.conv2.batch_norm)
 
     def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the output, and the spikes of each layer of neurons."""
+        """Return the output, and the spikes of each layer of neurons."""
         inner = self.conv1(x)
         outer = self.conv2(inner)
         spikes = {"conv1": inner, "conv2": outer}
@@ -326,7 +326,7 @@ class SpikeElementWiseBlock(nn.Module):
         return outer + skip, spikes
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give integer spikes."""
+        """Return integer spikes."""
         return self.forward_with_spikes(x)[0]
 
 

@@ -69,7 +69,7 @@ class SlayerLayout(nn.Module):
 
 
 def export_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """Give the state dictionary that lava-dl loads with `strict=True`.
+    """Return the state dictionary that lava-dl loads with `strict=True`.
 
     Args:
         module: A block, or a `ModuleList`, `Sequential` or other module of blocks; keys carry
@@ -171,7 +171,7 @@ def _to_slayer(key: str, value: Tensor) -> Tensor:
 
 
 def _may_reshape(block: SpikingBlock, key: str, found: Tensor) -> bool:
-    """Say whether an entry that SLAYER shapes late may take the shape found."""
+    """Return whether an entry that SLAYER shapes late may take the shape found."""
     is_late = key in _LAZY or (
         key in _DECAYS and isinstance(block.neuron, CubaLIF) and not block.neuron.shared_param
     )

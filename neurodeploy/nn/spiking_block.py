@@ -26,7 +26,7 @@ MAX_DELAY = 62
 
 
 def shift_in_time(x: Tensor, first: Tensor | None = None) -> Tensor:
-    """Give x one step later: (first, x[0], ..., x[T-2]).
+    """Return x one step later: (first, x[0], ..., x[T-2]).
 
     Args:
         x: (T, ...).
@@ -145,7 +145,7 @@ Output = Tensor | tuple[Tensor, Tensor | None]
 def make_neuron(
     neuron_params: NeuronParams | nn.Module, generator: torch.Generator | None = None
 ) -> nn.Module:
-    """Give the neuron of a block: `CubaLIF` for a dictionary, a ready module as it is.
+    """Return the neuron of a block: `CubaLIF` for a dictionary, a ready module as it is.
 
     Raises:
         GraphError: For unknown or missing keys, or values that `CubaLIF` refuses.
@@ -237,7 +237,7 @@ class WeightedBlock(SpikingBlock):
         return self.synapse.bias
 
     def forward(self, x: Tensor) -> Output:
-        """Give the spikes that leave the block.
+        """Return the spikes that leave the block.
 
         Args:
             x: (T, N, C, H, W) float, or (T, N, C) for a dense block.
@@ -254,7 +254,7 @@ class WeightedBlock(SpikingBlock):
 
 
 def checked_mask(mask: Tensor | None, shape: torch.Size) -> Tensor | None:
-    """Give a mask in the shape of the weight.
+    """Return a mask in the shape of the weight.
 
     Raises:
         GraphError: If it has another number of rows, columns or elements.

@@ -25,7 +25,7 @@ PreHook = Callable[[Tensor], Tensor]
 
 
 def as_pair(value: int | Pair, name: str, *, at_least: int = 1) -> Pair:
-    """Give (height, width) for one number or two.
+    """Return (height, width) for one number or two.
 
     Raises:
         GraphError: If it is neither, or a number is too small.
@@ -191,7 +191,7 @@ class DenseSynapse(Synapse):
         self.out_neurons = out_neurons
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give weighted sums.
+        """Return weighted sums.
 
         Args:
             x: (T, N, I); or (T, N, C, H, W), where a 2-D weight acts on every pixel and a 4-D
@@ -278,7 +278,7 @@ class ConvSynapse(Synapse):
         self.dilation = as_pair(dilation, "Conv: dilation")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give weighted sums (T, N, O, H', W') for (T, N, I, H, W).
+        """Return weighted sums (T, N, O, H', W') for (T, N, I, H, W).
 
         Raises:
             GraphError: If the input is no stack of images, or its channels or size do not fit.
@@ -356,7 +356,7 @@ class PoolSynapse(Synapse):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give weighted sums (T, N, C, H', W') for (T, N, C, H, W).
+        """Return weighted sums (T, N, C, H', W') for (T, N, C, H, W).
 
         Raises:
             GraphError: If the input is no stack of images or its height does not fit.

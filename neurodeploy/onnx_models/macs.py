@@ -124,7 +124,7 @@ class OnnxMacs:
         return bool(self.nodes) and all(node.precision == "int8" for node in self.nodes)
 
     def to_ann(self) -> AnnMacs:
-        """Give the same counts as a baseline for energies."""
+        """Return the same counts as a baseline for energies."""
         return AnnMacs(
             layers=tuple(
                 AnnLayerMacs(
@@ -141,7 +141,7 @@ class OnnxMacs:
         )
 
     def to_json(self) -> dict[str, object]:
-        """Give the counts as JSON values."""
+        """Return the counts as JSON values."""
         return {
             "model": self.path,
             "sha256": self.sha256,
@@ -206,7 +206,7 @@ def count_graph_macs(graph: OnnxGraph) -> OnnxMacs:
 
 
 def node_names(graph: onnx.GraphProto) -> list[str]:
-    """Give every node a name of its own: its given one, else its operator and position."""
+    """Return every node a name of its own: its given one, else its operator and position."""
     used: dict[str, int] = {}
     names = []
     for position, node in enumerate(graph.node):
@@ -359,7 +359,7 @@ def _first_mac(graph: onnx.GraphProto) -> str | None:
 
 
 def _loop_count(node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope) -> int | None:
-    """Give a loop's iterations if its limit is stored and its condition stays true."""
+    """Return a loop's iterations if its limit is stored and its condition stays true."""
     limit = scope.value(node.input[0]) if node.input[0] else None
     start = scope.value(node.input[1]) if len(node.input) > 1 and node.input[1] else (1,)
     if start is not None and not start[0]:
@@ -375,7 +375,7 @@ def _loop_count(node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope) -> in
 
 
 def _scan_count(node: onnx.NodeProto, scope: Scope) -> int | None:
-    """Give a scan's iterations: the length of what it runs over."""
+    """Return a scan's iterations: the length of what it runs over."""
     numbers = {one.name: one.i for one in node.attribute if one.name == "num_scan_inputs"}
     scanned = numbers["num_scan_inputs"]
     axes = next((list(a.ints) for a in node.attribute if a.name == "scan_input_axes"), [0])

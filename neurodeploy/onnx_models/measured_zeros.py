@@ -217,7 +217,7 @@ def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:
 
 
 def _mask_nodes(node: onnx.NodeProto, *, prefix: str) -> tuple[list[onnx.NodeProto], str]:
-    """Give the nodes that run an operator on masks, and the name of their result."""
+    """Return the nodes that run an operator on masks, and the name of their result."""
     from onnx import helper
 
     positions = range(len(node.input)) if node.op_type == "Einsum" else OPERANDS[node.op_type]
@@ -253,7 +253,7 @@ def _has(node: onnx.NodeProto, positions: tuple[int, ...], side: int) -> bool:
 def _centered(
     value: str, point: str, mask: str, *, is_conv: bool, side: int
 ) -> list[onnx.NodeProto]:
-    """Give the nodes that take the zero point off an integer operand.
+    """Return the nodes that take the zero point off an integer operand.
 
     One of several values belongs to an output channel of a convolution's weight, a row of a
     product's left side or a column of its right side.
@@ -320,11 +320,11 @@ class OnnxBaseline:
         return None if self.activity is None else self.activity.total / self.activity.samples
 
     def to_ann(self) -> AnnMacs:
-        """Give the counts as the baseline of energies."""
+        """Return the counts as the baseline of energies."""
         return AnnMacs(layers=self.macs.to_ann().layers, macs_effective=self.macs_effective)
 
     def to_json(self) -> dict[str, object]:
-        """Give what a report says beyond the counts that every baseline has."""
+        """Return what a report says beyond the counts that every baseline has."""
         activity = self.activity
         return {
             "sha256": self.macs.sha256,

@@ -69,7 +69,7 @@ class Scope:
     outer: Scope | None = None
 
     def shape(self, name: str) -> Dims | None:
-        """Give a tensor's dimensions, None if not even their number is known."""
+        """Return a tensor's dimensions, None if not even their number is known."""
         if name in self.shapes:
             return self.shapes[name]
         return None if self.outer is None else self.outer.shape(name)
@@ -79,7 +79,7 @@ class Scope:
         return name in self.constants or (self.outer is not None and self.outer.is_constant(name))
 
     def value(self, name: str) -> tuple[int, ...] | None:
-        """Give a small constant's elements; None if it is none."""
+        """Return a small constant's elements; None if it is none."""
         if name in self.values:
             return self.values[name]
         return None if self.outer is None else self.outer.value(name)
@@ -106,7 +106,7 @@ class OnnxGraph:
     bindings: Mapping[str, int] = field(default_factory=dict)
 
     def scope(self) -> Scope:
-        """Give what is known of the tensors of the outermost graph."""
+        """Return what is known of the tensors of the outermost graph."""
         return scope_of(self.model.graph, None, also=self.constants)
 
 
@@ -228,7 +228,7 @@ def scope_of(
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
-    """Give the graphs inside a node by the name of their attribute."""
+    """Yield the graphs inside a node by the name of their attribute."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.name, attribute.g

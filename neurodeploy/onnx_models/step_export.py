@@ -100,7 +100,7 @@ def _problems(graph: FixedPointGraph) -> list[str]:
 
 
 def _largest_sum(graph: FixedPointGraph, connection: Connection) -> int:
-    """Give a bound of the sum that one neuron can receive."""
+    """Return a bound of the sum that one neuron can receive."""
     synapse = connection.synapse
     if isinstance(synapse, FixedConv):
         weight = synapse.weight.reshape(len(synapse.weight), -1)
@@ -224,5 +224,5 @@ def _add_turn(builder: GraphBuilder, value: str, name: str) -> str:
 
 
 def _aligned(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Give a parameter an axis for the batch, unless it is one number."""
+    """Return a parameter an axis for the batch, unless it is one number."""
     return np.expand_dims(values, 0) if values.ndim else values

@@ -155,7 +155,7 @@ def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, sourc
 
 
 def _as_floats(fixed: FixedPointGraph) -> Graph:
-    """Give a deployed network as a float graph: weights as they act, in their integer units."""
+    """Return a deployed network as a float graph: weights as they act, in their integer units."""
     nodes: dict[str, Layer] = {INPUT: Input(shape=fixed.input.shape)}
     edges: list[tuple[str, str]] = []
     for layer in fixed:

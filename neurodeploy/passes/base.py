@@ -49,7 +49,7 @@ def run_passes(graph: Graph, *passes: Pass) -> Graph:
 def replace_nodes(
     graph: Graph, *, changed: Mapping[str, Layer], removed: Sequence[str] = ()
 ) -> Graph:
-    """Give a new graph in which `changed` nodes have new content and `removed` ones are bridged.
+    """Return a new graph in which `changed` nodes have new content and `removed` ones are bridged.
 
     Args:
         graph: The graph to start from; it stays as it is.

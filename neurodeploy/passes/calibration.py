@@ -145,7 +145,7 @@ def calibrate(
 
 
 def spike_rates(recording: Recording) -> tuple[float, ...]:
-    """Give the mean spikes per neuron and step, by layer."""
+    """Return the mean spikes per neuron and step, by layer."""
     return tuple(float(np.mean(recording.spikes_of(name) != 0)) for name in recording.layers)
 
 

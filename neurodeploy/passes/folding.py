@@ -28,7 +28,7 @@ from neurodeploy.passes.base import replace_nodes
 
 
 def merge_groups(graph: Graph) -> Graph:
-    """Give every convolution at most the groups that Lava can hold, with the same function.
+    """Return every convolution at most the groups that Lava can hold, with the same function.
 
     Args:
         graph: A float graph.

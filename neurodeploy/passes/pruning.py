@@ -202,7 +202,7 @@ def prune_channels(graph: Graph, share: float) -> Graph:
 
 
 def zero_share(graph: Graph) -> float:
-    """Give the share of a float graph's weights that are zero."""
+    """Return the share of a float graph's weights that are zero."""
     weights = [layer.weight for layer in graph.nodes.values() if isinstance(layer, Conv | Dense)]
     total = sum(weight.size for weight in weights)
     return sum(int(np.count_nonzero(weight == 0)) for weight in weights) / max(total, 1)
@@ -216,7 +216,7 @@ def _largest(sizes: FloatArray, sparsity: float) -> BoolArray:
 
 
 def _free_readers(graph: Graph, name: str) -> list[str] | None:
-    """Give the synapses that read a population's channels; None if those are tied to others."""
+    """Return the synapses that read a population's channels; None if those are tied to others."""
     for source in graph.sources(name):
         synapse = graph.nodes[source]
         if not isinstance(synapse, Conv | Dense) or graph.destinations(source) != (name,):

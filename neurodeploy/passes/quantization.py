@@ -275,7 +275,7 @@ def clip_weights(graph: Graph, target: Target, scales: Scales) -> Graph:
 def _weight_scale(
     weight: FloatArray, target: Target, clipping: Clipping, percentile: float
 ) -> float:
-    """Give the largest scale whose weights fit the chip, but for those that may be clipped."""
+    """Return the largest scale whose weights fit the chip, but for those that may be clipped."""
 
     def fitting(share: float) -> float:
         low, high = float(weight.min()) * share, float(weight.max()) * share

@@ -106,7 +106,7 @@ def find_carried(chain: Sequence[tuple[str, Sequence[str]]]) -> dict[str, tuple[
 
 
 def relay_threshold_max(target: Target, voltage_decay: int) -> int:
-    """Give the largest threshold that a layer with relays may have.
+    """Return the largest threshold that a layer with relays may have.
 
     Args:
         target: The chip. One that promises a set of neuron parameters for every channel has no
@@ -173,7 +173,7 @@ class _Builder:
     shapes: Mapping[str, Shape]
 
     def rebuild(self, layer: FixedLayer, previous: str) -> tuple[FixedLayer, RelayCost | None]:
-        """Give `layer` with relay inputs where it has skips, and relay outputs where it carries."""
+        """Return `layer` with relay inputs for its skips and relay outputs where it carries."""
         where = layer.name
         main = self._main(layer, previous)
         _, taps_y, taps_x = main.weight.shape[1:]
@@ -401,7 +401,7 @@ def _ungrouped(conv: FixedConv) -> IntArray:
 
 
 def _extend(values: IntArray, shape: Shape, extended: Shape, *, value: int) -> IntArray:
-    """Give per-channel (or full) values for more channels, the new ones being `value`."""
+    """Return per-channel (or full) values for more channels, the new ones being `value`."""
     if shape == extended or (values.ndim == 0 and int(values) == value):
         return values
     spatial = shape[1:] if values.ndim == 3 and values.shape[1:] != (1, 1) else (1, 1)

@@ -25,7 +25,7 @@ _TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training", "pruning"
 
 
 def next_run_directory(name: str, parent: Path = Path("runs")) -> Path:
-    """Give `parent/name-<n>` with the first free n."""
+    """Return `parent/name-<n>` with the first free n."""
     number = 1
     while (parent / f"{name}-{number}").exists():
         number += 1
@@ -97,7 +97,7 @@ def _training_settings(recipe: Recipe) -> dict[str, object]:
 
 
 def _flattened(path: str, value: object) -> dict[str, object]:
-    """Give the leaves of nested tables by dotted key."""
+    """Return the leaves of nested tables by dotted key."""
     if not isinstance(value, Mapping):
         return {path: value}
     leaves: dict[str, object] = {}
@@ -107,7 +107,7 @@ def _flattened(path: str, value: object) -> dict[str, object]:
 
 
 def find_run(model: Path) -> Path:
-    """Give the run's directory that a model belongs to.
+    """Return the run's directory that a model belongs to.
 
     Args:
         model: The directory itself, a model file in it, or one in a folder of it.
@@ -146,5 +146,5 @@ def load_model(
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of everything that a result depends on."""
+    """Return the versions of everything that a result depends on."""
     return provenance.versions("torch", "numpy", "h5py", "scikit-learn")

@@ -18,7 +18,7 @@ from neurodeploy.simulation.recording import Recording
 def float_spikes(
     network: SpikingNetwork, windows: npt.NDArray[np.int32]
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Give the spikes of a trained network by layer.
+    """Return the spikes of a trained network by layer.
 
     Args:
         network: With floats.
@@ -33,7 +33,7 @@ def float_spikes(
 
 
 def predict(recording: Recording) -> npt.NDArray[np.int64]:
-    """Give the class of every sample: the largest membrane voltage after the last step.
+    """Return the class of every sample: the largest membrane voltage after the last step.
 
     Args:
         recording: Of a network whose last layer integrates.
@@ -45,11 +45,11 @@ def predict(recording: Recording) -> npt.NDArray[np.int64]:
 
 
 def accuracy_of(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
-    """Give the share of samples that the integer network classifies correctly."""
+    """Return the share of samples that the integer network classifies correctly."""
     recording = EventSimulator(graph).run(dataset.windows(steps))
     return float(np.mean(predict(recording) == dataset.labels))
 
 
 def shown_samples(test: Dataset, recipe: Recipe) -> Dataset:
-    """Give the test samples that Lava is asked about."""
+    """Return the test samples that Lava is asked about."""
     return test.subset(np.arange(min(recipe.verification.lava_samples, len(test))))

@@ -32,7 +32,7 @@ def summary_of(
     watch: Stopwatch,
     test: Dataset,
 ) -> dict[str, object]:
-    """Give what `summary.json` holds; `lava` is null where the recipe asks for no verification."""
+    """Return the content of `summary.json`; `lava` is null where nothing was verified."""
     lava: dict[str, object] | None = None
     if verification is not None:
         lava = {
@@ -62,7 +62,7 @@ def accuracy_points(
     verification: Verification | None,
     samples: int,
 ) -> tuple[AccuracyPoint, ...]:
-    """Give accuracy stage by stage, each with what was measured.
+    """Return accuracy stage by stage, each with what was measured.
 
     Args:
         accuracy: On the test part: "float", "quantized", "integer".
@@ -103,7 +103,7 @@ def page_of(
     watch: Stopwatch,
     command: str | None,
 ) -> RunSummary:
-    """Give what the page shows."""
+    """Return what the page shows."""
     tuning = deployment.fine_tuning
     return RunSummary(
         title=recipe.recipe.name,

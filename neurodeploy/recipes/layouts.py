@@ -74,7 +74,7 @@ class Layout:
         )
 
     def branches(self, after: Literal["stage", "block"] | tuple[str, ...]) -> tuple[str, ...]:
-        """Give the names of the blocks that get a shortcut branch.
+        """Return the names of the blocks that get a shortcut branch.
 
         Args:
             after: "stage": the last block of each stage. "block": every block. The last block of
@@ -87,7 +87,7 @@ class Layout:
 
 
 def layout_of(network: NetworkSection) -> Layout:
-    """Give the layers that a recipe's [network] stands for."""
+    """Return the layers that a recipe's [network] stands for."""
     match network:
         case SequentialNetwork():
             return _sequential(network)
@@ -123,7 +123,7 @@ class _Stages:
     channels: tuple[int, ...]
 
     def __iter__(self) -> Iterator[tuple[str, int, int]]:
-        """Give name, channels and stride of each block."""
+        """Yield name, channels and stride of each block."""
         for stage, (blocks, channels) in enumerate(zip(self.blocks, self.channels, strict=True), 1):
             for block in range(1, blocks + 1):
                 stride = 2 if stage > 1 and block == 1 else 1
@@ -299,7 +299,7 @@ def _dense(hidden: Iterable[int], *, batch_norm: bool = True) -> Iterator[DenseL
 
 
 def output_shape(layer: LayerSection, shape: Shape, *, where: str = "layer") -> Shape:
-    """Give the shape of a layer's output.
+    """Return the shape of a layer's output.
 
     Args:
         layer: The layer.

@@ -118,7 +118,7 @@ class Recipe:
 
     @staticmethod
     def variants(path: Path | str) -> tuple[str, ...]:
-        """Give the names of a file's variants, in order; none for a file that is one recipe.
+        """Return the names of a file's variants, in order; none for a file that is one recipe.
 
         Raises:
             RecipeError: If the file cannot be read.
@@ -170,11 +170,11 @@ class Recipe:
         return recipe
 
     def to_dict(self) -> Table:
-        """Give the effective recipe, defaults included, as plain tables."""
+        """Return the effective recipe, defaults included, as plain tables."""
         return section_table(self)
 
     def to_toml(self) -> str:
-        """Give the effective recipe, defaults included, as TOML that `parse` reads back."""
+        """Return the effective recipe, defaults included, as TOML that `parse` reads back."""
         return "\n".join(toml_lines(self.to_dict())) + "\n"
 
 
@@ -249,7 +249,7 @@ class Architecture:
 
     @classmethod
     def of(cls, recipe: Recipe) -> Architecture:
-        """Give the architecture that a recipe trains."""
+        """Return the architecture that a recipe trains."""
         return cls(
             shape=recipe.data.shape,
             classes=recipe.data.classes,
@@ -277,7 +277,7 @@ class Architecture:
         return architecture
 
     def to_dict(self) -> Table:
-        """Give plain tables, defaults included."""
+        """Return plain tables, defaults included."""
         return section_table(self)
 
 

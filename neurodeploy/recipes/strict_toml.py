@@ -145,7 +145,7 @@ def _variant(sections: list[type], value: object, where: str, path: str) -> type
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Give the end of an error: the known word that was probably meant, or all of them."""
+    """Return the end of an error: the known word that was probably meant, or all of them."""
     known = list(known)
     close = get_close_matches(word, known, n=1)
     if close:
@@ -161,7 +161,7 @@ def _shown(value: object) -> str:
 
 
 def toml_value(text: str) -> object:
-    """Give the value that a text is in TOML; what is not TOML is a string."""
+    """Return the value that a text is in TOML; what is not TOML is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -198,7 +198,7 @@ VARIANTS = "variant"
 
 
 def variant_names(table: Mapping[str, object], *, where: str) -> tuple[str, ...]:
-    """Give the names of a file's variants, in order; none for a file that is one recipe.
+    """Return the names of a file's variants, in order; none for a file that is one recipe.
 
     Raises:
         RecipeError: If its [[variant]] entries are not tables with a name of their own.
@@ -207,7 +207,7 @@ def variant_names(table: Mapping[str, object], *, where: str) -> tuple[str, ...]
 
 
 def apply_variant(table: Table, variant: str | None, *, where: str) -> Table:
-    """Give the recipe that one variant of a file stands for.
+    """Return the recipe that one variant of a file stands for.
 
     A file may hold what several recipes have in common, and [[variant]] entries: each a `name`,
     and sections whose keys are added to the common ones or replace them. The name of the recipe
@@ -257,7 +257,7 @@ def _variants(table: Mapping[str, object], *, where: str) -> dict[str, Mapping[s
 
 
 def _merged(common: Mapping[str, object], own: Mapping[str, object]) -> Table:
-    """Give `common` with the keys of `own` added or in place; tables are merged key by key."""
+    """Return `common` with the keys of `own` added or in place; tables are merged key by key."""
     merged = dict(common)
     for key, value in own.items():
         before = merged.get(key)
@@ -272,7 +272,7 @@ def _merged(common: Mapping[str, object], own: Mapping[str, object]) -> Table:
 
 
 def section_table(section: object) -> Table:
-    """Give a dataclass as plain tables; keys that are None are left out."""
+    """Return a dataclass as plain tables; keys that are None are left out."""
     table: Table = {}
     for spec in fields(section):  # type: ignore[arg-type]  # every caller passes a dataclass
         value = _plain(getattr(section, spec.name))
@@ -301,7 +301,7 @@ def _toml_text(value: object) -> str:
 
 
 def toml_lines(table: Table, path: str = "") -> Iterable[str]:
-    """Give the plain keys of a table, then its tables, then its lists of tables."""
+    """Yield the plain keys of a table, then its tables, then its lists of tables."""
     nested = [(key, value) for key, value in table.items() if isinstance(value, dict)]
     lists = [
         (key, value)
@@ -338,7 +338,7 @@ class Range:
     below: float | None = None
 
     def allows(self, value: float) -> bool:
-        """Tell whether `value` lies inside."""
+        """Return whether `value` lies inside."""
         return (
             (self.minimum is None or value >= self.minimum)
             and (self.above is None or value > self.above)

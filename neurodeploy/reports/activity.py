@@ -247,7 +247,7 @@ def _membranes(
 
 
 def _most_telling(fired: npt.NDArray[np.bool_], values: npt.NDArray[np.int32]) -> list[int]:
-    """Give neurons that fire in some steps and not in others; else those of largest state."""
+    """Return neurons that fire in some steps and not in others; else those of largest state."""
     spikes = fired.sum(0)
     changes = np.minimum(spikes, len(fired) - spikes)
     order = np.lexsort((-np.abs(values.astype(np.int64)).max(0), -changes))

@@ -105,7 +105,7 @@ class NetworkComparison:
     warnings: tuple[str, ...]
 
     def front(self, preset: str) -> tuple[Entry, ...]:
-        """Give the networks that none beats by a preset's nominal energies."""
+        """Return the networks that none beats by a preset's nominal energies."""
         return tuple(entry for entry in self.entries if preset in entry.best_in)
 
     def tier(self, preset: str) -> Tier:
@@ -113,7 +113,7 @@ class NetworkComparison:
         return self.entries[0].network.energies[preset].tier
 
     def to_dict(self) -> dict[str, object]:
-        """Give the same as plain values for JSON."""
+        """Return the same as plain values for JSON."""
         return {
             **self._preset_dict(self.preset),
             "warnings": list(self.warnings),

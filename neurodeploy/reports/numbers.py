@@ -54,7 +54,7 @@ NORMAL_95 = 1.959963984540054
 
 
 def wilson_interval(share: float, samples: int) -> tuple[float, float]:
-    """Give the 95 % interval of a share, such as accuracy on test samples.
+    """Return the 95 % interval of a share, such as accuracy on test samples.
 
     Source: Wilson, Journal of the American Statistical Association 22(158):209-212, 1927. Unlike
     the usual ± it stays within 0 and 1, and is no point where every sample was right.

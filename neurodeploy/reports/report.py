@@ -36,14 +36,14 @@ Json = dict[str, object]
 
 
 def schema() -> Json:
-    """Give the JSON schema of a report; a test validates reports by it."""
+    """Return the JSON schema of a report; a test validates reports by it."""
     text = resources.files("neurodeploy.reports").joinpath("report.schema.json").read_text("utf-8")
     found: Json = json.loads(text)
     return found
 
 
 def to_document(report: Report) -> Json:
-    """Give a report as JSON values; counts are integers over all samples."""
+    """Return a report as JSON values; counts are integers over all samples."""
     counts = report.counts
     totals = asdict(counts.totals)
     document: Json = {
@@ -172,7 +172,7 @@ def _per_sample(totals: Mapping[str, int | None], samples: int) -> Json:
 
 
 def _spread(by_sample: Mapping[str, Int64Array]) -> Json:
-    """Give standard deviations over the samples (of the population, not an estimate)."""
+    """Return standard deviations over the samples (of the population, not an estimate)."""
     return {name: float(np.std(values)) for name, values in by_sample.items()}
 
 
@@ -192,7 +192,7 @@ def _energy_json(energy: Energy) -> Json:
 
 
 def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> Json | None:
-    """Give the static energy of a chip, at the assumed and at the fastest possible step."""
+    """Return the static energy of a chip, at the assumed and at the fastest possible step."""
     static = energy.static
     if static is None:
         return None
@@ -296,7 +296,7 @@ class Report:
     warnings: tuple[str, ...]
 
     def tier(self, tier: Tier) -> tuple[Comparison, ...]:
-        """Give the comparisons of one tier, in order."""
+        """Return the comparisons of one tier, in order."""
         return tuple(one for one in self.tiers if one.network.tier is tier)
 
     @property
@@ -310,7 +310,7 @@ class Report:
         return self.counts.totals.sops / self.counts.samples
 
     def to_json(self) -> Json:
-        """Give the report as JSON values; counts are integers over all samples.
+        """Return the report as JSON values; counts are integers over all samples.
 
         `neurodeploy.reports.report.schema` describes them.
         """

@@ -262,7 +262,7 @@ class _Bytes:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Give `size` bytes, or fewer where they end; `problem` then says why, if it is known."""
+        """Return `size` bytes, or fewer where they end; `problem` then says why, if it is known."""
         with self._path.open("rb", buffering=0) as file:
             if not self._place.is_deflated:
                 if offset == 0:
@@ -294,7 +294,7 @@ class _Bytes:
         return data
 
     def _inflated(self, file: IO[bytes], size: int) -> bytes:
-        """Give up to `size` further bytes, at least one unless they end."""
+        """Return up to `size` further bytes, at least one unless they end."""
         while not self._inflate.eof:
             if not self._waiting:
                 limit = BLOCK if self._place.stored is None else self._place.stored - self._taken
@@ -429,12 +429,12 @@ def _read_all(file: IO[bytes], size: int) -> bytes:
 
 
 def integer_dtype(stored: np.dtype[np.generic]) -> np.dtype[np.integer]:
-    """Give the dtype in which integers or booleans are read: booleans as uint8."""
+    """Return the dtype in which integers or booleans are read: booleans as uint8."""
     return np.dtype(np.uint8) if stored.kind == "b" else cast("np.dtype[np.integer]", stored)
 
 
 def member_names(path: Path) -> list[str]:
-    """Give the names of an archive's arrays, of a cut one as far as it goes; [] if it is none."""
+    """Return the names of an archive's arrays, of a cut one as far as it goes; [] if it is none."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -520,7 +520,7 @@ def _walk(path: Path) -> list[tuple[str, _Place]]:
 
 
 def _long_size(extra: bytes) -> int:
-    """Give the stored size out of the Zip64 field, which names the full size before it; else 0."""
+    """Return the stored size from the Zip64 field, where the full size comes first; else 0."""
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<2H", extra)
         if kind == _ZIP64 and length >= 16 and len(extra) >= 20:

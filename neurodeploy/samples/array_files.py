@@ -91,7 +91,7 @@ def _write_archive(path: Path, streams: Mapping[str, ArrayStream]) -> None:
 
 
 def _blocks(pieces: Iterable[Array]) -> Iterator[bytes]:
-    """Give the bytes of all pieces in blocks of one size, the last one shorter."""
+    """Yield the bytes of all pieces in blocks of one size, the last one shorter."""
     waiting = bytearray()
     for piece in pieces:
         data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)

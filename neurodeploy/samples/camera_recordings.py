@@ -97,7 +97,7 @@ class EventRecordings:
         self.dtype: np.dtype[np.integer] = np.dtype(np.uint8)
 
     def read(self, first: int, last: int) -> npt.NDArray[np.uint8]:
-        """Give recordings `first` to `last` - 1 as frames: (last - first, T, C, H, W).
+        """Return recordings `first` to `last` - 1 as frames: (last - first, T, C, H, W).
 
         Raises:
             CutShortError: If one of them ends in the middle of an event.

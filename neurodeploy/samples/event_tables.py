@@ -82,7 +82,7 @@ class Hdf5Array:
         self.dtype = integer_dtype(dataset.dtype)
 
     def read(self, first: int, last: int) -> npt.NDArray[np.integer]:
-        """Give samples `first` to `last` - 1.
+        """Return samples `first` to `last` - 1.
 
         Raises:
             CutShortError: If some of them cannot be read; those before the first such one can.
@@ -209,7 +209,7 @@ class EventTable:
         )
 
     def read(self, first: int, last: int) -> npt.NDArray[np.integer]:
-        """Give samples `first` to `last` - 1, dense: (last - first, *shape).
+        """Return samples `first` to `last` - 1, dense: (last - first, *shape).
 
         Raises:
             CutShortError: If the columns end early; it says how many samples are whole.
@@ -315,7 +315,7 @@ def _require_columns(path: Path, names: Sequence[str]) -> None:
 
 
 def _offsets_of(path: Path, sample: _Column, samples: int) -> npt.NDArray[np.int64]:
-    """Give where each sample begins in a sorted column of sample numbers."""
+    """Return where each sample begins in a sorted column of sample numbers."""
     numbers = np.zeros(samples, np.int64)
     highest = 0
     for first in range(0, sample.count, _BLOCK):

@@ -109,13 +109,13 @@ class Events:
         )
 
     def to_dense(self) -> IntArray:
-        """Give (samples, T, *shape) int32, 0 where nothing happened."""
+        """Return (samples, T, *shape) int32, 0 where nothing happened."""
         dense = np.zeros((self.samples, self.steps, prod(self.shape)), dtype=np.int32)
         dense[self.sample, self.step, self.address] = self.payload
         return dense.reshape(self.samples, self.steps, *self.shape)
 
     def arrays(self) -> dict[str, IntArray]:
-        """Give the arrays that `from_arrays` reads, ready for `numpy.savez`."""
+        """Return the arrays that `from_arrays` reads, ready for `numpy.savez`."""
         return {
             "shape": np.asarray((self.samples, self.steps, *self.shape), dtype=np.int32),
             "sample": self.sample,

@@ -52,7 +52,7 @@ class Samples(Protocol):
     def dtype(self) -> np.dtype[np.integer]: ...  # noqa: D102
 
     def read(self, first: int, last: int) -> IntegerArray:
-        """Give samples `first` to `last` - 1: (last - first, *shape).
+        """Return samples `first` to `last` - 1: (last - first, *shape).
 
         Where `count` is None, fewer if they end.
 
@@ -82,7 +82,7 @@ class ArraySamples:
         self.dtype: np.dtype[np.integer] = self._values.dtype
 
     def read(self, first: int, last: int) -> IntegerArray:
-        """Give samples `first` to `last` - 1."""
+        """Return samples `first` to `last` - 1."""
         return np.asarray(self._values[first:last])
 
 
@@ -134,7 +134,7 @@ class ObjectSamples:
         return array.view(np.uint8) if array.dtype.kind == "b" else array
 
     def read(self, first: int, last: int) -> IntegerArray:
-        """Give samples `first` to `last` - 1, fewer where an iterator ends.
+        """Return samples `first` to `last` - 1, fewer where an iterator ends.
 
         Raises:
             DataError: If a sample is unlike the first one, or lies behind an iterator.

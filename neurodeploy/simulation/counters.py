@@ -81,7 +81,7 @@ class UpdateCounter:
         self._before = voltage.copy()
 
     def counts(self) -> UpdateCounts:
-        """Give what was noted."""
+        """Return what was noted."""
         membrane = None if self._before is None else self._membrane
         return UpdateCounts(active=self._active, membrane=membrane)
 

@@ -186,7 +186,7 @@ class EventSimulator:
     def _groups(
         self, layers: tuple[CompiledLayer | None, ...], plan: Plan, samples: int
     ) -> tuple[int, int]:
-        """Give the number of groups side by side, and of samples in each; see the class."""
+        """Return the number of groups side by side, and of samples in each; see the class."""
         shapes = [self.graph.input.shape, *(layer.shape for layer in self.graph)]
         listed = sum(prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
         listed += prod(self.graph.input.shape) if self.graph.input.is_graded else 0
@@ -253,7 +253,7 @@ class _Work:
         return stop - first
 
     def _spread(self, source: str, part: IntArray, store: EventStore | None) -> SpikeArray:
-        """Give the events of a compiled layer, or of the input, for a layer that NumPy runs."""
+        """Return the events of a compiled layer, or of the input, for a layer that NumPy runs."""
         if source == INPUT:
             return part if self._graph.input.is_graded else (part != 0).astype(np.uint8)
         assert store is not None
@@ -402,7 +402,7 @@ def conform_input(
 
 
 def _extremes(array: npt.NDArray[np.integer]) -> tuple[int, int]:
-    """Give the smallest and the largest value; of zeros and ones, the usual input, 0 and 1."""
+    """Return the smallest and the largest value; of zeros and ones, the usual input, 0 and 1."""
     if array.flags.c_contiguous:
         # As unsigned numbers negative ones are large: one pass tells whether there is more.
         unsigned = array.view(f"u{array.dtype.itemsize}")

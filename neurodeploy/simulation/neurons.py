@@ -59,18 +59,18 @@ class Dynamics(Protocol):
         ...
 
     def states(self) -> Mapping[str, Int64Array]:
-        """Give the states by name, each (samples, *layer) int64."""
+        """Return the states by name, each (samples, *layer) int64."""
         ...
 
     def health(self) -> Health:
-        """Give peaks and overflow counts so far."""
+        """Return peaks and overflow counts so far."""
         ...
 
 
 def start_dynamics(
     layer: FixedLayer, samples: int, *, bias_image: IntArray | None = None
 ) -> Dynamics:
-    """Give the neurons of `layer` in their zero state.
+    """Return the neurons of `layer` in their zero state.
 
     Args:
         layer: The layer.
@@ -137,11 +137,11 @@ class LifDynamics:
         self._voltage = np.zeros_like(self._voltage)
 
     def states(self) -> Mapping[str, Int64Array]:
-        """Give "current" and "voltage", the latter after the spike reset."""
+        """Return "current" and "voltage", the latter after the spike reset."""
         return {"current": self._current, "voltage": self._voltage}
 
     def health(self) -> Health:
-        """Give how close current and voltage came to 24 bits."""
+        """Return how close current and voltage came to 24 bits."""
         return Health(
             current_peak=self._current_peak,
             voltage_peak=self._voltage_peak,
@@ -199,7 +199,7 @@ class SigmaDeltaDynamics:
         """Do nothing: Lava ignores `reset_interval` in sigma-delta layers."""
 
     def states(self) -> Mapping[str, Int64Array]:
-        """Give "sigma" (zero in a delta neuron, as in Lava), "activation" and "residue"."""
+        """Return "sigma" (zero in a delta neuron, as in Lava), "activation" and "residue"."""
         return {
             "sigma": self._sigma,
             "activation": self._activation,
@@ -207,7 +207,7 @@ class SigmaDeltaDynamics:
         }
 
     def health(self) -> Health:
-        """Give how close sigma and the activation came to 32 bits."""
+        """Return how close sigma and the activation came to 32 bits."""
         return _health(self._sigma_range, self._activation_range)
 
 
@@ -231,11 +231,11 @@ class SigmaDynamics:
         """Do nothing: Lava ignores `reset_interval` in sigma-delta layers."""
 
     def states(self) -> Mapping[str, Int64Array]:
-        """Give "sigma"."""
+        """Return "sigma"."""
         return {"sigma": self._sigma}
 
     def health(self) -> Health:
-        """Give how close sigma came to 32 bits."""
+        """Return how close sigma came to 32 bits."""
         return _health(self._range, _Range())
 
 
@@ -278,11 +278,11 @@ class ResonatorDynamics:
         """Do nothing: Lava has no reset for these neurons."""
 
     def states(self) -> Mapping[str, Int64Array]:
-        """Give "real" and "imag"."""
+        """Return "real" and "imag"."""
         return {"real": self._real, "imag": self._imaginary}
 
     def health(self) -> Health:
-        """Give how close the real and the imaginary part came to their limit."""
+        """Return how close the real and the imaginary part came to their limit."""
         return _health(self._real_range, self._imaginary_range)
 
 

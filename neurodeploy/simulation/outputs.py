@@ -76,7 +76,7 @@ def zeros_together(wanted: Sequence[Wanted]) -> list[npt.NDArray[np.generic]]:
 
 
 def _large_pages(size: int) -> npt.NDArray[np.uint8]:
-    """Give (size,) zeros in large pages, where there are any."""
+    """Return (size,) zeros in large pages, where there are any."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.zeros(size, np.uint8)
     mapping = mmap.mmap(-1, size + _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -88,7 +88,7 @@ def _large_pages(size: int) -> npt.NDArray[np.uint8]:
 
 
 def state_names(layer: FixedLayer) -> tuple[str, ...]:
-    """Give the names of the states of a layer's neurons, in the order of their arrays."""
+    """Return the names of the states of a layer's neurons, in the order of their arrays."""
     match layer.neuron:
         case CubaNeuron():
             return ("current", "voltage")
@@ -190,7 +190,7 @@ class LayerOutputs:
         )
 
     def states(self) -> States:
-        """Give the states after every step by name."""
+        """Return the states after every step by name."""
         return {
             name: self.traces[:, :, number]
             for number, name in enumerate(state_names(self.layer))
@@ -198,7 +198,7 @@ class LayerOutputs:
         }
 
     def final_states(self) -> States:
-        """Give the states after the last step by name."""
+        """Return the states after the last step by name."""
         return {
             name: self.finals[:, number]
             for number, name in enumerate(state_names(self.layer))
@@ -206,7 +206,7 @@ class LayerOutputs:
         }
 
     def events(self) -> EventCounts:
-        """Give the events of every neuron."""
+        """Return the events of every neuron."""
         assert self.total is not None
         is_binary = not self.layer.neuron.is_graded
         is_static = self.steps > 1 and self.is_static
@@ -227,12 +227,12 @@ class LayerOutputs:
         )
 
     def _always_or_never(self) -> bool:
-        """Say whether each neuron sent at every step or at none; mostly the first sample denies."""
+        """Return whether each neuron sent at every step or at none."""
         assert self.total is not None
         return all(bool(((one == 0) | (one == self.steps)).all()) for one in self.total)
 
     def update_counts(self) -> UpdateCounts:
-        """Give active and membrane updates."""
+        """Return active and membrane updates."""
         has_voltage = "voltage" in state_names(self.layer)
         return UpdateCounts(
             active=self.updates[:, 0].copy(),

@@ -97,7 +97,7 @@ class Record:
         return self.counts and self.updates
 
     def resolve(self, layers: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
-        """Give the layers whose spikes, and those whose states are kept.
+        """Return the layers whose spikes, and those whose states are kept.
 
         Args:
             layers: Names of all layers, in order.
@@ -152,7 +152,7 @@ class UpdateCounts:
 
 
 def count_type(steps: int) -> type[np.uint8] | type[np.int32]:
-    """Give the type in which events of a neuron are counted over some steps: uint8 up to 255."""
+    """Return the type in which events of a neuron are counted over some steps: uint8 up to 255."""
     return np.uint8 if steps <= np.iinfo(np.uint8).max else np.int32
 
 
@@ -259,7 +259,7 @@ class Recording:
         return self.traces["voltage"]
 
     def spikes_of(self, layer: int | str) -> SpikeArray:
-        """Give the spikes of one layer.
+        """Return the spikes of one layer.
 
         Args:
             layer: Its index or its name.
@@ -281,7 +281,7 @@ class Recording:
         return spikes
 
     def spike_totals(self) -> tuple[int | None, ...]:
-        """Give the number of events of each layer; None where neither spikes nor counts tell."""
+        """Return the number of events of each layer; None where neither spikes nor counts tell."""
         if self.events is not None:
             return tuple(int(one.total.sum(dtype=np.int64)) for one in self.events)
         return tuple(None if one is None else int(np.count_nonzero(one)) for one in self.spikes)
@@ -317,7 +317,7 @@ class Simulator(Protocol):
 
 
 def plan_steps(timing: Timing, input_steps: int | None) -> int:
-    """Give the number of steps of one sample.
+    """Return the number of steps of one sample.
 
     Args:
         timing: The timing asked for.

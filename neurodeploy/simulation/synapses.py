@@ -36,7 +36,7 @@ _COLUMN_BYTES = 4 * 2**20
 
 
 def apply_synapse(synapse: Synapse, events: SpikeArray) -> Int64Array:
-    """Give what a synapse sends for every step of every sample.
+    """Return what a synapse sends for every step of every sample.
 
     Args:
         synapse: The weights.
@@ -87,7 +87,7 @@ def _largest_column_sum(array: npt.NDArray[np.integer]) -> int:
 
 
 def _exact_dtype(bound: int) -> type[np.float32] | type[np.float64] | type[np.int64]:
-    """Give the fastest dtype that sums exactly while every partial sum stays below `bound`."""
+    """Return the fastest dtype that sums exactly while every partial sum stays below `bound`."""
     if bound < _EXACT_FLOAT32:
         return np.float32
     return np.float64 if bound < _EXACT_FLOAT64 else np.int64

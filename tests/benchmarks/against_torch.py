@@ -34,7 +34,7 @@ REPEATS = 15
 
 
 def best_of_both(one: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
-    """Give the shortest times of two, run in turn after one of each to warm up."""
+    """Return the shortest times of two, run in turn after one of each to warm up."""
     best = [float("inf"), float("inf")]
     for repeat in range(REPEATS + 1):
         for number, work in enumerate((one, other)):

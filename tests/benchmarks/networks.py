@@ -31,7 +31,7 @@ PACKAGES = ("numba", "numpy")
 def random_samples(
     rng: np.random.Generator, graph: FixedPointGraph, count: int, activity: float = ACTIVITY
 ) -> np.ndarray:
-    """Give (count, T, *port) int32 spikes."""
+    """Return (count, T, *port) int32 spikes."""
     return (rng.random((count, STEPS, *graph.input.shape)) < activity).astype(np.int32)
 
 

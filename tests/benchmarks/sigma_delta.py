@@ -66,7 +66,7 @@ def pilotnet(rng: np.random.Generator, inputs: np.ndarray, activity: float) -> F
 
 
 def changes(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Give (count, T, *port) int32: values at the first step, then changes of one in ten."""
+    """Return (count, T, *port) int32: values at the first step, then changes of one in ten."""
     values = rng.integers(-2, 3, (count, STEPS, *PORT), dtype=np.int32)
     values[:, 1:][rng.random(values[:, 1:].shape) >= 0.1] = 0
     return values

@@ -379,14 +379,14 @@ def contenders(case: str) -> dict[str, Callable[[], nn.Module]]:
 
 
 def inputs_of(case: str) -> Tensor:
-    """Give binary spikes (T, N, ...), one in five, one in ten for "sparse"."""
+    """Return binary spikes (T, N, ...), one in five, one in ten for "sparse"."""
     generator = torch.Generator().manual_seed(0)
     share = 0.1 if case == "sparse" else 0.2
     return (torch.rand(SHAPES[case], generator=generator) < share).float()
 
 
 def prepare(case: str, network: nn.Module) -> Callable[[], None]:
-    """Give what is timed: one iteration."""
+    """Return what is timed: one iteration."""
     x = inputs_of(case)
     if case == "sparse":
         quieten(network, x)

@@ -35,7 +35,7 @@ PICO = 1e12
 
 
 def instances(synapse, source):
-    """Give (source neuron, destination neuron, weight) of every weight other than zero."""
+    """Return (source neuron, destination neuron, weight) of every weight other than zero."""
     if isinstance(synapse, FixedDense):
         assert synapse.effective.is_exact
         return [(int(i), int(j), int(synapse.weight[j, i])) for j, i in np.argwhere(synapse.weight)]

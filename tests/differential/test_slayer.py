@@ -37,7 +37,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def seeded_weights() -> Iterator[None]:
-    """Give every test the same weights: lava-dl draws them from torch's global generator.
+    """Yield every test the same weights: lava-dl draws them from torch's global generator.
 
     With weights at random, one run in fifty meets a mean on a rounding boundary.
     """
@@ -150,7 +150,7 @@ CASES = [
 
 
 def build(kind: str, arguments: tuple, options: dict) -> tuple[nn.Module, nn.Module]:
-    """Give the reference's block and ours, ours loaded from the reference's state."""
+    """Return the reference's block and ours, ours loaded from the reference's state."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         reference = getattr(slayer.block.cuba, kind)(*arguments, **options)

@@ -43,7 +43,7 @@ class Case:
 
 
 def from_lava(array: Array) -> Array:
-    """Give (x, y, c, t) or (n, t) as (1, t, c, y, x) or (1, t, n); without t likewise."""
+    """Return (x, y, c, t) or (n, t) as (1, t, c, y, x) or (1, t, n); without t likewise."""
     return np.ascontiguousarray(array.T)[np.newaxis]
 
 

@@ -62,7 +62,7 @@ def expected_rows(
     is_stream: bool = False,
     is_bias: bool = False,
 ) -> dict[str, list[dict]]:
-    """Give one entry a sample for every row, (S, T, ...) inputs looked at one by one."""
+    """Return one entry a sample for every row, (S, T, ...) inputs looked at one by one."""
     rows: dict[str, list[dict]] = {}
     for sample in inputs:
         run = restatement.simulate(

@@ -141,7 +141,7 @@ class Run:
         return f"{self.network}-{self.optimizer}-{method}-seed{self.seed}"
 
     def overrides(self) -> dict[str, str]:
-        """Give the keys of the protocol's recipe that this run changes."""
+        """Return the keys of the protocol's recipe that this run changes."""
         method = (METHODS | ADDITIONS)[self.method]
         overrides = {
             "recipe.name": f'"{self.name}"',
@@ -155,14 +155,14 @@ class Run:
         return overrides
 
     def digest(self) -> str:
-        """Give a short name of all that the run depends on, but the code."""
+        """Return a short name of all that the run depends on, but the code."""
         protocol = tomllib.loads(RECIPE.read_text(encoding="utf-8"))
         content = json.dumps([protocol, self.overrides()], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def plan(options: argparse.Namespace) -> list[Run]:
-    """Give the runs that the options ask for, whole comparisons early."""
+    """Return the runs that the options ask for, whole comparisons early."""
     new = functools.partial(Run, epochs=options.epochs)
     optimizers = ("sgd",) if options.core else tuple(OPTIMIZERS)
     methods = CORE_METHODS if options.core else tuple(METHODS)
@@ -220,7 +220,7 @@ def train(run: Run) -> Result:
 
 
 def finished(run: Run, folder: Path) -> Result | None:
-    """Give the result of an earlier run, if its settings are those of today."""
+    """Return the result of an earlier run, if its settings are those of today."""
     path = folder / f"{run.name}.json"
     if not path.is_file():
         return None
@@ -262,7 +262,7 @@ def run_all(runs: Sequence[Run], folder: Path, *, workers: int) -> None:
 
 
 def estimates(runs: Sequence[Run], folder: Path) -> dict[str, float]:
-    """Give seconds of a run on one core, by network; measured ones where there are some."""
+    """Return seconds of a run on one core, by network; measured ones where there are some."""
     seconds = dict(SECONDS)
     for network in NETWORKS:
         results = [finished(run, folder) for run in runs if run.network == network]
@@ -290,7 +290,7 @@ class Cell:
     cpu_seconds: float
 
     def text(self, values: tuple[float, ...]) -> str:
-        """Give mean ± standard deviation over seeds."""
+        """Return mean ± standard deviation over seeds."""
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
         return f"{statistics.mean(values):.1f}{spread}"
 
@@ -316,7 +316,7 @@ def cells(results: Sequence[Result]) -> dict[Key, Cell]:
 
 
 def markdown(found: dict[Key, Cell], results: Sequence[Result]) -> str:
-    """Give the tables as Markdown."""
+    """Return the tables as Markdown."""
     lines = ["# Ablation of shortcut back-propagation on the digits", ""]
     lines += [*_origin(results), ""]
     for optimizer in OPTIMIZERS:
@@ -411,7 +411,7 @@ def plot(found: dict[Key, Cell], path: Path) -> None:
 
 
 def _styles() -> dict[str, tuple[str, str]]:
-    """Give colour and hatching of each method; branches per block are hatched."""
+    """Return colour and hatching of each method; branches per block are hatched."""
     colors = {
         "vanilla": "#7f7f7f",
         "shortcut": "#d98c2b",

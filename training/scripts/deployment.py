@@ -74,12 +74,12 @@ class Job:
         return f"{self.network}-{self.way}-seed{self.seed}"
 
     def recipe(self) -> nd.Recipe:
-        """Give the recipe of the deployment; its training is the same for every way."""
+        """Return the recipe of the deployment; its training is the same for every way."""
         overrides = {"recipe.seed": str(self.seed), **dict(self.settings), **WAYS[self.way]}
         return nd.Recipe.load(f"{RECIPES}#{self.network}", overrides=overrides)
 
     def digest(self) -> str:
-        """Give a short name of all that the result depends on, but the code."""
+        """Return a short name of all that the result depends on, but the code."""
         return hashlib.sha256(self.recipe().to_toml().encode()).hexdigest()[:16]
 
 
@@ -90,7 +90,7 @@ def plan(
     seed: int = 0,
     settings: tuple[tuple[str, str], ...] = (),
 ) -> list[Job]:
-    """Give the ways to deploy every network."""
+    """Return the ways to deploy every network."""
     return [
         Job(network=network, way=way, seed=seed, settings=settings)
         for network in networks
@@ -200,7 +200,7 @@ def on_lava(
 
 
 def relaying_of(deployment: nd.pipeline.Deployment) -> dict[str, float] | None:
-    """Give what relays cost, as plain numbers."""
+    """Return what relays cost, as plain numbers."""
     relaying = deployment.relaying
     if relaying is None:
         return None
@@ -208,7 +208,7 @@ def relaying_of(deployment: nd.pipeline.Deployment) -> dict[str, float] | None:
 
 
 def finished(job: Job, folder: Path, *, lava_samples: int = 0) -> Result | None:
-    """Give an earlier result, if its settings are those of today and Lava ran enough of it."""
+    """Return an earlier result, if its settings are those of today and Lava ran enough of it."""
     path = folder / f"{job.name}.json"
     if not path.is_file():
         return None
@@ -235,7 +235,7 @@ def run_all(jobs: Sequence[Job], folder: Path, *, lava_samples: int) -> None:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """Give the tables."""
+    """Return the tables."""
     lines = ["# Whole networks on their way to Lava", "", *_origin(results), ""]
     lines += ["## Accuracy and equality", "", *_accuracy(results), ""]
     relayed = [result for result in results if result["relaying"] is not None]

@@ -91,7 +91,7 @@ class Moment:
 
 
 def recipe(network: str, branches: str, *, seed: int, epochs: int | None = None) -> nd.Recipe:
-    """Give the protocol with one network and placement of branches."""
+    """Return the protocol with one network and placement of branches."""
     overrides = {
         "recipe.seed": str(seed),
         **{f"network.{key}": value for key, value in NETWORKS[network].items()},
@@ -105,7 +105,7 @@ def recipe(network: str, branches: str, *, seed: int, epochs: int | None = None)
 def first_layer_gradient(
     network: nd.SpikingNetwork, settings: nd.Recipe, samples: nd.Dataset, *, branch_weight: float
 ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Give |dL/dw| of the first layer's weights on one batch.
+    """Return |dL/dw| of the first layer's weights on one batch.
 
     Args:
         network: Left as it is.
@@ -193,7 +193,7 @@ def while_training(network: str, branches: str, *, epochs: int | None) -> Iterat
 
 
 def markdown(moments: list[Moment], origin: str) -> str:
-    """Give the tables as Markdown."""
+    """Return the tables as Markdown."""
     lines = ["# The first layer's gradient", "", origin, ""]
     lines += ["Ratio: mean |g| over that of the same network without branches, same epoch.", ""]
     last = max(moment.epoch for moment in moments)

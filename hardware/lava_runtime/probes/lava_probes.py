@@ -91,7 +91,7 @@ class _PyStateProbe(PyLoihiProcessModel):
         return -1 if since < 0 or since % self.every else since // self.every
 
     def post_guard(self):
-        """Say whether this step is one of the chosen ones."""
+        """Return whether this step is one of the chosen ones."""
         return 0 <= self._row() < len(self.rows)
 
     def run_post_mgmt(self):

@@ -181,7 +181,7 @@ def _settings(
     weight_bits: int | None,
     accuracy_budget: float | None,
 ) -> dict[str, str]:
-    """Give the keys of the recipe that the options stand for."""
+    """Return the keys of the recipe that the options stand for."""
     settings: dict[str, str] = {}
     if target is not None:
         settings["quantization.target"] = json.dumps(target)
@@ -272,7 +272,7 @@ def _print_deployment(result: pipeline.Deployment) -> None:
 
 
 def _layer_table(result: pipeline.Deployment, title: str, caption: str) -> Table:
-    """Give a table whose first column shows the names of the layers in full."""
+    """Return a table whose first column shows the names of the layers in full."""
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("layer", no_wrap=True, min_width=max(map(len, result.graph.names)))
     return table

@@ -139,7 +139,7 @@ class Diagnosis:
     problems: tuple[str, ...]
 
     def to_dict(self) -> dict[str, object]:
-        """Give plain values for JSON."""
+        """Return plain values for JSON."""
         values = asdict(self) | {"versions": dict(self.versions)}
         values["lava"] |= {"path": str(self.lava.path), "versions": dict(self.lava.versions)}
         return values

@@ -92,7 +92,7 @@ def export(
 
 
 def _trained(run: Path) -> Graph:
-    """Give the trained network of a run; needs torch."""
+    """Return the trained network of a run; needs torch."""
     from neurodeploy.cli.commands.train import require_training_part
 
     require_training_part()

@@ -137,7 +137,7 @@ def _type(layer: FixedLayer) -> str:
 
 
 def _weights(layer: FixedLayer) -> npt.NDArray[np.int32]:
-    """Give all weights of a layer in one row."""
+    """Return all weights of a layer in one row."""
     found: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
     for connection in layer.connections:
         synapse = connection.synapse
@@ -149,7 +149,7 @@ def _weights(layer: FixedLayer) -> npt.NDArray[np.int32]:
 
 
 def _parameters(layer: FixedLayer) -> dict[str, npt.NDArray[np.integer]]:
-    """Give the numbers of a layer's neurons by name."""
+    """Return the numbers of a layer's neurons by name."""
     return {
         field.name: np.asarray(getattr(layer.neuron, field.name))
         for field in dataclasses.fields(layer.neuron)

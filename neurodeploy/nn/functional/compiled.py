@@ -37,7 +37,7 @@ NO_ROWS = np.zeros((0, 0), np.float32)
 
 
 def is_compilable(values: Tensor) -> bool:
-    """Say whether compiled loops can read a tensor: float32, on the CPU, not being traced."""
+    """Return whether compiled loops can read a tensor: float32, on the CPU, not being traced."""
     return (
         values.device.type == "cpu"
         and values.dtype == torch.float32
@@ -48,7 +48,7 @@ def is_compilable(values: Tensor) -> bool:
 def surrogate_numbers(
     surrogate: Surrogate, threshold: float, *, is_graded: bool = False
 ) -> SurrogateNumbers | None:
-    """Give what `kernels.slopes` needs; None for a surrogate of someone else's making."""
+    """Return what `kernels.slopes` needs; None for a surrogate of someone else's making."""
     match surrogate:
         case Triangular():
             numbers = loops.TRIANGULAR, surrogate.height, 1.0
@@ -83,7 +83,7 @@ class LifRows(torch.autograd.Function):
         surrogate: SurrogateNumbers,
         reset_gradient: bool,
     ) -> Tensor:
-        """Give spikes (T, M)."""
+        """Return spikes (T, M)."""
         inputs = inputs.contiguous()
         spikes = torch.empty_like(inputs)
         x, fired = inputs.detach().numpy(), spikes.numpy()
@@ -112,7 +112,7 @@ class LifRows(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Give the gradient of the inputs, (T, M)."""
+        """Return the gradient of the inputs, (T, M)."""
         (inputs,) = ctx.saved_tensors
         result = torch.empty_like(inputs)
         x, upstream, into = inputs.detach().numpy(), grad.contiguous().numpy(), result.numpy()
@@ -211,7 +211,7 @@ def run_cuba_back(
     margin: float,
     surrogate: SurrogateNumbers,
 ) -> Tensor:
-    """Give the gradient of the inputs, (T, M), for decays that are not learned."""
+    """Return the gradient of the inputs, (T, M), for decays that are not learned."""
     result = torch.empty_like(voltages)
     v, upstream, into = voltages.numpy(), grad.contiguous().numpy(), result.numpy()
     keep_u, keep_v = (keep.contiguous().numpy() for keep in keeps)

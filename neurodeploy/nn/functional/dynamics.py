@@ -76,7 +76,7 @@ class CubaConstants:
         return surrogate_numbers(self.surrogate, self.threshold, is_graded=self.is_graded)
 
     def slope(self, voltage: Tensor) -> Tensor:
-        """Give d output / d voltage for a voltage in SLAYER units, as a new tensor."""
+        """Return d output / d voltage for a voltage in SLAYER units, as a new tensor."""
         centred = voltage - self.margin
         if self.is_graded and isinstance(self.surrogate, Exponential):
             return self.surrogate.graded_derivative(centred, self.threshold)
@@ -87,7 +87,7 @@ class CubaConstants:
 
 
 def decay_towards_zero(state: Tensor, keep: int | Tensor) -> Tensor:
-    """Give Z(keep · state), rounded towards zero, in int32 throughout.
+    """Return Z(keep · state), rounded towards zero, in int32 throughout.
 
     With |n| = 4096 · high + low, Z(keep · n) = sign(n) · (high · keep + (low · keep >> 12)):
     every term stays below 2**31 for |n| < 2**31.
@@ -154,7 +154,7 @@ def lif_step(
 
 
 def reset(state: Tensor, spikes: Tensor) -> Tensor:
-    """Give the state after a hard reset: zero where the neuron spiked."""
+    """Return the state after a hard reset: zero where the neuron spiked."""
     return state.masked_fill(spikes, 0)
 
 
@@ -299,7 +299,7 @@ def _filter_backwards_(signal: Tensor, keep: float | Tensor, tile: slice) -> Ten
 def _decay_gradient(
     filtered: Tensor, states: Tensor, initial: Tensor, has_reset: bool, constants: CubaConstants
 ) -> Tensor:
-    """Give the gradient of a stored decay, one value a column.
+    """Return the gradient of a stored decay, one value a column.
 
     The true one with respect to the decay as a fraction is -sum over t of g[t+1] · y[t] with y
     after the reset; the reference has y before the reset and no minus sign.

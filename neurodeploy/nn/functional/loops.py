@@ -81,7 +81,7 @@ def slopes(
     result: Float32Array,
     bits: Int32Array,
 ) -> None:
-    """Give the surrogate's h(u); `neurodeploy.nn.functional.surrogate` has the formulas.
+    """Return the surrogate's h(u); `neurodeploy.nn.functional.surrogate` has the formulas.
 
     Args:
         membranes: (m,) float32, u.
@@ -368,7 +368,7 @@ def normalize_back_span(
     constant: Float32Array,
     result: Float32Array,
 ) -> None:
-    """Give of_gradient · d + of_input · x + constant: the gradient through batch statistics.
+    """Return of_gradient · d + of_input · x + constant: the gradient through batch statistics.
 
     Args:
         inputs: (T, M) float32, x.

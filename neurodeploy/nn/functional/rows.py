@@ -58,7 +58,7 @@ class Rows:
         return column.reshape(1, *self.sizes[1:]).permute(self._inverse())[0]
 
     def spread(self, values: Tensor) -> Tensor:
-        """Give one value a column, (M,), for one a channel, (C,); a single one stays (1,)."""
+        """Return one value a column, (M,), for one a channel, (C,); a single one stays (1,)."""
         if values.numel() == 1:
             return values
         sizes = [self.sizes[place] for place in self._inverse()[1:]]
@@ -98,7 +98,7 @@ Span = tuple[int, int]
 
 
 def lanes_of(channels: int) -> int:
-    """Give the period of channel values: whole channels, about a tile."""
+    """Return the period of channel values: whole channels, about a tile."""
     return channels * max(1, TILE // channels)
 
 

@@ -199,7 +199,7 @@ def weight_gradient_span(
     channels: tuple[int, int],
     result: npt.NDArray[np.float64],
 ) -> None:
-    """Give the gradient of the weights of some input channels, from some images.
+    """Return the gradient of the weights of some input channels, from some images.
 
     Images of `gradients` are copied into a frame of zeros, so that no event has a border to mind.
     Events are sorted by channel and, within one, by their residues modulo the stride: those with
@@ -297,7 +297,7 @@ def input_gradient_span(
     stop: int,
     result: Float32Array,
 ) -> None:
-    """Give the gradient of some images where it is needed.
+    """Return the gradient of some images where it is needed.
 
     Args:
         needs: (N * H * W * C,) uint8, not zero where it is needed.

@@ -53,7 +53,7 @@ _WEIGHTS_AT_ONCE: Final = 1 << 17
 
 @cache
 def most_worthwhile(reached: int) -> float:
-    """Give the share of inputs above which skipping the others is slower than torch's convolution.
+    """Return the share of inputs above which skipping is slower than torch's convolution.
 
     Every input that is not skipped costs its products and a fixed amount, so the share is
     L · n / (n + 330) for n products of one input. Just below it skipping is faster: measured with
@@ -148,7 +148,7 @@ def sparse_convolution(
     padding: Pair,
     savings: Savings,
 ) -> Tensor:
-    """Give torch's conv2d(images, weight, bias, stride, padding), leaving out what can be.
+    """Return torch's conv2d(images, weight, bias, stride, padding), leaving out what can be.
 
     Args:
         images: (N, C, H, W) float32, on the CPU.
@@ -178,7 +178,7 @@ def _output_sizes(sizes: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pai
 
 
 def _rows(images: Tensor) -> np.ndarray[Any, Any]:
-    """Give (N, C, H, W) as (N, H, W, C), C-contiguous."""
+    """Return (N, C, H, W) as (N, H, W, C), C-contiguous."""
     rows: np.ndarray[Any, Any] = images.detach().permute(0, 2, 3, 1).contiguous().numpy()
     return rows
 
@@ -272,7 +272,7 @@ class _SparseConvolution(torch.autograd.Function):
 
 
 def _channels_first(weight: Tensor) -> npt.NDArray[np.float32]:
-    """Give (O, C, kH, kW) as (C, kH, kW, O), flat."""
+    """Return (O, C, kH, kW) as (C, kH, kW, O), flat."""
     flat: npt.NDArray[np.float32]
     flat = weight.detach().permute(1, 2, 3, 0).contiguous().view(-1).numpy()
     return flat
@@ -313,7 +313,7 @@ def _input_gradient(
     stride: Pair,
     padding: Pair,
 ) -> Tensor:
-    """Give the gradient of images of a shape where it is needed, zeros elsewhere."""
+    """Return the gradient of images of a shape where it is needed, zeros elsewhere."""
     count, channels, *sizes = shape
     outputs, _, *taps = weight.shape
     upstream = _rows(grad)
@@ -386,7 +386,7 @@ def _weight_gradient(
 def _framed(
     sizes: Pair, kernel: Pair, stride: Pair, padding: Pair, outputs: Pair
 ) -> tuple[Pair, int, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Give frame, corner, pixels and taps as `weight_gradient_span` takes them."""
+    """Return frame, corner, pixels and taps as `weight_gradient_span` takes them."""
     before = [(taps - 1) // step for taps, step in zip(kernel, stride, strict=True)]
     shifted = [np.arange(size) + pad for size, pad in zip(sizes, padding, strict=True)]
     high, wide = (
@@ -413,7 +413,7 @@ def _framed(
 def _reached(
     size: int, taps: int, stride: int, padding: int, outputs: int
 ) -> npt.NDArray[np.int64]:
-    """Give (size, taps): which output an input reaches through a tap; negative for none."""
+    """Return (size, taps): which output an input reaches through a tap; negative for none."""
     shifted = np.arange(size)[:, None] + padding - np.arange(taps)
     reached = shifted // stride
     return np.where((shifted % stride == 0) & (reached < outputs), reached, -1)

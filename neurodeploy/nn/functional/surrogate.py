@@ -29,7 +29,7 @@ class Surrogate(Protocol):
     name: ClassVar[str]
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Give h(u).
+        """Return h(u).
 
         Args:
             voltage: Float tensor of any shape, u before the reset.
@@ -65,7 +65,7 @@ class Triangular:
         _require_positive(self, height=self.height)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Give h(u); see `Surrogate.derivative`."""
+        """Return h(u); see `Surrogate.derivative`."""
         distance = (voltage / threshold).sub_(1.0).abs_()
         return distance.neg_().add_(1.0).clamp_(min=0.0).mul_(self.height)
 
@@ -85,7 +85,7 @@ class Rectangular:
         _require_positive(self, width=self.width)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Give h(u); see `Surrogate.derivative`."""
+        """Return h(u); see `Surrogate.derivative`."""
         is_near = (voltage - threshold).abs_() < self.width / 2
         return is_near.to(voltage.dtype).mul_(1.0 / self.width)
 
@@ -110,7 +110,7 @@ class Tanh:
         _require_positive(self, height=self.height, slope=self.slope)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Give h(u); see `Surrogate.derivative`."""
+        """Return h(u); see `Surrogate.derivative`."""
         squared = (voltage - threshold).mul_(self.slope).tanh_().square_()
         return squared.neg_().add_(1.0).mul_(self.height)
 
@@ -135,7 +135,7 @@ class TanhPrinted:
         _require_positive(self, height=self.height)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Give h(u); see `Surrogate.derivative`."""
+        """Return h(u); see `Surrogate.derivative`."""
         return (voltage - threshold).tanh_().neg_().add_(1.0).square_().mul_(self.height)
 
 
@@ -162,13 +162,13 @@ class Exponential:
         _require_positive(self, tau_grad=self.tau_grad, scale_grad=self.scale_grad)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Give h(u); see `Surrogate.derivative`."""
+        """Return h(u); see `Surrogate.derivative`."""
         tau = 100 * self.tau_grad * threshold
         peak = 0.1 * self.scale_grad / 2 / tau
         return (voltage - threshold).abs_().mul_(-1.0 / tau).exp_().mul_(peak)
 
     def graded_derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Give k · exp(min(u - V_th, 0) / τρ), for an output that is the voltage.
+        """Return k · exp(min(u - V_th, 0) / τρ), for an output that is the voltage.
 
         Args:
             voltage: Float tensor of any shape.
@@ -233,7 +233,7 @@ def _suggestion(found: str, allowed: Mapping[str, object]) -> str:
 
 
 def fire(voltage: Tensor, threshold: float, surrogate: Surrogate) -> Tensor:
-    """Give [voltage > threshold] as 0 and 1, differentiable through the surrogate.
+    """Return [voltage > threshold] as 0 and 1, differentiable through the surrogate.
 
     The readable form, used by the reference loops of `functional.dynamics`: the value is the
     hard comparison, the gradient is h(u), because a term that is exactly zero carries it.

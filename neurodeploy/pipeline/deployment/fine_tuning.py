@@ -107,7 +107,7 @@ class IntegerNetwork(nn.Module):
         return self._run(inputs)[0]
 
     def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give what `forward` gives, and every spiking layer's spikes by name.
+        """Return what `forward` gives, and every spiking layer's spikes by name.
 
         Returns:
             (samples, T, classes) float32, and (samples, T, ...) float32 of 0 and 1.
@@ -142,7 +142,7 @@ class IntegerNetwork(nn.Module):
         }
 
     def to_graph(self) -> Graph:
-        """Give the float graph with the weights as they are now.
+        """Return the float graph with the weights as they are now.
 
         Quantizing it with the same scales gives `to_fixed_point()`.
         """
@@ -153,7 +153,7 @@ class IntegerNetwork(nn.Module):
         return Graph(nodes=nodes, edges=self._graph.edges)
 
     def to_fixed_point(self) -> FixedPointGraph:
-        """Give the integer network that the forward pass computes.
+        """Return the integer network that the forward pass computes.
 
         Raises:
             QuantizationError: If training drove a whole layer to zero or to one sign.
@@ -420,7 +420,7 @@ def fine_tune(
 
 
 def surrogate_of(network: SpikingNetwork) -> Surrogate:
-    """Give the surrogate that the network was trained with."""
+    """Return the surrogate that the network was trained with."""
     for module in network.modules():
         if isinstance(module, LIF | CubaLIF):
             return module.surrogate
@@ -428,7 +428,7 @@ def surrogate_of(network: SpikingNetwork) -> Surrogate:
 
 
 def iteration_callback(observer: Observer) -> Callable[[IterationRecord], None]:
-    """Give a trainer's callback that tells an observer."""
+    """Return a trainer's callback that tells an observer."""
 
     def tell(record: IterationRecord) -> None:
         note = f"epoch {record.epoch}/{record.epochs}, loss {record.loss:.3f}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def hash_weights(network: nn.Module) -> str:
-    """Give the SHA-256, in hexadecimal, of a network's parameters and buffers with their names."""
+    """Return the SHA-256, in hexadecimal, of a network's named parameters and buffers."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

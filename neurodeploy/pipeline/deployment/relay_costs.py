@@ -83,7 +83,7 @@ def measure_relays(
 
 
 def without_skips(graph: FixedPointGraph) -> FixedPointGraph:
-    """Give the chain of a network's layers, each reading only the one before it."""
+    """Return the chain of a network's layers, each reading only the one before it."""
     before = (INPUT, *graph.names)
     layers = tuple(
         dataclasses.replace(

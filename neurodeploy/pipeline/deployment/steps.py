@@ -443,6 +443,6 @@ def _neurons(graph: Graph) -> int:
 
 
 def _sops(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
-    """Give the mean synaptic operations a sample."""
+    """Return the mean synaptic operations a sample."""
     inputs = dataset.windows(steps)
     return float(count(graph, inputs, EventSimulator(graph).run(inputs)).sops_by_sample.mean())

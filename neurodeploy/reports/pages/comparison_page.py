@@ -53,7 +53,7 @@ def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -
 
 
 def render_comparison(comparison: NetworkComparison) -> str:
-    """Give the page as HTML."""
+    """Return the page as HTML."""
     return render_html(_outline(comparison))
 
 
@@ -228,7 +228,7 @@ def _presets_section(comparison: NetworkComparison) -> Section:
 
 
 def _presets_table(comparison: NetworkComparison) -> PageTable:
-    """Give nominal energies by network and preset; the longer side of the two goes down."""
+    """Return nominal energies by network and preset; the longer side of the two goes down."""
     entries, presets = comparison.entries, comparison.presets
     cells = [
         [

@@ -58,7 +58,7 @@ from neurodeploy.reports.run_summary import RunSummary
 
 
 def outline_of(summary: RunSummary) -> Outline:
-    """Give everything that a page of the run shows."""
+    """Return everything that a page of the run shows."""
     return Outline(
         title=summary.title,
         description=summary.description,
@@ -129,7 +129,7 @@ def _cards(summary: RunSummary) -> list[Card]:
 
 
 def _report_cards(report: Report) -> list[Card]:
-    """Give operations, the first preset of tiers A and B, and whether a ratio is stated."""
+    """Return operations, the first preset of tiers A and B, and whether a ratio is stated."""
     cards = [
         Card(
             label="Synaptic operations",
@@ -209,7 +209,7 @@ def write_page(summary: RunSummary, path: Path | str) -> None:
 
 
 def render_page(summary: RunSummary) -> str:
-    """Give the page of a run as HTML."""
+    """Return the page of a run as HTML."""
     return render_html(outline_of(summary))
 
 

@@ -17,7 +17,7 @@ from neurodeploy.reports.pages.elements import (
 
 
 def render_html(outline: Outline) -> str:
-    """Give a page of any content as HTML."""
+    """Return a page of any content as HTML."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -39,7 +39,7 @@ def render_html(outline: Outline) -> str:
 
 
 def render_markdown(outline: Outline) -> str:
-    """Give a page of any content as Markdown; what a user supplied is escaped."""
+    """Return a page of any content as Markdown; what a user supplied is escaped."""
     lines = [f"# {_escape(outline.title)}", ""]
     if outline.description:
         lines += [_escape(outline.description), ""]

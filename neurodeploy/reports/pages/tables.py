@@ -49,7 +49,7 @@ ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ANN", "nominal", "evi
 
 
 def layer_rows(report: Report) -> Rows:
-    """Give one row a layer, and the totals; counts are means a sample."""
+    """Return one row a layer, and the totals; counts are means a sample."""
     samples = report.counts.samples
     rows: Rows = [
         (
@@ -99,7 +99,7 @@ def _share(part: int | None, whole: int) -> str:
 
 
 def energy_rows(report: Report) -> Rows:
-    """Give one row a preset: both sides with their bounds."""
+    """Return one row a preset: both sides with their bounds."""
     return [
         (
             one.network.tier.value,
@@ -115,7 +115,7 @@ def energy_rows(report: Report) -> Rows:
 
 
 def fact_rows(report: Report) -> Rows:
-    """Give the totals that fit no table, as pairs."""
+    """Return the totals that fit no table, as pairs."""
     counts, low, high = report.counts, *SIGMA_BREAK_EVEN
     effective = []
     if report.ann.macs_effective is not None:
@@ -140,7 +140,7 @@ def fact_rows(report: Report) -> Rows:
 
 
 def terminal(report: Report) -> RenderableType:
-    """Give what the command line prints of a report."""
+    """Return what the command line prints of a report."""
     facts = Table.grid(padding=(0, 2))
     for name, value in fact_rows(report):
         facts.add_row(Text(name, style="dim"), Text(value))

@@ -37,7 +37,7 @@ def verdict_section(report: Report) -> Section:
 
 
 def fairness_section(report: Report) -> Section:
-    """Say whether one ratio may stand for the comparison, and why not."""
+    """Return whether one ratio may stand for the comparison, and why not."""
     failed = [rule for rule in report.rules if not rule.holds]
     lead = "One ratio may stand for the comparison only if every rule holds. " + (
         f"{len(failed)} of {len(report.rules)} {'does' if len(failed) == 1 else 'do'} not, so "

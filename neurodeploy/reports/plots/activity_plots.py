@@ -70,7 +70,7 @@ class Panel:
 
 
 def panels_of(activity: Activity) -> dict[str, Panel]:
-    """Give the plots that there is something to show in, by name, in order."""
+    """Return the plots that there is something to show in, by name, in order."""
     panels = []
     if any(one.rate is not None for one in activity.layers):
         rows = [one for one in activity.layers if one.rate is not None]

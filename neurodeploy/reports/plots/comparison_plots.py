@@ -24,7 +24,7 @@ NAMED = 9
 
 
 def point_label(number: int, network: Candidate, *, among: int) -> str:
-    """Give what a point is labelled with: its name, or its number where there are many."""
+    """Return what a point is labelled with: its name, or its number where there are many."""
     return shortened(network.name) if among <= NAMED else str(number)
 
 
@@ -113,7 +113,7 @@ def plot_ranges(comparison: NetworkComparison, preset: str) -> str:
 
 
 def _ann_points(comparison: NetworkComparison, preset: str) -> set[tuple[float, float]]:
-    """Give energy and accuracy of the ANNs whose accuracy is known."""
+    """Return energy and accuracy of the ANNs whose accuracy is known."""
     return {
         (entry.network.ann_energies[preset].nominal, 100 * entry.network.ann_accuracy)
         for entry in comparison.entries
@@ -122,7 +122,7 @@ def _ann_points(comparison: NetworkComparison, preset: str) -> set[tuple[float, 
 
 
 def _ann_lines(comparison: NetworkComparison, preset: str) -> set[float]:
-    """Give the energies of the ANNs whose accuracy is not known."""
+    """Return the energies of the ANNs whose accuracy is not known."""
     return {
         entry.network.ann_energies[preset].nominal
         for entry in comparison.entries

@@ -30,7 +30,7 @@ WIDTH = 4.9
 
 @contextmanager
 def new_figure(height: float, name: str) -> Iterator[tuple[Figure, Axes]]:
-    """Give an empty figure in the page's style, without touching anybody's settings."""
+    """Return an empty figure in the page's style, without touching anybody's settings."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -63,7 +63,7 @@ def new_figure(height: float, name: str) -> Iterator[tuple[Figure, Axes]]:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """Give a drawing as an element for the page; `name` is unique within it."""
+    """Return a drawing as an element for the page; `name` is unique within it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05,
                    metadata={"Date": None})  # fmt: skip

@@ -368,7 +368,7 @@ def plot_raster(layers: Sequence[RasterLayer]) -> str:
 
 
 def raster_height(layers: Sequence[RasterLayer]) -> float:
-    """Give the height of a raster in inches."""
+    """Return the height of a raster in inches."""
     return 0.7 + 0.75 * min(len(layers), RASTER_LAYERS)
 
 

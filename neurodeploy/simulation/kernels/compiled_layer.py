@@ -122,12 +122,12 @@ class CompiledLayer:
     limit: int
 
     def fits(self, largest: Mapping[str, int]) -> bool:
-        """Say whether no sum overflows with values of these sizes by source."""
+        """Return whether no sum overflows with values of these sizes by source."""
         reached = sum(size * largest.get(source, 1) for source, size in self.sizes.items())
         return reached < self.limit
 
     def spreading_for(self, steps: int) -> Spreading | None:
-        """Give how events are added to sums in memory, if samples of T steps are run so."""
+        """Return how events are added to sums in memory, if samples of T steps are run so."""
         spreading = self.spreading
         if spreading is None or spreading.frame_bytes(steps) > FRAME_BYTES_MAX:
             return None
@@ -135,7 +135,7 @@ class CompiledLayer:
 
 
 def frame_of(shape: Shape) -> tuple[int, int, int]:
-    """Give (channels, height, width) of a layer; a flat one is a single pixel."""
+    """Return (channels, height, width) of a layer; a flat one is a single pixel."""
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (prod(shape), 1, 1)
 
 
@@ -244,7 +244,7 @@ def compile_layer(
 
 
 def _sizes(parts: Sequence[tuple[Term, _Block, int]]) -> dict[str, int]:
-    """Give `CompiledLayer.sizes`."""
+    """Return `CompiledLayer.sizes`."""
     sizes: dict[str, int] = {}
     if any(term.has_values and term.source != INPUT for term, _, _ in parts):
         for term, block, _ in parts:
@@ -254,7 +254,7 @@ def _sizes(parts: Sequence[tuple[Term, _Block, int]]) -> dict[str, int]:
 
 
 def _sum_limit(layer: FixedLayer) -> int:
-    """Give what sums of values stay below where the kernels compute what Lava does.
+    """Return what sums of values stay below where the kernels compute what Lava does.
 
     Several convolutions wrap at 24 bits each by itself, which the kernels do with their sum.
     """
@@ -267,7 +267,7 @@ def _sum_limit(layer: FixedLayer) -> int:
 def _sigma_numbers(
     layer: FixedLayer, neuron: SigmaDeltaNeuron | SigmaNeuron, padded: int
 ) -> tuple[SigmaNumbers, bool]:
-    """Give the numbers, and whether all pixels share the biases."""
+    """Return the numbers, and whether all pixels share the biases."""
     channels, height, width = frame_of(layer.shape)
     exponent = threshold = 0
     if isinstance(neuron, SigmaDeltaNeuron):
@@ -325,7 +325,7 @@ class _Block:
     shift: int = 0
 
     def select(self) -> Int64Array:
-        """Give the weights, those of other delays as zeros; made anew to keep memory low."""
+        """Return the weights, those of other delays as zeros; made anew to keep memory low."""
         if self.delays is None:
             return self.weights
         return np.where(self.delays == self.delay, self.weights, 0)
@@ -334,7 +334,7 @@ class _Block:
 def _synapse_rows(
     synapse: object, source: Shape, target: Shape
 ) -> list[tuple[_Geometry, _Block]] | None:
-    """Give geometry and weights of a synapse, one for each delay."""
+    """Return geometry and weights of a synapse, one for each delay."""
     channels, height, width = frame_of(source)
     if isinstance(synapse, FixedConv):
         weight = _ungrouped(synapse)
@@ -379,7 +379,7 @@ def _synapse_rows(
 
 
 def _ungrouped(synapse: FixedConv) -> Int64Array | None:
-    """Give (outputs, channels, kernel y, kernel x), zeros between groups."""
+    """Return (outputs, channels, kernel y, kernel x), zeros between groups."""
     weight, groups = synapse.weight.astype(np.int64), synapse.groups
     if groups == 1:
         return weight
@@ -450,7 +450,7 @@ def _reach(rows: RowArray) -> npt.NDArray[np.uint64]:
 
 
 def _parameters(layer: FixedLayer, neuron: CubaNeuron, padded: int) -> tuple[IntArray, bool]:
-    """Give (4, pixels, padded) int32 parameters, and whether all pixels share them.
+    """Return (4, pixels, padded) int32 parameters, and whether all pixels share them.
 
     If they do, as many pixels as repeat after 64 lanes, the widest vector.
     """

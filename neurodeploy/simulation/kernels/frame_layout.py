@@ -72,7 +72,7 @@ class Spreading:
     is_wide: bool
 
     def frame_bytes(self, steps: int) -> int:
-        """Give what the frames of one sample take."""
+        """Return what the frames of one sample take."""
         return steps * self.frame * (4 if self.is_wide else 2)
 
 
@@ -93,7 +93,7 @@ class _Axis:
     phase: Int64Array
 
     def margins(self, outputs: int) -> tuple[int, int]:
-        """Give how far the frame must reach beyond `outputs` pixels, before and after."""
+        """Return how far the frame must reach beyond `outputs` pixels, before and after."""
         last = int(self.first.max()) + (len(self.taps[0]) - 1) * self.step
         return max(0, -int(self.first.min())), max(0, last - outputs + 1)
 

@@ -71,7 +71,7 @@ class EventStore:
         ] = {}
 
     def _lists(self, name: str) -> tuple[int, int, int, int, int, int]:
-        """Give place, distance by sample and by step of lists, then the same of bounds."""
+        """Return place, distance by sample and by step of lists, then the same of bounds."""
         channels, height, width = self._frames[name]
         pixels = height * width
         events, bounds, _ = self._places[name]
@@ -93,11 +93,11 @@ class EventStore:
             self._largest[name] = max(int(frames.max()), -int(frames.min()), 1)
 
     def fits(self, layer: CompiledLayer) -> bool:
-        """Say whether the values that a layer's sources sent are small enough for its kernel."""
+        """Return whether the values that a layer's sources sent are small enough for its kernel."""
         return layer.fits(self._largest)
 
     def spread(self, name: str, samples: int, *, first_step: int = 0) -> SpikeArray:
-        """Give the events of a layer as an array.
+        """Return the events of a layer as an array.
 
         Args:
             name: Of the layer.
@@ -238,7 +238,7 @@ class EventStore:
         outputs.note_static(is_static=is_static)
 
     def _frames_for(self, spreading: Spreading) -> npt.NDArray[np.int16] | IntArray:
-        """Give frames of sums for one sample, zero."""
+        """Return frames of sums for one sample, zero."""
         size = spreading.frame_bytes(self._steps)
         if self._sums.size < size:
             self._sums = np.empty(size, np.uint8)

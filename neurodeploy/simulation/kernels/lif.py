@@ -110,7 +110,7 @@ _step_cuba_16 = make_lif_step(16, holds_current=True)
 
 @njit(nogil=True, cache=True)
 def make_room(terms, at_once):  # type: ignore[no-untyped-def]
-    """Give the arrays that `list_segments` and `list_ranges` write, for ranges of `at_once` events.
+    """The arrays that `list_segments` and `list_ranges` fill, for ranges of `at_once` events.
 
     Returns:
         segments, ranges and first_rows, as those describe them.
@@ -348,7 +348,7 @@ def run_lif(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _bits_of(flat, place, present):  # type: ignore[no-untyped-def]
-    """Give which of at most 64 neighbouring values are not zero, the first in the lowest bit."""
+    """Return which of at most 64 neighbouring values are not zero, the first in the lowest bit."""
     if present == WORD:
         return nonzero_bits(flat, place)
     bits = np.uint64(0)

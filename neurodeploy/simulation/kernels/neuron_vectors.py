@@ -416,7 +416,7 @@ def _change_if_beyond(
     change: Callable[..., tuple[Any, Any]],
     note: Any,
 ) -> Any:
-    """Give values, changed and noted where their size asks for it, which is rarely.
+    """Return values, changed and noted where their size asks for it, which is rarely.
 
     The limit is looked at in detail only where the bits of all sizes together reach a power of two,
     which no size within the limit exceeds.

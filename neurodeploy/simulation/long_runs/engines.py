@@ -114,7 +114,7 @@ class Pool(Generic[Shared]):
     def run(
         self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
     ) -> Iterator[Result]:
-        """Give results as they come; tasks are taken as workers become free.
+        """Yield results as they come; tasks are taken as workers become free.
 
         Raises:
             WorkerLostError: If workers died in a way that the engine does not mend.

@@ -222,7 +222,7 @@ class PieceReader:
             self.error = error
 
     def _gap(self, first: int, last: int | None) -> Iterator[Piece]:
-        """Give the pieces up to `last`, or for None up to the end of the samples."""
+        """Yield the pieces up to `last`, or for None up to the end of the samples."""
         while self.error is None and (last is None or first < last):
             stop = first + self._size if last is None else min(first + self._size, last)
             try:

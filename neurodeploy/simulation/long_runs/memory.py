@@ -92,7 +92,7 @@ def format_size(number: float) -> str:
 
 
 def resident_bytes() -> int:
-    """Give the memory that this process takes now; 0 where the system does not say."""
+    """Return the memory that this process takes now; 0 where the system does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):
@@ -101,7 +101,7 @@ def resident_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Give the memory that can still be had, by the system and by this process's control group."""
+    """Return the memory still available to the system and to this process's control group."""
     found = [DEFAULT_MAX * 2]
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
@@ -125,7 +125,7 @@ def available_bytes() -> int:
 
 
 def default_memory() -> int:
-    """Give what a run may take if nothing is said.
+    """Return what a run may take if nothing is said.
 
     That is what this process holds already, and half of what is available, 4 GiB of it at most.
     """
@@ -186,7 +186,7 @@ def divide_memory(
 
 
 def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
-    """Give what the simulator needs to run one sample, beside results.
+    """Return what the simulator needs to run one sample, beside results.
 
     For each value of the input and of every layer at most two int32 and one more for each pixel
     (lists of events), and 48 bytes for those of the largest layer (sums and states, int64); beside
@@ -198,7 +198,7 @@ def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
 
 
 def network_bytes(graph: FixedPointGraph) -> int:
-    """Give what the simulator may keep of a network's weights, in an order of its own."""
+    """Return what the simulator may keep of a network's weights, in an order of its own."""
     return 8 * sum(
         _weights_of(connection.synapse) for layer in graph for connection in layer.connections
     )
@@ -225,7 +225,7 @@ def sample_bytes(
     input_dtype: np.dtype[np.integer],
     record: Record,
 ) -> int:
-    """Give what one sample takes: its input and what is recorded of it."""
+    """Return what one sample takes: its input and what is recorded of it."""
     spikes, states = record.resolve(graph.names)
     values = prod(input_shape) * (input_dtype.itemsize + 4) + 4 * steps * prod(graph.input.shape)
     kept = written = 0

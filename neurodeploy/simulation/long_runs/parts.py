@@ -141,7 +141,7 @@ def _joined_updates(parts: Sequence[UpdateCounts]) -> UpdateCounts:
 
 
 def join_health(parts: Sequence[Health]) -> Health:
-    """Give the health of one layer over all parts of a run."""
+    """Return the health of one layer over all parts of a run."""
     return Health(
         current_peak=max(part.current_peak for part in parts),
         voltage_peak=max(part.voltage_peak for part in parts),
@@ -207,7 +207,7 @@ class Facts:
         )
 
     def to_json(self) -> str:
-        """Give them as text."""
+        """Return them as text."""
         return json.dumps(asdict(self))
 
 
@@ -239,7 +239,7 @@ class Part:
 
 
 def pack_part(recording: Recording, values: npt.NDArray[np.int32]) -> bytes:
-    """Give the content of a part's file.
+    """Return the content of a part's file.
 
     Args:
         recording: Of these samples.
@@ -361,7 +361,7 @@ class PartStore:
 
 
 def read_facts(part: Part) -> tuple[Facts, str]:
-    """Give a part's facts and the digest of its samples.
+    """Return a part's facts and the digest of its samples.
 
     Raises:
         DataError: If the file is damaged.
@@ -384,7 +384,7 @@ def array_names(part: Part) -> list[str]:
 
 
 def read_array(part: Part, name: str) -> Array:
-    """Give one array of a part.
+    """Return one array of a part.
 
     Raises:
         DataError: If the file is damaged.
@@ -428,12 +428,12 @@ class SampleDigest:
             self._digest.update(value.data)
 
     def hex(self) -> str:
-        """Give the digest of all samples so far."""
+        """Return the digest of all samples so far."""
         return self._digest.hexdigest()
 
 
 def digest_graph(graph: FixedPointGraph) -> str:
-    """Give the SHA-256 of all that a network consists of."""
+    """Return the SHA-256 of all that a network consists of."""
     digest = hashlib.sha256()
 
     def add(value: object) -> None:

@@ -216,7 +216,7 @@ class TestPilotNet:
 
 
 def _potential(values):
-    """Give neurons that have one state, the voltage, of one sample."""
+    """Return neurons that have one state, the voltage, of one sample."""
     return cast("Dynamics", SimpleNamespace(states=lambda: {"voltage": values[None]}))
 
 

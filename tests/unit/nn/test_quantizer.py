@@ -10,7 +10,7 @@ from neurodeploy.nn.quantizer import EightBitQuantizer
 
 
 def weights(count: int, spread: float) -> Tensor:
-    """Give weights with halves between steps, bounds, zeros and what is not a number."""
+    """Return weights with halves between steps, bounds, zeros and what is not a number."""
     drawn = torch.randn(count, generator=torch.Generator().manual_seed(0)) * spread
     special = torch.tensor([0.0, -0.0, 3.97, 3.98, 3.99, -4.0, -4.02, 1e30, torch.nan, torch.inf])
     halves = torch.arange(-300, 300) / 64

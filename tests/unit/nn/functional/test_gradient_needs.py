@@ -34,14 +34,14 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 def sent(
     z: Tensor, surrogate: Surrogate, *, bias: float = -0.9, skip: Tensor | None = None
 ) -> Tensor:
-    """Give the spikes (T, N, C, H, W) of quiet neurons behind a batch norm."""
+    """Return the spikes (T, N, C, H, W) of quiet neurons behind a batch norm."""
     norm = nn.BatchNorm2d(z.shape[2])
     nn.init.constant_(norm.bias, bias)
     return normalized_spikes(z, norm, LIF(0.5, 0.5, surrogate), skip=skip)
 
 
 def sums(*shape: int, seed: int = 1) -> Tensor:
-    """Give (T, N, C, H, W) as a convolution leaves them."""
+    """Return (T, N, C, H, W) as a convolution leaves them."""
     steps, count, *rest = shape
     values = drawn(steps * count, *rest, seed=seed).contiguous(memory_format=torch.channels_last)
     return values.view(steps, count, *rest).requires_grad_()
