@@ -1,0 +1,54 @@
+"""The shape of the package: small folders, names used once, tests that mirror it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "neurodeploy"
+UNIT_TESTS = ROOT / "tests" / "unit"
+COMMANDS = PACKAGE / "cli" / "commands"
+
+
+def modules_by_folder() -> dict[Path, list[str]]:
+    folders = defaultdict(list)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if not path.stem.startswith("_"):
+            folders[path.parent].append(path.stem)
+    return dict(folders)
+
+
+FOLDERS = modules_by_folder()
+each_folder = pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT))
+)
+
+
+@each_folder
+def test_a_folder_has_two_to_twelve_modules(folder: Path) -> None:
+    assert 2 <= len(FOLDERS[folder]) <= 12, FOLDERS[folder]
+
+
+def test_a_module_name_is_used_once() -> None:
+    """The module of a command is named as the command, whatever else has that name."""
+    places = defaultdict(list)
+    for folder, names in FOLDERS.items():
+        for name in names:
+            if folder != COMMANDS:
+                places[name].append(str(folder.relative_to(ROOT)))
+    assert {name: folders for name, folders in places.items() if len(folders) > 1} == {}
+
+
+def test_unit_tests_lie_and_are_named_as_the_modules() -> None:
+    """A suffix tells several files of tests of one module apart: `test_folding_pools.py`."""
+    strays = []
+    for path in sorted(UNIT_TESTS.rglob("test_*.py")):
+        folder = PACKAGE / path.parent.relative_to(UNIT_TESTS)
+        subject = path.stem.removeprefix("test_")
+        names = FOLDERS.get(folder, [])
+        if not any(subject == name or subject.startswith(f"{name}_") for name in names):
+            strays.append(str(path.relative_to(ROOT)))
+    assert strays == []
