@@ -30,7 +30,7 @@ import time; begin = time.perf_counter()
 import numpy as np
 from neurodeploy.simulation import EventSimulator
 from neurodeploy import netx
-import neurodeploy.ir.fixed_layers as f, neurodeploy.ir.graph as g
+import neurodeploy.ir.integer_layers as f, neurodeploy.ir.graphs as g
 i = lambda x: np.array(x, np.int32)
 layer = f.FixedLayer(name="a", shape=(2, 4, 4), connections=(f.Connection(source="input",
     synapse=f.FixedConv(weight=np.ones((2, 1, 3, 3), np.int32), padding=(1, 1))),),

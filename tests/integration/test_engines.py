@@ -92,8 +92,8 @@ PROGRAM = """
 import os, signal
 from pathlib import Path
 from neurodeploy import netx
-from neurodeploy.simulation.engines import Crew
-from neurodeploy.simulation.longrun import run_samples
+from neurodeploy.simulation.long_runs.engines import Crew
+from neurodeploy.simulation.long_runs.long_run import run_samples
 
 def children():
     found = []

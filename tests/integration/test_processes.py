@@ -64,7 +64,7 @@ import torch
 from lightning_fabric.strategies import fsdp
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from neurodeploy.learning.data import load_data
+from neurodeploy.data import load_data
 from neurodeploy.learning.engine import Engine, Hardware
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork

@@ -382,7 +382,7 @@ def test_a_difference_to_lava_fails_the_run_after_its_report(
             return recording
 
     monkeypatch.setattr(stages, "LavaSimulator", FaultyReference)
-    monkeypatch.setattr(pipeline.whole, "_check_lava", lambda recipe: None)
+    monkeypatch.setattr(pipeline.recipe_run, "_check_lava", lambda recipe: None)
     recipe = Recipe.load(tiny_recipe(), overrides={"verification.backend": "lava"})
     with pytest.raises(VerificationError, match=r"conv2.*step 2.*neuron \(0, 1, 1\)"):
         pipeline.run(recipe, tmp_path / "run")

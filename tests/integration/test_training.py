@@ -39,7 +39,7 @@ SMALL = {
 }
 SCRIPT = """
 import sys
-from neurodeploy.learning.data import load_data
+from neurodeploy.data import load_data
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.recipes.recipe import Recipe

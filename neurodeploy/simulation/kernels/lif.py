@@ -29,7 +29,7 @@ from neurodeploy.llvm_vectors import (
 )
 from neurodeploy.simulation.kernels.neuron_vectors import clear, make_lif_step
 
-VECTOR_CODE: Final = 0x447CF8E5
+VECTOR_CODE: Final = 0x5BEF0009
 """Checksum of `vector_code.py` and `llvm_vectors.py`: kept here, and tested, because the cache
 of compiled code looks at this file only, and must not outlive a change of those."""
 

@@ -25,7 +25,7 @@ from neurodeploy.simulation.kernels.neuron_vectors import (
     make_row_adder,
 )
 
-VECTOR_CODE: Final = 0x447CF8E5
+VECTOR_CODE: Final = 0x5BEF0009
 """Checksum of `vector_code.py`; see `event_kernels`."""
 
 # Numba keeps these as constants; what other modules hold it would look up at each compilation too.

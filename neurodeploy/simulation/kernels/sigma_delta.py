@@ -22,7 +22,7 @@ from neurodeploy.simulation.kernels.lif import (
 )
 from neurodeploy.simulation.kernels.neuron_vectors import clear, make_row_adder
 
-VECTOR_CODE: Final = 0x447CF8E5
+VECTOR_CODE: Final = 0x5BEF0009
 """Checksum of `vector_code.py`; see `event_kernels`."""
 
 # Entries of the numbers of a layer.

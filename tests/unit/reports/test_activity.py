@@ -183,7 +183,7 @@ def test_a_png_has_the_colours_of_the_page(shown, tmp_path) -> None:
 
 
 def test_colours_are_those_of_the_template() -> None:
-    folder = Path(activity_plots.__file__).parent / "templates"
+    folder = Path(activity_plots.__file__).parents[1] / "pages"
     template = (folder / "report.html.j2").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{(.*?)\}", template, flags=re.DOTALL)[:2]
     for colors, text in ((activity_plots.LIGHT, light), (activity_plots.DARK, dark)):

@@ -409,7 +409,7 @@ def test_damaged_compiled_code_is_said(tmp_path: Path) -> None:
 
     assert start().returncode == 0
     for pattern, damage in (("run_lif*.nbi", b""), ("collect_events*.nbc", b"damaged")):
-        kept = {path: path.read_bytes() for path in tmp_path.glob(f"*/event_kernels.{pattern}")}
+        kept = {path: path.read_bytes() for path in tmp_path.glob(f"*/lif.{pattern}")}
         assert kept
         for path in kept:
             path.write_bytes(damage)

@@ -179,8 +179,8 @@ from pathlib import Path
 import numpy as np
 from neurodeploy.ir import Connection, CubaNeuron, FixedConv, FixedDense, FixedInput, FixedLayer
 from neurodeploy.ir import FixedPointGraph
-from neurodeploy.ir.graph import INPUT
-from neurodeploy.simulation.longrun import run_samples
+from neurodeploy.ir.graphs import INPUT
+from neurodeploy.simulation.long_runs.long_run import run_samples
 
 random = np.random.default_rng(0)
 
