@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and what identifies one."""
+"""Write files whole or not at all, and find the data files that come with neurodeploy."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from pathlib import Path
 
 from neurodeploy.errors import DataError, NeurodeployError, OutputError
 
+PACKAGE = Path(__file__).resolve().parent
+
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Return a temporary path beside `path`; move it there when the block ends well.
+    """Yield a temporary path beside `path`; move it there when the block ends well.
 
     A reader sees the old file or the whole new one, never a part. When the block raises,
     the temporary file is removed and `path` is as it was. Data reach the disk before the
     move, so a power cut cannot leave an empty file under the final name.
 
     Args:
-        path: The file to create or replace; where it is a symbolic link, what it points to.
+        path: The file to create or replace; where it is a symbolic link, the file it points to.
             Missing parent directories are created.
 
     Yields:
@@ -58,21 +60,6 @@ def replacing(path: Path | str) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def hash_file(path: Path | str) -> str:
-    """Return the SHA-256 of a file's content, read piece by piece.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror or error}). Give a file that exists."
-        ) from error
-
-
 def _create_beside(path: Path) -> Path:
     """Create an empty hidden file beside `path`, with the permissions any new file gets."""
     if path.is_dir():
@@ -80,20 +67,6 @@ def _create_beside(path: Path) -> Path:
     temporary = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(8)}{path.suffix}")
     temporary.open("xb").close()
     return temporary
-
-
-def require_writable(path: Path) -> None:
-    """Find out before long work, and without a trace, whether `path` can probably be written.
-
-    Raises:
-        OutputError: If it cannot.
-    """
-    path = Path(path)
-    existing = next(each for each in path.resolve().parents if each.exists())
-    if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        blame = path if path.is_dir() else existing
-        reason = "is a directory" if path.is_dir() else "is no directory that may be written to"
-        raise OutputError(f"{path}: cannot be written ({blame} {reason}). Name another file.")
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -106,34 +79,53 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-# Where the files are that come with neurodeploy but are not Python modules of it.
+def require_writable(path: Path) -> None:
+    """Check before long work, and without a trace, that `path` can probably be written.
 
-PACKAGE = Path(__file__).resolve().parent
+    Raises:
+        OutputError: If it cannot.
+    """
+    path = Path(path)
+    existing = next(parent for parent in path.resolve().parents if parent.exists())
+    if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        blame = path if path.is_dir() else existing
+        reason = "is a directory" if path.is_dir() else "is no directory that may be written to"
+        raise OutputError(f"{path}: cannot be written ({blame} {reason}). Name another file.")
+
+
+def hash_file(path: Path | str) -> str:
+    """Return the SHA-256 of a file's content, read piece by piece.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}). Give a file that exists."
+        ) from error
 
 
 def hardware_path() -> Path:
-    """Return the folder with target files and the Lava worker.
-
-    Raises:
-        NeurodeployError: If the installation lacks it.
-    """
-    return _find("_hardware", "hardware")
+    """Return the folder with target files and the Lava worker."""
+    return _find_folder("_hardware", "hardware")
 
 
 def recipes_path() -> Path:
-    """Return the folder with the recipes that come with neurodeploy.
-
-    Raises:
-        NeurodeployError: If the installation lacks it.
-    """
-    return _find("_recipes", "training/recipes")
+    """Return the folder with the recipes that come with neurodeploy."""
+    return _find_folder("_recipes", "training/recipes")
 
 
-def _find(installed: str, in_checkout: str, *, package: Path = PACKAGE) -> Path:
+def _find_folder(installed: str, in_checkout: str, *, package: Path = PACKAGE) -> Path:
     """Look beside the running package first, as in a wheel, then in the checkout.
 
     An editable install leaves a copy of the wheel's folder elsewhere, which nobody must read;
     hence nothing is looked up by distribution.
+
+    Raises:
+        NeurodeployError: If the installation lacks it.
     """
     candidates = (package / installed, package.parent / in_checkout)
     for candidate in candidates:

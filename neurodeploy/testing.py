@@ -7,11 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.simulation.recording import (
-    IntArray,
-    Recording,
-    SpikeArray,
-)
+from neurodeploy.simulation.recording import IntArray, Recording, SpikeArray
 
 SPIKES = "spikes"
 """`Difference.quantity` of a difference in the events of a layer."""

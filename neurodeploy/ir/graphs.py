@@ -11,11 +11,7 @@ from math import prod
 from types import MappingProxyType
 
 from neurodeploy.errors import GraphError
-from neurodeploy.ir.float_layers import (
-    Input,
-    Layer,
-    Shape,
-)
+from neurodeploy.ir.float_layers import Input, Layer, Shape
 from neurodeploy.ir.integer_layers import FixedInjection, FixedLayer
 
 

@@ -19,12 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import GraphError
-from neurodeploy.fixedpoint import (
-    DELAY_MAX,
-    DenseWeight,
-    effective_dense_weight,
-    resonator_decay,
-)
+from neurodeploy.fixedpoint import DELAY_MAX, DenseWeight, effective_dense_weight, resonator_decay
 
 Shape = tuple[int, ...]
 IntArray = npt.NDArray[np.int32]

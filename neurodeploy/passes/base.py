@@ -1,4 +1,4 @@
-"""How passes are run: graph in, graph out, checked after each."""
+"""Run passes over a float graph, checked after each, and rebuild a graph with other nodes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,16 @@ Pass = Callable[[Graph], Graph]
 def run_passes(graph: Graph, *passes: Pass) -> Graph:
     """Run passes one after the other, checking the graph before, between and after.
 
-    Args:
-        graph: A consistent graph.
-        passes: Functions from graph to graph.
-
-    Returns:
-        The last pass's graph.
-
     Raises:
         GraphError: If the graph is inconsistent to begin with.
-        NeurodeployError: What a pass raises when the graph is not one it can treat.
+        NeurodeployError: If a pass cannot treat the graph.
         PassError: If a pass returns an inconsistent graph; names the pass and those before it.
     """
     graph.check()
     done: list[str] = []
-    for each in passes:
-        name = getattr(each, "__name__", type(each).__name__)
-        result = each(graph)
+    for function in passes:
+        name = getattr(function, "__name__", type(function).__name__)
+        result = function(graph)
         try:
             result.check()
         except GraphError as error:
@@ -43,21 +36,17 @@ def run_passes(graph: Graph, *passes: Pass) -> Graph:
     return graph
 
 
-# Rebuild a graph with some nodes changed or taken out.
-
-
 def replace_nodes(
     graph: Graph, *, changed: Mapping[str, Layer], removed: Sequence[str] = ()
 ) -> Graph:
     """Return a new graph in which `changed` nodes have new content and `removed` ones are bridged.
 
+    Nodes and edges keep their order.
+
     Args:
         graph: The graph to start from; it stays as it is.
         changed: New layers by name.
-        removed: Names of nodes with one source each; what they led into reads that source.
-
-    Returns:
-        The new graph, with the same order of nodes and edges.
+        removed: Names of nodes with one source each; their readers then read that source.
     """
     bridge: dict[str, str] = {}
     for name in graph.nodes:

@@ -1,4 +1,8 @@
-"""Pooling, which netx does not have: averages fold into weights, maxima become spiking layers."""
+"""Rewrite what a netx file cannot hold as convolutions, dense layers and spiking neurons.
+
+Batch norm and averages fold into the weights beside them, a maximum of spikes becomes a spiking
+layer, and convolutions of more groups than Lava allows get fewer, with zeros between them.
+"""
 
 from __future__ import annotations
 
@@ -24,80 +28,40 @@ from neurodeploy.ir.float_layers import (
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.base import replace_nodes
 
-# Convolutions of more groups than Lava allows become ones of fewer groups, with zeros between.
 
+def fold_batchnorm(graph: Graph) -> Graph:
+    """Fold every batch norm into the conv or dense layer before it.
 
-def merge_groups(graph: Graph) -> Graph:
-    """Return every convolution at most the groups that Lava can hold, with the same function.
-
-    Args:
-        graph: A float graph.
+    scale · (W x + b) + shift = (scale · W) x + (scale · b + shift), so the function is the same
+    up to rounding in float64.
 
     Returns:
-        The same graph; where a convolution had too many groups, neighbouring ones share a group.
-    """
-    changed: dict[str, Layer] = {
-        name: with_fewer_groups(layer)
-        for name, layer in graph.nodes.items()
-        if isinstance(layer, Conv) and layer.groups > GEOMETRY_MAX
-    }
-    return replace_nodes(graph, changed=changed) if changed else graph
-
-
-def with_fewer_groups(conv: Conv) -> Conv:
-    """Let neighbouring groups share one until Lava can hold their number.
-
-    Args:
-        conv: Of any number of groups.
-
-    Returns:
-        The same function: a channel has zeros for the inputs of the groups that joined its own.
-    """
-    if conv.groups <= GEOMETRY_MAX:
-        return conv
-    groups = max(n for n in range(1, GEOMETRY_MAX + 1) if conv.groups % n == 0)
-    together = conv.groups // groups
-    outputs, inputs, *taps = conv.weight.shape
-    weight: FloatArray = np.zeros((outputs, together, inputs, *taps))
-    channels = np.arange(outputs)
-    weight[channels, channels // (outputs // conv.groups) % together] = conv.weight
-    return dataclasses.replace(
-        conv, weight=weight.reshape(outputs, together * inputs, *taps), groups=groups
-    )
-
-
-def fold_global_average_pool(graph: Graph) -> Graph:
-    """Fold each global average pool into the dense layers that read it.
-
-    W mean(x) = sum over positions of (W / positions) x: the dense layer reads the whole (C, H, W)
-    source, with each weight repeated over the positions of its channel.
-
-    Args:
-        graph: A float graph.
-
-    Returns:
-        The same graph without `GlobalAveragePool` nodes.
+        The same graph without `BatchNorm` nodes.
 
     Raises:
-        GraphError: If something other than a dense layer reads a pool.
+        GraphError: If a batch norm does not directly follow a conv or dense layer of its own.
     """
-    shapes = graph.shapes()
-    changed: dict[str, Layer] = {}
+    changed: dict[str, Conv | Dense] = {}
     removed: list[str] = []
     for name, layer in graph.nodes.items():
-        if not isinstance(layer, GlobalAveragePool):
+        if not isinstance(layer, BatchNorm):
             continue
-        (source,) = graph.sources(name)
-        _, height, width = shapes[source]
-        for reader in graph.destinations(name):
-            dense = graph.nodes[reader]
-            if not isinstance(dense, Dense):
-                raise GraphError(
-                    f"{name}: global average pool read by '{reader}', which is not a dense layer. "
-                    "Put the linear read-out directly after the pool."
-                )
-            repeated = np.repeat(dense.weight / (height * width), height * width, axis=1)
-            changed[reader] = dataclasses.replace(dense, weight=repeated)
+        sources = graph.sources(name)
+        synapse = graph.nodes[sources[0]]
+        if (
+            len(sources) != 1
+            or not isinstance(synapse, Conv | Dense)
+            or graph.destinations(sources[0]) != (name,)
+        ):
+            raise GraphError(
+                f"{name}: batch norm after {', '.join(sources)}; it can only be folded into a conv "
+                "or dense layer that leads nowhere else. Put it directly after one."
+            )
+        scale = layer.scale.reshape(-1, *(1,) * (synapse.weight.ndim - 1))
+        bias = np.zeros_like(layer.shift) if synapse.bias is None else synapse.bias
+        changed[sources[0]] = dataclasses.replace(
+            synapse, weight=synapse.weight * scale, bias=layer.scale * bias + layer.shift
+        )
         removed.append(name)
     return replace_nodes(graph, changed=changed, removed=removed)
 
@@ -107,9 +71,6 @@ def fold_average_pool(graph: Graph) -> Graph:
 
     Both are linear, so a convolution of averages is one convolution with a larger kernel and the
     product of the strides, and a dense layer reads each pixel through every window it lies in.
-
-    Args:
-        graph: A float graph.
 
     Returns:
         The same graph without `AveragePool` nodes.
@@ -140,50 +101,6 @@ def fold_average_pool(graph: Graph) -> Graph:
                 )
         removed.append(name)
     return replace_nodes(graph, changed=changed, removed=removed)
-
-
-def lower_max_pool(graph: Graph) -> Graph:
-    """Turn each max pool of spikes into a spiking layer that fires when any input does.
-
-    A depthwise convolution with weights above the threshold and neurons that keep nothing from
-    step to step computes the OR of each window, which is the maximum of 0s and 1s. Where the
-    channels are more than the groups that Lava allows, neighbouring channels share a group, with
-    zeros between them.
-
-    Args:
-        graph: A float graph.
-
-    Returns:
-        The same graph without `MaxPool` nodes; the new neurons have the pool's name.
-
-    Raises:
-        GraphError: If a pool does not read spikes.
-    """
-    shapes = graph.shapes()
-    nodes: dict[str, Layer] = {}
-    edges: list[tuple[str, str]] = []
-    for name, layer in graph.nodes.items():
-        if not isinstance(layer, MaxPool):
-            nodes[name] = layer
-            edges += [(source, name) for source in graph.sources(name)]
-            continue
-        (source,) = graph.sources(name)
-        if not isinstance(nodes[source], Cuba):  # a pool before this one is spiking by now
-            raise GraphError(
-                f"{name}: max pool of '{source}', a {type(graph.nodes[source]).__name__}; only "
-                "spikes can be pooled by their maximum. Put the pool after a spiking layer."
-            )
-        nodes[f"{name}.synapse"] = _window_of_ones(layer, shapes[source][0])
-        nodes[name] = Cuba(threshold=0.5, current_decay=1.0, voltage_decay=1.0)
-        edges += [(source, f"{name}.synapse"), (f"{name}.synapse", name)]
-    return Graph(nodes=nodes, edges=tuple(edges))
-
-
-def _window_of_ones(pool: MaxPool, channels: int) -> Conv:
-    weight = np.ones((channels, 1, *pool.kernel))
-    return with_fewer_groups(
-        Conv(weight=weight, stride=pool.stride, padding=pool.padding, groups=channels)
-    )
 
 
 def _readers_behind_flatten(graph: Graph, name: str) -> list[str]:
@@ -251,44 +168,103 @@ def _conv_of_averages(
     return folded
 
 
-# Fold batch normalisation into the weights before it.
+def fold_global_average_pool(graph: Graph) -> Graph:
+    """Fold each global average pool into the dense layers that read it.
 
-
-def fold_batchnorm(graph: Graph) -> Graph:
-    """Fold every batch norm into the conv or dense layer before it.
-
-    scale · (W x + b) + shift = (scale · W) x + (scale · b + shift), so the function is the same
-    up to rounding in float64.
-
-    Args:
-        graph: A float graph.
+    W mean(x) = sum over positions of (W / positions) x: the dense layer reads the whole (C, H, W)
+    source, with each weight repeated over the positions of its channel.
 
     Returns:
-        The same graph without `BatchNorm` nodes.
+        The same graph without `GlobalAveragePool` nodes.
 
     Raises:
-        GraphError: If a batch norm does not directly follow a conv or dense layer of its own.
+        GraphError: If something other than a dense layer reads a pool.
     """
-    changed: dict[str, Conv | Dense] = {}
+    shapes = graph.shapes()
+    changed: dict[str, Layer] = {}
     removed: list[str] = []
     for name, layer in graph.nodes.items():
-        if not isinstance(layer, BatchNorm):
+        if not isinstance(layer, GlobalAveragePool):
             continue
-        sources = graph.sources(name)
-        synapse = graph.nodes[sources[0]]
-        if (
-            len(sources) != 1
-            or not isinstance(synapse, Conv | Dense)
-            or graph.destinations(sources[0]) != (name,)
-        ):
-            raise GraphError(
-                f"{name}: batch norm after {', '.join(sources)}; it can only be folded into a conv "
-                "or dense layer that leads nowhere else. Put it directly after one."
-            )
-        scale = layer.scale.reshape(-1, *(1,) * (synapse.weight.ndim - 1))
-        bias = np.zeros_like(layer.shift) if synapse.bias is None else synapse.bias
-        changed[sources[0]] = dataclasses.replace(
-            synapse, weight=synapse.weight * scale, bias=layer.scale * bias + layer.shift
-        )
+        (source,) = graph.sources(name)
+        _, height, width = shapes[source]
+        for reader in graph.destinations(name):
+            dense = graph.nodes[reader]
+            if not isinstance(dense, Dense):
+                raise GraphError(
+                    f"{name}: global average pool read by '{reader}', which is not a dense layer. "
+                    "Put the linear read-out directly after the pool."
+                )
+            repeated = np.repeat(dense.weight / (height * width), height * width, axis=1)
+            changed[reader] = dataclasses.replace(dense, weight=repeated)
         removed.append(name)
     return replace_nodes(graph, changed=changed, removed=removed)
+
+
+def lower_max_pool(graph: Graph) -> Graph:
+    """Turn each max pool of spikes into a spiking layer that fires when any input does.
+
+    A depthwise convolution with weights above the threshold and neurons that keep nothing from
+    step to step computes the OR of each window, which is the maximum of 0s and 1s. Where the
+    channels are more than the groups that Lava allows, neighbouring channels share a group, with
+    zeros between them.
+
+    Returns:
+        The same graph without `MaxPool` nodes; the new neurons have the pool's name.
+
+    Raises:
+        GraphError: If a pool does not read spikes.
+    """
+    shapes = graph.shapes()
+    nodes: dict[str, Layer] = {}
+    edges: list[tuple[str, str]] = []
+    for name, layer in graph.nodes.items():
+        if not isinstance(layer, MaxPool):
+            nodes[name] = layer
+            edges += [(source, name) for source in graph.sources(name)]
+            continue
+        (source,) = graph.sources(name)
+        if not isinstance(nodes[source], Cuba):  # a pool before this one is spiking by now
+            raise GraphError(
+                f"{name}: max pool of '{source}', a {type(graph.nodes[source]).__name__}; only "
+                "spikes can be pooled by their maximum. Put the pool after a spiking layer."
+            )
+        nodes[f"{name}.synapse"] = _window_of_ones(layer, shapes[source][0])
+        nodes[name] = Cuba(threshold=0.5, current_decay=1.0, voltage_decay=1.0)
+        edges += [(source, f"{name}.synapse"), (f"{name}.synapse", name)]
+    return Graph(nodes=nodes, edges=tuple(edges))
+
+
+def _window_of_ones(pool: MaxPool, channels: int) -> Conv:
+    weight = np.ones((channels, 1, *pool.kernel))
+    return with_fewer_groups(
+        Conv(weight=weight, stride=pool.stride, padding=pool.padding, groups=channels)
+    )
+
+
+def merge_groups(graph: Graph) -> Graph:
+    """Reduce each convolution to the groups that Lava can hold; its function stays the same."""
+    changed: dict[str, Layer] = {
+        name: with_fewer_groups(layer)
+        for name, layer in graph.nodes.items()
+        if isinstance(layer, Conv) and layer.groups > GEOMETRY_MAX
+    }
+    return replace_nodes(graph, changed=changed) if changed else graph
+
+
+def with_fewer_groups(conv: Conv) -> Conv:
+    """Merge neighbouring groups until Lava can hold their number; the function stays the same.
+
+    A channel has zeros for the inputs of the groups that joined its own.
+    """
+    if conv.groups <= GEOMETRY_MAX:
+        return conv
+    groups = max(n for n in range(1, GEOMETRY_MAX + 1) if conv.groups % n == 0)
+    together = conv.groups // groups
+    outputs, inputs, *taps = conv.weight.shape
+    weight: FloatArray = np.zeros((outputs, together, inputs, *taps))
+    channels = np.arange(outputs)
+    weight[channels, channels // (outputs // conv.groups) % together] = conv.weight
+    return dataclasses.replace(
+        conv, weight=weight.reshape(outputs, together * inputs, *taps), groups=groups
+    )

@@ -41,12 +41,7 @@ from neurodeploy.ir.float_layers import (
     MaxPool,
     Shape,
 )
-from neurodeploy.ir.graphs import (
-    INPUT,
-    FixedInput,
-    FixedPointGraph,
-    Graph,
-)
+from neurodeploy.ir.graphs import INPUT, FixedInput, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import (
     Connection,
     CubaNeuron,

@@ -18,28 +18,11 @@ from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.tracing import trace
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.deployment.steps import deploy
-from neurodeploy.pipeline.directory import (
-    REPORT,
-    SUMMARY,
-    check_directory,
-)
-from neurodeploy.pipeline.observation import (
-    Observer,
-    Silence,
-    Stopwatch,
-)
+from neurodeploy.pipeline.directory import REPORT, SUMMARY, check_directory
+from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.prediction import accuracy_of, predict
-from neurodeploy.pipeline.stages import (
-    TrainingResult,
-    Verification,
-    train,
-    verify,
-)
-from neurodeploy.pipeline.summary import (
-    accuracy_points,
-    page_of,
-    summary_of,
-)
+from neurodeploy.pipeline.stages import TrainingResult, Verification, train, verify
+from neurodeploy.pipeline.summary import accuracy_points, page_of, summary_of
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import layer_activity_of, observe
 from neurodeploy.reports.pages.outline import write_page

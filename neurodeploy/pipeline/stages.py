@@ -19,12 +19,7 @@ from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.pipeline.deployment.fine_tuning import iteration_callback
 from neurodeploy.pipeline.deployment.result import Deployment
-from neurodeploy.pipeline.directory import (
-    MODEL,
-    TEST,
-    begin_run,
-    versions,
-)
+from neurodeploy.pipeline.directory import MODEL, TEST, begin_run, versions
 from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.pipeline.prediction import predict, shown_samples
 from neurodeploy.recipes.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all; those that come with neurodeploy are found."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from neurodeploy.errors import DataError, OutputError
-from neurodeploy.files import (
-    hash_file,
-    replacing,
-    write_text,
-)
+from neurodeploy import files
+from neurodeploy.errors import DataError, NeurodeployError, OutputError
+from neurodeploy.files import hash_file, replacing, write_text
 
 
 def names(directory: Path) -> list[str]:
@@ -161,3 +158,21 @@ def test_a_file_is_known_by_its_hash(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="cannot be read"):
         hash_file(tmp_path)
+
+
+def test_checkout_has_worker_and_recipes() -> None:
+    assert (files.hardware_path() / "lava_runtime" / "run_netx.py").is_file()
+    assert files.recipes_path().is_dir()
+
+
+def test_folder_beside_the_package_comes_first(tmp_path: Path) -> None:
+    package = tmp_path / "neurodeploy"
+    (package / "_hardware").mkdir(parents=True)
+    (tmp_path / "hardware").mkdir()
+    found = files._find_folder("_hardware", "hardware", package=package)
+    assert found == package / "_hardware"
+
+
+def test_neither_folder(tmp_path: Path) -> None:
+    with pytest.raises(NeurodeployError, match="Install neurodeploy again"):
+        files._find_folder("_hardware", "hardware", package=tmp_path)

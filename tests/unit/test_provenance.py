@@ -5,11 +5,7 @@ import subprocess
 from pathlib import Path
 
 import neurodeploy
-from neurodeploy.provenance import (
-    processor,
-    provenance,
-    versions,
-)
+from neurodeploy.provenance import processor, provenance, versions
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -31,28 +31,15 @@ from neurodeploy.fixedpoint import (
     STATE_EXPONENT,
     VOLTAGE_LIMIT,
 )
-from neurodeploy.ir.float_layers import (
-    Conv,
-    Dense,
-    Integrator,
-)
-from neurodeploy.ir.graphs import (
-    INPUT,
-    FixedPointGraph,
-    Graph,
-)
+from neurodeploy.ir.float_layers import Conv, Dense, Integrator
+from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer
 from neurodeploy.learning.checkpoints import History, IterationRecord
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.functional.surrogate import Surrogate
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
-from neurodeploy.passes.quantization import (
-    Population,
-    Scales,
-    find_populations,
-    quantize,
-)
+from neurodeploy.passes.quantization import Population, Scales, find_populations, quantize
 from neurodeploy.pipeline.observation import Observer
 from neurodeploy.recipes.recipe import Recipe, ShortcutSection
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurodeploy.chips.cores import (
-    ChipFit,
-)
+from neurodeploy.chips.cores import ChipFit
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.learning.checkpoints import History
-from neurodeploy.passes import (
-    Lowered,
-)
-from neurodeploy.passes.calibration import (
-    Calibration,
-)
+from neurodeploy.passes import Lowered
+from neurodeploy.passes.calibration import Calibration
 from neurodeploy.passes.relays import RelayCost
-from neurodeploy.pipeline.deployment.agreement import (
-    LayerAgreement,
-)
+from neurodeploy.pipeline.deployment.agreement import LayerAgreement
 from neurodeploy.pipeline.deployment.relay_costs import Relaying
 
 

@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy import netx
-from neurodeploy.chips.cores import (
-    estimate_cores,
-    sizes_of,
-)
+from neurodeploy.chips.cores import estimate_cores, sizes_of
 from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.network_counts import count
@@ -41,31 +38,15 @@ from neurodeploy.passes import (
     run_passes,
     zero_share,
 )
-from neurodeploy.passes.calibration import (
-    Calibration,
-    calibrate,
-    check_activity,
-)
-from neurodeploy.pipeline.deployment.agreement import (
-    LayerAgreement,
-    check_file,
-    compare_layers,
-)
+from neurodeploy.passes.calibration import Calibration, calibrate, check_activity
+from neurodeploy.pipeline.deployment.agreement import LayerAgreement, check_file, compare_layers
 from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork, fine_tune, surrogate_of
 from neurodeploy.pipeline.deployment.net_record import write_net_record
 from neurodeploy.pipeline.deployment.relay_costs import measure_relays
 from neurodeploy.pipeline.deployment.result import Deployment, PruningOutcome, Step
-from neurodeploy.pipeline.directory import (
-    NET,
-    NET_RECORD,
-    SAMPLES,
-)
+from neurodeploy.pipeline.directory import NET, NET_RECORD, SAMPLES
 from neurodeploy.pipeline.observation import Observer, Silence
-from neurodeploy.pipeline.prediction import (
-    accuracy_of,
-    float_spikes,
-    shown_samples,
-)
+from neurodeploy.pipeline.prediction import accuracy_of, float_spikes, shown_samples
 from neurodeploy.recipes.recipe import PruningSection, Recipe
 from neurodeploy.samples.array_archives import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator

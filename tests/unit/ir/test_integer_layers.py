@@ -22,11 +22,7 @@ from neurodeploy.ir import (
     SigmaNeuron,
 )
 from neurodeploy.ir.graphs import INPUT
-from neurodeploy.ir.integer_layers import (
-    FixedInjection,
-    Neuron,
-    Synapse,
-)
+from neurodeploy.ir.integer_layers import FixedInjection, Neuron, Synapse
 
 
 def integers(*values: object) -> npt.NDArray[np.int32]:

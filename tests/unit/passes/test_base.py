@@ -18,11 +18,7 @@ from neurodeploy.ir.float_layers import (
     Integrator,
 )
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.passes import (
-    fold_batchnorm,
-    fold_global_average_pool,
-    run_passes,
-)
+from neurodeploy.passes import fold_batchnorm, fold_global_average_pool, run_passes
 
 
 def chain(**nodes: object) -> Graph:

@@ -10,15 +10,7 @@ import pytest
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
 from neurodeploy.fixedpoint import CURRENT_LIMIT
-from neurodeploy.ir.float_layers import (
-    BatchNorm,
-    Conv,
-    Cuba,
-    Dense,
-    Flatten,
-    Input,
-    Integrator,
-)
+from neurodeploy.ir.float_layers import BatchNorm, Conv, Cuba, Dense, Flatten, Input, Integrator
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.ir.integer_layers import FixedConv, FixedDense
 from neurodeploy.passes import choose_scales, quantize

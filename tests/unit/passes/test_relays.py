@@ -10,32 +10,12 @@ import pytest
 from neurodeploy import netx
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
-from neurodeploy.ir.float_layers import (
-    Conv,
-    Cuba,
-    Dense,
-    Input,
-    Integrator,
-)
-from neurodeploy.ir.graphs import (
-    FixedInput,
-    FixedPointGraph,
-    Graph,
-)
-from neurodeploy.ir.integer_layers import (
-    Connection,
-    CubaNeuron,
-    FixedConv,
-    FixedLayer,
-)
+from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Input, Integrator
+from neurodeploy.ir.graphs import FixedInput, FixedPointGraph, Graph
+from neurodeploy.ir.integer_layers import Connection, CubaNeuron, FixedConv, FixedLayer
 from neurodeploy.passes import choose_scales, quantize
 from neurodeploy.passes.calibration import calibrate
-from neurodeploy.passes.relays import (
-    Lowered,
-    find_carried,
-    lower_residuals,
-    relay_threshold_max,
-)
+from neurodeploy.passes.relays import Lowered, find_carried, lower_residuals, relay_threshold_max
 from neurodeploy.simulation import EventSimulator, Recording
 
 LOIHI2 = Target.load("loihi2")

@@ -10,14 +10,7 @@ import torch
 
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import DataError
-from neurodeploy.ir.float_layers import (
-    Conv,
-    Cuba,
-    Dense,
-    Flatten,
-    Input,
-    Integrator,
-)
+from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Input, Integrator
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.nn.functional.surrogate import Rectangular, Triangular
 from neurodeploy.passes.calibration import calibrate
