@@ -502,20 +502,21 @@ def test_a_training_exports_its_twin(neurodeploy, tiny_recipe, tmp_path: Path) -
 
 
 def test_a_cut_input_keeps_what_is_whole_and_resume_goes_on(
-    neurodeploy, golden: Path, samples, tmp_path: Path
+    neurodeploy, golden: Path, tmp_path: Path
 ) -> None:
     inputs = np.random.default_rng(0).integers(0, 2, (9, 8, 24))
-    command = ("simulate", golden / DENSE, "-i", tmp_path / "in.npz", "-o", tmp_path / "out.npz")
-    whole = samples(inputs).read_bytes()
+    command = ("simulate", golden / DENSE, "-i", tmp_path / "in.npy", "-o", tmp_path / "out.npz")
+    np.save(tmp_path / "in.npy", inputs)
+    whole = (tmp_path / "in.npy").read_bytes()
     assert neurodeploy(*command).code == 0
     expected = (tmp_path / "out.npz").read_bytes()
     (tmp_path / "out.npz").unlink()
-    (tmp_path / "in.npz").write_bytes(whole[: len(whole) * 2 // 3])
+    (tmp_path / "in.npy").write_bytes(whole[: len(whole) * 2 // 3])
     outcome = neurodeploy(*command)
     assert outcome.code == 1
     assert "cut short: 5 of 9 samples are complete" in outcome.errors[0]
     assert "out.npz.parts" in outcome.errors[0]
-    (tmp_path / "in.npz").write_bytes(whole)
+    (tmp_path / "in.npy").write_bytes(whole)
     outcome = neurodeploy(*command)
     assert outcome.code == 1
     assert "5 finished samples of an interrupted run. Go on with --resume" in outcome.errors[0]
