@@ -107,7 +107,6 @@ if TYPE_CHECKING:
     from neurodeploy.reports.report import Report as Report
     from neurodeploy.reports.report_builder import report as report
     from neurodeploy.reports.run_summary import RunSummary as RunSummary
-    from neurodeploy.samples.events import Events as Events
     from neurodeploy.samples.sources import open_samples as open_samples
     from neurodeploy.simulation import (
         EventSimulator as EventSimulator,
@@ -144,7 +143,6 @@ _HOMES = {
     "reports.report_builder": ("report",),
     "counting.synapse_counts": ("InputKind", "count_layer", "count_pool"),
     "errors": ("NeurodeployError", "NeurodeployWarning"),
-    "samples.events": ("Events",),
     "ir.graphs": ("FixedPointGraph", "Graph"),
     "data": ("ArrayDataset", "Dataset", "load_data"),
     "learning.evaluation": ("evaluate",),

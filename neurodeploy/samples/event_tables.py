@@ -12,8 +12,8 @@ name       array                         meaning
 `payload`  (events,) integers, optional  never 0; 1 everywhere if left out
 =========  ============================  ====================================================
 
-No place of a sample has two events. An archive of `numpy.savez(path, **events.arrays())`
-(`neurodeploy.samples.events.Events`), with a column `sample` instead of `offset`, is read as well.
+No place of a sample has two events. In place of `offset`, a column `sample` that rises from 0 to
+samples - 1 is read as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError
-from neurodeploy.files import replacing
 from neurodeploy.samples.array_archives import (
     ArrayFile,
     CutShortError,
@@ -37,8 +36,6 @@ from neurodeploy.samples.array_archives import (
     member_names,
     require_integer_dtype,
 )
-from neurodeploy.samples.array_files import HDF5_SUFFIXES
-from neurodeploy.samples.events import Events
 
 _COLUMNS = ("shape", "step", "address")
 _BLOCK = 1 << 20
@@ -274,34 +271,6 @@ def open_hdf5(path: Path, *, key: str) -> Hdf5Array | EventTable:
 def is_event_archive(names: Sequence[str]) -> bool:
     """Whether arrays of these names may be an event table."""
     return "step" in names and "address" in names
-
-
-def save_events(path: Path | str, events: Events) -> None:
-    """Write an event table, whole or not at all.
-
-    Args:
-        path: `.npz`, `.h5` or `.hdf5`.
-        events: All samples.
-
-    Raises:
-        OutputError: If the file cannot be written.
-    """
-    path = Path(path)
-    numbers = np.bincount(events.sample, minlength=events.samples)
-    arrays = events.arrays()
-    del arrays["sample"]
-    columns: dict[str, npt.NDArray[np.integer]] = {
-        **arrays,
-        "offset": np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64),
-    }
-    with replacing(path) as temporary:
-        if path.suffix.lower() in HDF5_SUFFIXES:
-            with h5py.File(temporary, "w") as file:
-                for name, values in columns.items():
-                    file.create_dataset(name, data=values)
-        else:
-            with temporary.open("wb") as archive:
-                np.savez(archive, allow_pickle=False, **columns)
 
 
 def _require_columns(path: Path, names: Sequence[str]) -> None:
