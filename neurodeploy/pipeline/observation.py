@@ -1,16 +1,18 @@
-"""How a pipeline tells where it is, and how long its stages took."""
+"""Report how far a pipeline is, and how long its stages took."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from neurodeploy.learning.checkpoints import IterationRecord
+
 
 class Observer(Protocol):
-    """Is told what a pipeline does; the command line draws it."""
+    """Receives the progress of a pipeline; the command line draws it."""
 
     def stage(self, name: str, note: str = "") -> None:
         """A stage begins."""
@@ -29,6 +31,16 @@ class Silence:
 
     def advance(self, done: int, total: int, note: str = "") -> None:
         """Ignore it."""
+
+
+def iteration_callback(observer: Observer) -> Callable[[IterationRecord], None]:
+    """Return a trainer's callback that reports each iteration to an observer."""
+
+    def report(record: IterationRecord) -> None:
+        note = f"epoch {record.epoch}/{record.epochs}, loss {record.loss:.3f}"
+        observer.advance(record.iteration + 1, record.iterations, note)
+
+    return report
 
 
 @dataclass(slots=True)

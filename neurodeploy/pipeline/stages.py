@@ -17,10 +17,9 @@ from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
-from neurodeploy.pipeline.deployment.fine_tuning import iteration_callback
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import MODEL, TEST, begin_run, versions
-from neurodeploy.pipeline.observation import Observer, Silence
+from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
 from neurodeploy.pipeline.prediction import predict, shown_samples
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.simulation.event_simulator import EventSimulator

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodeploy.fixedpoint import (
     BIAS_BITS,
@@ -112,6 +113,11 @@ class LifDynamics:
 
     def step(self, arriving: Int64Array) -> IntArray:
         """Advance by one step; see `Dynamics`."""
+        self.integrate(arriving)
+        return self.fire().astype(np.int32)
+
+    def integrate(self, arriving: Int64Array) -> Int64Array:
+        """Advance current and voltage; return the voltage, (samples, *layer), before its reset."""
         current = decay(self._current, self._current_decay) + scale_up(arriving)
         low, high = int(current.min()), int(current.max())
         self._current_peak = max(self._current_peak, high, -low)
@@ -126,10 +132,14 @@ class LifDynamics:
         if high > VOLTAGE_LIMIT or low < -VOLTAGE_LIMIT:
             self._voltage_clips += int(np.count_nonzero(np.abs(voltage) > VOLTAGE_LIMIT))
             voltage = clip_voltage(wrap(voltage, _STATE_BITS))
-        spikes = voltage > self._threshold
-        voltage[spikes] = 0
         self._current, self._voltage = current, voltage
-        return spikes.astype(np.int32)
+        return voltage
+
+    def fire(self) -> npt.NDArray[np.bool_]:
+        """Return which neurons spike, (samples, *layer), and reset their voltage in place."""
+        spikes = self._voltage > self._threshold
+        self._voltage[spikes] = 0
+        return spikes
 
     def reset(self) -> None:
         """Set current and voltage to zero."""

@@ -1,7 +1,7 @@
 """Fine-tune a quantized network: forward in the chip's integers, backward through surrogates.
 
 The forward pass *is* the integer arithmetic of `neurodeploy.simulation`: the same rounded
-weights, the same decays, wraps and clips, so the spikes that training sees are those that the
+weights, the same wraps, the same neurons, so the spikes that training sees are those that the
 deployed file makes. Rounding, wrapping and clipping count as identity in the backward pass
 (straight-through), the spike as the surrogate.
 
@@ -26,25 +26,74 @@ from neurodeploy.data import Dataset
 from neurodeploy.errors import DataError, TraceError
 from neurodeploy.fixedpoint import (
     CURRENT_LIMIT,
-    DECAY_BITS,
     DECAY_UNITY,
     STATE_EXPONENT,
-    VOLTAGE_LIMIT,
+    FloatArray,
+    Int64Array,
+    round_half_even,
+    round_to_even_integer,
+    wrap,
 )
 from neurodeploy.ir.float_layers import Conv, Dense, Integrator
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer
-from neurodeploy.learning.checkpoints import History, IterationRecord
+from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.functional.surrogate import Surrogate
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.passes.quantization import Population, Scales, find_populations, quantize
-from neurodeploy.pipeline.observation import Observer
+from neurodeploy.pipeline.observation import Observer, iteration_callback
 from neurodeploy.recipes.recipe import Recipe, ShortcutSection
+from neurodeploy.simulation.neurons import LifDynamics
 
 _EXACT_FLOAT32 = float(1 << 24)
-_MIXED_GRAIN = 2  # mixed-sign weights are even, as `round_to_even_integer` makes them
+
+
+def fine_tune(
+    integer: IntegerNetwork,
+    recipe: Recipe,
+    directory: Path,
+    training: Dataset,
+    validation: Dataset,
+    observer: Observer,
+) -> History:
+    """Train a network of integers for the epochs that the recipe says.
+
+    Args:
+        integer: Is left with the weights of the best epoch.
+        recipe: Its [quantization] says how long and how fast; the rest is as in training.
+        directory: Of the deployment; gets checkpoints.
+        training: Data to learn from.
+        validation: Data to choose the epoch by.
+        observer: Told of each iteration.
+    """
+    settings = recipe.quantization
+    observer.stage("fine-tune", f"{settings.fine_tune_epochs} epochs in integers")
+    section = dataclasses.replace(
+        recipe.training,
+        epochs=settings.fine_tune_epochs,
+        learning_rate=settings.fine_tune_learning_rate,
+        weight_decay=0.0,
+        keep="best",
+    )
+    return Trainer(
+        section,
+        seed=recipe.recipe.seed,
+        shortcut=ShortcutSection(),
+        shift=recipe.data.shift,
+        keeps_zeros=recipe.pruning.is_any,
+        directory=directory / "fine_tuning",
+        on_iteration=iteration_callback(observer),
+    ).fit(integer, training, validation)
+
+
+def surrogate_of(network: SpikingNetwork) -> Surrogate:
+    """Return the surrogate that the network was trained with."""
+    for module in network.modules():
+        if isinstance(module, LIF | CubaLIF):
+            return module.surrogate
+    raise TraceError("network: no spiking layer. There is nothing to fine-tune.")
 
 
 class IntegerNetwork(nn.Module):
@@ -176,19 +225,15 @@ class _TrainablePopulation(nn.Module):
         self.bias = nn.Parameter(torch.from_numpy(population.bias.astype(np.float32)))
         neuron = layer.neuron
         assert isinstance(neuron, CubaNeuron)
-        self._dynamics = _Dynamics(
-            current_decay=int(neuron.current_decay),
-            voltage_decay=int(neuron.voltage_decay),
-            threshold=int(neuron.threshold),
-            scale=scale,
-            surrogate=surrogate,
-        )
+        self._model = _DifferentiableNeuron(neuron=neuron, scale=scale, surrogate=surrogate)
 
     def current(self, known: Mapping[str, Tensor], *, largest_input: int) -> Tensor:
         """Sum of what the synapses send: (T, samples, ...) float32 holding integers."""
         total: Tensor | None = None
         for branch, weight in zip(self._branches, self.weights, strict=True):
-            integers = _Round.apply(weight, self.scale * branch.unit, _MIXED_GRAIN, *self._limits)
+            integers = _Round.apply(
+                weight, self.scale * branch.unit, round_to_even_integer, *self._limits
+            )
             largest = largest_input if branch.source == INPUT else 1
             reach = integers.detach().abs().flatten(1).sum(1).max() * largest
             dtype = torch.float32 if float(reach) < _EXACT_FLOAT32 else torch.float64
@@ -202,12 +247,12 @@ class _TrainablePopulation(nn.Module):
     def integer_bias(self) -> Tensor:
         """round(b · s), shaped to broadcast over the layer."""
         limit = self._bias_limit
-        rounded: Tensor = _Round.apply(self.bias, self.scale, 1, -limit, limit)
+        rounded: Tensor = _Round.apply(self.bias, self.scale, round_half_even, -limit, limit)
         return rounded.reshape(-1, *(1,) * (len(self._shape) - 1))
 
     def fire(self, current: Tensor) -> Tensor:
         """Spikes (T, samples, ...) float32 for the arriving integers."""
-        spikes: Tensor = _IntegerLif.apply(current, self.integer_bias(), self._dynamics)
+        spikes: Tensor = _IntegerLif.apply(current, self.integer_bias(), self._model)
         return spikes
 
     def to_layers(self) -> dict[str, Conv | Dense]:
@@ -244,7 +289,7 @@ def _apply_layer(layer: Conv | Dense, events: Tensor, weight: Tensor) -> Tensor:
 
 
 class _Round(torch.autograd.Function):
-    """grain · round(x · factor / grain), half to even, clamped to [low, high].
+    """round(x · factor) by a rule of `fixedpoint`, clamped to [low, high].
 
     Gradient `factor` inside the range, 0 outside. The product is taken in float64, as in
     `neurodeploy.passes.quantization`, so both round alike.
@@ -252,9 +297,16 @@ class _Round(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, factor: float, grain: int, low: float, high: float
+        ctx: Any,
+        values: Tensor,
+        factor: float,
+        rule: Callable[[FloatArray], Int64Array],
+        low: float,
+        high: float,
     ) -> Tensor:
-        rounded = grain * (values.double() * factor / grain).round()
+        product = values.detach().double() * factor
+        # Far outside, a value need only stay outside: the rule gives int64.
+        rounded = torch.from_numpy(rule(product.clamp(low - 2, high + 2).numpy()))
         ctx.save_for_backward((rounded >= low) & (rounded <= high))
         ctx.factor = factor
         return rounded.clamp(low, high).float()
@@ -270,7 +322,7 @@ class _Wrap24(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return _wrap(values.to(torch.int64), 24).to(values.dtype)
+        return torch.from_numpy(wrap(values.detach().numpy(), 24)).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -278,18 +330,16 @@ class _Wrap24(torch.autograd.Function):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Dynamics:
-    """Integer neuron parameters of one population, and how to differentiate it."""
+class _DifferentiableNeuron:
+    """The integer neuron of one population, and how to differentiate it."""
 
-    current_decay: int
-    voltage_decay: int
-    threshold: int
+    neuron: CubaNeuron
     scale: float
     surrogate: Surrogate
 
 
 class _IntegerLif(torch.autograd.Function):
-    """Lava's LIF over all steps; see `neurodeploy.simulation.neurons.LifDynamics`.
+    """LIF over all steps; the forward pass runs its definition, `simulation.neurons.LifDynamics`.
 
     Backward, with h the surrogate in float units, g the incoming gradient and the voltage
     measured in float units (v / (64 s)):
@@ -301,37 +351,30 @@ class _IntegerLif(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, arriving: Tensor, bias: Tensor, dynamics: _Dynamics) -> Tensor:
-        drive = arriving.to(torch.int64) << STATE_EXPONENT
-        offset = bias.to(torch.int64) << STATE_EXPONENT
-        current = torch.zeros_like(drive[0])
-        voltage = torch.zeros_like(drive[0])
-        spikes = torch.empty(drive.shape, dtype=torch.float32)
-        potentials = torch.empty(drive.shape, dtype=torch.float32)
-        unit = 1.0 / (dynamics.scale * (1 << STATE_EXPONENT))
-        for step in range(drive.shape[0]):
-            # Lava's sums live in int32 and wrap there before the 24-bit rules see them.
-            current = _decay(current, dynamics.current_decay) + drive[step]
-            current = _wrap_current(_wrap(current, 32))
-            voltage = _decay(voltage, dynamics.voltage_decay) + current + offset
-            voltage = _wrap(voltage, 32).clamp(-VOLTAGE_LIMIT, VOLTAGE_LIMIT)
-            fired = voltage > (dynamics.threshold << STATE_EXPONENT)
-            spikes[step] = fired
-            potentials[step] = voltage * unit
-            voltage = voltage.masked_fill(fired, 0)
+    def forward(ctx: Any, arriving: Tensor, bias: Tensor, model: _DifferentiableNeuron) -> Tensor:
+        neurons = LifDynamics(
+            model.neuron, bias.detach().to(torch.int32).numpy(), tuple(arriving.shape[1:])
+        )
+        spikes = torch.empty(arriving.shape, dtype=torch.float32)
+        potentials = torch.empty(arriving.shape, dtype=torch.float32)
+        unit = 1.0 / (model.scale * (1 << STATE_EXPONENT))
+        for step, sums in enumerate(arriving.detach()):
+            voltage = neurons.integrate(sums.to(torch.int64).numpy())
+            potentials[step] = torch.from_numpy(voltage) * unit  # before firing resets it
+            spikes[step] = torch.from_numpy(neurons.fire())
         ctx.save_for_backward(potentials, spikes)
-        ctx.dynamics = dynamics
+        ctx.model = model
         ctx.bias_shape = bias.shape
         return spikes
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         potentials, spikes = ctx.saved_tensors
-        dynamics: _Dynamics = ctx.dynamics
-        threshold = dynamics.threshold / dynamics.scale
-        slope = dynamics.surrogate.derivative(potentials, threshold) / dynamics.scale
-        keep_voltage = 1 - dynamics.voltage_decay / DECAY_UNITY
-        keep_current = 1 - dynamics.current_decay / DECAY_UNITY
+        model: _DifferentiableNeuron = ctx.model
+        threshold = int(model.neuron.threshold) / model.scale
+        slope = model.surrogate.derivative(potentials, threshold) / model.scale
+        keep_voltage = 1 - int(model.neuron.voltage_decay) / DECAY_UNITY
+        keep_current = 1 - int(model.neuron.current_decay) / DECAY_UNITY
         into_current = torch.empty_like(potentials)
         into_voltage = torch.empty_like(potentials)
         later_voltage = torch.zeros_like(potentials[0])
@@ -347,78 +390,3 @@ class _IntegerLif(torch.autograd.Function):
         summed = into_voltage.sum((0, 1))
         extra = tuple(axis for axis in range(summed.ndim) if shape[axis] == 1)
         return into_current, summed.sum(extra, keepdim=True) if extra else summed, None
-
-
-def _decay(state: Tensor, decay: int) -> Tensor:
-    product = state * (DECAY_UNITY - decay)
-    return torch.sign(product) * (product.abs() >> DECAY_BITS)
-
-
-def _wrap_current(current: Tensor) -> Tensor:
-    turn = 2 * CURRENT_LIMIT
-    wrapped = torch.where(current > CURRENT_LIMIT, current - turn, current)
-    return torch.where(current <= -CURRENT_LIMIT, current + turn, wrapped)
-
-
-def _wrap(values: Tensor, bits: int) -> Tensor:
-    half = 1 << (bits - 1)
-    return ((values + half) & ((1 << bits) - 1)) - half
-
-
-# Fine-tune a quantized network with its own integers as forward pass.
-
-
-def fine_tune(
-    integer: IntegerNetwork,
-    recipe: Recipe,
-    directory: Path,
-    training: Dataset,
-    validation: Dataset,
-    observer: Observer,
-) -> History:
-    """Train a network of integers for the epochs that the recipe says.
-
-    Args:
-        integer: Is left with the weights of the best epoch.
-        recipe: Its [quantization] says how long and how fast; the rest is as in training.
-        directory: Of the deployment; gets checkpoints.
-        training: Data to learn from.
-        validation: Data to choose the epoch by.
-        observer: Told of each iteration.
-    """
-    settings = recipe.quantization
-    observer.stage("fine-tune", f"{settings.fine_tune_epochs} epochs in integers")
-    section = dataclasses.replace(
-        recipe.training,
-        epochs=settings.fine_tune_epochs,
-        learning_rate=settings.fine_tune_learning_rate,
-        weight_decay=0.0,
-        keep="best",
-    )
-    return Trainer(
-        section,
-        seed=recipe.recipe.seed,
-        shortcut=ShortcutSection(),
-        shift=recipe.data.shift,
-        keeps_zeros=recipe.pruning.is_any,
-        directory=directory / "fine_tuning",
-        on_iteration=iteration_callback(observer),
-    ).fit(integer, training, validation)
-
-
-def surrogate_of(network: SpikingNetwork) -> Surrogate:
-    """Return the surrogate that the network was trained with."""
-    for module in network.modules():
-        if isinstance(module, LIF | CubaLIF):
-            return module.surrogate
-    raise TraceError("network: no spiking layer. There is nothing to fine-tune.")
-
-
-def iteration_callback(observer: Observer) -> Callable[[IterationRecord], None]:
-    """Return a trainer's callback that tells an observer."""
-
-    def tell(record: IterationRecord) -> None:
-        note = f"epoch {record.epoch}/{record.epochs}, loss {record.loss:.3f}"
-        observer.advance(record.iteration + 1, record.iterations, note)
-
-    return tell
