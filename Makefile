@@ -1,6 +1,7 @@
-# make demo   trains, deploys, verifies on Lava and reports; makes all it needs first
-# make test   runs the tests; makes all they need first
-# Both are safe to repeat and fast the second time. PYTHON=/path/to/python3.12 chooses another.
+# make demo       trains, deploys, verifies on Lava and reports; makes all it needs first
+# make test       runs the tests; makes all they need first
+# make test-fast  runs those that take no longer than a few seconds and need no Lava or lava-dl
+# All are safe to repeat and fast the second time. PYTHON=/path/to/python3.12 chooses another.
 
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -10,13 +11,20 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST_ARGS ?=
 
-.PHONY: demo test lint clean
+# Two processes, each with its own half of the tests; the one that is done first takes from the other.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+.PHONY: demo test test-fast lint clean
 
 demo: $(VENV)/.lava
 	$(BIN)/neurodeploy run training/recipes/digits.toml
 
 test: $(VENV)/.lava $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+# Random networks are fewer here as well.
+test-fast: $(VENV)/.test
+	$(PYTEST) -m "not slow and not lava and not slayer" --lowering-examples 20 --report-examples 5 $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .

@@ -28,6 +28,7 @@ from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Record, Stream
 
 sanafe = pytest.importorskip("sanafe", reason="the package sanafe is not installed")
+pytestmark = pytest.mark.slow
 
 PRESET = EnergyPreset.load("loihi1_sanafe")
 FORMATS = {"dense": "loihi_dense_synapse", "conv": "loihi_conv_synapse"}

@@ -164,6 +164,7 @@ def alive(process: int) -> bool:
 # --- clusters -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_loses_a_worker_and_the_result_is_that_of_one_process(
     network, inputs, whole, cluster: Cluster, tmp_path
 ) -> None:
@@ -179,6 +180,7 @@ def test_a_dask_cluster_loses_a_worker_and_the_result_is_that_of_one_process(
     assert (tmp_path / "out.npz").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_the_command_runs_on_a_cluster(network, inputs, whole, cluster: Cluster, tmp_path) -> None:
     options = ("--engine", "dask", "--cluster", cluster.address)
     end = run_command(network, inputs, tmp_path / "out.npz", *options)
@@ -231,6 +233,7 @@ def ray_address() -> Iterator[str]:
         head.communicate(timeout=30)
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_loses_a_worker_and_the_result_is_that_of_one_process(
     network, inputs, whole, ray_address, tmp_path
 ) -> None:
@@ -250,6 +253,7 @@ def test_a_ray_cluster_loses_a_worker_and_the_result_is_that_of_one_process(
     assert (tmp_path / "out.npz").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_the_command_starts_a_ray_cluster_here(network, inputs, whole, tmp_path) -> None:
     pytest.importorskip("ray")
     options = ("--engine", "ray", "--workers", "2")
@@ -289,6 +293,7 @@ def test_crews_that_make_no_sense_are_refused(
 # --- processes of this machine ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_worker_process_is_replaced(network, inputs, whole, tmp_path) -> None:
     end = run_program(
         tmp_path, network, inputs, crew="workers=2", at=1,
@@ -300,6 +305,7 @@ def test_a_killed_worker_process_is_replaced(network, inputs, whole, tmp_path) -
     assert (tmp_path / "out.npz").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_no_finished_sample_and_leaves_no_process(
     network, inputs, whole, tmp_path
 ) -> None:

@@ -92,6 +92,7 @@ def test_settings_are_those_of_the_paper() -> None:
         assert (recipe.neuron.tau, recipe.neuron.threshold) == (0.5, 1.0), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DISTINCT.values())
 def test_a_full_size_network_trains_one_step(name: str) -> None:
     recipe = ROWS[name]

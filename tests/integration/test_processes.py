@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 [recipe]
 name = "two"
@@ -188,7 +190,6 @@ def test_a_killed_process_loses_one_epoch_and_no_more(data: Path, tmp_path: Path
     assert losses(broken) == losses(whole)
 
 
-@pytest.mark.slow
 def test_sharded_weights_learn_the_same_and_survive_an_end(data: Path, tmp_path: Path) -> None:
     """Each of two processes holds a half of every weight; the first one ends after an epoch."""
     recipe = write_recipe(tmp_path, data, epochs=3)

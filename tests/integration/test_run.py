@@ -390,6 +390,7 @@ def test_a_difference_to_lava_fails_the_run_after_its_report(
     assert summary["lava"]["differing_spikes"] == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes_to_the_same_weights(
     neurodeploy, tiny_recipe, tmp_path: Path
 ) -> None:

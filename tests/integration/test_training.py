@@ -74,6 +74,7 @@ def test_a_small_network_learns_the_digits_and_becomes_a_graph() -> None:
     assert np.isfinite(synapse.weight).all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"

@@ -196,6 +196,7 @@ def read_damaged(content: bytes) -> None:
             Path(file.name).with_suffix(".copy").unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_trial")
 @settings(max_examples=150, deadline=None, suppress_health_check=HEALTH)
 @given(

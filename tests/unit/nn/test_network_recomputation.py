@@ -80,6 +80,7 @@ def test_recomputing_keeps_less() -> None:
     assert kept[1] < 0.7 * kept[0]
 
 
+@pytest.mark.slow
 # torch's tracer looks at .grad of what is no leaf and hides the warning only if it is not raised.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.parametrize("model", ["lif", "cuba"])

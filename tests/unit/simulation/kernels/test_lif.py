@@ -398,6 +398,7 @@ def test_without_a_compiler_numpy_does_all() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_damaged_compiled_code_is_said(tmp_path: Path) -> None:
     """An index read when a kernel is called, and code read when its module is imported."""
     code = "from neurodeploy.cli.commands.doctor import run_small_network as run; run()"

@@ -214,6 +214,7 @@ print(json.dumps({"samples": done.facts.samples, "at_once": done.portion.samples
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_images_of_imagenet_size_stay_below_the_memory_that_is_allowed(tmp_path) -> None:
     """The peak is measured, by the system, in a process of its own."""
