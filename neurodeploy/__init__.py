@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from neurodeploy.counting.synapse_counts import (
         InputKind as InputKind,
         count_layer as count_layer,
-        count_pool as count_pool,
     )
     from neurodeploy.data import (
         ArrayDataset as ArrayDataset,
@@ -45,12 +44,14 @@ if TYPE_CHECKING:
     )
     from neurodeploy.energy.estimates import (
         Energy as Energy,
-        LayerAccesses as LayerAccesses,
-        Operations as Operations,
         System as System,
         estimate_energy as estimate_energy,
     )
     from neurodeploy.energy.measured import Measured as Measured
+    from neurodeploy.energy.operations import (
+        LayerAccesses as LayerAccesses,
+        Operations as Operations,
+    )
     from neurodeploy.energy.presets import EnergyPreset as EnergyPreset
     from neurodeploy.errors import (
         NeurodeployError as NeurodeployError,
@@ -125,13 +126,8 @@ _HOMES = {
     "reports.comparison": ("compare_networks", "read_candidate"),
     "reports.pages.comparison_page": ("write_comparison", "write_comparison_markdown"),
     "counting.fan_out": ("conv_fan_out", "dense_fan_out"),
-    "energy.estimates": (
-        "Energy",
-        "LayerAccesses",
-        "Operations",
-        "System",
-        "estimate_energy",
-    ),
+    "energy.estimates": ("Energy", "System", "estimate_energy"),
+    "energy.operations": ("LayerAccesses", "Operations"),
     "energy.measured": ("Measured",),
     "counting.neurobench": ("metrics_of_layers",),
     "onnx_models.macs": ("OnnxMacs", "count_onnx_macs"),
@@ -141,7 +137,7 @@ _HOMES = {
     "reports.run_summary": ("RunSummary",),
     "reports.report": ("Report",),
     "reports.report_builder": ("report",),
-    "counting.synapse_counts": ("InputKind", "count_layer", "count_pool"),
+    "counting.synapse_counts": ("InputKind", "count_layer"),
     "errors": ("NeurodeployError", "NeurodeployWarning"),
     "ir.graphs": ("FixedPointGraph", "Graph"),
     "data": ("ArrayDataset", "Dataset", "load_data"),

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError
-from neurodeploy.ir.float_layers import Shape
+from neurodeploy.fixedpoint import Int64Array
+from neurodeploy.ir.float_layers import Conv, Dense, Shape
 from neurodeploy.ir.integer_layers import (
     FixedComplexDense,
     FixedConv,
@@ -23,7 +25,6 @@ from neurodeploy.ir.integer_layers import (
     Synapse,
 )
 
-Int64Array = npt.NDArray[np.int64]
 NumberArray = npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_]
 
 
@@ -72,19 +73,36 @@ def dense_fan_out(weight: NumberArray) -> FanOut:
     )
 
 
-def conv_fan_out(
-    weight: NumberArray,
-    source: Shape,
-    *,
-    stride: Sequence[int] | int = 1,
-    padding: Sequence[int] | int | str = 0,
-    padding_after: Sequence[int] | int | None = None,
-    padding_mode: str = "zeros",
-    dilation: Sequence[int] | int = 1,
-    groups: int = 1,
-    is_transposed: bool = False,
-    output_padding: Sequence[int] | int = 0,
-) -> FanOut:
+class ConvGeometry(TypedDict, total=False):
+    """Keywords that describe a convolution; a number holds for every axis, a sequence names each.
+
+    Attributes:
+        stride: 1 by default.
+        padding: Pixels before (and, without `padding_after`, behind) the frame, 0 by default;
+            "valid" for none, "same" for an output of size / stride rounded up, the odd pixel
+            behind the frame, as torch and ONNX's SAME_UPPER have it; "same_lower" with the odd
+            pixel before it.
+        padding_after: Pixels behind the frame where they differ.
+        padding_mode: "zeros" by default, or the frame's own pixels: "circular", "reflect",
+            "replicate", as in torch.
+        dilation: Distance between taps, 1 by default.
+        groups: Channel groups, 1 by default.
+        is_transposed: A transposed convolution, with weight (in, out / groups, *kernel); its
+            padding is a number of zeros.
+        output_padding: Extra size of a transposed convolution's output.
+    """
+
+    stride: Sequence[int] | int
+    padding: Sequence[int] | int | str
+    padding_after: Sequence[int] | int | None
+    padding_mode: str
+    dilation: Sequence[int] | int
+    groups: int
+    is_transposed: bool
+    output_padding: Sequence[int] | int
+
+
+def conv_fan_out(weight: NumberArray, source: Shape, **geometry: Unpack[ConvGeometry]) -> FanOut:
     """Count the instances that leave every source neuron of a convolution, in any dimension.
 
     An instance is a (tap, output position) pair. Which source pixel it reads is decided on each
@@ -98,105 +116,42 @@ def conv_fan_out(
     Args:
         weight: (out, in / groups, *kernel); (in, out / groups, *kernel) if transposed.
         source: (C, *space).
-        stride: One number, or one an axis; likewise below.
-        padding: Pixels before (and, without `padding_after`, behind) the frame; "valid" for none,
-            "same" for an output of size / stride rounded up, the odd pixel behind the frame, as
-            torch and ONNX's SAME_UPPER have it; "same_lower" with the odd pixel before it.
-        padding_after: Pixels behind the frame where they differ.
-        padding_mode: What they hold: "zeros", or the frame's own pixels: "circular", "reflect",
-            "replicate", as in torch.
-        dilation: Distance between taps.
-        groups: Channel groups.
-        is_transposed: Count a transposed convolution; of padding only numbers and zeros.
-        output_padding: Extra size of a transposed convolution's output.
+        **geometry: Stride, padding and so on: see `ConvGeometry`.
 
     Raises:
         DataError: If shapes or numbers do not fit each other.
     """
-    axes = weight.ndim - 2
-    if axes < 1 or len(source) != axes + 1 or 0 in weight.shape:
-        raise DataError(
-            f"conv: weight of shape {weight.shape} and source {source}; "
-            "(out, in / groups, *kernel) and (C, *space) with as many axes are required."
-        )
-    strides, dilations = _per_axis(stride, axes, "stride"), _per_axis(dilation, axes, "dilation")
-    if min(strides) < 1 or min(dilations) < 1:
-        raise DataError(f"conv: stride {strides}, dilation {dilations}; at least 1 is required.")
-    kernel, space = tuple(map(int, weight.shape[2:])), tuple(map(int, source[1:]))
-    if isinstance(padding, str):
-        if is_transposed or padding_after is not None:
-            raise DataError(
-                f"conv: padding '{padding}' of a transposed convolution, or with padding_after. "
-                "Give numbers."
-            )
-        before, behind = _named_padding(padding, space, kernel, strides, dilations)
-    else:
-        before = _per_axis(padding, axes, "padding")
-        behind = before
-        if padding_after is not None:
-            behind = _per_axis(padding_after, axes, "padding_after")
-    _check_padding_mode(padding_mode, before, behind, space, is_transposed=is_transposed)
-    extra = _per_axis(output_padding, axes, "output_padding")
-    channels = weight.shape[0] if is_transposed else weight.shape[1] * groups
-    if groups < 1 or weight.shape[0] % groups or source[0] != channels:
-        raise DataError(
-            f"conv: weight of shape {weight.shape} with {groups} groups does not read a source "
-            f"of {source[0]} channels."
-        )
-    if min(*before, *behind, *extra) < 0:
-        raise DataError(f"conv: padding {before} and {behind}, {extra}; it must not be negative.")
-
-    reach: list[Int64Array] = []
-    outputs: list[int] = []
-    for axis in range(axes):
-        size = space[axis]
-        extent = dilations[axis] * (kernel[axis] - 1) + 1
-        pads = before[axis] + behind[axis]
-        if is_transposed:
-            output = (size - 1) * strides[axis] - pads + extent + extra[axis]
-        else:
-            output = (size + pads - extent) // strides[axis] + 1
-        if output < 1 or size < 1:
-            raise DataError(
-                f"conv: kernel {kernel} with dilation {dilations} and padding {before} "
-                f"is larger than the source {source}."
-            )
-        outputs.append(output)
-        taps = dilations[axis] * np.arange(kernel[axis], dtype=np.int64)[:, None]
-        if is_transposed:
-            pixels = np.arange(size, dtype=np.int64)[None, :]
-            position = pixels * strides[axis] - before[axis] + taps
-            reach.append(((position >= 0) & (position < output)).astype(np.int64))
-        else:
-            starts = strides[axis] * np.arange(output, dtype=np.int64)[None, :] - before[axis]
-            reach.append(_times_read(starts + taps, size, padding_mode))
-
+    axes = _axes(weight, source, **geometry)
+    groups = geometry.get("groups", 1)
+    is_transposed = geometry.get("is_transposed", False)
     per_tap = _nonzero_per_tap(weight, groups=groups, is_transposed=is_transposed)
     served = weight.shape[1] if is_transposed else weight.shape[0] // groups
-    every_tap = np.full(per_tap.shape, served, dtype=np.int64)
-    passes = prod(space) if is_transposed else prod(outputs)
+    reach = [axis.times_read() for axis in axes]
+    passes = prod(axis.size if is_transposed else axis.outputs for axis in axes)
     return FanOut(
         nonzero=_reach_sum(per_tap, reach),
-        stored=_reach_sum(every_tap, reach),
+        stored=_reach_sum(np.full(per_tap.shape, served, dtype=np.int64), reach),
         dense_macs=weight.size * passes,
         weights=weight.size,
         zero_weights=weight.size - int(np.count_nonzero(weight)),
     )
 
 
-def synapse_fan_out(synapse: Synapse, source: Shape) -> FanOut:
-    """Count the instances that leave every source of a deployed synapse.
+def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
+    """Count the instances that leave every source of a synapse, deployed or of the float network.
 
     Args:
         synapse: The synapse; an injection has no instances.
         source: Shape of its source.
 
     Raises:
-        GraphError: If all of a dense synapse's weights are zero.
+        GraphError: If all weights of a deployed dense synapse are zero.
     """
+    if isinstance(synapse, Dense):
+        return dense_fan_out(synapse.weight)
     if isinstance(synapse, FixedDense):
         return dense_fan_out(synapse.effective.mantissa)
-    if isinstance(synapse, FixedConv):
+    if isinstance(synapse, Conv | FixedConv):
         return conv_fan_out(
             synapse.weight,
             source,
@@ -210,6 +165,103 @@ def synapse_fan_out(synapse: Synapse, source: Shape) -> FanOut:
         return dense_fan_out(np.concatenate([real, imaginary]))
     nothing = np.zeros(source, dtype=np.int64)
     return FanOut(nonzero=nothing, stored=nothing, dense_macs=0, weights=0, zero_weights=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axis:
+    """A convolution along one axis of space: every axis is decided by itself."""
+
+    size: int
+    taps: int
+    stride: int
+    dilation: int
+    before: int
+    behind: int
+    padding_mode: str
+    is_transposed: bool
+    extra: int
+
+    @property
+    def outputs(self) -> int:
+        """Output positions; below one where the kernel is larger than the padded frame."""
+        extent = self.dilation * (self.taps - 1) + 1
+        pads = self.before + self.behind
+        if self.is_transposed:
+            return (self.size - 1) * self.stride - pads + extent + self.extra
+        return (self.size + pads - extent) // self.stride + 1
+
+    def times_read(self) -> Int64Array:
+        """Return (taps, size): how often each tap reads (transposed: serves) each pixel."""
+        taps = self.dilation * np.arange(self.taps, dtype=np.int64)[:, None] - self.before
+        if self.is_transposed:
+            written = self.stride * np.arange(self.size, dtype=np.int64) + taps
+            return ((written >= 0) & (written < self.outputs)).astype(np.int64)
+        read = self.stride * np.arange(self.outputs, dtype=np.int64) + taps
+        return _times_read(read, self.size, self.padding_mode)
+
+
+def _axes(
+    weight: NumberArray, source: Shape, **geometry: Unpack[ConvGeometry]
+) -> tuple[_Axis, ...]:
+    """Check a convolution's shapes and keywords, and return it axis by axis."""
+    unknown = sorted(geometry.keys() - ConvGeometry.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"conv: unexpected keyword argument '{unknown[0]}'")
+    number = weight.ndim - 2
+    if number < 1 or len(source) != number + 1 or 0 in weight.shape:
+        raise DataError(
+            f"conv: weight of shape {weight.shape} and source {source}; "
+            "(out, in / groups, *kernel) and (C, *space) with as many axes are required."
+        )
+    strides = _per_axis(geometry.get("stride", 1), number, "stride")
+    dilations = _per_axis(geometry.get("dilation", 1), number, "dilation")
+    if min(strides) < 1 or min(dilations) < 1:
+        raise DataError(f"conv: stride {strides}, dilation {dilations}; at least 1 is required.")
+    kernel, space = tuple(map(int, weight.shape[2:])), tuple(map(int, source[1:]))
+    is_transposed = geometry.get("is_transposed", False)
+    padding, after = geometry.get("padding", 0), geometry.get("padding_after")
+    if isinstance(padding, str):
+        if is_transposed or after is not None:
+            raise DataError(
+                f"conv: padding '{padding}' of a transposed convolution, or with padding_after. "
+                "Give numbers."
+            )
+        before, behind = _named_padding(padding, space, kernel, strides, dilations)
+    else:
+        before = _per_axis(padding, number, "padding")
+        behind = before if after is None else _per_axis(after, number, "padding_after")
+    mode = geometry.get("padding_mode", "zeros")
+    _check_padding_mode(mode, before, behind, space, is_transposed=is_transposed)
+    extra = _per_axis(geometry.get("output_padding", 0), number, "output_padding")
+    groups = geometry.get("groups", 1)
+    channels = weight.shape[0] if is_transposed else weight.shape[1] * groups
+    if groups < 1 or weight.shape[0] % groups or source[0] != channels:
+        raise DataError(
+            f"conv: weight of shape {weight.shape} with {groups} groups does not read a source "
+            f"of {source[0]} channels."
+        )
+    if min(*before, *behind, *extra) < 0:
+        raise DataError(f"conv: padding {before} and {behind}, {extra}; it must not be negative.")
+    axes = tuple(
+        _Axis(
+            size=space[axis],
+            taps=kernel[axis],
+            stride=strides[axis],
+            dilation=dilations[axis],
+            before=before[axis],
+            behind=behind[axis],
+            padding_mode=mode,
+            is_transposed=is_transposed,
+            extra=extra[axis],
+        )
+        for axis in range(number)
+    )
+    if any(axis.outputs < 1 or axis.size < 1 for axis in axes):
+        raise DataError(
+            f"conv: kernel {kernel} with dilation {dilations} and padding {before} "
+            f"is larger than the source {source}."
+        )
+    return axes
 
 
 def _named_padding(
@@ -299,67 +351,7 @@ def _reach_sum(per_tap: Int64Array, reach: Sequence[Int64Array]) -> Int64Array:
 
 
 def _per_axis(value: Sequence[int] | int, axes: int, name: str) -> tuple[int, ...]:
-    values = (value,) * axes if isinstance(value, int) else tuple(int(one) for one in value)
+    values = (value,) * axes if isinstance(value, int) else tuple(map(int, value))
     if len(values) != axes:
         raise DataError(f"conv: {name} {values}, {axes} numbers (or one) are required.")
     return values
-
-
-# How many taps of a kernel read data and not padding, in closed form.
-#
-# Counting needs no array: on one axis it is a number of lattice points below a line, for which the
-# steps of Euclid's algorithm are enough. A declared extent of 10^9 costs as little as one of 10.
-
-
-def count_taps(
-    *, positions: int, taps: int, stride: int, dilation: int, padding: int, size: int
-) -> int:
-    """Count pairs of position o and tap t with 0 <= o · stride + t · dilation - padding < size.
-
-    For a convolution o runs over outputs and `size` is the input's extent; for a transposed one
-    o runs over inputs and `size` is the output's extent.
-
-    Args:
-        positions: Number of positions, o = 0, 1, ...
-        taps: Kernel size, t = 0, 1, ...
-        stride: At least 1.
-        dilation: At least 1.
-        padding: Before the frame; negative where the frame is cropped.
-        size: Extent of the frame.
-    """
-    if positions < 1 or taps < 1 or size < 1:
-        return 0
-
-    def below(limit: int) -> int:
-        """Count the pairs with o · stride + t · dilation < limit."""
-        if limit <= 0:
-            return 0
-        some = min(taps, _divide_up(limit, dilation))  # taps that fit at position 0
-        every = _divide_up(limit - (positions - 1) * stride, dilation)
-        every = min(max(every, 0), some)  # taps that fit at every position
-        last = limit - (some - 1) * dilation  # what the last of them leaves for o · stride
-        return every * positions + _sum_of_floors(some - every, stride, dilation, last + stride - 1)
-
-    return below(size + padding) - below(padding)
-
-
-def _divide_up(value: int, divisor: int) -> int:
-    return -(-value // divisor)
-
-
-def _sum_of_floors(count: int, divisor: int, factor: int, offset: int) -> int:
-    """Return the sum of (factor · i + offset) // divisor over i = 0 ... count - 1.
-
-    Whole multiples of the divisor are summed at once; what is left counts points under a line
-    of slope below one, whose axes are then exchanged, as in Euclid's algorithm.
-    """
-    total = 0
-    while count > 0:
-        total += (factor // divisor) * (count * (count - 1) // 2) + (offset // divisor) * count
-        factor, offset = factor % divisor, offset % divisor
-        height = factor * count + offset
-        if height < divisor:
-            break
-        count, offset = height // divisor, height % divisor
-        factor, divisor = divisor, factor
-    return total

@@ -12,18 +12,13 @@ All counts are integers: one dot product per synapse of its fan-out map
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.counting.fan_out import (
-    Int64Array,
-    NumberArray,
-    synapse_fan_out,
-)
+from neurodeploy.counting.counts import Counts, LayerCounts, NeuronModel, SynapseSize
+from neurodeploy.counting.fan_out import NumberArray, synapse_fan_out
 from neurodeploy.counting.synapse_counts import (
     InputKind,
     SynapseCounts,
@@ -32,8 +27,8 @@ from neurodeploy.counting.synapse_counts import (
     count_totals,
 )
 from neurodeploy.errors import DataError
-from neurodeploy.fixedpoint import DECAY_UNITY
-from neurodeploy.ir.float_layers import BatchNorm, Shape
+from neurodeploy.fixedpoint import DECAY_UNITY, Int64Array
+from neurodeploy.ir.float_layers import BatchNorm
 from neurodeploy.ir.graphs import (
     INPUT,
     FixedPointGraph,
@@ -56,196 +51,6 @@ from neurodeploy.simulation.recording import (
     Recording,
     SpikeArray,
 )
-
-# What was counted of a deployed network: a row a layer, sums, and every sample by itself.
-#
-# `neurodeploy.counting.network_counts.count` makes them.
-
-
-class NeuronModel(StrEnum):
-    """Neuron models that differ in the arithmetic of one update."""
-
-    IF = "if"
-    LIF = "lif"
-    CUBA = "cuba"
-    SIGMA_DELTA = "sigma_delta"
-    RESONATE_FIRE = "resonate_fire"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SynapseSize:
-    """Sizes of one synapse that models of memory energy need.
-
-    Attributes:
-        type: "conv", "dense", "complex_dense" or "injection".
-        source: Name of the sender.
-        source_neurons: Number of senders.
-        weights: Stored weights, shared ones once.
-        events: Events over all samples.
-        sops: SOPs over all samples.
-        sops_stored: The same, zero weights included.
-        dense_macs: MACs of one pass by the textbook.
-    """
-
-    type: str
-    source: str
-    source_neurons: int
-    weights: int
-    events: int
-    sops: int
-    sops_stored: int
-    dense_macs: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCounts:
-    """Counts of one layer over all samples and steps.
-
-    Attributes:
-        name: The layer's name; a recurrent synapse is a row "<layer>.recurrent" without neurons.
-        type: "conv", "dense", "complex_dense", "injection"; joined by "+" where several synapses
-            lead in.
-        kind: Declared kind of the input, joined likewise.
-        shape: The layer's shape.
-        events: Input events.
-        sops: Operations through weights other than zero.
-        sops_stored: The same, zero weights included.
-        sops_mac: How many of `sops` multiply (graded input).
-        sops_cached: `sops` if a static graded input were computed in its first step only;
-            equal to `sops` where that does not apply.
-        dense_exact: MACs of one pass, border exact.
-        dense_macs: MACs of one pass by the textbook.
-        neurons: Neurons of the layer.
-        updates_dense: Neurons · steps.
-        updates_active: Updates with potential, input or bias; None if the recording cannot tell.
-        spikes: Output events.
-        bias_adds: Neurons · steps where the layer has biases, else 0.
-        messages: Events that must be sent to this layer, one each for all of its cores: a lower
-            bound for any mapping.
-        weights: Stored weights, shared ones once.
-        zero_weights: How many of them are zero.
-        neurobench_macs: How many of `sops` NeuroBench would call MACs, looking at values.
-        model: Neuron model, for the arithmetic of an update; None for a row without neurons.
-        synapses: Sizes of every synapse.
-        by_sample: (samples,) int64 by name: events, sops, sops_stored, spikes and, where known,
-            updates_active.
-    """
-
-    name: str
-    type: str
-    kind: str
-    shape: Shape
-    events: int
-    sops: int
-    sops_stored: int
-    sops_mac: int
-    sops_cached: int
-    dense_exact: int
-    dense_macs: int
-    neurons: int
-    updates_dense: int
-    updates_active: int | None
-    spikes: int
-    bias_adds: int
-    messages: int
-    weights: int
-    zero_weights: int
-    neurobench_macs: int
-    model: NeuronModel | None
-    synapses: tuple[SynapseSize, ...] = field(repr=False)
-    by_sample: Mapping[str, Int64Array] = field(repr=False, compare=False)
-
-    @property
-    def sops_ac(self) -> int:
-        """Operations that only add."""
-        return self.sops - self.sops_mac
-
-    @property
-    def zero_weight_fraction(self) -> float:
-        """Share of the stored weights that is zero."""
-        return self.zero_weights / self.weights if self.weights else 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """Sums over the layers, for all samples; the same names as in `LayerCounts`."""
-
-    events: int
-    sops: int
-    sops_stored: int
-    sops_ac: int
-    sops_mac: int
-    sops_cached: int
-    dense_exact: int
-    dense_macs: int
-    neurons: int
-    updates_dense: int
-    updates_active: int | None
-    spikes: int
-    bias_adds: int
-    messages: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Counts:
-    """Counts of a network for a recording.
-
-    Attributes:
-        samples: Number of samples.
-        steps: Steps of a sample, T.
-        input_kind: Declared kind of the network's input.
-        layers: One row a layer.
-        membrane_updates: NeuroBench's membrane updates over all samples; None if the recording
-            cannot tell, or neurons have no voltage.
-    """
-
-    samples: int
-    steps: int
-    input_kind: InputKind
-    layers: tuple[LayerCounts, ...]
-    membrane_updates: int | None = None
-
-    @property
-    def by_sample(self) -> dict[str, Int64Array]:
-        """Sums over the layers, (samples,) int64 by name; what a layer does not know is missing."""
-        rows = self.layers
-        names = [name for name in rows[0].by_sample if all(name in row.by_sample for row in rows)]
-        return {name: np.sum([row.by_sample[name] for row in rows], axis=0) for name in names}
-
-    @property
-    def sops_by_sample(self) -> Int64Array:
-        """SOPs of every sample, all layers: (samples,) int64."""
-        return self.by_sample["sops"]
-
-    @property
-    def totals(self) -> Totals:
-        """Sums over the layers."""
-        active = [layer.updates_active for layer in self.layers]
-        known = [count for count in active if count is not None]
-        rows = self.layers
-        return Totals(
-            events=sum(row.events for row in rows),
-            sops=sum(row.sops for row in rows),
-            sops_stored=sum(row.sops_stored for row in rows),
-            sops_ac=sum(row.sops_ac for row in rows),
-            sops_mac=sum(row.sops_mac for row in rows),
-            sops_cached=sum(row.sops_cached for row in rows),
-            dense_exact=sum(row.dense_exact for row in rows),
-            dense_macs=sum(row.dense_macs for row in rows),
-            neurons=sum(row.neurons for row in rows),
-            updates_dense=sum(row.updates_dense for row in rows),
-            updates_active=sum(known) if len(known) == len(active) else None,
-            spikes=sum(row.spikes for row in rows),
-            bias_adds=sum(row.bias_adds for row in rows),
-            messages=sum(row.messages for row in rows),
-        )
-
-    @property
-    def sigma(self) -> float:
-        """Spikes per synapse per inference: stored SOPs of a sample / exact dense MACs."""
-        totals = self.totals
-        synapses = totals.dense_exact * self.samples
-        return totals.sops_stored / synapses if synapses else 0.0
 
 
 def count(
@@ -281,31 +86,21 @@ def count(
     samples, steps = recording.samples, recording.steps
     if active_updates is None and recording.updates is not None:
         counted_updates = zip(graph.names, recording.updates, strict=True)
-        active_updates = {name: found.active for name, found in counted_updates}
+        active_updates = {name: updates.active for name, updates in counted_updates}
     rows: list[LayerCounts] = []
     for layer in graph:
-        forward = tuple(one for one in layer.connections if one.source != layer.name)
-        backward = tuple(one for one in layer.connections if one.source == layer.name)
+        forward = tuple(c for c in layer.connections if c.source != layer.name)
+        backward = tuple(c for c in layer.connections if c.source == layer.name)
         active = None if active_updates is None else active_updates.get(layer.name)
-        for name, connections in ((layer.name, forward), (f"{layer.name}.recurrent", backward)):
-            if not connections and name != layer.name:
-                continue
-            counted = [
-                _count_connection(graph, layer, connection, values, sent, feed)
-                for connection in connections
-            ]
-            rows.append(
-                _layer_row(
-                    name,
-                    layer,
-                    connections,
-                    counted,
-                    samples=samples,
-                    steps=steps,
-                    spikes=sent[layer.name].total if name == layer.name else None,
-                    active=active if name == layer.name else None,
-                )
-            )
+        counted = [_count_connection(graph, layer, c, values, sent, feed) for c in forward]
+        spikes = sent[layer.name].total
+        rows.append(
+            _layer_row(layer.name, layer, forward, counted, (samples, steps), spikes, active)
+        )
+        if backward:
+            name = f"{layer.name}.recurrent"
+            counted = [_count_connection(graph, layer, c, values, sent, feed) for c in backward]
+            rows.append(_layer_row(name, layer, backward, counted, (samples, steps), None, None))
     return Counts(
         samples=samples,
         steps=steps,
@@ -316,26 +111,22 @@ def count(
 
 
 def _require_integers(graph: object) -> None:
-    """Refuse a float network, and name what is to be done with it.
-
-    Raises:
-        DataError: If it is one.
-    """
+    """Refuse a float network, and name the passes that it still needs."""
     if isinstance(graph, FixedPointGraph):
         return
     nodes = graph.nodes.items() if isinstance(graph, Graph) else ()
     norms = [name for name, layer in nodes if isinstance(layer, BatchNorm)]
-    found = f"batch norm '{norms[0]}' is not folded" if norms else "the network holds floats"
+    problem = f"batch norm '{norms[0]}' is not folded" if norms else "the network holds floats"
     raise DataError(
-        f"counts: {found}; only deployed networks are counted. Fold (fold_batchnorm) and quantize "
-        "(quantize) it first."
+        f"counts: {problem}; only deployed networks are counted. Fold (fold_batchnorm) and "
+        "quantize (quantize) it first."
     )
 
 
 def _membrane_updates(recording: Recording) -> int | None:
-    found = [one.membrane for one in recording.updates or ()]
-    known = [int(one.sum()) for one in found if one is not None]
-    return sum(known) if known and len(known) == len(found) else None
+    by_layer = [updates.membrane for updates in recording.updates or ()]
+    known = [int(updates.sum()) for updates in by_layer if updates is not None]
+    return sum(known) if known and len(known) == len(by_layer) else None
 
 
 def _kind_of_input(graph: FixedPointGraph, feed: Feed) -> InputKind:
@@ -345,7 +136,7 @@ def _kind_of_input(graph: FixedPointGraph, feed: Feed) -> InputKind:
 
 
 def _kind_of_neuron(layer: FixedLayer) -> InputKind:
-    """What a layer's neurons can send."""
+    """Return the kind of events that a layer's neurons send."""
     return InputKind.GRADED if layer.neuron.is_graded else InputKind.BINARY
 
 
@@ -384,7 +175,7 @@ def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, Even
     for index, layer in enumerate(graph):
         spikes = recording.spikes[index]
         if recording.events is not None:
-            found = recording.events[index]
+            events = recording.events[index]
         elif spikes is None:
             raise DataError(
                 f"{layer.name}: neither its spikes nor counts were recorded. Run with "
@@ -399,24 +190,20 @@ def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, Even
                 )
             if layer.name in read:
                 _check_sender(layer, spikes)
-            found = count_spikes(
+            events = count_spikes(
                 spikes, is_graded=layer.neuron.is_graded, is_recurrent=layer.is_recurrent
             )
-        if found.total.shape != (recording.samples, *layer.shape):
+        if events.total.shape != (recording.samples, *layer.shape):
             raise DataError(
-                f"{layer.name}: recorded counts of shape {found.total.shape}, "
+                f"{layer.name}: recorded counts of shape {events.total.shape}, "
                 f"{(recording.samples, *layer.shape)} is required."
             )
-        sent[layer.name] = found
+        sent[layer.name] = events
     return sent
 
 
 def _check_sender(layer: FixedLayer, spikes: SpikeArray) -> None:
-    """Refuse spikes that neurons of this kind cannot send.
-
-    Raises:
-        DataError: Naming the layer.
-    """
+    """Refuse spikes that neurons of this kind cannot send."""
     try:
         check_kind(spikes, _kind_of_neuron(layer))
     except DataError as error:
@@ -451,103 +238,81 @@ def _layer_row(
     layer: FixedLayer,
     connections: Sequence[Connection],
     counted: Sequence[SynapseCounts],
-    *,
-    samples: int,
-    steps: int,
+    extent: tuple[int, int],
     spikes: CountArray | None,
     active: Int64Array | None,
 ) -> LayerCounts:
-    """Put together one row.
+    """Put one row together.
 
     Args:
         name: Of the row.
         layer: The layer.
-        connections: Those that the row is of.
+        connections: Those that the row is about.
         counted: Counts of each.
-        samples: Number of samples.
-        steps: Steps of each.
-        spikes: (samples, *layer), events of each neuron; None for a row without neurons of its
-            own.
+        extent: (samples, steps).
+        spikes: (samples, *layer), events of every neuron; None for a row without neurons.
         active: (samples,), active updates, or None.
     """
+    samples, steps = extent
     sizes = tuple(
         SynapseSize(
             type=_type_of(connection),
             source=connection.source,
-            source_neurons=int(one.fan_out.stored.size),
-            weights=one.fan_out.weights,
-            events=int(one.events.sum()),
-            sops=int(one.sops.sum()),
-            sops_stored=int(one.sops_stored.sum()),
-            dense_macs=one.fan_out.dense_macs,
+            source_neurons=int(counts.fan_out.stored.size),
+            weights=counts.fan_out.weights,
+            events=int(counts.events.sum()),
+            sops=int(counts.sops.sum()),
+            sops_stored=int(counts.sops_stored.sum()),
+            dense_macs=counts.fan_out.dense_macs,
         )
-        for connection, one in zip(connections, counted, strict=True)
+        for connection, counts in zip(connections, counted, strict=True)
     )
     neurons = layer.neurons if spikes is not None else 0
-    passes = samples * steps
     biased = int(np.count_nonzero(np.broadcast_to(layer.bias, layer.shape))) if neurons else 0
-    updates_active = None if active is None else int(active.sum())
-    if active is None and biased == neurons:
-        updates_active = neurons * passes
+    if active is None and biased == neurons:  # a bias makes every update active
+        active = np.full(samples, neurons * steps, dtype=np.int64)
     messages: dict[str, int] = {}
-    for size, one in zip(sizes, counted, strict=True):
+    for size, counts in zip(sizes, counted, strict=True):
         # several synapses from one source share their messages
-        messages[size.source] = max(messages.get(size.source, 0), int(one.messages.sum()))
-    by_sample = _by_sample(counted, samples, spikes, active, updates_active)
+        messages[size.source] = max(messages.get(size.source, 0), int(counts.messages.sum()))
+    none = np.zeros(samples, dtype=np.int64)
+    by_sample = {
+        "events": sum((counts.events for counts in counted), none),
+        "sops": sum((counts.sops for counts in counted), none),
+        "sops_stored": sum((counts.sops_stored for counts in counted), none),
+        "spikes": none
+        if spikes is None
+        else spikes.reshape(samples, -1).sum(axis=1, dtype=np.int64),
+        **({} if active is None else {"updates_active": active}),
+    }
     return LayerCounts(
         name=name,
-        type="+".join(dict.fromkeys(one.type for one in sizes)),
-        kind="+".join(dict.fromkeys(one.kind.value for one in counted)),
+        type="+".join(dict.fromkeys(size.type for size in sizes)),
+        kind="+".join(dict.fromkeys(counts.kind.value for counts in counted)),
         shape=layer.shape,
-        events=sum(one.events for one in sizes),
-        sops=sum(one.sops for one in sizes),
-        sops_stored=sum(one.sops_stored for one in sizes),
-        sops_mac=sum(int(one.sops.sum()) for one in counted if one.kind is InputKind.GRADED),
+        events=sum(size.events for size in sizes),
+        sops=sum(size.sops for size in sizes),
+        sops_stored=sum(size.sops_stored for size in sizes),
+        sops_mac=sum(int(c.sops.sum()) for c in counted if c.kind is InputKind.GRADED),
         sops_cached=sum(
-            int((one.sops if one.encoder_macs_cached is None else one.encoder_macs_cached).sum())
-            for one in counted
+            int((c.sops if c.encoder_macs_cached is None else c.encoder_macs_cached).sum())
+            for c in counted
         ),
-        dense_exact=sum(one.fan_out.dense_exact for one in counted),
-        dense_macs=sum(one.fan_out.dense_macs for one in counted),
+        dense_exact=sum(counts.fan_out.dense_exact for counts in counted),
+        dense_macs=sum(size.dense_macs for size in sizes),
         neurons=neurons,
-        updates_dense=neurons * passes,
-        updates_active=updates_active,
-        spikes=0 if spikes is None else int(spikes.sum(dtype=np.int64)),
-        bias_adds=neurons * passes if biased else 0,
+        updates_dense=neurons * samples * steps,
+        updates_active=None if active is None else int(active.sum()),
+        spikes=int(by_sample["spikes"].sum()),
+        bias_adds=neurons * samples * steps if biased else 0,
         messages=sum(messages.values()),
-        weights=sum(one.weights for one in sizes),
-        zero_weights=sum(one.fan_out.zero_weights for one in counted),
-        neurobench_macs=sum(int(one.neurobench_macs.sum()) for one in counted),
+        weights=sum(size.weights for size in sizes),
+        zero_weights=sum(counts.fan_out.zero_weights for counts in counted),
+        neurobench_macs=sum(int(counts.neurobench_macs.sum()) for counts in counted),
         model=_model_of(layer) if neurons else None,
         synapses=sizes,
         by_sample=MappingProxyType(by_sample),
     )
-
-
-def _by_sample(
-    counted: Sequence[SynapseCounts],
-    samples: int,
-    spikes: CountArray | None,
-    active: Int64Array | None,
-    updates_active: int | None,
-) -> dict[str, Int64Array]:
-    """Return the counts of a row sample by sample, (samples,) int64 by name."""
-    none = np.zeros(samples, dtype=np.int64)
-    found = {
-        "events": sum((one.events for one in counted), none),
-        "sops": sum((one.sops for one in counted), none),
-        "sops_stored": sum((one.sops_stored for one in counted), none),
-        "spikes": none,
-    }
-    if spikes is not None:
-        found["spikes"] = spikes.reshape(samples, -1).sum(axis=1, dtype=np.int64)
-    if spikes is None:
-        found["updates_active"] = none
-    elif active is not None:
-        found["updates_active"] = active
-    elif updates_active is not None:
-        found["updates_active"] = np.full(samples, updates_active // samples, dtype=np.int64)
-    return found
 
 
 def _type_of(connection: Connection) -> str:

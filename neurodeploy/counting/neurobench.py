@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.fan_out import NumberArray
-from neurodeploy.counting.network_counts import Counts
-from neurodeploy.counting.synapse_counts import SynapseCounts, count_membrane_updates
+from neurodeploy.counting.synapse_counts import SynapseCounts
 from neurodeploy.errors import DataError
 
 VERSION = "2.3.0"
@@ -91,12 +91,10 @@ def metrics_of_layers(
     """Compute the metrics of any network from what its layers recorded.
 
     Args:
-        layers: One entry a layer with weights, from `count_dense` or `count_conv`, all for the
-            same samples.
+        layers: One entry a layer with weights, from `count_layer`, all for the same samples.
         steps: Steps of a sample.
         outputs: (samples, T, ...) of every layer of neurons.
-        potentials: (samples, T, ...) potentials that were stored after each step, of those layers
-            that have any.
+        potentials: (samples, T, ...) potentials after each step, of the layers that have any.
         parameters: Number of parameters, biases included.
         footprint: Bytes of parameters and buffers.
 
@@ -153,6 +151,22 @@ def metrics_of_counts(counts: Counts, *, biases: int, states: int) -> NeuroBench
         footprint=WORD_BYTES * (weights + biases + states),
         parameter_count=weights + biases,
     )
+
+
+def count_membrane_updates(potential: NumberArray) -> int:
+    """Count membrane updates: all neurons at step one, then each whose potential changed.
+
+    Misses a spike whose reset returns to the value before, so it is no measure of activity.
+
+    Args:
+        potential: (..., T, N), the potential after each step.
+
+    Source: neurobench 2.3.0 `metrics/workload/membrane_updates.py`.
+    """
+    if potential.shape[-2] == 0:
+        return 0
+    changed = potential[..., 1:, :] != potential[..., :-1, :]
+    return potential[..., 0, :].size + int(np.count_nonzero(changed))
 
 
 def _share(part: int, whole: int) -> float:

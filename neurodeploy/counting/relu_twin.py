@@ -5,18 +5,14 @@ The twin has the network's topology and weight shapes and does one pass per samp
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from neurodeploy.counting.fan_out import (
-    FanOut,
-    conv_fan_out,
-    dense_fan_out,
-    synapse_fan_out,
-)
-from neurodeploy.ir.float_layers import Conv, Dense
+from neurodeploy.counting.fan_out import synapse_fan_out
+from neurodeploy.ir.float_layers import Conv, Dense, Shape
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import FixedConv, FixedInjection
+from neurodeploy.ir.integer_layers import FixedConv, FixedInjection, Synapse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,44 +76,34 @@ def ann_macs(graph: Graph | FixedPointGraph) -> AnnMacs:
     """
     if isinstance(graph, Graph):
         return AnnMacs(layers=tuple(_float_macs(graph)))
-    rows = []
-    for layer in graph.layers:
-        for connection in layer.connections:
-            if isinstance(connection.synapse, FixedInjection) or connection.source == layer.name:
-                continue
-            source = graph.shape_of(connection.source)
-            fan_out = synapse_fan_out(connection.synapse, source)
-            kind = "conv" if isinstance(connection.synapse, FixedConv) else "dense"
-            rows.append(_ann_row(layer.name, kind, fan_out, layer.neurons))
-    return AnnMacs(layers=tuple(rows))
+    return AnnMacs(
+        layers=tuple(
+            _ann_row(layer.name, connection.synapse, graph.shape_of(connection.source), layer.shape)
+            for layer in graph.layers
+            for connection in layer.connections
+            if not isinstance(connection.synapse, FixedInjection)
+            and connection.source != layer.name
+        )
+    )
 
 
-def _float_macs(graph: Graph) -> list[AnnLayerMacs]:
+def _float_macs(graph: Graph) -> Iterator[AnnLayerMacs]:
     shapes = graph.shapes()
-    rows = []
     for name, layer in graph.nodes.items():
-        if isinstance(layer, Dense):
-            rows.append(_ann_row(name, "dense", dense_fan_out(layer.weight), prod(shapes[name])))
-        elif isinstance(layer, Conv):
-            fan_out = conv_fan_out(
-                layer.weight,
-                shapes[graph.sources(name)[0]],
-                stride=layer.stride,
-                padding=layer.padding,
-                dilation=layer.dilation,
-                groups=layer.groups,
-            )
-            rows.append(_ann_row(name, "conv", fan_out, prod(shapes[name])))
-    return rows
+        if isinstance(layer, Dense | Conv):
+            yield _ann_row(name, layer, shapes[graph.sources(name)[0]], shapes[name])
 
 
-def _ann_row(name: str, kind: str, fan_out: FanOut, outputs: int) -> AnnLayerMacs:
+def _ann_row(
+    name: str, synapse: Synapse | Dense | Conv, source: Shape, output: Shape
+) -> AnnLayerMacs:
+    fan_out = synapse_fan_out(synapse, source)
     return AnnLayerMacs(
         name=name,
-        type=kind,
+        type="conv" if isinstance(synapse, Conv | FixedConv) else "dense",
         macs_standard=fan_out.dense_macs,
         macs_border_exact=fan_out.dense_exact,
         weights=fan_out.weights,
         inputs=int(fan_out.stored.size),
-        outputs=outputs,
+        outputs=prod(output),
     )

@@ -1,27 +1,28 @@
 """Counts of one synapse for recorded input: weights, geometry and a declared kind are enough.
 
-`count_conv` and `count_dense` need neither a network nor a simulation. SOPs on binary and ternary
-input are accumulates (ACs), those on graded input are MACs; analog input causes no SOPs, its MACs
-are counted apart. A weight of zero is no instance in `sops` and is one in `sops_stored`.
+`count_layer` needs neither a network nor a simulation. SOPs on binary and ternary input are
+accumulates (ACs), those on graded input are MACs; analog input causes no SOPs, its MACs are counted
+apart. A weight of zero is no instance in `sops` and is one in `sops_stored`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
+from typing import Unpack
 
 import numpy as np
 
 from neurodeploy.counting.fan_out import (
+    ConvGeometry,
     FanOut,
-    Int64Array,
     NumberArray,
     conv_fan_out,
     dense_fan_out,
 )
 from neurodeploy.errors import DataError
+from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.simulation.counters import count_senders
 from neurodeploy.simulation.recording import CountArray, EventCounts
 
@@ -144,134 +145,27 @@ def count_totals(
     )
 
 
-def count_dense(weight: NumberArray, inputs: NumberArray, *, kind: InputKind) -> SynapseCounts:
-    """Count one dense layer for its recorded input, without simulating.
-
-    Args:
-        weight: (out, in), as deployed.
-        inputs: (samples, T, ...) with `in` values a step.
-        kind: Declared kind of the input.
-
-    Raises:
-        DataError: If shapes do not fit, or values are not of the kind.
-    """
-    return count_events(dense_fan_out(weight), inputs, kind=kind)
-
-
-def count_conv(
-    weight: NumberArray,
-    inputs: NumberArray,
-    *,
-    kind: InputKind,
-    stride: Sequence[int] | int = 1,
-    padding: Sequence[int] | int | str = 0,
-    padding_after: Sequence[int] | int | None = None,
-    padding_mode: str = "zeros",
-    dilation: Sequence[int] | int = 1,
-    groups: int = 1,
-    is_transposed: bool = False,
-    output_padding: Sequence[int] | int = 0,
-) -> SynapseCounts:
-    """Count one convolution for its recorded input, without simulating.
-
-    Args:
-        weight: (out, in / groups, *kernel), as deployed; (in, out / groups, *kernel) transposed.
-        inputs: (samples, T, C, *space), with one, two, three or more axes of space.
-        kind: Declared kind of the input.
-        stride: As in `conv_fan_out`, and so on below.
-        padding: Pixels around the frame, or "valid", "same", "same_lower".
-        padding_after: Pixels behind the frame where they differ.
-        padding_mode: What they hold.
-        dilation: Distance between taps.
-        groups: Channel groups.
-        is_transposed: Count a transposed convolution.
-        output_padding: Extra size of a transposed convolution's output.
-
-    Raises:
-        DataError: If shapes do not fit, or values are not of the kind.
-    """
-    fan_out = conv_fan_out(
-        weight,
-        tuple(inputs.shape[2:]),
-        stride=stride,
-        padding=padding,
-        padding_after=padding_after,
-        padding_mode=padding_mode,
-        dilation=dilation,
-        groups=groups,
-        is_transposed=is_transposed,
-        output_padding=output_padding,
-    )
-    return count_events(fan_out, inputs, kind=kind)
-
-
-def count_pool(
-    inputs: NumberArray,
-    *,
-    kernel: Sequence[int] | int,
-    kind: InputKind,
-    stride: Sequence[int] | int | None = None,
-    padding: Sequence[int] | int = 0,
-) -> SynapseCounts:
-    """Count an average or sum pool as the synapse that it is on a chip: weights of one.
-
-    Args:
-        inputs: (samples, T, C, *space).
-        kernel: Window, one number or one an axis.
-        kind: Declared kind of the input.
-        stride: By default the window.
-        padding: Zeros around the frame.
-
-    Raises:
-        DataError: If shapes do not fit, or values are not of the kind.
-    """
-    axes = max(inputs.ndim - 3, 1)
-    window = (kernel,) * axes if isinstance(kernel, int) else tuple(kernel)
-    channels = inputs.shape[2] if inputs.ndim > 2 else 1
-    return count_conv(
-        np.ones((channels, 1, *window), dtype=np.int8),
-        inputs,
-        kind=kind,
-        stride=window if stride is None else stride,
-        padding=padding,
-        groups=channels,
-    )
-
-
 def count_layer(
     weight: NumberArray,
     inputs: NumberArray,
     *,
     kind: InputKind | str,
     is_recurrent: bool = False,
-    stride: Sequence[int] | int = 1,
-    padding: Sequence[int] | int | str = 0,
-    padding_after: Sequence[int] | int | None = None,
-    padding_mode: str = "zeros",
-    dilation: Sequence[int] | int = 1,
-    groups: int = 1,
-    is_transposed: bool = False,
-    output_padding: Sequence[int] | int = 0,
+    **geometry: Unpack[ConvGeometry],
 ) -> SynapseCounts:
     """Count any layer for its recorded input, without network or simulation.
 
-        counted = nd.count_layer(weight, spikes, kind="binary", padding=1)
+        counted = nd.count_layer(weight, spikes, kind="binary", stride=2, padding=1)
         counted.sops, counted.fan_out.nonzero
 
     Args:
         weight: (out, in): a dense layer. (out, in / groups, *kernel): a convolution.
-        inputs: (samples, T, ...) as sent. Of a recurrent synapse the layer's own output: what it
-            reads at a step are the events of the step before.
+        inputs: (samples, T, ...) as sent, for a convolution (samples, T, C, *space). Of a
+            recurrent synapse the layer's own output: at each step it reads the events of the
+            step before.
         kind: What the sender can send: "binary", "ternary", "graded", "analog" or "bias".
         is_recurrent: Count a synapse from the layer to itself; dense ones only.
-        stride: Of a convolution, as in `conv_fan_out`, and so on below.
-        padding: Pixels around the frame, or "valid", "same", "same_lower".
-        padding_after: Pixels behind the frame where they differ.
-        padding_mode: What they hold: "zeros", "circular", "reflect", "replicate".
-        dilation: Distance between taps.
-        groups: Channel groups.
-        is_transposed: Count a transposed convolution, weight (in, out / groups, *kernel).
-        output_padding: Extra size of a transposed convolution's output.
+        **geometry: Stride, padding and so on of a convolution: see `ConvGeometry`.
 
     Returns:
         Counts of every sample as int64, and the fan-out maps.
@@ -281,26 +175,14 @@ def count_layer(
     """
     if kind not in list(InputKind):
         raise DataError(f"input: kind '{kind}', one of {', '.join(InputKind)} is allowed.")
-    declared = InputKind(kind)
     if weight.ndim == 2:
         if is_recurrent:
             inputs = np.concatenate([np.zeros_like(inputs[:, :1]), inputs[:, :-1]], axis=1)
-        return count_dense(weight, inputs, kind=declared)
+        return count_events(dense_fan_out(weight), inputs, kind=InputKind(kind))
     if is_recurrent:
         raise DataError("conv: only dense synapses can be recurrent. Leave is_recurrent out.")
-    return count_conv(
-        weight,
-        inputs,
-        kind=declared,
-        stride=stride,
-        padding=padding,
-        padding_after=padding_after,
-        padding_mode=padding_mode,
-        dilation=dilation,
-        groups=groups,
-        is_transposed=is_transposed,
-        output_padding=output_padding,
-    )
+    fan_out = conv_fan_out(weight, tuple(inputs.shape[2:]), **geometry)
+    return count_events(fan_out, inputs, kind=InputKind(kind))
 
 
 def check_kind(values: NumberArray, kind: InputKind) -> None:
@@ -327,19 +209,3 @@ def check_kind(values: NumberArray, kind: InputKind) -> None:
 
 def _rows(counted: CountArray) -> Int64Array:
     return counted.reshape(len(counted), -1).astype(np.int64)
-
-
-def count_membrane_updates(potential: NumberArray) -> int:
-    """Count membrane updates: all neurons at step one, then each whose potential changed.
-
-    Misses a spike whose reset returns to the value before, so it is no measure of activity.
-
-    Args:
-        potential: (..., T, N), the potential after each step.
-
-    Source: neurobench 2.3.0 `metrics/workload/membrane_updates.py`.
-    """
-    if potential.shape[-2] == 0:
-        return 0
-    changed = potential[..., 1:, :] != potential[..., :-1, :]
-    return potential[..., 0, :].size + int(np.count_nonzero(changed))

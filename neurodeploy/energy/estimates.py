@@ -12,16 +12,12 @@ source; `network_energy` takes them from the counts of a deployed network. The f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import isfinite, prod
+from dataclasses import dataclass
+from math import isfinite
 from types import MappingProxyType
 
 from neurodeploy.chips.target import EVIDENCE
-from neurodeploy.counting.network_counts import (
-    Counts,
-    LayerCounts,
-    NeuronModel,
-)
+from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.relu_twin import AnnMacs
 from neurodeploy.energy.formulas import (
     ann_memory_terms,
@@ -30,165 +26,9 @@ from neurodeploy.energy.formulas import (
     memory_terms,
     static_energy,
 )
+from neurodeploy.energy.operations import Operations, operations_of
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.errors import DataError
-
-# What one inference does, as plain numbers: what every model of energy starts from.
-
-STATES: Mapping[NeuronModel, int] = MappingProxyType(
-    {
-        NeuronModel.IF: 1,
-        NeuronModel.LIF: 1,
-        NeuronModel.CUBA: 2,
-        NeuronModel.SIGMA_DELTA: 3,
-        NeuronModel.RESONATE_FIRE: 2,
-    }
-)
-"""State words read and written in one update."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """How a network sits on its chips: what cannot be counted, but given.
-
-    Attributes:
-        step_time_us: Duration of one step, us; None: real time, as the preset says.
-        chips: Chips that are powered; None: one, in a report as many as the network needs.
-        hops_east_west: Mean hops of a message along the rows of tiles.
-        hops_north_south: The same along the columns.
-        destination_cores: Mean number of cores of a layer that a spike is sent to; 1 at the least.
-    """
-
-    step_time_us: float | None = None
-    chips: int | None = None
-    hops_east_west: float = 0.0
-    hops_north_south: float = 0.0
-    destination_cores: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("step_time_us", 0), ("chips", 1), ("hops_east_west", 0), ("hops_north_south", 0),
-            ("destination_cores", 1),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value >= least):
-                raise DataError(f"system: {name} {value}, a number of at least {least} is needed.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerAccesses:
-    """What one synapse and its neurons read and write in one inference; tier B needs it.
-
-    Attributes:
-        sops: Operations; each reads a weight and reads and writes an accumulator.
-        weights: Stored weights, shared ones once.
-        events: Events; each is written to and read from a queue.
-        source_neurons: Senders.
-        neurons: Neurons of the layer.
-        updates: Neuron updates to charge here; 0 for a second synapse into the same neurons.
-        states: State words of a neuron.
-    """
-
-    sops: float
-    weights: int
-    events: float
-    source_neurons: int
-    neurons: int
-    updates: float
-    states: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operations:
-    """What one inference does, as plain numbers.
-
-    Attributes:
-        steps: T.
-        sops_ac: Operations on binary or ternary input, through weights other than zero.
-        sops_mac: Operations on graded or analog input.
-        sops_conv: How many of both are of convolutions, whose synapses a chip stores in another
-            format.
-        sops_stored: All operations, zero weights included; None: as many as without them.
-        sops_stored_conv: How many of these are of convolutions; None likewise.
-        sops_saved: Multiplications that computing a static input once would save.
-        updates: Neuron updates by model, every neuron at every step.
-        updates_active: How many of them are active; None if not known.
-        spikes: Spikes of all neurons.
-        bias_adds: Additions of biases.
-        messages: Spikes · destination layers.
-        accesses: One entry a synapse; tier B needs them.
-    """
-
-    steps: int
-    sops_ac: float = 0.0
-    sops_mac: float = 0.0
-    sops_conv: float = 0.0
-    sops_stored: float | None = None
-    sops_stored_conv: float | None = None
-    sops_saved: float = 0.0
-    updates: Mapping[NeuronModel, float] = field(default_factory=dict)
-    updates_active: float | None = None
-    spikes: float = 0.0
-    bias_adds: float = 0.0
-    messages: float = 0.0
-    accesses: tuple[LayerAccesses, ...] = ()
-
-    @property
-    def updates_dense(self) -> float:
-        """Updates of all neurons."""
-        return sum(self.updates.values())
-
-
-def operations_of(counts: Counts) -> Operations:
-    """Return what one inference does: the mean over the samples.
-
-    Raises:
-        DataError: If there are no samples.
-    """
-    samples = counts.samples
-    if samples < 1:
-        raise DataError("energy: no samples were counted. Record at least one.")
-    totals = counts.totals
-    updates: dict[NeuronModel, float] = {}
-    accesses = []
-    for row in counts.layers:
-        if row.model is not None:
-            updates[row.model] = updates.get(row.model, 0.0) + row.updates_dense / samples
-        for number, synapse in enumerate(row.synapses):
-            accesses.append(
-                LayerAccesses(
-                    sops=synapse.sops / samples,
-                    weights=synapse.weights,
-                    events=synapse.events / samples,
-                    source_neurons=synapse.source_neurons,
-                    neurons=prod(row.shape),
-                    updates=row.updates_dense / samples if number == 0 else 0.0,
-                    states=1 if row.model is None else STATES[row.model],
-                )
-            )
-    active = totals.updates_active
-    return Operations(
-        steps=counts.steps,
-        sops_ac=totals.sops_ac / samples,
-        sops_mac=totals.sops_mac / samples,
-        sops_conv=sum(_conv_sops(row)[0] for row in counts.layers) / samples,
-        sops_stored=totals.sops_stored / samples,
-        sops_stored_conv=sum(_conv_sops(row)[1] for row in counts.layers) / samples,
-        sops_saved=(totals.sops - totals.sops_cached) / samples,
-        updates=MappingProxyType(updates),
-        updates_active=None if active is None else active / samples,
-        spikes=totals.spikes / samples,
-        bias_adds=totals.bias_adds / samples,
-        messages=totals.messages / samples,
-        accesses=tuple(accesses),
-    )
-
-
-def _conv_sops(row: LayerCounts) -> tuple[int, int]:
-    """Return the SOPs, and the stored ones, of a row's convolutions."""
-    convs = [one for one in row.synapses if one.type == "conv"]
-    return sum(one.sops for one in convs), sum(one.sops_stored for one in convs)
-
 
 DEFAULT_PRESET = "cmos45_int8"
 
@@ -219,6 +59,34 @@ EXCLUDES: Mapping[Tier, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """How a network sits on its chips: what cannot be counted, but given.
+
+    Attributes:
+        step_time_us: Duration of one step, us; None: real time, as the preset says.
+        chips: Chips that are powered; None: one, in a report as many as the network needs.
+        hops_east_west: Mean hops of a message along the rows of tiles.
+        hops_north_south: The same along the columns.
+        destination_cores: Mean number of cores of a layer that a spike is sent to; 1 at the least.
+    """
+
+    step_time_us: float | None = None
+    chips: int | None = None
+    hops_east_west: float = 0.0
+    hops_north_south: float = 0.0
+    destination_cores: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("step_time_us", 0), ("chips", 1), ("hops_east_west", 0), ("hops_north_south", 0),
+            ("destination_cores", 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and not (isfinite(value) and value >= least):
+                raise DataError(f"system: {name} {value}, a number of at least {least} is needed.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,9 +140,6 @@ class Energy:
     def total(self) -> float:
         """The nominal value with static energy, pJ."""
         return self.nominal + (0.0 if self.static is None else self.static.energy)
-
-
-# ------------------------------------------------------------------- a whole network
 
 
 def estimate_energy(
@@ -364,21 +229,10 @@ def ann_energy(
             return _energy(preset, value, terms, value, "one pass, every MAC, no sparsity")
         basis = "low: no products with zero, as measured; nominal and high: every MAC of a pass"
         return _energy(preset, value - skipped, terms, value, basis)
-    reads = {
-        has_reuse: [
-            ann_memory_terms(
-                preset,
-                macs=row.macs_border_exact,
-                weights=row.weights,
-                inputs=row.inputs,
-                outputs=row.outputs,
-                has_reuse=has_reuse,
-            )
-            for row in macs.layers
-        ]
-        for has_reuse in (True, False)
-    }
-    ideal, none = terms | _summed(reads[True]), terms | _summed(reads[False])
+    ideal, none = (
+        terms | _summed([ann_memory_terms(preset, row, has_reuse=reuse) for row in macs.layers])
+        for reuse in (True, False)
+    )
     basis = "low and nominal: every weight and activation is read once; high: no reuse"
     if skipped is not None:
         basis += "; low: also no products with zero, as measured"
@@ -406,8 +260,11 @@ def _memory_energy(
     operations: Operations, preset: EnergyPreset, arithmetic: EnergyPreset
 ) -> Energy:
     base = _arithmetic_of(operations, arithmetic)
-    packed = base | _memory_of(operations, preset, is_word_wide=False)
-    words = base | _memory_of(operations, preset, is_word_wide=True)
+    packed, words = (
+        base
+        | _summed([memory_terms(preset, one, is_word_wide=wide) for one in operations.accesses])
+        for wide in (False, True)
+    )
     return _energy(
         preset,
         sum(packed.values()),
@@ -425,19 +282,19 @@ def _chip_energy(operations: Operations, preset: EnergyPreset, system: System) -
     stored_conv = conv if operations.sops_stored_conv is None else operations.sops_stored_conv
     dense = operations.updates_dense
     active = dense if operations.updates_active is None else operations.updates_active
-    messages = operations.messages * system.destination_cores
-    east_west, north_south = system.hops_east_west, system.hops_north_south
-    has_hops = bool(east_west or north_south)
+    spikes, messages = operations.spikes, operations.messages * system.destination_cores
+    has_hops = bool(system.hops_east_west or system.hops_north_south)
+    hops = (system.hops_east_west * messages, system.hops_north_south * messages)
+    random_hops = (MESH_HOPS_EAST_WEST * messages, MESH_HOPS_NORTH_SOUTH * messages)
     nominal = chip_terms(
         preset,
         sops_dense=stored - stored_conv,
         sops_conv=stored_conv,
         updates_dense=dense,
         updates_active=active,
-        spikes=operations.spikes,
+        spikes=spikes,
         messages=messages,
-        hops_east_west=east_west * messages,
-        hops_north_south=north_south * messages,
+        hops=hops,
     )
     low = chip_terms(
         preset,
@@ -445,7 +302,7 @@ def _chip_energy(operations: Operations, preset: EnergyPreset, system: System) -
         sops_conv=conv,
         updates_dense=dense,
         updates_active=0.0,
-        spikes=operations.spikes,
+        spikes=spikes,
         messages=operations.messages,
     )
     high = chip_terms(
@@ -453,16 +310,15 @@ def _chip_energy(operations: Operations, preset: EnergyPreset, system: System) -
         sops_dense=stored,
         updates_dense=dense,
         updates_active=dense,
-        spikes=operations.spikes,
+        spikes=spikes,
         messages=messages,
-        hops_east_west=(east_west if has_hops else MESH_HOPS_EAST_WEST) * messages,
-        hops_north_south=(north_south if has_hops else MESH_HOPS_NORTH_SOUTH) * messages,
+        hops=hops if has_hops else random_hops,
     )
     static = _static_of(operations, preset, system)
-    known = (
-        "every neuron taken as active" if operations.updates_active is None else "active counted"
-    )
-    hops = "hops as given" if has_hops else "no hops"
+    known = "active counted"
+    if operations.updates_active is None:
+        known = "every neuron taken as active"
+    placed = "hops as given" if has_hops else "no hops"
     most = "hops as given" if has_hops else "hops of a random placement"
     chips = "one chip" if static.chips == 1 else f"{static.chips} chips"
     return _energy(
@@ -470,7 +326,7 @@ def _chip_energy(operations: Operations, preset: EnergyPreset, system: System) -
         sum(low.values()),
         nominal,
         sum(high.values()) + static.energy,
-        f"low: zero weights cost nothing, idle neurons, no hops; nominal: {known}, {hops}, no "
+        f"low: zero weights cost nothing, idle neurons, no hops; nominal: {known}, {placed}, no "
         f"static power; high: all active, {most}, {chips} powered for "
         f"{static.step_time_us / 1000:g} ms a step",
         static=static,
@@ -500,27 +356,6 @@ def _arithmetic_of(
         updates=operations.updates,
         spikes=operations.spikes,
         bias_adds=operations.bias_adds,
-    )
-
-
-def _memory_of(
-    operations: Operations, preset: EnergyPreset, *, is_word_wide: bool
-) -> dict[str, float]:
-    return _summed(
-        [
-            memory_terms(
-                preset,
-                sops=one.sops,
-                weights=one.weights,
-                events=one.events,
-                source_neurons=one.source_neurons,
-                neurons=one.neurons,
-                updates=one.updates,
-                states=one.states,
-                is_word_wide=is_word_wide,
-            )
-            for one in operations.accesses
-        ]
     )
 
 

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from math import ceil, log, log2, pow, sqrt
 from types import MappingProxyType
 
-from neurodeploy.counting.network_counts import NeuronModel
+from neurodeploy.counting.counts import NeuronModel
+from neurodeploy.counting.relu_twin import AnnLayerMacs
+from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.presets import EnergyPreset
 
 KIBI = 1024
@@ -29,9 +31,6 @@ UPDATE_OPERATIONS: Mapping[NeuronModel, tuple[int, int]] = MappingProxyType(
     }
 )
 """(MACs, ACs) of one update. Resonate-and-fire: two sums of two products onto an input."""
-
-
-# --------------------------------------------------------------------------- tier A
 
 
 def arithmetic_terms(
@@ -67,9 +66,6 @@ def arithmetic_terms(
     }
 
 
-# --------------------------------------------------------------------------- tier B
-
-
 def access_energy(
     preset: EnergyPreset, size: float, *, on_chip_limit: float | None = None
 ) -> float:
@@ -98,84 +94,58 @@ def access_energy(
 
 
 def memory_terms(
-    preset: EnergyPreset,
-    *,
-    sops: float,
-    weights: int,
-    events: float,
-    source_neurons: int,
-    neurons: int,
-    updates: float,
-    states: int = 1,
-    on_chip_limit: float | None = None,
-    is_word_wide: bool = False,
+    preset: EnergyPreset, layer: LayerAccesses, *, is_word_wide: bool = False
 ) -> dict[str, float]:
     """Return the memory accesses of one spiking layer, by term, in pJ.
 
     Args:
         preset: Constants of tier B.
-        sops: Synaptic operations; each reads a weight and reads and writes an accumulator.
-        weights: Stored weights, shared ones once.
-        events: Events; each is written to and read from a queue.
-        source_neurons: Senders, which sets the width of an event.
-        neurons: Neurons of the layer.
-        updates: Neuron updates; each reads and writes the states.
-        states: State words of a neuron.
-        on_chip_limit: Bytes beyond which a memory is DRAM.
+        layer: The synapse and its neurons.
         is_word_wide: Charge every access a whole 64-bit word, not its packed bits.
     """
     weight_bits, accumulator_bits, state_bits = (
         preset.value(name) for name in ("weight_bits", "accumulator_bits", "state_bits")
     )
-    event_bits = ceil(log2(source_neurons)) if source_neurons > 1 else 1
+    # an event names its sender, which takes this many bits
+    event_bits = ceil(log2(layer.source_neurons)) if layer.source_neurons > 1 else 1
 
     def access(bits: float, size: float) -> float:
-        energy = access_energy(preset, size, on_chip_limit=on_chip_limit)
+        energy = access_energy(preset, size)
         return energy if is_word_wide else bits * energy / WORD_BITS
 
+    accumulators = layer.neurons * accumulator_bits / 8
+    states = layer.neurons * layer.states * state_bits / 8
     return {
-        "weights": sops * access(weight_bits, weights * weight_bits / 8),
-        "accumulators": sops * 2 * access(accumulator_bits, neurons * accumulator_bits / 8),
-        "states": updates * 2 * states * access(state_bits, neurons * states * state_bits / 8),
-        "event queues": events * 2 * access(event_bits, 8 * KIBI),
+        "weights": layer.sops * access(weight_bits, layer.weights * weight_bits / 8),
+        "accumulators": layer.sops * 2 * access(accumulator_bits, accumulators),
+        "states": layer.updates * 2 * layer.states * access(state_bits, states),
+        "event queues": layer.events * 2 * access(event_bits, 8 * KIBI),
     }
 
 
 def ann_memory_terms(
-    preset: EnergyPreset,
-    *,
-    macs: float,
-    weights: int,
-    inputs: int,
-    outputs: int,
-    has_reuse: bool,
-    on_chip_limit: float | None = None,
+    preset: EnergyPreset, layer: AnnLayerMacs, *, has_reuse: bool
 ) -> dict[str, float]:
     """Return the memory accesses of one ANN layer in one pass, by term, in pJ.
 
     Args:
         preset: Constants of tier B.
-        macs: Multiply-accumulates.
-        weights: Stored weights.
-        inputs: Values read.
-        outputs: Values written.
+        layer: The layer.
         has_reuse: Each weight and input is read once (ideal), else once for every MAC.
-        on_chip_limit: Bytes beyond which a memory is DRAM.
     """
     weight_bits, bits = preset.value("weight_bits"), preset.value("activation_bits")
 
     def access(width: float, size: float) -> float:
-        return width * access_energy(preset, size, on_chip_limit=on_chip_limit) / WORD_BITS
+        return width * access_energy(preset, size) / WORD_BITS
 
-    weight_reads, input_reads = (weights, inputs) if has_reuse else (macs, macs)
+    weight_reads, input_reads = layer.weights, layer.inputs
+    if not has_reuse:
+        weight_reads = input_reads = layer.macs_border_exact
     return {
-        "weights": weight_reads * access(weight_bits, weights * weight_bits / 8),
-        "activations read": input_reads * access(bits, inputs * bits / 8),
-        "activations written": outputs * access(bits, outputs * bits / 8),
+        "weights": weight_reads * access(weight_bits, layer.weights * weight_bits / 8),
+        "activations read": input_reads * access(bits, layer.inputs * bits / 8),
+        "activations written": layer.outputs * access(bits, layer.outputs * bits / 8),
     }
-
-
-# --------------------------------------------------------------------------- tier C
 
 
 def chip_terms(
@@ -187,8 +157,7 @@ def chip_terms(
     updates_active: float,
     spikes: float,
     messages: float,
-    hops_east_west: float = 0.0,
-    hops_north_south: float = 0.0,
+    hops: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, float]:
     """Return the dynamic energy of a Loihi-style chip, by term, in pJ.
 
@@ -203,12 +172,14 @@ def chip_terms(
         updates_active: Those with potential, input or bias.
         spikes: Spikes.
         messages: Messages between cores.
-        hops_east_west: Hops of messages between tiles.
-        hops_north_south: The same along the other axis.
+        hops: Hops of messages between tiles, east to west and north to south.
     """
-    hops = hops_east_west * preset.value("hop_east_west")
-    hops += hops_north_south * preset.value("hop_north_south")
-    shared = {"messages": messages * preset.value("message"), "hops": hops}
+    east_west, north_south = hops
+    shared = {
+        "messages": messages * preset.value("message"),
+        "hops": east_west * preset.value("hop_east_west")
+        + north_south * preset.value("hop_north_south"),
+    }
     if "synaptic_op" in preset.constants:
         idle = updates_dense - updates_active
         return {

@@ -21,7 +21,7 @@ from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 
-from neurodeploy.energy.estimates import Operations
+from neurodeploy.energy.operations import Operations
 from neurodeploy.errors import DataError
 
 COUNTERS = ("syn_ops", "dendrite_updates", "spikes_in", "axon_out")

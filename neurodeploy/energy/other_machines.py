@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neurodeploy.energy.estimates import Operations
+from neurodeploy.energy.operations import Operations
 from neurodeploy.errors import TargetError
 from neurodeploy.files import hardware_path
 

@@ -6,14 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neurodeploy.counting.network_counts import Counts
+from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.relu_twin import AnnMacs
-from neurodeploy.energy.estimates import (
-    Energy,
-    System,
-    ann_energy,
-    network_energy,
-)
+from neurodeploy.energy.estimates import Energy, System, ann_energy, network_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
 
 RATIO = "network / ANN"

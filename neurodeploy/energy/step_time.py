@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from neurodeploy.counting.network_counts import Counts
+from neurodeploy.counting.counts import Counts
 from neurodeploy.energy.presets import EnergyPreset
 
 _NEEDED = ("time_synaptic_op", "time_update_active", "time_update_inactive", "time_barrier")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
-from neurodeploy.counting.fan_out import count_taps
+from neurodeploy.counting.kernel_taps import count_taps
 from neurodeploy.errors import OnnxError
 from neurodeploy.ir.float_layers import Shape
 from neurodeploy.onnx_models.reading import Scope

@@ -14,22 +14,16 @@ import numpy as np
 from neurodeploy.chips.cores import (
     ChipFit,
 )
-from neurodeploy.counting.fan_out import Int64Array
-from neurodeploy.counting.network_counts import Counts, LayerCounts
+from neurodeploy.counting.counts import Counts, LayerCounts
 from neurodeploy.counting.neurobench import NeuroBenchMetrics
 from neurodeploy.counting.relu_twin import AnnMacs
-from neurodeploy.energy.estimates import (
-    Energy,
-)
-from neurodeploy.energy.fairness import (
-    SIGMA_BREAK_EVEN,
-    AnnFormat,
-    Headline,
-    Rule,
-)
+from neurodeploy.energy.estimates import Energy
+from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN, Headline, Rule
+from neurodeploy.energy.number_formats import AnnFormat
 from neurodeploy.energy.other_machines import NOTE, PlatformFigure, measured_runs
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import Sensitivity
+from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 
 Json = dict[str, object]
@@ -229,7 +223,7 @@ class NetworkFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class PresetComparison:
     """One preset, both sides, one inference.
 
     Attributes:
@@ -279,7 +273,7 @@ class Report:
     ann_source: str
     twin: AnnMacs
     onnx: OnnxBaseline | None
-    tiers: tuple[Comparison, ...]
+    tiers: tuple[PresetComparison, ...]
     presets: tuple[EnergyPreset, ...]
     ann_formats: tuple[AnnFormat, ...]
     accuracy: Mapping[str, float]
@@ -295,7 +289,7 @@ class Report:
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
 
-    def tier(self, tier: Tier) -> tuple[Comparison, ...]:
+    def tier(self, tier: Tier) -> tuple[PresetComparison, ...]:
         """Return the comparisons of one tier, in order."""
         return tuple(one for one in self.tiers if one.network.tier is tier)
 

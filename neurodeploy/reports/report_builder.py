@@ -1,4 +1,4 @@
-"""The report of a deployed network: counts, the ReLU twin, energy, and what all this assumes."""
+"""The report of a deployed network: counts, its ReLU twin, energy, and the assumptions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -16,36 +17,30 @@ from neurodeploy.chips.cores import (
     sizes_of,
 )
 from neurodeploy.chips.target import Target
-from neurodeploy.counting.fan_out import Int64Array
-from neurodeploy.counting.network_counts import Counts, LayerCounts, count
+from neurodeploy.counting.counts import Counts
+from neurodeploy.counting.network_counts import count
 from neurodeploy.counting.neurobench import metrics_of_counts
-from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.counting.relu_twin import AnnMacs, ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
-from neurodeploy.energy.estimates import (
-    DEFAULT_PRESET,
-    STATES,
-    System,
-    ann_energy,
-    estimate_energy,
-    operations_of,
-)
+from neurodeploy.energy.estimates import DEFAULT_PRESET, System, ann_energy, estimate_energy
 from neurodeploy.energy.fairness import (
     ACCURACY_GAP,
-    SIGMA_BREAK_EVEN as SIGMA_BREAK_EVEN,
-    ann_formats,
+    SIGMA_BREAK_EVEN,
     judge,
-    narrow_ann_energy,
 )
 from neurodeploy.energy.measured import Measured
+from neurodeploy.energy.number_formats import ann_formats, narrow_ann_energy
+from neurodeploy.energy.operations import STATES, Operations, operations_of
 from neurodeploy.energy.other_machines import platform_figures
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import find_sensitivities
 from neurodeploy.energy.step_time import fastest_step
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
+from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
-from neurodeploy.reports.report import Comparison, NetworkFile, Report
+from neurodeploy.reports.report import NetworkFile, PresetComparison, Report
 from neurodeploy.simulation.recording import Feed, Recording
 
 PRESETS = (
@@ -63,105 +58,102 @@ PRESETS = (
 """Presets that a report uses if none are named; the first is the default."""
 
 
-def report(
-    graph: FixedPointGraph,
-    inputs: npt.NDArray[np.integer],
-    recording: Recording,
-    *,
-    network_file: Path | str | None = None,
-    baseline: Graph | None = None,
-    onnx: OnnxBaseline | None = None,
-    feed: Feed = Feed.PORT,
-    presets: Sequence[EnergyPreset] | None = None,
-    active_updates: Mapping[str, Int64Array] | None = None,
-    accuracy: Mapping[str, float] | None = None,
-    ann_accuracy: float | None = None,
-    accuracy_gap: float = ACCURACY_GAP,
-    system: System = System(),  # noqa: B008 - a frozen value, not shared state
-    measured: Measured | None = None,
-) -> Report:
-    """Count a deployed network on recorded samples and estimate its energy.
+class ReportOptions(TypedDict, total=False):
+    """Keywords of `report`.
 
-    Args:
-        graph: The network.
-        inputs: What the simulator was given.
-        recording: What it returned.
+    Attributes:
         network_file: The network's file, to be named with its hash.
         baseline: The float network, for the MACs of its ReLU twin; else the deployed one.
         onnx: An ONNX model to compare with, in place of the ReLU twin.
-        feed: How the input entered.
-        presets: Energy presets; None for `PRESETS`. Those of tier B are added to the first of
+        feed: How the input entered; by default through the port.
+        presets: Energy presets; by default `PRESETS`. Those of tier B are added to the first of
             tier A.
         active_updates: Active updates a sample, by layer, where the simulator counted them.
-        accuracy: Accuracy by stage, fractions; the last one is that of the deployed network.
+        accuracy: Accuracy by stage, fractions; the last stage is the deployed network's.
         ann_accuracy: Of the ANN on the same test set, a fraction.
         accuracy_gap: Largest difference of the two that allows a headline.
         system: Step time, chips and placement for tier C; by default real time, as many Loihi 1
             chips as the estimate of cores asks for, and no placement.
         measured: Counters measured on a chip, which tier C takes in place of counted ones.
+    """
+
+    network_file: Path | str | None
+    baseline: Graph | None
+    onnx: OnnxBaseline | None
+    feed: Feed
+    presets: Sequence[EnergyPreset] | None
+    active_updates: Mapping[str, Int64Array] | None
+    accuracy: Mapping[str, float] | None
+    ann_accuracy: float | None
+    accuracy_gap: float
+    system: System
+    measured: Measured | None
+
+
+def report(
+    graph: FixedPointGraph,
+    inputs: npt.NDArray[np.integer],
+    recording: Recording,
+    **options: Unpack[ReportOptions],
+) -> Report:
+    """Count a deployed network on recorded samples and estimate its energy.
+
+        nd.report(graph, inputs, recording, accuracy={"integer": 0.98}, network_file="digits.net")
+
+    Args:
+        graph: The network.
+        inputs: The simulator's input.
+        recording: The simulator's result.
+        **options: Accuracies, presets, the network to compare with: see `ReportOptions`.
 
     Raises:
         DataError: If graph, input and recording do not belong together, or there are no samples.
         TargetError: If a preset is missing or malformed.
     """
+    unknown = sorted(options.keys() - ReportOptions.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"report() got an unexpected keyword argument '{unknown[0]}'")
     if recording.samples < 1 or recording.steps < 1:
         raise DataError("report: the recording is empty. Record at least one sample.")
-    counts = count(graph, inputs, recording, feed=feed, active_updates=active_updates)
+    counts = count(
+        graph,
+        inputs,
+        recording,
+        feed=options.get("feed", Feed.PORT),
+        active_updates=options.get("active_updates"),
+    )
+    baseline, onnx = options.get("baseline"), options.get("onnx")
     twin = ann_macs(graph if baseline is None else baseline)
     macs = twin if onnx is None else onnx.to_ann()
+    ann_accuracy = options.get("ann_accuracy")
     if onnx is not None and ann_accuracy is None:
         ann_accuracy = onnx.accuracy
+    accuracy = dict(options.get("accuracy") or {})
     sizes = sizes_of(graph)
     fits = tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2"))
+    system = options.get("system", System())
     if system.chips is None:
         system = replace(system, chips=fits[0].chips_low or 1)
-    counted = operations_of(counts)
-    on_chip, placed = counted, system
-    if measured is not None:
-        on_chip = measured.apply(counted)
-        if "axon_out" in measured.counters:  # counts every copy of a message
-            placed = replace(system, destination_cores=1.0)
-    chosen = [EnergyPreset.load(name) for name in PRESETS] if presets is None else list(presets)
-    arithmetic = next((one for one in chosen if one.tier is Tier.ARITHMETIC), None)
-    if arithmetic is None:
-        arithmetic = EnergyPreset.load(DEFAULT_PRESET)
-    tiers = tuple(
-        Comparison(
-            network=estimate_energy(
-                on_chip if preset.tier is Tier.CHIP else counted,
-                preset,
-                arithmetic=arithmetic,
-                system=placed,
-            ),
-            ann=ann_energy(macs, preset, arithmetic=arithmetic),
-        )
-        for preset in chosen
-    )
-    memory = next((one for one in chosen if one.tier is Tier.MEMORY), None)
+    presets, arithmetic = _chosen_presets(options.get("presets"))
+    memory = next((preset for preset in presets if preset.tier is Tier.MEMORY), None)
+    measured, counted = options.get("measured"), operations_of(counts)
+    tiers = _compare(presets, arithmetic, counted, macs, system, measured)
     narrow = None
     if memory is not None:
         narrow = narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=counts.steps)
     rules, headline = judge(
-        [(one.network, one.ann) for one in tiers],
+        [(pair.network, pair.ann) for pair in tiers],
         narrow=narrow,
-        sigma=counts.sigma,
         steps=counts.steps,
         accuracy=list(accuracy.values())[-1] if accuracy else None,
         ann_accuracy=ann_accuracy,
         ann_name="the ReLU twin" if onnx is None else "the ANN",
         macs_effective=macs.macs_effective,
-        gap=accuracy_gap,
+        gap=options.get("accuracy_gap", ACCURACY_GAP),
     )
-    weights = sum(layer.weights for layer in counts.layers)
-    zeros = sum(layer.zero_weights for layer in counts.layers)
+    cores = {entry.layer.name: entry.high for entry in fits[0].layers}
     return Report(
-        network=NetworkFile(
-            path=None if network_file is None else str(network_file),
-            sha256=None if network_file is None else hash_file(network_file),
-            parameters=weights,
-            zero_weight_fraction=zeros / weights if weights else 0.0,
-            weight_bytes=_weight_bytes(counts, sizes),
-        ),
+        network=_network_file(options.get("network_file"), counts, sizes),
         counts=counts,
         neurobench=metrics_of_counts(
             counts,
@@ -173,30 +165,79 @@ def report(
         twin=twin,
         onnx=onnx,
         tiers=tiers,
-        presets=tuple(chosen if arithmetic in chosen else [arithmetic, *chosen]),
+        presets=presets if arithmetic in presets else (arithmetic, *presets),
         ann_formats=()
         if memory is None
         else ann_formats(macs, memory, arithmetic=arithmetic, steps=counts.steps),
-        accuracy=dict(accuracy or {}),
+        accuracy=accuracy,
         ann_accuracy=ann_accuracy,
         rules=rules,
         headline=headline,
         narrow_ann=narrow,
         sensitivities=find_sensitivities(
-            counts, macs, chosen, arithmetic=arithmetic, system=system
+            counts, macs, presets, arithmetic=arithmetic, system=system
         ),
         fits=fits,
         fastest_steps={
-            preset.name: fastest_step(
-                counts, preset, cores={one.layer.name: one.high for one in fits[0].layers}
-            )
-            for preset in chosen
+            preset.name: fastest_step(counts, preset, cores=cores)
+            for preset in presets
             if preset.tier is Tier.CHIP
         },
         measured=None if measured is None else measured.to_dict(counted),
         platforms=platform_figures(counted, macs.macs_border_exact),
         assumptions=_assumptions(counts, onnx, system, measured),
         warnings=(*_warnings(graph, counts), *(() if onnx is None else onnx.notes)),
+    )
+
+
+def _chosen_presets(
+    presets: Sequence[EnergyPreset] | None,
+) -> tuple[tuple[EnergyPreset, ...], EnergyPreset]:
+    """Return the presets of a report, and the one of tier A that tier B is added to."""
+    chosen = tuple(map(EnergyPreset.load, PRESETS) if presets is None else presets)
+    arithmetic = next((preset for preset in chosen if preset.tier is Tier.ARITHMETIC), None)
+    return chosen, arithmetic or EnergyPreset.load(DEFAULT_PRESET)
+
+
+def _compare(
+    presets: Sequence[EnergyPreset],
+    arithmetic: EnergyPreset,
+    counted: Operations,
+    macs: AnnMacs,
+    system: System,
+    measured: Measured | None,
+) -> tuple[PresetComparison, ...]:
+    """Estimate the energy of both sides by every preset."""
+    on_chip = counted
+    if measured is not None:
+        on_chip = measured.apply(counted)
+        if "axon_out" in measured.counters:  # counts every copy of a message
+            system = replace(system, destination_cores=1.0)
+    return tuple(
+        PresetComparison(
+            network=estimate_energy(
+                on_chip if preset.tier is Tier.CHIP else counted,
+                preset,
+                arithmetic=arithmetic,
+                system=system,
+            ),
+            ann=ann_energy(macs, preset, arithmetic=arithmetic),
+        )
+        for preset in presets
+    )
+
+
+def _network_file(
+    path: Path | str | None, counts: Counts, sizes: Sequence[LayerSize]
+) -> NetworkFile:
+    weights = sum(layer.weights for layer in counts.layers)
+    zeros = sum(layer.zero_weights for layer in counts.layers)
+    return NetworkFile(
+        path=None if path is None else str(path),
+        sha256=None if path is None else hash_file(path),
+        parameters=weights,
+        zero_weight_fraction=zeros / weights if weights else 0.0,
+        weight_bytes=_weight_bytes(counts, sizes),
     )
 
 
@@ -219,23 +260,30 @@ def _ann_source(baseline: Graph | None, onnx: OnnxBaseline | None) -> str:
 def _assumptions(
     counts: Counts, onnx: OnnxBaseline | None, system: System, measured: Measured | None
 ) -> tuple[str, ...]:
-    ann = (
-        "The ReLU twin has the same layers and weights, runs one pass at batch 1 and uses every "
-        "MAC, without activation sparsity."
-    )
-    if onnx is not None:
-        ann = f"The ANN is {onnx.macs.path}: one pass at batch 1, in the numbers of each preset."
-        if onnx.activity is not None:
-            ann += (
-                " Lower bounds skip products with zero, measured on "
-                f"{onnx.activity.samples} samples ({onnx.samples})."
-            )
     kinds = {
         InputKind.GRADED: "Input values enter as graded events: one event each, and each of its "
         "synaptic operations is a multiply-accumulate, at every step anew.",
         InputKind.BINARY: "Input events are binary: their synaptic operations are accumulates.",
         InputKind.BIAS: "The input is set as biases: its layer has no synaptic operations.",
     }
+    messages = (
+        "Messages: one per spike and destination layer, a lower bound for any mapping to cores."
+    )
+    if system.destination_cores != 1:
+        messages = (
+            f"Messages: a spike goes to {system.destination_cores:g} cores of each destination "
+            "layer, as given."
+        )
+    counters = []
+    if measured is not None:
+        counters.append(
+            f"Tier C takes {', '.join(measured.counters) or 'nothing'} from {measured.path} "
+            f"({measured.source}) in place of counts."
+        )
+    step = "1 ms a step (real time)."
+    if system.step_time_us is not None:
+        step = f"{system.step_time_us:g} us a step, as given."
+    chips = "chip" if system.chips == 1 else "chips"
     return (
         "Counts use the deployed integer weights. A weight of zero costs nothing in SOPs; stored "
         "SOPs charge it as well.",
@@ -243,56 +291,53 @@ def _assumptions(
         *([kinds[counts.input_kind]] if counts.input_kind in kinds else []),
         f"All {counts.steps} steps of every sample count, and every neuron is updated at every "
         "step.",
-        "Messages: one per spike and destination layer, a lower bound for any mapping to cores."
-        if system.destination_cores == 1
-        else f"Messages: a spike goes to {system.destination_cores:g} cores of each destination "
-        "layer, as given.",
-        *(
-            []
-            if measured is None
-            else [
-                f"Tier C takes {', '.join(measured.counters) or 'nothing'} from {measured.path} "
-                f"({measured.source}) in place of counts."
-            ]
-        ),
-        f"Static energy of tier C: {system.chips} powered "
-        f"{'chip' if system.chips == 1 else 'chips'}, "
-        + (
-            "1 ms a step (real time)."
-            if system.step_time_us is None
-            else f"{system.step_time_us:g} us a step, as given."
-        ),
-        ann,
+        messages,
+        *counters,
+        f"Static energy of tier C: {system.chips} powered {chips}, {step}",
+        _ann_assumption(onnx),
         "Energies are per inference: the mean over the samples.",
         "Loihi 1 figures stand in for Loihi 2, of which no per-operation energies are published.",
     )
 
 
+def _ann_assumption(onnx: OnnxBaseline | None) -> str:
+    if onnx is None:
+        return (
+            "The ReLU twin has the same layers and weights, runs one pass at batch 1 and uses "
+            "every MAC, without activation sparsity."
+        )
+    text = f"The ANN is {onnx.macs.path}: one pass at batch 1, in the numbers of each preset."
+    if onnx.activity is not None:
+        text += (
+            " Lower bounds skip products with zero, measured on "
+            f"{onnx.activity.samples} samples ({onnx.samples})."
+        )
+    return text
+
+
 def _warnings(graph: FixedPointGraph, counts: Counts) -> tuple[str, ...]:
-    found = []
+    warnings = []
     totals = counts.totals
     if totals.updates_active is None:
-        found.append(
+        warnings.append(
             "How many neuron updates were active is not known from this recording; the nominal "
             "values of tier C take all of them as active."
         )
     if totals.sops_cached != totals.sops:
-        found.append(
-            f"The input of a layer is the same at every step: computed once, the "
-            f"network would need {totals.sops_cached / counts.samples:,.0f} instead of "
-            f"{totals.sops / counts.samples:,.0f} SOPs a sample. The lower bounds of tier A say "
-            "so."
+        warnings.append(
+            "The input of a layer is the same at every step: computed once, the network would need "
+            f"{totals.sops_cached / counts.samples:,.0f} instead of "
+            f"{totals.sops / counts.samples:,.0f} SOPs a sample. The lower bounds of tier A say so."
         )
-    for layer, row in zip(graph.layers[:-1], _with_neurons(counts), strict=False):
+    rows = [row for row in counts.layers if row.neurons]  # no recurrent rows
+    for layer, row in zip(graph.layers[:-1], rows, strict=False):
         if row.spikes == 0:
-            found.append(f"Layer {layer.name} never spikes: nothing reaches the layers after it.")
+            warnings.append(
+                f"Layer {layer.name} never spikes: nothing reaches the layers after it."
+            )
     if counts.sigma > SIGMA_BREAK_EVEN[1]:
-        found.append(
+        warnings.append(
             f"{counts.sigma:.2f} spikes per synapse per inference: above {SIGMA_BREAK_EVEN[1]}, "
             "published studies that include memory find the ANN cheaper."
         )
-    return tuple(found)
-
-
-def _with_neurons(counts: Counts) -> list[LayerCounts]:
-    return [row for row in counts.layers if row.neurons]
+    return tuple(warnings)

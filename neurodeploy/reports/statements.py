@@ -1,4 +1,4 @@
-"""What a report allows to be said, in sentences: for the terminal and for the top of the page."""
+"""The conclusions that a report allows, as sentences for the terminal and the top of the page."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ from collections import Counter
 from collections.abc import Sequence
 
 from neurodeploy.energy.estimates import Energy
+from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
 from neurodeploy.energy.sensitivity import RATIO, Sensitivity
 from neurodeploy.reports.numbers import format_factor, format_range
-from neurodeploy.reports.report import Comparison, Report
+from neurodeploy.reports.report import PresetComparison, Report
 
 LESS, MORE, OVERLAP = "less", "more", "overlapping"
 
 
 def statements(report: Report) -> list[str]:
-    """Say what may be concluded, what matters most, and how many cores it may take."""
+    """Return the conclusions, the assumption that matters most, and the number of cores."""
     name = "ReLU twin" if report.onnx is None else "ANN"
-    found = [_ratio_statement(report, name)]
+    low, high = SIGMA_BREAK_EVEN
+    found = [
+        _ratio_statement(report, name),
+        f"All {report.counts.steps} steps, the input layer as deployed and every neuron update "
+        "are counted.",
+        f"{report.counts.sigma:.3f} spikes pass each synapse per inference; published break-evens "
+        f"with memory lie between {low} and {high}.",
+    ]
     for tier, start in (
         (Tier.ARITHMETIC, "Arithmetic alone"),
         (Tier.MEMORY, "With memory accesses"),
@@ -39,14 +47,14 @@ def statements(report: Report) -> list[str]:
 
 
 def standing(network: Energy, ann: Energy) -> str:
-    """Say how two ranges stand to each other: `LESS`, `MORE` or `OVERLAP`."""
+    """Compare two ranges: `LESS`, `MORE` or `OVERLAP`."""
     if network.high < ann.low:
         return LESS
     return MORE if network.low > ann.high else OVERLAP
 
 
 def changes_the_winner(one: Sensitivity) -> bool:
-    """Whether the network needs less energy at one end of an assumption and more at the other."""
+    """Return whether one end of an assumption favours the network and the other the ANN."""
     return one.quantity == RATIO and one.low < 1 < one.high
 
 
@@ -65,7 +73,7 @@ def _ratio_statement(report: Report, name: str) -> str:
     )
 
 
-def _tier_statement(start: str, rows: Sequence[Comparison], name: str) -> str:
+def _tier_statement(start: str, rows: Sequence[PresetComparison], name: str) -> str:
     first = rows[0]
     assert first.ann is not None
     ranges = f"{format_range(first.network)} against {format_range(first.ann)}"

@@ -16,8 +16,7 @@ from torch import nn
 from neurodeploy.counting.neurobench import VERSION, metrics_of_layers
 from neurodeploy.counting.synapse_counts import (
     InputKind,
-    count_conv,
-    count_dense,
+    count_layer,
 )
 
 neurobench = pytest.importorskip("neurobench", reason="the package neurobench is not installed")
@@ -184,10 +183,10 @@ def ours(name):
         values = values.astype(np.int32) if is_event else values
         kind = InputKind.TERNARY if is_event else InputKind.ANALOG
         if isinstance(module, nn.Linear):
-            counted.append(count_dense(weight, values, kind=kind))
+            counted.append(count_layer(weight, values, kind=kind))
         else:
             counted.append(
-                count_conv(
+                count_layer(
                     weight,
                     values,
                     kind=kind,

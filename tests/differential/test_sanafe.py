@@ -161,8 +161,7 @@ def compare(graph, inputs, places, form):
         updates_active=totals.updates_active,
         spikes=totals.spikes,
         messages=messages,
-        hops_east_west=east_west,
-        hops_north_south=north_south,
+        hops=(east_west, north_south),
     )
     theirs = run_sanafe(graph, inputs, places, form)
     return counts, messages, ours, theirs

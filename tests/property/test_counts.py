@@ -10,8 +10,7 @@ from hypothesis import given, settings, strategies as st
 from neurodeploy.counting.network_counts import count
 from neurodeploy.counting.synapse_counts import (
     InputKind,
-    count_conv,
-    count_dense,
+    count_layer,
 )
 from neurodeploy.ir import (
     Connection,
@@ -72,7 +71,7 @@ def test_conv_counts_equal_enumeration(
     weight = random.integers(-1, 2, (groups * channels[0], channels[1], *kernel))
     frame = [max(1, dilation[i] * (kernel[i] - 1) + 1 - 2 * padding[i]) + extra[i] for i in (0, 1)]
     events = random.integers(0, 2, (2, 2, groups * channels[1], *frame))
-    counted = count_conv(
+    counted = count_layer(
         weight,
         events,
         kind=InputKind.BINARY,
@@ -92,7 +91,7 @@ def test_conv_counts_equal_enumeration(
 def test_dense_counts_equal_enumeration(random, inputs, outputs):
     weight = random.integers(-1, 2, (outputs, inputs))
     events = random.integers(-1, 2, (2, 3, inputs))
-    counted = count_dense(weight, events, kind=InputKind.TERNARY)
+    counted = count_layer(weight, events, kind=InputKind.TERNARY)
     for sample in range(2):
         instances = [
             weight[j, i]

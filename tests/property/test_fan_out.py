@@ -12,9 +12,7 @@ from torch import nn
 
 from neurodeploy.counting.fan_out import conv_fan_out
 from neurodeploy.counting.synapse_counts import (
-    count_dense,
     count_layer,
-    count_pool,
 )
 from neurodeploy.errors import DataError
 
@@ -134,9 +132,11 @@ def test_one_call_takes_any_layer():
     own = rng.integers(0, 2, (2, 3, 4))
     back = rng.integers(-1, 2, (4, 4))
     again = count_layer(back, own, kind="binary", is_recurrent=True)
-    first = count_dense(back, own[:, :2], kind="binary")
+    first = count_layer(back, own[:, :2], kind="binary")
     assert again.sops.tolist() == first.sops.tolist()
-    assert count_pool(np.ones((1, 1, 2, 5, 5), int), kernel=2, kind="binary").sops.tolist() == [32]
+    frame, window = np.ones((1, 1, 2, 5, 5), int), np.ones((2, 1, 2, 2), int)
+    pooled = count_layer(window, frame, kind="binary", stride=2, groups=2)
+    assert pooled.sops.tolist() == [32]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neurodeploy.counting.neurobench import NOTES, VERSION as NEUROBENCH
 from neurodeploy.energy.estimates import Energy
-from neurodeploy.energy.fairness import RATE_BREAK_EVEN
+from neurodeploy.energy.fairness import RATE_BREAK_EVEN, SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
 from neurodeploy.reports.numbers import format_energy
 from neurodeploy.reports.pages.elements import (
@@ -29,7 +29,6 @@ from neurodeploy.reports.plots.report_plots import (
     plot_sops,
 )
 from neurodeploy.reports.report import Report
-from neurodeploy.reports.report_builder import SIGMA_BREAK_EVEN
 
 WORDS: Rows = [
     ("event", "a value other than zero that a layer receives in one step"),

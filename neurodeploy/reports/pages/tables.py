@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neurodeploy.counting.fan_out import Int64Array
+from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
+from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.reports.numbers import (
     format_count,
     format_energy,
@@ -18,7 +19,6 @@ from neurodeploy.reports.numbers import (
     format_range,
 )
 from neurodeploy.reports.report import Report
-from neurodeploy.reports.report_builder import SIGMA_BREAK_EVEN
 from neurodeploy.reports.statements import statements
 
 Rows = list[tuple[str, ...]]

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from neurodeploy.counting.fan_out import conv_fan_out, dense_fan_out
+from neurodeploy.counting.neurobench import count_membrane_updates
 from neurodeploy.counting.synapse_counts import (
     InputKind,
-    count_conv,
-    count_dense,
     count_events,
-    count_membrane_updates,
+    count_layer,
 )
 from neurodeploy.errors import DataError
 from neurodeploy.ir.integer_layers import FixedLayer
@@ -39,14 +38,14 @@ class TestLinear:
         assert fan_out.stored.tolist() == [4] * 6
 
     def test_charges_each_event_its_fan_out(self):
-        counted = count_dense(W, SPIKES[None], kind=InputKind.BINARY)
+        counted = count_layer(W, SPIKES[None], kind=InputKind.BINARY)
         assert counted.events.tolist() == [7]
         assert counted.sops.tolist() == [11]
         assert counted.sops_stored.tolist() == [28]
         assert len(SPIKES) * counted.fan_out.dense_exact == 72
 
     def test_counts_step_by_step(self):
-        steps = [count_dense(W, row[None, None], kind=InputKind.BINARY) for row in SPIKES]
+        steps = [count_layer(W, row[None, None], kind=InputKind.BINARY) for row in SPIKES]
         assert [int(step.sops[0]) for step in steps] == [5, 4, 2]
 
 
@@ -60,7 +59,7 @@ class TestBorder:
     def test_counts_eight_output_channels(self):
         frame = np.zeros((1, 1, 1, 4, 4), dtype=np.int32)
         frame[..., 0, 0] = frame[..., 1, 1] = 1
-        counted = count_conv(ones(8, 1, 3, 3), frame, padding=1, kind=InputKind.BINARY)
+        counted = count_layer(ones(8, 1, 3, 3), frame, padding=1, kind=InputKind.BINARY)
         assert counted.sops.tolist() == [104]
         assert (counted.fan_out.dense_exact, counted.fan_out.dense_macs) == (800, 1152)
 
@@ -75,7 +74,7 @@ def test_counts_stride_padding_dilation_and_groups_together():
     weight = (3 * co + 5 * ci + 2 * ky + kx) % 7 - 3
     t, c, y, x = np.ogrid[:2, :4, :5, :6]
     spikes = ((7 * t + 3 * c + 5 * y + 2 * x) % 6 == 0).astype(np.int32)
-    counted = count_conv(
+    counted = count_layer(
         weight,
         spikes[None],
         kind=InputKind.BINARY,
@@ -99,17 +98,17 @@ class TestKinds:
     graded = np.array([[0, 3, 0, -1, 0, 0], [2, 0, 0, 0, 0, -7]], dtype=np.int32)
 
     def test_counts_a_graded_event_once_whatever_its_payload(self):
-        counted = count_dense(W, self.graded[None], kind=InputKind.GRADED)
+        counted = count_layer(W, self.graded[None], kind=InputKind.GRADED)
         assert (counted.events.tolist(), counted.sops.tolist()) == ([4], [7])
         assert counted.encoder_macs_cached is None
 
     def test_counts_signs_alike(self):
-        counted = count_dense(W, np.sign(self.graded)[None], kind=InputKind.TERNARY)
+        counted = count_layer(W, np.sign(self.graded)[None], kind=InputKind.TERNARY)
         assert (counted.events.tolist(), counted.sops.tolist()) == ([4], [7])
 
     def test_counts_analog_input_as_encoder_macs_and_not_as_sops(self):
         static = np.tile([0.5, 0, -1.2, 0.7, 0, 0.1], (1, 4, 1))
-        counted = count_dense(W, static, kind=InputKind.ANALOG)
+        counted = count_layer(W, static, kind=InputKind.ANALOG)
         assert counted.encoder_macs.tolist() == [28]
         assert counted.encoder_macs_cached is not None
         assert counted.encoder_macs_cached.tolist() == [7]
@@ -129,10 +128,10 @@ class TestKinds:
     )
     def test_refuses_values_that_the_sender_cannot_send(self, values, kind):
         with pytest.raises(DataError, match="input: "):
-            count_dense(ones(1, 2), np.array([[values]]), kind=kind)
+            count_layer(ones(1, 2), np.array([[values]]), kind=kind)
 
     def test_bias_costs_nothing(self):
-        counted = count_dense(W, self.graded[None], kind=InputKind.BIAS)
+        counted = count_layer(W, self.graded[None], kind=InputKind.BIAS)
         assert (counted.events.tolist(), counted.sops.tolist()) == ([0], [0])
 
 
@@ -156,7 +155,7 @@ class TestResidual:
 
 def test_sum_pool_is_a_depthwise_synapse_and_leftovers_cost_nothing():
     frame = ones(1, 1, 2, 5, 5)
-    counted = count_conv(ones(2, 1, 2, 2), frame, stride=2, groups=2, kind=InputKind.BINARY)
+    counted = count_layer(ones(2, 1, 2, 2), frame, stride=2, groups=2, kind=InputKind.BINARY)
     assert counted.sops.tolist() == [32]
     assert counted.fan_out.stored[0, :4, :4].min() == 1
     assert counted.fan_out.stored[:, 4].max() == counted.fan_out.stored[:, :, 4].max() == 0
@@ -265,4 +264,4 @@ def test_refuses_geometry_that_does_not_fit(weight, source, options):
 
 def test_refuses_input_of_another_size():
     with pytest.raises(DataError, match="6 values a step"):
-        count_dense(W, np.zeros((1, 2, 5), dtype=np.int32), kind=InputKind.BINARY)
+        count_layer(W, np.zeros((1, 2, 5), dtype=np.int32), kind=InputKind.BINARY)

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from neurodeploy.counting.network_counts import NeuronModel, count
+from neurodeploy.counting.counts import NeuronModel
+from neurodeploy.counting.network_counts import count
 from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.errors import DataError
 from neurodeploy.ir import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neurodeploy.counting.network_counts import NeuronModel
+from neurodeploy.counting.counts import NeuronModel
 from neurodeploy.counting.relu_twin import AnnLayerMacs, AnnMacs
 from neurodeploy.energy.estimates import ann_energy
 from neurodeploy.energy.formulas import (
@@ -15,6 +15,7 @@ from neurodeploy.energy.formulas import (
     memory_terms,
     static_energy,
 )
+from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.presets import (
     EnergyPreset,
     Tier,
@@ -87,7 +88,8 @@ class TestMemory:
 
     def test_terms_of_the_spiking_network(self):
         first, second = (
-            memory_terms(self.preset, updates=layer["neurons"] * 10, **layer) for layer in LAYERS
+            memory_terms(self.preset, LayerAccesses(updates=layer["neurons"] * 10, **layer))
+            for layer in LAYERS
         )
         assert {name: cents(value) for name, value in first.items()} == {
             "weights": 1_164_171.03,
@@ -105,17 +107,7 @@ class TestMemory:
 
     @pytest.mark.parametrize(("has_reuse", "total"), [(True, 1_169_003.53), (False, 1_421_783.53)])
     def test_totals_of_the_ann(self, has_reuse, total):
-        terms = [
-            ann_memory_terms(
-                self.preset,
-                macs=row.macs_border_exact,
-                weights=row.weights,
-                inputs=row.inputs,
-                outputs=row.outputs,
-                has_reuse=has_reuse,
-            )
-            for row in TWIN.layers
-        ]
+        terms = [ann_memory_terms(self.preset, row, has_reuse=has_reuse) for row in TWIN.layers]
         assert cents(sum(sum(one.values()) for one in terms)) == total
 
     def test_ann_range_spans_reuse(self):
@@ -170,7 +162,7 @@ class TestChip:
             updates_active=6,
             spikes=0,
             messages=3,
-            hops_north_south=hops,
+            hops=(0, hops),
         )
         assert cents(sum(terms.values())) == total
 

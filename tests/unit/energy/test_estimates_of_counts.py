@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import neurodeploy as nd
-from neurodeploy.energy.estimates import LayerAccesses
 from neurodeploy.energy.measured import Measured
+from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.other_machines import measured_runs, platform_figures
 from neurodeploy.energy.step_time import fastest_step
 from neurodeploy.errors import DataError
