@@ -12,20 +12,19 @@ import typer
 
 from neurodeploy._version import __version__
 from neurodeploy.cli import console
-from neurodeploy.cli.commands import (
-    compare,
-    deploy,
-    doctor,
-    export,
-    fit,
-    inspect,
-    lava,
-    macs,
-    recipes,
-    report,
-    simulate,
-    train,
-)
+from neurodeploy.cli.commands import lava
+from neurodeploy.cli.commands.compare import compare
+from neurodeploy.cli.commands.deploy import deploy
+from neurodeploy.cli.commands.doctor import doctor
+from neurodeploy.cli.commands.export import export
+from neurodeploy.cli.commands.fit import fit
+from neurodeploy.cli.commands.inspect import inspect
+from neurodeploy.cli.commands.macs import macs
+from neurodeploy.cli.commands.recipes import recipes
+from neurodeploy.cli.commands.report import report
+from neurodeploy.cli.commands.simulate import simulate, verify
+from neurodeploy.cli.commands.train import run, train
+from neurodeploy.cli.option_groups import expand_groups
 from neurodeploy.errors import NeurodeployError
 
 app = typer.Typer(
@@ -44,18 +43,23 @@ app = typer.Typer(
         "Exit codes: 0 all is well, 1 an error or a difference, 2 wrong usage, 130 interrupted."
     ),
 )
-recipes.register(app)
-train.register(app)
-deploy.register(app)
-simulate.register(app)
-report.register(app)
-compare.register(app)
-inspect.register(app)
-fit.register(app)
-export.register(app)
-macs.register(app)
-lava.register(app)
-doctor.register(app)
+for command in (
+    recipes,
+    run,
+    train,
+    deploy,
+    simulate,
+    verify,
+    report,
+    compare,
+    inspect,
+    fit,
+    export,
+    macs,
+    doctor,
+):
+    app.command()(expand_groups(command))
+app.add_typer(lava.app, name="lava")
 
 INTERRUPTED = 130
 TERMINATED = 143

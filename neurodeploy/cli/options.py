@@ -1,4 +1,4 @@
-"""Options that several commands share, each with its help text."""
+"""Groups of options that several commands share, each with its help text and its meaning."""
 
 from __future__ import annotations
 
@@ -11,177 +11,47 @@ from typing import Annotated
 
 import typer
 
-from neurodeploy.errors import (
-    DataError,
-    FractionWarning,
-    NetxError,
-)
+from neurodeploy.cli.option_groups import Panel
+from neurodeploy.errors import DataError, FractionWarning, NetxError
+from neurodeploy.files import require_writable
 from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
 from neurodeploy.samples.array_archives import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples
 from neurodeploy.simulation.event_simulator import conform_input
-from neurodeploy.simulation.long_runs.engines import Engine
+from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
-from neurodeploy.simulation.recording import (
-    Feed,
-    IntArray,
-    Record,
-    Stream,
-    Timing,
-    Window,
-)
+from neurodeploy.simulation.recording import Feed, IntArray, Stream, Timing, Window
 
-TIME = "Time"
-FILE = "How the file is read"
-LAVA = "Real Lava"
-LOOK = "Look at it"
-MANY = "Many samples, many processes"
+GENERAL = Panel()
+TIME = Panel("Time")
+FILE = Panel("How the file is read")
+LAVA = Panel("Real Lava")
+MANY = Panel("Many samples, many processes")
 
 NetFile = Annotated[Path, typer.Argument(metavar="NET", help="A netx file (`.net`).")]
-InputFile = Annotated[
-    Path,
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit with 1 if an operator is not counted.")
+]
+Bindings = Annotated[
+    list[str] | None,
     typer.Option(
-        "--input",
-        "-i",
-        metavar="IN",
-        help="Samples: integers of shape (samples, T, C, H, W) or (samples, T, N), as array "
-        "`input` of an `.npz` or HDF5 file, or an `.npy` file; an event table; or a folder of "
-        "`.bin`, `.dat` or `.aedat4` recordings (with --window T).",
+        "--bind",
+        metavar="DIM=SIZE",
+        help="Size of a symbolic dimension, such as batch=1; may be repeated. One without a name "
+        "is INPUT:AXIS.",
     ),
 ]
-InputKey = Annotated[
-    str,
+Settings = Annotated[
+    list[str] | None,
     typer.Option(
-        "--key",
-        metavar="NAME",
-        help="Name of the array or HDF5 data set that holds the samples.",
-        rich_help_panel=FILE,
-    ),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option(
-        "--memory",
-        metavar="SIZE",
-        help="Memory that the run may take, such as 800MB or 2GiB; on a cluster elsewhere: that "
-        "each worker may take. By default half of what is free, 4 GiB at most.",
-        rich_help_panel=MANY,
-    ),
-]
-Resume = Annotated[
-    bool,
-    typer.Option(
-        "--resume",
-        help="Go on with the finished samples of an interrupted run, in OUT.parts.",
-        rich_help_panel=MANY,
-    ),
-]
-EngineOption = Annotated[
-    Engine,
-    typer.Option(
-        "--engine",
-        help="Who computes: processes here (`local`), a Dask or a Ray cluster.",
-        rich_help_panel=MANY,
-    ),
-]
-Cluster = Annotated[
-    str | None,
-    typer.Option(
-        "--cluster",
-        metavar="ADDRESS",
-        help="Of a running Dask or Ray cluster, such as tcp://host:8786; by default one is "
-        "started here.",
-        rich_help_panel=MANY,
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        min=1,
-        metavar="N",
-        help="Processes on this machine; by default one for `local`, one a core for others.",
-        rich_help_panel=MANY,
-    ),
-]
-WindowSteps = Annotated[
-    int | None,
-    typer.Option(
-        "--window",
-        metavar="T",
-        help="Windows of T steps: each sample starts from zero state, output step t answers "
-        "input step t. The default, with T from the input.",
-        rich_help_panel=TIME,
-    ),
-]
-IsStream = Annotated[
-    bool,
-    typer.Option(
-        "--stream",
-        help="Lava's own time: one step of delay per layer, each sample a run from step 1.",
-        rich_help_panel=TIME,
-    ),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option(
-        "--steps",
-        metavar="N",
-        help="With --stream: steps to run; beyond its end the input repeats.",
-        rich_help_panel=TIME,
-    ),
-]
-ResetInterval = Annotated[
-    int | None,
-    typer.Option(
-        metavar="P",
-        help="With --stream: `reset_interval` of Lava's Network, states reset every P steps.",
-        rich_help_panel=TIME,
-    ),
-]
-ResetOffset = Annotated[
-    int,
-    typer.Option(
-        metavar="O",
-        help="With --stream: `reset_offset` of Lava's Network; 1 aligns resets with the input of a "
-        "file that has no input neuron.",
-        rich_help_panel=TIME,
-    ),
-]
-InputBits = Annotated[
-    int | None,
-    typer.Option(
-        metavar="B",
-        help="`input_message_bits` of Lava's Network: 0 counts every nonzero input as one spike, "
-        "more use its value. By default what neurodeploy wrote into the file, else 0.",
-        rich_help_panel=FILE,
-    ),
-]
-InputShape = Annotated[
-    str | None,
-    typer.Option(
-        metavar="C,H,W",
-        help="Where the file has no input layer: the input's shape; N for a flat one.",
-        rich_help_panel=FILE,
-    ),
-]
-SpikeExponent = Annotated[
-    int,
-    typer.Option(
-        "--spike-exp",
-        metavar="E",
-        help="`spike_exp` of Lava's Network; matters to sigma-delta neurons only.",
-        rich_help_panel=FILE,
-    ),
-]
-FeedOption = Annotated[
-    Feed,
-    typer.Option(
-        help="How input enters: `port`; or, for files with an input neuron block, `neuron` (added "
-        "to its current) or `bias` (a constant image; the input then has no T axis, so give "
-        "--window or --steps).",
-        rich_help_panel=FILE,
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the recipe, as in `training.epochs=2`; may be repeated.",
     ),
 ]
 LavaPython = Annotated[
@@ -189,146 +59,269 @@ LavaPython = Annotated[
     typer.Option(
         metavar="PYTHON",
         help="Interpreter that has Lava, instead of the runtime of `neurodeploy lava install`.",
-        rich_help_panel=LAVA,
+        rich_help_panel=LAVA.title,
     ),
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SECONDS",
-        help="Give up on Lava after this long; by default once it shows no sign of life.",
-        rich_help_panel=LAVA,
-    ),
-]
-AcceptSilentFaults = Annotated[
-    bool,
-    typer.Option(
-        "--accept-silent-faults",
-        help="Run files in which Lava silently drops something (delays of conv layers, weight "
-        "matrices that it turns into zeros) the way Lava does, with a warning.",
-        rich_help_panel=FILE,
-    ),
-]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")
 ]
 
 
 class Backend(StrEnum):
-    """Which simulator runs the file."""
+    """The simulator that runs the file."""
 
     EVENT = "event"
     LAVA = "lava"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How a netx file is to be read: the arguments of Lava's `Network` that change its meaning."""
+@dataclass(frozen=True, kw_only=True)
+class TimingOptions:
+    """How samples follow each other in time."""
 
-    net: Path
-    input_bits: int | None
-    input_shape: str | None
-    spike_exponent: int
-    accept_silent_faults: bool
+    window: int | None = TIME.option(
+        None,
+        "Windows of T steps: each sample starts from zero state, output step t answers input step "
+        "t. The default, with T from the input.",
+        metavar="T",
+    )
+    stream: bool = TIME.option(
+        False, "Lava's own time: one step of delay per layer, each sample a run from step 1."
+    )
+    steps: int | None = TIME.option(
+        None, "With --stream: steps to run; beyond its end the input repeats.", metavar="N"
+    )
+    reset_interval: int | None = TIME.option(
+        None,
+        "With --stream: `reset_interval` of Lava's Network, states reset every P steps.",
+        metavar="P",
+    )
+    reset_offset: int = TIME.option(
+        0,
+        "With --stream: `reset_offset` of Lava's Network; 1 aligns resets with the input of a file"
+        " that has no input neuron.",
+        metavar="O",
+    )
+
+    def timing(self) -> Timing:
+        """Return the timing that the options ask for.
+
+        Raises:
+            typer.BadParameter: If they contradict each other.
+        """
+        if self.stream:
+            if self.window is not None:
+                raise typer.BadParameter("--stream and --window exclude each other. Choose one.")
+            return Stream(
+                steps=self.steps,
+                reset_interval=self.reset_interval,
+                reset_offset=self.reset_offset,
+            )
+        if self.steps is not None or self.reset_interval is not None or self.reset_offset:
+            raise typer.BadParameter(
+                "--steps, --reset-interval and --reset-offset belong to Lava's own time. Add "
+                "--stream."
+            )
+        return Window(steps=self.window)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """The arguments of Lava's `Network` that change the meaning of every file."""
+
+    input_bits: int | None = FILE.option(
+        None,
+        "`input_message_bits` of Lava's Network: 0 counts every nonzero input as one spike, more "
+        "use its value. By default what neurodeploy wrote into the file, else 0.",
+        metavar="B",
+    )
+    input_shape: str | None = FILE.option(
+        None,
+        "Where the file has no input layer: the input's shape; N for a flat one.",
+        metavar="C,H,W",
+    )
+    accept_silent_faults: bool = FILE.option(
+        False,
+        "Run files in which Lava silently drops something (delays of conv layers, weight matrices "
+        "that it turns into zeros) the way Lava does, with a warning.",
+    )
+
+    def read(
+        self, net: Path, *, spike_exponent: int = 6, simulates: bool = False
+    ) -> FixedPointGraph:
+        """Read a file, once it has been read in a process of its own.
+
+        Args:
+            net: The file.
+            spike_exponent: `spike_exp` of Lava's `Network`.
+            simulates: Load the compiler, which a simulation needs, while that process reads.
+
+        Raises:
+            typer.BadParameter: If the input shape is malformed.
+            NetxError: If the file cannot be trusted.
+        """
+        shape = parse_shape(self.input_shape)
+        return read(
+            net,
+            input_shape=shape,
+            input_bits=self.input_bits,
+            spike_exponent=spike_exponent,
+            accept_silent_faults=self.accept_silent_faults,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(FileOptions, TimingOptions):
+    """A network and the samples that it runs on."""
+
+    net: NetFile
+    input: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="IN",
+            help="Samples: integers of shape (samples, T, C, H, W) or (samples, T, N), as array "
+            "`input` of an `.npz` or HDF5 file, or an `.npy` file; an event table; or a folder of "
+            "`.bin`, `.dat` or `.aedat4` recordings (with --window T).",
+        ),
+    ]
+    spike_exp: int = FILE.option(
+        6, "`spike_exp` of Lava's Network; matters to sigma-delta neurons only.", metavar="E"
+    )
+    feed: Feed = FILE.option(
+        Feed.PORT,
+        "How input enters: `port`; or, for files with an input neuron block, `neuron` (added to "
+        "its current) or `bias` (a constant image; the input then has no T axis, so give --window "
+        "or --steps).",
+    )
+    key: str = FILE.option(
+        "input", "Name of the array or HDF5 data set that holds the samples.", metavar="NAME"
+    )
 
     def graph(self, *, refuses_fractions: bool = False) -> FixedPointGraph:
-        """Read the file.
+        """Read the network.
 
         Args:
             refuses_fractions: Take a file whose weights are not integers for an undeployed network.
 
         Raises:
-            typer.BadParameter: If the input shape is none.
-            NetxError: If it cannot be trusted.
+            typer.BadParameter: If the input shape is malformed.
+            NetxError: If the file cannot be trusted.
         """
         with warnings.catch_warnings():
             if refuses_fractions:
                 warnings.simplefilter("error", FractionWarning)
             try:
-                return read(
-                    self.net,
-                    input_shape=parse_shape(self.input_shape),
-                    input_bits=self.input_bits,
-                    spike_exponent=self.spike_exponent,
-                    accept_silent_faults=self.accept_silent_faults,
-                )
-            except FractionWarning as found:
+                return self.read(self.net, spike_exponent=self.spike_exp, simulates=True)
+            except FractionWarning as warning:
                 raise NetxError(
-                    f"{found} Counting what is left would be counting another network: deploy it "
+                    f"{warning} Counting what is left would be counting another network: deploy it "
                     "first, or add --accept-silent-faults."
-                ) from found
+                ) from warning
+
+    def samples(self, graph: FixedPointGraph, timing: Timing) -> IntArray:
+        """Read all samples at once, as the network takes them.
+
+        Raises:
+            DataError: If they cannot be read, do not fit the network, or are too many.
+        """
+        samples = open_samples(self.input, key=self.key, steps=timing.steps, port=graph.input.shape)
+        assert samples.count is not None, "files know how many samples they hold"
+        size = samples.count * prod(samples.shape) * samples.dtype.itemsize
+        if size > INPUT_BYTES_MAX:
+            raise DataError(
+                f"{samples.name} of shape {(samples.count, *samples.shape)} takes "
+                f"{size / 2**30:.0f} GiB, at most {INPUT_BYTES_MAX // 2**30} are read at once. "
+                "Split the samples over several files."
+            )
+        return conform_input(samples.read(0, samples.count), graph, feed=self.feed)
 
 
-def read_samples(
-    path: Path, graph: FixedPointGraph, timing: Timing, feed: Feed, *, key: str = "input"
-) -> IntArray:
-    """Read all samples of a file or folder at once, as the network takes them.
+@dataclass(frozen=True, kw_only=True)
+class LavaOptions:
+    """Which Lava runs the file, and for how long."""
 
-    Raises:
-        DataError: If they cannot be read, do not fit the network, or are too many.
-    """
-    samples = open_samples(path, key=key, steps=timing.steps, port=graph.input.shape)
-    assert samples.count is not None, "files know how many samples they hold"
-    size = samples.count * prod(samples.shape) * samples.dtype.itemsize
-    if size > INPUT_BYTES_MAX:
-        raise DataError(
-            f"{samples.name} of shape {(samples.count, *samples.shape)} takes "
-            f"{size / 2**30:.0f} GiB, at most {INPUT_BYTES_MAX // 2**30} are read at once. Split "
-            "the samples over several files."
+    lava_python: LavaPython = None
+    timeout: float | None = LAVA.option(
+        None,
+        "Give up on Lava after this long; by default once it shows no sign of life.",
+        metavar="SECONDS",
+    )
+
+    def simulator(self, run: RunOptions, graph: FixedPointGraph) -> LavaSimulator:
+        """Return real Lava for a network that has been read."""
+        return LavaSimulator(
+            run.net,
+            python=self.lava_python,
+            input_bits=graph.input.message_bits,
+            input_shape=graph.input.shape,
+            spike_exponent=run.spike_exp,
+            layer_names=graph.names,
+            timeout=self.timeout,
         )
-    return conform_input(samples.read(0, samples.count), graph, feed=feed)
 
 
-def parse_neurons(text: str | None) -> list[int] | None:
-    """Read "3,17".
+@dataclass(frozen=True, kw_only=True)
+class LongRunOptions:
+    """How a run is divided: memory, processes, and what an interrupted one left."""
 
-    Raises:
-        typer.BadParameter: If the text is anything else.
-    """
-    if text is None:
-        return None
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts):
-        raise typer.BadParameter(f"--neurons {text}: numbers are required, for instance 3,17.")
-    return [int(part) for part in parts]
+    memory: str | None = MANY.option(
+        None,
+        "Memory that the run may take, such as 800MB or 2GiB; on a cluster elsewhere: that each "
+        "worker may take. By default half of what is free, 4 GiB at most.",
+        metavar="SIZE",
+    )
+    resume: bool = MANY.option(
+        False, "Go on with the finished samples of an interrupted run, in OUT.parts."
+    )
+    engine: Engine = MANY.option(
+        Engine.LOCAL, "Who computes: processes here (`local`), a Dask or a Ray cluster."
+    )
+    cluster: str | None = MANY.option(
+        None,
+        "Of a running Dask or Ray cluster, such as tcp://host:8786; by default one is started "
+        "here.",
+        metavar="ADDRESS",
+    )
+    workers: int | None = MANY.option(
+        None,
+        "Processes on this machine; by default one for `local`, one a core for others.",
+        min=1,
+        metavar="N",
+    )
+
+    def crew(self) -> Crew:
+        """Return who computes."""
+        return Crew(engine=self.engine, workers=self.workers, cluster=self.cluster)
+
+    def memory_bytes(self) -> int | None:
+        """Return the size of --memory in bytes.
+
+        Raises:
+            typer.BadParameter: If it is not a size.
+        """
+        if self.memory is None:
+            return None
+        try:
+            return parse_size(self.memory)
+        except ValueError as error:
+            raise typer.BadParameter(f"--memory {error}") from error
 
 
-def parse_memory(text: str | None) -> int | None:
-    """Read the size of --memory.
+@dataclass(frozen=True, kw_only=True)
+class PageOptions:
+    """Files that people read."""
 
-    Raises:
-        typer.BadParameter: If it is none.
-    """
-    if text is None:
-        return None
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--memory {error}") from error
+    html: Path | None = GENERAL.option(None, "Write a self-contained HTML page.", metavar="FILE")
+    markdown_file: Path | None = GENERAL.option(
+        None, "Write Markdown.", name="--markdown", metavar="FILE"
+    )
 
+    def require_writable(self) -> None:
+        """Check, before the work, that the files can be written.
 
-def choose_timing(
-    *,
-    window: int | None,
-    is_stream: bool,
-    steps: int | None,
-    reset_interval: int | None,
-    reset_offset: int,
-) -> Timing:
-    """Return the timing that the options ask for.
-
-    Raises:
-        typer.BadParameter: If they contradict each other.
-    """
-    if is_stream:
-        if window is not None:
-            raise typer.BadParameter("--stream and --window exclude each other. Choose one.")
-        return Stream(steps=steps, reset_interval=reset_interval, reset_offset=reset_offset)
-    if steps is not None or reset_interval is not None or reset_offset:
-        raise typer.BadParameter(
-            "--steps, --reset-interval and --reset-offset belong to Lava's own time. Add --stream."
-        )
-    return Window(steps=window)
+        Raises:
+            OutputError: If one cannot.
+        """
+        for file in filter(None, (self.html, self.markdown_file)):
+            require_writable(file)
 
 
 def parse_shape(text: str | None) -> tuple[int, ...] | None:
@@ -348,41 +341,6 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in parts)
 
 
-class Recorded(StrEnum):
-    """What `simulate` keeps."""
-
-    ALL = "all"
-    OUTPUTS = "outputs"
-    COUNTS = "counts"
-    EVENTS = "events"
-
-
-def choose_record(
-    recorded: Recorded, layers: tuple[str, ...], *, spikes: list[str], states: list[str]
-) -> Record:
-    """Turn the options into what a simulator is told.
-
-    Args:
-        recorded: The choice.
-        layers: Names of the network's layers, in order.
-        spikes: Layers whose spikes are kept as well.
-        states: Layers whose states are kept as well.
-
-    Raises:
-        SimulationError: If a layer does not exist.
-    """
-    has_counts = recorded in (Recorded.COUNTS, Recorded.EVENTS)
-    outputs = () if has_counts else layers[-1:]
-    chosen = Record(
-        spikes=None if recorded is Recorded.ALL else (*outputs, *spikes),
-        states=(*outputs, *states),
-        counts=has_counts,
-        updates=recorded is not Recorded.EVENTS,
-    )
-    Record(spikes=tuple(spikes), states=tuple(states)).resolve(layers)
-    return chosen
-
-
 def parse_settings(settings: list[str] | None) -> dict[str, str]:
     """Read `key=value` pairs.
 
@@ -398,3 +356,18 @@ def parse_settings(settings: list[str] | None) -> dict[str, str]:
             )
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+def parse_bindings(entries: list[str] | None) -> dict[str, int]:
+    """Read `name=size` pairs.
+
+    Raises:
+        typer.BadParameter: If one is anything else.
+    """
+    bindings: dict[str, int] = {}
+    for entry in entries or []:
+        name, mark, size = entry.rpartition("=")
+        if not mark or not name or not size.strip().isdecimal():
+            raise typer.BadParameter(f"--bind {entry}: name=size is required, as in batch=1.")
+        bindings[name.strip()] = int(size)
+    return bindings

@@ -10,17 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodeploy.cli import console
-from neurodeploy.cli.options import AsJson
+from neurodeploy.cli.options import AsJson, PageOptions
 from neurodeploy.energy.presets import Tier
-from neurodeploy.files import require_writable
 
 if TYPE_CHECKING:
     from neurodeploy.reports.comparison import NetworkComparison
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(compare)
 
 
 def compare(
@@ -31,6 +25,7 @@ def compare(
             help="Directories of whole runs, or files written from `neurodeploy report --json`.",
         ),
     ],
+    page: PageOptions,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -41,12 +36,6 @@ def compare(
         Tier | None,
         typer.Option(help="Only presets of a tier. A: arithmetic. B: and memory. C: Loihi 1."),
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML page.")
-    ] = None,
-    markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown.")
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Put networks side by side: accuracy against energy, and which of them nobody beats.
@@ -55,19 +44,16 @@ def compare(
     """
     from neurodeploy.reports.comparison import compare_networks, read_candidate
 
-    for file in filter(None, (html, markdown_file)):
-        require_writable(file)
+    page.require_writable()
     found = compare_networks([read_candidate(path) for path in networks], preset=preset, tier=tier)
-    if html is not None or markdown_file is not None:
-        from neurodeploy.reports.pages.comparison_page import (
-            write_comparison,
-            write_comparison_markdown,
-        )
+    if page.html is not None:
+        from neurodeploy.reports.pages.comparison_page import write_comparison
 
-        if html is not None:
-            write_comparison(found, html)
-        if markdown_file is not None:
-            write_comparison_markdown(found, markdown_file)
+        write_comparison(found, page.html)
+    if page.markdown_file is not None:
+        from neurodeploy.reports.pages.comparison_page import write_comparison_markdown
+
+        write_comparison_markdown(found, page.markdown_file)
     if as_json:
         console.print_json(found.to_dict())
     else:

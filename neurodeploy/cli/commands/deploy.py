@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +14,8 @@ from rich.table import Table
 
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
-from neurodeploy.cli.commands.train import (
-    Settings,
-    draw_stages,
-    require_training_part,
-)
-from neurodeploy.cli.options import AsJson, parse_settings
+from neurodeploy.cli.commands.train import draw_stages, require_training_part
+from neurodeploy.cli.options import GENERAL, AsJson, Settings, parse_settings
 from neurodeploy.errors import OutputError
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
 from neurodeploy.ir.integer_layers import (
@@ -30,64 +27,54 @@ from neurodeploy.ir.integer_layers import (
 if TYPE_CHECKING:
     from neurodeploy import pipeline
 
-TargetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--target",
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationOptions:
+    """Keys of the recipe that deployments often differ in."""
+
+    target: str | None = GENERAL.option(
+        None,
+        "The chip: a target's name, or the path of its TOML; by default the recipe's.",
         metavar="NAME",
-        help="The chip: a target's name, or the path of its TOML; by default the recipe's.",
-    ),
-]
-PruneOption = Annotated[
-    float | None,
-    typer.Option(
-        "--prune",
+    )
+    prune: float | None = GENERAL.option(
+        None,
+        "Take out this share of the weights, smallest first, before the fine-tune; `pruning.scope`"
+        " says whether of all layers together.",
         metavar="SHARE",
-        help="Take out this share of the weights, smallest first, before the fine-tune; "
-        "`pruning.scope` says whether of all layers together.",
-    ),
-]
-PatternOption = Annotated[
-    str | None,
-    typer.Option(
-        "--prune-pattern", metavar="N:M", help="Keep the N largest of every M inputs instead."
-    ),
-]
-ChannelsOption = Annotated[
-    float | None,
-    typer.Option(
-        "--prune-channels",
+    )
+    prune_pattern: str | None = GENERAL.option(
+        None, "Keep the N largest of every M inputs instead.", metavar="N:M"
+    )
+    prune_channels: float | None = GENERAL.option(
+        None,
+        "Take out this share of each layer's channels, weakest first; the layers shrink.",
         metavar="SHARE",
-        help="Take out this share of each layer's channels, weakest first; the layers shrink.",
-    ),
-]
-BitsOption = Annotated[
-    int | None,
-    typer.Option("--weight-bits", metavar="BITS", help="Of the weights, 2 to 8."),
-]
-BudgetOption = Annotated[
-    float | None,
-    typer.Option(
-        "--accuracy-budget",
+    )
+    weight_bits: int | None = GENERAL.option(None, "Of the weights, 2 to 8.", metavar="BITS")
+    accuracy_budget: float | None = GENERAL.option(
+        None,
+        "Take the fewest bits that cost at most this much validation accuracy; 0.01 is one point.",
         metavar="SHARE",
-        help="Take the fewest bits that cost at most this much validation accuracy; 0.01 is one "
-        "point.",
-    ),
-]
-LavaOption = Annotated[
-    int,
-    typer.Option(
-        "--lava",
-        min=0,
-        metavar="SAMPLES",
-        help="Compare so many of the calibration samples with real Lava as well.",
-    ),
-]
+    )
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(deploy)
+    def settings(self) -> dict[str, str]:
+        """Return the keys of the recipe that the options stand for, with values in TOML."""
+        values: dict[str, object] = {
+            "quantization.target": self.target,
+            "pruning.sparsity": self.prune,
+            "pruning.pattern": self.prune_pattern,
+            "pruning.channels": self.prune_channels,
+            "quantization.weight_bits": self.weight_bits,
+            "quantization.accuracy_budget": self.accuracy_budget,
+        }
+        if self.prune is not None or self.prune_pattern is not None:
+            values["pruning.schedule"] = "one_shot"
+        return {
+            key: json.dumps(value) if isinstance(value, str) else str(value)
+            for key, value in values.items()
+            if value is not None
+        }
 
 
 def deploy(
@@ -95,13 +82,15 @@ def deploy(
         Path,
         typer.Argument(metavar="MODEL", help="Directory of a training run, or its model file."),
     ],
-    target: TargetOption = None,
-    prune: PruneOption = None,
-    prune_pattern: PatternOption = None,
-    prune_channels: ChannelsOption = None,
-    weight_bits: BitsOption = None,
-    accuracy_budget: BudgetOption = None,
-    lava: LavaOption = 0,
+    quantization: QuantizationOptions,
+    lava: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="SAMPLES",
+            help="Compare so many of the calibration samples with real Lava as well.",
+        ),
+    ] = 0,
     set: Settings = None,
     out: Annotated[
         Path | None,
@@ -120,16 +109,9 @@ def deploy(
     Pruned, and as few bits as cost at most one point: `neurodeploy deploy runs/digits-1 --prune 0.7
     --accuracy-budget 0.01 --set quantization.fine_tune_epochs=6`
     """
-    settings = _settings(
-        target=target,
-        prune=prune,
-        prune_pattern=prune_pattern,
-        prune_channels=prune_channels,
-        weight_bits=weight_bits,
-        accuracy_budget=accuracy_budget,
-    ) | parse_settings(set)
-    if target is not None:
-        Target.load(target)
+    settings = quantization.settings() | parse_settings(set)
+    if quantization.target is not None:
+        Target.load(quantization.target)
     require_training_part()
     from neurodeploy import pipeline
 
@@ -170,34 +152,6 @@ def deploy(
     net, samples = console.relative(result.path), console.relative(result.samples)
     console.out.print(f"network: {net}, for {recipe.quantization.target}")
     console.out.print(f"next: neurodeploy verify {net} --input {samples}")
-
-
-def _settings(
-    *,
-    target: str | None,
-    prune: float | None,
-    prune_pattern: str | None,
-    prune_channels: float | None,
-    weight_bits: int | None,
-    accuracy_budget: float | None,
-) -> dict[str, str]:
-    """Return the keys of the recipe that the options stand for."""
-    settings: dict[str, str] = {}
-    if target is not None:
-        settings["quantization.target"] = json.dumps(target)
-    if prune is not None:
-        settings["pruning.sparsity"] = str(prune)
-    if prune_pattern is not None:
-        settings["pruning.pattern"] = json.dumps(prune_pattern)
-    if prune is not None or prune_pattern is not None:
-        settings["pruning.schedule"] = json.dumps("one_shot")
-    if prune_channels is not None:
-        settings["pruning.channels"] = str(prune_channels)
-    if weight_bits is not None:
-        settings["quantization.weight_bits"] = str(weight_bits)
-    if accuracy_budget is not None:
-        settings["quantization.accuracy_budget"] = str(accuracy_budget)
-    return settings
 
 
 def _print_deployment(result: pipeline.Deployment) -> None:

@@ -1,26 +1,19 @@
-"""What `neurodeploy doctor` tells: versions, processor, kernels, Lava, optional packages."""
+"""The command that examines the installation: doctor."""
 
 from __future__ import annotations
 
 import os
-import pkgutil
 import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
-import numba
 import typer
-from numba.core.dispatcher import Dispatcher
-from numba.extending import is_jitted
 from rich.markup import escape
 from rich.table import Table
 
@@ -33,31 +26,6 @@ from neurodeploy.provenance import installed_version, processor
 
 REQUIRED = ("numpy", "numba", "llvmlite", "h5py", "joblib", "jinja2", "matplotlib", "rich", "typer")
 """Distributions that are always installed, and whose versions matter when something is odd."""
-
-_TRAINING_KERNELS = (
-    "neurodeploy.nn.functional.loops",
-    "neurodeploy.nn.functional.skipping_loops",
-)
-_FOREIGN = "lava_worker"
-"""A module of `simulation` that runs inside the Lava runtime only."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionalPackage:
-    """A package that some commands need.
-
-    Attributes:
-        name: The distribution.
-        purpose: What it is for.
-        install: How to get it.
-        version: Of the installed one; None if there is none.
-    """
-
-    name: str
-    purpose: str
-    install: str
-    version: str | None = None
-
 
 _OPTIONAL = (
     ("torch", "training and fine-tuning", "train"),
@@ -72,27 +40,17 @@ _OPTIONAL = (
     ("tonic", "N-MNIST, DVS Gesture, SHD, CIFAR10-DVS", "data"),
     ("aedat", "AEDAT 4 recordings", "data"),
 )
+"""Distributions that some commands need: name, purpose, extra."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledModule:
-    """Kernels of one module, and what numba keeps of them.
-
-    Attributes:
-        name: The module.
-        functions: How many functions are compiled on their first call.
-        cached: Specialisations on disk, made for the source as it is.
-        outdated: Specialisations on disk of an older source; never used.
-        directory: Where they are kept.
-        is_writable: Whether new ones can be kept there.
-    """
+class OptionalPackage:
+    """A package that some commands need; `version` is None where it is not installed."""
 
     name: str
-    functions: int
-    cached: int
-    outdated: int
-    directory: str
-    is_writable: bool
+    purpose: str
+    install: str
+    version: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,15 +73,14 @@ class Diagnosis:
     Attributes:
         versions: By name.
         processor: Its name.
-        architecture: What kernels are compiled for, LLVM's name.
+        architecture: The processor that kernels are compiled for, LLVM's name.
         cores: Cores that this process may use.
         memory_gb: Main memory in 10**9 bytes; None if the system does not say.
         threads: Threads of compiled loops.
-        compiled: One entry a module with kernels.
         start: Measured, if that was asked for.
         lava: The Lava runtime.
         packages: Optional ones.
-        problems: What should be mended, in words.
+        problems: Faults to be mended, in words.
     """
 
     versions: Mapping[str, str]
@@ -132,7 +89,6 @@ class Diagnosis:
     cores: int
     memory_gb: float | None
     threads: int
-    compiled: tuple[CompiledModule, ...]
     start: StartTimes | None
     lava: RuntimeReport
     packages: tuple[OptionalPackage, ...]
@@ -145,6 +101,35 @@ class Diagnosis:
         return values
 
 
+def doctor(
+    measures_start: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Also measure the first start, which compiles, and a later one. They keep what "
+            "they compile in a temporary folder.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Examine the installation: versions, processor, Lava, optional packages.
+
+    Exits with 1 if something that is installed does not work.
+
+    Example: `neurodeploy doctor`
+    """
+    with console.err.status("examining the installation"):
+        diagnosis = examine(measures_start=measures_start)
+    if as_json:
+        console.print_json(diagnosis.to_dict())
+    else:
+        _print(diagnosis)
+    for problem in diagnosis.problems:
+        console.print_error(problem)
+    if diagnosis.problems:
+        raise typer.Exit(1)
+
+
 def examine(*, measures_start: bool = False) -> Diagnosis:
     """Examine this installation; takes a second or two, mostly Lava's self-test.
 
@@ -155,18 +140,11 @@ def examine(*, measures_start: bool = False) -> Diagnosis:
     Raises:
         SimulationError: If those processes fail.
     """
+    # Here and not above: no other command pays for the compiler at its start.
     import llvmlite.binding
+    import numba
 
-    compiled = tuple(_compiled_modules())
-    problems = [
-        f"{one.name}: compiled kernels cannot be kept in {one.directory}, so that every start "
-        "compiles them anew. Make it writable, or set NUMBA_CACHE_DIR to a folder that is."
-        for one in compiled
-        if not one.is_writable
-    ]
     lava = diagnose()
-    if lava.is_present and lava.problem:
-        problems.append(lava.problem)
     return Diagnosis(
         versions={
             "neurodeploy": __version__,
@@ -177,20 +155,19 @@ def examine(*, measures_start: bool = False) -> Diagnosis:
         architecture=str(llvmlite.binding.get_host_cpu_name()),
         cores=len(os.sched_getaffinity(0)),
         memory_gb=_memory(),
-        threads=int(vars(numba.config)["NUMBA_NUM_THREADS"]),
-        compiled=compiled,
+        threads=int(numba.get_num_threads()),
         start=_measure_start() if measures_start else None,
         lava=lava,
         packages=tuple(
             OptionalPackage(
                 name=name,
                 purpose=purpose,
-                install=f"pip install 'neurodeploy[{extra}]'" if extra else f"pip install {name}",
+                install=f"pip install 'neurodeploy[{extra}]'",
                 version=installed_version(name),
             )
             for name, purpose, extra in _OPTIONAL
         ),
-        problems=tuple(problems),
+        problems=(lava.problem,) if lava.is_present and lava.problem else (),
     )
 
 
@@ -199,63 +176,6 @@ def _memory() -> float | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     except (ValueError, OSError):
         return None
-
-
-def _compiled_modules() -> list[CompiledModule]:
-    from neurodeploy import simulation
-
-    names = [
-        f"{simulation.__name__}.{one.name}"
-        for one in pkgutil.iter_modules(simulation.__path__)
-        if one.name != _FOREIGN
-    ]
-    if find_spec("torch") is not None:
-        names += _TRAINING_KERNELS
-    found = []
-    for name in names:
-        module = import_module(name)
-        kernels = [
-            one
-            for one in vars(module).values()
-            if is_jitted(one) and one.py_func.__module__ == name and one.stats.cache_path
-        ]
-        if kernels:
-            found.append(_compiled_module(name, kernels))
-    return found
-
-
-def _compiled_module(name: str, kernels: Sequence[Dispatcher]) -> CompiledModule:
-    """Count what is kept of a module's kernels.
-
-    Numba keeps `<file>.<function>-<line>.<abi>.<n>.nbc` for each specialisation, and with the
-    index of a function (`.nbi`) the time of the source that it was made from. Source: numba 0.68,
-    `numba/core/caching.py`: `IndexDataCacheFile`.
-    """
-    module = import_module(name)
-    source = Path(str(module.__file__))
-    directory = Path(str(kernels[0].stats.cache_path))
-    changed = source.stat().st_mtime
-    current = {
-        f"{source.stem}.{one.py_func.__qualname__}-{one.py_func.__code__.co_firstlineno}."
-        for one in kernels
-    }
-    abi = f"py{sys.version_info.major}{sys.version_info.minor}"
-    cached = outdated = 0
-    for data in directory.glob(f"{source.stem}.*.{abi}*.nbc"):
-        begin = data.name[: data.name.index(f".{abi}") + 1]
-        index = data.with_name(data.name.rsplit(".", 2)[0] + ".nbi")
-        is_current = begin in current and index.is_file() and index.stat().st_mtime >= changed
-        cached += is_current
-        outdated += not is_current
-    existing = next(one for one in (directory, *directory.parents) if one.exists())
-    return CompiledModule(
-        name=name,
-        functions=len(kernels),
-        cached=cached,
-        outdated=outdated,
-        directory=str(directory),
-        is_writable=os.access(existing, os.W_OK | os.X_OK),
-    )
 
 
 def run_small_network() -> None:
@@ -334,74 +254,27 @@ def _measure_start() -> StartTimes:
     return StartTimes(first=seconds[0], later=seconds[1])
 
 
-# The command that examines the installation: doctor.
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(doctor)
-
-
-def doctor(
-    measures_start: Annotated[
-        bool,
-        typer.Option(
-            "--compile",
-            help="Also measure the first start, which compiles, and a later one. They keep what "
-            "they compile in a temporary folder.",
-        ),
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Examine the installation: versions, processor, compiled kernels, Lava, optional packages.
-
-    Exits with 1 if something that is installed does not work.
-
-    Example: `neurodeploy doctor`
-    """
-    with console.err.status("examining the installation"):
-        found = examine(measures_start=measures_start)
-    if as_json:
-        console.print_json(found.to_dict())
-    else:
-        _print(found)
-    if found.problems:
-        for problem in found.problems:
-            console.print_error(problem)
-        raise typer.Exit(1)
-
-
-def _print(found: Diagnosis) -> None:
-    table = Table("what", "found", show_header=False)
-    for name, number in found.versions.items():
+def _print(diagnosis: Diagnosis) -> None:
+    table = Table(show_header=False)
+    for name, number in diagnosis.versions.items():
         table.add_row(name, number)
     table.add_section()
-    memory = "" if found.memory_gb is None else f", {found.memory_gb:.1f} GB of memory"
-    table.add_row("processor", found.processor)
-    table.add_row("compiled for", found.architecture)
-    table.add_row("cores", f"{found.cores}{memory}")
-    table.add_row("threads of compiled loops", str(found.threads))
+    memory = "" if diagnosis.memory_gb is None else f", {diagnosis.memory_gb:.1f} GB of memory"
+    table.add_row("processor", diagnosis.processor)
+    table.add_row("compiled for", diagnosis.architecture)
+    table.add_row("cores", f"{diagnosis.cores}{memory}")
+    table.add_row("threads of compiled loops", str(diagnosis.threads))
+    if diagnosis.start is not None:
+        table.add_row("first start, compiling", f"{diagnosis.start.first:.1f} s")
+        table.add_row("later start", f"{diagnosis.start.later:.1f} s")
     table.add_section()
-    for one in found.compiled:
-        outdated = f", {one.outdated} outdated" if one.outdated else ""
-        table.add_row(
-            one.name.removeprefix("neurodeploy."),
-            f"{one.functions} functions, {one.cached} specialisations kept{outdated}",
-        )
-    for directory, writable in {one.directory: one.is_writable for one in found.compiled}.items():
-        table.add_row("kept in", directory + ("" if writable else " (not writable)"))
-    if found.start is not None:
-        table.add_row("first start, compiling", f"{found.start.first:.1f} s")
-        table.add_row("later start", f"{found.start.later:.1f} s")
-    table.add_section()
-    lava = found.lava
+    lava = diagnosis.lava
     state = f"works, {lava.seconds:.1f} s to start and run" if lava.is_working else "does not work"
     table.add_row("Lava runtime", state if lava.is_present else "none: `neurodeploy lava install`")
     if lava.is_present:
-        versions = ", ".join(f"{name} {version}" for name, version in lava.versions.items())
-        table.add_row("", versions)
+        table.add_row("", ", ".join(f"{name} {number}" for name, number in lava.versions.items()))
     table.add_section()
-    for package in found.packages:
+    for package in diagnosis.packages:
         missing = f"none: {package.install}" if package.version is None else package.version
         table.add_row(package.name, escape(f"{missing} ({package.purpose})"))
     console.out.print(table)

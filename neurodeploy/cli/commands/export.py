@@ -8,20 +8,9 @@ from typing import Annotated
 import typer
 
 from neurodeploy.cli import console
-from neurodeploy.cli.options import (
-    AcceptSilentFaults,
-    AsJson,
-    InputBits,
-    InputShape,
-    Reading,
-)
+from neurodeploy.cli.options import AsJson, FileOptions
 from neurodeploy.files import require_writable
-from neurodeploy.ir.graphs import FixedPointGraph, Graph
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(export)
+from neurodeploy.ir.graphs import Graph
 
 
 def export(
@@ -31,6 +20,7 @@ def export(
             metavar="RUN|NET", help="The directory of a training or run, or a `.net` file."
         ),
     ],
+    file: FileOptions,
     ann: Annotated[
         Path | None,
         typer.Option(
@@ -47,9 +37,6 @@ def export(
             "RUN its network.net.",
         ),
     ] = None,
-    input_bits: InputBits = None,
-    input_shape: InputShape = None,
-    accept_silent_faults: AcceptSilentFaults = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a network as ONNX: its ReLU twin, or one step in the chip's integers.
@@ -63,25 +50,15 @@ def export(
 
     if ann is None and step is None:
         raise typer.BadParameter("nothing to write. Give --ann FILE, --step FILE, or both.")
-    for file in filter(None, (ann, step)):
-        require_writable(file)
-
-    def deployed(path: Path) -> FixedPointGraph:
-        return Reading(
-            net=path,
-            input_bits=input_bits,
-            input_shape=input_shape,
-            spike_exponent=6,
-            accept_silent_faults=accept_silent_faults,
-        ).graph()
-
+    for path in filter(None, (ann, step)):
+        require_writable(path)
     is_file = source.suffix.lower() in (".net", ".h5", ".hdf5")
     if ann is not None:
-        export_twin(deployed(source) if is_file else _trained(source), ann)
+        export_twin(file.read(source) if is_file else _trained(source), ann)
         if not as_json:
             console.out.print(f"{console.relative(ann)}: the ReLU twin", markup=False)
     if step is not None:
-        export_step(deployed(source if is_file else source / "network.net"), step)
+        export_step(file.read(source if is_file else source / "network.net"), step)
         if not as_json:
             console.out.print(f"{console.relative(step)}: one step, in integers", markup=False)
     if as_json:

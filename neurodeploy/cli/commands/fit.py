@@ -17,18 +17,7 @@ from neurodeploy.chips.limits import find_violations
 from neurodeploy.chips.shorthand import parse_sketch
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
-from neurodeploy.cli.options import (
-    AcceptSilentFaults,
-    AsJson,
-    InputBits,
-    InputShape,
-    Reading,
-)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(fit)
+from neurodeploy.cli.options import AsJson, FileOptions
 
 
 def fit(
@@ -41,6 +30,7 @@ def fit(
             "columns).",
         ),
     ],
+    file: FileOptions,
     target: Annotated[
         str, typer.Option("--target", metavar="NAME|FILE", help="loihi1, loihi2, or a TOML file.")
     ] = "loihi2",
@@ -52,9 +42,6 @@ def fit(
         int,
         typer.Option(min=1, max=9, metavar="B", help="For SHAPES: bits of a weight, with sign."),
     ] = 8,
-    input_bits: InputBits = None,
-    input_shape: InputShape = None,
-    accept_silent_faults: AcceptSilentFaults = False,
     as_json: AsJson = False,
 ) -> None:
     """Estimate how many neuro-cores a network takes, and name every limit that it exceeds.
@@ -66,13 +53,7 @@ def fit(
     """
     chip = Target.load(target)
     if net.lower().endswith((".net", ".h5", ".hdf5")) or Path(net).exists():
-        graph = Reading(
-            net=Path(net),
-            input_bits=input_bits,
-            input_shape=input_shape,
-            spike_exponent=6,
-            accept_silent_faults=accept_silent_faults,
-        ).graph()
+        graph = file.read(Path(net))
         found = estimate_cores(sizes_of(graph), chip, cores_per_chip=cores_per_chip)
         violations = find_violations(graph, chip)
     else:

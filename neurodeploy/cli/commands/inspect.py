@@ -6,18 +6,10 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
-import typer
 from rich.table import Table
 
 from neurodeploy.cli import console
-from neurodeploy.cli.options import (
-    AcceptSilentFaults,
-    AsJson,
-    InputBits,
-    InputShape,
-    NetFile,
-    Reading,
-)
+from neurodeploy.cli.options import AsJson, FileOptions, NetFile
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import (
     CubaNeuron,
@@ -47,29 +39,12 @@ _NEURONS: dict[type[object], str] = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(inspect)
-
-
-def inspect(
-    net: NetFile,
-    input_bits: InputBits = None,
-    input_shape: InputShape = None,
-    accept_silent_faults: AcceptSilentFaults = False,
-    as_json: AsJson = False,
-) -> None:
+def inspect(net: NetFile, file: FileOptions, as_json: AsJson = False) -> None:
     """Show what is in a `.net` file: layers, weights, neurons.
 
     Example: `neurodeploy inspect network.net`
     """
-    graph = Reading(
-        net=net,
-        input_bits=input_bits,
-        input_shape=input_shape,
-        spike_exponent=6,
-        accept_silent_faults=accept_silent_faults,
-    ).graph()
+    graph = file.read(net)
     if as_json:
         console.print_json(
             {

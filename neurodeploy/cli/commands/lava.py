@@ -26,11 +26,6 @@ RuntimePath = Annotated[
 ]
 
 
-def register(parent: typer.Typer) -> None:
-    """Add the command group to the application."""
-    parent.add_typer(app, name="lava")
-
-
 @app.command()
 def install(
     path: RuntimePath = None,

@@ -10,31 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodeploy.cli import console
-from neurodeploy.cli.options import AsJson
+from neurodeploy.cli.options import AsJson, Bindings, Strict, parse_bindings
 from neurodeploy.reports.numbers import format_count
-
-BindOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--bind",
-        metavar="DIM=SIZE",
-        help="Size of a symbolic dimension, such as batch=1; may be repeated. One without a name "
-        "is INPUT:AXIS.",
-    ),
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(macs)
 
 
 def macs(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model.")],
-    bind: BindOption = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if an operator is not counted.")
-    ] = False,
+    bind: Bindings = None,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the multiply-accumulates of an ONNX model, by the textbook and without padding.
@@ -78,18 +61,3 @@ def macs(
             console.out.print("The count is incomplete.")
     if strict and found.uncounted_ops:
         raise typer.Exit(1)
-
-
-def parse_bindings(entries: list[str] | None) -> dict[str, int]:
-    """Read `name=size` pairs.
-
-    Raises:
-        typer.BadParameter: If one is anything else.
-    """
-    bindings: dict[str, int] = {}
-    for entry in entries or []:
-        name, mark, size = entry.rpartition("=")
-        if not mark or not name or not size.strip().isdecimal():
-            raise typer.BadParameter(f"--bind {entry}: name=size is required, as in batch=1.")
-        bindings[name.strip()] = int(size)
-    return bindings

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
 from rich.table import Table
 
 from neurodeploy.cli import console
@@ -16,11 +15,6 @@ from neurodeploy.files import recipes_path
 if TYPE_CHECKING:
     from neurodeploy.recipes.recipe import Recipe
     from neurodeploy.recipes.training_sections import PaperSection
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(recipes)
 
 
 def recipes(as_json: AsJson = False) -> None:

@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neurodeploy.cli import console
-from neurodeploy.cli.commands.macs import BindOption, parse_bindings
+from neurodeploy.cli.option_groups import Panel
 from neurodeploy.cli.options import (
-    AcceptSilentFaults,
+    GENERAL,
     AsJson,
-    FeedOption,
-    InputBits,
-    InputFile,
-    InputKey,
-    InputShape,
-    IsStream,
-    NetFile,
-    Reading,
-    ResetInterval,
-    ResetOffset,
-    SpikeExponent,
-    Steps,
-    WindowSteps,
-    choose_timing,
-    read_samples,
+    Bindings,
+    PageOptions,
+    RunOptions,
+    Strict,
+    parse_bindings,
 )
-from neurodeploy.files import hash_file, require_writable
+from neurodeploy.files import hash_file
 from neurodeploy.provenance import versions
 from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import Feed, Record
+from neurodeploy.simulation.recording import Feed, IntArray, Record
 
-CHIP = "The chip"
+if TYPE_CHECKING:
+    from neurodeploy.energy.estimates import System
+    from neurodeploy.ir.graphs import FixedPointGraph
+    from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
+    from neurodeploy.reports.report import Report
+    from neurodeploy.simulation.recording import Recording
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command()(report)
+CHIP = Panel("The chip")
 
 
 def _print_schema(wanted: bool) -> None:
@@ -50,15 +43,100 @@ def _print_schema(wanted: bool) -> None:
         raise typer.Exit
 
 
+@dataclass(frozen=True, kw_only=True)
+class AnnOptions:
+    """The ONNX model to compare with, and both accuracies."""
+
+    ann: Path | None = GENERAL.option(
+        None,
+        "An ONNX model to compare with, in place of the network's ReLU twin. It is run on the "
+        "samples' mean over the steps, or on --ann-input.",
+        metavar="MODEL.onnx",
+    )
+    ann_input: Path | None = GENERAL.option(
+        None,
+        "Samples for the ONNX model: `input`, and `label` for its accuracy.",
+        metavar="FILE.npz",
+    )
+    bind: Bindings = None
+    strict: Strict = False
+    accuracy: float | None = GENERAL.option(
+        None, "Of the deployed network on a test set, 0 to 1.", min=0, max=1
+    )
+    ann_accuracy: float | None = GENERAL.option(
+        None, "Of the ANN on the same test set, 0 to 1.", min=0, max=1
+    )
+    accuracy_gap: float = GENERAL.option(
+        0.01, "Largest difference that allows a headline ratio.", min=0, max=1
+    )
+
+    def baseline(self, samples: IntArray, feed: Feed) -> OnnxBaseline | None:
+        """Run the ONNX model, if there is one.
+
+        Raises:
+            OnnxError: If it cannot be read or run.
+            DataError: If its samples cannot.
+        """
+        if self.ann is None:
+            return None
+        from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
+
+        inputs, labels = (None, None) if self.ann_input is None else load_samples(self.ann_input)
+        return read_baseline(
+            self.ann,
+            bindings=parse_bindings(self.bind),
+            network_inputs=samples[:, None] if feed is Feed.BIAS else samples,
+            samples=inputs,
+            labels=labels,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChipOptions:
+    """The chip that tier C is about."""
+
+    measured: Path | None = CHIP.option(
+        None,
+        "Counters of a chip's profiler (syn_ops, dendrite_updates, spikes_in, axon_out) in place "
+        "of counts in tier C; see hardware/README.md.",
+        metavar="FILE.json",
+    )
+    step_time: float | None = CHIP.option(
+        None, "Duration of a step, us; by default 1000, real time.", min=0, metavar="US"
+    )
+    chips: int | None = CHIP.option(
+        None, "Powered chips; by default what the estimate of cores needs.", min=1, metavar="N"
+    )
+    hops: str | None = CHIP.option(
+        None, "Mean hops of a message, east-west and north-south.", metavar="EW,NS"
+    )
+    destination_cores: float = CHIP.option(
+        1.0, "Mean cores of a layer that a spike is sent to.", min=1, metavar="X"
+    )
+
+    def system(self) -> System:
+        """Return the system that the options describe.
+
+        Raises:
+            typer.BadParameter: If the hops are malformed.
+        """
+        from neurodeploy.energy.estimates import System
+
+        east_west, north_south = parse_hops(self.hops)
+        return System(
+            step_time_us=self.step_time,
+            chips=self.chips,
+            hops_east_west=east_west,
+            hops_north_south=north_south,
+            destination_cores=self.destination_cores,
+        )
+
+
 def report(
-    net: NetFile,
-    input: InputFile,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML page.")
-    ] = None,
-    markdown_file: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="Write Markdown.")
-    ] = None,
+    run: RunOptions,
+    page: PageOptions,
+    ann: AnnOptions,
+    chip: ChipOptions,
     preset: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,90 +145,6 @@ def report(
             "with neurodeploy.",
         ),
     ] = None,
-    ann: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="MODEL.onnx",
-            help="An ONNX model to compare with, in place of the network's ReLU twin. It is run "
-            "on the samples' mean over the steps, or on --ann-input.",
-        ),
-    ] = None,
-    ann_input: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.npz",
-            help="Samples for the ONNX model: `input`, and `label` for its accuracy.",
-        ),
-    ] = None,
-    bind: BindOption = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if an operator is not counted.")
-    ] = False,
-    accuracy: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Of the deployed network on a test set, 0 to 1."),
-    ] = None,
-    ann_accuracy: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of the ANN on the same test set, 0 to 1.")
-    ] = None,
-    accuracy_gap: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest difference that allows a headline ratio.")
-    ] = 0.01,
-    measured: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json",
-            help="Counters of a chip's profiler (syn_ops, dendrite_updates, spikes_in, axon_out) "
-            "in place of counts in tier C; see hardware/README.md.",
-            rich_help_panel=CHIP,
-        ),
-    ] = None,
-    step_time: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="US",
-            help="Duration of a step, us; by default 1000, real time.",
-            rich_help_panel=CHIP,
-        ),
-    ] = None,
-    chips: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            metavar="N",
-            help="Powered chips; by default what the estimate of cores needs.",
-            rich_help_panel=CHIP,
-        ),
-    ] = None,
-    hops: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EW,NS",
-            help="Mean hops of a message, east-west and north-south.",
-            rich_help_panel=CHIP,
-        ),
-    ] = None,
-    destination_cores: Annotated[
-        float,
-        typer.Option(
-            min=1,
-            metavar="X",
-            help="Mean cores of a layer that a spike is sent to.",
-            rich_help_panel=CHIP,
-        ),
-    ] = 1.0,
-    window: WindowSteps = None,
-    stream: IsStream = False,
-    steps: Steps = None,
-    reset_interval: ResetInterval = None,
-    reset_offset: ResetOffset = 0,
-    input_bits: InputBits = None,
-    input_shape: InputShape = None,
-    spike_exp: SpikeExponent = 6,
-    feed: FeedOption = Feed.PORT,
-    key: InputKey = "input",
-    accept_silent_faults: AcceptSilentFaults = False,
     as_json: AsJson = False,
     schema: Annotated[
         bool,
@@ -170,53 +164,24 @@ def report(
     """
     del schema
     # Here and not above: only this command pays for them at its start.
-    from neurodeploy.energy.estimates import System
     from neurodeploy.energy.measured import Measured
     from neurodeploy.energy.presets import EnergyPreset
-    from neurodeploy.reports.activity import layer_activity_of, observe
     from neurodeploy.reports.pages.tables import terminal
     from neurodeploy.reports.report_builder import report as make_report
-    from neurodeploy.reports.run_summary import RunSummary, SourceFile
 
-    timing = choose_timing(
-        window=window,
-        is_stream=stream,
-        steps=steps,
-        reset_interval=reset_interval,
-        reset_offset=reset_offset,
-    )
-    reading = Reading(
-        net=net,
-        input_bits=input_bits,
-        input_shape=input_shape,
-        spike_exponent=spike_exp,
-        accept_silent_faults=accept_silent_faults,
-    )
-    for file in filter(None, (html, markdown_file)):
-        require_writable(file)
-    graph = reading.graph(refuses_fractions=not accept_silent_faults)
-    profile = None if measured is None else Measured.load(measured)
-    east_west, north_south = parse_hops(hops)
+    timing = run.timing()
+    page.require_writable()
+    graph = run.graph(refuses_fractions=not run.accept_silent_faults)
+    profile = None if chip.measured is None else Measured.load(chip.measured)
+    system = chip.system()
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
-    samples = read_samples(input, graph, timing, feed, key=key)
-    model = None
-    if ann is not None:
-        from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
-
-        values, labels = (None, None) if ann_input is None else load_samples(ann_input)
-        model = read_baseline(
-            ann,
-            bindings=parse_bindings(bind),
-            network_inputs=samples[:, None] if feed is Feed.BIAS else samples,
-            samples=values,
-            labels=labels,
-        )
-    has_page = html is not None or markdown_file is not None
+    samples = run.samples(graph, timing)
+    model = ann.baseline(samples, run.feed)
     with console.progress("simulation", len(samples), quiet=as_json) as advance:
         recording = EventSimulator(graph).run(
             samples,
             timing=timing,
-            feed=feed,
+            feed=run.feed,
             record=Record(spikes=(), states=(), counts=True),
             progress=advance,
         )
@@ -224,60 +189,67 @@ def report(
         graph,
         samples,
         recording,
-        network_file=net,
-        feed=feed,
+        network_file=run.net,
+        feed=run.feed,
         presets=presets,
         onnx=model,
-        accuracy=None if accuracy is None else {"deployed": accuracy},
-        ann_accuracy=ann_accuracy,
-        accuracy_gap=accuracy_gap,
+        accuracy=None if ann.accuracy is None else {"deployed": ann.accuracy},
+        ann_accuracy=ann.ann_accuracy,
+        accuracy_gap=ann.accuracy_gap,
         measured=profile,
-        system=System(
-            step_time_us=step_time,
-            chips=chips,
-            hops_east_west=east_west,
-            hops_north_south=north_south,
-            destination_cores=destination_cores,
-        ),
+        system=system,
     )
-    activity = None
-    if has_page:
-        activity = observe(
-            graph,
-            layer_activity_of(recording),
-            samples[:1],
-            samples=recording.samples,
-            timing=timing,
-            feed=feed,
-        )
+    if page.html is not None or page.markdown_file is not None:
+        _write_pages(result, graph, recording, samples[:1], run, page, ann)
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        console.out.print(terminal(result))
+    if ann.strict and model is not None and model.macs.uncounted_ops:
+        raise typer.Exit(1)
+
+
+def _write_pages(
+    result: Report,
+    graph: FixedPointGraph,
+    recording: Recording,
+    first: IntArray,
+    run: RunOptions,
+    page: PageOptions,
+    ann: AnnOptions,
+) -> None:
+    """Write the report for people, with the activity on its first sample."""
+    from neurodeploy.reports.activity import layer_activity_of, observe
+    from neurodeploy.reports.pages.outline import write_markdown, write_page
+    from neurodeploy.reports.run_summary import RunSummary, SourceFile
+
+    activity = observe(
+        graph,
+        layer_activity_of(recording),
+        first,
+        samples=recording.samples,
+        timing=run.timing(),
+        feed=run.feed,
+    )
+    files = (("input", run.input), ("ANN", ann.ann), ("input of the ANN", ann.ann_input))
     shown = RunSummary(
-        title=console.relative(net),
+        title=console.relative(run.net),
         report=result,
-        raster=None if activity is None else activity.raster,
+        raster=activity.raster,
         activity=activity,
         versions=versions("numpy", "h5py", "numba", "onnx", "onnxruntime"),
         files=tuple(
             SourceFile(role=role, path=console.relative(path), sha256=hash_file(path))
-            for role, path in (("input", input), ("ANN", ann), ("input of the ANN", ann_input))
+            for role, path in files
             if path is not None
         ),
         command=console.command_line(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    if markdown_file is not None:
-        from neurodeploy.reports.pages.outline import write_markdown
-
-        write_markdown(shown, markdown_file)
-    if html is not None:
-        from neurodeploy.reports.pages.outline import write_page
-
-        write_page(shown, html)
-    if as_json:
-        console.print_json(result.to_json())
-    else:
-        console.out.print(terminal(result))
-    if strict and model is not None and model.macs.uncounted_ops:
-        raise typer.Exit(1)
+    if page.markdown_file is not None:
+        write_markdown(shown, page.markdown_file)
+    if page.html is not None:
+        write_page(shown, page.html)
 
 
 def parse_hops(text: str | None) -> tuple[float, float]:

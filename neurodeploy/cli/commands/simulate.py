@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from enum import StrEnum
 from math import prod
 from pathlib import Path
 from typing import Annotated
@@ -14,68 +16,47 @@ from rich.table import Table
 
 from neurodeploy import testing
 from neurodeploy.cli import console
+from neurodeploy.cli.option_groups import Panel
 from neurodeploy.cli.options import (
-    LOOK,
-    AcceptSilentFaults,
+    GENERAL,
     AsJson,
     Backend,
-    Cluster,
-    EngineOption,
-    FeedOption,
-    InputBits,
-    InputFile,
-    InputKey,
-    InputShape,
-    IsStream,
-    LavaPython,
-    Memory,
-    NetFile,
-    Reading,
-    Recorded,
-    ResetInterval,
-    ResetOffset,
-    Resume,
-    SpikeExponent,
-    Steps,
-    Timeout,
-    WindowSteps,
-    Workers,
-    choose_record,
-    choose_timing,
-    parse_memory,
-    parse_neurons,
-    read_samples,
+    LavaOptions,
+    LongRunOptions,
+    RunOptions,
 )
 from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.files import require_writable
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
-from neurodeploy.samples.sources import open_samples
+from neurodeploy.samples.sources import Samples, open_samples
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
-from neurodeploy.simulation.long_runs.engines import Crew, Engine
-from neurodeploy.simulation.long_runs.long_run import parts_folder, run_samples
+from neurodeploy.simulation.long_runs.long_run import LongRun, parts_folder, run_samples
 from neurodeploy.simulation.long_runs.parts import Facts
 from neurodeploy.simulation.recording import (
-    Feed,
     Health,
     IntArray,
     Record,
     Recording,
     Simulator,
-    Timing,
 )
 from neurodeploy.simulation.recording_files import save_recording
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command()(simulate)
-    app.command()(verify)
+LOOK = Panel("Look at it")
 
 
-def simulate(
-    net: NetFile,
-    input: InputFile,
+class Recorded(StrEnum):
+    """The amount that `simulate` keeps."""
+
+    ALL = "all"
+    OUTPUTS = "outputs"
+    COUNTS = "counts"
+    EVENTS = "events"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions:
+    """What `simulate` writes, and where."""
+
     output: Annotated[
         Path,
         typer.Option(
@@ -85,7 +66,95 @@ def simulate(
             help="`.npz`, or `.h5`, which is faster. Gets `spikes_<k>` for every layer k, axes as "
             "in the input, `voltage` of the last, and whatever else is recorded.",
         ),
-    ],
+    ]
+    record: Recorded = GENERAL.option(
+        Recorded.ALL,
+        "`all`: spikes of every layer, states of the last. `outputs`: both of the last layer only."
+        " `counts`: events of each neuron and updates, no spikes. `events`: the events alone.",
+    )
+    spikes: list[str] | None = GENERAL.option(
+        None, "Also keep this layer's spikes. May be repeated.", metavar="LAYER"
+    )
+    states: list[str] | None = GENERAL.option(
+        None,
+        "Also keep this layer's states (current, voltage) after every step. May be repeated.",
+        metavar="LAYER",
+    )
+
+    def choose(self, layers: tuple[str, ...]) -> Record:
+        """Return the choice as a simulator takes it.
+
+        Args:
+            layers: Names of the network's layers, in order.
+
+        Raises:
+            SimulationError: If a layer does not exist.
+        """
+        spikes, states = self.spikes or (), self.states or ()
+        has_counts = self.record in (Recorded.COUNTS, Recorded.EVENTS)
+        outputs = () if has_counts else layers[-1:]
+        Record(spikes=tuple(spikes), states=tuple(states)).resolve(layers)
+        return Record(
+            spikes=None if self.record is Recorded.ALL else (*outputs, *spikes),
+            states=(*outputs, *states),
+            counts=has_counts,
+            updates=self.record is not Recorded.EVENTS,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotOptions:
+    """The picture of one sample."""
+
+    plot: Path | None = LOOK.option(
+        None,
+        "Draw rates, spikes, activity maps and membranes (of --states, else of the last layer) "
+        "into an `.html`, `.svg` or `.png` file.",
+        metavar="FILE",
+    )
+    sample: int = LOOK.option(0, "With --plot: the sample to show.", min=0, metavar="K")
+    neurons: str | None = LOOK.option(
+        None,
+        "With --plot: neurons whose membranes are shown, counted from 0; by default those that "
+        "fire in about half of the steps.",
+        metavar="N,N,...",
+    )
+
+    def require_writable(self) -> None:
+        """Check, before the work, that the picture can be drawn.
+
+        Raises:
+            OutputError: If it cannot be written.
+            DataError: If its kind is unknown.
+        """
+        if self.plot is not None:
+            from neurodeploy.reports.plots.activity_plots import require_known_suffix
+
+            require_known_suffix(self.plot)
+            require_writable(self.plot)
+
+    def chosen_neurons(self) -> list[int] | None:
+        """Return the numbers of --neurons.
+
+        Raises:
+            typer.BadParameter: If it is anything else.
+        """
+        if self.neurons is None:
+            return None
+        parts = self.neurons.split(",")
+        if not all(part.strip().isdecimal() for part in parts):
+            raise typer.BadParameter(
+                f"--neurons {self.neurons}: numbers are required, for instance 3,17."
+            )
+        return [int(part) for part in parts]
+
+
+def simulate(
+    run: RunOptions,
+    record: RecordOptions,
+    plot: PlotOptions,
+    division: LongRunOptions,
+    lava: LavaOptions,
     backend: Annotated[
         Backend,
         typer.Option(
@@ -93,68 +162,6 @@ def simulate(
             "`neurodeploy lava install`."
         ),
     ] = Backend.EVENT,
-    window: WindowSteps = None,
-    stream: IsStream = False,
-    steps: Steps = None,
-    reset_interval: ResetInterval = None,
-    reset_offset: ResetOffset = 0,
-    input_bits: InputBits = None,
-    input_shape: InputShape = None,
-    spike_exp: SpikeExponent = 6,
-    feed: FeedOption = Feed.PORT,
-    record: Annotated[
-        Recorded,
-        typer.Option(
-            help="`all`: spikes of every layer, states of the last. `outputs`: both of the last "
-            "layer only. `counts`: events of each neuron and updates, no spikes. "
-            "`events`: the events alone."
-        ),
-    ] = Recorded.ALL,
-    spikes: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LAYER", help="Also keep this layer's spikes. May be repeated."),
-    ] = None,
-    states: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="LAYER",
-            help="Also keep this layer's states (current, voltage) after every step. May be "
-            "repeated.",
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Draw rates, spikes, activity maps and membranes (of --states, else of the last "
-            "layer) into an `.html`, `.svg` or `.png` file.",
-            rich_help_panel=LOOK,
-        ),
-    ] = None,
-    sample: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="K", help="With --plot: the sample to show.", rich_help_panel=LOOK
-        ),
-    ] = 0,
-    neurons: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N,...",
-            help="With --plot: neurons whose membranes are shown, counted from 0; by default those "
-            "that fire in about half of the steps.",
-            rich_help_panel=LOOK,
-        ),
-    ] = None,
-    memory: Memory = None,
-    resume: Resume = False,
-    engine: EngineOption = Engine.LOCAL,
-    cluster: Cluster = None,
-    workers: Workers = None,
-    key: InputKey = "input",
-    lava_python: LavaPython = None,
-    timeout: Timeout = None,
-    accept_silent_faults: AcceptSilentFaults = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a `.net` file on samples, in exact integers; on more than fit into memory, if need be.
@@ -166,87 +173,90 @@ def simulate(
     What is finished is kept in OUT.parts until all is done: a run that was interrupted goes on
     with `--resume`.
     """
-    if backend is Backend.EVENT and (lava_python is not None or timeout is not None):
+    _require_fitting(backend, division, lava)
+    plot.require_writable()
+    timing = run.timing()
+    require_writable(record.output)
+    graph = run.graph()
+    chosen = record.choose(graph.names)
+    source = open_samples(run.input, key=run.key, steps=timing.steps, port=graph.input.shape)
+    if backend is Backend.EVENT:
+        done = _run_long(graph, source, run, record.output, chosen, division, quiet=as_json)
+        facts, seconds = done.facts, done.seconds
+    else:
+        samples = run.samples(graph, timing)
+        simulator = lava.simulator(run, graph)
+        recording = _run(simulator, samples, run, record=chosen, label="Lava", quiet=as_json)
+        save_recording(record.output, recording)
+        facts, seconds = Facts.of(recording), recording.seconds
+    if plot.plot is not None:
+        shown = source.read(plot.sample, plot.sample + 1) if plot.sample < facts.samples else None
+        _draw(graph, facts, shown, plot, run, traced=record.states or [])
+    if as_json:
+        console.print_json(_summary(facts, record.output, seconds))
+        return
+    console.out.print(_activity_table(facts))
+    _warn_of_overflows(facts)
+    duration = _duration(facts, seconds, resume=division.resume)
+    console.out.print(
+        f"{facts.samples} samples of {facts.steps} steps{duration}, written to "
+        f"{console.relative(record.output)}"
+    )
+
+
+def _require_fitting(backend: Backend, division: LongRunOptions, lava: LavaOptions) -> None:
+    """Check that no option belongs to the other simulator.
+
+    Raises:
+        typer.BadParameter: If one does.
+    """
+    if backend is Backend.EVENT and lava != LavaOptions():
         raise typer.BadParameter("--lava-python and --timeout belong to Lava. Add --backend lava.")
-    crew = Crew(engine=engine, workers=workers, cluster=cluster)
-    if backend is Backend.LAVA and (resume or memory is not None or crew != Crew()):
+    if backend is Backend.LAVA and division != LongRunOptions():
         raise typer.BadParameter(
             "--memory, --resume, --engine, --cluster and --workers belong to our simulator. Leave "
             "them or --backend lava out."
         )
-    if plot is not None:
-        from neurodeploy.reports.plots.activity_plots import (
-            require_known_suffix as require_plot_suffix,
-        )
 
-        require_plot_suffix(plot)
-        require_writable(plot)
-    timing = choose_timing(
-        window=window,
-        is_stream=stream,
-        steps=steps,
-        reset_interval=reset_interval,
-        reset_offset=reset_offset,
-    )
-    reading = Reading(
-        net=net,
-        input_bits=input_bits,
-        input_shape=input_shape,
-        spike_exponent=spike_exp,
-        accept_silent_faults=accept_silent_faults,
-    )
-    require_writable(output)
-    graph = reading.graph()
-    chosen = choose_record(record, graph.names, spikes=spikes or [], states=states or [])
-    source = open_samples(input, key=key, steps=timing.steps, port=graph.input.shape)
-    if backend is Backend.EVENT:
-        try:
-            with console.progress("simulation", source.count or 0, quiet=as_json) as advance:
-                done = run_samples(
-                    graph,
-                    source,
-                    output,
-                    timing=timing,
-                    feed=feed,
-                    record=chosen,
-                    memory=parse_memory(memory),
-                    crew=crew,
-                    resume=resume,
-                    progress=advance,
-                )
-        except KeyboardInterrupt as error:
-            kept = parts_folder(output)
-            if not kept.is_dir():
-                raise
-            raise console.RunInterruptedError(
-                f"interrupted. What is finished is kept in {console.relative(kept)}: go on with "
-                "--resume."
-            ) from error
-        facts, seconds = done.facts, done.seconds
-    else:
-        samples = read_samples(input, graph, timing, feed, key=key)
-        simulator = _lava_simulator(reading, graph, lava_python, timeout)
-        recording = _run(
-            simulator, samples, timing, feed, record=chosen, label="Lava", quiet=as_json
-        )
-        save_recording(output, recording)
-        facts, seconds = Facts.of(recording), recording.seconds
-    if plot is not None:
-        shown = source.read(sample, sample + 1) if sample < facts.samples else None
-        _draw(
-            graph, facts, shown, plot, timing=timing, feed=feed, traced=states or [],
-            neurons=parse_neurons(neurons), sample=sample, title=console.relative(net),
-        )  # fmt: skip
-    if as_json:
-        console.print_json(_summary(facts, output, seconds))
-        return
-    console.out.print(_activity_table(facts))
-    _warn_of_overflows(facts)
-    duration = _duration(facts, seconds, resume=resume)
-    console.out.print(
-        f"{facts.samples} samples of {facts.steps} steps{duration}, written to "
-        f"{console.relative(output)}"
-    )
+
+def _run_long(
+    graph: FixedPointGraph,
+    source: Samples,
+    run: RunOptions,
+    output: Path,
+    record: Record,
+    division: LongRunOptions,
+    *,
+    quiet: bool,
+) -> LongRun:
+    """Run our simulator on any number of samples.
+
+    Raises:
+        console.RunInterruptedError: In place of `KeyboardInterrupt`, once there is something to
+            go on with.
+    """
+    try:
+        with console.progress("simulation", source.count or 0, quiet=quiet) as advance:
+            return run_samples(
+                graph,
+                source,
+                output,
+                timing=run.timing(),
+                feed=run.feed,
+                record=record,
+                memory=division.memory_bytes(),
+                crew=division.crew(),
+                resume=division.resume,
+                progress=advance,
+            )
+    except KeyboardInterrupt as error:
+        kept = parts_folder(output)
+        if not kept.is_dir():
+            raise
+        raise console.RunInterruptedError(
+            f"interrupted. What is finished is kept in {console.relative(kept)}: go on with "
+            "--resume."
+        ) from error
 
 
 def _duration(facts: Facts, seconds: float, *, resume: bool) -> str:
@@ -261,16 +271,12 @@ def _draw(
     graph: FixedPointGraph,
     facts: Facts,
     values: npt.NDArray[np.integer] | None,
-    path: Path,
+    plot: PlotOptions,
+    run: RunOptions,
     *,
-    timing: Timing,
-    feed: Feed,
     traced: list[str],
-    neurons: list[int] | None,
-    sample: int,
-    title: str,
 ) -> None:
-    """Draw what the network did.
+    """Draw the activity of one sample, and rates over all.
 
     Raises:
         DataError: If there is no such sample, or no such neuron.
@@ -279,7 +285,7 @@ def _draw(
     from neurodeploy.reports.pages.outline import save_plot
 
     if values is None:
-        raise DataError(f"--sample {sample}: there are {facts.samples}, from 0.")
+        raise DataError(f"--sample {plot.sample}: there are {facts.samples}, from 0.")
     layers = layer_activity(
         layers=facts.layers,
         shapes=facts.shapes,
@@ -291,86 +297,56 @@ def _draw(
     activity = observe(
         graph,
         layers,
-        conform_input(values, graph, feed=feed),
+        conform_input(values, graph, feed=run.feed),
         samples=facts.samples,
-        timing=timing,
-        feed=feed,
+        timing=run.timing(),
+        feed=run.feed,
         traced=traced,
-        neurons=neurons,
-        title=f"sample {sample}",
+        neurons=plot.chosen_neurons(),
+        title=f"sample {plot.sample}",
     )
+    assert plot.plot is not None
     save_plot(
         activity,
-        path,
-        title=title,
+        plot.plot,
+        title=console.relative(run.net),
         description=f"{facts.samples} samples of {facts.steps} steps, simulated in exact integers.",
     )
 
 
-def verify(
-    net: NetFile,
-    input: InputFile,
-    window: WindowSteps = None,
-    stream: IsStream = False,
-    steps: Steps = None,
-    reset_interval: ResetInterval = None,
-    reset_offset: ResetOffset = 0,
-    input_bits: InputBits = None,
-    input_shape: InputShape = None,
-    spike_exp: SpikeExponent = 6,
-    feed: FeedOption = Feed.PORT,
-    lava_python: LavaPython = None,
-    timeout: Timeout = None,
-    key: InputKey = "input",
-    accept_silent_faults: AcceptSilentFaults = False,
-    as_json: AsJson = False,
-) -> None:
+def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
     """Run a `.net` file on our simulator and on real Lava, and compare every spike.
 
     Exits with 0 only when every layer is equal; else it names the first difference.
 
     Example: `neurodeploy verify network.net --input samples.npz`
     """
-    timing = choose_timing(
-        window=window,
-        is_stream=stream,
-        steps=steps,
-        reset_interval=reset_interval,
-        reset_offset=reset_offset,
-    )
-    reading = Reading(
-        net=net,
-        input_bits=input_bits,
-        input_shape=input_shape,
-        spike_exponent=spike_exp,
-        accept_silent_faults=accept_silent_faults,
-    )
-    graph = reading.graph()
-    samples = read_samples(input, graph, timing, feed, key=key)
-    reference = _lava_simulator(reading, graph, lava_python, timeout)
-    simulator = EventSimulator(graph)
-    ours = _run(simulator, samples, timing, feed, label="event simulation", quiet=as_json)
-    lava = _run(reference, samples, timing, feed, label="real Lava", quiet=as_json)
-    comparison = testing.compare(ours, lava)
+    timing = run.timing()
+    graph = run.graph()
+    samples = run.samples(graph, timing)
+    reference = lava.simulator(run, graph)
+    ours = _run(EventSimulator(graph), samples, run, label="event simulation", quiet=as_json)
+    theirs = _run(reference, samples, run, label="real Lava", quiet=as_json)
+    comparison = testing.compare(ours, theirs)
     if as_json:
         console.print_json(
             comparison.to_dict()
             | {
                 "samples": ours.samples,
                 "steps": ours.steps,
-                "seconds": {"event": ours.seconds, "lava": lava.seconds},
+                "seconds": {"event": ours.seconds, "lava": theirs.seconds},
             }
         )
     else:
         console.out.print(_comparison_table(comparison))
         console.out.print(
-            f"event simulator {ours.seconds:.2f} s, Lava {lava.seconds:.1f} s and "
-            f"{lava.startup_seconds:.1f} s to start"
+            f"event simulator {ours.seconds:.2f} s, Lava {theirs.seconds:.1f} s and "
+            f"{theirs.startup_seconds:.1f} s to start"
         )
     if not comparison.is_equal:
         console.print_error(
-            f"{console.relative(net)}: the event simulator differs from real Lava (numbers in this "
-            f"order). {comparison.describe()}"
+            f"{console.relative(run.net)}: the event simulator differs from real Lava (numbers in "
+            f"this order). {comparison.describe()}"
         )
         raise typer.Exit(1)
     if not as_json:
@@ -380,32 +356,19 @@ def verify(
         )
 
 
-def _lava_simulator(
-    reading: Reading, graph: FixedPointGraph, python: Path | None, timeout: float | None
-) -> LavaSimulator:
-    return LavaSimulator(
-        reading.net,
-        python=python,
-        input_bits=graph.input.message_bits,
-        input_shape=graph.input.shape,
-        spike_exponent=reading.spike_exponent,
-        layer_names=graph.names,
-        timeout=timeout,
-    )
-
-
 def _run(
     simulator: Simulator,
     samples: IntArray,
-    timing: Timing,
-    feed: Feed,
+    run: RunOptions,
     *,
     label: str,
     quiet: bool,
     record: Record = Record(),  # noqa: B008 - a frozen value
 ) -> Recording:
     with console.progress(label, len(samples), quiet=quiet) as advance:
-        return simulator.run(samples, timing=timing, feed=feed, record=record, progress=advance)
+        return simulator.run(
+            samples, timing=run.timing(), feed=run.feed, record=record, progress=advance
+        )
 
 
 def _summary(facts: Facts, output: Path, seconds: float) -> dict[str, object]:

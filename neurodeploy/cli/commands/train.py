@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,145 +16,121 @@ from rich.table import Table
 
 from neurodeploy.cli import console
 from neurodeploy.cli.commands.recipes import load_recipe
-from neurodeploy.cli.options import AsJson
+from neurodeploy.cli.option_groups import Panel
+from neurodeploy.cli.options import GENERAL, AsJson, Settings
 from neurodeploy.errors import TrainingError
 
 if TYPE_CHECKING:
     from neurodeploy import pipeline
     from neurodeploy.learning.engine import Engine
+    from neurodeploy.recipes.recipe import Recipe
 
 
-# Options of training on several devices, and the engine they ask for.
+PANEL = Panel("Devices")
 
-PANEL = "Devices"
 
-AcceleratorOption = Annotated[
-    Literal["auto", "cpu", "gpu"],
-    typer.Option(
-        "--accelerator", help="`auto` takes GPUs where there are any.", rich_help_panel=PANEL
-    ),
-]
-DevicesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--devices",
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """A recipe, and the directory of its results."""
+
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe in TOML (`FILE.toml`, or `FILE.toml#VARIANT` for one of several in a "
+            "file), or the name of one from `neurodeploy recipes`.",
+        ),
+    ]
+    out: Path | None = GENERAL.option(
+        None, "Where results go; by default `runs/<recipe name>-<n>`.", metavar="DIR"
+    )
+    set: Settings = None
+    resume: bool = GENERAL.option(False, "Go on where an interrupted run in --out stopped.")
+
+    def load(self, *settings: str) -> Recipe:
+        """Load the recipe, and import the part of neurodeploy that trains.
+
+        Args:
+            settings: Further `key=value` pairs.
+
+        Raises:
+            typer.BadParameter: If a run is to be resumed, and none is named.
+            RecipeError: If there is no such recipe, or anything in it is not allowed.
+            TrainingError: If the packages that training needs are not installed.
+        """
+        if self.resume and self.out is None:
+            raise typer.BadParameter("--resume: which run? Name its directory with --out.")
+        recipe = load_recipe(self.recipe, [*(self.set or []), *settings])
+        require_training_part()
+        return recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """The processors that train, and how they share the work."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = PANEL.option(
+        "auto", "`auto` takes GPUs where there are any."
+    )
+    devices: int | None = PANEL.option(
+        None,
+        "Processes on each node, one GPU each; started here unless torchrun or SLURM does it. By "
+        "default what the launcher started, else 1.",
         metavar="N",
-        help="Processes on each node, one GPU each; started here unless torchrun or SLURM does "
-        "it. By default what the launcher started, else 1.",
-        rich_help_panel=PANEL,
-    ),
-]
-NodesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--nodes",
+    )
+    nodes: int | None = PANEL.option(
+        None,
+        "Machines; start the command on each with torchrun or SLURM. By default what the launcher "
+        "started, else 1.",
         metavar="N",
-        help="Machines; start the command on each with torchrun or SLURM. By default what the "
-        "launcher started, else 1.",
-        rich_help_panel=PANEL,
-    ),
-]
-StrategyOption = Annotated[
-    Literal["auto", "ddp", "fsdp"],
-    typer.Option(
-        "--strategy",
-        help="`ddp`: each process holds the whole network. `fsdp`: it is spread over the GPUs.",
-        rich_help_panel=PANEL,
-    ),
-]
-PrecisionOption = Annotated[
-    Literal["32", "bf16-mixed", "16-mixed"],
-    typer.Option(
-        "--precision",
-        help="Of convolutions; neurons and batch norm always compute in float32.",
-        rich_help_panel=PANEL,
-    ),
-]
-AccumulateOption = Annotated[
-    int | None,
-    typer.Option(
-        "--accumulate",
-        metavar="N",
-        help="Compute each batch in N parts, to save memory: `training.accumulate`.",
-        rich_help_panel=PANEL,
-    ),
-]
-
-CompileOption = Annotated[
-    bool,
-    typer.Option(
-        "--compile",
-        help="Run blocks through torch.compile, for GPUs: `training.compile`.",
-        rich_help_panel=PANEL,
-    ),
-]
-
-
-def start_engine(
-    *,
-    accelerator: Literal["auto", "cpu", "gpu"],
-    devices: int | None,
-    nodes: int | None,
-    strategy: Literal["auto", "ddp", "fsdp"],
-    precision: Literal["32", "bf16-mixed", "16-mixed"],
-) -> Engine:
-    """Start or join the processes that the options ask for.
-
-    Raises:
-        TrainingError: If they cannot be had.
-    """
-    from neurodeploy.learning.engine import Engine, Hardware
-
-    # Set by torchrun. Processes that Fabric starts know WORLD_SIZE only, and the same options.
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    whole = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_WORLD_SIZE" in os.environ else 1
-    return Engine(
-        Hardware(
-            accelerator=accelerator,
-            devices=local if devices is None else devices,
-            nodes=max(1, whole // local) if nodes is None else nodes,
-            strategy=strategy,
-            precision=precision,
-        )
+    )
+    strategy: Literal["auto", "ddp", "fsdp"] = PANEL.option(
+        "auto", "`ddp`: each process holds the whole network. `fsdp`: it is spread over the GPUs."
+    )
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = PANEL.option(
+        "32", "Of convolutions; neurons and batch norm always compute in float32."
+    )
+    accumulate: int | None = PANEL.option(
+        None, "Compute each batch in N parts, to save memory: `training.accumulate`.", metavar="N"
+    )
+    compile: bool = PANEL.option(
+        False, "Run blocks through torch.compile, for GPUs: `training.compile`."
     )
 
+    def settings(self) -> list[str]:
+        """Return the keys of the recipe that options stand for, as `key=value`."""
+        pairs = []
+        if self.accumulate is not None:
+            pairs.append(f"training.accumulate={self.accumulate}")
+        if self.compile:
+            pairs.append("training.compile=true")
+        return pairs
 
-RecipeArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RECIPE",
-        help="A recipe in TOML (`FILE.toml`, or `FILE.toml#VARIANT` for one of several in a file), "
-        "or the name of one from `neurodeploy recipes`.",
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Where results go; by default `runs/<recipe name>-<n>`."),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override a key of the recipe, as in `training.epochs=2`; may be repeated.",
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on where an interrupted run in --out stopped.")
-]
+    def start_engine(self) -> Engine:
+        """Start or join the processes that the options ask for.
 
+        Raises:
+            TrainingError: If they cannot be had.
+        """
+        from neurodeploy.learning.engine import Engine, Hardware
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command()(run)
-    app.command()(train)
+        # Set by torchrun. Processes that Fabric starts know WORLD_SIZE only, and the same options.
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        whole = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_WORLD_SIZE" in os.environ else 1
+        return Engine(
+            Hardware(
+                accelerator=self.accelerator,
+                devices=local if self.devices is None else self.devices,
+                nodes=max(1, whole // local) if self.nodes is None else self.nodes,
+                strategy=self.strategy,
+                precision=self.precision,
+            )
+        )
 
 
 def train(
-    recipe: RecipeArgument,
-    out: Out = None,
-    set: Settings = None,
-    resume: Resume = False,
+    run: RecipeOptions,
+    devices: DeviceOptions,
     test: Annotated[
         bool,
         typer.Option(
@@ -163,13 +140,6 @@ def train(
         ),
     ] = False,
     as_json: AsJson = False,
-    accelerator: AcceleratorOption = "auto",
-    devices: DevicesOption = None,
-    nodes: NodesOption = None,
-    strategy: StrategyOption = "auto",
-    precision: PrecisionOption = "32",
-    accumulate: AccumulateOption = None,
-    compile: CompileOption = False,
 ) -> None:
     """Train a spiking network with shortcut back-propagation.
 
@@ -178,27 +148,15 @@ def train(
     On eight GPUs of this machine: `neurodeploy train RECIPE --devices 8 --precision bf16-mixed`.
     Several machines are started with torchrun or SLURM.
     """
-    _require_named(out, resume=resume)
-    if accumulate is not None:
-        set = [*(set or []), f"training.accumulate={accumulate}"]
-    if compile:
-        set = [*(set or []), "training.compile=true"]
-    loaded = load_recipe(recipe, set)
-    require_training_part()
+    loaded = run.load(*devices.settings())
     from neurodeploy import pipeline
 
-    engine = start_engine(
-        accelerator=accelerator,
-        devices=devices,
-        nodes=nodes,
-        strategy=strategy,
-        precision=precision,
-    )
-    directory = engine.share(out or pipeline.next_run_directory(loaded.recipe.name))
+    engine = devices.start_engine()
+    directory = engine.share(run.out or pipeline.next_run_directory(loaded.recipe.name))
     quiet = as_json or not engine.is_first
     with _resumable(directory), draw_stages(quiet=quiet) as observer:
         result = pipeline.train(
-            loaded, directory, resume=resume, is_tested=test, observer=observer, engine=engine
+            loaded, directory, resume=run.resume, is_tested=test, observer=observer, engine=engine
         )
     if not engine.is_first:
         return
@@ -225,28 +183,24 @@ def train(
     console.out.print(f"next: neurodeploy deploy {console.relative(directory)}")
 
 
-def run(
-    recipe: RecipeArgument,
-    out: Out = None,
-    set: Settings = None,
-    resume: Resume = False,
-    as_json: AsJson = False,
-) -> None:
+def run(recipe: RecipeOptions, as_json: AsJson = False) -> None:
     """Do all of it: train, deploy, simulate, verify on real Lava, report.
 
     Leaves `network.net`, `report.html` and `summary.json` in the output directory.
 
     Example: `neurodeploy run digits`
     """
-    _require_named(out, resume=resume)
-    loaded = load_recipe(recipe, set)
-    require_training_part()
+    loaded = recipe.load()
     from neurodeploy import pipeline
 
-    directory = out or pipeline.next_run_directory(loaded.recipe.name)
+    directory = recipe.out or pipeline.next_run_directory(loaded.recipe.name)
     with _resumable(directory), draw_stages(quiet=as_json) as observer:
         result = pipeline.run(
-            loaded, directory, resume=resume, observer=observer, command=console.command_line()
+            loaded,
+            directory,
+            resume=recipe.resume,
+            observer=observer,
+            command=console.command_line(),
         )
     if as_json:
         console.print_json(result.summary)
@@ -288,16 +242,6 @@ def require_training_part() -> None:
             f"training needs the package '{error.name}', which is not installed. Install "
             "neurodeploy with its training part: pip install 'neurodeploy[train]'."
         ) from error
-
-
-def _require_named(out: Path | None, *, resume: bool) -> None:
-    """Check that a run to be resumed is named.
-
-    Raises:
-        typer.BadParameter: If it is not.
-    """
-    if resume and out is None:
-        raise typer.BadParameter("--resume: which run? Name its directory with --out.")
 
 
 @contextmanager
