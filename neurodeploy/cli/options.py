@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from neurodeploy.cli.isolated_read import tried_apart
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.errors import DataError, FractionWarning, NetxError
 from neurodeploy.files import require_writable
@@ -157,6 +159,15 @@ class FileOptions:
             NetxError: If the file cannot be trusted.
         """
         shape = parse_shape(self.input_shape)
+        arguments = {
+            "input_shape": shape,
+            "input_bits": self.input_bits,
+            "spike_exponent": spike_exponent,
+            "accept_silent_faults": self.accept_silent_faults,
+        }
+        with tried_apart(net, arguments):
+            if simulates:
+                import_module("numba")
         return read(
             net,
             input_shape=shape,

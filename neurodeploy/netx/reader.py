@@ -20,7 +20,6 @@ from neurodeploy.ir.graphs import (
     FixedPointGraph,
 )
 from neurodeploy.ir.integer_layers import FixedLayer, Shape
-from neurodeploy.netx.forked_trial import find_trouble
 from neurodeploy.netx.layers import LayerReader, Options
 from neurodeploy.netx.schema import LAYERS_MAX
 from neurodeploy.netx.untrusted_hdf5 import (
@@ -32,10 +31,6 @@ from neurodeploy.netx.untrusted_hdf5 import (
 SPIKE_EXPONENT = 6
 """Default of `spike_exp` in Lava's `Network`."""
 
-TRIAL_SECONDS = 20.0
-"""How long a file may take to be read, beside the time that its size explains."""
-TRIAL_BYTES_PER_SECOND = 1e6
-
 
 def read(
     path: str | Path,
@@ -46,6 +41,9 @@ def read(
     accept_silent_faults: bool = False,
 ) -> FixedPointGraph:
     """Read a netx file.
+
+    The HDF5 library may crash or hang on a damaged file, and take this process with it; the command
+    line tries each file in a process of its own first.
 
     Args:
         path: The `.net` file.
@@ -71,19 +69,10 @@ def read(
         raise NetxError(f"{path}: input shape {shape}, (C, H, W) or (N,) is required.")
     options = Options(spike_exponent=spike_exponent, accept_silent_faults=accept_silent_faults)
 
-    def read_once() -> FixedPointGraph:
+    check_file(path)
+    try:
         with open_root(path) as root:
             return _read_network(root, options, input_shape=shape, input_bits=input_bits)
-
-    check_file(path)
-    limit = TRIAL_SECONDS + path.stat().st_size / TRIAL_BYTES_PER_SECOND
-    trouble = find_trouble(read_once, seconds=limit)
-    if trouble is not None:
-        raise NetxError(
-            f"{path}: reading it {trouble}. The file is damaged. Write or copy it again."
-        )
-    try:
-        return read_once()
     except GraphError as error:
         raise NetxError(f"{path}: {error}") from error
 

@@ -1,0 +1,84 @@
+"""Files on which the HDF5 library hangs or crashes end in an error of the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from neurodeploy.cli import isolated_read
+from neurodeploy.cli.app import app
+from neurodeploy.cli.isolated_read import tried_apart
+from neurodeploy.errors import NetxError
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+ANY = GOLDEN / "12_conv_grouped.net"
+LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 2))\n"
+
+
+def try_program(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    monkeypatch.setattr(isolated_read, "_PROGRAM", program)
+    with tried_apart(ANY, {}):
+        pass
+
+
+def test_a_file_that_is_read_or_refused_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "no.net").write_bytes(b"no HDF5")
+    for path in (ANY, tmp_path / "no.net"):
+        with tried_apart(path, {"input_bits": 0}):
+            pass
+
+
+def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = time.monotonic()
+    with pytest.raises(NetxError, match=r"took longer than 20\.\d+ s. The file is damaged"):
+        try_program(monkeypatch, LIMITED + "while True: pass")
+    assert time.monotonic() - start < 30
+
+
+def test_what_crashes_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NetxError, match=r"crashed with signal 6. The file is damaged"):
+        try_program(monkeypatch, "import os; os.abort()")
+
+
+def test_a_trial_that_cannot_run_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NetxError, match="No module named 'nowhere'"):
+        try_program(monkeypatch, "import nowhere")
+
+
+def test_an_interruption_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated_read, "_PROGRAM", "import time; time.sleep(60)")
+    with pytest.raises(KeyboardInterrupt), tried_apart(ANY, {}):
+        raise KeyboardInterrupt
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("command", ["inspect", "fit"])
+def test_a_tree_that_hdf5_searches_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A handful of changed bytes on which HDF5 2.0 hangs; other versions may just fail."""
+    monkeypatch.setattr(isolated_read, "CPU_SECONDS", 1.0)
+    content = bytearray((GOLDEN / "12_conv_grouped.net").read_bytes())
+    content[28144:28145] = bytes.fromhex("80")
+    (tmp_path / "a.net").write_bytes(content)
+    outcome = CliRunner().invoke(app, [command, str(tmp_path / "a.net")])
+    assert isinstance(outcome.exception, NetxError)
+    assert "took longer than 1." in str(outcome.exception) or "cannot be read" in str(
+        outcome.exception
+    )
+
+
+def test_a_damaged_file_is_refused_before_it_is_read_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ANY, tmp_path / "a.net")
+    monkeypatch.setattr(isolated_read, "_PROGRAM", "import os; os.abort()")
+    monkeypatch.setattr("neurodeploy.cli.options.read", None)
+    outcome = CliRunner().invoke(app, ["inspect", str(tmp_path / "a.net")])
+    assert "crashed with signal 6" in str(outcome.exception)
