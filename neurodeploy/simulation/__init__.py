@@ -1,7 +1,6 @@
 """Our simulator: exact integers, event by event, and the recordings that it makes."""
 
 from neurodeploy.simulation.event_simulator import EventSimulator as EventSimulator
-from neurodeploy.simulation.long_runs.parts import join_recordings as join_recordings
 from neurodeploy.simulation.recording import (
     Feed as Feed,
     Health as Health,

@@ -1,1 +1,7 @@
-"""Data sets larger than memory: pieces, finished parts, memory limits, engines."""
+"""Data sets larger than memory, run in pieces that survive an interruption.
+
+long_run  reads pieces, has them run, and joins what is finished; goes on after a lost worker
+engines   computes pieces here, in processes, on Dask or Ray; detects a lost worker
+parts     keeps each finished piece in a file beside the output
+memory    how many samples fit into memory at a time
+"""

@@ -1,10 +1,12 @@
-"""Where the pieces of a long run are computed: here, in processes, or on a cluster.
+"""Engines that compute the pieces of a long run: this process, processes here, Dask or Ray.
 
 Processes and Dask go through joblib. Ray does not: its backend for joblib gives results only when
 all are there, so its own tasks are used.
 
-Whatever computes them, each piece gives the same bytes. A worker that dies costs the piece it was
-computing; Dask and Ray give that to another worker, and processes here are started anew.
+A worker that dies costs the piece it was computing, and each piece gives the same bytes wherever
+it is computed. Dask and Ray give the piece to another worker by themselves. Where they give up,
+and where a process here dies, `Pool.run` raises `WorkerLostError`, and
+`long_run` runs the pieces again that are not finished.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ RAY_RETRIES = 3
 
 
 class Engine(StrEnum):
-    """What computes."""
+    """Kinds of workers."""
 
     LOCAL = "local"
     """This process, or processes on this machine."""
@@ -50,15 +52,15 @@ class Engine(StrEnum):
 
 
 class WorkerLostError(Exception):
-    """Workers died; what they were doing has to be done again."""
+    """Workers died; the pieces they were computing have to be computed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crew:
-    """Who computes.
+    """The workers of a long run.
 
     Attributes:
-        engine: On what.
+        engine: Their kind.
         workers: Processes; None: one for `Engine.LOCAL`, as many as there are cores or as the
             cluster has for others.
         cluster: Address of a running cluster; None to start one here.
@@ -100,13 +102,7 @@ class Pool(Generic[Shared]):
     """Computes tasks; made by `open_pool`."""
 
     def __init__(self, shared: Shared, *, size: int, is_here: bool) -> None:
-        """Take what `open_pool` has started.
-
-        Args:
-            shared: What every task needs.
-            size: How many tasks are computed at once.
-            is_here: Whether this process computes them.
-        """
+        """Keep `shared`, which every task needs; `size` tasks are computed at once."""
         self._shared = shared
         self.size = size
         self.is_here = is_here
@@ -134,9 +130,10 @@ class Pool(Generic[Shared]):
         )(delayed(_call)(self._shared, (function, task)) for task in tasks)
         try:
             for result in results:
-                if not isinstance(result, _Done):
+                # For a task that it lost, Dask's backend of joblib gives the error as a result.
+                if not isinstance(result, tuple):
                     raise WorkerLostError(f"a worker was lost: {result!r}")
-                yield cast("Result", result.value)
+                yield cast("Result", result[0])
         except BaseException as error:
             if type(error).__name__ in _LOSSES:
                 raise WorkerLostError(str(error).splitlines()[0]) from error
@@ -191,33 +188,18 @@ class _RayPool(Pool[Shared]):
                 ray.cancel(reference, force=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """A result, told apart from what an engine gives for a task that was lost."""
-
-    value: object
-
-
-def _call(shared: object, work: tuple[Callable[[object, object], object], object]) -> _Done:
+def _call(shared: object, work: tuple[Callable[[object, object], object], object]) -> tuple[object]:
+    """Compute a task; the tuple tells its result from what an engine gives for a lost one."""
     function, task = work
-    return _Done(function(shared, task))
+    return (function(shared, task),)
 
 
 def _begin(parent: int) -> None:
-    """Leave Ctrl-C to the process that started this one, and end with it."""
+    """Leave Ctrl-C to the process that started this one, and end with it, however it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with(parent)
-
-
-def end_with(parent: int) -> None:
-    """End this process within a second or so of its parent, however that ended.
-
-    Args:
-        parent: Process number; if that is not the parent's, it has ended already.
-    """
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent:  # another one once `parent` is gone
             time.sleep(1)
         os._exit(1)
 
@@ -226,14 +208,14 @@ def end_with(parent: int) -> None:
 
 @contextmanager
 def open_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
-    """Start, or connect to, what computes.
+    """Start the workers, or connect to them.
 
     Args:
-        crew: Who.
+        crew: Which.
         shared: What every task needs; sent to each worker once, or with each task.
 
     Raises:
-        SimulationError: If it cannot be had; the message says how to install or start it.
+        SimulationError: If there are none; the message says how to install or start them.
     """
     if crew.is_here:
         yield Pool(shared, size=1, is_here=True)
@@ -304,7 +286,9 @@ def _ray_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
     if is_started:
         try:
             if crew.cluster is not None and "://" not in crew.cluster:
-                _connect(crew.cluster)  # Ray itself would try for two minutes
+                host, _, port = crew.cluster.rpartition(":")
+                # Ray itself would try for two minutes.
+                socket.create_connection((host, int(port)), timeout=WORKERS_WAIT_S).close()
             ray.init(
                 address=crew.cluster or "local",
                 num_cpus=None if crew.cluster else crew.processes_here,
@@ -325,18 +309,6 @@ def _ray_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
     finally:
         if is_started:
             ray.shutdown()
-
-
-def _connect(address: str) -> None:
-    """See whether somebody listens at host:port.
-
-    Raises:
-        OSError: If not.
-        ValueError: If the address is none.
-    """
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=WORKERS_WAIT_S):
-        pass
 
 
 def _package(name: str, crew: Crew, install: str) -> ModuleType:

@@ -54,15 +54,12 @@ from neurodeploy.simulation.long_runs.memory import (
 )
 from neurodeploy.simulation.long_runs.parts import (
     Facts,
-    Part,
+    PartFile,
     PartStore,
     SampleDigest,
-    array_names,
     digest_graph,
     join_facts,
     pack_part,
-    read_array,
-    read_facts,
 )
 from neurodeploy.simulation.recording import (
     Feed,
@@ -75,12 +72,40 @@ from neurodeploy.simulation.recording import (
 )
 from neurodeploy.simulation.recording_files import save_recording
 
-# Pieces of a long run: how they are read from the samples, and how each is computed.
+TASK_BYTES = 8 * 2**20
+"""Samples that are sent to a worker at a time take at most this much, unless one takes more."""
+TASKS_PER_WORKER = 4
+"""At least so many, so that all workers end at about the same time."""
+FUTILE_ATTEMPTS = 3
+"""So often in a row may workers die before anything is finished."""
+AnySamples = Samples | npt.NDArray[np.integer] | Iterable[object] | Path | str
+"""A file or folder (`open_samples`), an array, a torch or tonic data set, a list, a generator."""
+Piece = tuple[int, npt.NDArray[np.integer]]
+"""The number of a first sample, and the samples from there on, as they were read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongRun:
+    """The outcome of a run over many samples; its arrays are in the output.
+
+    Attributes:
+        output: The file.
+        facts: Of all samples.
+        seconds: Wall time of this call.
+        resumed: Samples that were finished before it.
+        portion: How memory was divided.
+    """
+
+    output: Path
+    facts: Facts
+    seconds: float
+    resumed: int
+    portion: Portion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PiecePlan:
-    """What is done with every piece.
+    """How every piece is run.
 
     Attributes:
         graph: The network.
@@ -88,7 +113,7 @@ class PiecePlan:
         timing: Windows or Lava's time.
         feed: How the input enters.
         record: What to keep.
-        working_bytes: What the simulator may use.
+        working_bytes: Memory of the simulator.
         threads: Of one process; None for one a processor.
     """
 
@@ -102,23 +127,8 @@ class PiecePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Piece:
-    """Samples `first` to `first + len(values)` - 1, as they were read."""
-
-    first: int
-    values: npt.NDArray[np.integer]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FinishedPiece:
-    """What became of a piece.
-
-    Attributes:
-        first: Its first sample.
-        last: One behind its last sample.
-        data: Content of the part's file.
-        warnings: What was warned of.
-    """
+    """Samples `first` to `last` - 1 as the content of a part's file, and the warnings given."""
 
     first: int
     last: int
@@ -156,20 +166,23 @@ def run_piece(plan: PiecePlan, piece: Piece) -> FinishedPiece:
     Raises:
         DataError: If its samples do not fit the network; it says which they are.
     """
-    last = piece.first + len(piece.values)
+    first, samples = piece
+    last = first + len(samples)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NeurodeployWarning)
         try:
-            values = conform_input(piece.values, plan.graph, feed=plan.feed)
+            values = conform_input(samples, plan.graph, feed=plan.feed)
         except DataError as error:
-            raise DataError(f"samples {piece.first} to {last - 1}: {error}") from error
+            raise DataError(f"samples {first} to {last - 1}: {error}") from error
         recording = run_values(plan, values)
     return FinishedPiece(
-        first=piece.first,
+        first=first,
         last=last,
         data=pack_part(recording, values),
         warnings=tuple(
-            str(one.message) for one in caught if issubclass(one.category, NeurodeployWarning)
+            str(warning.message)
+            for warning in caught
+            if issubclass(warning.category, NeurodeployWarning)
         ),
     )
 
@@ -188,14 +201,14 @@ class PieceReader:
         plan: PiecePlan,
         *,
         size: int,
-        finished: Sequence[Part],
+        finished: Sequence[PartFile],
         checks: bool,
     ) -> None:
-        """Prepare to read.
+        """Prepare to read pieces of `size` samples.
 
         Args:
             samples: Where from.
-            plan: What is done with them.
+            plan: How they are run.
             size: Samples of a piece.
             finished: Parts that exist, in order.
             checks: Whether the samples of those are compared with what the parts answer.
@@ -232,12 +245,12 @@ class PieceReader:
                 stop = error.complete
                 values = self._samples.read(first, max(first, stop))
             if len(values):
-                yield Piece(first=first, values=values)
+                yield first, values
             first += len(values)
             if first < stop:
                 return
 
-    def _check(self, part: Part) -> None:
+    def _check(self, part: PartFile) -> None:
         """Compare the samples that a part answers with those that are there now.
 
         Raises:
@@ -247,39 +260,12 @@ class PieceReader:
         for first in range(part.first, part.last, self._size):
             values = self._samples.read(first, min(first + self._size, part.last))
             digest.add(conform_input(values, self._plan.graph, feed=self._plan.feed))
-        if digest.hex() != read_facts(part)[1]:
+        if digest.hex() != part.facts()[1]:
             raise DataError(
                 f"{self._samples.name}: samples {part.first} to {part.last - 1} are not those that "
                 f"{part.path} answers. Give the input of the interrupted run, or delete "
                 f"{part.path.parent} to begin anew."
             )
-
-
-TASK_BYTES = 8 * 2**20
-"""Samples that are sent to a worker at a time take at most this much, unless one takes more."""
-TASKS_PER_WORKER = 4
-"""At least so many, so that all workers end at about the same time."""
-FUTILE_ATTEMPTS = 3
-"""So often in a row may workers die before anything is finished."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LongRun:
-    """What a run over many samples did; its arrays are in the output.
-
-    Attributes:
-        output: The file.
-        facts: Of all samples.
-        seconds: Wall time of this call.
-        resumed: Samples that were finished before it.
-        portion: How memory was divided.
-    """
-
-    output: Path
-    facts: Facts
-    seconds: float
-    resumed: int
-    portion: Portion
 
 
 def parts_folder(output: Path | str) -> Path:
@@ -290,7 +276,7 @@ def parts_folder(output: Path | str) -> Path:
 
 def run_samples(
     graph: FixedPointGraph,
-    samples: Samples | npt.NDArray[np.integer] | Iterable[object] | Path | str,
+    samples: AnySamples,
     output: Path | str,
     *,
     timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
@@ -307,14 +293,14 @@ def run_samples(
         graph: The network.
         samples: A file (`open_samples`), an array, a torch or tonic data set, a list, a generator.
         output: `.npz`, `.h5` or `.hdf5`, with the arrays of
-            `neurodeploy.samples.array_archives.recording_arrays`; to be created or replaced.
+            `neurodeploy.simulation.recording_files.recording_arrays`; to be created or replaced.
         timing: Windows or Lava's time.
         feed: How the input enters.
         record: What to keep.
         memory: Bytes that this machine's processes may take together (on a cluster elsewhere: each
-            of its workers); None for half of what is available, at most 4 GiB. See
+            of its workers); None for half of the memory available, at most 4 GiB. See
             `neurodeploy.simulation.long_runs.memory`.
-        crew: Who computes.
+        crew: Which processes or cluster compute.
         resume: Go on with what an earlier run of the same network and samples has finished.
         progress: Called with (samples done, samples in all) after each piece.
 
@@ -328,53 +314,19 @@ def run_samples(
     require_known_suffix(output)
     require_writable(output)
     source = as_samples(samples, graph, timing)
-    if source.count == 0:
-        raise DataError(f"{source.name}: no samples; at least one sample is needed.")
-    conform_input(np.zeros((1, *source.shape), source.dtype), graph, feed=feed)
-    steps = plan_steps(timing, None if feed is Feed.BIAS else source.shape[0])
-    record.resolve(graph.names)
-    digest = digest_graph(graph)
-    store = PartStore(
-        parts_folder(output),
-        {
-            "network": digest,
-            "time": repr(timing),
-            "feed": feed.value,
-            "what is recorded": repr(record),
-            "shape of a sample": repr(source.shape),
-            "version of neurodeploy": __version__,
-        },
-    )
+    plan, portion = _plan(graph, source, timing, feed, record, memory=memory, crew=crew)
+    store = PartStore(parts_folder(output), _identity(plan, source))
     if store.exists() and not resume:
-        done = sum(part.last - part.first for part in store.parts())
         raise OutputError(
-            f"{store.folder}: holds {done} finished samples of an interrupted run. Go on with "
-            "--resume, or delete the folder to begin anew."
+            f"{store.folder}: holds {store.finished_samples()} finished samples of an interrupted "
+            "run. Go on with --resume, or delete the folder to begin anew."
         )
-    portion = divide_memory(
-        graph,
-        memory=default_memory() if memory is None else memory,
-        processes=max(1, crew.processes_here),
-        steps=steps,
-        input_shape=source.shape,
-        input_dtype=source.dtype,
-        record=record,
-    )
-    plan = PiecePlan(
-        graph=graph,
-        digest=digest,
-        timing=timing,
-        feed=feed,
-        record=record,
-        working_bytes=portion.working_bytes,
-        threads=None if crew.is_here else 1,  # there are as many processes as are wanted
-    )
     resumed, facts = 0, None
     if crew.is_here and not store.exists() and (source.count or np.inf) <= portion.samples:
         facts = _run_at_once(plan, source, output, progress)
     if facts is None:
         with open_pool(crew, plan) as pool, store.locked():
-            resumed = sum(part.last - part.first for part in store.parts())
+            resumed = store.finished_samples()
             portion = _for_workers(portion, pool, source)
             _run_in_pieces(plan, source, store, pool, size=portion.samples, progress=progress)
             facts = _join(store, output)
@@ -388,11 +340,55 @@ def run_samples(
     )
 
 
-def as_samples(
-    samples: Samples | npt.NDArray[np.integer] | Iterable[object] | Path | str,
+def _plan(
     graph: FixedPointGraph,
+    source: Samples,
     timing: Timing,
-) -> Samples:
+    feed: Feed,
+    record: Record,
+    *,
+    memory: int | None,
+    crew: Crew,
+) -> tuple[PiecePlan, Portion]:
+    """Check, before anything runs, that the run is possible as asked; divide its memory."""
+    if source.count == 0:
+        raise DataError(f"{source.name}: no samples; at least one sample is needed.")
+    conform_input(np.zeros((1, *source.shape), source.dtype), graph, feed=feed)
+    record.resolve(graph.names)
+    portion = divide_memory(
+        graph,
+        memory=default_memory() if memory is None else memory,
+        processes=max(1, crew.processes_here),
+        steps=plan_steps(timing, None if feed is Feed.BIAS else source.shape[0]),
+        input_shape=source.shape,
+        input_dtype=source.dtype,
+        record=record,
+    )
+    plan = PiecePlan(
+        graph=graph,
+        digest=digest_graph(graph),
+        timing=timing,
+        feed=feed,
+        record=record,
+        working_bytes=portion.working_bytes,
+        threads=None if crew.is_here else 1,  # there are as many processes as are wanted
+    )
+    return plan, portion
+
+
+def _identity(plan: PiecePlan, source: Samples) -> dict[str, str]:
+    """Describe a run by what must be equal for another one to go on with its parts."""
+    return {
+        "network": plan.digest,
+        "time": repr(plan.timing),
+        "feed": plan.feed.value,
+        "what is recorded": repr(plan.record),
+        "shape of a sample": repr(source.shape),
+        "version of neurodeploy": __version__,
+    }
+
+
+def as_samples(samples: AnySamples, graph: FixedPointGraph, timing: Timing) -> Samples:
     """Take samples in any form that `run_samples` accepts.
 
     Raises:
@@ -450,10 +446,8 @@ def _run_in_pieces(
     shown: set[str] = set()
     futile, checks = 0, True
     while True:
-        finished = store.parts()
-        done = sum(part.last - part.first for part in finished)
-        before = done
-        reader = PieceReader(source, plan, size=size, finished=finished, checks=checks)
+        before = done = store.finished_samples()
+        reader = PieceReader(source, plan, size=size, finished=store.parts(), checks=checks)
         try:
             for piece in pool.run(run_piece, reader):
                 store.write(piece.first, piece.last, piece.data)
@@ -494,21 +488,21 @@ def _show_once(messages: Iterable[str], shown: set[str]) -> None:
 def _join(store: PartStore, output: Path) -> Facts:
     """Write the output from the parts, a part at a time."""
     parts = store.parts()
-    facts = join_facts([read_facts(part)[0] for part in parts])
+    facts = join_facts([part.facts()[0] for part in parts])
 
     def stream(name: str) -> ArrayStream:
-        head = read_array(parts[0], name)
+        head = parts[0].array(name)
         return ArrayStream(
             shape=(facts.samples, *head.shape[1:]),
             dtype=head.dtype,
-            pieces=(read_array(part, name) for part in parts),
+            pieces=(part.array(name) for part in parts),
         )
 
     write_arrays(
         output,
         {
             "layers": ArrayStream.of(np.array(facts.layers)),
-            **{name: stream(name) for name in array_names(parts[0])},
+            **{name: stream(name) for name in parts[0].array_names()},
         },
     )
     return facts

@@ -12,143 +12,23 @@ import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import pairwise
+from math import prod
 from pathlib import Path
-from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
 
-from neurodeploy.errors import DataError, OutputError, SimulationError
+from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_archives import DAMAGE
-from neurodeploy.simulation.recording import (
-    CountArray,
-    EventCounts,
-    Health,
-    IntArray,
-    Recording,
-    States,
-    UpdateCounts,
-)
+from neurodeploy.simulation.recording import Health, Recording
 from neurodeploy.simulation.recording_files import recording_arrays
-
-# Put recordings of parts of the samples together.
-
-_Scalar = TypeVar("_Scalar", bound=np.generic)
-
-
-def join_recordings(parts: Sequence[Recording]) -> Recording:
-    """Put recordings of the same network and number of steps together, sample after sample.
-
-    Args:
-        parts: In order of their samples; each made with the same `Record`. Times add up.
-
-    Raises:
-        SimulationError: If there are none, or they do not belong together.
-    """
-    if not parts:
-        raise SimulationError("recording: nothing to join. Give at least one recording.")
-    first = parts[0]
-    for part in parts[1:]:
-        if _held(part) != _held(first):
-            raise SimulationError(
-                "recording: parts of different networks, lengths or contents cannot be joined. "
-                "Record each part of the samples in the same way."
-            )
-    if len(parts) == 1:
-        return first
-    indices = range(len(first.layers))
-
-    finals = [part.final_states for part in parts if part.final_states is not None]
-    events = [part.events for part in parts if part.events is not None]
-    updates = [part.updates for part in parts if part.updates is not None]
-    health = [part.health for part in parts if part.health is not None]
-    return Recording(
-        layers=first.layers,
-        shapes=first.shapes,
-        samples=sum(part.samples for part in parts),
-        steps=first.steps,
-        spikes=tuple(
-            None if first.spikes[k] is None else _joined(part.spikes_of(k) for part in parts)
-            for k in indices
-        ),
-        states={
-            name: _joined_states([part.states[name] for part in parts]) for name in first.states
-        },
-        final_states=tuple(_joined_states([one[k] for one in finals]) for k in indices)
-        if finals
-        else None,
-        events=tuple(_joined_events([one[k] for one in events]) for k in indices)
-        if events
-        else None,
-        updates=tuple(_joined_updates([one[k] for one in updates]) for k in indices)
-        if updates
-        else None,
-        health=tuple(join_health([one[k] for one in health]) for k in indices) if health else None,
-        seconds=sum(part.seconds for part in parts),
-        startup_seconds=sum(part.startup_seconds for part in parts),
-    )
-
-
-def _held(recording: Recording) -> tuple[object, ...]:
-    """Describe the layout of a recording: equal for parts that can be joined."""
-    return (
-        recording.layers,
-        recording.shapes,
-        recording.steps,
-        [spikes is None for spikes in recording.spikes],
-        {name: set(states) for name, states in recording.states.items()},
-        recording.final_states is None,
-        recording.events is None,
-        recording.updates is None,
-        recording.health is None,
-    )
-
-
-def _joined(arrays: Iterable[npt.NDArray[_Scalar]]) -> npt.NDArray[_Scalar]:
-    return np.concatenate(list(arrays))
-
-
-def _joined_states(states: Sequence[States]) -> dict[str, IntArray]:
-    return {name: _joined(one[name] for one in states) for name in states[0]}
-
-
-def _joined_events(parts: Sequence[EventCounts]) -> EventCounts:
-    earlier = [part.earlier for part in parts if part.earlier is not None]
-    return EventCounts(
-        total=_joined_counts([part.total for part in parts]),
-        valued=_joined_counts([part.valued for part in parts]),
-        is_static=all(part.is_static for part in parts),
-        earlier=_joined_events(earlier) if earlier else None,
-    )
-
-
-def _joined_counts(parts: Sequence[CountArray]) -> CountArray:
-    return cast("CountArray", np.concatenate(parts))
-
-
-def _joined_updates(parts: Sequence[UpdateCounts]) -> UpdateCounts:
-    membrane = [part.membrane for part in parts if part.membrane is not None]
-    return UpdateCounts(
-        active=np.concatenate([part.active for part in parts]),
-        membrane=np.concatenate(membrane) if membrane else None,
-    )
-
-
-def join_health(parts: Sequence[Health]) -> Health:
-    """Return the health of one layer over all parts of a run."""
-    return Health(
-        current_peak=max(part.current_peak for part in parts),
-        voltage_peak=max(part.voltage_peak for part in parts),
-        current_wraps=sum(part.current_wraps for part in parts),
-        voltage_clips=sum(part.voltage_clips for part in parts),
-    )
-
 
 Array = npt.NDArray[np.generic]
 _ABOUT = "run.json"
@@ -202,7 +82,7 @@ class Facts:
             layers=tuple(values["layers"]),
             shapes=tuple(map(tuple, values["shapes"])),
             spikes=tuple(values["spikes"]),
-            health=values["health"] and tuple(Health(**one) for one in values["health"]),
+            health=values["health"] and tuple(Health(**layer) for layer in values["health"]),
             seconds=values["seconds"],
         )
 
@@ -214,28 +94,74 @@ class Facts:
 def join_facts(parts: Sequence[Facts]) -> Facts:
     """Add up what is known of the parts of a run."""
     first = parts[0]
+    spikes = zip(*(part.spikes for part in parts), strict=True)
     health = [part.health for part in parts if part.health is not None]
-
-    def total(k: int) -> int | None:
-        known = [part.spikes[k] for part in parts]
-        return None if None in known else sum(one for one in known if one is not None)
-
     return replace(
         first,
         samples=sum(part.samples for part in parts),
-        spikes=tuple(total(k) for k in range(len(first.layers))),
-        health=tuple(join_health(each) for each in zip(*health, strict=True)) if health else None,
+        spikes=tuple(None if None in layer else sum(filter(None, layer)) for layer in spikes),
+        health=tuple(map(_join_health, zip(*health, strict=True))) if health else None,
         seconds=sum(part.seconds for part in parts),
     )
 
 
+def _join_health(parts: Sequence[Health]) -> Health:
+    """Return the health of one layer over all parts of a run."""
+    return Health(
+        current_peak=max(part.current_peak for part in parts),
+        voltage_peak=max(part.voltage_peak for part in parts),
+        current_wraps=sum(part.current_wraps for part in parts),
+        voltage_clips=sum(part.voltage_clips for part in parts),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One file of a finished range of samples."""
+class PartFile:
+    """The file of a finished range of samples, `first` to `last` - 1.
+
+    Its methods raise `DataError` if it is damaged.
+    """
 
     first: int
     last: int
     path: Path
+
+    def facts(self) -> tuple[Facts, str]:
+        """Return the part's facts and the digest of its samples."""
+        _, facts = self._read(_FACTS)
+        return Facts.from_json(facts["facts"]), facts["samples_sha256"]
+
+    def array_names(self) -> list[str]:
+        """Name the arrays of the part, in the order in which they were recorded."""
+        with self._opened() as archive:
+            return [name.removeprefix(_PACKED) for name in archive.files if name != _FACTS]
+
+    def array(self, name: str) -> Array:
+        """Return one array of the part."""
+        arrays, facts = self._read(name)
+        if name in arrays:
+            return arrays[name]
+        shape = json.loads(facts["packed"])[name]
+        return np.unpackbits(arrays[_PACKED + name].view(np.uint8), count=prod(shape)).reshape(
+            shape
+        )
+
+    def _read(self, name: str) -> tuple[dict[str, Array], dict[str, str]]:
+        """Read one array, under the name that it is stored by, and the facts."""
+        with self._opened() as archive:
+            stored = [key for key in (name, _PACKED + name) if key in archive.files]
+            return {key: archive[key] for key in stored}, json.loads(str(archive[_FACTS]))
+
+    @contextmanager
+    def _opened(self) -> Iterator[NpzFile]:
+        try:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                yield archive
+        except DAMAGE as error:
+            raise DataError(
+                f"{self.path}: a damaged part ({error}). Delete it and add --resume: its samples "
+                "are run again."
+            ) from error
 
 
 def pack_part(recording: Recording, values: npt.NDArray[np.int32]) -> bytes:
@@ -323,7 +249,7 @@ class PartStore:
                 "Name another output, or delete the folder to begin anew."
             )
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[PartFile]:
         """List the finished parts in order.
 
         Raises:
@@ -332,7 +258,7 @@ class PartStore:
         found = []
         for path in self.folder.glob("part-*-*.npz"):
             _, first, last = path.stem.split("-")
-            found.append(Part(first=int(first), last=int(last), path=path))
+            found.append(PartFile(first=int(first), last=int(last), path=path))
         found.sort(key=lambda part: part.first)
         for before, after in pairwise(found):
             if after.first < before.last:
@@ -341,6 +267,10 @@ class PartStore:
                     "the folder to begin anew."
                 )
         return found
+
+    def finished_samples(self) -> int:
+        """Return how many samples are finished."""
+        return sum(part.last - part.first for part in self.parts())
 
     def write(self, first: int, last: int, data: bytes) -> None:
         """Keep a part, whole or not at all.
@@ -358,61 +288,6 @@ class PartStore:
         (self.folder / _ABOUT).unlink(missing_ok=True)
         with suppress(OSError):  # a user may keep something else there
             self.folder.rmdir()
-
-
-def read_facts(part: Part) -> tuple[Facts, str]:
-    """Return a part's facts and the digest of its samples.
-
-    Raises:
-        DataError: If the file is damaged.
-    """
-    _, facts = _read(part, _FACTS)
-    return Facts.from_json(facts["facts"]), facts["samples_sha256"]
-
-
-def array_names(part: Part) -> list[str]:
-    """Name the arrays of a part, in the order in which they were recorded.
-
-    Raises:
-        DataError: If the file is damaged.
-    """
-    try:
-        with part.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return [name.removeprefix(_PACKED) for name in archive.files if name != _FACTS]
-    except DAMAGE as error:
-        raise DataError(_damaged(part, error)) from error
-
-
-def read_array(part: Part, name: str) -> Array:
-    """Return one array of a part.
-
-    Raises:
-        DataError: If the file is damaged.
-    """
-    arrays, facts = _read(part, name)
-    if name in arrays:
-        return arrays[name]
-    shape = json.loads(facts["packed"])[name]
-    size = int(np.prod(shape, dtype=np.int64))
-    return np.unpackbits(arrays[_PACKED + name].view(np.uint8), count=size).reshape(shape)
-
-
-def _read(part: Part, name: str) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read one array, under the name that it is stored by, and the facts."""
-    try:
-        with part.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            facts = json.loads(str(archive[_FACTS]))
-            names = [one for one in (name, _PACKED + name) if one in archive.files]
-            return {one: archive[one] for one in names}, facts
-    except DAMAGE as error:
-        raise DataError(_damaged(part, error)) from error
-
-
-def _damaged(part: Part, error: BaseException) -> str:
-    return (
-        f"{part.path}: a damaged part ({error}). Delete it and add --resume: its samples are run "
-        "again."
-    )
 
 
 class SampleDigest:

@@ -18,8 +18,8 @@ from neurodeploy.simulation import (
     Feed,
     Record,
     Recording,
-    join_recordings,
 )
+from neurodeploy.simulation.recording_files import recording_arrays
 
 pytestmark = pytest.mark.filterwarnings("ignore:input. values from")
 any_graph = graphs(Options(is_chain=False, kinds=("lif", "lif", "sigma-delta", "resonator")))
@@ -104,37 +104,31 @@ def test_chosen_layers_are_kept_and_no_others(
 
 @slow
 @given(any_graph, generators, st.integers(1, 4))
-def test_joined_parts_are_the_whole(
+def test_samples_run_in_batches_or_apart_give_the_whole(
     graph: FixedPointGraph, rng: np.random.Generator, steps: int
 ) -> None:
     record = Record(final_states=True, counts=True, states=graph.names)
     inputs = random_input(rng, graph, samples=4, steps=steps)
     whole = run(graph, inputs, record)
-    joined = join_recordings([run(graph, inputs[:1], record), run(graph, inputs[1:], record)])
     single = run(graph, inputs, record, batch_bytes=1)
-    for other in (joined, single):
-        assert (other.samples, other.steps, other.layers) == (4, steps, graph.names)
-        assert other.health == whole.health
-        for ours, theirs in zip(whole.spikes, other.spikes, strict=True):
-            assert ours.dtype == theirs.dtype
-            np.testing.assert_array_equal(ours, theirs)
-        np.testing.assert_equal(dict(other.states), dict(whole.states))
-        np.testing.assert_equal(other.final_states, whole.final_states)
-        for k in range(len(graph.layers)):
-            np.testing.assert_equal(asdict(other.events[k]), asdict(whole.events[k]))
-            np.testing.assert_equal(asdict(other.updates[k]), asdict(whole.updates[k]))
+    assert (single.samples, single.steps, single.layers) == (4, steps, graph.names)
+    assert single.health == whole.health
+    arrays = recording_arrays(whole)
+    np.testing.assert_equal(recording_arrays(single), arrays)
+    parts = [run(graph, inputs[:1], record), run(graph, inputs[1:], record)]
+    apart = [recording_arrays(part) for part in parts]
+    for name in set(arrays) - {"layers"}:
+        joined = np.concatenate([part[name] for part in apart])
+        assert joined.dtype == arrays[name].dtype
+        np.testing.assert_array_equal(joined, arrays[name])
+    for k in range(len(graph.layers)):
+        np.testing.assert_equal(asdict(single.events[k]), asdict(whole.events[k]))
+        valued = np.concatenate([part.events[k].valued for part in parts])
+        np.testing.assert_array_equal(valued, whole.events[k].valued)
 
 
 def small() -> Recording:
     return Recording.from_spikes(("a", "b"), (np.ones((1, 2, 3), np.uint8),) * 2)
-
-
-def test_parts_that_differ_cannot_be_joined() -> None:
-    other = Recording.from_spikes(("a", "c"), (np.ones((1, 2, 3), np.uint8),) * 2)
-    with pytest.raises(SimulationError, match="cannot be joined"):
-        join_recordings([small(), other])
-    with pytest.raises(SimulationError, match="nothing to join"):
-        join_recordings([])
 
 
 def test_layers_are_found_by_name_and_number() -> None:
