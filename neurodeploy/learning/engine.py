@@ -11,7 +11,6 @@ samples are the same in all, so that a batch spread over processes is the batch 
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import os
 import warnings
@@ -19,17 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
 from neurodeploy.errors import NeurodeployError, TrainingError
 
@@ -39,14 +31,12 @@ if TYPE_CHECKING:
     from lightning_fabric.wrappers import _FabricModule
 
 Accelerator = Literal["auto", "cpu", "gpu"]
-Strategy = Literal["auto", "ddp", "fsdp"]
+Strategy = Literal["auto", "ddp"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 T = TypeVar("T")
 
 _FORWARDS = ("forward_with_branches", "forward_with_spikes")
-"""Methods beside `forward` that compute; sharded weights are brought together for these only."""
-# Without `cpu_offload`, which gives the weights to process 0 alone.
-_WHOLE = StateDictOptions(full_state_dict=True)
+"""Methods beside `forward` that compute: Fabric must know them to exchange their gradients."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +47,8 @@ class Hardware:
         accelerator: "auto" takes GPUs where torch sees any.
         devices: Processes on each node; each GPU process has one GPU.
         nodes: Machines.
-        strategy: "ddp": every process holds the whole network. "fsdp": weights, gradients and
-            optimizer state are spread over the GPUs. "auto": "ddp" for more than one process.
+        strategy: "ddp": every process holds the whole network. "auto": "ddp" for more than one
+            process.
         precision: "32", or the type of convolutions under autocast; neurons and batch norm
             always compute in float32.
         timeout: Seconds after which a process that waits for another gives up.
@@ -76,10 +66,9 @@ class Hardware:
             if value < 1:
                 raise TrainingError(f"{name} = {value}, at least 1 is required.")
         gpus = torch.cuda.device_count()
-        if self.kind == "cpu" and self.strategy == "fsdp":
-            raise TrainingError(
-                "strategy = 'fsdp' on the CPU: sharded training needs GPUs. Use 'ddp'."
-            )
+        if self.strategy not in get_args(Strategy):
+            allowed = ", ".join(map(repr, get_args(Strategy)))
+            raise TrainingError(f"strategy = {self.strategy!r}, allowed: {allowed}.")
         if self.kind == "cpu" and self.precision == "16-mixed":
             raise TrainingError(
                 "precision = '16-mixed' on the CPU: float16 needs a GPU. Use 'bf16-mixed' or '32'."
@@ -134,11 +123,6 @@ class Engine:
         """Where this process computes."""
         return self._fabric.device
 
-    @property
-    def is_sharded(self) -> bool:
-        """Whether a process holds a part of the network only."""
-        return self.hardware.strategy == "fsdp"
-
     def seed(self, seed: int) -> None:
         """Seed torch's global generator, differently in each process."""
         torch.manual_seed(seed + self.rank)
@@ -153,24 +137,19 @@ class Engine:
         """Bring a network to its device and join it with the others' copies.
 
         Args:
-            network: Trained in place, unless it is sharded: then a copy is.
+            network: Trained in place.
             make_optimizer: Gives the optimizer of a network.
             has_idle_parameters: Whether some iteration leaves parameters without a gradient.
         """
-        if self.is_sharded:
-            module = self._fabric.setup_module(copy.deepcopy(network))
-            raw = make_optimizer(module)
-            optimizer = self._fabric.setup_optimizers(raw)
-        else:
-            if self.count > 1:
-                # Fabric takes these when the strategy is made, before the network is known.
-                # Batch norm's buffers are equal in all processes and need not be sent.
-                cast("DDPStrategy", self._fabric.strategy)._ddp_kwargs.update(
-                    find_unused_parameters=has_idle_parameters, broadcast_buffers=False
-                )
-            raw = make_optimizer(network)
-            with _quiet():
-                module, optimizer = self._fabric.setup(network, raw)
+        if self.count > 1:
+            # Fabric takes these when the strategy is made, before the network is known.
+            # Batch norm's buffers are equal in all processes and need not be sent.
+            cast("DDPStrategy", self._fabric.strategy)._ddp_kwargs.update(
+                find_unused_parameters=has_idle_parameters, broadcast_buffers=False
+            )
+        raw = make_optimizer(network)
+        with _quiet():
+            module, optimizer = self._fabric.setup(network, raw)
         for name in _FORWARDS:
             if hasattr(network, name):
                 module.mark_forward_method(name)
@@ -309,29 +288,11 @@ class Prepared:
         if state:
             self.fabric.strategy.precision.load_state_dict(state)
 
-    # What a sharded network has in pieces, whole: torch's names instead of indices.
-
-    def gather_network(self) -> dict[str, Tensor]:
-        """Return all weights of a sharded network on the CPU, to every process."""
-        gathered = get_model_state_dict(self._inner, options=_WHOLE)
-        return {
-            name: tensor.cpu() for name, tensor in gathered.items() if isinstance(tensor, Tensor)
-        }
-
-    def scatter_network(self, state: dict[str, Tensor]) -> None:
-        """Return a sharded network its weights."""
-        set_model_state_dict(self._inner, dict(state), options=_WHOLE)
-
     def optimizer_state(self) -> dict[str, Tensor]:
         """Return the tensors of the optimizer by "parameter.name"."""
-        if self.engine.is_sharded:
-            whole = get_optimizer_state_dict(self._inner, self.raw_optimizer, options=_WHOLE)
-            entries = cast("dict[str, dict[str, object]]", whole["state"])
-        else:
-            entries = self.raw_optimizer.state_dict()["state"]
         return {
             f"{parameter}.{name}": tensor
-            for parameter, values in entries.items()
+            for parameter, values in self.raw_optimizer.state_dict()["state"].items()
             for name, tensor in values.items()
             if isinstance(tensor, Tensor)
         }
@@ -343,40 +304,22 @@ class Prepared:
             KeyError: If something is missing.
             ValueError: If a name is malformed or a tensor does not fit.
         """
-        state: dict[str | int, dict[str, Tensor]] = {}
+        state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             parameter, key = name.rsplit(".", 1)
-            state.setdefault(parameter if self.engine.is_sharded else int(parameter), {})[key] = (
-                tensor
-            )
-        if not self.engine.is_sharded:
-            groups = self.raw_optimizer.state_dict()["param_groups"]
-            self.raw_optimizer.load_state_dict({"state": state, "param_groups": groups})
-            return
-        whole = get_optimizer_state_dict(self._inner, self.raw_optimizer, options=_WHOLE)
-        whole["state"] = cast("Any", state)
-        set_optimizer_state_dict(
-            self._inner, self.raw_optimizer, optim_state_dict=whole, options=_WHOLE
-        )
-
-    @property
-    def _inner(self) -> nn.Module:
-        inner = getattr(self.module, "_forward_module", self.module)
-        assert isinstance(inner, nn.Module)
-        return inner
+            state.setdefault(int(parameter), {})[key] = tensor
+        groups = self.raw_optimizer.state_dict()["param_groups"]
+        self.raw_optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _start(hardware: Hardware) -> Fabric:
     from lightning_fabric import Fabric
     from lightning_fabric.strategies.ddp import DDPStrategy
-    from lightning_fabric.strategies.fsdp import FSDPStrategy
     from lightning_fabric.strategies.strategy import Strategy as FabricStrategy
 
     timeout = timedelta(seconds=hardware.timeout)
     strategy: FabricStrategy | str = "auto"
-    if hardware.strategy == "fsdp":
-        strategy = FSDPStrategy(timeout=timeout)
-    elif hardware.strategy == "ddp" or not hardware.is_single:
+    if hardware.strategy == "ddp" or not hardware.is_single:
         strategy = DDPStrategy(timeout=timeout)
     try:
         with _quiet():

@@ -41,7 +41,7 @@ from neurodeploy.learning.checkpoints import (
     write_checkpoint,
 )
 from neurodeploy.learning.engine import Engine
-from neurodeploy.learning.evaluation import Evaluation, evaluate
+from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.gradual_pruning import Pruner
 from neurodeploy.learning.losses import shortcut_loss
 from neurodeploy.learning.schedules import (
@@ -183,11 +183,6 @@ class _Run:
         self.iterations = self.per_epoch * trainer.training.epochs
         self.pruner: Pruner | None = None
         if trainer.pruning is not None or trainer.keeps_zeros:
-            if engine.is_sharded:
-                raise TrainingError(
-                    "pruning: a sharded network cannot be pruned while it is trained. Use strategy "
-                    "'ddp', or prune at deployment (pruning.schedule = 'one_shot')."
-                )
             self.pruner = Pruner(network, trainer.pruning, iterations=self.iterations)
         self.prepared = engine.prepare(
             network,
@@ -208,8 +203,6 @@ class _Run:
         for epoch in range(len(self.records) + 1, self.trainer.training.epochs + 1):
             record = self._epoch(epoch)
             self.records.append(record)
-            if self.engine.is_sharded:
-                self.network.load_state_dict(self.prepared.gather_network())
             if (
                 epoch == 1
                 or self._is_pruning(epoch)
@@ -275,7 +268,7 @@ class _Run:
                         learning_rate=rate,
                     )
                 )
-        result = self._evaluate()
+        result = evaluate(self.network, self.validation, engine=self.engine)
         if not math.isfinite(result.loss):
             raise TrainingError(
                 f"epoch {epoch}: the loss on the validation part is {result.loss}. Use a smaller "
@@ -311,12 +304,6 @@ class _Run:
                 schedule=shortcut.schedule,
             ),
         )
-
-    def _evaluate(self) -> Evaluation:
-        """Measure the network on the validation part, all processes together."""
-        if self.engine.is_sharded:  # each forward pass needs every process
-            return evaluate(self.prepared.module, self.validation)
-        return evaluate(self.network, self.validation, engine=self.engine)
 
     def _step(self, parts: list[Part], *, rate: float, weight: float) -> tuple[float, int]:
         """Do one iteration; a loss that is not finite leaves the weights as they are.
@@ -454,8 +441,6 @@ class _Run:
             if not isinstance(best_epoch, int) or not 0 < best_epoch <= len(records):
                 raise ValueError(f"best epoch {best_epoch} of {len(records)}")
             self.network.load_state_dict(checkpoint.group("network"))
-            if self.engine.is_sharded:
-                self.prepared.scatter_network(checkpoint.group("network"))
             self.prepared.restore_optimizer(checkpoint.group("optimizer"))
             self.prepared.restore_scaler(_numbers(checkpoint.progress["scaler"]))
             self.generator.set_state(checkpoint.tensors["random.data"])

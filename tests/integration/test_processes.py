@@ -57,48 +57,6 @@ threads = 1
 backend = "none"
 """
 
-SHARDED = """
-# Fabric offers sharded weights on GPUs only; what torch does with them is the same on CPUs.
-import os
-import sys
-
-import torch
-from lightning_fabric.strategies import fsdp
-from torch.distributed.fsdp import FullyShardedDataParallel
-
-from neurodeploy.data import load_data
-from neurodeploy.learning.engine import Engine, Hardware
-from neurodeploy.learning.trainer import Trainer
-from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipes.recipe import Recipe
-
-
-class OnCpu(fsdp.FSDPStrategy):
-    def setup_module(self, module):
-        return FullyShardedDataParallel(module, device_id=torch.device("cpu"), **self._fsdp_kwargs)
-
-    def barrier(self, *arguments, **options):
-        torch.distributed.barrier()
-
-
-def end(record):
-    if record.epoch == int(sys.argv[3]):
-        os._exit(1)
-
-
-fsdp.FSDPStrategy = OnCpu
-Hardware.__post_init__ = lambda self: None
-recipe = Recipe.load(sys.argv[1])
-train, validation, _ = load_data(recipe)
-network = SpikingNetwork.from_recipe(recipe)
-hardware = Hardware(accelerator="cpu", devices=2, strategy="fsdp")
-trainer = Trainer(
-    recipe.training, shortcut=recipe.shortcut, shift=recipe.data.shift,
-    directory=sys.argv[2] + "/training", engine=Engine(hardware), on_epoch=end,
-)
-trainer.fit(network, train, validation, resume=True)
-"""
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -188,35 +146,6 @@ def test_a_killed_process_loses_one_epoch_and_no_more(data: Path, tmp_path: Path
     assert mine.keys() == theirs.keys()
     assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
     assert losses(broken) == losses(whole)
-
-
-def test_sharded_weights_learn_the_same_and_survive_an_end(data: Path, tmp_path: Path) -> None:
-    """Each of two processes holds a half of every weight; the first one ends after an epoch."""
-    recipe = write_recipe(tmp_path, data, epochs=3)
-    train(recipe, tmp_path / "one")
-    script = tmp_path / "sharded.py"  # a file: Fabric starts it again as the second process
-    script.write_text(SHARDED, encoding="utf-8")
-
-    def shard(out: str, *, end: int) -> int:
-        command = [sys.executable, "-W", "ignore", str(script)]
-        arguments = [str(recipe), str(tmp_path / out), str(end)]
-        return subprocess.run(
-            [*command, *arguments], capture_output=True, timeout=120, check=False
-        ).returncode
-
-    assert shard("whole", end=0) == 0
-    assert shard("broken", end=2) != 0
-    assert len(losses(tmp_path / "broken")) == 2
-    assert shard("broken", end=0) == 0
-    one, whole = losses(tmp_path / "one"), losses(tmp_path / "whole")
-    assert max(abs(a - b) for a, b in zip(one, whole, strict=True)) < 2e-5
-    assert losses(tmp_path / "broken") == whole
-    mine, theirs = (
-        load_file(tmp_path / folder / "training" / "last.safetensors")
-        for folder in ("broken", "whole")
-    )
-    assert mine.keys() == theirs.keys()
-    assert all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
 def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:

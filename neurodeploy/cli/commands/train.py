@@ -84,8 +84,8 @@ class DeviceOptions:
         "started, else 1.",
         metavar="N",
     )
-    strategy: Literal["auto", "ddp", "fsdp"] = PANEL.option(
-        "auto", "`ddp`: each process holds the whole network. `fsdp`: it is spread over the GPUs."
+    strategy: Literal["auto", "ddp"] = PANEL.option(
+        "auto", "`ddp`: each process holds the whole network. `auto`: `ddp` for several processes."
     )
     precision: Literal["32", "bf16-mixed", "16-mixed"] = PANEL.option(
         "32", "Of convolutions; neurons and batch norm always compute in float32."

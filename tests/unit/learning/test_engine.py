@@ -115,7 +115,7 @@ def test_mixed_precision_learns_in_float32_weights() -> None:
         ({"devices": 0}, "at least 1"),
         ({"nodes": 0}, "at least 1"),
         ({"accelerator": "gpu"}, "torch sees 0 GPUs"),
-        ({"strategy": "fsdp"}, "needs GPUs. Use 'ddp'"),
+        ({"strategy": "fsdp"}, "strategy = 'fsdp', allowed: 'auto', 'ddp'"),
         ({"precision": "16-mixed"}, "Use 'bf16-mixed' or '32'"),
     ],
 )
