@@ -28,7 +28,6 @@ from neurodeploy.nn.functional.compiled import (
     is_compilable,
     surrogate_numbers,
 )
-from neurodeploy.nn.functional.gradient_needs import NO_NEEDS, Needs
 from neurodeploy.nn.functional.loops import Float32Array, Float64Array
 from neurodeploy.nn.functional.rows import (
     Rows,
@@ -132,7 +131,6 @@ class _Plan:
     threshold: np.float32
     has_reset_gradient: bool
     surrogate: SurrogateNumbers
-    notes_needs: bool
     steps: int
     channels: int
     lanes: int
@@ -151,8 +149,6 @@ class _Plan:
             threshold=np.float32(neuron.threshold),
             has_reset_gradient=neuron.reset_gradient,
             surrogate=numbers,
-            notes_needs=torch.is_grad_enabled()
-            and numbers[0] in (loops.TRIANGULAR, loops.RECTANGULAR),
             steps=steps,
             channels=norm.num_features,
             lanes=lanes,
@@ -236,10 +232,6 @@ class _NormalizedSpikes(torch.autograd.Function):
         other = NO_ROWS if skip is None else skip.detach().numpy()
         spikes = torch.empty(plan.steps, inputs.shape[1])
         fired = spikes.numpy()
-        needs = NO_NEEDS
-        if plan.notes_needs:
-            needs = np.empty(fired.shape, np.uint8)
-            ctx.needs = Needs(flags=needs.reshape(-1), address=spikes.data_ptr())
         run_spans(
             plan.spans,
             lambda _, start, stop: loops.fire_span(
@@ -252,9 +244,6 @@ class _NormalizedSpikes(torch.autograd.Function):
                 plan.tau,
                 plan.threshold,
                 fired,
-                plan.surrogate[0],
-                plan.surrogate[2],
-                needs,
             ),
         )
         ctx.plan, ctx.vectors, ctx.is_training = plan, vectors, norm.training

@@ -138,9 +138,9 @@ def _convolve(
         # gradients that differ from call to call, then a corrupted heap).
         x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
     images = _as_images(x)
-    savings = find_savings(images, weight, stride, padding, dilation, groups)
-    if savings is not None:
-        output = sparse_convolution(images, weight, bias, stride, padding, savings)
+    counts = find_savings(images, weight, stride, padding, dilation, groups)
+    if counts is not None:
+        output = sparse_convolution(images, weight, bias, stride, padding, counts)
     else:
         weight = weight.contiguous(memory_format=torch.channels_last)
         output = functional.conv2d(images, weight, bias, stride, padding, dilation, groups)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from neurodeploy.nn.functional import loops
-from neurodeploy.nn.functional.gradient_needs import NO_NEEDS
 from neurodeploy.nn.functional.rows import (
     TILE,
     cut_spans,
@@ -100,9 +99,6 @@ class LifRows(torch.autograd.Function):
                 numbers[0],
                 numbers[1],
                 fired,
-                surrogate[0],
-                surrogate[2],
-                NO_NEEDS,
             ),
         )
         ctx.numbers, ctx.surrogate, ctx.reset_gradient = numbers, surrogate, reset_gradient

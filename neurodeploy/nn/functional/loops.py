@@ -178,9 +178,6 @@ def fire_span(
     tau: np.float32,
     threshold: np.float32,
     spikes: Float32Array,
-    kind: int,
-    width: np.float32,
-    needs: npt.NDArray[np.uint8],
 ) -> None:
     """Run LIF neurons on scale · x + shift (+ skip).
 
@@ -194,9 +191,6 @@ def fire_span(
         tau: Share of the membrane that is kept.
         threshold: V_th.
         spikes: (T, M) float32, the result.
-        kind: TRIANGULAR or RECTANGULAR; read with `needs` only, as is the width.
-        width: See `slopes`.
-        needs: (T, M) uint8, the result: whether h(u) is not zero; (0, 0) if nobody asks.
     """
     lanes = 4096 if scale.size == 0 else scale.size
     state, kept = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
@@ -210,27 +204,6 @@ def fire_span(
             fired = spikes[step, begin:end]
             for i in range(fired.size):
                 fired[i] = _ONE if kept[i] > threshold else _ZERO
-            if needs.shape[0]:
-                _note_slopes(kept[: end - begin], threshold, kind, width, needs[step, begin:end])
-
-
-@njit(cache=True, nogil=True)
-def _note_slopes(
-    membranes: Float32Array,
-    threshold: np.float32,
-    kind: int,
-    width: np.float32,
-    result: npt.NDArray[np.uint8],
-) -> None:
-    """Say where `slopes` is not zero, for a TRIANGULAR or RECTANGULAR surrogate."""
-    if kind == TRIANGULAR:
-        for i in range(membranes.size):
-            distance = abs(membranes[i] / threshold - _ONE)
-            result[i] = np.uint8(1) if _ONE - distance > _ZERO else np.uint8(0)
-    else:
-        for i in range(membranes.size):
-            is_near = abs(membranes[i] - threshold) < width
-            result[i] = np.uint8(1) if is_near else np.uint8(0)
 
 
 @njit(cache=True, nogil=True)

@@ -12,8 +12,6 @@ Results depend on neither threads nor load.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from numba import njit
@@ -24,7 +22,6 @@ from neurodeploy.llvm_vectors import (
     first_set,
     nonzero_bits,
 )
-from neurodeploy.nn.functional.row_products import multiply_rows
 from neurodeploy.nn.functional.row_vectors import (
     Float32Array,
     Int64Array,
@@ -39,12 +36,12 @@ FLUSH = 8
 
 @njit(cache=True, nogil=True)
 def count_images_span(
-    values: np.ndarray[Any, Any], size: int, start: int, stop: int, counts: Int64Array
+    values: Float32Array, size: int, start: int, stop: int, counts: Int64Array
 ) -> None:
     """Count the values of some images that are not zero.
 
     Args:
-        values: (N * size,) float32 or uint8, the images.
+        values: (N * size,) float32, the images.
         size: H · W · C.
         start: First image.
         stop: Image after the last.
@@ -58,30 +55,6 @@ def count_images_span(
         for place in range(image * size + whole, (image + 1) * size):
             total += values[place] != 0
         counts[image] = total
-
-
-@njit(inline="always")
-def list_nonzero(
-    values: np.ndarray[Any, Any], begin: int, size: int, found: Int32Array, at: int
-) -> int:
-    """List which of values[begin : begin + size] are not zero, rising, in found[at:].
-
-    Returns:
-        How many there are.
-    """
-    count = at
-    whole = size // WORD * WORD
-    for place in range(0, whole, WORD):
-        bits = nonzero_bits(values, begin + place)
-        while bits:
-            found[count] = place + first_set(bits)
-            count += 1
-            bits &= bits - np.uint64(1)
-    for place in range(whole, size):
-        if values[begin + place] != 0:
-            found[count] = place
-            count += 1
-    return count - at
 
 
 @njit(cache=True, nogil=True)
@@ -103,8 +76,19 @@ def list_events_span(
         offsets: (N + 1,) int64, where each image's list starts.
         events: (m,) int32, the result: places.
     """
+    whole = size // WORD * WORD
     for image in range(start, stop):
-        list_nonzero(values, image * size, size, events, offsets[image])
+        begin, at = image * size, offsets[image]
+        for place in range(0, whole, WORD):
+            bits = nonzero_bits(values, begin + place)
+            while bits:
+                events[at] = place + first_set(bits)
+                at += 1
+                bits &= bits - np.uint64(1)
+        for place in range(whole, size):
+            if values[begin + place] != 0:
+                events[at] = place
+                at += 1
 
 
 @njit(cache=True, nogil=True)
@@ -281,82 +265,3 @@ def weight_gradient_span(
             for i in range(partial.size):
                 result[i] += partial[i]
                 partial[i] = 0
-
-
-@njit(cache=True, nogil=True)
-def input_gradient_span(
-    needs: npt.NDArray[np.uint8],
-    sizes: tuple[int, int, int],
-    gradients: Float32Array,
-    size: int,
-    lines: Int64Array,
-    columns: Int64Array,
-    weight: Float32Array,
-    outputs: int,
-    start: int,
-    stop: int,
-    result: Float32Array,
-) -> None:
-    """Return the gradient of some images where it is needed.
-
-    Args:
-        needs: (N * H * W * C,) uint8, not zero where it is needed.
-        sizes: (H, W, C).
-        gradients: (N * size,) float32, of the convolution's result.
-        size: H' · W' · O.
-        lines: (H, kH) int64: where in an image of `gradients` the line starts that a line of the
-            input reaches through a line of the kernel; negative for none.
-        columns: (W, kW) int64: the same of columns.
-        weight: As in `convolve_span`.
-        outputs: O.
-        start: First image.
-        stop: Image after the last.
-        result: (N * H * W * C,) float32, the gradient, zero where it is not needed.
-    """
-    height, width, channels = sizes
-    taps_high, taps_wide = lines.shape[1], columns.shape[1]
-    share = taps_high * taps_wide * outputs
-    places = np.empty(height * width * channels, np.int32)
-    bases = np.empty(channels, np.int64)
-    rows, taps = (
-        np.empty(taps_high * taps_wide, np.int64),
-        np.empty(taps_high * taps_wide, np.int64),
-    )
-    for image in range(start, stop):
-        origin = image * places.size
-        result[origin : origin + places.size] = 0
-        count = list_nonzero(needs, origin, places.size, places, 0)
-        event = 0
-        while event < count:
-            pixel = places[event] // channels
-            begin = pixel * channels
-            first = event
-            while event < count and places[event] < begin + channels:
-                bases[event - first] = (places[event] - begin) * share
-                event += 1
-            y = pixel // width
-            x = pixel - y * width
-            window = 0
-            for ky in range(taps_high):
-                line = image * size + lines[y, ky]
-                if lines[y, ky] < 0:
-                    continue
-                for kx in range(taps_wide):
-                    if columns[x, kx] >= 0:
-                        rows[window] = line + columns[x, kx]
-                        taps[window] = (ky * taps_wide + kx) * outputs
-                        window += 1
-            multiply_rows(
-                gradients,
-                rows,
-                weight,
-                taps,
-                window,
-                outputs,
-                bases,
-                places,
-                first,
-                event - first,
-                origin,
-                result,
-            )

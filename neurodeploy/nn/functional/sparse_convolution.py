@@ -1,10 +1,9 @@
-"""Convolutions that skip zero inputs and gradients without effect, where that is faster.
+"""Convolutions that skip zero inputs, where that is faster.
 
 Forward pass and gradient of the weights cost a few rows of products for each input that is not
-zero. The gradient of the inputs has no zeros to skip, but where they are spikes of neurons that
-need few of their gradients (`gradient_needs`), it is computed there alone and zero
-elsewhere. `find_savings` decides at each call from the inputs themselves: the same inputs always
-go the same way, whatever was computed before, so a run repeats to the bit.
+zero; the gradient of the inputs is torch's. `find_savings` decides at each call from the inputs
+themselves: the same inputs always go the same way, whatever was computed before, so a run repeats
+to the bit.
 
 The sums are those of a convolution in another order: equal to the bit where they are exact (spikes
 and quantised weights), to float32's rounding elsewhere.
@@ -23,11 +22,9 @@ import numpy.typing as npt
 import torch
 from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
-from torch.nn import functional
 
 from neurodeploy.nn.functional import skipping_loops
 from neurodeploy.nn.functional.compiled import is_compilable
-from neurodeploy.nn.functional.gradient_needs import Needs, needs_of
 from neurodeploy.nn.functional.rows import (
     SPANS,
     Span,
@@ -69,25 +66,10 @@ def most_worthwhile(reached: int) -> float:
     return limit * reached / (reached + _REACH_OF_HALF)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Savings:
-    """What a convolution can leave out.
-
-    Attributes:
-        counts: (N,) int64, values of each image that are not zero, if they are so few that the
-            result and the gradient of the weights are computed from them; None otherwise.
-        needs: Which gradients of the inputs have an effect, if so few of them have one that only
-            these are computed; None otherwise.
-    """
-
-    counts: npt.NDArray[np.int64] | None
-    needs: Needs | None
-
-
 def find_savings(
     images: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Savings | None:
-    """Say what is left out of a convolution; None where torch's own is faster.
+) -> npt.NDArray[np.int64] | None:
+    """Count the values of each image that are not zero; None where torch's own is faster.
 
     Args:
         images: (N, C, H, W) inputs.
@@ -98,9 +80,9 @@ def find_savings(
         groups: Channel groups.
 
     Returns:
-        None unless the kernel is wider than a pixel, there are enough outputs and products (of
-        one input and in all), and few of the inputs are not zero or need a gradient: at most
-        `most_worthwhile` says, which depends on the weight's shape and the kind of processor.
+        (N,) int64; None unless the kernel is wider than a pixel, there are enough outputs and
+        products (of one input and in all), and at most as many of the inputs are not zero as
+        `most_worthwhile` allows, which depends on the weight's shape and the kind of processor.
     """
     reached = weight[:, 0].numel() // (stride[0] * stride[1])
     if (
@@ -111,26 +93,18 @@ def find_savings(
         or not is_compilable(images)
         or weight.dtype != torch.float32
         or reached < FEWEST_REACHED
+        or weight[0].numel() < FEWEST_READ
         or images.numel() * reached < FEWEST_PRODUCTS
         or not images.is_contiguous(memory_format=torch.channels_last)
     ):
         return None
-    most = most_worthwhile(reached) * images.numel()
-    counts, needs = None, needs_of(images)
-    if weight[0].numel() >= FEWEST_READ:
-        counts = active_counts(images)
-        counts = None if counts.sum() > most else counts
-    if needs is not None and _counts(needs.flags, images.shape[0]).sum() > most:
-        needs = None
-    return None if counts is None and needs is None else Savings(counts=counts, needs=needs)
+    counts = active_counts(images)
+    return None if counts.sum() > most_worthwhile(reached) * images.numel() else counts
 
 
 def active_counts(images: Tensor) -> npt.NDArray[np.int64]:
     """Count the values of each image of (N, C, H, W) that are not zero."""
-    return _counts(_rows(images).reshape(-1), images.shape[0])
-
-
-def _counts(values: np.ndarray[Any, Any], count: int) -> npt.NDArray[np.int64]:
+    values, count = _rows(images).reshape(-1), images.shape[0]
     counts, size = np.empty(count, np.int64), values.size // count
 
     def work(_: int, start: int, stop: int) -> None:
@@ -146,9 +120,9 @@ def sparse_convolution(
     bias: Tensor | None,
     stride: Pair,
     padding: Pair,
-    savings: Savings,
+    counts: npt.NDArray[np.int64],
 ) -> Tensor:
-    """Return torch's conv2d(images, weight, bias, stride, padding), leaving out what can be.
+    """Return torch's conv2d(images, weight, bias, stride, padding), skipping inputs that are zero.
 
     Args:
         images: (N, C, H, W) float32, on the CPU.
@@ -156,12 +130,12 @@ def sparse_convolution(
         bias: (O,) float32, or None.
         stride: (height, width).
         padding: (height, width).
-        savings: What is left out.
+        counts: (N,) int64, values of each image that are not zero.
 
     Returns:
         (N, O, H', W') float32, channels last.
     """
-    result: Tensor = _SparseConvolution.apply(images, weight, stride, padding, savings)
+    result: Tensor = _SparseConvolution.apply(images, weight, stride, padding, counts)
     return result if bias is None else result + bias[:, None, None]
 
 
@@ -228,46 +202,39 @@ class _Events:
 class _SparseConvolution(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, images: Tensor, weight: Tensor, stride: Pair, padding: Pair, savings: Savings
+        ctx: Any,
+        images: Tensor,
+        weight: Tensor,
+        stride: Pair,
+        padding: Pair,
+        counts: npt.NDArray[np.int64],
     ) -> Tensor:
-        ctx.stride, ctx.padding, ctx.needs = stride, padding, savings.needs
+        ctx.stride, ctx.padding, ctx.events = stride, padding, _Events.of(images, counts)
         ctx.save_for_backward(images, weight)
-        ctx.events = None if savings.counts is None else _Events.of(images, savings.counts)
-        if ctx.events is None:
-            last = weight.contiguous(memory_format=torch.channels_last)
-            return functional.conv2d(images, last, None, stride, padding)
         return _convolve(ctx.events, weight, stride, padding)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
-        stride, padding, events = ctx.stride, ctx.padding, ctx.events
         grad = grad.contiguous(memory_format=torch.channels_last)
-        asks_images, asks_weight = ctx.needs_input_grad[:2]
-        is_masked = asks_images and ctx.needs is not None and ctx.needs.hold()
         of_images = of_weight = None
-        if is_masked:
-            of_images = _input_gradient(ctx.needs, grad, weight, images.shape, stride, padding)
-        if asks_weight and events is not None:
-            of_weight = _weight_gradient(events, grad, weight.shape, stride, padding)
-        left = (asks_images and of_images is None, asks_weight and of_weight is None, False)
-        if any(left):
-            found = torch.ops.aten.convolution_backward(
+        if ctx.needs_input_grad[0]:
+            of_images = torch.ops.aten.convolution_backward(
                 grad,
                 images,
                 weight.contiguous(memory_format=torch.channels_last),
                 None,
-                stride,
-                padding,
+                ctx.stride,
+                ctx.padding,
                 (1, 1),
                 False,
                 (0, 0),
                 1,
-                left,
-            )
-            of_images = found[0] if left[0] else of_images
-            of_weight = found[1] if left[1] else of_weight
+                (True, False, False),
+            )[0]
+        if ctx.needs_input_grad[1]:
+            of_weight = _weight_gradient(ctx.events, grad, weight.shape, ctx.stride, ctx.padding)
         return of_images, of_weight, None, None, None
 
 
@@ -299,43 +266,6 @@ def _convolve(events: _Events, weight: Tensor, stride: Pair, padding: Pair) -> T
             start,
             stop,
             (*size, outputs),
-            target,
-        ),
-    )
-    return result.permute(0, 3, 1, 2)
-
-
-def _input_gradient(
-    needs: Needs,
-    grad: Tensor,
-    weight: Tensor,
-    shape: torch.Size,
-    stride: Pair,
-    padding: Pair,
-) -> Tensor:
-    """Return the gradient of images of a shape where it is needed, zeros elsewhere."""
-    count, channels, *sizes = shape
-    outputs, _, *taps = weight.shape
-    upstream = _rows(grad)
-    _, height, width, _ = upstream.shape
-    lines = _reached(sizes[0], taps[0], stride[0], padding[0], height) * width * outputs
-    columns = _reached(sizes[1], taps[1], stride[1], padding[1], width) * outputs
-    flat, gradients = _channels_first(weight), upstream.reshape(-1)
-    result = torch.empty(count, *sizes, channels)
-    target = result.view(-1).numpy()
-    run_spans(
-        _even(count, min(SPANS, count)),
-        lambda _, start, stop: skipping_loops.input_gradient_span(
-            needs.flags,
-            (sizes[0], sizes[1], channels),
-            gradients,
-            height * width * outputs,
-            lines,
-            columns,
-            flat,
-            outputs,
-            start,
-            stop,
             target,
         ),
     )
@@ -408,12 +338,3 @@ def _framed(
         pixels,
         taps[np.argsort(of_taps.ravel(), kind="stable")],
     )
-
-
-def _reached(
-    size: int, taps: int, stride: int, padding: int, outputs: int
-) -> npt.NDArray[np.int64]:
-    """Return (size, taps): which output an input reaches through a tap; negative for none."""
-    shifted = np.arange(size)[:, None] + padding - np.arange(taps)
-    reached = shifted // stride
-    return np.where((shifted % stride == 0) & (reached < outputs), reached, -1)
