@@ -226,7 +226,7 @@ class SpikingNetwork(nn.Module):
         """Let torch.compile translate each block at its next call, in place.
 
         Compiled blocks use torch operations throughout: the loops of `functional.loops`
-        and sparse convolutions are for calls that are not compiled. Spikes and gradients are
+        are for calls that are not compiled. Spikes and gradients are
         equal up to rounding.
 
         Args:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.functional.sparse_convolution import find_savings, sparse_convolution
 
 Pair = tuple[int, int]
 PreHook = Callable[[Tensor], Tensor]
@@ -138,12 +137,8 @@ def _convolve(
         # gradients that differ from call to call, then a corrupted heap).
         x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
     images = _as_images(x)
-    counts = find_savings(images, weight, stride, padding, dilation, groups)
-    if counts is not None:
-        output = sparse_convolution(images, weight, bias, stride, padding, counts)
-    else:
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        output = functional.conv2d(images, weight, bias, stride, padding, dilation, groups)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    output = functional.conv2d(images, weight, bias, stride, padding, dilation, groups)
     return output.view(x.shape[0], x.shape[1], *output.shape[1:])
 
 
