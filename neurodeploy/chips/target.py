@@ -5,18 +5,22 @@ Targets are TOML files in `hardware/targets`; a user's own file works alike.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated, Literal, get_args
 
 from neurodeploy.errors import TargetError
 from neurodeploy.files import hardware_path
+from neurodeploy.strict_tables import NotEmpty, read_table, read_toml_file
 
-EVIDENCE = ("source", "abstract", "secondary", "unverified", "inferred")
+Evidence = Literal["source", "abstract", "secondary", "unverified", "inferred"]
 """How a number is known: read in source code; in an abstract; in a secondary text that quotes the
 primary one; from memory; our inference."""
+EVIDENCE: tuple[str, ...] = get_args(Evidence)
+
+Source = Annotated[str, NotEmpty("every number has a source")]
 
 REQUIRED = (
     "weight_min",
@@ -28,8 +32,8 @@ REQUIRED = (
 )
 """Limits that every target states."""
 
-CORE_MODELS = ("loihi1", "loihi2")
-"""Rules by which layers share out neuro-cores; see `neurodeploy.chips.cores`."""
+CoreModel = Literal["loihi1", "loihi2"]
+"""Rule by which layers share out neuro-cores; see `neurodeploy.chips.cores`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +49,8 @@ class Limit:
 
     value: int
     unit: str
-    source: str
-    evidence: str
+    source: Source
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +61,13 @@ class Target:
         name: Short name, such as "loihi2".
         description: One sentence.
         limits: By name; `REQUIRED` ones are always there.
-        core_model: One of `CORE_MODELS`; None for a target without cores, such as a simulator.
+        core_model: None for a target without cores, such as a simulator.
     """
 
     name: str
     description: str
     limits: Mapping[str, Limit]
-    core_model: str | None = None
+    core_model: CoreModel | None = None
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Target:
@@ -72,54 +76,22 @@ class Target:
         Raises:
             TargetError: If there is none, or the file is malformed.
         """
-        given = Path(name_or_path)
-        if given.suffix == ".toml":
-            path = given
-        else:
+        path = Path(name_or_path)
+        if path.suffix != ".toml":
             path = hardware_path() / "targets" / f"{name_or_path}.toml"
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = read_toml_file(path, error=TargetError)
         except FileNotFoundError as error:
             known = ", ".join(list_targets())
             raise TargetError(
                 f"target '{name_or_path}': no such target, there are {known}. "
                 "A path to a TOML file is allowed too."
             ) from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise TargetError(f"{path}: not a readable TOML file ({error}).") from error
-        return cls._from_table(table, where=str(path))
-
-    @classmethod
-    def _from_table(cls, table: Mapping[str, object], *, where: str) -> Target:
-        unknown = sorted(table.keys() - {"name", "description", "limits", "core_model"})
-        if unknown:
-            raise TargetError(
-                f"{where}: unknown key '{unknown[0]}', allowed are name, description, core_model, "
-                "limits."
-            )
-        core_model = table.get("core_model")
-        if core_model is not None and core_model not in CORE_MODELS:
-            raise TargetError(
-                f"{where}: core_model {core_model!r}, one of {', '.join(CORE_MODELS)} is allowed. "
-                "Leave it out for a target without cores."
-            )
-        name, description, entries = (table.get(k) for k in ("name", "description", "limits"))
-        if not (isinstance(name, str) and isinstance(description, str)):
-            raise TargetError(f"{where}: name and description must be strings.")
-        if not isinstance(entries, dict):
-            raise TargetError(f"{where}: table [limits] is missing.")
-        limits = {
-            key: _read_limit(entry, f"{where} [limits.{key}]") for key, entry in entries.items()
-        }
-        missing = [key for key in REQUIRED if key not in limits]
+        target = read_table(cls, table, where=str(path), error=TargetError)
+        missing = [name for name in REQUIRED if name not in target.limits]
         if missing:
-            raise TargetError(f"{where}: limits {', '.join(missing)} are missing.")
-        return cls(
-            name=name,
-            description=description,
-            limits=MappingProxyType(limits),
-            core_model=None if core_model is None else str(core_model),
-        )
+            raise TargetError(f"{path}: limits {', '.join(missing)} are missing.")
+        return target
 
     def limit(self, name: str) -> int:
         """Return the value of a limit.
@@ -179,19 +151,3 @@ class Target:
 def list_targets() -> tuple[str, ...]:
     """Return the names of the targets that come with neurodeploy."""
     return tuple(sorted(path.stem for path in (hardware_path() / "targets").glob("*.toml")))
-
-
-def _read_limit(entry: object, where: str) -> Limit:
-    fields = ("value", "unit", "source", "evidence")
-    if not isinstance(entry, dict) or sorted(entry) != sorted(fields):
-        raise TargetError(f"{where}: exactly the keys {', '.join(fields)} are required.")
-    value, unit, source, evidence = (entry[field] for field in fields)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TargetError(f"{where}: value {value!r}, a whole number is required.")
-    if not (isinstance(unit, str) and isinstance(source, str) and source):
-        raise TargetError(f"{where}: unit and source must be strings; every number has a source.")
-    if evidence not in EVIDENCE:
-        raise TargetError(
-            f"{where}: evidence '{evidence}', one of {', '.join(EVIDENCE)} is allowed."
-        )
-    return Limit(value=value, unit=unit, source=source, evidence=str(evidence))

@@ -20,17 +20,34 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated
 
 from neurodeploy.energy.operations import Operations
 from neurodeploy.errors import DataError
+from neurodeploy.strict_tables import NotEmpty, PositiveInt, read_table
 
 COUNTERS = ("syn_ops", "dendrite_updates", "spikes_in", "axon_out")
-POWERS = ("static_power_w", "total_power_w", "seconds")
+_TOTALS = (*COUNTERS, "static_power_w", "total_power_w", "seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Profile:
+    """The file; counters and powers are numbers or lists of them."""
+
+    source: Annotated[str, NotEmpty("name the chip and the tool")]
+    samples: PositiveInt
+    syn_ops: object = None
+    dendrite_updates: object = None
+    spikes_in: object = None
+    axon_out: object = None
+    static_power_w: object = None
+    total_power_w: object = None
+    seconds: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a chip's profiler said, per inference.
+    """Counters and energies of a chip's profiler, per inference.
 
     Attributes:
         path: The file.
@@ -59,34 +76,23 @@ class Measured:
             table = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: not a readable JSON file ({error}).") from error
-        allowed = ("source", "samples", *COUNTERS, *POWERS)
-        if not isinstance(table, dict) or (unknown := sorted(table.keys() - set(allowed))):
-            found = f"unknown key '{unknown[0]}'" if isinstance(table, dict) else "no JSON object"
-            raise DataError(f"{path}: {found}, allowed are {', '.join(allowed)}.")
-        source, samples = table.get("source"), table.get("samples")
-        if not isinstance(source, str) or not source:
-            raise DataError(f"{path}: source is missing: say on what it was measured, and how.")
-        if not isinstance(samples, int) or isinstance(samples, bool) or samples < 1:
-            raise DataError(f"{path}: samples {samples!r}, a whole number of at least 1 is needed.")
-        counters = {
-            name: _total(table[name], f"{path}: {name}") / samples
-            for name in COUNTERS
-            if name in table
-        }
-        powers = {name: _total(table[name], f"{path}: {name}") for name in POWERS if name in table}
-        if not counters and "total_power_w" not in powers:
+        profile = read_table(_Profile, table, where=str(path), error=DataError)
+        samples = profile.samples
+        totals = {key: _total(table[key], f"{path}: {key}") for key in _TOTALS if key in table}
+        counters = {key: totals[key] / samples for key in COUNTERS if key in totals}
+        if not counters and "total_power_w" not in totals:
             raise DataError(f"{path}: nothing measured; give {', '.join(COUNTERS)} or powers.")
-        if any(name in powers for name in POWERS[:2]) and "seconds" not in powers:
+        static, total = totals.get("static_power_w"), totals.get("total_power_w")
+        if "seconds" not in totals and not (static is None and total is None):
             raise DataError(f"{path}: powers without the seconds that the samples took.")
-        each = powers.get("seconds", 0.0) / samples * 1e12  # W · s = 10^12 pJ
-        static, total = (powers.get(name) for name in POWERS[:2])
+        to_pj = totals.get("seconds", 0.0) / samples * 1e12  # W · s = 10^12 pJ
         return cls(
             path=str(path),
-            source=source,
+            source=profile.source,
             samples=samples,
             counters=MappingProxyType(counters),
-            static_pj=None if static is None else static * each,
-            total_pj=None if total is None else total * each,
+            static_pj=None if static is None else static * to_pj,
+            total_pj=None if total is None else total * to_pj,
         )
 
     def apply(self, operations: Operations) -> Operations:
@@ -127,7 +133,7 @@ class Measured:
 
 
 def counted_of(operations: Operations) -> dict[str, float]:
-    """Return what was counted under the profiler's names."""
+    """Return counts under the profiler's names."""
     sops = operations.sops_ac + operations.sops_mac
     return {
         "syn_ops": sops if operations.sops_stored is None else operations.sops_stored,
@@ -141,13 +147,13 @@ def _total(value: object, where: str) -> float:
     """Add up a number, or lists of them to any depth."""
     waiting, total = [value], 0.0
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, list):
-            waiting.extend(one)
-        elif isinstance(one, int | float) and not isinstance(one, bool) and isfinite(one):
-            if one < 0:
-                raise DataError(f"{where}: {one}, at least 0 is required.")
-            total += one
+        entry = waiting.pop()
+        if isinstance(entry, list):
+            waiting.extend(entry)
+        elif isinstance(entry, bool) or not isinstance(entry, int | float) or not isfinite(entry):
+            raise DataError(f"{where}: {entry!r}, a number or a list of numbers is required.")
+        elif entry < 0:
+            raise DataError(f"{where}: {entry}, at least 0 is required.")
         else:
-            raise DataError(f"{where}: {one!r}, a number or a list of numbers is required.")
+            total += entry
     return total

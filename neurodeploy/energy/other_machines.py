@@ -1,17 +1,18 @@
-"""What other machines would take by published figures: context, never a default.
+"""Energies of other machines by published figures: context, never a default.
 
 The figures are in `hardware/context`; each is all that is published, so nothing is added to it.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from neurodeploy.chips.target import Evidence, Source
 from neurodeploy.energy.operations import Operations
 from neurodeploy.errors import TargetError
 from neurodeploy.files import hardware_path
+from neurodeploy.strict_tables import NotNegativeFloat, read_table, read_toml_file
 
 NOTE = (
     "For context only: published figures times the counts of this report, each from its own "
@@ -26,10 +27,10 @@ class PlatformFigure:
     Attributes:
         name: Of the machine.
         energy: pJ an inference: of the spiking network, or of the ANN where the figure is per MAC.
-        is_ann: Whether it is the ANN's.
-        formula: What was multiplied.
+        is_ann: True for the ANN's.
+        formula: The published figures and the counts they are multiplied with.
         technology: Process and voltage.
-        note: What the figure is.
+        note: Conditions of the figure.
         source: Where it can be looked up.
         evidence: One of `neurodeploy.chips.target.EVIDENCE`.
     """
@@ -41,7 +42,7 @@ class PlatformFigure:
     technology: str
     note: str
     source: str
-    evidence: str
+    evidence: Evidence
 
 
 def platform_figures(operations: Operations, macs: int) -> tuple[PlatformFigure, ...]:
@@ -71,34 +72,43 @@ def measured_runs() -> tuple[dict[str, object], ...]:
 def _tables(name: str, key: str) -> list[Mapping[str, object]]:
     path = hardware_path() / "context" / name
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))[key]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+        entries = read_toml_file(path, error=TargetError)[key]
+    except (FileNotFoundError, KeyError) as error:
         raise TargetError(f"{path}: not a readable table [[{key}]] ({error}).") from error
-    return list(entries)
+    assert isinstance(entries, list)
+    return entries
 
 
-def _figure(entry: Mapping[str, object], operations: Operations, macs: int) -> PlatformFigure:
-    sops = operations.sops_ac + operations.sops_mac
-    numbers = {"per_sop": sops, "per_update": operations.updates_dense, "per_mac": float(macs)}
-    words = {"per_sop": "SOPs", "per_update": "neuron updates", "per_mac": "MACs"}
-    energy, parts = 0.0, []
-    for key, number in numbers.items():
-        value = entry.get(key)
-        if isinstance(value, float):
-            energy += value * number
-            parts.append(f"{value:g} pJ · {words[key]}")
-    if not parts:
-        raise TargetError(f"platform '{entry.get('name')}': one of {', '.join(numbers)} is needed.")
-    name, technology, note, source, evidence = (
-        str(entry.get(key, "")) for key in ("name", "technology", "note", "source", "evidence")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Platform:
+    """An entry of `platforms.toml`; energies in pJ."""
+
+    name: str
+    per_sop: NotNegativeFloat = 0.0
+    per_update: NotNegativeFloat = 0.0
+    per_mac: NotNegativeFloat = 0.0
+    technology: str
+    note: str
+    source: Source
+    evidence: Evidence
+
+
+def _figure(table: Mapping[str, object], operations: Operations, macs: int) -> PlatformFigure:
+    entry = read_table(_Platform, table, where="platforms.toml", error=TargetError)
+    terms = (
+        (entry.per_sop, operations.sops_ac + operations.sops_mac, "SOPs"),
+        (entry.per_update, operations.updates_dense, "neuron updates"),
+        (entry.per_mac, float(macs), "MACs"),
     )
+    if not any(energy for energy, _, _ in terms):
+        raise TargetError(f"platform '{entry.name}': per_sop, per_update or per_mac is needed.")
     return PlatformFigure(
-        name=name,
-        energy=energy,
-        is_ann="per_mac" in entry,
-        formula=" + ".join(parts),
-        technology=technology,
-        note=note,
-        source=source,
-        evidence=evidence,
+        name=entry.name,
+        energy=sum((energy * count for energy, count, _ in terms), 0.0),
+        is_ann=entry.per_mac > 0,
+        formula=" + ".join(f"{energy:g} pJ · {word}" for energy, _, word in terms if energy),
+        technology=entry.technology,
+        note=entry.note,
+        source=entry.source,
+        evidence=entry.evidence,
     )

@@ -5,16 +5,15 @@ Presets are TOML files in `hardware/targets/energy`; a user's own file works ali
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 
-from neurodeploy.chips.target import EVIDENCE
+from neurodeploy.chips.target import EVIDENCE, Evidence, Source
 from neurodeploy.errors import TargetError
 from neurodeploy.files import hardware_path
+from neurodeploy.strict_tables import NotNegativeFloat, read_table, read_toml_file
 
 
 class Tier(StrEnum):
@@ -56,10 +55,10 @@ class Constant:
         evidence: One of `neurodeploy.chips.target.EVIDENCE`.
     """
 
-    value: float
+    value: NotNegativeFloat
     unit: str
-    source: str
-    evidence: str
+    source: Source
+    evidence: Evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +86,21 @@ class EnergyPreset:
         Raises:
             TargetError: If there is none, or the file is malformed.
         """
-        given = Path(name_or_path)
-        path = given if given.suffix == ".toml" else _folder() / f"{name_or_path}.toml"
+        path = Path(name_or_path)
+        if path.suffix != ".toml":
+            path = _folder() / f"{name_or_path}.toml"
         try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
+            table = read_toml_file(path, error=TargetError)
         except FileNotFoundError as error:
             raise TargetError(
                 f"energy preset '{name_or_path}': no such preset, there are "
                 f"{', '.join(list_presets())}. A path to a TOML file is allowed too."
             ) from error
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise TargetError(f"{path}: not a readable TOML file ({error}).") from error
-        return _read_preset(table, where=str(path))
+        preset = read_table(cls, table, where=str(path), error=TargetError)
+        missing = [name for name in REQUIRED[preset.tier] if name not in preset.constants]
+        if missing:
+            raise TargetError(f"{path}: constants {', '.join(missing)} are missing.")
+        return preset
 
     def value(self, name: str) -> float:
         """Return the value of a constant.
@@ -116,8 +118,8 @@ class EnergyPreset:
     @property
     def evidence(self) -> str:
         """The weakest evidence of any of its energies; widths and times are assumptions."""
-        energies = [one for one in self.constants.values() if one.unit.startswith("pJ")]
-        return max((one.evidence for one in energies), key=EVIDENCE.index, default=EVIDENCE[-1])
+        grades = [entry.evidence for entry in self.constants.values() if entry.unit[:2] == "pJ"]
+        return max(grades, key=EVIDENCE.index, default=EVIDENCE[-1])
 
 
 def list_presets(tier: Tier | None = None) -> tuple[str, ...]:
@@ -134,51 +136,3 @@ def list_presets(tier: Tier | None = None) -> tuple[str, ...]:
 
 def _folder() -> Path:
     return hardware_path() / "targets" / "energy"
-
-
-def _read_preset(table: Mapping[str, object], *, where: str) -> EnergyPreset:
-    keys = ("name", "tier", "description", "technology", "constants")
-    if sorted(table) != sorted(keys):
-        raise TargetError(f"{where}: exactly the keys {', '.join(keys)} are required.")
-    texts: dict[str, str] = {}
-    for key in keys[:-1]:
-        text = table[key]
-        if not isinstance(text, str):
-            raise TargetError(f"{where}: {key} must be a string.")
-        texts[key] = text
-    if texts["tier"] not in list(Tier):
-        raise TargetError(f"{where}: tier '{texts['tier']}', one of {', '.join(Tier)} is allowed.")
-    entries = table["constants"]
-    if not isinstance(entries, dict):
-        raise TargetError(f"{where}: table [constants] is missing.")
-    constants = {
-        key: _read_constant(entry, f"{where} [constants.{key}]") for key, entry in entries.items()
-    }
-    tier = Tier(texts["tier"])
-    missing = [key for key in REQUIRED[tier] if key not in constants]
-    if missing:
-        raise TargetError(f"{where}: constants {', '.join(missing)} are missing.")
-    return EnergyPreset(
-        name=texts["name"],
-        tier=tier,
-        description=texts["description"],
-        technology=texts["technology"],
-        constants=MappingProxyType(constants),
-    )
-
-
-def _read_constant(entry: object, where: str) -> Constant:
-    fields = ("value", "unit", "source", "evidence")
-    if not isinstance(entry, dict) or sorted(entry) != sorted(fields):
-        raise TargetError(f"{where}: exactly the keys {', '.join(fields)} are required.")
-    value, unit, source, evidence = (entry[key] for key in fields)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < float("inf"):
-        raise TargetError(f"{where}: value {value!r}, a number of at least 0 is required.")
-    if not (isinstance(unit, str) and isinstance(source, str) and source):
-        raise TargetError(f"{where}: unit and source must be strings; every number has a source.")
-    if evidence not in EVIDENCE:
-        raise TargetError(
-            f"{where}: evidence '{evidence}', one of {', '.join(EVIDENCE)} is allowed."
-        )
-    return Constant(value=float(value), unit=unit, source=source, evidence=str(evidence))

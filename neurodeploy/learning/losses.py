@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurodeploy.recipes.recipe import CrossEntropyLoss, LossSection
+from neurodeploy.recipes.training_sections import CrossEntropyLoss, LossSection
 
 
 def combine_outputs(main: Tensor, branches: Sequence[Tensor], *, weight: float) -> Tensor:

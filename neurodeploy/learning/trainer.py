@@ -49,11 +49,7 @@ from neurodeploy.learning.schedules import (
     branch_weight_at,
     learning_rate_at,
 )
-from neurodeploy.recipes.recipe import (
-    PruningSection,
-    ShortcutSection,
-    TrainingSection,
-)
+from neurodeploy.recipes.training_sections import PruningSection, ShortcutSection, TrainingSection
 
 logger = logging.getLogger(__name__)
 

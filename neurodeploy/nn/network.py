@@ -39,7 +39,8 @@ from neurodeploy.nn.residual import (
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
 from neurodeploy.nn.tensor_files import read_tensors, write_tensors
-from neurodeploy.recipes import (
+from neurodeploy.recipes.layouts import Shape, layout_of, shapes_of
+from neurodeploy.recipes.network_sections import (
     AveragePoolLayer,
     ConvLayer,
     DenseLayer,
@@ -48,15 +49,9 @@ from neurodeploy.recipes import (
     MaxPoolLayer,
     NeuronLayer,
     ResidualLayer,
-    Shape,
-    layout_of,
-    shapes_of,
 )
-from neurodeploy.recipes.recipe import (
-    Architecture,
-    LifNeuron,
-    Recipe,
-)
+from neurodeploy.recipes.recipe import Architecture, Recipe
+from neurodeploy.recipes.training_sections import LifNeuron
 
 # Trade time for memory: forget what a block computed, and compute it again for its gradient.
 

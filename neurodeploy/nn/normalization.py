@@ -18,7 +18,7 @@ from torch import Tensor, distributed, nn
 
 from neurodeploy.errors import GraphError
 from neurodeploy.nn.quantizer import EightBitQuantizer
-from neurodeploy.recipes import NormKind
+from neurodeploy.recipes.network_sections import NormKind
 
 # Batch statistics over all processes of a training, not of one alone.
 #

@@ -34,12 +34,9 @@ from neurodeploy.nn.neuron import (
 from neurodeploy.nn.normalization import affine_norm, batch_normalized, make_batch_norm
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse
-from neurodeploy.recipes import NormKind
-from neurodeploy.recipes.recipe import (
-    CubaNeuron,
-    LifNeuron,
-    section_table,
-)
+from neurodeploy.recipes.network_sections import NormKind
+from neurodeploy.recipes.training_sections import CubaNeuron, LifNeuron
+from neurodeploy.strict_tables import plain_table
 
 
 class Neurons(SpikingBlock):
@@ -95,7 +92,7 @@ class Parts:
         """Return what a block takes as its neuron."""
         section = self.neuron
         if isinstance(section, LifNeuron):
-            parameters = section_table(section.surrogate)
+            parameters = plain_table(section.surrogate)
             name = str(parameters.pop("name"))
             values = {key: float(str(value)) for key, value in parameters.items()}
             return LIF(section.threshold, section.tau, make_surrogate(name, values))

@@ -1,30 +1,9 @@
-"""Networks as recipes name them: what [network] may say, and the layers that it stands for."""
+"""Recipes: all that a run depends on, read from TOML and checked once.
 
-from neurodeploy.recipes.layouts import (
-    Layout as Layout,
-    Shape as Shape,
-    layout_of as layout_of,
-    output_shape as output_shape,
-    shapes_of as shapes_of,
-)
-from neurodeploy.recipes.network_sections import (
-    AveragePoolLayer as AveragePoolLayer,
-    CifarNetwork as CifarNetwork,
-    ConvLayer as ConvLayer,
-    DenseLayer as DenseLayer,
-    GlobalAveragePoolLayer as GlobalAveragePoolLayer,
-    LayerSection as LayerSection,
-    MaxPoolLayer as MaxPoolLayer,
-    MlpNetwork as MlpNetwork,
-    NetworkSection as NetworkSection,
-    NeuronLayer as NeuronLayer,
-    NormKind as NormKind,
-    PlainNetwork as PlainNetwork,
-    PlainStages as PlainStages,
-    ResidualKind as ResidualKind,
-    ResidualLayer as ResidualLayer,
-    ResidualNetwork as ResidualNetwork,
-    ResidualStages as ResidualStages,
-    SequentialNetwork as SequentialNetwork,
-    VggNetwork as VggNetwork,
-)
+network_sections   [network]: layers one by one, or an architecture by its name
+data_sections      [data]: the source of the samples
+training_sections  all other sections
+layouts            from an architecture to its layers and their shapes
+variants           overrides of single keys, several recipes in one file
+recipe             the whole recipe, and the recipes that come with neurodeploy
+"""

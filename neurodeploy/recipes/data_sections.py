@@ -1,19 +1,25 @@
-"""Where samples come from: what [data] may say in a recipe, one class for each source."""
+"""The [data] section of a recipe: one class for each source of samples."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
-from neurodeploy.recipes.strict_toml import (
-    FRACTION,
-    NOT_EMPTY,
-    NOT_NEGATIVE,
-    POSITIVE,
+from neurodeploy.strict_tables import (
+    Lengths,
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveInt,
+    ProperFraction,
     Range,
+    ShareBelowOne,
+    Text,
 )
 
 Normalization = Literal["scale", "center", "mean_std"]
+Encoding = Literal["direct", "events"]
+ClassCount = Annotated[int, Range(minimum=2)]
+EventSize = Annotated[int, Range(minimum=1, maximum=128)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,10 +27,9 @@ class DigitsData:
     """The scikit-learn digits as [data]: 1797 images of 8x8 pixels, 0 to 16, ten classes.
 
     Attributes:
-        source: "digits".
         test_fraction: Share of all samples, stratified, the same in every run.
-        test_seed: Chooses which samples they are; another one is another split, for an estimate
-            that does not hang on a single test part.
+        test_seed: Chooses these samples; other seeds give other splits, for an estimate that does
+            not depend on a single test part.
         validation_fraction: Share of the training part that is held out, stratified, chosen by
             the recipe's seed.
         input_bits: The network sees x / 2**input_bits for an integer x; |x| may not exceed
@@ -38,18 +43,18 @@ class DigitsData:
     """
 
     source: Literal["digits"] = "digits"
-    test_fraction: float = field(default=0.2, metadata=FRACTION)
-    test_seed: int = field(default=0, metadata=NOT_NEGATIVE)
-    validation_fraction: float = field(default=0.15, metadata=FRACTION)
-    input_bits: int = field(default=4, metadata={"range": Range(minimum=0, maximum=16)})
+    test_fraction: ProperFraction = 0.2
+    test_seed: NotNegativeInt = 0
+    validation_fraction: ProperFraction = 0.15
+    input_bits: Annotated[int, Range(minimum=0, maximum=16)] = 4
     normalization: Literal["scale", "center"] = "scale"
-    shift: int = field(default=0, metadata=NOT_NEGATIVE)
-    rotate: float = field(default=0.0, metadata=NOT_NEGATIVE)
-    zoom: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
-    enlarge: int = field(default=1, metadata={"range": Range(minimum=1, maximum=32)})
+    shift: NotNegativeInt = 0
+    rotate: NotNegativeFloat = 0.0
+    zoom: ShareBelowOne = 0.0
+    enlarge: Annotated[int, Range(minimum=1, maximum=32)] = 1
 
     classes: ClassVar[int] = 10
-    encoding: ClassVar[Literal["direct", "events"]] = "direct"
+    encoding: ClassVar[Encoding] = "direct"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,69 +67,81 @@ class NpzData:
     """A NumPy archive of one's own as [data], with the arrays `input` and `label`.
 
     Attributes:
-        source: "npz".
         path: The archive; relative to the directory that the command runs in, as on a command
             line, and not to the recipe. `~` is the home directory.
         shape: Shape of one step of one sample: [C, H, W] or [N].
         classes: Number of classes; labels are 0 to classes - 1.
         encoding: "direct": `input` is (samples, *shape), shown at each step. "events": it is
             (samples, steps, *shape).
-        test_fraction: As for the digits.
-        validation_fraction: As for the digits.
-        input_bits: As for the digits; 0 for binary spikes.
-        shift: As for the digits.
+        input_bits: As for the digits, as are the keys not named here; 0 for binary spikes.
     """
 
     source: Literal["npz"]
-    path: str = field(metadata=NOT_EMPTY)
-    shape: tuple[int, ...] = field(metadata={**POSITIVE, "lengths": (1, 3)})
-    classes: int = field(metadata={"range": Range(minimum=2)})
-    encoding: Literal["direct", "events"] = "direct"
-    test_fraction: float = field(default=0.2, metadata=FRACTION)
-    validation_fraction: float = field(default=0.15, metadata=FRACTION)
-    input_bits: int = field(default=0, metadata={"range": Range(minimum=0, maximum=16)})
-    shift: int = field(default=0, metadata=NOT_NEGATIVE)
+    path: Text
+    shape: Annotated[tuple[PositiveInt, ...], Lengths((1, 3))]
+    classes: ClassCount
+    encoding: Encoding = "direct"
+    test_fraction: ProperFraction = 0.2
+    validation_fraction: ProperFraction = 0.15
+    input_bits: Annotated[int, Range(minimum=0, maximum=16)] = 0
+    shift: NotNegativeInt = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageData:
-    """What published image sets have in common; each is a [data] section of its own.
+class _StoredData:
+    """Keys that all published sets have.
 
     Attributes:
-        source: Which set.
-        root: Folder that holds the set, laid out as torchvision expects; nothing is downloaded.
-            Relative to the directory that the command runs in; `~` is the home directory.
+        source: Name of the set.
+        root: Folder that holds the set, laid out as torchvision expects for images and tonic for
+            events; nothing is downloaded. Relative to the directory that the command runs in;
+            `~` is the home directory.
         validation_fraction: Share of the training part that is held out, stratified, chosen by
             the recipe's seed.
+        workers: Processes that prepare batches ahead; changes nothing but the speed.
+    """
+
+    source: str
+    root: Text
+    validation_fraction: ProperFraction = 0.1
+    workers: NotNegativeInt = 0
+
+    shift: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PixelData(_StoredData):
+    """Keys that all sets of images have.
+
+    Attributes:
         input_bits: A pixel of 8 bits is cut down to this many; the network sees
             x / 2**input_bits.
         normalization: "scale": x is the pixel. "center": x is the pixel minus the rounded mean of
             its channel, still an integer that a chip can read. "mean_std": the usual float
             normalisation with mean and deviation; for training only, deployment refuses it.
-        crop_padding: Training images are padded by so many black pixels and cropped at a random
-            place.
-        workers: Processes that prepare batches ahead; changes nothing but the speed.
     """
 
-    source: str
-    root: str = field(metadata=NOT_EMPTY)
-    validation_fraction: float = field(default=0.1, metadata=FRACTION)
-    input_bits: int = field(default=8, metadata={"range": Range(minimum=1, maximum=8)})
+    input_bits: Annotated[int, Range(minimum=1, maximum=8)] = 8
     normalization: Normalization = "scale"
-    crop_padding: int = field(default=0, metadata=NOT_NEGATIVE)
-    workers: int = field(default=0, metadata=NOT_NEGATIVE)
 
-    encoding: ClassVar[Literal["direct", "events"]] = "direct"
-    shift: ClassVar[int] = 0
+    encoding: ClassVar[Encoding] = "direct"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageData(_PixelData):
+    """Keys of sets of small images; each set is a [data] section of its own.
+
+    Attributes:
+        crop_padding: Training images are padded by so many black pixels and cropped at a random
+            place.
+    """
+
+    crop_padding: NotNegativeInt = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MnistData(ImageData):
-    """MNIST as [data]: 60000 + 10000 digits of 28x28 pixels.
-
-    Attributes:
-        source: "mnist".
-    """
+    """MNIST as [data]: 60000 + 10000 digits of 28x28 pixels."""
 
     source: Literal["mnist"]
 
@@ -137,7 +154,6 @@ class FashionMnistData(ImageData):
     """Fashion-MNIST as [data]: 60000 + 10000 articles of 28x28 pixels.
 
     Attributes:
-        source: "fashion_mnist".
         flip: Training images are mirrored, every other one on average.
     """
 
@@ -149,74 +165,60 @@ class FashionMnistData(ImageData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cifar10Data(ImageData):
-    """CIFAR-10 as [data]: 50000 + 10000 colour images of 32x32 pixels.
+class _CifarData(ImageData):
+    """Keys of both CIFAR sets: 50000 + 10000 colour images of 32x32 pixels.
 
     Attributes:
-        source: "cifar10".
         flip: Training images are mirrored, every other one on average.
         auto_augment: AutoAugment's CIFAR-10 policy on training images, after flip and crop.
     """
 
-    source: Literal["cifar10"]
     flip: bool = False
     auto_augment: bool = False
 
     shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cifar10Data(_CifarData):
+    """CIFAR-10 as [data]."""
+
+    source: Literal["cifar10"]
+
     classes: ClassVar[int] = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cifar100Data(ImageData):
-    """CIFAR-100 with its fine labels as [data]: 50000 + 10000 colour images of 32x32 pixels.
-
-    Attributes:
-        source: "cifar100".
-        flip: As for CIFAR-10.
-        auto_augment: As for CIFAR-10.
-    """
+class Cifar100Data(_CifarData):
+    """CIFAR-100 with its fine labels as [data]."""
 
     source: Literal["cifar100"]
-    flip: bool = False
-    auto_augment: bool = False
 
-    shape: ClassVar[tuple[int, ...]] = (3, 32, 32)
     classes: ClassVar[int] = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageNetData:
+class ImageNetData(_PixelData):
     """ImageNet, or any images in folders of classes, as [data].
 
+    The root holds train/CLASS/*.JPEG and val/CLASS/*.JPEG; `val` is the test part.
+
     Attributes:
-        source: "imagenet".
-        root: Folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG; `val` is the test part.
         size: Height and width that images are brought to.
-        classes: Number of folders in each.
-        validation_fraction: As for `ImageData`.
-        input_bits: As for `ImageData`.
-        normalization: As for `ImageData`.
+        classes: Number of folders in each part.
         random_crop: Training images are random parts, 8 to 100 % of the area, of an image; else
             the middle, as in the other parts.
         flip: Training images are mirrored, every other one on average.
         auto_augment: AutoAugment's ImageNet policy on training images, after crop and flip.
-        workers: As for `ImageData`.
     """
 
     source: Literal["imagenet"]
-    root: str = field(metadata=NOT_EMPTY)
-    size: int = field(default=224, metadata=POSITIVE)
-    classes: int = field(default=1000, metadata={"range": Range(minimum=2)})
-    validation_fraction: float = field(default=0.01, metadata=FRACTION)
-    input_bits: int = field(default=8, metadata={"range": Range(minimum=1, maximum=8)})
-    normalization: Normalization = "scale"
+    validation_fraction: ProperFraction = 0.01
+    size: PositiveInt = 224
+    classes: ClassCount = 1000
     random_crop: bool = True
     flip: bool = True
     auto_augment: bool = False
-    workers: int = field(default=0, metadata=NOT_NEGATIVE)
-
-    encoding: ClassVar[Literal["direct", "events"]] = "direct"
-    shift: ClassVar[int] = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -225,33 +227,22 @@ class ImageNetData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventData:
-    """What published event sets have in common; each is a [data] section of its own.
+class EventData(_StoredData):
+    """Keys of sets of events; each set is a [data] section of its own.
 
     A sample is cut into T spans of equal length, from its first event to its last; a frame counts
     the events of a span. Frames are made once and kept on disk.
 
     Attributes:
-        source: Which set.
-        root: Folder that holds the set, laid out as tonic expects; nothing is downloaded.
-            Relative to the directory that the command runs in; `~` is the home directory.
         cache: Folder for the frames; by default `frames` inside `root`.
-        validation_fraction: Share of the training part that is held out, stratified, chosen by
-            the recipe's seed.
         input_bits: Counts above 2**input_bits are cut off; the network sees x / 2**input_bits.
             0: a place has spiked or not.
-        workers: Processes that prepare batches ahead; changes nothing but the speed.
     """
 
-    source: str
-    root: str = field(metadata=NOT_EMPTY)
-    cache: str | None = field(default=None, metadata=NOT_EMPTY)
-    validation_fraction: float = field(default=0.1, metadata=FRACTION)
-    input_bits: int = field(default=0, metadata={"range": Range(minimum=0, maximum=7)})
-    workers: int = field(default=0, metadata=NOT_NEGATIVE)
+    cache: Text | None = None
+    input_bits: Annotated[int, Range(minimum=0, maximum=7)] = 0
 
-    encoding: ClassVar[Literal["direct", "events"]] = "events"
-    shift: ClassVar[int] = 0
+    encoding: ClassVar[Encoding] = "events"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +250,6 @@ class Cifar10DvsData(EventData):
     """CIFAR10-DVS as [data]: 10000 recordings of 128x128 pixels, two polarities.
 
     Attributes:
-        source: "cifar10dvs".
         test_fraction: Share of all samples, stratified, the same in every run; 0.1 gives the
             usual 9000 and 1000.
         size: Height and width that positions are scaled down to.
@@ -269,10 +259,10 @@ class Cifar10DvsData(EventData):
     """
 
     source: Literal["cifar10dvs"]
-    test_fraction: float = field(default=0.1, metadata=FRACTION)
-    size: int = field(default=48, metadata={"range": Range(minimum=1, maximum=128)})
+    test_fraction: ProperFraction = 0.1
+    size: EventSize = 48
     flip: bool = False
-    roll: int = field(default=0, metadata=NOT_NEGATIVE)
+    roll: NotNegativeInt = 0
 
     classes: ClassVar[int] = 10
 
@@ -287,12 +277,11 @@ class NmnistData(EventData):
     """N-MNIST as [data]: 60000 + 10000 recordings of 34x34 pixels, two polarities.
 
     Attributes:
-        source: "nmnist".
         roll: As for CIFAR10-DVS.
     """
 
     source: Literal["nmnist"]
-    roll: int = field(default=0, metadata=NOT_NEGATIVE)
+    roll: NotNegativeInt = 0
 
     shape: ClassVar[tuple[int, ...]] = (2, 34, 34)
     classes: ClassVar[int] = 10
@@ -303,14 +292,13 @@ class DvsGestureData(EventData):
     """DVS Gesture as [data]: recordings of 128x128 pixels, two polarities, eleven gestures.
 
     Attributes:
-        source: "dvs_gesture".
-        size: Height and width that positions are scaled down to.
+        size: As for CIFAR10-DVS.
         roll: As for CIFAR10-DVS.
     """
 
     source: Literal["dvs_gesture"]
-    size: int = field(default=128, metadata={"range": Range(minimum=1, maximum=128)})
-    roll: int = field(default=0, metadata=NOT_NEGATIVE)
+    size: EventSize = 128
+    roll: NotNegativeInt = 0
 
     classes: ClassVar[int] = 11
 
@@ -322,11 +310,7 @@ class DvsGestureData(EventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShdData(EventData):
-    """Spiking Heidelberg Digits as [data]: 8156 + 2264 recordings of 700 channels, 20 classes.
-
-    Attributes:
-        source: "shd".
-    """
+    """Spiking Heidelberg Digits as [data]: 8156 + 2264 recordings of 700 channels, 20 classes."""
 
     source: Literal["shd"]
 

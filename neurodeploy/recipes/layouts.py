@@ -1,8 +1,8 @@
 """From the name of an architecture to its layers, and the shapes they give.
 
 Every architecture is a row of named layers; a residual block is one of them. To add one: a
-dataclass with its keys in `sections.py`, a function here that gives its `Layout`, and a line in
-`layout_of`.
+dataclass with its keys in `network_sections`, a function here that returns its `Layout`, and a line
+in `layout_of`.
 
 Source: ResNet-18, -34 and the CIFAR ResNet-20: He et al., "Deep Residual Learning for Image
 Recognition", CVPR 2016. Spiking ResNet-19: Zheng et al., "Going Deeper With Directly-Trained
@@ -31,7 +31,6 @@ from neurodeploy.recipes.network_sections import (
     NeuronLayer,
     PlainNetwork,
     PlainStages,
-    PoolLayer,
     ResidualKind,
     ResidualLayer,
     ResidualNetwork,
@@ -282,7 +281,7 @@ def _mlp(network: MlpNetwork) -> Layout:
     return Layout(layers=layers, readout="linear", blocks=tuple(layer.name for layer in layers))
 
 
-def _pool(name: str, pooling: Literal["average", "max"]) -> PoolLayer:
+def _pool(name: str, pooling: Literal["average", "max"]) -> MaxPoolLayer | AveragePoolLayer:
     if pooling == "max":
         return MaxPoolLayer(type="max_pool", name=name)
     return AveragePoolLayer(type="average_pool", name=name)

@@ -1,16 +1,11 @@
-"""What [network] of a recipe may say: layers one by one, or an architecture by its name."""
+"""The [network] section of a recipe: layers one by one, or an architecture by its name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from neurodeploy.recipes.strict_toml import (
-    ABOVE_ZERO,
-    NOT_EMPTY,
-    NOT_NEGATIVE,
-    POSITIVE,
-)
+from neurodeploy.strict_tables import NotEmpty, NotNegativeInt, PositiveFloat, PositiveInt
 
 NormKind = Literal["tdbn", "bn", "tebn"]
 ResidualKind = Literal["standard", "ms", "sew"]
@@ -19,12 +14,23 @@ ResidualKind = Literal["standard", "ms", "sew"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConvLayer:
-    """Convolution and spiking neurons: an entry of [[network.layers]].
+class _Layer:
+    """Keys of every entry of [[network.layers]].
 
     Attributes:
-        type: "conv".
-        name: Of the block; by default its type and number.
+        type: Chooses the class of the entry.
+        name: Of the block or layer; by default its type and number.
+    """
+
+    type: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvLayer(_Layer):
+    """Convolution and spiking neurons.
+
+    Attributes:
         channels: Output channels.
         kernel: Height and width.
         stride: Height and width.
@@ -34,41 +40,35 @@ class ConvLayer:
     """
 
     type: Literal["conv"]
-    name: str = ""
-    channels: int = field(metadata=POSITIVE)
-    kernel: int = field(default=3, metadata=POSITIVE)
-    stride: int = field(default=1, metadata=POSITIVE)
-    padding: int = field(default=1, metadata=NOT_NEGATIVE)
-    groups: int = field(default=1, metadata=POSITIVE)
+    channels: PositiveInt
+    kernel: PositiveInt = 3
+    stride: PositiveInt = 1
+    padding: NotNegativeInt = 1
+    groups: PositiveInt = 1
     batch_norm: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DenseLayer:
-    """Dense synapse and spiking neurons, flattening its source: an entry of [[network.layers]].
+class DenseLayer(_Layer):
+    """Dense synapse and spiking neurons, flattening its source.
 
     Attributes:
-        type: "dense".
-        name: Of the block; by default its type and number.
         neurons: Number of neurons.
         batch_norm: Normalise the current over batch and time before the neuron.
     """
 
     type: Literal["dense"]
-    name: str = ""
-    neurons: int = field(metadata=POSITIVE)
+    neurons: PositiveInt
     batch_norm: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResidualLayer:
-    """Two 3x3 convolutions and a skip connection: an entry of [[network.layers]].
+class ResidualLayer(_Layer):
+    """Two 3x3 convolutions and a skip connection.
 
     Where channels or size change, the skip is a 1x1 convolution with batch norm.
 
     Attributes:
-        type: "residual".
-        name: Of the block; by default its type and number.
         channels: Output channels.
         stride: Of the first convolution and of the 1x1 one.
         residual: "standard": o = g(f(x) + x) with spiking g, the paper's choice. "ms":
@@ -81,79 +81,56 @@ class ResidualLayer:
     """
 
     type: Literal["residual"]
-    name: str = ""
-    channels: int = field(metadata=POSITIVE)
-    stride: int = field(default=1, metadata=POSITIVE)
+    channels: PositiveInt
+    stride: PositiveInt = 1
     residual: ResidualKind = "standard"
-    alpha: float = field(default=0.5**0.5, metadata=ABOVE_ZERO)
+    alpha: PositiveFloat = 0.5**0.5
     zero_init: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaxPoolLayer:
-    """Largest value of each window: an entry of [[network.layers]].
+class PoolLayer(_Layer):
+    """Keys of both kinds of pooling.
 
     Attributes:
-        type: "max_pool".
-        name: Of the layer; by default its type and number.
         kernel: Height and width.
         stride: Height and width.
-        padding: On each side; never the largest.
+        padding: On each side: zeros for the mean, never the largest for the maximum.
     """
+
+    kernel: PositiveInt = 2
+    stride: PositiveInt = 2
+    padding: NotNegativeInt = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPoolLayer(PoolLayer):
+    """Largest value of each window."""
 
     type: Literal["max_pool"]
-    name: str = ""
-    kernel: int = field(default=2, metadata=POSITIVE)
-    stride: int = field(default=2, metadata=POSITIVE)
-    padding: int = field(default=0, metadata=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AveragePoolLayer:
-    """Mean of each window, zeros of the padding included: an entry of [[network.layers]].
-
-    Attributes:
-        type: "average_pool".
-        name: Of the layer; by default its type and number.
-        kernel: Height and width.
-        stride: Height and width.
-        padding: Zeros on each side.
-    """
+class AveragePoolLayer(PoolLayer):
+    """Mean of each window, zeros of the padding included."""
 
     type: Literal["average_pool"]
-    name: str = ""
-    kernel: int = field(default=2, metadata=POSITIVE)
-    stride: int = field(default=2, metadata=POSITIVE)
-    padding: int = field(default=0, metadata=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GlobalAveragePoolLayer:
-    """Mean over space: an entry of [[network.layers]].
-
-    Attributes:
-        type: "global_average_pool".
-        name: Of the layer; by default its type and number.
-    """
+class GlobalAveragePoolLayer(_Layer):
+    """Mean over space."""
 
     type: Literal["global_average_pool"]
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NeuronLayer:
-    """Spiking neurons without a synapse, for the end of "ms" blocks.
-
-    Attributes:
-        type: "neuron".
-        name: Of the layer; by default its type and number.
-    """
+class NeuronLayer(_Layer):
+    """Spiking neurons without a synapse, for the end of "ms" blocks."""
 
     type: Literal["neuron"]
-    name: str = ""
 
 
-PoolLayer = MaxPoolLayer | AveragePoolLayer
 LayerSection = (
     ConvLayer
     | DenseLayer
@@ -169,7 +146,7 @@ LayerSection = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Network:
-    """What every architecture has.
+    """Keys of every architecture.
 
     Attributes:
         architecture: Its name.
@@ -183,29 +160,29 @@ class _Network:
     """
 
     architecture: str
-    steps: int = field(metadata=POSITIVE)
+    steps: PositiveInt
     norm: NormKind = "tdbn"
     initial_weights: Literal["uniform", "kaiming"] = "uniform"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequentialNetwork(_Network):
-    """Layers one after the other: [network].
+    """Layers one after the other.
 
     Attributes:
-        architecture: "sequential", which is also meant where the key is left out.
+        architecture: "sequential", the default.
         layers: In order.
         readout: "linear": flatten and a linear map. "gap_linear": mean over space first.
     """
 
     architecture: Literal["sequential"] = "sequential"
-    layers: tuple[LayerSection, ...] = field(metadata=NOT_EMPTY)
+    layers: Annotated[tuple[LayerSection, ...], NotEmpty()]
     readout: Literal["linear", "gap_linear"] = "linear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Residual(_Network):
-    """What residual architectures have in common.
+    """Keys of residual architectures.
 
     Attributes:
         stem: "cifar": 3x3 convolution. "imagenet": 7x7 with stride 2, then 3x3 max pooling with
@@ -216,12 +193,12 @@ class _Residual(_Network):
 
     stem: Literal["cifar", "imagenet"] = "cifar"
     residual: ResidualKind = "standard"
-    alpha: float = field(default=0.5**0.5, metadata=ABOVE_ZERO)
+    alpha: PositiveFloat = 0.5**0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidualNetwork(_Residual):
-    """A residual network by its name: [network].
+    """A residual network by its name.
 
     Attributes:
         architecture: "resnet18", "resnet34": stages of [2, 2, 2, 2] and [3, 4, 6, 3] blocks at
@@ -232,27 +209,26 @@ class ResidualNetwork(_Residual):
     """
 
     architecture: Literal["resnet18", "resnet19", "resnet20", "resnet20m", "resnet34"]
-    width: float = field(default=1.0, metadata=ABOVE_ZERO)
+    width: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidualStages(_Residual):
-    """A residual network of one's own: [network].
+    """A residual network of one's own.
 
     Attributes:
-        architecture: "residual".
         blocks: Number of blocks of each stage; each stage but the first halves the image.
         channels: Of the first stage; doubled from stage to stage.
     """
 
     architecture: Literal["residual"]
-    blocks: tuple[int, ...] = field(metadata={**POSITIVE, **NOT_EMPTY})
-    channels: int = field(metadata=POSITIVE)
+    blocks: Annotated[tuple[PositiveInt, ...], NotEmpty()]
+    channels: PositiveInt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainNetwork(_Network):
-    """A deep network without skip connections, by its name: [network].
+    """A deep network without skip connections, by its name.
 
     Attributes:
         architecture: "plain14", "plain20": a stem, stages of [2, 2, 2] and [3, 3, 3] blocks of
@@ -261,28 +237,27 @@ class PlainNetwork(_Network):
     """
 
     architecture: Literal["plain14", "plain20"]
-    width: float = field(default=1.0, metadata=ABOVE_ZERO)
+    width: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainStages(_Network):
-    """A deep network without skip connections, of one's own: [network].
+    """A deep network without skip connections, of one's own.
 
     Attributes:
-        architecture: "plain".
         blocks: Number of blocks of two convolutions of each stage; each stage but the first
             halves the image.
         channels: Of the first stage; doubled from stage to stage.
     """
 
     architecture: Literal["plain"]
-    blocks: tuple[int, ...] = field(metadata={**POSITIVE, **NOT_EMPTY})
-    channels: int = field(metadata=POSITIVE)
+    blocks: Annotated[tuple[PositiveInt, ...], NotEmpty()]
+    channels: PositiveInt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VggNetwork(_Network):
-    """Stages of 3x3 convolutions with pooling between: [network].
+    """Stages of 3x3 convolutions with pooling between.
 
     Attributes:
         architecture: "vgg11" or "vgg16".
@@ -292,38 +267,36 @@ class VggNetwork(_Network):
     """
 
     architecture: Literal["vgg11", "vgg16"]
-    width: float = field(default=1.0, metadata=ABOVE_ZERO)
+    width: PositiveFloat = 1.0
     pooling: Literal["average", "max"] = "average"
-    hidden: tuple[int, ...] = field(default=(), metadata=POSITIVE)
+    hidden: tuple[PositiveInt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CifarNetwork(_Network):
-    """Wu et al.'s CIFARNet: 128-256-pool-512-pool-1024-512 convolutions, 1024-512 dense: [network].
+    """Wu et al.'s CIFARNet: 128-256-pool-512-pool-1024-512 convolutions, 1024-512 dense.
 
     Attributes:
-        architecture: "cifarnet".
         width: Multiplies all numbers of channels and dense neurons.
         pooling: After the second and third convolution.
     """
 
     architecture: Literal["cifarnet"]
-    width: float = field(default=1.0, metadata=ABOVE_ZERO)
+    width: PositiveFloat = 1.0
     pooling: Literal["average", "max"] = "average"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlpNetwork(_Network):
-    """Dense layers: [network].
+    """Dense layers.
 
     Attributes:
-        architecture: "mlp".
         hidden: Neurons of each layer.
         batch_norm: Normalise the currents.
     """
 
     architecture: Literal["mlp"]
-    hidden: tuple[int, ...] = field(metadata={**POSITIVE, **NOT_EMPTY})
+    hidden: Annotated[tuple[PositiveInt, ...], NotEmpty()]
     batch_norm: bool = True
 
 

@@ -1,10 +1,7 @@
 """A recipe: everything that a run depends on, read from TOML and checked once.
 
-The sections are in `architectures.sections` ([network]), `sources` ([data]) and `settings` (all
-others). A file can hold several recipes as variants of one another; see `tables.apply_variant`.
-
-Keys are strict. What a section may hold can depend on one of its keys (`data.source`,
-`neuron.model`, a layer's `type`); a key that would have no effect is refused as unknown.
+Keys are strict. The keys of a section can depend on one of them (`data.source`, `neuron.model`,
+a layer's `type`); a key that would have no effect is refused as unknown.
 """
 
 from __future__ import annotations
@@ -14,62 +11,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Annotated
 
 from neurodeploy.errors import RecipeError
 from neurodeploy.files import recipes_path
-from neurodeploy.recipes import (
-    NetworkSection,
-    layout_of,
-    shapes_of,
+from neurodeploy.recipes.data_sections import ClassCount, DataSection, DigitsData
+from neurodeploy.recipes.layouts import layout_of, shapes_of
+from neurodeploy.recipes.network_sections import NetworkSection
+from neurodeploy.recipes.training_sections import (
+    CubaNeuron,
+    LifNeuron,
+    PaperSection,
+    PruningSection,
+    QuantizationSection,
+    RunSection,
+    ShortcutSection,
+    TrainingSection,
+    VerificationSection,
 )
-from neurodeploy.recipes.data_sections import (
-    Cifar10Data as Cifar10Data,
-    Cifar10DvsData as Cifar10DvsData,
-    Cifar100Data as Cifar100Data,
-    DataSection as DataSection,
-    DigitsData as DigitsData,
-    DvsGestureData as DvsGestureData,
-    EventData as EventData,
-    FashionMnistData as FashionMnistData,
-    ImageData as ImageData,
-    ImageNetData as ImageNetData,
-    MnistData as MnistData,
-    NmnistData as NmnistData,
-    NpzData as NpzData,
-    ShdData as ShdData,
-)
-from neurodeploy.recipes.strict_toml import (
-    POSITIVE,
+from neurodeploy.recipes.variants import apply_variant, override, toml_value, variant_names
+from neurodeploy.strict_tables import (
+    Lengths,
+    PositiveInt,
     Range,
-    Table as Table,
-    apply_variant,
-    override,
-    read_section as read_section,
-    section_table as section_table,
+    Table,
+    plain_table,
+    read_table,
     suggestion,
     toml_lines,
-    toml_value,
-    variant_names,
-)
-from neurodeploy.recipes.training_sections import (
-    CrossEntropyLoss as CrossEntropyLoss,
-    CubaNeuron as CubaNeuron,
-    ExponentialSurrogate as ExponentialSurrogate,
-    LifNeuron as LifNeuron,
-    LossSection as LossSection,
-    PaperSection as PaperSection,
-    PruningSection as PruningSection,
-    QuantizationSection as QuantizationSection,
-    RectangularSurrogate as RectangularSurrogate,
-    RunSection as RunSection,
-    ShortcutSection as ShortcutSection,
-    SurrogateSection as SurrogateSection,
-    TanhPrintedSurrogate as TanhPrintedSurrogate,
-    TanhSurrogate as TanhSurrogate,
-    TetLoss as TetLoss,
-    TrainingSection as TrainingSection,
-    TriangularSurrogate as TriangularSurrogate,
-    VerificationSection as VerificationSection,
 )
 
 
@@ -138,8 +107,8 @@ class Recipe:
 
         Args:
             text: TOML.
-            variant: Which of its variants, if it has some.
-            where: What to call it in errors.
+            variant: One of its variants, if it has any.
+            where: Start of errors.
             overrides: As in `load`.
 
         Raises:
@@ -158,8 +127,8 @@ class Recipe:
         Raises:
             RecipeError: If anything in it is not allowed.
         """
-        recipe = read_section(cls, table, where=where)
-        check_network(recipe.network, recipe.data.shape, where=where)
+        recipe = read_table(cls, table, where=where, noun="section")
+        shapes_of(layout_of(recipe.network), recipe.data.shape, where=where)
         check_branches(recipe.shortcut, recipe.network, where=where)
         check_pruning(recipe.pruning, where=where)
         if isinstance(recipe.data, DigitsData) and recipe.data.input_bits < 4:
@@ -171,7 +140,7 @@ class Recipe:
 
     def to_dict(self) -> Table:
         """Return the effective recipe, defaults included, as plain tables."""
-        return section_table(self)
+        return plain_table(self)
 
     def to_toml(self) -> str:
         """Return the effective recipe, defaults included, as TOML that `parse` reads back."""
@@ -179,7 +148,7 @@ class Recipe:
 
 
 def check_pruning(pruning: PruningSection, *, where: str) -> None:
-    """Check what the keys of [pruning] say together.
+    """Check the keys of [pruning] against each other.
 
     Raises:
         RecipeError: If they contradict each other.
@@ -203,7 +172,7 @@ def check_pruning(pruning: PruningSection, *, where: str) -> None:
 
 
 def split_variant(path: Path | str) -> tuple[Path, str | None]:
-    """Tell the file from the variant in `FILE.toml#VARIANT`; None where no variant is named."""
+    """Split `FILE.toml#VARIANT` into file and variant; None where no variant is named."""
     file, mark, variant = str(path).rpartition("#")
     if not mark or Path(path).exists():
         return Path(path), None
@@ -229,7 +198,7 @@ def _toml(text: str, *, where: str) -> Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What must be known to build a network: that part of a recipe, and its input and output.
+    """The part of a recipe that a network is built from, and its input and output.
 
     Attributes:
         shape: (C, H, W) or (N,) of one step of one sample.
@@ -240,9 +209,9 @@ class Architecture:
         branches: Names of the blocks that have a shortcut branch.
     """
 
-    shape: tuple[int, ...] = field(metadata={**POSITIVE, "lengths": (1, 3)})
-    classes: int = field(metadata={"range": Range(minimum=2)})
-    input_bits: int = field(metadata={"range": Range(minimum=0, maximum=16)})
+    shape: Annotated[tuple[PositiveInt, ...], Lengths((1, 3))]
+    classes: ClassCount
+    input_bits: Annotated[int, Range(minimum=0, maximum=16)]
     network: NetworkSection
     neuron: LifNeuron | CubaNeuron
     branches: tuple[str, ...] = ()
@@ -270,15 +239,15 @@ class Architecture:
         Raises:
             RecipeError: If anything in it is not allowed.
         """
-        architecture = read_section(cls, table, where=where)
-        check_network(architecture.network, architecture.shape, where=where)
+        architecture = read_table(cls, table, where=where, noun="section")
+        shapes_of(layout_of(architecture.network), architecture.shape, where=where)
         shortcut = ShortcutSection(after=architecture.branches)
         check_branches(shortcut, architecture.network, where=where)
         return architecture
 
     def to_dict(self) -> Table:
         """Return plain tables, defaults included."""
-        return section_table(self)
+        return plain_table(self)
 
 
 def check_branches(shortcut: ShortcutSection, network: NetworkSection, *, where: str) -> None:
@@ -310,25 +279,11 @@ def check_branches(shortcut: ShortcutSection, network: NetworkSection, *, where:
         )
 
 
-def check_network(network: NetworkSection, shape: tuple[int, ...], *, where: str) -> None:
-    """Check names, and that each layer fits the shape it gets.
-
-    Args:
-        network: What [network] says.
-        shape: (C, H, W) or (N,) of the input.
-        where: Start of errors.
-
-    Raises:
-        RecipeError: If not.
-    """
-    shapes_of(layout_of(network), shape, where=where)
-
-
 # The recipes that come with neurodeploy, by name.
 
 
 def recipe_sources() -> dict[str, str]:
-    """Give, by name, where each recipe is: `FILE.toml`, or `FILE.toml#VARIANT`.
+    """Return the source of each recipe by name: `FILE.toml`, or `FILE.toml#VARIANT`.
 
     A file that is one recipe has the file's name; variants have names of their own.
 
@@ -350,7 +305,7 @@ def load_named(name: str, *, overrides: Mapping[str, str] | None = None) -> Reci
     """Load a recipe by its name.
 
     Args:
-        name: As `recipe_sources` gives it.
+        name: A key of `recipe_sources`.
         overrides: As in `Recipe.load`.
 
     Raises:

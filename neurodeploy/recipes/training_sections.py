@@ -1,17 +1,19 @@
-"""What a recipe may say beside [data] and [network]: one class for each section or choice."""
+"""The other sections of a recipe, beside [data] and [network]: one class for each choice."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from neurodeploy.recipes.strict_toml import (
-    ABOVE_ZERO,
-    NOT_EMPTY,
-    NOT_NEGATIVE,
-    POSITIVE,
-    UNIT,
+from neurodeploy.strict_tables import (
+    NotNegativeFloat,
+    NotNegativeInt,
+    PositiveFloat,
+    PositiveInt,
     Range,
+    Share,
+    ShareBelowOne,
+    Text,
 )
 
 
@@ -26,9 +28,9 @@ class RunSection:
             of the samples, augmentation.
     """
 
-    name: str = field(metadata=NOT_EMPTY)
+    name: Text
     description: str = ""
-    seed: int = field(default=0, metadata=NOT_NEGATIVE)
+    seed: NotNegativeInt = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +38,11 @@ class RectangularSurrogate:
     """1 / width within width / 2 of the threshold: [neuron.surrogate].
 
     Attributes:
-        name: "rectangular".
         width: The paper's a.
     """
 
     name: Literal["rectangular"] = "rectangular"
-    width: float = field(default=1.0, metadata=ABOVE_ZERO)
+    width: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +50,11 @@ class TriangularSurrogate:
     """A triangle from 0 to twice the threshold: [neuron.surrogate].
 
     Attributes:
-        name: "triangular".
         height: The paper's gamma.
     """
 
     name: Literal["triangular"]
-    height: float = field(default=1.0, metadata=ABOVE_ZERO)
+    height: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +62,13 @@ class TanhSurrogate:
     """The derivative of a tanh step: [neuron.surrogate].
 
     Attributes:
-        name: "tanh".
         height: The paper's k.
         slope: Steepness.
     """
 
     name: Literal["tanh"]
-    height: float = field(default=1.0, metadata=ABOVE_ZERO)
-    slope: float = field(default=2.0, metadata=ABOVE_ZERO)
+    height: PositiveFloat = 1.0
+    slope: PositiveFloat = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +76,11 @@ class TanhPrintedSurrogate:
     """The paper's third formula exactly as printed, for comparison: [neuron.surrogate].
 
     Attributes:
-        name: "tanh_printed".
         height: The paper's k.
     """
 
     name: Literal["tanh_printed"]
-    height: float = field(default=1.0, metadata=ABOVE_ZERO)
+    height: PositiveFloat = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +88,13 @@ class ExponentialSurrogate:
     """SLAYER's surrogate: [neuron.surrogate].
 
     Attributes:
-        name: "exponential".
         tau_grad: Width, in hundreds of thresholds.
         scale_grad: Height, in tenths.
     """
 
     name: Literal["exponential"]
-    tau_grad: float = field(default=1.0, metadata=ABOVE_ZERO)
-    scale_grad: float = field(default=1.0, metadata=ABOVE_ZERO)
+    tau_grad: PositiveFloat = 1.0
+    scale_grad: PositiveFloat = 1.0
 
 
 SurrogateSection = (
@@ -114,15 +111,14 @@ class LifNeuron:
     """The paper's neuron: u ← τu + Wx, a spike where u > V_th, reset to zero: [neuron].
 
     Attributes:
-        model: "lif".
-        tau: τ, what is left of the potential after a step.
+        tau: τ, the share of the potential that remains after a step.
         threshold: V_th.
-        surrogate: What stands in for the derivative of the spike.
+        surrogate: Replaces the derivative of the spike.
     """
 
     model: Literal["lif"] = "lif"
-    tau: float = field(default=0.5, metadata=UNIT)
-    threshold: float = field(default=0.5, metadata=ABOVE_ZERO)
+    tau: Share = 0.5
+    threshold: PositiveFloat = 0.5
     surrogate: SurrogateSection = field(default_factory=RectangularSurrogate)
 
 
@@ -131,22 +127,19 @@ class CubaNeuron:
     """Current-based leaky integrate-and-fire with SLAYER's `neuron_params`: [neuron].
 
     Attributes:
-        model: "cuba".
         threshold: In SLAYER's units.
-        current_decay: 0 to 1.
-        voltage_decay: 0 to 1.
         tau_grad: Width of the exponential surrogate.
         scale_grad: Height of the exponential surrogate.
         scale: Integer weight units in one unit of weight.
     """
 
     model: Literal["cuba"]
-    threshold: float = field(metadata=ABOVE_ZERO)
-    current_decay: float = field(metadata=UNIT)
-    voltage_decay: float = field(metadata=UNIT)
-    tau_grad: float = field(default=1.0, metadata=ABOVE_ZERO)
-    scale_grad: float = field(default=1.0, metadata=ABOVE_ZERO)
-    scale: int = field(default=64, metadata=POSITIVE)
+    threshold: PositiveFloat
+    current_decay: Share
+    voltage_decay: Share
+    tau_grad: PositiveFloat = 1.0
+    scale_grad: PositiveFloat = 1.0
+    scale: PositiveInt = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,19 +161,15 @@ class ShortcutSection:
     """
 
     method: Literal["vanilla", "shortcut", "evolutionary"] = "vanilla"
-    weight: float | None = field(default=None, metadata=NOT_NEGATIVE)
-    schedule: str | None = field(default=None, metadata=NOT_EMPTY)
+    weight: NotNegativeFloat | None = None
+    schedule: Text | None = None
     after: Literal["stage", "block"] | tuple[str, ...] = ()
     loss: Literal["joint", "separate"] = "joint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossEntropyLoss:
-    """Cross-entropy of the output's mean over time: [training.loss].
-
-    Attributes:
-        name: "cross_entropy".
-    """
+    """Cross-entropy of the output's mean over time: [training.loss]."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
 
@@ -190,14 +179,13 @@ class TetLoss:
     """Temporal efficient training: the mean of each step's cross-entropy: [training.loss].
 
     Attributes:
-        name: "tet".
         weight: λ of TET: share of the regulariser, the squared distance of each step's output
             to `target`.
         target: φ of TET.
     """
 
     name: Literal["tet"]
-    weight: float = field(default=0.05, metadata=UNIT)
+    weight: Share = 0.05
     target: float = 1.0
 
 
@@ -219,7 +207,7 @@ class TrainingSection:
         momentum: Of SGD; the first beta of AdamW.
         weight_decay: On weights, never on biases, thresholds or batch norm.
         schedule: "cosine": from `learning_rate` to zero, iteration by iteration. "constant".
-        loss: What is made small.
+        loss: The function to minimise.
         label_smoothing: 0 for none.
         keep: Which weights go on to deployment: "best" on the validation part, or "last".
         threads: For torch; 0 leaves torch's own choice.
@@ -228,18 +216,18 @@ class TrainingSection:
         compile: Run blocks through torch.compile, for GPUs; on CPUs the own kernels are faster.
     """
 
-    epochs: int = field(metadata=NOT_NEGATIVE)
-    batch_size: int = field(default=32, metadata=POSITIVE)
-    accumulate: int = field(default=1, metadata=POSITIVE)
+    epochs: NotNegativeInt
+    batch_size: PositiveInt = 32
+    accumulate: PositiveInt = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = field(default=0.1, metadata=ABOVE_ZERO)
-    momentum: float = field(default=0.9, metadata={"range": Range(minimum=0, below=1)})
-    weight_decay: float = field(default=1e-4, metadata=NOT_NEGATIVE)
+    learning_rate: PositiveFloat = 0.1
+    momentum: ShareBelowOne = 0.9
+    weight_decay: NotNegativeFloat = 1e-4
     schedule: Literal["cosine", "constant"] = "cosine"
     loss: LossSection = field(default_factory=CrossEntropyLoss)
-    label_smoothing: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    label_smoothing: ShareBelowOne = 0.0
     keep: Literal["best", "last"] = "best"
-    threads: int = field(default=0, metadata=NOT_NEGATIVE)
+    threads: NotNegativeInt = 0
     checkpoint_activations: bool = False
     compile: bool = False
 
@@ -260,29 +248,29 @@ class PruningSection:
         channels: Share of each layer's channels that deployment takes out, before the fine-tune.
     """
 
-    sparsity: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    sparsity: ShareBelowOne = 0.0
     scope: Literal["global", "layer"] = "global"
     pattern: str = ""
     schedule: Literal["gradual", "one_shot"] = "gradual"
-    begin: float = field(default=0.2, metadata=UNIT)
-    end: float = field(default=0.7, metadata=UNIT)
-    interval: int = field(default=10, metadata=POSITIVE)
-    channels: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    begin: Share = 0.2
+    end: Share = 0.7
+    interval: PositiveInt = 10
+    channels: ShareBelowOne = 0.0
 
     @property
     def is_gradual(self) -> bool:
-        """Whether weights are taken out while training."""
+        """True if weights are taken out while training."""
         return self.schedule == "gradual" and bool(self.sparsity or self.pattern)
 
     @property
     def is_one_shot(self) -> bool:
-        """Whether deployment takes something out."""
+        """True if deployment takes weights or channels out."""
         weights = self.schedule == "one_shot" and bool(self.sparsity or self.pattern)
         return weights or self.channels > 0
 
     @property
     def is_any(self) -> bool:
-        """Whether anything is taken out."""
+        """True if any weights or channels are taken out."""
         return self.is_gradual or self.is_one_shot
 
 
@@ -306,15 +294,15 @@ class QuantizationSection:
         fine_tune_learning_rate: Its learning rate.
     """
 
-    target: str = field(default="loihi2", metadata=NOT_EMPTY)
-    weight_bits: int = field(default=8, metadata={"range": Range(minimum=2, maximum=8)})
-    accuracy_budget: float = field(default=0.0, metadata={"range": Range(minimum=0, below=1)})
+    target: Text = "loihi2"
+    weight_bits: Annotated[int, Range(minimum=2, maximum=8)] = 8
+    accuracy_budget: ShareBelowOne = 0.0
     clipping: Literal["max", "percentile", "mse"] = "max"
-    percentile: float = field(default=99.9, metadata={"range": Range(above=0, maximum=100)})
-    margin: float = field(default=1.5, metadata={"range": Range(minimum=1)})
-    calibration_samples: int = field(default=256, metadata=POSITIVE)
-    fine_tune_epochs: int = field(default=0, metadata=NOT_NEGATIVE)
-    fine_tune_learning_rate: float = field(default=0.001, metadata=ABOVE_ZERO)
+    percentile: Annotated[float, Range(above=0, maximum=100)] = 99.9
+    margin: Annotated[float, Range(minimum=1)] = 1.5
+    calibration_samples: PositiveInt = 256
+    fine_tune_epochs: NotNegativeInt = 0
+    fine_tune_learning_rate: PositiveFloat = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,8 +317,8 @@ class VerificationSection:
     """
 
     backend: Literal["lava", "none"] = "lava"
-    lava_samples: int = field(default=64, metadata=POSITIVE)
-    lava_python: str | None = field(default=None, metadata=NOT_EMPTY)
+    lava_samples: PositiveInt = 64
+    lava_python: Text | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -342,13 +330,13 @@ class PaperSection:
             that one has.
         target: The paper's accuracy in percent. Two numbers where the paper gives two; none where
             the figure is not established.
-        note: What else is to be known about the row or the target.
+        note: Further remarks on the row or the target.
         trials: Seeds whose mean is compared with the target.
         gpu_hours: Rough estimate for all trials; see training/README.md.
     """
 
-    tables: tuple[int, ...] = field(default=(), metadata=POSITIVE)
-    target: tuple[float, ...] = field(default=(), metadata=ABOVE_ZERO)
+    tables: tuple[PositiveInt, ...] = ()
+    target: tuple[PositiveFloat, ...] = ()
     note: str = ""
-    trials: int = field(default=3, metadata=POSITIVE)
-    gpu_hours: float = field(metadata=ABOVE_ZERO)
+    trials: PositiveInt = 3
+    gpu_hours: PositiveFloat

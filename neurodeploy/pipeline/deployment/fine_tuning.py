@@ -44,7 +44,8 @@ from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.passes.quantization import Population, Scales, find_populations, quantize
 from neurodeploy.pipeline.observation import Observer, iteration_callback
-from neurodeploy.recipes.recipe import Recipe, ShortcutSection
+from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.recipes.training_sections import ShortcutSection
 from neurodeploy.simulation.neurons import LifDynamics
 
 _EXACT_FLOAT32 = float(1 << 24)

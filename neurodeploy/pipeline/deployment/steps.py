@@ -47,7 +47,8 @@ from neurodeploy.pipeline.deployment.result import Deployment, PruningOutcome, S
 from neurodeploy.pipeline.directory import NET, NET_RECORD, SAMPLES
 from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.pipeline.prediction import accuracy_of, float_spikes, shown_samples
-from neurodeploy.recipes.recipe import PruningSection, Recipe
+from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.recipes.training_sections import PruningSection
 from neurodeploy.samples.array_archives import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording

@@ -65,9 +65,9 @@ def test_says_which_limit_is_not_stated(tmp_path):
     [
         ("name =", "= name", "not a readable TOML file"),
         ('description = "d"', 'description = "d"\ncolor = "red"', "unknown key 'color'"),
-        ('description = "d"', "description = 1", "must be strings"),
+        ('description = "d"', "description = 1", "description = 1, a string is required"),
         ("[limits.bias_max]", "[limits.bias_least]", "bias_max are missing"),
-        ('value = 1\nunit = "u"', 'value = 1.5\nunit = "u"', "whole number"),
+        ('value = 1\nunit = "u"', 'value = 1.5\nunit = "u"', "value = 1.5, an integer is required"),
         ('source = "s"', 'source = ""', "every number has a source"),
         ('evidence = "source"', 'evidence = "rumour"', "rumour"),
         ('unit = "u"\n', "", "exactly the keys"),

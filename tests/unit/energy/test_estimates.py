@@ -209,7 +209,10 @@ class TestPresets:
         [
             ("name = ", "not a readable"),
             ('name = "x"', "exactly the keys"),
-            ('name="x"\ntier="Z"\ndescription=""\ntechnology=""\n[constants]', "tier 'Z'"),
+            (
+                'name="x"\ntier="Z"\ndescription=""\ntechnology=""\n[constants]',
+                "tier = \"Z\", allowed: 'A', 'B', 'C'",
+            ),
             ('name="x"\ntier="A"\ndescription=""\ntechnology=""\n[constants]', "mac, ac"),
             (
                 'name="x"\ntier="A"\ndescription=""\ntechnology=""\n[constants.mac]\nvalue=-1\n'

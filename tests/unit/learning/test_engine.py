@@ -18,7 +18,8 @@ from neurodeploy.errors import TrainingError
 from neurodeploy.learning.engine import Engine, Hardware
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipes.recipe import Architecture, TrainingSection
+from neurodeploy.recipes.recipe import Architecture
+from neurodeploy.recipes.training_sections import TrainingSection
 
 
 def numbered(samples: int) -> ArrayDataset:

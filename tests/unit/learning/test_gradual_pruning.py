@@ -12,11 +12,8 @@ from neurodeploy.data import ArrayDataset
 from neurodeploy.learning.gradual_pruning import Pruner
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipes.recipe import (
-    Architecture,
-    PruningSection,
-    TrainingSection,
-)
+from neurodeploy.recipes.recipe import Architecture
+from neurodeploy.recipes.training_sections import PruningSection, TrainingSection
 
 
 def network() -> SpikingNetwork:

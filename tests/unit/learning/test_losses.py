@@ -8,7 +8,7 @@ from neurodeploy.learning.losses import (
     combine_outputs,
     shortcut_loss,
 )
-from neurodeploy.recipes.recipe import CrossEntropyLoss
+from neurodeploy.recipes.training_sections import CrossEntropyLoss
 
 GENERATOR = torch.Generator().manual_seed(3)
 MAIN, FIRST, SECOND = torch.randn((3, 5, 2, 4), generator=GENERATOR)

@@ -17,7 +17,7 @@ from neurodeploy.learning.schedules import (
     learning_rate_at,
     register_branch_schedule,
 )
-from neurodeploy.recipes.recipe import CrossEntropyLoss, TetLoss
+from neurodeploy.recipes.training_sections import CrossEntropyLoss, TetLoss
 
 
 def test_evolutionary_weight_is_equation_10_at_every_iteration() -> None:

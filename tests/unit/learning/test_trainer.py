@@ -32,11 +32,8 @@ from neurodeploy.learning.trainer import (
     make_optimizer,
 )
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipes.recipe import (
-    Architecture,
-    ShortcutSection,
-    TrainingSection,
-)
+from neurodeploy.recipes.recipe import Architecture
+from neurodeploy.recipes.training_sections import ShortcutSection, TrainingSection
 
 EVOLUTIONARY = ShortcutSection(method="evolutionary", after=("conv1",))
 

@@ -5,13 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from neurodeploy.errors import RecipeError
-from neurodeploy.recipes import (
-    ConvLayer,
-    Layout,
-    ResidualLayer,
-    layout_of,
-    shapes_of,
-)
+from neurodeploy.recipes.layouts import Layout, layout_of, shapes_of
+from neurodeploy.recipes.network_sections import ConvLayer, ResidualLayer
 from neurodeploy.recipes.recipe import Architecture
 
 NEURON: dict[str, object] = {"tau": 0.25, "threshold": 0.5}

@@ -8,21 +8,15 @@ import pytest
 
 from neurodeploy.errors import RecipeError
 from neurodeploy.nn.functional.surrogate import SURROGATES, make_surrogate
-from neurodeploy.recipes import (
-    ConvLayer,
-    DenseLayer,
-    SequentialNetwork,
-    layout_of,
-)
-from neurodeploy.recipes.recipe import (
+from neurodeploy.recipes.data_sections import NpzData
+from neurodeploy.recipes.layouts import layout_of
+from neurodeploy.recipes.network_sections import ConvLayer, DenseLayer, SequentialNetwork
+from neurodeploy.recipes.recipe import Recipe, load_named, recipe_sources
+from neurodeploy.recipes.training_sections import (
     CubaNeuron,
     LifNeuron,
-    NpzData,
-    Recipe,
     SurrogateSection,
     TanhSurrogate,
-    load_named,
-    recipe_sources,
 )
 
 TEXT = """

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from neurodeploy.errors import RecipeError
-from neurodeploy.recipes.recipe import LifNeuron, Recipe
+from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.recipes.training_sections import LifNeuron
 
 TEXT = """
 [recipe]
