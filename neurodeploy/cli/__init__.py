@@ -1,3 +1,23 @@
-"""The `neurodeploy` command: parse, call, print. What it calls is importable from Python too."""
+"""The `neurodeploy` command: parse, call, print. What it calls is importable from Python too.
 
-from neurodeploy.cli.app import main as main
+Modules, in reading order:
+    app: The application, and how it ends.
+    console: Tables, bars, JSON and errors.
+    option_groups: Dataclasses whose fields are the options of commands.
+    options: The groups that several commands share.
+    isolated_read: A first try at a strange file, in a process of its own.
+    commands: One file a command, named as the command.
+"""
+
+import sys
+
+from neurodeploy.cli.isolated_read import started_early
+
+
+def main() -> None:
+    """Run the command line; exit 1 for errors, 2 for wrong usage, 130 when interrupted."""
+    with started_early(sys.argv):
+        # Here, so that the process that tries a file starts beside these imports.
+        from neurodeploy.cli.app import main as run
+
+        run()

@@ -11,70 +11,107 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from neurodeploy.errors import NetxError
-from neurodeploy.netx.untrusted_hdf5 import check_file
 
 CPU_SECONDS = 20.0
 """Processor time that reading may take, beside the time that the file's size explains."""
 CPU_SECONDS_PER_BYTE = 1e-6
 
+_READERS = ("simulate", "verify", "report", "inspect", "fit", "export")
+"""Commands that read a netx file."""
+
 # The limit counts processor time: a hang burns it, and a process that is merely stopped (Ctrl-Z) or
-# waits for a busy machine does not. The system enforces it even if this process is gone.
+# waits for a busy machine does not. The system enforces it even if the parent is gone.
 _PROGRAM = """
 import json, resource, sys
 from neurodeploy.errors import NeurodeployError
 from neurodeploy.netx import read
-limit = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + float(sys.argv[3])) + 1
-resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-try:
-    read(sys.argv[1], **json.loads(sys.argv[2]))
-except (NeurodeployError, MemoryError):
-    pass
+for line in sys.stdin:
+    path, arguments, seconds = json.loads(line)
+    limit = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+    try:
+        read(path, **arguments)
+    except (NeurodeployError, MemoryError):
+        pass
 """
+
+_waiting: list[subprocess.Popen[str]] = []
+"""The process that was started early, until a file is read."""
+
+
+@contextmanager
+def started_early(words: Sequence[str]) -> Iterator[None]:
+    """Start the process at once, beside the imports of this one, if the command needs it.
+
+    Args:
+        words: The command line; a command that reads a netx file is its second word.
+    """
+    if not set(words[1:2]) & set(_READERS):
+        yield
+        return
+    with suppress(OSError):  # the second try, for the file, tells of it
+        _waiting.append(_start())
+    try:
+        yield
+    finally:
+        while _waiting:
+            with _waiting.pop() as process:
+                process.kill()
 
 
 @contextmanager
 def tried_apart(path: Path, arguments: Mapping[str, object]) -> Iterator[None]:
-    """Read a file in a process of its own while the block runs; what it returns or raises is lost.
+    """Read a file in a process of its own while the block runs; its result is dropped.
 
     Args:
         path: The file.
         arguments: Those of `netx.read`, as JSON can hold them.
 
     Raises:
-        NetxError: At the end of the block, if the process hung, crashed or failed; before it, if
-            there is no such file.
+        NetxError: At the end of the block, if the process hung, crashed or failed.
     """
-    check_file(path)
     seconds = CPU_SECONDS + path.stat().st_size * CPU_SECONDS_PER_BYTE
-    command = [sys.executable, "-P", "-W", "ignore", "-c", _PROGRAM]
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(
-        [*command, str(path), json.dumps(arguments), str(seconds)],
-        env=os.environ | environment | {"OPENBLAS_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with _waiting.pop() if _waiting else _start() as process:
         try:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):  # it has failed already: its status says how
+                process.stdin.write(json.dumps([str(path), arguments, seconds]) + "\n")
+                process.stdin.flush()
             yield
             _, complaint = process.communicate()
         finally:
             process.kill()
     code = process.returncode
-    if code == -signal.SIGXCPU:
-        trouble = f"took longer than {seconds:g} s. The file is damaged"
-    elif code < 0:
-        trouble = f"crashed with signal {-code}. The file is damaged"
-    elif code > 0:
+    if code > 0:
         last = (complaint.strip().splitlines() or ["no message"])[-1]
-        raise NetxError(f"{path}: the process that tries to read it failed ({last}).")
-    else:
-        return
-    raise NetxError(f"{path}: reading it {trouble}. Write or copy it again.")
+        raise NetxError(
+            f"{path}: the process that tries to read it first failed ({last}). Is neurodeploy "
+            "installed completely? `neurodeploy doctor` examines that."
+        )
+    if code < 0:
+        trouble = f"crashed with signal {-code}"
+        if code == -signal.SIGXCPU:
+            trouble = f"took longer than {seconds:g} s"
+        raise NetxError(
+            f"{path}: reading it {trouble}. The file is damaged. Write or copy it again."
+        )
+
+
+def _start() -> subprocess.Popen[str]:
+    """Start a process that reads the files named on its standard input."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-W", "ignore", "-c", _PROGRAM],
+        # The child finds the modules that this process finds, wherever it was started.
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

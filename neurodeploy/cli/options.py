@@ -19,6 +19,7 @@ from neurodeploy.files import require_writable
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
+from neurodeploy.netx.untrusted_hdf5 import check_file
 from neurodeploy.samples.array_archives import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples
 from neurodeploy.simulation.event_simulator import conform_input
@@ -165,6 +166,7 @@ class FileOptions:
             "spike_exponent": spike_exponent,
             "accept_silent_faults": self.accept_silent_faults,
         }
+        check_file(net)
         with tried_apart(net, arguments):
             if simulates:
                 import_module("numba")

@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 from neurodeploy.cli import isolated_read
 from neurodeploy.cli.app import app
-from neurodeploy.cli.isolated_read import tried_apart
+from neurodeploy.cli.isolated_read import started_early, tried_apart
 from neurodeploy.errors import NetxError
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ANY = GOLDEN / "12_conv_grouped.net"
 LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (1, 2))\n"
+AFTER_A_LINE = "import sys; sys.stdin.readline()\n"
 
 
 def try_program(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
@@ -54,6 +55,24 @@ def test_an_interruption_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(isolated_read, "_PROGRAM", "import time; time.sleep(60)")
     with pytest.raises(KeyboardInterrupt), tried_apart(ANY, {}):
         raise KeyboardInterrupt
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_process_that_was_started_early_reads_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated_read, "_PROGRAM", AFTER_A_LINE + "import os; os.abort()")
+    with started_early(["neurodeploy", "inspect"]):
+        (process,) = isolated_read._waiting
+        with pytest.raises(NetxError, match="crashed with signal 6"), tried_apart(ANY, {}):
+            pass
+    assert process.returncode == -6
+
+
+@pytest.mark.parametrize("words", [["inspect"], ["inspect", "--help"], ["train"], []])
+def test_a_process_that_nobody_needs_is_ended(words: list[str]) -> None:
+    with started_early(["neurodeploy", *words]):
+        assert len(isolated_read._waiting) == (words[:1] == ["inspect"])
+    assert not isolated_read._waiting
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
