@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 import numpy as np
@@ -161,7 +161,7 @@ class Counts:
 
     @property
     def by_sample(self) -> dict[str, Int64Array]:
-        """Sums over the layers, (samples,) int64 by name; what a layer does not know is missing."""
+        """Sums over the layers, (samples,) int64 by name; a count unknown of a layer is missing."""
         rows = self.layers
         names = [name for name in rows[0].by_sample if all(name in row.by_sample for row in rows)]
         return {name: np.sum([row.by_sample[name] for row in rows], axis=0) for name in names}
@@ -174,24 +174,12 @@ class Counts:
     @property
     def totals(self) -> Totals:
         """Sums over the layers."""
-        active = [layer.updates_active for layer in self.layers]
-        known = [count for count in active if count is not None]
-        rows = self.layers
+        active = [row.updates_active for row in self.layers]
+        known = [updates for updates in active if updates is not None]
+        names = {entry.name for entry in fields(Totals)} - {"updates_active"}
         return Totals(
-            events=sum(row.events for row in rows),
-            sops=sum(row.sops for row in rows),
-            sops_stored=sum(row.sops_stored for row in rows),
-            sops_ac=sum(row.sops_ac for row in rows),
-            sops_mac=sum(row.sops_mac for row in rows),
-            sops_cached=sum(row.sops_cached for row in rows),
-            dense_exact=sum(row.dense_exact for row in rows),
-            dense_macs=sum(row.dense_macs for row in rows),
-            neurons=sum(row.neurons for row in rows),
-            updates_dense=sum(row.updates_dense for row in rows),
             updates_active=sum(known) if len(known) == len(active) else None,
-            spikes=sum(row.spikes for row in rows),
-            bias_adds=sum(row.bias_adds for row in rows),
-            messages=sum(row.messages for row in rows),
+            **{name: sum(getattr(row, name) for row in self.layers) for name in names},
         )
 
     @property

@@ -1,1 +1,15 @@
-"""Energy as ranges: presets with their evidence, formulas, estimates, fairness of comparisons."""
+"""Energy of one inference as a range, with its evidence, and the fairness of comparisons.
+
+In reading order:
+
+- `presets`: constants of one technology or chip, each with its source.
+- `operations`: the operations of one inference as plain numbers.
+- `formulas`: operations and constants to picojoules, by term.
+- `estimates`: the energy of a network and of an ANN, with bounds.
+- `measured`: counters of a real chip in place of counted ones.
+- `step_time`: the shortest step that a chip could take.
+- `number_formats`: the ANN in int8, narrow int8 and fp32.
+- `fairness`: the rules that allow one ratio as a headline, and published break-evens.
+- `sensitivity`: the influence of each assumption.
+- `other_machines`: published figures of other machines, for context.
+"""

@@ -4,8 +4,8 @@
 - **Tier B** adds memory accesses, which decide most comparisons.
 - **Tier C** uses per-operation energies of Loihi 1; none are published for Loihi 2.
 
-`estimate_energy` takes what one inference does as plain numbers (`Operations`), from whatever
-source; `network_energy` takes them from the counts of a deployed network. The formulas are in
+`estimate_energy` takes the operations of one inference as plain numbers, from whatever source;
+`network_energy` takes them from the counts of a deployed network. The formulas are in
 `neurodeploy.energy.formulas`.
 """
 
@@ -63,7 +63,7 @@ EXCLUDES: Mapping[Tier, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """How a network sits on its chips: what cannot be counted, but given.
+    """How a network sits on its chips: figures that cannot be counted and are given.
 
     Attributes:
         step_time_us: Duration of one step, us; None: real time, as the preset says.
@@ -91,13 +91,13 @@ class System:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticEnergy:
-    """What powered chips take whatever they compute, in one inference.
+    """Energy of powered chips in one inference, whatever they compute.
 
     Attributes:
         power_mw: Of one chip, mW.
-        chips: How many.
+        chips: Number of chips.
         step_time_us: Duration of a step, us.
-        is_real_time: Whether that is the preset's assumption and not given.
+        is_real_time: Whether that is the preset's assumption.
         energy: pJ.
     """
 
@@ -113,15 +113,15 @@ class Energy:
     """Energy of one inference in picojoules.
 
     Attributes:
-        tier: What the model covers.
+        tier: Scope of the model.
         preset: Name of the constants.
         low: Lower bound, pJ.
         nominal: The model's value, pJ.
         high: Upper bound, pJ.
         breakdown: Terms of the nominal value, pJ.
         evidence: Weakest evidence among the energies used.
-        excludes: What is left out.
-        basis: What the bounds stand for.
+        excludes: Costs that are left out.
+        basis: Meaning of the bounds.
         static: Static energy, not in `nominal`; None for other tiers than C.
     """
 
@@ -155,7 +155,7 @@ def estimate_energy(
         print(nd.estimate_energy(operations, nd.EnergyPreset.load("loihi1_sanafe")).breakdown)
 
     Args:
-        operations: What one inference does.
+        operations: Those of one inference.
         preset: Constants of any tier.
         arithmetic: Constants of tier A to which a preset of tier B is added.
         system: Step time, chips and placement; tier C only.

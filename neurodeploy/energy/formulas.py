@@ -1,7 +1,7 @@
 """Energy by term: plain numbers and constants in, picojoules out.
 
-Each function is one formula of one tier. `energy.estimates` applies them to what a network
-does in one inference.
+Each function is one formula of one tier. `energy.estimates` applies them to the operations of one
+inference.
 
 Source: the formulas combine Horowitz, ISSCC 2014; Davies et al., IEEE Micro 38(1), 2018; and
 SANA-FE 2.2.9 (Boyle et al., IEEE TCAD 44(8), 2025). Every constant is in its preset's file.
@@ -201,13 +201,6 @@ def chip_terms(
 def static_energy(
     preset: EnergyPreset, *, steps: int, chips: int = 1, step_time_us: float | None = None
 ) -> float:
-    """Return the static energy of one inference, in pJ.
-
-    Args:
-        preset: Constants of tier C.
-        steps: Steps of an inference.
-        chips: Chips that are powered.
-        step_time_us: Duration of a step, us; None: the preset's, which is real time.
-    """
+    """Return the static energy of one inference, in pJ; steps take the preset's time by default."""
     duration = preset.value("step_time") if step_time_us is None else step_time_us
     return preset.value("static_power") * duration * steps * chips * 1e3  # mW · us = 1000 pJ

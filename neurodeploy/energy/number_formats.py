@@ -48,17 +48,17 @@ def activation_bits(steps: int) -> int:
 
 
 def narrow_ann_energy(
-    macs: AnnMacs, preset: EnergyPreset, *, arithmetic: EnergyPreset, steps: int
+    macs: AnnMacs, preset: EnergyPreset | None, *, arithmetic: EnergyPreset, steps: int
 ) -> Energy | None:
     """Return the ordinary network's energy with ⌈log2(T + 1)⌉-bit activations, tier B only."""
-    if preset.tier is not Tier.MEMORY:
+    if preset is None or preset.tier is not Tier.MEMORY:
         return None
     narrowed = _with_bits(preset, activation_bits=activation_bits(steps))
     return ann_energy(macs, narrowed, arithmetic=arithmetic)
 
 
 def ann_formats(
-    macs: AnnMacs, memory: EnergyPreset, *, arithmetic: EnergyPreset, steps: int
+    macs: AnnMacs, memory: EnergyPreset | None, *, arithmetic: EnergyPreset, steps: int
 ) -> tuple[AnnFormat, ...]:
     """Return the ordinary network's energies in each format, narrowest first.
 
@@ -67,13 +67,15 @@ def ann_formats(
 
     Args:
         macs: Of the ordinary network.
-        memory: Preset of tier B.
+        memory: Preset of tier B; without it there are no formats.
         arithmetic: Preset of tier A for the integers.
         steps: T of the spiking network, which sets the narrow width.
 
     Raises:
         TargetError: If a preset is missing or malformed.
     """
+    if memory is None:
+        return ()
     narrow = activation_bits(steps)
     widths = [("int8", 8, 8, arithmetic)]
     if narrow < 8:

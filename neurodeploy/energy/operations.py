@@ -24,7 +24,7 @@ STATES: Mapping[NeuronModel, int] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerAccesses:
-    """What one synapse and its neurons read and write in one inference; tier B needs it.
+    """Memory accesses of one synapse and its neurons in one inference; tier B needs them.
 
     Attributes:
         sops: Operations; each reads a weight and reads and writes an accumulator.
@@ -47,7 +47,7 @@ class LayerAccesses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operations:
-    """What one inference does, as plain numbers.
+    """Operations of one inference, as plain numbers.
 
     Attributes:
         steps: T.
@@ -87,7 +87,7 @@ class Operations:
 
 
 def operations_of(counts: Counts) -> Operations:
-    """Return what one inference does: the mean over the samples.
+    """Return the operations of one inference: the mean over the samples.
 
     Raises:
         DataError: If there are no samples.

@@ -1,14 +1,14 @@
-"""Which assumption moves the answer most: each is changed by itself, all others stay."""
+"""Influence of each assumption on the answer: one is changed, all others stay."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.relu_twin import AnnMacs
-from neurodeploy.energy.estimates import Energy, System, ann_energy, network_energy
+from neurodeploy.energy.estimates import System, ann_energy, network_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
 
 RATIO = "network / ANN"
@@ -17,13 +17,13 @@ CHIP = "network on Loihi 1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """What one assumption can do.
+    """Influence of one assumption on a figure.
 
     Attributes:
-        assumption: What was changed, and between what.
-        quantity: Which figure: `RATIO`, or `CHIP` in pJ.
-        low: The figure at one end.
-        high: At the other.
+        assumption: The assumption and its two ends.
+        quantity: The figure: `RATIO`, or `CHIP` in pJ.
+        low: Its smallest value.
+        high: Its largest.
     """
 
     assumption: str
@@ -33,7 +33,7 @@ class Sensitivity:
 
     @property
     def factor(self) -> float:
-        """How many times larger the figure can become."""
+        """Largest value over smallest."""
         return self.high / self.low if self.low > 0 else float("inf")
 
 
@@ -58,13 +58,20 @@ def find_sensitivities(
         Largest factor first; assumptions that change nothing are left out, and ratios to an ANN
         that computes nothing.
     """
-    if not macs.macs_border_exact:
-        return _ordered(_chip(counts, presets, system))
-    found: list[Sensitivity] = []
-    plain = [preset for preset in presets if preset.tier is Tier.ARITHMETIC]
-    ratios = [_ratio(counts, macs, preset, preset) for preset in plain]
-    if len(ratios) > 1:
-        found.append(_between("which numbers are multiplied (presets of tier A)", ratios))
+    found = _chip(counts, presets, system)
+    if macs.macs_border_exact:
+        found = [*_ratios(counts, macs, presets, arithmetic), *found]
+    found = [one for one in found if one.factor > 1.0005]
+    return tuple(sorted(found, key=lambda one: -one.factor))
+
+
+def _ratios(
+    counts: Counts, macs: AnnMacs, presets: Sequence[EnergyPreset], arithmetic: EnergyPreset
+) -> Iterator[Sensitivity]:
+    """Yield the influence of every assumption on the ratio of network and ANN."""
+    plain = [_ratio(counts, macs, one, one) for one in presets if one.tier is Tier.ARITHMETIC]
+    if len(plain) > 1:
+        yield _between("which numbers are multiplied (presets of tier A)", plain)
     base = _ratio(counts, macs, arithmetic, arithmetic)
     for preset in presets:
         if preset.tier is not Tier.MEMORY:
@@ -73,81 +80,49 @@ def find_sensitivities(
         ann = ann_energy(macs, preset, arithmetic=arithmetic)
         assert ann is not None
         nominal = network.nominal / ann.nominal
-        found.append(_between(f"memory counted or not ({preset.name})", [base, nominal]))
-        found.append(
-            _between(
-                "the network's memory accesses: packed bits or whole words",
-                [nominal, network.high / ann.nominal],
-            )
-        )
-        found.append(
-            _between(
-                "the ANN's weights: each read once, or at every use",
-                [nominal, network.nominal / ann.high],
-            )
-        )
         stored = network_energy(_with_zeros(counts), preset, arithmetic=arithmetic)
-        found.append(
-            _between(
-                "zero weights: skipped, or fetched like others",
-                [nominal, stored.nominal / ann.nominal],
-            )
+        yield _between(f"memory counted or not ({preset.name})", [base, nominal])
+        yield _between(
+            "the network's memory accesses: packed bits or whole words",
+            [nominal, network.high / ann.nominal],
         )
-    cached = network_energy(counts, arithmetic)
-    ann = ann_energy(macs, arithmetic)
+        yield _between(
+            "the ANN's weights: each read once, or at every use",
+            [nominal, network.nominal / ann.high],
+        )
+        yield _between(
+            "zero weights: skipped, or fetched like others", [nominal, stored.nominal / ann.nominal]
+        )
+    cached, ann = network_energy(counts, arithmetic), ann_energy(macs, arithmetic)
     assert ann is not None
-    found.append(
-        _between(
-            "a static image: computed once, or at every step (tier A)",
-            [cached.low / ann.nominal, cached.nominal / ann.nominal],
-        )
+    yield _between(
+        "a static image: computed once, or at every step (tier A)",
+        [cached.low / ann.nominal, cached.nominal / ann.nominal],
     )
-    found += _chip(counts, presets, system)
-    return _ordered(found)
-
-
-def _ordered(found: Sequence[Sensitivity]) -> tuple[Sensitivity, ...]:
-    return tuple(sorted((one for one in found if one.factor > 1.0005), key=lambda one: -one.factor))
 
 
 def _chip(counts: Counts, presets: Sequence[EnergyPreset], system: System) -> list[Sensitivity]:
+    """Return the influence of every assumption on the energy of a chip."""
     chips = [preset for preset in presets if preset.tier is Tier.CHIP]
-    energies = [network_energy(counts, preset, system=system) for preset in chips]
-    if not energies:
+    if not chips:
         return []
-    found = []
-    if len(energies) > 1:
-        values = [energy.nominal for energy in energies]
-        found.append(_between("which published figures of Loihi 1", values, CHIP))
-    for preset, energy in zip(chips[:1], energies[:1], strict=True):
-        assert energy.static is not None
-        duration = energy.static.step_time_us / 1000
-        found.append(
-            _between(
-                f"static power: none, or one chip for {duration:g} ms a step"
-                if energy.static.chips == 1
-                else f"static power: none, or {energy.static.chips} chips, {duration:g} ms a step",
-                [energy.nominal, energy.total],
-                CHIP,
-            )
-        )
-        ends = [
-            network_energy(
-                dataclasses.replace(
-                    counts,
-                    layers=tuple(
-                        dataclasses.replace(
-                            row, updates_active=row.updates_dense if is_active else 0
-                        )
-                        for row in counts.layers
-                    ),
-                ),
-                preset,
-            ).nominal
-            for is_active in (False, True)
-        ]
-        found.append(_between("neuron updates: all idle, or all active", ends, CHIP))
-    return found
+    energies = [network_energy(counts, preset, system=system) for preset in chips]
+    first, static = energies[0], energies[0].static
+    assert static is not None
+    powered = "one chip for" if static.chips == 1 else f"{static.chips} chips,"
+    ends = [
+        network_energy(_with_activity(counts, is_active=is_active), chips[0]).nominal
+        for is_active in (False, True)
+    ]
+    return [
+        _between("which published figures of Loihi 1", [one.nominal for one in energies], CHIP),
+        _between(
+            f"static power: none, or {powered} {static.step_time_us / 1000:g} ms a step",
+            [first.nominal, first.total],
+            CHIP,
+        ),
+        _between("neuron updates: all idle, or all active", ends, CHIP),
+    ]
 
 
 def _between(assumption: str, values: Sequence[float], quantity: str = RATIO) -> Sensitivity:
@@ -155,10 +130,19 @@ def _between(assumption: str, values: Sequence[float], quantity: str = RATIO) ->
 
 
 def _ratio(counts: Counts, macs: AnnMacs, preset: EnergyPreset, arithmetic: EnergyPreset) -> float:
-    network: Energy = network_energy(counts, preset, arithmetic=arithmetic)
+    network = network_energy(counts, preset, arithmetic=arithmetic)
     ann = ann_energy(macs, preset, arithmetic=arithmetic)
     assert ann is not None
     return network.nominal / ann.nominal if ann.nominal else 0.0
+
+
+def _with_activity(counts: Counts, *, is_active: bool) -> Counts:
+    """Take all neuron updates as active, or none."""
+    rows = tuple(
+        dataclasses.replace(row, updates_active=row.updates_dense if is_active else 0)
+        for row in counts.layers
+    )
+    return dataclasses.replace(counts, layers=rows)
 
 
 def _with_zeros(counts: Counts) -> Counts:

@@ -1,13 +1,24 @@
-"""How fast a chip could step at best: a lower bound, since no mapping to cores is known."""
+"""Duration of a step on a chip: a lower bound, since no mapping to cores is known."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from neurodeploy.counting.counts import Counts
-from neurodeploy.energy.presets import EnergyPreset
+from neurodeploy.energy.presets import EnergyPreset, Tier
 
 _NEEDED = ("time_synaptic_op", "time_update_active", "time_update_inactive", "time_barrier")
+
+
+def fastest_steps(
+    counts: Counts, presets: Sequence[EnergyPreset], *, cores: Mapping[str, int | None]
+) -> dict[str, float | None]:
+    """Return the shortest mean duration of a step, us, by preset of tier C."""
+    return {
+        preset.name: fastest_step(counts, preset, cores=cores)
+        for preset in presets
+        if preset.tier is Tier.CHIP
+    }
 
 
 def fastest_step(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from neurodeploy.data import Dataset
-from neurodeploy.learning.checkpoints import EpochRecord
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.observation import Stopwatch
@@ -17,8 +16,6 @@ from neurodeploy.reports.report import Report
 from neurodeploy.reports.run_summary import (
     AccuracyPoint,
     Agreement,
-    EpochPoint,
-    LayerAgreement,
     RunSummary,
 )
 
@@ -109,45 +106,21 @@ def page_of(
         title=recipe.recipe.name,
         description=recipe.recipe.description,
         accuracy=points,
-        agreement=None if verification is None else _agreement(verification),
+        agreement=None
+        if verification is None
+        else Agreement(
+            samples=verification.samples,
+            comparison=verification.comparison,
+            seconds=verification.seconds,
+        ),
         report=costs,
         raster=activity.raster,
         activity=activity,
-        history=tuple(map(_epoch_point, trained.history.epochs)),
-        fine_tuning=() if tuning is None else tuple(map(_epoch_point, tuning.epochs)),
+        history=tuple(trained.history.epochs),
+        fine_tuning=() if tuning is None else tuple(tuning.epochs),
         seconds=watch.seconds,
         versions=versions(),
         recipe=recipe.to_toml(),
         command=command,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
-
-
-def _agreement(verification: Verification) -> Agreement:
-    return Agreement(
-        samples=verification.samples,
-        differing_spikes=verification.comparison.differing,
-        layers=tuple(
-            LayerAgreement(
-                name=layer.name,
-                compared=layer.compared,
-                spikes=layer.spikes_first,
-                differing=layer.differing,
-            )
-            for layer in verification.comparison.layers
-        ),
-        accuracy=verification.accuracy,
-        seconds=verification.seconds,
-    )
-
-
-def _epoch_point(record: EpochRecord) -> EpochPoint:
-    return EpochPoint(
-        epoch=record.epoch,
-        iterations=record.iterations,
-        loss=record.loss,
-        train_accuracy=record.train_accuracy,
-        validation_accuracy=record.validation_accuracy,
-        branch_weight=record.branch_weight,
-        learning_rate=record.learning_rate,
     )

@@ -1,1 +1,14 @@
-"""Reports: what counts and energies say, as data, text, JSON and pages."""
+"""Reports: counts and energies as data, JSON, sentences and pages.
+
+In reading order:
+
+- `report`: the report as data and as JSON.
+- `report_builder`: a network and its recording to a report.
+- `statements`: the conclusions of a report in sentences.
+- `comparison`: several networks side by side, and their Pareto fronts.
+- `activity`: rates, maps, membranes and spikes of a run.
+- `run_summary`: everything that the page of a run shows.
+- `numbers`: numbers as people read them.
+- `plots`: the drawings of the pages.
+- `pages`: the pages, as HTML and Markdown.
+"""

@@ -1,10 +1,11 @@
-"""What a network did, to be looked at: rates, overflow, activity maps, membranes, spikes."""
+"""Activity of a network in a run: rates, overflow, maps, membranes, spikes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +21,12 @@ from neurodeploy.simulation.recording import (
     Record,
     Recording,
     Timing,
-    Window,
 )
 
 TRACED_NEURONS = 4
 """Neurons of a layer whose membranes are drawn unless they are named."""
 MAPS_MAX = 12
+"""Maps that are drawn at most."""
 STATE_UNIT = 1 << STATE_EXPONENT
 """Potentials are kept times 2**6; the threshold is compared at that scale."""
 
@@ -35,8 +36,8 @@ class LayerActivity:
     """One layer over all samples.
 
     Attributes:
-        name: The layer.
-        shape: Its shape.
+        name: Of the layer.
+        shape: Of the layer.
         spikes: Events over all samples; None if they were not recorded.
         rate: Events per neuron and step; None likewise.
         health: How often its 24 bits were not enough; None if the simulator cannot see it.
@@ -54,9 +55,9 @@ class Membrane:
     """One neuron's potential over the steps of a sample.
 
     Attributes:
-        layer: Its layer.
+        layer: Name of its layer.
         neuron: Its place in the layer, in C order.
-        state: Which state is drawn: "voltage" for LIF.
+        state: Name of the state that is drawn: "voltage" for LIF.
         values: (T,) after each step, in units of the weights (2**6 of the chip's state).
         fired: (T,) bool.
         threshold: In the same unit; None for other neurons than LIF, and for those that never
@@ -77,7 +78,7 @@ class ActivityMap:
 
     Attributes:
         layer: The layer, or "input".
-        channels: How many were added up.
+        channels: Number of channels that were added up.
         counts: (H, W) int64, over all channels and steps.
     """
 
@@ -87,17 +88,45 @@ class ActivityMap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Activity:
-    """What is shown of a simulation.
+class RasterLayer:
+    """Spikes of one layer for one sample.
 
     Attributes:
-        samples: How many were run.
+        name: Of the layer.
+        fired: (T, N) bool.
+        unit: "neurons", or "values" of the input.
+    """
+
+    name: str
+    fired: npt.NDArray[np.bool_]
+    unit: str = "neurons"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Raster:
+    """Spikes of one sample.
+
+    Attributes:
+        title: Name of the sample.
+        layers: From the input on.
+    """
+
+    title: str
+    layers: tuple[RasterLayer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Activity:
+    """Activity in a simulation: all samples in numbers, one sample in detail.
+
+    Attributes:
+        samples: Number of samples.
         steps: T.
         layers: Over all samples.
         raster: Spikes of one sample; None if no spikes were recorded, as all below.
         membranes: Of that sample.
         maps: Of that sample, in order of the layers.
-        spatial_layers: How many there are, of which `maps` may show a part.
+        spatial_layers: Number of layers with maps, of which `maps` may hold a part.
     """
 
     samples: int
@@ -110,11 +139,11 @@ class Activity:
 
     @property
     def overflows(self) -> int | None:
-        """How often 24 bits were not enough, in all; None if the simulator cannot see it."""
-        known = [one.health for one in self.layers if one.health is not None]
+        """Number of values that 24 bits could not hold; None if the simulator cannot see it."""
+        known = [layer.health for layer in self.layers if layer.health is not None]
         if not known:
             return None
-        return sum(one.current_wraps + one.voltage_clips for one in known)
+        return sum(health.current_wraps + health.voltage_clips for health in known)
 
 
 def layer_activity(
@@ -126,7 +155,7 @@ def layer_activity(
     samples: int,
     steps: int,
 ) -> tuple[LayerActivity, ...]:
-    """Put together what is known of each layer over all samples."""
+    """Return the activity of each layer from its totals over all samples."""
     return tuple(
         LayerActivity(
             name=name,
@@ -140,7 +169,7 @@ def layer_activity(
 
 
 def layer_activity_of(recording: Recording) -> tuple[LayerActivity, ...]:
-    """Take what is known of each layer from a recording."""
+    """Return the activity of each layer in a recording."""
     return layer_activity(
         layers=recording.layers,
         shapes=recording.shapes,
@@ -151,38 +180,48 @@ def layer_activity_of(recording: Recording) -> tuple[LayerActivity, ...]:
     )
 
 
+class InputOptions(TypedDict, total=False):
+    """How a sample enters the network, as in the run.
+
+    Attributes:
+        timing: Steps of the input, and of the simulation.
+        feed: Where the input enters.
+    """
+
+    timing: Timing
+    feed: Feed
+
+
 def observe(
     graph: FixedPointGraph,
     layers: tuple[LayerActivity, ...],
     values: npt.NDArray[np.integer],
     *,
     samples: int,
-    timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
-    feed: Feed = Feed.PORT,
     traced: Sequence[str] = (),
     neurons: Sequence[int] | None = None,
     title: str = "sample 0",
+    **entry: Unpack[InputOptions],
 ) -> Activity:
-    """Run one sample again, with all that is shown of it.
+    """Run one sample again and record everything that is drawn of it.
 
     Args:
         graph: The network.
-        layers: Over all samples, from `layer_activity`.
+        layers: Over all samples, from `layer_activity_of`.
         values: (1, T, ...) integers, or (1, ...) for a bias: the sample.
-        samples: How many `layers` is about.
-        timing: As in the run.
-        feed: As in the run.
-        traced: Layers whose membranes are shown; none for the last one.
-        neurons: Which ones of them, by place in C order; None for those that
-            fire in about half of the steps.
-        title: What the sample is called.
+        samples: Number of samples behind `layers`.
+        traced: Layers whose membranes are drawn; by default the last.
+        neurons: Neurons of these layers, by place in C order; by default those that fire in
+            about half of the steps.
+        title: Name of the sample.
+        **entry: `timing` and `feed` of the run.
 
     Raises:
         DataError: If there is no such neuron.
         SimulationError: If there is no such layer.
     """
     recording = EventSimulator(graph).run(
-        values, timing=timing, feed=feed, record=Record(states=tuple(traced) or None)
+        values, record=Record(states=tuple(traced) or None), **entry
     )
     maps = _maps(values, recording)
     chosen = np.unique(np.linspace(0, len(maps) - 1, MAPS_MAX).astype(int)) if maps else ()
@@ -225,8 +264,8 @@ def _membranes(
         state = "voltage" if "voltage" in states else next(iter(states))
         values = states[state][0].reshape(recording.steps, -1)
         fired = recording.spikes_of(layer.name)[0].reshape(recording.steps, -1) != 0
-        wanted = list(neurons) if neurons is not None else _most_telling(fired, values)
-        wrong = [one for one in wanted if not 0 <= one < layer.neurons]
+        chosen = list(neurons) if neurons is not None else _most_telling(fired, values)
+        wrong = [neuron for neuron in chosen if not 0 <= neuron < layer.neurons]
         if wrong:
             raise DataError(
                 f"{layer.name}: no neuron {wrong[0]}; 0 to {layer.neurons - 1} are there. Name "
@@ -235,13 +274,13 @@ def _membranes(
         found += [
             Membrane(
                 layer=layer.name,
-                neuron=one,
+                neuron=neuron,
                 state=state,
-                values=values[:, one] / STATE_UNIT,
-                fired=fired[:, one],
-                threshold=_threshold(layer.neuron, layer.shape, one),
+                values=values[:, neuron] / STATE_UNIT,
+                fired=fired[:, neuron],
+                threshold=_threshold(layer.neuron, layer.shape, neuron),
             )
-            for one in wanted
+            for neuron in chosen
         ]
     return found
 
@@ -262,34 +301,6 @@ def _threshold(neuron: object, shape: tuple[int, ...], index: int) -> float | No
     return float(value) if value < THRESHOLD_MAX else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RasterLayer:
-    """Spikes of one layer for one sample.
-
-    Attributes:
-        name: The layer.
-        fired: (T, N) bool.
-        unit: What the N are.
-    """
-
-    name: str
-    fired: npt.NDArray[np.bool_]
-    unit: str = "neurons"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Raster:
-    """Spikes of one sample.
-
-    Attributes:
-        title: Which sample.
-        layers: From the input on.
-    """
-
-    title: str
-    layers: tuple[RasterLayer, ...]
-
-
 def raster_of(
     recording: Recording,
     *,
@@ -297,13 +308,13 @@ def raster_of(
     inputs: npt.NDArray[np.integer] | None = None,
     title: str | None = None,
 ) -> Raster:
-    """Take the spikes of one sample out of a recording.
+    """Return the spikes of one sample of a recording.
 
     Args:
         recording: From a simulator.
-        sample: Which one.
+        sample: Index of the sample.
         inputs: (samples, T, ...) integers, to be drawn above the layers.
-        title: Which sample this is, for people.
+        title: Name of the sample for people.
     """
     layers = []
     if inputs is not None and inputs.ndim >= 3:

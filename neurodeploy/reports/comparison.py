@@ -1,4 +1,4 @@
-"""Several networks side by side: accuracy against energy, and which of them nobody beats."""
+"""Several networks side by side: accuracy, energy, and the Pareto front for every preset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neurodeploy.files import hash_file
 from neurodeploy.reports.numbers import wilson_interval
 
 SUMMARY = "summary.json"
-"""What a run leaves in its directory."""
+"""Name of the file with a run's results in its directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class Bounds:
     """Energy of one inference in pJ.
 
     Attributes:
-        tier: Which model of energy.
+        tier: Model of energy.
         low: Lower bound.
         nominal: The model's value.
         high: Upper bound.
@@ -48,8 +48,8 @@ class Candidate:
         ann_energies: The same of the ANN it was reported with.
         ann_accuracy: Of that ANN on the same test set; None if not known.
         test_samples: Samples that the accuracy was measured on; None if not known.
-        test_digest: What identifies them; None if not known.
-        source: File it was read from.
+        test_digest: Digest of these samples; None if not known.
+        source: The file behind all this.
         sha256: Of that file.
     """
 
@@ -80,8 +80,8 @@ class Entry:
 
     Attributes:
         network: The candidate, with a unique name.
-        best_in: Presets by which no other is at least as accurate for less energy; none without
-            an accuracy.
+        best_in: Presets that have it on their Pareto front, where no other network is at least as
+            accurate for less energy; none without an accuracy.
     """
 
     network: Candidate
@@ -94,9 +94,9 @@ class NetworkComparison:
 
     Attributes:
         preset: Constants that the comparison leads with.
-        presets: All that every candidate has, `preset` among them.
+        presets: Those that every candidate has, `preset` among them.
         entries: One a candidate.
-        warnings: What makes the comparison unfair or not known to be fair.
+        warnings: Reasons to doubt that the comparison is fair.
     """
 
     preset: str
@@ -105,11 +105,11 @@ class NetworkComparison:
     warnings: tuple[str, ...]
 
     def front(self, preset: str) -> tuple[Entry, ...]:
-        """Return the networks that none beats by a preset's nominal energies."""
+        """Return the Pareto front by a preset's nominal energies."""
         return tuple(entry for entry in self.entries if preset in entry.best_in)
 
     def tier(self, preset: str) -> Tier:
-        """Say which model of energy a preset belongs to."""
+        """Return the model of energy that a preset belongs to."""
         return self.entries[0].network.energies[preset].tier
 
     def to_dict(self) -> dict[str, object]:
@@ -214,7 +214,7 @@ def compare_networks(
 
 
 def _is_best(number: int, points: Sequence[tuple[float | None, float]]) -> bool:
-    """Whether a point lies on the Pareto front of much accuracy and little energy."""
+    """Return whether a point lies on the Pareto front of much accuracy and little energy."""
     accuracy, energy = points[number]
     if accuracy is None:
         return False
@@ -253,7 +253,7 @@ def _renamed(candidate: Candidate, name: str) -> Candidate:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Number names that occur again, past those that are taken."""
+    """Number names that occur again; a number that is part of another name is passed over."""
     taken, result = set(names), []
     seen: set[str] = set()
     for name in names:
@@ -264,9 +264,6 @@ def _unique(names: Sequence[str]) -> list[str]:
         seen.add(unique)
         result.append(unique)
     return result
-
-
-# ------------------------------------------------------------------------------- reading
 
 
 def read_candidate(path: Path | str) -> Candidate:
@@ -282,16 +279,15 @@ def read_candidate(path: Path | str) -> Candidate:
     file = path / SUMMARY if path.is_dir() else path
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"not JSON ({error})"
+        if isinstance(error, OSError):
+            problem = f"cannot be read ({error.strerror})"
+        elif isinstance(error, UnicodeDecodeError):
+            problem = "cannot be read (not UTF-8 text)"
         raise DataError(
-            f"{file}: cannot be read ({reason}). Give the directory of a whole run, or a file "
-            "written from `neurodeploy report --json`."
-        ) from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(
-            f"{file}: not JSON ({error}). Give the directory of a whole run, or a file written "
-            "from `neurodeploy report --json`."
+            f"{file}: {problem}. Give the directory of a whole run, or a file written from "
+            "`neurodeploy report --json`."
         ) from error
     try:
         return _candidate(document, path, file)

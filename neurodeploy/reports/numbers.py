@@ -1,4 +1,4 @@
-"""Numbers as people read them: thousands separated, energies with a fitting prefix."""
+"""Numbers as people read them, and the interval of a share that was measured on samples."""
 
 from __future__ import annotations
 
@@ -46,8 +46,6 @@ def format_factor(value: float) -> str:
     """Write a ratio with three digits and no exponent: "0.0789", "17.7", "5,880"."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
-
-# How well a share is known that was measured on a limited number of samples.
 
 NORMAL_95 = 1.959963984540054
 """The standard normal distribution's quantile at 97.5 %."""

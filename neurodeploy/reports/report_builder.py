@@ -19,7 +19,7 @@ from neurodeploy.chips.cores import (
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.network_counts import count
-from neurodeploy.counting.neurobench import metrics_of_counts
+from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_counts
 from neurodeploy.counting.relu_twin import AnnMacs, ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy.estimates import DEFAULT_PRESET, System, ann_energy, estimate_energy
@@ -34,7 +34,7 @@ from neurodeploy.energy.operations import STATES, Operations, operations_of
 from neurodeploy.energy.other_machines import platform_figures
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import find_sensitivities
-from neurodeploy.energy.step_time import fastest_step
+from neurodeploy.energy.step_time import fastest_steps
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
 from neurodeploy.fixedpoint import Int64Array
@@ -115,13 +115,8 @@ def report(
         raise TypeError(f"report() got an unexpected keyword argument '{unknown[0]}'")
     if recording.samples < 1 or recording.steps < 1:
         raise DataError("report: the recording is empty. Record at least one sample.")
-    counts = count(
-        graph,
-        inputs,
-        recording,
-        feed=options.get("feed", Feed.PORT),
-        active_updates=options.get("active_updates"),
-    )
+    feed, active = options.get("feed", Feed.PORT), options.get("active_updates")
+    counts = count(graph, inputs, recording, feed=feed, active_updates=active)
     baseline, onnx = options.get("baseline"), options.get("onnx")
     twin = ann_macs(graph if baseline is None else baseline)
     macs = twin if onnx is None else onnx.to_ann()
@@ -132,15 +127,12 @@ def report(
     sizes = sizes_of(graph)
     fits = tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2"))
     system = options.get("system", System())
-    if system.chips is None:
-        system = replace(system, chips=fits[0].chips_low or 1)
+    system = replace(system, chips=system.chips or fits[0].chips_low or 1)
     presets, arithmetic = _chosen_presets(options.get("presets"))
     memory = next((preset for preset in presets if preset.tier is Tier.MEMORY), None)
     measured, counted = options.get("measured"), operations_of(counts)
     tiers = _compare(presets, arithmetic, counted, macs, system, measured)
-    narrow = None
-    if memory is not None:
-        narrow = narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=counts.steps)
+    narrow = narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=counts.steps)
     rules, headline = judge(
         [(pair.network, pair.ann) for pair in tiers],
         narrow=narrow,
@@ -155,20 +147,14 @@ def report(
     return Report(
         network=_network_file(options.get("network_file"), counts, sizes),
         counts=counts,
-        neurobench=metrics_of_counts(
-            counts,
-            biases=sum(layer.bias.size for layer in graph if layer.bias.any()),
-            states=sum(row.neurons * STATES[row.model] for row in counts.layers if row.model),
-        ),
+        neurobench=_neurobench(graph, counts),
         ann=macs,
         ann_source=_ann_source(baseline, onnx),
         twin=twin,
         onnx=onnx,
         tiers=tiers,
         presets=presets if arithmetic in presets else (arithmetic, *presets),
-        ann_formats=()
-        if memory is None
-        else ann_formats(macs, memory, arithmetic=arithmetic, steps=counts.steps),
+        ann_formats=ann_formats(macs, memory, arithmetic=arithmetic, steps=counts.steps),
         accuracy=accuracy,
         ann_accuracy=ann_accuracy,
         rules=rules,
@@ -178,11 +164,7 @@ def report(
             counts, macs, presets, arithmetic=arithmetic, system=system
         ),
         fits=fits,
-        fastest_steps={
-            preset.name: fastest_step(counts, preset, cores=cores)
-            for preset in presets
-            if preset.tier is Tier.CHIP
-        },
+        fastest_steps=fastest_steps(counts, presets, cores=cores),
         measured=None if measured is None else measured.to_dict(counted),
         platforms=platform_figures(counted, macs.macs_border_exact),
         assumptions=_assumptions(counts, onnx, system, measured),
@@ -238,6 +220,14 @@ def _network_file(
         parameters=weights,
         zero_weight_fraction=zeros / weights if weights else 0.0,
         weight_bytes=_weight_bytes(counts, sizes),
+    )
+
+
+def _neurobench(graph: FixedPointGraph, counts: Counts) -> NeuroBenchMetrics:
+    return metrics_of_counts(
+        counts,
+        biases=sum(layer.bias.size for layer in graph if layer.bias.any()),
+        states=sum(row.neurons * STATES[row.model] for row in counts.layers if row.model),
     )
 
 

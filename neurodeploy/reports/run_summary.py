@@ -1,16 +1,14 @@
-"""What can be told about a run: the pipeline fills it, the page shows it."""
+"""Summary of a run: the pipeline fills it, the page shows it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from neurodeploy.reports.activity import Raster
+from neurodeploy.reports.activity import Activity, Raster
 from neurodeploy.reports.report import Report
-
-if TYPE_CHECKING:
-    from neurodeploy.reports.activity import Activity
+from neurodeploy.testing import Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +18,8 @@ class AccuracyPoint:
     Attributes:
         stage: Label: "float", "quantized", "integer", "Lava".
         value: Fraction.
-        samples: On how many; 0 if not known.
-        note: What was measured, in a few words.
+        samples: Number of test samples; 0 if not known.
+        note: The network and the simulator, in a few words.
     """
 
     stage: str
@@ -30,62 +28,50 @@ class AccuracyPoint:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochPoint:
-    """One epoch of training.
+class Epoch(Protocol):
+    """One epoch of training, as the training side records it."""
 
-    Attributes:
-        epoch: From 1.
-        iterations: Done so far.
-        loss: Training loss.
-        train_accuracy: Fraction.
-        validation_accuracy: Fraction.
-        branch_weight: λ, the branches' share of the loss; None where there are none.
-        learning_rate: At the end of the epoch.
-    """
+    @property
+    def epoch(self) -> int:
+        """Number, from 1."""
 
-    epoch: int
-    iterations: int
-    loss: float
-    train_accuracy: float
-    validation_accuracy: float
-    branch_weight: float | None = None
-    learning_rate: float | None = None
+    @property
+    def iterations(self) -> int:
+        """Iterations so far."""
 
+    @property
+    def loss(self) -> float:
+        """Training loss."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerAgreement:
-    """One layer, our simulator against Lava.
+    @property
+    def train_accuracy(self) -> float:
+        """Fraction."""
 
-    Attributes:
-        name: The layer.
-        compared: Values compared: samples · steps · neurons.
-        spikes: How many of ours were spikes.
-        differing: How many values differ.
-    """
+    @property
+    def validation_accuracy(self) -> float:
+        """Fraction."""
 
-    name: str
-    compared: int
-    spikes: int
-    differing: int
+    @property
+    def branch_weight(self) -> float | None:
+        """λ, the branches' share of the loss; None where there are none."""
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Rate at the end of the epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Our simulator against Lava.
+    """The simulator against Lava.
 
     Attributes:
         samples: Samples compared.
-        differing_spikes: Over all layers.
-        layers: One row a layer; may be empty.
-        accuracy: Of Lava's output; None if not known.
-        seconds: Of Lava; None if not known.
+        comparison: Spikes of every layer; the simulator's come first.
+        seconds: Duration of Lava's run; None if not known.
     """
 
     samples: int
-    differing_spikes: int
-    layers: tuple[LayerAgreement, ...] = ()
-    accuracy: float | None = None
+    comparison: Comparison
     seconds: float | None = None
 
 
@@ -94,9 +80,9 @@ class SourceFile:
     """A file that the result depends on.
 
     Attributes:
-        role: What it is: "input", "ANN".
-        path: As it was given.
-        sha256: Of its content.
+        role: "input", "ANN".
+        path: As the user named it.
+        sha256: Hash of the content.
     """
 
     role: str
@@ -106,7 +92,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RunSummary:
-    """What a page can show. Whatever is None or empty is left out.
+    """Content of a page. Whatever is None or empty is left out.
 
     Attributes:
         title: Of the page: the recipe's name, or the network's file.
@@ -120,10 +106,10 @@ class RunSummary:
         fine_tuning: The same of the fine-tune in integers.
         seconds: Wall time by stage.
         versions: Of everything the result depends on.
-        files: What else went in, beside the network's file.
+        files: Further inputs, beside the network's file.
         recipe: The effective recipe, TOML.
-        command: What made it.
-        created: When, as text.
+        command: The command line.
+        created: Date and time, as text.
     """
 
     title: str
@@ -133,8 +119,8 @@ class RunSummary:
     report: Report | None = None
     raster: Raster | None = None
     activity: Activity | None = None
-    history: tuple[EpochPoint, ...] = ()
-    fine_tuning: tuple[EpochPoint, ...] = ()
+    history: tuple[Epoch, ...] = ()
+    fine_tuning: tuple[Epoch, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     files: tuple[SourceFile, ...] = ()

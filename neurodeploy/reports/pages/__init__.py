@@ -1,1 +1,11 @@
-"""HTML and Markdown pages: sections, in order, and their rendering."""
+"""HTML and Markdown pages.
+
+In reading order:
+
+- `elements`: cards, plots, tables and sections.
+- `outline`: the page of a run: its sections in order, and its files.
+- `comparison_page`: the page of several networks.
+- `run_sections`, `cost_sections`, `verdict_sections`, `activity_sections`: the sections.
+- `tables`: tables of counts and energies, for pages and the terminal.
+- `rendering`: an outline to HTML (`report.html.j2`) or Markdown.
+"""

@@ -1,15 +1,15 @@
-"""The parts of a page that show what a network did: rates and overflow, maps, membranes."""
+"""Sections about the activity of a network: rates and overflow, maps, membranes."""
 
 from __future__ import annotations
 
 from neurodeploy.reports.activity import Activity
 from neurodeploy.reports.numbers import format_count, format_percent
 from neurodeploy.reports.pages.elements import (
+    PageSection,
     PageTable,
     Plot,
-    Section,
+    Rows,
 )
-from neurodeploy.reports.pages.tables import Rows
 from neurodeploy.reports.plots.activity_plots import (
     Panel,
     panels_of,
@@ -17,7 +17,7 @@ from neurodeploy.reports.plots.activity_plots import (
 )
 
 
-def rates_section(activity: Activity | None, *, has_plot: bool = True) -> Section | None:
+def rates_section(activity: Activity | None, *, has_plot: bool = True) -> PageSection | None:
     """Show how much each layer spikes, and whether its 24 bits were enough.
 
     Args:
@@ -45,7 +45,7 @@ def rates_section(activity: Activity | None, *, has_plot: bool = True) -> Sectio
         )
         for one in activity.layers
     ]
-    return Section(
+    return PageSection(
         anchor="activity",
         title="Activity",
         lead=f"Over {format_count(activity.samples)} samples of {activity.steps} steps. "
@@ -76,7 +76,7 @@ def rates_section(activity: Activity | None, *, has_plot: bool = True) -> Sectio
 
 def _overflow_sentence(activity: Activity) -> str:
     if activity.overflows is None:
-        return "Whether 24 bits were enough cannot be seen with this simulator."
+        return "This simulator cannot tell whether 24 bits were enough."
     if activity.overflows == 0:
         return "No current was wrapped and no voltage clipped: 24 bits were enough everywhere."
     names = [
@@ -90,14 +90,14 @@ def _overflow_sentence(activity: Activity) -> str:
     )
 
 
-def maps_section(activity: Activity | None) -> Section | None:
+def maps_section(activity: Activity | None) -> PageSection | None:
     """Show where in each spatial layer events are."""
     if activity is None or "maps" not in (panels := panels_of(activity)):
         return None
     shown, there = len(activity.maps), activity.spatial_layers
     some = "" if shown == there else f" {shown} of {there} layers, evenly chosen."
     title = "one sample" if activity.raster is None else activity.raster.title
-    return Section(
+    return PageSection(
         anchor="maps",
         title="Activity maps",
         lead=f"Events of {title} at each place, channels and steps added up; the strongest cell "
@@ -106,12 +106,12 @@ def maps_section(activity: Activity | None) -> Section | None:
     )
 
 
-def membranes_section(activity: Activity | None) -> Section | None:
+def membranes_section(activity: Activity | None) -> PageSection | None:
     """Show how neurons charge and fire."""
     if activity is None or "membranes" not in (panels := panels_of(activity)):
         return None
     title = "one sample" if activity.raster is None else activity.raster.title
-    return Section(
+    return PageSection(
         anchor="membranes",
         title="Membranes",
         lead=f"Potential after each step of {title}, in units of the weights (the chip's state "

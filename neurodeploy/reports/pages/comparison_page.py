@@ -21,9 +21,9 @@ from neurodeploy.reports.numbers import (
 from neurodeploy.reports.pages.elements import (
     Card,
     Outline,
+    PageSection,
     PageTable,
     Plot,
-    Section,
 )
 from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.tables import TIER_NAMES
@@ -72,7 +72,7 @@ def _cards(comparison: NetworkComparison) -> Iterator[Card]:
     yield Card(
         label="Networks",
         value=format_count(len(networks)),
-        note=f"{len(comparison.front(comparison.preset))} beaten by none",
+        note=f"{len(comparison.front(comparison.preset))} on the Pareto front",
     )
     first = networks[0]
     if first.accuracy is not None:
@@ -87,7 +87,7 @@ def _cards(comparison: NetworkComparison) -> Iterator[Card]:
         e.network.name for e in comparison.entries if len(e.best_in) == len(comparison.presets)
     ]
     yield Card(
-        label="Beaten by none, whatever the preset",
+        label="On the Pareto front for every preset",
         value=format_count(len(always)),
         note=", ".join(always[:3]) + (" and others" if len(always) > 3 else ""),
     )
@@ -100,25 +100,25 @@ def _named(network: Candidate) -> str:
     return f"{network.name}; 95 % interval {format_percent(low)} to {format_percent(high)}"
 
 
-def _networks_section(comparison: NetworkComparison) -> Section:
+def _networks_section(comparison: NetworkComparison) -> PageSection:
     preset = comparison.preset
     plots = [
         Plot(
             svg=plot_ranges(comparison, preset),
             title="Energy of each network and of its ANN",
-            caption="Circle: spiking network. Square: the ordinary network it was reported with, "
-            "one pass. Bars span low to high.",
+            caption="Circle: spiking network. Square: the ordinary network of its report, one "
+            "pass. Bars span low to high.",
         )
     ]
     if any(entry.network.accuracy is not None for entry in comparison.entries):
         plots.insert(0, _front_plot(comparison, preset, "Accuracy against energy"))
     best = comparison.front(preset)
-    return Section(
+    return PageSection(
         anchor="networks",
         title="Accuracy against energy",
         lead=f"{preset}, tier {comparison.tier(preset).value} "
         f"({TIER_NAMES[comparison.tier(preset)]}). {len(best)} of {len(comparison.entries)} "
-        "networks are beaten by none: no other is at least as accurate for less energy.",
+        "networks are on the Pareto front: no other is at least as accurate for less energy.",
         plots=tuple(plots),
         tables=(_networks_table(comparison),),
         items=tuple(f"Note: {one}" for one in comparison.warnings),
@@ -130,7 +130,7 @@ def _front_plot(comparison: NetworkComparison, preset: str, title: str) -> Plot:
     return Plot(
         svg=plot_front(comparison, preset),
         title=title,
-        caption="Filled and joined: beaten by none, by nominal values. "
+        caption="Filled and joined: the Pareto front, by nominal values. "
         + (
             "Numbers are those of the table, which has the bounds. "
             if many
@@ -148,13 +148,10 @@ def _ann_caption(comparison: NetworkComparison, preset: str) -> str:
         if preset in entry.network.ann_energies
     }
     texts = {
-        True: "Square: an ordinary network that one of them was reported with.",
-        False: "Dashed: the energy of such a network whose accuracy is not known."
-        if True in known
-        else "Dashed: the energies of the ordinary networks they were reported with, whose "
-        "accuracy is not known.",
+        True: "Squares: the ordinary networks of these reports.",
+        False: "Dashed: the energy of an ordinary network whose accuracy is not known.",
     }
-    return " ".join(texts[one] for one in (True, False) if one in known)
+    return " ".join(texts[is_known] for is_known in (True, False) if is_known in known)
 
 
 def _networks_table(comparison: NetworkComparison) -> PageTable:
@@ -182,7 +179,7 @@ def _networks_table(comparison: NetworkComparison) -> PageTable:
                 format_energy(energy.low),
                 format_energy(energy.high),
                 "" if ann is None else _range(ann),
-                "beaten by none" if preset in entry.best_in else "",
+                "on the front" if preset in entry.best_in else "",
             )
         )
     return PageTable(
@@ -207,8 +204,8 @@ def _networks_table(comparison: NetworkComparison) -> PageTable:
     )
 
 
-def _presets_section(comparison: NetworkComparison) -> Section:
-    """Show whether the front depends on the constants."""
+def _presets_section(comparison: NetworkComparison) -> PageSection:
+    """Show the Pareto front for each set of constants."""
     leading = comparison.tier(comparison.preset)
     plots = []
     if any(entry.network.accuracy is not None for entry in comparison.entries):
@@ -217,11 +214,11 @@ def _presets_section(comparison: NetworkComparison) -> Section:
             if first is not None and tier is not leading:
                 title = f"Tier {tier.value}, {TIER_NAMES[tier]}: {first}"
                 plots.append(_front_plot(comparison, first, title))
-    return Section(
+    return PageSection(
         anchor="presets",
         title="Does it depend on the constants?",
-        lead="The same networks by every preset that all of them were reported with: nominal "
-        "energies, a star where the network is beaten by none.",
+        lead="The same networks by every preset that all reports share: nominal energies, a star "
+        "where the network is on the Pareto front.",
         plots=tuple(plots),
         tables=(_presets_table(comparison),),
     )
@@ -256,12 +253,12 @@ def _presets_table(comparison: NetworkComparison) -> PageTable:
     )
 
 
-def _sources_section(comparison: NetworkComparison) -> Section:
-    return Section(
+def _sources_section(comparison: NetworkComparison) -> PageSection:
+    return PageSection(
         anchor="sources",
         title="Where the figures come from",
-        lead="Constants, their sources and what each tier leaves out stand in the report of every "
-        "network.",
+        lead="The report of every network lists the constants, their sources and the costs that "
+        "each tier leaves out.",
         tables=(
             PageTable(
                 caption="Files",

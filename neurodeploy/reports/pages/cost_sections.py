@@ -1,4 +1,4 @@
-"""The parts of a page that hold the figures of a report: counts, energy, constants."""
+"""Sections with the figures of a report: counts, energy, assumptions, constants."""
 
 from __future__ import annotations
 
@@ -8,26 +8,21 @@ from neurodeploy.energy.fairness import RATE_BREAK_EVEN, SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
 from neurodeploy.reports.numbers import format_energy
 from neurodeploy.reports.pages.elements import (
+    PageSection,
     PageTable,
     Plot,
-    Section,
+    Rows,
 )
 from neurodeploy.reports.pages.tables import (
     ENERGY_COLUMNS,
     LAYER_COLUMNS,
     TIER_NAMES,
-    Rows,
     energy_rows,
     fact_rows,
     layer_rows,
 )
-from neurodeploy.reports.plots.report_plots import (
-    MANY_LAYERS,
-    plot_activity,
-    plot_energy,
-    plot_formats,
-    plot_sops,
-)
+from neurodeploy.reports.plots.energy_plots import plot_energy, plot_formats
+from neurodeploy.reports.plots.layer_plots import MANY_LAYERS, plot_activity, plot_sops
 from neurodeploy.reports.report import Report
 
 WORDS: Rows = [
@@ -44,11 +39,11 @@ WORDS: Rows = [
 ]
 
 
-def counts_section(report: Report) -> Section:
+def counts_section(report: Report) -> PageSection:
     """Show the exact counts, layer by layer."""
     low, high = SIGMA_BREAK_EVEN
     rate, steps, source = RATE_BREAK_EVEN
-    return Section(
+    return PageSection(
         anchor="counts",
         title="Operations",
         lead="Exact counts on the deployed integer weights. "
@@ -96,14 +91,14 @@ def _largest(values: list[tuple[str, int]]) -> str:
     return " Largest: " + ", ".join(f"{name} (layer {n})" for n, (name, _) in ranked) + "."
 
 
-def neurobench_section(report: Report) -> Section:
+def neurobench_section(report: Report) -> PageSection:
     """Show the network in NeuroBench's metrics, and where they differ from the counts above."""
-    rows: Rows = []
-    for name, value in report.neurobench.to_dict().items():
-        if name not in ("version", "note"):
-            text = "not known" if value is None else f"{value:,.4f}".rstrip("0").rstrip(".")
-            rows.append((name, text))
-    return Section(
+    rows: Rows = [
+        (name, "not known" if value is None else f"{value:,.4f}".rstrip("0").rstrip("."))
+        for name, value in report.neurobench.to_dict().items()
+        if name not in ("version", "note")
+    ]
+    return PageSection(
         anchor="neurobench",
         title="In NeuroBench's metrics",
         lead=f"Mean of a sample, by the names and definitions of NeuroBench {NEUROBENCH}.",
@@ -114,8 +109,8 @@ def neurobench_section(report: Report) -> Section:
     )
 
 
-def energy_section(report: Report) -> Section:
-    """Show every preset's energies, both sides, and what they consist of."""
+def energy_section(report: Report) -> PageSection:
+    """Show every preset's energies, both sides, and their terms."""
     breakdown: Rows = [
         (
             one.network.preset,
@@ -176,13 +171,13 @@ def energy_section(report: Report) -> Section:
         )
     tables.append(
         PageTable(
-            caption="What the nominal values consist of, and what the bounds stand for",
+            caption="Terms of the nominal values, and the meaning of the bounds",
             columns=("preset", "nominal value", "bounds"),
             rows=breakdown,
             text_columns=1,
         )
     )
-    return Section(
+    return PageSection(
         anchor="energy",
         title="Energy of one inference",
         lead="Estimates from published constants, not measurements. Bars span low to high, marks "
@@ -194,7 +189,7 @@ def energy_section(report: Report) -> Section:
 
 
 def _format_groups(report: Report) -> list[tuple[str, list[tuple[str, Energy]]]]:
-    """Give, for tiers A and B, the deployed network and the ANN in each number format."""
+    """Return, for tiers A and B, the deployed network and the ANN in each number format."""
     if not report.ann_formats:
         return []
     groups = []
@@ -209,8 +204,8 @@ def _format_groups(report: Report) -> list[tuple[str, list[tuple[str, Energy]]]]
     return groups
 
 
-def assumptions_section(report: Report) -> Section:
-    """Say what is assumed, what is left out, and what the words mean."""
+def assumptions_section(report: Report) -> PageSection:
+    """Show the assumptions, the costs that are left out, and the meaning of words."""
     left_out = tuple(
         dict.fromkeys(
             f"Left out of tier {one.network.tier.value} ({TIER_NAMES[one.network.tier]}): "
@@ -223,13 +218,13 @@ def assumptions_section(report: Report) -> Section:
         left_out += (
             f"Left out of the ANN, operators that are not counted: {', '.join(uncounted)}.",
         )
-    return Section(
+    return PageSection(
         anchor="assumptions",
-        title="Assumptions and what is left out",
+        title="Assumptions and costs left out",
         items=(*report.assumptions, *left_out),
         tables=(
             PageTable(
-                caption="What the words mean",
+                caption="Meaning of the words",
                 columns=("word", "meaning"),
                 rows=WORDS,
                 text_columns=2,
@@ -238,14 +233,14 @@ def assumptions_section(report: Report) -> Section:
     )
 
 
-def sources_section(report: Report) -> Section:
+def sources_section(report: Report) -> PageSection:
     """List every constant with its source and the grade of its evidence."""
     constants: Rows = [
         (preset.name, key, f"{one.value:g} {one.unit}", one.evidence, one.source)
         for preset in report.presets
         for key, one in preset.constants.items()
     ]
-    return Section(
+    return PageSection(
         anchor="sources",
         title="Constants and their sources",
         lead="Evidence: source, read in the named source or log; abstract, read in the paper's "

@@ -1,17 +1,17 @@
-"""What a report page consists of: cards, plots, tables, sections."""
+"""The elements of a report page: cards, plots, tables, sections."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neurodeploy.reports.pages.tables import Rows
+Rows = list[tuple[str, ...]]
 
 LONG = frozenset(
     {
         "source",
         "bounds",
-        "what was measured",
-        "what was found",
+        "measurement",
+        "facts",
         "rule",
         "assumption",
         "meaning",
@@ -59,14 +59,14 @@ class PageTable:
 
     @property
     def width(self) -> str:
-        """How wide it is: "whole" where sentences need the page, "wraps" where they bend, or ""."""
+        """The width: "whole" where sentences need the page, "wraps" where they bend, or ""."""
         sentences = sum(name in LONG for name in self.columns)
         if sentences > 1 or (sentences and len(self.columns) >= 6):
             return "whole"
         return "wraps" if sentences else ""
 
     def style(self, column: int) -> str:
-        """Say how a column is set: "long", "text" or "number"."""
+        """Return how a column is set: "long", "text" or "number"."""
         name = self.columns[column]
         if name in LONG:
             return "long"
@@ -74,7 +74,7 @@ class PageTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class PageSection:
     """A part of the page."""
 
     anchor: str
@@ -93,4 +93,4 @@ class Outline:
     title: str
     description: str = ""
     cards: tuple[Card, ...] = ()
-    sections: tuple[Section, ...] = ()
+    sections: tuple[PageSection, ...] = ()

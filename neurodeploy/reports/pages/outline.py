@@ -1,6 +1,6 @@
-"""What stands on the page of a run, in order; HTML and Markdown show the same.
+"""The page of a run: its cards and sections in order, and the files that show them.
 
-What `RunSummary` leaves None or empty does not appear.
+HTML and Markdown have the same content. Parts that `RunSummary` leaves None or empty do not appear.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from neurodeploy.reports.pages.cost_sections import (
 from neurodeploy.reports.pages.elements import (
     Card,
     Outline,
-    Section,
+    PageSection,
 )
 from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.run_sections import (
@@ -67,7 +67,7 @@ def outline_of(summary: RunSummary) -> Outline:
     )
 
 
-def _sections(summary: RunSummary) -> list[Section]:
+def _sections(summary: RunSummary) -> list[PageSection]:
     report = summary.report
     sections = [
         None if report is None else verdict_section(report),
@@ -91,7 +91,7 @@ def _sections(summary: RunSummary) -> list[Section]:
         making_section(summary),
         None
         if summary.recipe is None
-        else Section(
+        else PageSection(
             anchor="recipe",
             title="Recipe",
             lead="Everything this run depended on; train again with it.",
@@ -114,7 +114,7 @@ def _cards(summary: RunSummary) -> list[Card]:
             )
         cards.append(Card(label="Accuracy", value=format_percent(deployed.value), note=note))
     if summary.agreement is not None:
-        differing = summary.agreement.differing_spikes
+        differing = summary.agreement.comparison.differing
         cards.append(
             Card(
                 label="Agreement with Lava",
@@ -172,11 +172,8 @@ def _range(energy: Energy) -> str:
     return " to ".join(dict.fromkeys(texts))
 
 
-# What a network did as a file of its own: a page or one drawing.
-
-
 def save_plot(activity: Activity, path: Path | str, *, title: str, description: str = "") -> None:
-    """Write what is shown of a run: a page for `.html`, else one drawing, `.svg` or `.png`.
+    """Write the activity of a network: a page for `.html`, else one drawing, `.svg` or `.png`.
 
     Raises:
         OutputError: If it cannot be written.
@@ -214,7 +211,7 @@ def render_page(summary: RunSummary) -> str:
 
 
 def write_markdown(summary: RunSummary, path: Path | str) -> None:
-    """Write what is known about a run, whole or not at all.
+    """Write the page of a run as Markdown, whole or not at all.
 
     Raises:
         OutputError: If it cannot be written.

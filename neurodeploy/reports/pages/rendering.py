@@ -1,7 +1,7 @@
-"""One self-contained HTML page for a run, a single report or a comparison.
+"""Rendering of an outline as one HTML page, or as Markdown.
 
-The page loads nothing: styles, plots and the script that sorts tables are inside it. Everything
-that a user supplied is escaped.
+An HTML page loads nothing: styles, plots and the script that sorts tables are inside it. Markdown
+has the same sections and tables, without the plots. Everything that a user supplied is escaped.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 from neurodeploy.reports.pages.elements import (
     Outline,
+    PageSection,
     PageTable,
-    Section,
 )
+from neurodeploy.reports.plots.drawing import DARK, LIGHT, css_variables
 
 
 def render_html(outline: Outline) -> str:
@@ -32,10 +33,9 @@ def render_html(outline: Outline) -> str:
         description=outline.description,
         cards=outline.cards,
         sections=outline.sections,
+        light=css_variables(LIGHT),
+        dark=css_variables(DARK),
     )
-
-
-# A page as Markdown: the same sections and tables as in HTML, without the plots.
 
 
 def render_markdown(outline: Outline) -> str:
@@ -53,7 +53,7 @@ def render_markdown(outline: Outline) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(section: Section) -> Iterator[str]:
+def _section(section: PageSection) -> Iterator[str]:
     yield from ("", f"## {_escape(section.title)}", "")
     if section.lead:
         yield from (_escape(section.lead), "")

@@ -1,16 +1,18 @@
-"""The parts of a page that tell of a run: accuracy, agreement, raster, training, making."""
+"""Sections about the run itself: accuracy, agreement with Lava, raster, training, making."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from neurodeploy.reports.activity import Raster
 from neurodeploy.reports.numbers import format_count, format_percent, wilson_interval
 from neurodeploy.reports.pages.elements import (
+    PageSection,
     PageTable,
     Plot,
-    Section,
+    Rows,
 )
-from neurodeploy.reports.pages.tables import Rows
-from neurodeploy.reports.plots.report_plots import (
+from neurodeploy.reports.plots.run_plots import (
     RASTER_LAYERS,
     RASTER_NEURONS,
     Series,
@@ -18,10 +20,10 @@ from neurodeploy.reports.plots.report_plots import (
     plot_curves,
     plot_raster,
 )
-from neurodeploy.reports.run_summary import AccuracyPoint, Agreement, EpochPoint, RunSummary
+from neurodeploy.reports.run_summary import AccuracyPoint, Agreement, Epoch, RunSummary
 
 
-def accuracy_section(summary: RunSummary) -> Section | None:
+def accuracy_section(summary: RunSummary) -> PageSection | None:
     """Show accuracy from stage to stage."""
     if not summary.accuracy:
         return None
@@ -36,7 +38,7 @@ def accuracy_section(summary: RunSummary) -> Section | None:
         )
         for one in summary.accuracy
     ]
-    return Section(
+    return PageSection(
         anchor="accuracy",
         title="Accuracy through the pipeline",
         lead="What deployment costs: the same network after each step on its way to the chip.",
@@ -55,7 +57,7 @@ def accuracy_section(summary: RunSummary) -> Section | None:
         tables=(
             PageTable(
                 caption="Accuracy",
-                columns=("stage", "accuracy", "95 % interval", "samples", "what was measured"),
+                columns=("stage", "accuracy", "95 % interval", "samples", "measurement"),
                 rows=rows,
                 text_columns=1,
             ),
@@ -70,32 +72,30 @@ def _interval(point: AccuracyPoint) -> str:
     return f"{100 * low:.1f} to {format_percent(high)}"
 
 
-def agreement_section(agreement: Agreement | None) -> Section | None:
+def agreement_section(agreement: Agreement | None) -> PageSection | None:
     """Show the comparison with Lava, layer by layer."""
     if agreement is None:
         return None
-    is_equal = agreement.differing_spikes == 0
-    lead = (
-        f"{format_count(agreement.samples)} samples ran on our simulator and on real Lava. "
-        + ("Every spike of every layer was the same." if is_equal else "")
-        + (
-            ""
-            if is_equal
-            else f"{format_count(agreement.differing_spikes)} values differ: do not trust the "
-            "deployed network before this is understood."
+    differing = agreement.comparison.differing
+    lead = f"{format_count(agreement.samples)} samples ran on our simulator and on real Lava. "
+    if differing:
+        lead += (
+            f"{format_count(differing)} values differ: do not trust the deployed network before "
+            "this is understood."
         )
-    )
+    else:
+        lead += "Every spike of every layer was the same."
     if agreement.seconds is not None:
         lead += f" Lava took {agreement.seconds:.1f} s."
     rows: Rows = [
         (
             layer.name,
             format_count(layer.compared),
-            format_count(layer.spikes),
+            format_count(layer.spikes_first),
             format_count(layer.differing),
-            "identical" if layer.differing == 0 else "DIFFERS",
+            "identical" if layer.is_equal else "DIFFERS",
         )
-        for layer in agreement.layers
+        for layer in agreement.comparison.layers
     ]
     table = PageTable(
         caption="Agreement with Lava by layer",
@@ -103,16 +103,16 @@ def agreement_section(agreement: Agreement | None) -> Section | None:
         rows=rows,
         text_columns=1,
     )
-    return Section(
+    return PageSection(
         anchor="agreement", title="Agreement with Lava", lead=lead, tables=(table,) if rows else ()
     )
 
 
-def raster_section(raster: Raster | None) -> Section | None:
+def raster_section(raster: Raster | None) -> PageSection | None:
     """Show the spikes of one sample."""
     if raster is None or not raster.layers:
         return None
-    return Section(
+    return PageSection(
         anchor="raster",
         title="Spikes of one sample",
         lead=f"{raster.title[:1].upper()}{raster.title[1:]}. Each mark is a neuron that fired in "
@@ -150,87 +150,85 @@ def raster_section(raster: Raster | None) -> Section | None:
     )
 
 
-def training_section(summary: RunSummary) -> Section | None:
+def training_section(summary: RunSummary) -> PageSection | None:
     """Show training and fine-tuning, epoch by epoch."""
     history = summary.history
     if not history:
         return None
-    epochs = tuple(float(one.epoch) for one in history)
+    epochs = [float(epoch.epoch) for epoch in history]
+    iterations = [float(epoch.iterations) for epoch in history]
     plots = [
-        Plot(
-            svg=plot_curves(
-                [Series(label="loss", x=epochs, y=tuple(one.loss for one in history))],
-                name="loss",
-                x_label="epoch",
-                y_label="training loss",
-            ),
-            title="Training loss",
-            caption="Mean loss of each epoch, branches included.",
+        _curves(
+            "Training loss",
+            "Mean loss of each epoch, branches included.",
+            [Series(label="loss", x=epochs, y=[epoch.loss for epoch in history])],
+            name="loss",
+            y_label="training loss",
         ),
-        Plot(
-            svg=plot_curves(
-                [
-                    Series(
-                        label="training",
-                        x=epochs,
-                        y=tuple(100 * one.train_accuracy for one in history),
-                    ),
-                    Series(
-                        label="validation",
-                        x=epochs,
-                        y=tuple(100 * one.validation_accuracy for one in history),
-                    ),
-                ],
-                name="learning",
-                x_label="epoch",
-                y_label="accuracy, %",
-            ),
-            title="Accuracy while training",
-            caption="Training accuracy is measured while weights still change.",
+        _curves(
+            "Accuracy while training",
+            "Training accuracy is measured while weights still change.",
+            [
+                Series(label="training", x=epochs, y=[100 * e.train_accuracy for e in history]),
+                Series(
+                    label="validation", x=epochs, y=[100 * e.validation_accuracy for e in history]
+                ),
+            ],
+            name="learning",
+            y_label="accuracy, %",
         ),
     ]
-    shares = [(one.iterations, one.branch_weight) for one in history]
-    known = [(float(x), y) for x, y in shares if y is not None]
-    if known and any(y for _, y in known):
+    shares = _known("λ", iterations, [epoch.branch_weight for epoch in history])
+    if any(shares.y):
         plots.append(
-            Plot(
-                svg=plot_curves(
-                    [Series(label="λ", x=tuple(x for x, _ in known), y=tuple(y for _, y in known))],
-                    name="branches",
-                    x_label="iteration",
-                    y_label="λ, share of the branches",
-                ),
-                title="Share of the branches",
-                caption="Weight λ of the shortcut branches in the loss. They are removed after "
-                "training.",
+            _curves(
+                "Share of the branches",
+                "Weight λ of the shortcut branches in the loss. They are removed after training.",
+                [shares],
+                name="branches",
+                x_label="iteration",
+                y_label="λ, share of the branches",
             )
         )
-    rates = [(float(one.iterations), one.learning_rate) for one in history]
-    known = [(x, y) for x, y in rates if y is not None]
-    if known:
+    rates = _known("rate", iterations, [epoch.learning_rate for epoch in history])
+    if rates.y:
         plots.append(
-            Plot(
-                svg=plot_curves(
-                    [
-                        Series(
-                            label="rate", x=tuple(x for x, _ in known), y=tuple(y for _, y in known)
-                        )
-                    ],
-                    name="rate",
-                    x_label="iteration",
-                    y_label="learning rate",
-                ),
-                title="Learning rate",
-                caption="At the end of each epoch.",
+            _curves(
+                "Learning rate",
+                "At the end of each epoch.",
+                [rates],
+                name="rate",
+                x_label="iteration",
+                y_label="learning rate",
             )
         )
     tables = [_epoch_table("Training", history)]
     if summary.fine_tuning:
         tables.append(_epoch_table("Fine-tuning in integers", summary.fine_tuning))
-    return Section(anchor="training", title="Training", plots=tuple(plots), tables=tuple(tables))
+    return PageSection(
+        anchor="training", title="Training", plots=tuple(plots), tables=tuple(tables)
+    )
 
 
-def _epoch_table(caption: str, history: tuple[EpochPoint, ...]) -> PageTable:
+def _known(label: str, x: Sequence[float], values: Sequence[float | None]) -> Series:
+    points = [(place, y) for place, y in zip(x, values, strict=True) if y is not None]
+    return Series(label=label, x=[x for x, _ in points], y=[y for _, y in points])
+
+
+def _curves(
+    title: str,
+    caption: str,
+    series: Sequence[Series],
+    *,
+    name: str,
+    y_label: str,
+    x_label: str = "epoch",
+) -> Plot:
+    svg = plot_curves(series, name=name, x_label=x_label, y_label=y_label)
+    return Plot(svg=svg, title=title, caption=caption)
+
+
+def _epoch_table(caption: str, history: tuple[Epoch, ...]) -> PageTable:
     return PageTable(
         caption=f"{caption}: epochs",
         columns=("epoch", "loss", "training accuracy", "validation accuracy", "λ"),
@@ -248,8 +246,8 @@ def _epoch_table(caption: str, history: tuple[EpochPoint, ...]) -> PageTable:
     )
 
 
-def making_section(summary: RunSummary) -> Section | None:
-    """Say with what, when and from what the page was made."""
+def making_section(summary: RunSummary) -> PageSection | None:
+    """Show the command, its inputs, versions and wall time."""
     tables = []
     if summary.seconds:
         rows: Rows = [(name, f"{value:.1f} s") for name, value in summary.seconds.items()]
@@ -286,7 +284,7 @@ def making_section(summary: RunSummary) -> Section | None:
     items = [f"Made: {summary.created}"] if summary.created else []
     if not (tables or items or summary.command):
         return None
-    return Section(
+    return PageSection(
         anchor="making",
         title="How this was made",
         tables=tuple(tables),

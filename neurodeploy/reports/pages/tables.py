@@ -1,4 +1,4 @@
-"""The tables of a report, and what the terminal shows of them."""
+"""Tables of counts and energies, for the page and for the terminal."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from neurodeploy.reports.numbers import (
     format_percent,
     format_range,
 )
+from neurodeploy.reports.pages.elements import Rows
 from neurodeploy.reports.report import Report
 from neurodeploy.reports.statements import statements
-
-Rows = list[tuple[str, ...]]
 
 TIER_NAMES = {
     Tier.ARITHMETIC: "arithmetic only",
@@ -44,7 +43,7 @@ LAYER_COLUMNS = (
     "zero weights",
 )
 TERMINAL_COLUMNS = ("layer", "type", "neurons", "events", "SOPs", "dense MACs", "spikes")
-"""What of `LAYER_COLUMNS` fits a terminal of 80 columns; the page and the JSON have all."""
+"""The part of `LAYER_COLUMNS` that fits a terminal of 80 columns."""
 ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ANN", "nominal", "evidence")
 
 
@@ -140,7 +139,7 @@ def fact_rows(report: Report) -> Rows:
 
 
 def terminal(report: Report) -> RenderableType:
-    """Return what the command line prints of a report."""
+    """Return a report as the command line prints it."""
     facts = Table.grid(padding=(0, 2))
     for name, value in fact_rows(report):
         facts.add_row(Text(name, style="dim"), Text(value))

@@ -1,4 +1,4 @@
-"""The parts of a page that judge: what can be said, fairness, sensitivity, chip fit."""
+"""Sections that judge: conclusions, fairness, sensitivity, fit, measured counters, context."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from neurodeploy.reports.numbers import (
     format_factor,
 )
 from neurodeploy.reports.pages.elements import (
+    PageSection,
     PageTable,
     Plot,
-    Section,
+    Rows,
 )
-from neurodeploy.reports.pages.tables import Rows
-from neurodeploy.reports.plots.report_plots import plot_break_even, plot_sensitivity
+from neurodeploy.reports.plots.energy_plots import plot_break_even, plot_sensitivity
 from neurodeploy.reports.report import Report
 from neurodeploy.reports.statements import changes_the_winner, statements
 
 
-def verdict_section(report: Report) -> Section:
-    """Say in a few sentences what the report allows to be said."""
-    return Section(
+def verdict_section(report: Report) -> PageSection:
+    """Show the conclusions that the report allows, in a few sentences."""
+    return PageSection(
         anchor="verdict",
-        title="What can be said",
+        title="Conclusions",
         items=(*statements(report), *(f"Note: {one}" for one in report.warnings)),
     )
 
 
-def fairness_section(report: Report) -> Section:
-    """Return whether one ratio may stand for the comparison, and why not."""
+def fairness_section(report: Report) -> PageSection:
+    """Show whether one ratio may stand for the comparison, and the rules that forbid it."""
     failed = [rule for rule in report.rules if not rule.holds]
     lead = "One ratio may stand for the comparison only if every rule holds. " + (
         f"{len(failed)} of {len(report.rules)} {'does' if len(failed) == 1 else 'do'} not, so "
@@ -49,7 +49,7 @@ def fairness_section(report: Report) -> Section:
     rows: Rows = [
         (rule.name, "holds" if rule.holds else "DOES NOT HOLD", rule.found) for rule in report.rules
     ]
-    return Section(
+    return PageSection(
         anchor="fairness",
         title="Is the comparison fair?",
         lead=lead,
@@ -67,13 +67,13 @@ def fairness_section(report: Report) -> Section:
         tables=(
             PageTable(
                 caption="Rules of a fair comparison",
-                columns=("rule", "verdict", "what was found"),
+                columns=("rule", "verdict", "facts"),
                 rows=rows,
                 text_columns=3,
             ),
             PageTable(
                 caption="Break-evens and their sources",
-                columns=("what is counted", "spikes per synapse", "source"),
+                columns=("operations counted", "spikes per synapse", "source"),
                 rows=[
                     (name, f"{low:g}" if low == high else f"{low:g} to {high:g}", source)
                     for name, low, high, source in BREAK_EVENS
@@ -84,17 +84,16 @@ def fairness_section(report: Report) -> Section:
     )
 
 
-def sensitivity_section(report: Report) -> Section | None:
-    """Show which assumption moves the answer most, and which ones turn it round."""
+def sensitivity_section(report: Report) -> PageSection | None:
+    """Show how far each assumption moves the answer, and those that reverse it."""
     found = report.sensitivities
     if not found:
         return None
-
-    def written(value: float, quantity: str) -> str:
-        return format_energy(value) if quantity == CHIP else format_factor(value)
-
-    ratios = [(one.assumption, one.low, one.high) for one in found if one.quantity == RATIO]
-    ratios = [(name, low, high) for name, low, high in ratios if low > 0]
+    ratios = [
+        (one.assumption, one.low, one.high)
+        for one in found
+        if one.quantity == RATIO and one.low > 0
+    ]
     plots = (
         Plot(
             svg=plot_sensitivity(ratios),
@@ -105,7 +104,7 @@ def sensitivity_section(report: Report) -> Section | None:
             is_wide=True,
         ),
     )
-    return Section(
+    return PageSection(
         anchor="sensitivity",
         title="Which assumption matters most",
         lead="Each assumption is changed by itself between the two ends named; all others stay as "
@@ -119,14 +118,14 @@ def sensitivity_section(report: Report) -> Section | None:
                     (
                         one.assumption,
                         one.quantity,
-                        written(one.low, one.quantity),
-                        written(one.high, one.quantity),
+                        *map(format_energy if one.quantity == CHIP else format_factor, ends),
                         format_factor(one.factor),
                         ("yes" if changes_the_winner(one) else "no")
                         if one.quantity == RATIO
                         else "",
                     )
                     for one in found
+                    for ends in [(one.low, one.high)]
                 ],
                 text_columns=2,
             ),
@@ -134,25 +133,23 @@ def sensitivity_section(report: Report) -> Section | None:
     )
 
 
-def fit_section(report: Report) -> Section | None:
+def fit_section(report: Report) -> PageSection | None:
     """Show how many cores the network would take."""
     if not report.fits:
         return None
-    rows: Rows = []
-    for fit in report.fits:
-        for entry in fit.layers:
-            cores = "does not fit" if entry.low is None else f"{entry.low}"
-            if entry.low is not None and entry.high != entry.low:
-                cores = f"{entry.low} to {entry.high}"
-            rows.append(
-                (
-                    fit.target,
-                    entry.layer.name,
-                    cores,
-                    format_count(entry.neurons_per_core),
-                    entry.limiting_resource,
-                )
-            )
+    rows: Rows = [
+        (
+            fit.target,
+            entry.layer.name,
+            "does not fit"
+            if entry.low is None
+            else " to ".join(dict.fromkeys((str(entry.low), str(entry.high)))),
+            format_count(entry.neurons_per_core),
+            entry.limiting_resource,
+        )
+        for fit in report.fits
+        for entry in fit.layers
+    ]
     totals = "; ".join(
         f"{fit.target}: "
         + (
@@ -162,7 +159,7 @@ def fit_section(report: Report) -> Section | None:
         )
         for fit in report.fits
     )
-    return Section(
+    return PageSection(
         anchor="fit",
         title="Chip fit, estimated",
         lead=f"{totals}. An estimate from sizes: only a compiler can tell that a network fits.",
@@ -178,25 +175,23 @@ def fit_section(report: Report) -> Section | None:
     )
 
 
-# The parts of a page that stand beside the estimates: measured counters, other machines.
-
-
-def measured_section(report: Report) -> Section | None:
+def measured_section(report: Report) -> PageSection | None:
     """Show a profiler's counters beside what was counted; None without any."""
     measured = report.measured
     if measured is None:
         return None
-    rows: Rows = []
     counters = measured["counters"]
     assert isinstance(counters, Mapping)
-    for name, pair in counters.items():
-        rows.append((str(name), format_count(pair["measured"]), format_count(pair["counted"])))
+    rows: Rows = [
+        (str(name), format_count(pair["measured"]), format_count(pair["counted"]))
+        for name, pair in counters.items()
+    ]
     for key in ("static_energy", "total_energy"):
         value = measured[key]
         if isinstance(value, float):
             rows.append((key.replace("_", " "), format_energy(value), ""))
     samples = measured["samples"]
-    return Section(
+    return PageSection(
         anchor="measured",
         title="Measured on a chip",
         lead=f"From {measured['file']} ({measured['source']}), {samples} samples. Tier C takes "
@@ -212,11 +207,11 @@ def measured_section(report: Report) -> Section | None:
     )
 
 
-def context_section(report: Report) -> Section | None:
+def context_section(report: Report) -> PageSection | None:
     """Show published figures of other machines times the counts, and measurements of Loihi 2."""
     if not report.platforms:
         return None
-    return Section(
+    return PageSection(
         anchor="context",
         title="Other machines, for context",
         lead=NOTE,

@@ -1,4 +1,4 @@
-"""Plots of what a network did, for a page or for a file of their own."""
+"""Plots of a network's activity, for a page or for a file of their own."""
 
 from __future__ import annotations
 
@@ -7,49 +7,32 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import OutputError
 from neurodeploy.files import replacing, write_text
-from neurodeploy.reports.activity import (
-    Activity,
-    ActivityMap,
-    LayerActivity,
-    Membrane,
-)
-from neurodeploy.reports.numbers import format_count, format_percent
+from neurodeploy.reports.activity import Activity, ActivityMap, Membrane
+from neurodeploy.reports.numbers import format_count
 from neurodeploy.reports.plots.drawing import (
+    DARK,
     FAINT,
     FIRST,
-    INK,
+    LIGHT,
     SECOND,
+    css_variables,
     new_figure,
     shortened,
     to_svg,
 )
-from neurodeploy.reports.plots.report_plots import (
-    MANY_LAYERS,
-    draw_raster,
-    raster_height,
-)
+from neurodeploy.reports.plots.layer_plots import draw_rates, rates_height
+from neurodeploy.reports.plots.run_plots import draw_raster, raster_height
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
 
-LIGHT = {
-    "--paper": "#ffffff", "--ink": "#1b2130", "--faint": "#c9cfd9",
-    "--series-1": "#1f5fbf", "--series-2": "#b3540e",
-}  # fmt: skip
-DARK = {
-    "--paper": "#12151c", "--ink": "#e7eaf1", "--faint": "#3b4454",
-    "--series-1": "#7db1ff", "--series-2": "#f0a35e",
-}  # fmt: skip
-"""The page's colours, for files that stand alone."""
-_STAND_INS = {INK: "--ink", FAINT: "--faint", FIRST: "--series-1", SECOND: "--series-2"}
 _CELLS = 48
 """Cells of a map along its longer side at most; larger maps are averaged."""
 _SHADES = 12
@@ -61,7 +44,7 @@ SUFFIXES = (".html", ".svg", ".png")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One plot: how high it is, in inches, and what draws it."""
+    """One plot: its height in inches, and the function that draws it."""
 
     name: str
     title: str
@@ -70,7 +53,7 @@ class Panel:
 
 
 def panels_of(activity: Activity) -> dict[str, Panel]:
-    """Return the plots that there is something to show in, by name, in order."""
+    """Return the plots that have any content, by name, in order."""
     panels = []
     if any(one.rate is not None for one in activity.layers):
         rows = [one for one in activity.layers if one.rate is not None]
@@ -78,8 +61,8 @@ def panels_of(activity: Activity) -> dict[str, Panel]:
             Panel(
                 name="rates",
                 title="Rate of each layer",
-                height=0.9 + 0.32 * len(rows) if len(rows) <= MANY_LAYERS else 2.8,
-                draw=lambda figure: _draw_rates(figure.subplots(), rows),
+                height=rates_height(len(rows)),
+                draw=lambda figure: draw_rates(figure.subplots(), rows),
             )
         )
     raster = activity.raster
@@ -142,7 +125,6 @@ def save_drawing(activity: Activity, path: Path) -> None:
         if path.suffix.lower() == ".svg":
             write_text(path, _alone(to_svg(figure, "activity")))
             return
-        _recolor(figure)
         buffer = io.BytesIO()
         figure.savefig(
             buffer, format="png", dpi=_DPI, facecolor=LIGHT["--paper"], bbox_inches="tight",
@@ -160,28 +142,6 @@ def require_known_suffix(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(f"{path}: plots are written as {', '.join(SUFFIXES)}. Name another file.")
-
-
-def _draw_rates(axes: Axes, rows: Sequence[LayerActivity]) -> None:
-    values = [100 * (one.rate or 0.0) for one in rows]
-    if len(rows) > MANY_LAYERS:
-        axes.bar(range(1, len(rows) + 1), values, width=0.8, color=FIRST)
-        axes.set_xlabel("layer, in order")
-        axes.set_ylabel("spikes per neuron and step, %")
-        axes.grid(axis="x", visible=False)
-        return
-    place = np.arange(len(rows))[::-1]
-    axes.barh(place, values, height=0.62, color=FIRST)
-    for y, value in zip(place, values, strict=True):
-        axes.annotate(
-            format_percent(value / 100), (value, y), xytext=(5, 0), textcoords="offset points",
-            va="center", color=INK,
-        )  # fmt: skip
-    axes.set_yticks(place, [shortened(one.name) for one in rows])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlim(0, max([*values, 0.01]) * 1.2)
-    axes.set_xlabel("spikes per neuron and step, %")
-    axes.grid(axis="y", visible=False)
 
 
 def _draw_maps(figure: FigureBase, maps: Sequence[ActivityMap]) -> None:
@@ -222,7 +182,7 @@ def _draw_maps(figure: FigureBase, maps: Sequence[ActivityMap]) -> None:
         for spine in axes.spines.values():
             spine.set_visible(True)
         most = int(one.counts.max())
-        axes.set_title(shortened(one.layer), fontsize=9, color=INK, pad=3)
+        axes.set_title(shortened(one.layer), fontsize=9, pad=3)
         axes.set_xlabel(f"most: {format_count(most)}", fontsize=8, labelpad=2)
 
 
@@ -245,7 +205,7 @@ def _draw_membranes(figure: FigureBase, membranes: Sequence[Membrane]) -> None:
             axes.axhline(one.threshold, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
             axes.annotate(
                 "threshold", (1, one.threshold), xycoords=("axes fraction", "data"),
-                xytext=(3, 0), textcoords="offset points", va="center", fontsize=8, color=INK,
+                xytext=(3, 0), textcoords="offset points", va="center", fontsize=8,
                 annotation_clip=False,
             )  # fmt: skip
         axes.plot(
@@ -262,7 +222,7 @@ def _draw_membranes(figure: FigureBase, membranes: Sequence[Membrane]) -> None:
         axes.set_ylim(min(reach) - margin, max(reach) + 2.5 * margin)
         axes.set_title(
             f"{shortened(one.layer)}, neuron {format_count(one.neuron)}", loc="left", fontsize=9,
-            pad=3, color=INK,
+            pad=3,
         )  # fmt: skip
         axes.locator_params(axis="y", nbins=3)
         axes.tick_params(axis="y", labelsize=8)
@@ -275,17 +235,13 @@ def _draw_membranes(figure: FigureBase, membranes: Sequence[Membrane]) -> None:
 
 
 def _alone(svg: str) -> str:
-    """Make a drawing that was meant for a page a file of its own."""
-
-    def rules(colors: dict[str, str]) -> str:
-        return "".join(f"{name}:{value};" for name, value in colors.items())
-
+    """Turn a drawing for a page into a file of its own."""
     found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
     assert found is not None, "matplotlib states it"
     width, height = (float(one) + 2 * _MARGIN for one in found.groups())
     style = (
-        f"<style>:root{{{rules(LIGHT)}--sans:system-ui,sans-serif;}}"
-        f"@media (prefers-color-scheme:dark){{:root{{{rules(DARK)}}}}}</style>"
+        f"<style>:root{{{css_variables(LIGHT)} --sans: system-ui, sans-serif;}}"
+        f"@media (prefers-color-scheme:dark){{:root{{{css_variables(DARK)}}}}}</style>"
         f'<rect x="-{_MARGIN}" y="-{_MARGIN}" width="{width:g}" height="{height:g}" '
         'style="fill:var(--paper)"/>'
     )
@@ -294,25 +250,3 @@ def _alone(svg: str) -> str:
     svg = svg.replace("<svg", f'<svg width="{1.5 * width:.0f}" height="{1.5 * height:.0f}"', 1)
     end = svg.index(">") + 1
     return f'<?xml version="1.0" encoding="utf-8"?>\n{svg[:end]}{style}{svg[end:]}\n'
-
-
-def _recolor(figure: FigureBase) -> None:
-    """Put the light colours of the page in place of their stand-ins."""
-    from matplotlib.colors import to_hex, to_rgba
-
-    def real(value: Any) -> Any:
-        name = _STAND_INS.get(to_hex(value))
-        return value if name is None else (*to_rgba(LIGHT[name])[:3], to_rgba(value)[3])
-
-    for artist in figure.findobj():
-        for kind in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
-            read, write = (getattr(artist, f"{verb}_{kind}", None) for verb in ("get", "set"))
-            if read is None or write is None:
-                continue
-            value = read()
-            if isinstance(value, str) and value in ("none", "auto"):
-                continue
-            try:
-                write(real(value))
-            except ValueError:  # several colours at once
-                write([real(one) for one in value])

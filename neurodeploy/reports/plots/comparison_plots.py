@@ -10,7 +10,9 @@ from neurodeploy.reports.plots.drawing import (
     FIRST,
     INK,
     SECOND,
+    draw_range,
     log_energy_axis,
+    name_rows,
     new_figure,
     shortened,
     to_svg,
@@ -24,12 +26,12 @@ NAMED = 9
 
 
 def point_label(number: int, network: Candidate, *, among: int) -> str:
-    """Return what a point is labelled with: its name, or its number where there are many."""
+    """Return the label of a point: its name, or its number where there are many."""
     return shortened(network.name) if among <= NAMED else str(number)
 
 
 def plot_front(comparison: NetworkComparison, preset: str) -> str:
-    """Draw accuracy against energy; the networks that none beats are joined.
+    """Draw accuracy against energy; the networks of the Pareto front are joined.
 
     Needs at least one network with an accuracy; the others are left out.
     """
@@ -84,31 +86,16 @@ def plot_ranges(comparison: NetworkComparison, preset: str) -> str:
     entries = comparison.entries
     many = len(entries) > NAMED
     with new_figure(0.9 + (0.3 if many else 0.42) * len(entries), "ranges") as (figure, axes):
-        for number, entry in enumerate(entries):
-            y = len(entries) - 1 - number
-            sides = [(entry.network.energies[preset], y + 0.17, FIRST, "o", FIRST)]
-            ann = entry.network.ann_energies.get(preset)
+        size = 5 if many else 7
+        for y, entry in zip(range(len(entries))[::-1], entries, strict=True):
+            own, ann = entry.network.energies[preset], entry.network.ann_energies.get(preset)
+            draw_range(axes, own, y + 0.17, is_network=True, size=size)
             if ann is not None:
-                sides.append((ann, y - 0.17, SECOND, "s", "none"))
-            for energy, height, color, marker, face in sides:
-                low, nominal, high = (
-                    max(e, 1e-3) for e in (energy.low, energy.nominal, energy.high)
-                )
-                axes.plot([low, high], [height] * 2, color=color, linewidth=3.0)
-                axes.plot(
-                    [nominal], [height], color=color, marker=marker, markersize=5 if many else 7,
-                    markerfacecolor=face, markeredgewidth=1.6, linestyle="none",
-                )  # fmt: skip
-        axes.set_yticks(
-            range(len(entries))[::-1],
-            [
-                f"{number}  {shortened(entry.network.name)}"
-                for number, entry in enumerate(entries, 1)
-            ],
+                draw_range(axes, ann, y - 0.17, is_network=False, size=size)
+        name_rows(
+            axes, [f"{n}  {shortened(entry.network.name)}" for n, entry in enumerate(entries, 1)]
         )
-        axes.set_ylim(-0.6, len(entries) - 0.4)
         log_energy_axis(axes)
-        axes.grid(axis="y", visible=False)
         return to_svg(figure, "ranges")
 
 
@@ -182,6 +169,6 @@ def _label(
         taken.append((x + best[0], y + best[1], x + best[0] + width, y + best[1] + height))
         far = abs(best[1]) > 16
         axes.annotate(
-            text, (energy, accuracy), xytext=best, textcoords="offset points", color=INK,
+            text, (energy, accuracy), xytext=best, textcoords="offset points",
             arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.6} if far else None,
         ).set_in_layout(False)  # fmt: skip

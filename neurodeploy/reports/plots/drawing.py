@@ -1,18 +1,19 @@
-"""How plots of a page are drawn: SVG to be set into HTML, in the page's own colours.
+"""How plots are drawn: SVG to be set into a page, in the page's own colours.
 
-Colours are CSS variables of the page, so one drawing serves light and dark. Nothing is told by
-colour alone: series differ in marker and dash and are labelled at the line. Text stays text.
-Matplotlib is imported when the first plot is drawn.
+Plots are drawn in the page's light colours. An SVG names CSS variables in their place, so one
+drawing serves light and dark; a PNG keeps them. Nothing is told by colour alone: series differ in
+marker and dash and are labelled at the line. Text stays text. Matplotlib is imported when the first
+plot is drawn.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from neurodeploy.reports.numbers import format_energy
 
@@ -20,24 +21,51 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, FAINT, FIRST, SECOND = "#010101", "#020202", "#030303", "#040404"
-"""Stand-ins that become CSS variables of the page."""
-_VARIABLES = {INK: "--ink", FAINT: "--faint", FIRST: "--series-1", SECOND: "--series-2"}
+LIGHT = {
+    "--paper": "#ffffff", "--ink": "#1b2130", "--faint": "#c9cfd9",
+    "--series-1": "#1f5fbf", "--series-2": "#b3540e",
+}  # fmt: skip
+DARK = {
+    "--paper": "#12151c", "--ink": "#e7eaf1", "--faint": "#3b4454",
+    "--series-1": "#7db1ff", "--series-2": "#f0a35e",
+}  # fmt: skip
+"""Colours of the page by CSS variable."""
+
+INK, FAINT, FIRST, SECOND = (
+    LIGHT[name] for name in ("--ink", "--faint", "--series-1", "--series-2")
+)
+_VARIABLES = {color: f"var({name})" for name, color in LIGHT.items()}
 
 WIDTH = 4.9
 """Inches: narrow enough that text stays legible on a phone."""
 
 
+class Range(Protocol):
+    """An energy with its bounds, pJ."""
+
+    @property
+    def low(self) -> float: ...  # noqa: D102 - as in `Energy`
+    @property
+    def nominal(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+
+
+def css_variables(colors: Mapping[str, str]) -> str:
+    """Return the colours of a page as CSS declarations."""
+    return " ".join(f"{name}: {value};" for name, value in colors.items())
+
+
 @contextmanager
 def new_figure(height: float, name: str) -> Iterator[tuple[Figure, Axes]]:
-    """Return an empty figure in the page's style, without touching anybody's settings."""
+    """Yield an empty figure in the page's style, without touching anybody's settings."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     with mpl.rc_context(
         {
             "svg.fonttype": "none",
-            "svg.hashsalt": name,
+            "svg.hashsalt": name,  # ids that are the same every time
             "font.family": "sans-serif",
             "font.size": 10,
             "text.color": INK,
@@ -58,20 +86,19 @@ def new_figure(height: float, name: str) -> Iterator[tuple[Figure, Axes]]:
         }
     ):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        axes = figure.add_subplot()
-        yield figure, axes
+        yield figure, figure.add_subplot()
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """Return a drawing as an element for the page; `name` is unique within it."""
+    """Return a drawing as an element for the page; `name` is unique within it.
+
+    Matplotlib's prologue, metadata and size go; ids begin with the name, so that two drawings can
+    share a page; colours and the font become the page's.
+    """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.05,
                    metadata={"Date": None})  # fmt: skip
-    return _themed(buffer.getvalue(), name)
-
-
-def _themed(svg: str, name: str) -> str:
-    """Make a drawing part of a page: no prologue, no metadata, own ids, the page's colours."""
+    svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
@@ -80,14 +107,42 @@ def _themed(svg: str, name: str) -> str:
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     svg = re.sub(r"font: (\d+(?:\.\d+)?)px [^;\"]*", r"font: \1px var(--sans)", svg)
-    for stand_in, variable in _VARIABLES.items():
-        svg = svg.replace(stand_in, f"var({variable})")
+    svg = re.sub(
+        r"((?:fill|stroke): )(#[0-9a-f]{6})", lambda m: m[1] + _VARIABLES.get(m[2], m[2]), svg
+    )
     return svg.strip()
 
 
 def note_axis(axes: Axes, text: str) -> None:
     """Write a remark above the left end of the axes."""
-    axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8, color=INK, style="italic")
+    axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8, style="italic")
+
+
+def write_at(
+    axes: Axes, text: str, x: float, y: float, *, va: str = "center", weight: str = "normal"
+) -> None:
+    """Write a value just to the right of a point."""
+    axes.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va=va, fontweight=weight)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Write names at the left of rows, the first on top: row n is at y = len(names) - 1 - n."""
+    axes.set_yticks(range(len(names))[::-1], names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.grid(axis="y", visible=False)
+
+
+def draw_range(axes: Axes, energy: Range, y: float, *, is_network: bool, size: float = 7) -> None:
+    """Draw a range as a bar and its nominal value as a mark; sides differ in mark and colour."""
+    color = FIRST if is_network else SECOND
+    # an ANN that computes nothing needs 0 pJ, which a log axis cannot show
+    low, nominal, high = (max(one, 1e-3) for one in (energy.low, energy.nominal, energy.high))
+    if low < high:
+        axes.plot([low, high], [y, y], color=color, linewidth=3.2, solid_capstyle="butt")
+    axes.plot(
+        [nominal], [y], color=color, marker="o" if is_network else "s", markersize=size,
+        markerfacecolor=color if is_network else "none", markeredgewidth=1.6, linestyle="none",
+    )  # fmt: skip
 
 
 def shortened(name: str) -> str:

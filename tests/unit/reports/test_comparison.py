@@ -1,4 +1,4 @@
-"""Comparisons: what is read, who is beaten, and what is refused."""
+"""Comparisons: files that are read, Pareto fronts, and files that are refused."""
 
 from __future__ import annotations
 

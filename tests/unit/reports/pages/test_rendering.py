@@ -7,8 +7,8 @@ import re
 from neurodeploy.reports.pages.elements import (
     Card,
     Outline,
+    PageSection,
     PageTable,
-    Section,
 )
 from neurodeploy.reports.pages.outline import outline_of, write_markdown
 from neurodeploy.reports.pages.rendering import render_markdown
@@ -32,7 +32,7 @@ def test_numbers_stand_on_the_right_and_words_on_the_left():
         caption="t", columns=("name", "n", "verdict"), rows=[("a", "1", "good")], text_columns=1
     )
     lines = render_markdown(
-        Outline(title="x", sections=(Section(anchor="s", title="S", tables=(table,)),))
+        Outline(title="x", sections=(PageSection(anchor="s", title="S", tables=(table,)),))
     ).splitlines()
     assert lines[-3:] == ["| name | n | verdict |", "| --- | ---: | --- |", "| a | 1 | good |"]
 
@@ -40,7 +40,9 @@ def test_numbers_stand_on_the_right_and_words_on_the_left():
 def test_what_a_user_names_stays_text():
     evil = "a|b`<script>`\n# heading"
     table = PageTable(caption=evil, columns=(evil, "n"), rows=[(evil, "1")], text_columns=1)
-    section = Section(anchor="s", title=evil, lead=evil, items=(evil,), tables=(table,), code=evil)
+    section = PageSection(
+        anchor="s", title=evil, lead=evil, items=(evil,), tables=(table,), code=evil
+    )
     outline = Outline(title=evil, description=evil, cards=(Card(label=evil, value="1"),))
     text = render_markdown(outline) + render_markdown(Outline(title="t", sections=(section,)))
     plain = [line for line in text.splitlines() if not line.startswith("    ")]
