@@ -64,7 +64,7 @@ class LayerCounts:
         events: Input events.
         sops: Operations through weights other than zero.
         sops_stored: The same, zero weights included.
-        sops_mac: How many of `sops` multiply (graded input).
+        sops_mac: Those of `sops` that multiply (graded input).
         sops_cached: `sops` if a static graded input were computed in its first step only;
             equal to `sops` where that does not apply.
         dense_exact: MACs of one pass, border exact.
@@ -77,8 +77,8 @@ class LayerCounts:
         messages: Events that must be sent to this layer, one each for all of its cores: a lower
             bound for any mapping.
         weights: Stored weights, shared ones once.
-        zero_weights: How many of them are zero.
-        neurobench_macs: How many of `sops` NeuroBench would call MACs, looking at values.
+        zero_weights: Those of them that are zero.
+        neurobench_macs: Those of `sops` that NeuroBench, which looks at values, calls MACs.
         model: Neuron model, for the arithmetic of an update; None for a row without neurons.
         synapses: Sizes of every synapse.
         by_sample: (samples,) int64 by name: events, sops, sops_stored, spikes and, where known,

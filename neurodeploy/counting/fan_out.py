@@ -1,4 +1,4 @@
-"""Fan-out maps: how many synapse instances leave every source neuron, exactly.
+"""Fan-out maps: the exact number of synapse instances that leave every source neuron.
 
 A synapse *instance* leads from one neuron to another; a shared convolution weight is one instance
 at every output position it serves, and none where it would read padding. An event at neuron i
@@ -30,14 +30,14 @@ NumberArray = npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[n
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FanOut:
-    """How many synapse instances leave every source neuron of one synapse.
+    """Numbers of synapse instances that leave every source neuron of one synapse.
 
     Attributes:
         nonzero: int64, shape of the source: instances whose weight is not zero.
         stored: int64, same shape: instances with zero weights included.
         dense_macs: MACs of one pass by the textbook, taps on padding included.
-        weights: Number of stored weights (shared ones once).
-        zero_weights: How many of them are zero.
+        weights: Stored weights, shared ones once.
+        zero_weights: Those of them that are zero.
     """
 
     nonzero: Int64Array
@@ -167,18 +167,18 @@ def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
     return FanOut(nonzero=nothing, stored=nothing, dense_macs=0, weights=0, zero_weights=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Axis:
+@dataclass(frozen=True, slots=True)
+class _ConvAxis:
     """A convolution along one axis of space: every axis is decided by itself."""
 
+    padding_mode: str
+    is_transposed: bool
     size: int
     taps: int
     stride: int
     dilation: int
     before: int
     behind: int
-    padding_mode: str
-    is_transposed: bool
     extra: int
 
     @property
@@ -202,7 +202,7 @@ class _Axis:
 
 def _axes(
     weight: NumberArray, source: Shape, **geometry: Unpack[ConvGeometry]
-) -> tuple[_Axis, ...]:
+) -> tuple[_ConvAxis, ...]:
     """Check a convolution's shapes and keywords, and return it axis by axis."""
     unknown = sorted(geometry.keys() - ConvGeometry.__annotations__.keys())
     if unknown:
@@ -242,20 +242,8 @@ def _axes(
         )
     if min(*before, *behind, *extra) < 0:
         raise DataError(f"conv: padding {before} and {behind}, {extra}; it must not be negative.")
-    axes = tuple(
-        _Axis(
-            size=space[axis],
-            taps=kernel[axis],
-            stride=strides[axis],
-            dilation=dilations[axis],
-            before=before[axis],
-            behind=behind[axis],
-            padding_mode=mode,
-            is_transposed=is_transposed,
-            extra=extra[axis],
-        )
-        for axis in range(number)
-    )
+    numbers = zip(space, kernel, strides, dilations, before, behind, extra, strict=True)
+    axes = tuple(_ConvAxis(mode, is_transposed, *axis) for axis in numbers)
     if any(axis.outputs < 1 or axis.size < 1 for axis in axes):
         raise DataError(
             f"conv: kernel {kernel} with dilation {dilations} and padding {before} "
@@ -311,9 +299,9 @@ def _times_read(positions: Int64Array, size: int, mode: str) -> Int64Array:
     """Return (taps, size): how often each tap reads each pixel.
 
     Args:
-        positions: (taps, outputs), where each reads; the frame is 0 to `size` - 1.
+        positions: (taps, outputs), the pixel of each; the frame is 0 to `size` - 1.
         size: Extent of the frame.
-        mode: What lies outside.
+        mode: Padding outside the frame.
     """
     is_inside = np.ones(positions.shape, dtype=bool)
     if mode == "zeros":

@@ -1,4 +1,4 @@
-"""How many taps of a kernel read data and not padding, in closed form.
+"""Number of kernel taps that read data and not padding, in closed form.
 
 On one axis it is a number of lattice points below a line, which the steps of Euclid's algorithm
 count without an array: a declared extent of 10^9 costs as little as one of 10.

@@ -70,9 +70,9 @@ def count(
     Args:
         graph: The network.
         inputs: (samples, T, ...) integers as given to the simulator; without T for `Feed.BIAS`.
-        recording: What the simulator returned for them, with spikes of all layers or with counts;
-            the result is the same.
-        feed: How the input entered.
+        recording: The simulator's result for them, with spikes of all layers or with counts; both
+            lead to the same numbers.
+        feed: Entry of the input.
         active_updates: (samples,) active updates by layer, instead of those of the recording.
             Where neither knows, a layer is counted only if every neuron has a bias.
 

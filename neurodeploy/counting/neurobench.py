@@ -101,26 +101,28 @@ def metrics_of_layers(
     Raises:
         DataError: If there are no layers or outputs, or their samples differ in number.
     """
-    samples = {one.events.shape[0] for one in layers} | {one.shape[0] for one in outputs}
+    samples = {layer.events.shape[0] for layer in layers} | {array.shape[0] for array in outputs}
     if len(samples) != 1 or not outputs or not layers:
         raise DataError(
             f"neurobench: layers and outputs of {sorted(samples)} samples; at least one layer, "
             "one output, and the same samples everywhere are required."
         )
     number = samples.pop()
-    operations = sum(int(one.sops.sum()) + int(one.encoder_macs.sum()) for one in layers)
-    macs = sum(int(one.neurobench_macs.sum()) for one in layers)
-    values = sum(one.size for one in outputs)
-    updates = [count_membrane_updates(one.reshape(number, one.shape[1], -1)) for one in potentials]
+    operations = sum(int(layer.sops.sum()) + int(layer.encoder_macs.sum()) for layer in layers)
+    macs = sum(int(layer.neurobench_macs.sum()) for layer in layers)
+    values = sum(array.size for array in outputs)
+    updates = [
+        count_membrane_updates(array.reshape(number, array.shape[1], -1)) for array in potentials
+    ]
     return NeuroBenchMetrics(
         effective_acs=(operations - macs) / number,
         effective_macs=macs / number,
-        dense=float(steps * sum(one.fan_out.dense_exact for one in layers)),
+        dense=float(steps * sum(layer.fan_out.dense_exact for layer in layers)),
         connection_sparsity=_share(
-            sum(one.fan_out.zero_weights for one in layers),
-            sum(one.fan_out.weights for one in layers),
+            sum(layer.fan_out.zero_weights for layer in layers),
+            sum(layer.fan_out.weights for layer in layers),
         ),
-        activation_sparsity=1 - sum(int(np.count_nonzero(one)) for one in outputs) / values,
+        activation_sparsity=1 - sum(int(np.count_nonzero(array)) for array in outputs) / values,
         membrane_updates=sum(updates) / number if updates else None,
         footprint=footprint,
         parameter_count=parameters,

@@ -27,11 +27,11 @@ from neurodeploy.simulation.counters import count_senders
 from neurodeploy.simulation.recording import CountArray, EventCounts
 
 _CHUNK = 1 << 24
-"""Input values that are looked at together, which bounds the memory of counting."""
+"""Input values counted at once, which bounds the memory of counting."""
 
 
 class InputKind(StrEnum):
-    """What a sending neuron type can send; it decides what an operation is."""
+    """Values that a type of neuron can send, which decide the kind of operation."""
 
     BINARY = "binary"
     """0 or 1: every operation is an accumulate."""
@@ -51,7 +51,7 @@ class SynapseCounts:
 
     Attributes:
         kind: Declared kind of the input.
-        fan_out: The map that was used.
+        fan_out: Fan-out of every sender.
         events: Values other than zero; 0 for analog input and biases.
         messages: Events of senders that reach anything, zero weights included.
         sops: Synaptic operations through weights other than zero.
@@ -76,12 +76,12 @@ class SynapseCounts:
 
 
 def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> SynapseCounts:
-    """Count what recorded input costs in one synapse.
+    """Count the operations of recorded input in one synapse.
 
     Args:
         fan_out: From `conv_fan_out` or `dense_fan_out`.
         inputs: (samples, T, *source), as sent; a dense synapse reads it flattened in C order.
-        kind: What the sender was declared to send. Values that it cannot send are refused.
+        kind: Declared kind of the sender; values that it cannot send are refused.
 
     Raises:
         DataError: If the input has another size, or holds values that its kind excludes.
@@ -99,12 +99,12 @@ def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> Sy
 def count_totals(
     fan_out: FanOut, sent: EventCounts, *, kind: InputKind, steps: int
 ) -> SynapseCounts:
-    """Count what events cost in one synapse when only their numbers at each sender are known.
+    """Count the operations in one synapse of events that are known by number at each sender.
 
     Args:
         fan_out: From `conv_fan_out` or `dense_fan_out`.
         sent: Events of every sender.
-        kind: What the sender was declared to send.
+        kind: Declared kind of the sender.
         steps: Number of steps.
 
     Raises:
@@ -163,7 +163,7 @@ def count_layer(
         inputs: (samples, T, ...) as sent, for a convolution (samples, T, C, *space). Of a
             recurrent synapse the layer's own output: at each step it reads the events of the
             step before.
-        kind: What the sender can send: "binary", "ternary", "graded", "analog" or "bias".
+        kind: Kind of the sender: "binary", "ternary", "graded", "analog" or "bias".
         is_recurrent: Count a synapse from the layer to itself; dense ones only.
         **geometry: Stride, padding and so on of a convolution: see `ConvGeometry`.
 

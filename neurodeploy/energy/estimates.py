@@ -63,7 +63,7 @@ EXCLUDES: Mapping[Tier, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
-    """How a network sits on its chips: figures that cannot be counted and are given.
+    """Placement of a network on chips: figures that are given, since they cannot be counted.
 
     Attributes:
         step_time_us: Duration of one step, us; None: real time, as the preset says.
@@ -262,7 +262,9 @@ def _memory_energy(
     base = _arithmetic_of(operations, arithmetic)
     packed, words = (
         base
-        | _summed([memory_terms(preset, one, is_word_wide=wide) for one in operations.accesses])
+        | _summed(
+            [memory_terms(preset, access, is_word_wide=wide) for access in operations.accesses]
+        )
         for wide in (False, True)
     )
     return _energy(

@@ -53,13 +53,12 @@ class Operations:
         steps: T.
         sops_ac: Operations on binary or ternary input, through weights other than zero.
         sops_mac: Operations on graded or analog input.
-        sops_conv: How many of both are of convolutions, whose synapses a chip stores in another
-            format.
+        sops_conv: Those of both in convolutions, whose synapses a chip stores in another format.
         sops_stored: All operations, zero weights included; None: as many as without them.
-        sops_stored_conv: How many of these are of convolutions; None likewise.
+        sops_stored_conv: Those of them in convolutions; None likewise.
         sops_saved: Multiplications that computing a static input once would save.
         updates: Neuron updates by model, every neuron at every step.
-        updates_active: How many of them are active; None if not known.
+        updates_active: Those of them that are active; None if not known.
         spikes: Spikes of all neurons.
         bias_adds: Additions of biases.
         messages: Spikes · destination layers.
@@ -133,5 +132,5 @@ def operations_of(counts: Counts) -> Operations:
 
 def _conv_sops(row: LayerCounts) -> tuple[int, int]:
     """Return the SOPs, and the stored ones, of a row's convolutions."""
-    convs = [one for one in row.synapses if one.type == "conv"]
-    return sum(one.sops for one in convs), sum(one.sops_stored for one in convs)
+    convs = [synapse for synapse in row.synapses if synapse.type == "conv"]
+    return sum(size.sops for size in convs), sum(size.sops_stored for size in convs)

@@ -61,7 +61,7 @@ def find_sensitivities(
     found = _chip(counts, presets, system)
     if macs.macs_border_exact:
         found = [*_ratios(counts, macs, presets, arithmetic), *found]
-    found = [one for one in found if one.factor > 1.0005]
+    found = [entry for entry in found if entry.factor > 1.0005]
     return tuple(sorted(found, key=lambda one: -one.factor))
 
 
@@ -69,7 +69,9 @@ def _ratios(
     counts: Counts, macs: AnnMacs, presets: Sequence[EnergyPreset], arithmetic: EnergyPreset
 ) -> Iterator[Sensitivity]:
     """Yield the influence of every assumption on the ratio of network and ANN."""
-    plain = [_ratio(counts, macs, one, one) for one in presets if one.tier is Tier.ARITHMETIC]
+    plain = [
+        _ratio(counts, macs, preset, preset) for preset in presets if preset.tier is Tier.ARITHMETIC
+    ]
     if len(plain) > 1:
         yield _between("which numbers are multiplied (presets of tier A)", plain)
     base = _ratio(counts, macs, arithmetic, arithmetic)
@@ -115,7 +117,9 @@ def _chip(counts: Counts, presets: Sequence[EnergyPreset], system: System) -> li
         for is_active in (False, True)
     ]
     return [
-        _between("which published figures of Loihi 1", [one.nominal for one in energies], CHIP),
+        _between(
+            "which published figures of Loihi 1", [energy.nominal for energy in energies], CHIP
+        ),
         _between(
             f"static power: none, or {powered} {static.step_time_us / 1000:g} ms a step",
             [first.nominal, first.total],
@@ -158,7 +162,8 @@ def _with_zeros(counts: Counts) -> Counts:
                 sops_mac=mac,
                 sops_cached=row.sops_cached + extra,
                 synapses=tuple(
-                    dataclasses.replace(one, sops=one.sops_stored) for one in row.synapses
+                    dataclasses.replace(synapse, sops=synapse.sops_stored)
+                    for synapse in row.synapses
                 ),
             )
         )

@@ -181,7 +181,7 @@ def layer_activity_of(recording: Recording) -> tuple[LayerActivity, ...]:
 
 
 class InputOptions(TypedDict, total=False):
-    """How a sample enters the network, as in the run.
+    """Entry of a sample into the network, as in the run.
 
     Attributes:
         timing: Steps of the input, and of the simulation.

@@ -184,7 +184,7 @@ def compare_networks(
             "presets."
         )
     named = [
-        _renamed(candidate, name)
+        replace(candidate, name=name)
         for name, candidate in zip(_unique([c.name for c in candidates]), candidates, strict=True)
     ]
     entries = [
@@ -199,10 +199,10 @@ def compare_networks(
         for number, candidate in enumerate(named)
     ]
     entries.sort(
-        key=lambda one: (
-            one.network.accuracy is None,
-            -(one.network.accuracy or 0.0),
-            one.network.energies[chosen].nominal,
+        key=lambda entry: (
+            entry.network.accuracy is None,
+            -(entry.network.accuracy or 0.0),
+            entry.network.energies[chosen].nominal,
         )
     )
     return NetworkComparison(
@@ -229,27 +229,23 @@ def _is_best(number: int, points: Sequence[tuple[float | None, float]]) -> bool:
 
 def _warnings(networks: Sequence[Candidate]) -> list[str]:
     found = []
-    known = [one for one in networks if one.accuracy is not None]
-    without = [one.name for one in networks if one.accuracy is None]
+    known = [network for network in networks if network.accuracy is not None]
+    without = [network.name for network in networks if network.accuracy is None]
     if without:
         found.append(f"No accuracy is known of {', '.join(without)}: they are on no front.")
-    digests = {one.test_digest for one in known}
+    digests = {network.test_digest for network in known}
     if len(known) > 1 and None in digests:
-        unknown = [one.name for one in known if one.test_digest is None]
+        unknown = [network.name for network in known if network.test_digest is None]
         found.append(f"Which test set was used is not known of {', '.join(unknown)}.")
     if len(digests - {None}) > 1:
         found.append("The accuracies are of different test sets: do not compare them.")
-    ranges = [one.interval for one in known if one.interval is not None]
+    ranges = [network.interval for network in known if network.interval is not None]
     if len(ranges) > 1 and max(low for low, _ in ranges) < min(high for _, high in ranges):
         found.append(
             "The 95 % intervals of all accuracies overlap: with this many test samples their order "
             "may be chance."
         )
     return found
-
-
-def _renamed(candidate: Candidate, name: str) -> Candidate:
-    return candidate if candidate.name == name else replace(candidate, name=name)
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ def format_count(value: float | None) -> str:
 
 def format_energy(picojoules: float) -> str:
     """Write an energy with three digits and a prefix: "21.3 nJ"."""
-    scale, unit = next((one for one in _PREFIXES if picojoules >= one[0]), (1.0, "pJ"))
+    scale, unit = next((entry for entry in _PREFIXES if picojoules >= entry[0]), (1.0, "pJ"))
     value = picojoules / scale
     digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
     return f"{value:.{digits}f} {unit}"

@@ -1,4 +1,4 @@
-"""What is known of a network's cost, as data and as JSON values."""
+"""The report of a network: counts and energies as data, and as JSON values."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ class NetworkFile:
         sha256: Of the file; None likewise.
         parameters: Stored weights.
         zero_weight_fraction: Share of them that is zero.
-        weight_bytes: What they take with the bits that each layer's largest needs.
+        weight_bytes: Bytes of the weights, with the bits that each layer's largest needs.
     """
 
     path: str | None
@@ -237,14 +237,14 @@ class PresetComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Report:
-    """What a network does and costs.
+    """Counts, energies and accuracies of a network.
 
     Attributes:
         network: The network.
         counts: Exact integers, over all samples.
         neurobench: The same network in NeuroBench's metrics.
         ann: MACs of the ANN: the ReLU twin, or the ONNX model.
-        ann_source: Which graph the twin was read from, or the model's file.
+        ann_source: The graph behind the twin, or the model's file.
         twin: MACs of the ReLU twin.
         onnx: The ONNX model that was given as the ANN; None for the twin.
         tiers: Energy by preset, the default preset first.
@@ -252,11 +252,11 @@ class Report:
         ann_formats: The ANN in other number formats; empty without a preset of tier B.
         accuracy: By stage, fractions; empty if not known.
         ann_accuracy: Of the ANN on the same test set; None if not known.
-        rules: What must hold before one ratio may stand for the comparison.
+        rules: Conditions for one ratio to stand for the comparison.
         headline: That ratio; None unless every rule holds.
         narrow_ann: The ANN's energy of tier B with as many bits an activation as T steps of
             spikes can hold; None without a preset of tier B.
-        sensitivities: What each assumption can do to the answer, largest first.
+        sensitivities: Influence of each assumption on the answer, largest first.
         fits: Estimated cores, one entry a chip; empty where the layers are not known.
         fastest_steps: Lower bound of a step's duration, us, by preset of tier C; None where it is
             not known.
@@ -295,7 +295,7 @@ class Report:
 
     @property
     def ann_label(self) -> str:
-        """What the ANN is called in tables and plots."""
+        """Name of the ANN in tables and plots."""
         return "ReLU twin" if self.onnx is None else f"ANN {Path(self.ann_source).name}"
 
     @property

@@ -65,7 +65,7 @@ class ReportOptions(TypedDict, total=False):
         network_file: The network's file, to be named with its hash.
         baseline: The float network, for the MACs of its ReLU twin; else the deployed one.
         onnx: An ONNX model to compare with, in place of the ReLU twin.
-        feed: How the input entered; by default through the port.
+        feed: Entry of the input; by default the port.
         presets: Energy presets; by default `PRESETS`. Those of tier B are added to the first of
             tier A.
         active_updates: Active updates a sample, by layer, where the simulator counted them.

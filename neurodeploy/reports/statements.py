@@ -30,7 +30,7 @@ def statements(report: Report) -> list[str]:
         (Tier.ARITHMETIC, "Arithmetic alone"),
         (Tier.MEMORY, "With memory accesses"),
     ):
-        rows = [one for one in report.tier(tier) if one.ann is not None]
+        rows = [pair for pair in report.tier(tier) if pair.ann is not None]
         if rows:
             found.append(_tier_statement(start, rows, name))
     if report.sensitivities:
@@ -53,15 +53,15 @@ def standing(network: Energy, ann: Energy) -> str:
     return MORE if network.low > ann.high else OVERLAP
 
 
-def changes_the_winner(one: Sensitivity) -> bool:
+def changes_the_winner(entry: Sensitivity) -> bool:
     """Return whether one end of an assumption favours the network and the other the ANN."""
-    return one.quantity == RATIO and one.low < 1 < one.high
+    return entry.quantity == RATIO and entry.low < 1 < entry.high
 
 
 def _ratio_statement(report: Report, name: str) -> str:
     head = report.headline
     if head is not None:
-        low, ratio, high = (format_factor(one) for one in (head.low, head.ratio, head.high))
+        low, ratio, high = map(format_factor, (head.low, head.ratio, head.high))
         return (
             f"Spiking network / {name}, memory included ({head.preset}): {ratio}, between {low} "
             f"and {high}. All {len(report.rules)} rules of a fair comparison hold."
@@ -77,7 +77,7 @@ def _tier_statement(start: str, rows: Sequence[PresetComparison], name: str) -> 
     first = rows[0]
     assert first.ann is not None
     ranges = f"{format_range(first.network)} against {format_range(first.ann)}"
-    found = Counter(standing(one.network, one.ann) for one in rows if one.ann is not None)
+    found = Counter(standing(pair.network, pair.ann) for pair in rows if pair.ann is not None)
     words = {
         LESS: f"less energy than the {name}",
         MORE: f"more energy than the {name}",
@@ -92,11 +92,11 @@ def _tier_statement(start: str, rows: Sequence[PresetComparison], name: str) -> 
 
 def _sensitivity_statement(found: Sequence[Sensitivity]) -> str:
     most = found[0]
-    text = f"What matters most: {most.assumption}, a factor of {format_factor(most.factor)}"
-    text += f" ({most.quantity})."
-    turning = [one.assumption for one in found if changes_the_winner(one)]
+    text = f"The most influential assumption: {most.assumption}, a factor of "
+    text += f"{format_factor(most.factor)} ({most.quantity})."
+    turning = [entry.assumption for entry in found if changes_the_winner(entry)]
     if turning:
         text += f" These change which side needs less: {'; '.join(turning)}."
-    elif any(one.quantity == RATIO for one in found):
+    elif any(entry.quantity == RATIO for entry in found):
         text += " None of the assumptions alone changes which side needs less."
     return text

@@ -22,28 +22,28 @@ def rates_section(activity: Activity | None, *, has_plot: bool = True) -> PageSe
 
     Args:
         activity: Of a run; None for nothing.
-        has_plot: Whether rates are drawn, too; the section of operations draws them as well.
+        has_plot: Draw the rates, too; not where the section of operations draws them.
     """
     if activity is None:
         return None
     rates = panels_of(activity).get("rates") if has_plot else None
     rows: Rows = [
         (
-            one.name,
-            "not recorded" if one.spikes is None else f"{one.spikes / activity.samples:,.1f}",
-            "not recorded" if one.rate is None else format_percent(one.rate),
+            layer.name,
+            "not recorded" if layer.spikes is None else f"{layer.spikes / activity.samples:,.1f}",
+            "not recorded" if layer.rate is None else format_percent(layer.rate),
             *(
                 ("not seen",) * 4
-                if one.health is None
+                if layer.health is None
                 else (
-                    format_count(one.health.current_peak),
-                    format_count(one.health.current_wraps),
-                    format_count(one.health.voltage_peak),
-                    format_count(one.health.voltage_clips),
+                    format_count(layer.health.current_peak),
+                    format_count(layer.health.current_wraps),
+                    format_count(layer.health.voltage_peak),
+                    format_count(layer.health.voltage_clips),
                 )
             ),
         )
-        for one in activity.layers
+        for layer in activity.layers
     ]
     return PageSection(
         anchor="activity",
@@ -80,9 +80,9 @@ def _overflow_sentence(activity: Activity) -> str:
     if activity.overflows == 0:
         return "No current was wrapped and no voltage clipped: 24 bits were enough everywhere."
     names = [
-        one.name
-        for one in activity.layers
-        if one.health is not None and one.health.current_wraps + one.health.voltage_clips
+        layer.name
+        for layer in activity.layers
+        if layer.health is not None and layer.health.current_wraps + layer.health.voltage_clips
     ]
     return (
         f"WARNING: 24 bits were not enough {format_count(activity.overflows)} times, in "

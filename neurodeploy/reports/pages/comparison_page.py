@@ -40,7 +40,7 @@ def write_comparison(comparison: NetworkComparison, path: Path | str) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, render_comparison(comparison))
+    write_text(path, render_html(outline_of_comparison(comparison)))
 
 
 def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -> None:
@@ -49,15 +49,11 @@ def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, render_markdown(_outline(comparison)))
+    write_text(path, render_markdown(outline_of_comparison(comparison)))
 
 
-def render_comparison(comparison: NetworkComparison) -> str:
-    """Return the page as HTML."""
-    return render_html(_outline(comparison))
-
-
-def _outline(comparison: NetworkComparison) -> Outline:
+def outline_of_comparison(comparison: NetworkComparison) -> Outline:
+    """Return everything that the page of a comparison shows."""
     sections = [_networks_section(comparison), _presets_section(comparison)]
     return Outline(
         title="Networks compared",
@@ -121,7 +117,7 @@ def _networks_section(comparison: NetworkComparison) -> PageSection:
         "networks are on the Pareto front: no other is at least as accurate for less energy.",
         plots=tuple(plots),
         tables=(_networks_table(comparison),),
-        items=tuple(f"Note: {one}" for one in comparison.warnings),
+        items=tuple(f"Note: {warning}" for warning in comparison.warnings),
     )
 
 
@@ -216,7 +212,7 @@ def _presets_section(comparison: NetworkComparison) -> PageSection:
                 plots.append(_front_plot(comparison, first, title))
     return PageSection(
         anchor="presets",
-        title="Does it depend on the constants?",
+        title="The Pareto front for each set of constants",
         lead="The same networks by every preset that all reports share: nominal energies, a star "
         "where the network is on the Pareto front.",
         plots=tuple(plots),
@@ -256,7 +252,7 @@ def _presets_table(comparison: NetworkComparison) -> PageTable:
 def _sources_section(comparison: NetworkComparison) -> PageSection:
     return PageSection(
         anchor="sources",
-        title="Where the figures come from",
+        title="Sources of the figures",
         lead="The report of every network lists the constants, their sources and the costs that "
         "each tier leaves out.",
         tables=(
@@ -265,13 +261,15 @@ def _sources_section(comparison: NetworkComparison) -> PageSection:
                 columns=("network", "test samples", "test data", "file", "SHA-256"),
                 rows=[
                     (
-                        one.name,
-                        "not known" if one.test_samples is None else format_count(one.test_samples),
-                        one.test_digest or "not known",
-                        one.source,
-                        one.sha256,
+                        network.name,
+                        "not known"
+                        if network.test_samples is None
+                        else format_count(network.test_samples),
+                        network.test_digest or "not known",
+                        network.source,
+                        network.sha256,
                     )
-                    for one in (entry.network for entry in comparison.entries)
+                    for network in (entry.network for entry in comparison.entries)
                 ],
                 text_columns=1,
             ),

@@ -35,7 +35,7 @@ WORDS: Rows = [
     ("active", "share of neuron updates with a potential, an input or a bias"),
     ("ReLU twin", "an ordinary network with the same layers, one pass an inference"),
     ("±", "standard deviation over the samples"),
-    ("low, nominal, high", "the least and the most that the model allows, and its own value"),
+    ("low, nominal, high", "lower bound, value and upper bound of the model"),
 ]
 
 
@@ -113,15 +113,15 @@ def energy_section(report: Report) -> PageSection:
     """Show every preset's energies, both sides, and their terms."""
     breakdown: Rows = [
         (
-            one.network.preset,
+            pair.network.preset,
             "; ".join(
                 f"{term} {format_energy(value)}"
-                for term, value in one.network.breakdown.items()
+                for term, value in pair.network.breakdown.items()
                 if value
             ),
-            one.network.basis,
+            pair.network.basis,
         )
-        for one in report.tiers
+        for pair in report.tiers
     ]
     plots = [
         Plot(
@@ -159,12 +159,12 @@ def energy_section(report: Report) -> PageSection:
                     (
                         heading,
                         label,
-                        format_energy(one.low),
-                        format_energy(one.nominal),
-                        format_energy(one.high),
+                        format_energy(pair.low),
+                        format_energy(pair.nominal),
+                        format_energy(pair.high),
                     )
                     for heading, rows in formats
-                    for label, one in rows
+                    for label, pair in rows
                 ],
                 text_columns=2,
             )
@@ -197,8 +197,8 @@ def _format_groups(report: Report) -> list[tuple[str, list[tuple[str, Energy]]]]
         rows = report.tier(tier)
         if rows:
             formats = [
-                (f"ANN, {one.name}", one.arithmetic if tier is Tier.ARITHMETIC else one.memory)
-                for one in report.ann_formats
+                (f"ANN, {form.name}", form.arithmetic if tier is Tier.ARITHMETIC else form.memory)
+                for form in report.ann_formats
             ]
             groups.append((heading, [("spiking, as deployed", rows[0].network), *formats]))
     return groups
@@ -208,9 +208,9 @@ def assumptions_section(report: Report) -> PageSection:
     """Show the assumptions, the costs that are left out, and the meaning of words."""
     left_out = tuple(
         dict.fromkeys(
-            f"Left out of tier {one.network.tier.value} ({TIER_NAMES[one.network.tier]}): "
-            f"{', '.join(one.network.excludes)}."
-            for one in report.tiers
+            f"Left out of tier {pair.network.tier.value} ({TIER_NAMES[pair.network.tier]}): "
+            f"{', '.join(pair.network.excludes)}."
+            for pair in report.tiers
         )
     )
     uncounted = () if report.onnx is None else report.onnx.macs.uncounted_ops
@@ -236,9 +236,15 @@ def assumptions_section(report: Report) -> PageSection:
 def sources_section(report: Report) -> PageSection:
     """List every constant with its source and the grade of its evidence."""
     constants: Rows = [
-        (preset.name, key, f"{one.value:g} {one.unit}", one.evidence, one.source)
+        (
+            preset.name,
+            key,
+            f"{constant.value:g} {constant.unit}",
+            constant.evidence,
+            constant.source,
+        )
         for preset in report.presets
-        for key, one in preset.constants.items()
+        for key, constant in preset.constants.items()
     ]
     return PageSection(
         anchor="sources",

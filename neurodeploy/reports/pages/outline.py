@@ -103,7 +103,7 @@ def _sections(summary: RunSummary) -> list[PageSection]:
 
 def _cards(summary: RunSummary) -> list[Card]:
     cards = []
-    deployed = next((one for one in reversed(summary.accuracy) if one.stage != "Lava"), None)
+    deployed = next((point for point in reversed(summary.accuracy) if point.stage != "Lava"), None)
     if deployed is not None:
         note = f"{deployed.stage} network"
         if deployed.samples:
@@ -191,7 +191,7 @@ def save_plot(activity: Activity, path: Path | str, *, title: str, description: 
     outline = Outline(
         title=title,
         description=description,
-        sections=tuple(one for one in sections if one is not None),
+        sections=tuple(section for section in sections if section is not None),
     )
     write_text(path, render_html(outline))
 
@@ -202,12 +202,7 @@ def write_page(summary: RunSummary, path: Path | str) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, render_page(summary))
-
-
-def render_page(summary: RunSummary) -> str:
-    """Return the page of a run as HTML."""
-    return render_html(outline_of(summary))
+    write_text(path, render_html(outline_of(summary)))
 
 
 def write_markdown(summary: RunSummary, path: Path | str) -> None:

@@ -27,16 +27,16 @@ def accuracy_section(summary: RunSummary) -> PageSection | None:
     """Show accuracy from stage to stage."""
     if not summary.accuracy:
         return None
-    numbers = {one.samples for one in summary.accuracy}
+    numbers = {point.samples for point in summary.accuracy}
     rows: Rows = [
         (
-            one.stage,
-            format_percent(one.value),
-            _interval(one),
-            format_count(one.samples) if one.samples else "",
-            one.note,
+            point.stage,
+            format_percent(point.value),
+            _interval(point),
+            format_count(point.samples) if point.samples else "",
+            point.note,
         )
-        for one in summary.accuracy
+        for point in summary.accuracy
     ]
     return PageSection(
         anchor="accuracy",
@@ -234,13 +234,13 @@ def _epoch_table(caption: str, history: tuple[Epoch, ...]) -> PageTable:
         columns=("epoch", "loss", "training accuracy", "validation accuracy", "λ"),
         rows=[
             (
-                str(one.epoch),
-                f"{one.loss:.4f}",
-                format_percent(one.train_accuracy),
-                format_percent(one.validation_accuracy),
-                "" if one.branch_weight is None else f"{one.branch_weight:.3f}",
+                str(epoch.epoch),
+                f"{epoch.loss:.4f}",
+                format_percent(epoch.train_accuracy),
+                format_percent(epoch.validation_accuracy),
+                "" if epoch.branch_weight is None else f"{epoch.branch_weight:.3f}",
             )
-            for one in history
+            for epoch in history
         ],
         text_columns=1,
     )
@@ -274,7 +274,7 @@ def making_section(summary: RunSummary) -> PageSection | None:
     files: Rows = []
     if network is not None and network.sha256 is not None:
         files.append(("network", network.path or "", network.sha256))
-    files += [(one.role, one.path, one.sha256) for one in summary.files]
+    files += [(file.role, file.path, file.sha256) for file in summary.files]
     if files:
         tables.append(
             PageTable(

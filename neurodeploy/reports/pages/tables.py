@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from neurodeploy.counting.counts import LayerCounts, Totals
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
 from neurodeploy.fixedpoint import Int64Array
@@ -50,41 +51,36 @@ ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ANN", "nominal", "evi
 def layer_rows(report: Report) -> Rows:
     """Return one row a layer, and the totals; counts are means a sample."""
     samples = report.counts.samples
-    rows: Rows = [
-        (
-            layer.name,
-            layer.type,
-            layer.kind,
-            format_count(layer.neurons),
-            format_count(layer.events / samples),
-            format_count(layer.sops / samples) + _spread(layer.by_sample["sops"]),
-            format_count(layer.sops_stored / samples),
-            format_count(layer.dense_exact),
-            format_count(layer.spikes / samples) if layer.neurons else "",
-            _share(layer.spikes, layer.updates_dense),
-            _share(layer.updates_active, layer.updates_dense),
-            format_percent(layer.zero_weight_fraction),
+
+    def row(
+        names: tuple[str, str, str], counts: LayerCounts | Totals, sops: Int64Array, zeros: float
+    ) -> tuple[str, ...]:
+        return (
+            *names,
+            format_count(counts.neurons),
+            format_count(counts.events / samples),
+            format_count(counts.sops / samples) + _spread(sops),
+            format_count(counts.sops_stored / samples),
+            format_count(counts.dense_exact),
+            format_count(counts.spikes / samples) if counts.neurons else "",
+            _share(counts.spikes, counts.updates_dense),
+            _share(counts.updates_active, counts.updates_dense),
+            format_percent(zeros),
         )
-        for layer in report.counts.layers
+
+    totals, sops = report.counts.totals, report.counts.sops_by_sample
+    return [
+        *(
+            row(
+                (layer.name, layer.type, layer.kind),
+                layer,
+                layer.by_sample["sops"],
+                layer.zero_weight_fraction,
+            )
+            for layer in report.counts.layers
+        ),
+        row(("total", "", ""), totals, sops, report.network.zero_weight_fraction),
     ]
-    totals = report.counts.totals
-    rows.append(
-        (
-            "total",
-            "",
-            "",
-            format_count(totals.neurons),
-            format_count(totals.events / samples),
-            format_count(totals.sops / samples) + _spread(report.counts.sops_by_sample),
-            format_count(totals.sops_stored / samples),
-            format_count(totals.dense_exact),
-            format_count(totals.spikes / samples),
-            _share(totals.spikes, totals.updates_dense),
-            _share(totals.updates_active, totals.updates_dense),
-            format_percent(report.network.zero_weight_fraction),
-        )
-    )
-    return rows
 
 
 def _spread(by_sample: Int64Array) -> str:
@@ -101,15 +97,15 @@ def energy_rows(report: Report) -> Rows:
     """Return one row a preset: both sides with their bounds."""
     return [
         (
-            one.network.tier.value,
-            one.network.preset,
-            format_range(one.network),
-            format_energy(one.network.nominal),
-            "not applicable" if one.ann is None else format_range(one.ann),
-            "" if one.ann is None else format_energy(one.ann.nominal),
-            one.network.evidence,
+            pair.network.tier.value,
+            pair.network.preset,
+            format_range(pair.network),
+            format_energy(pair.network.nominal),
+            "not applicable" if pair.ann is None else format_range(pair.ann),
+            "" if pair.ann is None else format_energy(pair.ann.nominal),
+            pair.network.evidence,
         )
-        for one in report.tiers
+        for pair in report.tiers
     ]
 
 
@@ -120,7 +116,7 @@ def fact_rows(report: Report) -> Rows:
     if report.ann.macs_effective is not None:
         effective.append(("the same without zeros", f"{report.ann.macs_effective:,.0f}"))
     return [
-        *(("accuracy", format_percent(one)) for one in list(report.accuracy.values())[-1:]),
+        *(("accuracy", format_percent(value)) for value in list(report.accuracy.values())[-1:]),
         *(
             [(f"accuracy of the {report.ann_label}", format_percent(report.ann_accuracy))]
             if report.ann_accuracy is not None
@@ -165,13 +161,13 @@ def terminal(report: Report) -> RenderableType:
     ]
     remarks = Table.grid(padding=(0, 1))
     for mark, text, style in (
-        *(("-", one, "") for one in statements(report)),
+        *(("-", sentence, "") for sentence in statements(report)),
         *(
             ("!", f"Rule that does not hold: {rule.name} ({rule.found}).", "")
             for rule in report.rules
             if not rule.holds
         ),
-        *(("!", f"Note: {one}", "yellow") for one in report.warnings),
+        *(("!", f"Note: {warning}", "yellow") for warning in report.warnings),
     ):
         remarks.add_row(Text(mark), Text(text, style=style))
     return Group(*parts, remarks)

@@ -32,7 +32,7 @@ def verdict_section(report: Report) -> PageSection:
     return PageSection(
         anchor="verdict",
         title="Conclusions",
-        items=(*statements(report), *(f"Note: {one}" for one in report.warnings)),
+        items=(*statements(report), *(f"Note: {warning}" for warning in report.warnings)),
     )
 
 
@@ -90,9 +90,9 @@ def sensitivity_section(report: Report) -> PageSection | None:
     if not found:
         return None
     ratios = [
-        (one.assumption, one.low, one.high)
-        for one in found
-        if one.quantity == RATIO and one.low > 0
+        (entry.assumption, entry.low, entry.high)
+        for entry in found
+        if entry.quantity == RATIO and entry.low > 0
     ]
     plots = (
         Plot(
@@ -116,16 +116,16 @@ def sensitivity_section(report: Report) -> PageSection | None:
                 columns=("assumption", "of", "from", "to", "factor", "changes the winner"),
                 rows=[
                     (
-                        one.assumption,
-                        one.quantity,
-                        *map(format_energy if one.quantity == CHIP else format_factor, ends),
-                        format_factor(one.factor),
-                        ("yes" if changes_the_winner(one) else "no")
-                        if one.quantity == RATIO
+                        entry.assumption,
+                        entry.quantity,
+                        *map(format_energy if entry.quantity == CHIP else format_factor, ends),
+                        format_factor(entry.factor),
+                        ("yes" if changes_the_winner(entry) else "no")
+                        if entry.quantity == RATIO
                         else "",
                     )
-                    for one in found
-                    for ends in [(one.low, one.high)]
+                    for entry in found
+                    for ends in [(entry.low, entry.high)]
                 ],
                 text_columns=2,
             ),
@@ -219,7 +219,7 @@ def context_section(report: Report) -> PageSection | None:
             PageTable(
                 caption="Published figures times the counts",
                 columns=("machine", "side", "energy", "technology", "evidence", "source"),
-                rows=[_platform_row(one) for one in report.platforms],
+                rows=[_platform_row(figure) for figure in report.platforms],
                 text_columns=2,
             ),
             PageTable(
@@ -241,12 +241,12 @@ def _run_row(run: Mapping[str, object]) -> tuple[str, ...]:
     )
 
 
-def _platform_row(one: PlatformFigure) -> tuple[str, ...]:
+def _platform_row(figure: PlatformFigure) -> tuple[str, ...]:
     return (
-        one.name,
-        "ANN" if one.is_ann else "network",
-        format_energy(one.energy),
-        one.technology,
-        one.evidence,
-        f"{one.formula}. {one.source}" + (f" ({one.note})" if one.note else ""),
+        figure.name,
+        "ANN" if figure.is_ann else "network",
+        format_energy(figure.energy),
+        figure.technology,
+        figure.evidence,
+        f"{figure.formula}. {figure.source}" + (f" ({figure.note})" if figure.note else ""),
     )

@@ -55,8 +55,8 @@ class Panel:
 def panels_of(activity: Activity) -> dict[str, Panel]:
     """Return the plots that have any content, by name, in order."""
     panels = []
-    if any(one.rate is not None for one in activity.layers):
-        rows = [one for one in activity.layers if one.rate is not None]
+    if any(layer.rate is not None for layer in activity.layers):
+        rows = [layer for layer in activity.layers if layer.rate is not None]
         panels.append(
             Panel(
                 name="rates",
@@ -152,8 +152,8 @@ def _draw_maps(figure: FigureBase, maps: Sequence[ActivityMap]) -> None:
     grid = figure.subplots(rows, _COLUMNS, squeeze=False)
     for axes in grid.flat[len(maps) :]:
         axes.remove()
-    for axes, one in zip(grid.flat, maps, strict=False):
-        cells = _averaged(one.counts)
+    for axes, grid_map in zip(grid.flat, maps, strict=False):
+        cells = _averaged(grid_map.counts)
         height, width = cells.shape
         peak = float(cells.max())
         shade = np.ceil(_SHADES * cells / peak).astype(int) if peak else np.zeros_like(cells, int)
@@ -181,8 +181,8 @@ def _draw_maps(figure: FigureBase, maps: Sequence[ActivityMap]) -> None:
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(True)
-        most = int(one.counts.max())
-        axes.set_title(shortened(one.layer), fontsize=9, pad=3)
+        most = int(grid_map.counts.max())
+        axes.set_title(shortened(grid_map.layer), fontsize=9, pad=3)
         axes.set_xlabel(f"most: {format_count(most)}", fontsize=8, labelpad=2)
 
 
@@ -198,31 +198,35 @@ def _averaged(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
 
 def _draw_membranes(figure: FigureBase, membranes: Sequence[Membrane]) -> None:
     grid = figure.subplots(len(membranes), 1, squeeze=False, sharex=True)
-    for axes, one in zip(grid[:, 0], membranes, strict=True):
-        steps = np.arange(1, len(one.values) + 1)
+    for axes, membrane in zip(grid[:, 0], membranes, strict=True):
+        steps = np.arange(1, len(membrane.values) + 1)
         axes.axhline(0, color=FAINT, linewidth=0.8)
-        if one.threshold is not None:
-            axes.axhline(one.threshold, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
+        if membrane.threshold is not None:
+            axes.axhline(membrane.threshold, color=SECOND, linewidth=1.2, linestyle=(0, (4, 2)))
             axes.annotate(
-                "threshold", (1, one.threshold), xycoords=("axes fraction", "data"),
+                "threshold", (1, membrane.threshold), xycoords=("axes fraction", "data"),
                 xytext=(3, 0), textcoords="offset points", va="center", fontsize=8,
                 annotation_clip=False,
             )  # fmt: skip
         axes.plot(
-            steps, one.values, color=FIRST, linewidth=1.5,
+            steps, membrane.values, color=FIRST, linewidth=1.5,
             marker="o" if len(steps) <= 24 else "", markersize=3,
         )  # fmt: skip
-        fired = steps[one.fired]
+        fired = steps[membrane.fired]
         axes.plot(
             fired, np.full(len(fired), 0.93), color=FIRST, marker="|", markersize=7,
             markeredgewidth=1.6, linestyle="none", transform=axes.get_xaxis_transform(),
         )  # fmt: skip
-        reach = [0.0, *one.values, *([] if one.threshold is None else [one.threshold])]
+        reach = [
+            0.0,
+            *membrane.values,
+            *([] if membrane.threshold is None else [membrane.threshold]),
+        ]
         margin = 0.1 * (max(reach) - min(reach) or 1.0)
         axes.set_ylim(min(reach) - margin, max(reach) + 2.5 * margin)
         axes.set_title(
-            f"{shortened(one.layer)}, neuron {format_count(one.neuron)}", loc="left", fontsize=9,
-            pad=3,
+            f"{shortened(membrane.layer)}, neuron {format_count(membrane.neuron)}",
+            loc="left", fontsize=9, pad=3,
         )  # fmt: skip
         axes.locator_params(axis="y", nbins=3)
         axes.tick_params(axis="y", labelsize=8)
@@ -238,7 +242,7 @@ def _alone(svg: str) -> str:
     """Turn a drawing for a page into a file of its own."""
     found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
     assert found is not None, "matplotlib states it"
-    width, height = (float(one) + 2 * _MARGIN for one in found.groups())
+    width, height = (float(entry) + 2 * _MARGIN for entry in found.groups())
     style = (
         f"<style>:root{{{css_variables(LIGHT)} --sans: system-ui, sans-serif;}}"
         f"@media (prefers-color-scheme:dark){{:root{{{css_variables(DARK)}}}}}</style>"

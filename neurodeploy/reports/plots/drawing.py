@@ -1,4 +1,4 @@
-"""How plots are drawn: SVG to be set into a page, in the page's own colours.
+"""Shared parts of all plots: figures in the page's style, axes, marks, SVG.
 
 Plots are drawn in the page's light colours. An SVG names CSS variables in their place, so one
 drawing serves light and dark; a PNG keeps them. Nothing is told by colour alone: series differ in
@@ -40,7 +40,7 @@ WIDTH = 4.9
 """Inches: narrow enough that text stays legible on a phone."""
 
 
-class Range(Protocol):
+class EnergyRange(Protocol):
     """An energy with its bounds, pJ."""
 
     @property
@@ -132,11 +132,13 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def draw_range(axes: Axes, energy: Range, y: float, *, is_network: bool, size: float = 7) -> None:
+def draw_range(
+    axes: Axes, energy: EnergyRange, y: float, *, is_network: bool, size: float = 7
+) -> None:
     """Draw a range as a bar and its nominal value as a mark; sides differ in mark and colour."""
     color = FIRST if is_network else SECOND
     # an ANN that computes nothing needs 0 pJ, which a log axis cannot show
-    low, nominal, high = (max(one, 1e-3) for one in (energy.low, energy.nominal, energy.high))
+    low, nominal, high = (max(end, 1e-3) for end in (energy.low, energy.nominal, energy.high))
     if low < high:
         axes.plot([low, high], [y, y], color=color, linewidth=3.2, solid_capstyle="butt")
     axes.plot(

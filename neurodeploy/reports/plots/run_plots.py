@@ -47,14 +47,14 @@ def plot_accuracy(points: Sequence[AccuracyPoint]) -> str:
     Stages on as many samples as the first are joined; others are hollow and stand apart.
     """
     with new_figure(2.6, "accuracy") as (figure, axes):
-        values = [100 * one.value for one in points]
+        values = [100 * point.value for point in points]
         bounds = [
-            tuple(100 * end for end in wilson_interval(one.value, one.samples))
-            if one.samples
+            tuple(100 * end for end in wilson_interval(point.value, point.samples))
+            if point.samples
             else (value, value)
-            for one, value in zip(points, values, strict=True)
+            for point, value in zip(points, values, strict=True)
         ]
-        joined = [x for x, one in enumerate(points) if one.samples == points[0].samples]
+        joined = [x for x, point in enumerate(points) if point.samples == points[0].samples]
         axes.plot(joined, [values[x] for x in joined], color=FIRST, linewidth=1.8)
         for x, (value, (low, high)) in enumerate(zip(values, bounds, strict=True)):
             axes.plot([x, x], [low, high], color=INK, linewidth=1.0, marker="_", markersize=9)
@@ -71,7 +71,7 @@ def plot_accuracy(points: Sequence[AccuracyPoint]) -> str:
         middle = (lowest + highest) / 2
         axes.set_ylim(max(middle - half, -0.9), min(middle + half, 100.9))
         axes.set_xlim(-0.3, len(points) - 0.35)
-        axes.set_xticks(range(len(points)), [shortened(one.stage) for one in points])
+        axes.set_xticks(range(len(points)), [shortened(point.stage) for point in points])
         axes.set_ylabel("accuracy, %")
         note_axis(axes, "the axis does not start at zero")
         return to_svg(figure, "accuracy")
@@ -81,17 +81,17 @@ def plot_curves(series: Sequence[Series], *, name: str, x_label: str, y_label: s
     """Draw one or two series over training; `name` is unique within the page."""
     styles = ((FIRST, "-", "o"), (SECOND, (0, (4, 2)), "s"))
     with new_figure(2.6, name) as (figure, axes):
-        for one, (color, dash, marker) in zip(series, styles, strict=False):
+        for line, (color, dash, marker) in zip(series, styles, strict=False):
             axes.plot(
-                one.x,
-                one.y,
+                line.x,
+                line.y,
                 color=color,
                 linestyle=dash,
                 linewidth=1.8,
                 marker=marker,
-                markersize=4 if len(one.x) <= 60 else 0,
-                markevery=max(1, len(one.x) // 12),
-                label=one.label,
+                markersize=4 if len(line.x) <= 60 else 0,
+                markevery=max(1, len(line.x) // 12),
+                label=line.label,
             )
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)

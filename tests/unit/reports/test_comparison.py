@@ -21,7 +21,8 @@ from neurodeploy.reports.comparison import (
     compare_networks,
     read_candidate,
 )
-from neurodeploy.reports.pages.comparison_page import render_comparison
+from neurodeploy.reports.pages.comparison_page import outline_of_comparison
+from neurodeploy.reports.pages.rendering import render_html
 
 
 def candidate(name: str, accuracy: float | None, energy: float, **presets: float) -> Candidate:
@@ -171,7 +172,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
 
 def test_names_are_escaped() -> None:
     evil = "<script>alert(1)</script>"
-    html = render_comparison(compare_networks([candidate(evil, 0.5, 1)]))
+    html = render_html(outline_of_comparison(compare_networks([candidate(evil, 0.5, 1)])))
     assert evil not in html
     assert html.count("<script>") == 1
 
@@ -184,7 +185,7 @@ def plotted(count: int, **options: object) -> str:
         )
         for n in range(count)
     ]
-    return render_comparison(compare_networks(networks))
+    return render_html(outline_of_comparison(compare_networks(networks)))
 
 
 def boxes(html: str, labels: list[str]) -> list[tuple[float, float]]:
@@ -222,7 +223,9 @@ def test_ordinary_networks_are_shown_with_and_without_an_accuracy() -> None:
 
 
 def test_networks_without_accuracy_have_a_page_too() -> None:
-    html = render_comparison(compare_networks([candidate(n, None, 5) for n in "ab"]))
+    html = render_html(
+        outline_of_comparison(compare_networks([candidate(n, None, 5) for n in "ab"]))
+    )
     assert "front-cmos45" not in html
     assert "Energy of each network" in html
     assert "on no front" in html

@@ -18,7 +18,8 @@ from neurodeploy.energy.fairness import Headline, Rule
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.files import hardware_path
 from neurodeploy.reports.activity import raster_of
-from neurodeploy.reports.pages.outline import render_page, write_page
+from neurodeploy.reports.pages.outline import outline_of, write_page
+from neurodeploy.reports.pages.rendering import render_html
 from neurodeploy.reports.run_summary import (
     AccuracyPoint,
     Agreement,
@@ -44,6 +45,11 @@ CHROMIUM = [
 needs_chromium = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="chromium is not installed"
 )
+
+
+def render_run(summary):
+    """The page of a run as HTML."""
+    return render_html(outline_of(summary))
 
 
 class Page(HTMLParser):
@@ -153,7 +159,7 @@ def summary(make_report, mlp_run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def html(summary):
-    return render_page(summary)
+    return render_run(summary)
 
 
 @pytest.fixture(scope="module")
@@ -207,18 +213,18 @@ def test_what_is_left_out_is_said(page):
 
 
 def test_the_page_is_the_same_every_time(summary, html):
-    assert render_page(summary) == html
+    assert render_run(summary) == html
 
 
 def test_absent_parts_do_not_appear():
-    page = Page(render_page(RunSummary(title="nothing")))
+    page = Page(render_run(RunSummary(title="nothing")))
     assert page.sections == []
     assert "svg" not in page.tags
 
 
 def test_disagreement_is_not_overlooked(page):
     agreement = Agreement(samples=1, comparison=compared("conv1", spikes=5, differing=2))
-    shown = Page(render_page(RunSummary(title="x", agreement=agreement)))
+    shown = Page(render_run(RunSummary(title="x", agreement=agreement)))
     assert "DIFFERS" in shown.cells
     assert "do not trust" in shown.text
     assert "do not trust" not in page.text
@@ -230,7 +236,7 @@ def test_everything_from_a_user_is_escaped():
         (evil, "last"),
         (np.ones((1, 2, 3), dtype=np.uint8), np.zeros((1, 2, 1), dtype=np.uint8)),
     )
-    html = render_page(
+    html = render_run(
         RunSummary(
             title=evil,
             description=evil,
@@ -252,7 +258,7 @@ def test_everything_from_a_user_is_escaped():
 def test_is_written_as_rendered(tmp_path):
     summary = RunSummary(title="Übung", recipe="λ = 1")
     write_page(summary, tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_page(summary)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_run(summary)
 
 
 @pytest.mark.parametrize("depth", [3, 130])
@@ -261,7 +267,7 @@ def test_plots_of_deep_networks_are_no_taller_than_others(make_deep_report, dept
         tuple(f"layer{n}" for n in range(1, depth + 1)),
         (np.ones((1, 4, 8), dtype=np.int32),) * depth,
     )
-    html = render_page(
+    html = render_run(
         RunSummary(title="deep", report=make_deep_report(depth), raster=raster_of(recording))
     )
     heights = [float(one) for one in re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', html)]
@@ -278,7 +284,7 @@ def test_every_constant_of_a_users_own_preset_is_listed(make_report, tmp_path):
     own = tmp_path / "mine.toml"
     own.write_text(re.sub('name = "cmos45_int8"', 'name = "mine"', text))
     page = Page(
-        render_page(RunSummary(title="x", report=make_report(presets=[EnergyPreset.load(own)])))
+        render_run(RunSummary(title="x", report=make_report(presets=[EnergyPreset.load(own)])))
     )
     assert page.cells.count("mine") == 1 + 1 + 1 + 2  # energy, breakdown, presets, its constants
 
@@ -288,7 +294,7 @@ def test_measured_counters_stand_beside_the_counts(make_report):
     measured = {"file": "chip.json", "source": "a profiler", "samples": 7, "counters": counters,
                 "static_energy": None, "total_energy": 2.5e6}  # fmt: skip
     report = dataclasses.replace(make_report(), measured=measured)
-    page = Page(render_page(RunSummary(title="x", report=report)))
+    page = Page(render_run(RunSummary(title="x", report=report)))
     assert "measured" in page.sections
     assert {"syn_ops", "1,234", "1,230", "2.50 µJ"} <= set(page.cells)
     assert "chip.json (a profiler), 7 samples" in page.text
@@ -302,7 +308,7 @@ def test_other_machines_are_context_and_no_result(page):
 
 
 def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
-    page = Page(render_page(RunSummary(title="x", report=make_report())))
+    page = Page(render_run(RunSummary(title="x", report=make_report())))
     assert "Energy, network / ANN\n      not stated" in page.text
     assert "No ratio is stated as a result: 2 of 4 rules" in page.text
     fair = dataclasses.replace(
@@ -310,7 +316,7 @@ def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
         rules=(Rule(name="r", holds=True, found="f"),),
         headline=Headline(preset="sram45", ratio=2.5, low=1.5, high=3.5),
     )
-    page = Page(render_page(RunSummary(title="x", report=fair)))
+    page = Page(render_run(RunSummary(title="x", report=fair)))
     assert "Energy, network / ANN\n      2.5" in page.text
     assert "2.5, between 1.5 and 3.5" in page.text
 
