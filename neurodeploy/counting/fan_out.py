@@ -18,12 +18,7 @@ import numpy.typing as npt
 from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.float_layers import Conv, Dense, Shape
-from neurodeploy.ir.integer_layers import (
-    FixedComplexDense,
-    FixedConv,
-    FixedDense,
-    Synapse,
-)
+from neurodeploy.ir.integer_layers import FixedComplexDense, FixedConv, FixedDense, Synapse
 
 NumberArray = npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_]
 
@@ -253,11 +248,7 @@ def _axes(
 
 
 def _named_padding(
-    name: str,
-    space: Shape,
-    kernel: Shape,
-    strides: tuple[int, ...],
-    dilations: tuple[int, ...],
+    name: str, space: Shape, kernel: Shape, strides: tuple[int, ...], dilations: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the pixels before and behind the frame, by axis."""
     if name not in ("valid", "same", "same_lower"):

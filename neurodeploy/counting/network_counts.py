@@ -29,11 +29,7 @@ from neurodeploy.counting.synapse_counts import (
 from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import DECAY_UNITY, Int64Array
 from neurodeploy.ir.float_layers import BatchNorm
-from neurodeploy.ir.graphs import (
-    INPUT,
-    FixedPointGraph,
-    Graph,
-)
+from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import (
     Connection,
     CubaNeuron,
@@ -44,13 +40,7 @@ from neurodeploy.ir.integer_layers import (
     ResonateFireNeuron,
 )
 from neurodeploy.simulation.counters import count_spikes
-from neurodeploy.simulation.recording import (
-    CountArray,
-    EventCounts,
-    Feed,
-    Recording,
-    SpikeArray,
-)
+from neurodeploy.simulation.recording import CountArray, EventCounts, Feed, Recording, SpikeArray
 
 
 def count(
@@ -141,10 +131,7 @@ def _kind_of_neuron(layer: FixedLayer) -> InputKind:
 
 
 def _port_values(
-    graph: FixedPointGraph,
-    inputs: npt.NDArray[np.integer],
-    recording: Recording,
-    feed: Feed,
+    graph: FixedPointGraph, inputs: npt.NDArray[np.integer], recording: Recording, feed: Feed
 ) -> NumberArray:
     """Return the network's input, (samples, T, ...), after checking it against the recording."""
     if recording.layers != graph.names:

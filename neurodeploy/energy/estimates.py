@@ -45,12 +45,7 @@ EXCLUDES: Mapping[Tier, tuple[str, ...]] = MappingProxyType(
             "static power",
             "input and output",
         ),
-        Tier.MEMORY: (
-            "event routing",
-            "control and clock",
-            "static power",
-            "input and output",
-        ),
+        Tier.MEMORY: ("event routing", "control and clock", "static power", "input and output"),
         Tier.CHIP: (
             "static power (stated apart; in the upper bound)",
             "hops between tiles where no placement is given (in the upper bound)",
@@ -237,12 +232,7 @@ def ann_energy(
     if skipped is not None:
         basis += "; low: also no products with zero, as measured"
     return _energy(
-        preset,
-        sum(ideal.values()) - (skipped or 0.0),
-        ideal,
-        sum(none.values()),
-        basis,
-        also=base,
+        preset, sum(ideal.values()) - (skipped or 0.0), ideal, sum(none.values()), basis, also=base
     )
 
 

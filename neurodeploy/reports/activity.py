@@ -15,13 +15,7 @@ from neurodeploy.fixedpoint import STATE_EXPONENT, THRESHOLD_MAX
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import CubaNeuron
 from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import (
-    Feed,
-    Health,
-    Record,
-    Recording,
-    Timing,
-)
+from neurodeploy.simulation.recording import Feed, Health, Record, Recording, Timing
 
 TRACED_NEURONS = 4
 """Neurons of a layer whose membranes are drawn unless they are named."""

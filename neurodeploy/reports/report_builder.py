@@ -11,11 +11,7 @@ from typing import TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.chips.cores import (
-    LayerSize,
-    estimate_cores,
-    sizes_of,
-)
+from neurodeploy.chips.cores import LayerSize, estimate_cores, sizes_of
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.network_counts import count
@@ -23,11 +19,7 @@ from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_counts
 from neurodeploy.counting.relu_twin import AnnMacs, ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy.estimates import DEFAULT_PRESET, System, ann_energy, estimate_energy
-from neurodeploy.energy.fairness import (
-    ACCURACY_GAP,
-    SIGMA_BREAK_EVEN,
-    judge,
-)
+from neurodeploy.energy.fairness import ACCURACY_GAP, SIGMA_BREAK_EVEN, judge
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.number_formats import ann_formats, narrow_ann_energy
 from neurodeploy.energy.operations import STATES, Operations, operations_of

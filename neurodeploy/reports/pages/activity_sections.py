@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from neurodeploy.reports.activity import Activity
 from neurodeploy.reports.numbers import format_count, format_percent
-from neurodeploy.reports.pages.elements import (
-    PageSection,
-    PageTable,
-    Plot,
-    Rows,
-)
-from neurodeploy.reports.plots.activity_plots import (
-    Panel,
-    panels_of,
-    plot_panel,
-)
+from neurodeploy.reports.pages.elements import PageSection, PageTable, Plot, Rows
+from neurodeploy.reports.plots.activity_plots import Panel, panels_of, plot_panel
 
 
 def rates_section(activity: Activity | None, *, has_plot: bool = True) -> PageSection | None:
-    """Show how much each layer spikes, and whether its 24 bits were enough.
+    """Show the rate of each layer, and the values that its 24 bits could not hold.
 
     Args:
         activity: Of a run; None for nothing.
@@ -91,7 +82,7 @@ def _overflow_sentence(activity: Activity) -> str:
 
 
 def maps_section(activity: Activity | None) -> PageSection | None:
-    """Show where in each spatial layer events are."""
+    """Show the places of events in each spatial layer."""
     if activity is None or "maps" not in (panels := panels_of(activity)):
         return None
     shown, there = len(activity.maps), activity.spatial_layers
@@ -100,23 +91,23 @@ def maps_section(activity: Activity | None) -> PageSection | None:
     return PageSection(
         anchor="maps",
         title="Activity maps",
-        lead=f"Events of {title} at each place, channels and steps added up; the strongest cell "
-        f"of a map has as many as it says.{some}",
+        lead=f"Events of {title} at each place, channels and steps added up; the number below a "
+        f"map is that of its strongest cell.{some}",
         plots=(_plot(panels["maps"], "Each map has a scale of its own. Large ones are averaged."),),
     )
 
 
 def membranes_section(activity: Activity | None) -> PageSection | None:
-    """Show how neurons charge and fire."""
+    """Show the potential of single neurons as they charge and fire."""
     if activity is None or "membranes" not in (panels := panels_of(activity)):
         return None
     title = "one sample" if activity.raster is None else activity.raster.title
     return PageSection(
         anchor="membranes",
         title="Membranes",
-        lead=f"Potential after each step of {title}, in units of the weights (the chip's state "
-        "divided by 64); where a neuron fires, it is what the reset left. Ticks on top are spikes, "
-        "the dashed line is the threshold.",
+        lead=f"Potential of {title} after each step (after the reset where a neuron fires), in "
+        "units of the weights: the chip's state divided by 64. Ticks on top are spikes, the dashed "
+        "line is the threshold.",
         plots=(_plot(panels["membranes"], "Neurons are counted from 0, in C order."),),
     )
 

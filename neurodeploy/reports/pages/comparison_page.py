@@ -7,31 +7,12 @@ from pathlib import Path
 
 from neurodeploy.energy.presets import Tier
 from neurodeploy.files import write_text
-from neurodeploy.reports.comparison import (
-    Bounds,
-    Candidate,
-    NetworkComparison,
-)
-from neurodeploy.reports.numbers import (
-    format_bounds,
-    format_count,
-    format_energy,
-    format_percent,
-)
-from neurodeploy.reports.pages.elements import (
-    Card,
-    Outline,
-    PageSection,
-    PageTable,
-    Plot,
-)
+from neurodeploy.reports.comparison import Bounds, Candidate, NetworkComparison
+from neurodeploy.reports.numbers import format_bounds, format_count, format_energy, format_percent
+from neurodeploy.reports.pages.elements import Card, Outline, PageSection, PageTable, Plot
 from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.tables import TIER_NAMES
-from neurodeploy.reports.plots.comparison_plots import (
-    NAMED,
-    plot_front,
-    plot_ranges,
-)
+from neurodeploy.reports.plots.comparison_plots import NAMED, plot_front, plot_ranges
 
 
 def write_comparison(comparison: NetworkComparison, path: Path | str) -> None:

@@ -7,12 +7,7 @@ from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import RATE_BREAK_EVEN, SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
 from neurodeploy.reports.numbers import format_energy
-from neurodeploy.reports.pages.elements import (
-    PageSection,
-    PageTable,
-    Plot,
-    Rows,
-)
+from neurodeploy.reports.pages.elements import PageSection, PageTable, Plot, Rows
 from neurodeploy.reports.pages.tables import (
     ENERGY_COLUMNS,
     LAYER_COLUMNS,

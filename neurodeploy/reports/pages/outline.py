@@ -30,11 +30,7 @@ from neurodeploy.reports.pages.cost_sections import (
     neurobench_section,
     sources_section,
 )
-from neurodeploy.reports.pages.elements import (
-    Card,
-    Outline,
-    PageSection,
-)
+from neurodeploy.reports.pages.elements import Card, Outline, PageSection
 from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.run_sections import (
     accuracy_section,

@@ -9,11 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from neurodeploy.reports.pages.elements import (
-    Outline,
-    PageSection,
-    PageTable,
-)
+from neurodeploy.reports.pages.elements import Outline, PageSection, PageTable
 from neurodeploy.reports.plots.drawing import DARK, LIGHT, css_variables
 
 

@@ -6,12 +6,7 @@ from collections.abc import Sequence
 
 from neurodeploy.reports.activity import Raster
 from neurodeploy.reports.numbers import format_count, format_percent, wilson_interval
-from neurodeploy.reports.pages.elements import (
-    PageSection,
-    PageTable,
-    Plot,
-    Rows,
-)
+from neurodeploy.reports.pages.elements import PageSection, PageTable, Plot, Rows
 from neurodeploy.reports.plots.run_plots import (
     RASTER_LAYERS,
     RASTER_NEURONS,

@@ -13,12 +13,7 @@ from neurodeploy.counting.counts import LayerCounts, Totals
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
 from neurodeploy.fixedpoint import Int64Array
-from neurodeploy.reports.numbers import (
-    format_count,
-    format_energy,
-    format_percent,
-    format_range,
-)
+from neurodeploy.reports.numbers import format_count, format_energy, format_percent, format_range
 from neurodeploy.reports.pages.elements import Rows
 from neurodeploy.reports.report import Report
 from neurodeploy.reports.statements import statements

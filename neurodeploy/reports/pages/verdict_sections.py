@@ -5,23 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from neurodeploy.energy.fairness import BREAK_EVENS, RATE_BREAK_EVEN
-from neurodeploy.energy.other_machines import (
-    NOTE,
-    PlatformFigure,
-    measured_runs,
-)
-from neurodeploy.energy.sensitivity import CHIP, RATIO
-from neurodeploy.reports.numbers import (
-    format_count,
-    format_energy,
-    format_factor,
-)
-from neurodeploy.reports.pages.elements import (
-    PageSection,
-    PageTable,
-    Plot,
-    Rows,
-)
+from neurodeploy.energy.other_machines import NOTE, PlatformFigure, measured_runs
+from neurodeploy.energy.sensitivity import CHIP, RATIO, Sensitivity
+from neurodeploy.reports.numbers import format_count, format_energy, format_factor
+from neurodeploy.reports.pages.elements import PageSection, PageTable, Plot, Rows
 from neurodeploy.reports.plots.energy_plots import plot_break_even, plot_sensitivity
 from neurodeploy.reports.report import Report
 from neurodeploy.reports.statements import changes_the_winner, statements
@@ -118,19 +105,23 @@ def sensitivity_section(report: Report) -> PageSection | None:
                     (
                         entry.assumption,
                         entry.quantity,
-                        *map(format_energy if entry.quantity == CHIP else format_factor, ends),
+                        *_ends(entry),
                         format_factor(entry.factor),
                         ("yes" if changes_the_winner(entry) else "no")
                         if entry.quantity == RATIO
                         else "",
                     )
                     for entry in found
-                    for ends in [(entry.low, entry.high)]
                 ],
                 text_columns=2,
             ),
         ),
     )
+
+
+def _ends(entry: Sensitivity) -> tuple[str, str]:
+    write = format_energy if entry.quantity == CHIP else format_factor
+    return write(entry.low), write(entry.high)
 
 
 def fit_section(report: Report) -> PageSection | None:
