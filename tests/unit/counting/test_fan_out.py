@@ -265,3 +265,8 @@ def test_refuses_geometry_that_does_not_fit(weight, source, options):
 def test_refuses_input_of_another_size():
     with pytest.raises(DataError, match="6 values a step"):
         count_layer(W, np.zeros((1, 2, 5), dtype=np.int32), kind=InputKind.BINARY)
+
+
+def test_refuses_unknown_keywords():
+    with pytest.raises(TypeError, match="'strides'"):
+        conv_fan_out(ones(2, 3, 3, 3), (3, 5, 5), strides=2)

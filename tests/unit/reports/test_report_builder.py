@@ -101,6 +101,11 @@ def test_names_the_file_and_its_hash(make_report, tmp_path):
         make_report(network_file=tmp_path / "missing.net")
 
 
+def test_unknown_options_are_refused(make_report):
+    with pytest.raises(TypeError, match="'acuracy'"):
+        make_report(acuracy={"integer": 0.9})
+
+
 def test_the_terminal_shows_counts_and_energies(make_report):
     console = Console(width=160, record=True, file=None, quiet=False)
     with console.capture() as capture:
