@@ -97,6 +97,13 @@ class ConvGeometry(TypedDict, total=False):
     output_padding: Sequence[int] | int
 
 
+def check_keywords(geometry: ConvGeometry) -> None:
+    """Refuse keywords that Python, which sees only `**geometry`, lets through."""
+    unknown = sorted(geometry.keys() - ConvGeometry.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"conv: unexpected keyword argument '{unknown[0]}'")
+
+
 def conv_fan_out(weight: NumberArray, source: Shape, **geometry: Unpack[ConvGeometry]) -> FanOut:
     """Count the instances that leave every source neuron of a convolution, in any dimension.
 
@@ -199,9 +206,7 @@ def _axes(
     weight: NumberArray, source: Shape, **geometry: Unpack[ConvGeometry]
 ) -> tuple[_ConvAxis, ...]:
     """Check a convolution's shapes and keywords, and return it axis by axis."""
-    unknown = sorted(geometry.keys() - ConvGeometry.__annotations__.keys())
-    if unknown:
-        raise TypeError(f"conv: unexpected keyword argument '{unknown[0]}'")
+    check_keywords(geometry)
     number = weight.ndim - 2
     if number < 1 or len(source) != number + 1 or 0 in weight.shape:
         raise DataError(

@@ -18,6 +18,7 @@ from neurodeploy.counting.fan_out import (
     ConvGeometry,
     FanOut,
     NumberArray,
+    check_keywords,
     conv_fan_out,
     dense_fan_out,
 )
@@ -175,6 +176,7 @@ def count_layer(
     """
     if kind not in list(InputKind):
         raise DataError(f"input: kind '{kind}', one of {', '.join(InputKind)} is allowed.")
+    check_keywords(geometry)
     if weight.ndim == 2:
         if is_recurrent:
             inputs = np.concatenate([np.zeros_like(inputs[:, :1]), inputs[:, :-1]], axis=1)

@@ -270,3 +270,5 @@ def test_refuses_input_of_another_size():
 def test_refuses_unknown_keywords():
     with pytest.raises(TypeError, match="'strides'"):
         conv_fan_out(ones(2, 3, 3, 3), (3, 5, 5), strides=2)
+    with pytest.raises(TypeError, match="'is_recurent'"):
+        count_layer(W, SPIKES[None], kind="binary", is_recurent=True)
