@@ -59,7 +59,6 @@ def rates_section(activity: Activity | None, *, has_plot: bool = True) -> PageSe
                     "clipped",
                 ),
                 rows=rows,
-                text_columns=1,
             ),
         ),
     )

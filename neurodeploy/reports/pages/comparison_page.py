@@ -218,13 +218,12 @@ def _presets_table(comparison: NetworkComparison) -> PageTable:
     if len(entries) > len(presets):
         rows = [(name, *row, star) for name, row, star in zip(names, cells, stars, strict=True)]
         columns = ("network", *presets, "stars")
-        return PageTable(caption=caption, columns=columns, rows=rows, text_columns=1)
+        return PageTable(caption=caption, columns=columns, rows=rows)
     rows = [(preset, *row) for preset, row in zip(presets, zip(*cells, strict=True), strict=True)]
     return PageTable(
         caption=caption,
         columns=("preset", *names),
         rows=[*rows, ("stars", *stars)],
-        text_columns=1,
         has_total=True,
         stays_open=True,
     )
@@ -252,7 +251,6 @@ def _sources_section(comparison: NetworkComparison) -> PageSection:
                     )
                     for network in (entry.network for entry in comparison.entries)
                 ],
-                text_columns=1,
             ),
         ),
     )

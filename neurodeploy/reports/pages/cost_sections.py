@@ -68,12 +68,7 @@ def counts_section(report: Report) -> PageSection:
                 text_columns=3,
                 has_total=True,
             ),
-            PageTable(
-                caption="Totals",
-                columns=("figure", "value"),
-                rows=fact_rows(report),
-                text_columns=1,
-            ),
+            PageTable(caption="Totals", columns=("figure", "value"), rows=fact_rows(report)),
         ),
     )
 
@@ -97,9 +92,7 @@ def neurobench_section(report: Report) -> PageSection:
         anchor="neurobench",
         title="In NeuroBench's metrics",
         lead=f"Mean of a sample, by the names and definitions of NeuroBench {NEUROBENCH}.",
-        tables=(
-            PageTable(caption="NeuroBench", columns=("metric", "value"), rows=rows, text_columns=1),
-        ),
+        tables=(PageTable(caption="NeuroBench", columns=("metric", "value"), rows=rows),),
         items=NOTES,
     )
 
@@ -169,7 +162,6 @@ def energy_section(report: Report) -> PageSection:
             caption="Terms of the nominal values, and the meaning of the bounds",
             columns=("preset", "nominal value", "bounds"),
             rows=breakdown,
-            text_columns=1,
         )
     )
     return PageSection(

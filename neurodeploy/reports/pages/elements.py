@@ -53,7 +53,7 @@ class PageTable:
     caption: str
     columns: tuple[str, ...]
     rows: Rows
-    text_columns: int
+    text_columns: int = 1
     has_total: bool = False
     stays_open: bool = False
 

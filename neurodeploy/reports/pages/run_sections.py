@@ -54,7 +54,6 @@ def accuracy_section(summary: RunSummary) -> PageSection | None:
                 caption="Accuracy",
                 columns=("stage", "accuracy", "95 % interval", "samples", "measurement"),
                 rows=rows,
-                text_columns=1,
             ),
         ),
     )
@@ -96,7 +95,6 @@ def agreement_section(agreement: Agreement | None) -> PageSection | None:
         caption="Agreement with Lava by layer",
         columns=("layer", "values compared", "spikes", "differing", "verdict"),
         rows=rows,
-        text_columns=1,
     )
     return PageSection(
         anchor="agreement", title="Agreement with Lava", lead=lead, tables=(table,) if rows else ()
@@ -139,7 +137,6 @@ def raster_section(raster: Raster | None) -> PageSection | None:
                     )
                     for layer in raster.layers
                 ],
-                text_columns=1,
             ),
         ),
     )
@@ -237,7 +234,6 @@ def _epoch_table(caption: str, history: tuple[Epoch, ...]) -> PageTable:
             )
             for epoch in history
         ],
-        text_columns=1,
     )
 
 
@@ -248,13 +244,7 @@ def making_section(summary: RunSummary) -> PageSection | None:
         rows: Rows = [(name, f"{value:.1f} s") for name, value in summary.seconds.items()]
         rows.append(("total", f"{sum(summary.seconds.values()):.1f} s"))
         tables.append(
-            PageTable(
-                caption="Wall time",
-                columns=("stage", "time"),
-                rows=rows,
-                text_columns=1,
-                has_total=True,
-            )
+            PageTable(caption="Wall time", columns=("stage", "time"), rows=rows, has_total=True)
         )
     if summary.versions:
         tables.append(
@@ -262,7 +252,6 @@ def making_section(summary: RunSummary) -> PageSection | None:
                 caption="Versions",
                 columns=("software", "version"),
                 rows=[(name, value) for name, value in summary.versions.items()],
-                text_columns=1,
             )
         )
     network = None if summary.report is None else summary.report.network

@@ -65,7 +65,6 @@ def fairness_section(report: Report) -> PageSection:
                     (name, f"{low:g}" if low == high else f"{low:g} to {high:g}", source)
                     for name, low, high, source in BREAK_EVENS
                 ],
-                text_columns=1,
             ),
         ),
     )
@@ -189,10 +188,7 @@ def measured_section(report: Report) -> PageSection | None:
         "these counters in place of the counts.",
         tables=(
             PageTable(
-                caption="Per inference",
-                columns=("counter", "measured", "counted"),
-                rows=rows,
-                text_columns=1,
+                caption="Per inference", columns=("counter", "measured", "counted"), rows=rows
             ),
         ),
     )
@@ -217,7 +213,6 @@ def context_section(report: Report) -> PageSection | None:
                 caption="Loihi 2, measured and published: other networks than this one",
                 columns=("run", "cores", "per second", "static W", "total W", "energy", "source"),
                 rows=[_run_row(run) for run in measured_runs()],
-                text_columns=1,
             ),
         ),
     )

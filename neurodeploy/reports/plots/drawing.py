@@ -13,8 +13,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from neurodeploy.energy.estimates import Energy
+from neurodeploy.reports.comparison import Bounds
 from neurodeploy.reports.numbers import format_energy
 
 if TYPE_CHECKING:
@@ -38,17 +40,6 @@ _VARIABLES = {color: f"var({name})" for name, color in LIGHT.items()}
 
 WIDTH = 4.9
 """Inches: narrow enough that text stays legible on a phone."""
-
-
-class EnergyRange(Protocol):
-    """An energy with its bounds, pJ."""
-
-    @property
-    def low(self) -> float: ...  # noqa: D102 - as in `Energy`
-    @property
-    def nominal(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
 
 
 def css_variables(colors: Mapping[str, str]) -> str:
@@ -133,7 +124,7 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def draw_range(
-    axes: Axes, energy: EnergyRange, y: float, *, is_network: bool, size: float = 7
+    axes: Axes, energy: Energy | Bounds, y: float, *, is_network: bool, size: float = 7
 ) -> None:
     """Draw a range as a bar and its nominal value as a mark; sides differ in mark and colour."""
     color = FIRST if is_network else SECOND
