@@ -148,7 +148,7 @@ def _port_values(
             f"counts: input of shape {np.shape(inputs)}, the recording has {samples} samples. "
             "Give the input that was recorded."
         )
-    if values.shape[1] != steps:
+    if values.shape[1] != steps:  # Lava's source starts again from its first step
         values = values[:, np.arange(steps) % values.shape[1]]
     is_binary = _kind_of_input(graph, feed) is InputKind.BINARY
     # a port without message bits sees a spike, not its payload

@@ -120,6 +120,7 @@ def count_totals(
     has_values = kind in (InputKind.ANALOG, InputKind.GRADED)
     events, messages, sops, stored, by_value = (np.zeros(samples, dtype=np.int64) for _ in range(5))
     if kind is not InputKind.BIAS:
+        # counts are stored in few bits; only a part is widened to 64 at a time
         chunk = max(1, _CHUNK // fan_out.stored.size)
         for start in range(0, samples, chunk):
             part = slice(start, start + chunk)

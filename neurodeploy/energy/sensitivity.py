@@ -61,7 +61,7 @@ def find_sensitivities(
     found = _chip(counts, presets, system)
     if macs.macs_border_exact:
         found = [*_ratios(counts, macs, presets, arithmetic), *found]
-    found = [entry for entry in found if entry.factor > 1.0005]
+    found = [entry for entry in found if entry.factor > 1.0005]  # shown as 1 otherwise
     return tuple(sorted(found, key=lambda one: -one.factor))
 
 

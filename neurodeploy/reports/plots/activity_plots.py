@@ -55,8 +55,8 @@ class Panel:
 def panels_of(activity: Activity) -> dict[str, Panel]:
     """Return the plots that have any content, by name, in order."""
     panels = []
-    if any(layer.rate is not None for layer in activity.layers):
-        rows = [layer for layer in activity.layers if layer.rate is not None]
+    rows = [layer for layer in activity.layers if layer.rate is not None]
+    if rows:
         panels.append(
             Panel(
                 name="rates",
@@ -157,6 +157,7 @@ def _draw_maps(figure: FigureBase, maps: Sequence[ActivityMap]) -> None:
         height, width = cells.shape
         peak = float(cells.max())
         shade = np.ceil(_SHADES * cells / peak).astype(int) if peak else np.zeros_like(cells, int)
+        # one path a shade: an image would be a bitmap, which cannot follow the page's colours
         for level in range(1, _SHADES + 1):
             y, x = np.nonzero(shade == level)
             if not len(x):

@@ -161,6 +161,7 @@ def _label(
             hidden = sum(x0 < b and a < x1 and y0 < d and c < y1 for a, c, b, d in taken)
             outside = max(0.0, left - x0) + max(0.0, x1 - right)
             crossed = sum(x0 < wall < x1 for wall in upright)
+            # never on top of a mark or label; then inside the frame; then clear of other points
             return float(
                 1000 * hidden + 40 * outside + 15 * crossed + 60 * misleading + abs(place[1])
             )

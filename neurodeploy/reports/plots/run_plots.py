@@ -128,6 +128,7 @@ def draw_raster(axes: Axes, layers: Sequence[RasterLayer]) -> None:
         shown = np.unique(np.linspace(0, neurons - 1, RASTER_NEURONS).astype(int))
         when, who = np.nonzero(layer.fired[:, shown])
         height = base + 0.06 + 0.88 * (1 - (who + 0.5) / len(shown))
+        # one path for all spikes of a layer: an element each would make a page many times larger
         corners = np.empty((2 * len(when), 2))
         corners[0::2] = np.stack([when + 0.58, height], axis=1)
         corners[1::2] = np.stack([when + 1.42, height], axis=1)
