@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
+from typing import TypedDict
 
 import numpy as np
 
@@ -93,6 +94,34 @@ class LayerCores:
     remark: str = ""
 
 
+class LayerFitJson(TypedDict):
+    """Estimated cores of a layer."""
+
+    name: str
+    shape: list[int]
+    neurons: int
+    weight_bits: int
+    cores_low: int | None
+    cores_high: int | None
+    limiting_resource: str
+    neurons_per_core: int
+
+
+class FitJson(TypedDict):
+    """Estimated cores of the network on one chip."""
+
+    target: str
+    is_estimate: bool
+    cores_per_chip: int
+    cores_low: int | None
+    cores_high: int | None
+    chips_low: int | None
+    chips_high: int | None
+    limiting_resource: str
+    layers: list[LayerFitJson]
+    warnings: list[str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipFit:
     """Cores of a whole network, as an estimate.
@@ -153,7 +182,7 @@ class ChipFit:
         ]
         return tuple(found)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> FitJson:
         """Return the same as plain values for JSON."""
         return {
             "target": self.target,

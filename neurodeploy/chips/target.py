@@ -18,7 +18,7 @@ from neurodeploy.strict_tables import NotEmpty, read_table, read_toml_file
 Evidence = Literal["source", "abstract", "secondary", "unverified", "inferred"]
 """How a number is known: read in source code; in an abstract; in a secondary text that quotes the
 primary one; from memory; our inference."""
-EVIDENCE: tuple[str, ...] = get_args(Evidence)
+EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 
 Source = Annotated[str, NotEmpty("every number has a source")]
 

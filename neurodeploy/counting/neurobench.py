@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -39,6 +40,21 @@ NOTES = (
 )
 
 
+class NeuroBenchJson(TypedDict):
+    """NeuroBench's metrics under its own names."""
+
+    Effective_ACs: float
+    Effective_MACs: float
+    Dense: float
+    ConnectionSparsity: float
+    ActivationSparsity: float
+    MembraneUpdates: float | None
+    Footprint: int
+    ParameterCount: int
+    version: str
+    note: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeuroBenchMetrics:
     """Metrics of one network on recorded samples; attributes follow NeuroBench's names.
@@ -63,7 +79,7 @@ class NeuroBenchMetrics:
     footprint: int
     parameter_count: int
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> NeuroBenchJson:
         """Return the metrics under NeuroBench's names, with its version and our notes."""
         return {
             "Effective_ACs": self.effective_acs,

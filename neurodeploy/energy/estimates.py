@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from math import isfinite
 from types import MappingProxyType
 
-from neurodeploy.chips.target import EVIDENCE
+from neurodeploy.chips.target import EVIDENCE, Evidence
 from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.relu_twin import AnnMacs
 from neurodeploy.energy.formulas import (
@@ -126,7 +126,7 @@ class Energy:
     nominal: float
     high: float
     breakdown: Mapping[str, float]
-    evidence: str
+    evidence: Evidence
     excludes: tuple[str, ...]
     basis: str
     static: StaticEnergy | None = None

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from neurodeploy.energy.operations import Operations
 from neurodeploy.errors import DataError
@@ -43,6 +43,25 @@ class _Profile:
     static_power_w: object = None
     total_power_w: object = None
     seconds: object = None
+
+
+class CounterJson(TypedDict):
+    """A counter of a chip's profiler beside ours."""
+
+    measured: float
+    counted: float
+
+
+class MeasuredJson(TypedDict):
+    """Measurements beside counts, an inference."""
+
+    file: str
+    source: str
+    samples: int
+    counters: dict[str, CounterJson]
+    static_energy: float | None
+    total_energy: float | None
+    unit: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +134,7 @@ class Measured:
             changed = replace(changed, messages=self.counters["axon_out"])
         return changed
 
-    def to_dict(self, operations: Operations) -> dict[str, object]:
+    def to_dict(self, operations: Operations) -> MeasuredJson:
         """Return the measurements beside the counts, as JSON values."""
         counted = counted_of(operations)
         return {

@@ -116,7 +116,7 @@ class EnergyPreset:
         return self.constants[name].value
 
     @property
-    def evidence(self) -> str:
+    def evidence(self) -> Evidence:
         """The weakest evidence of any of its energies; widths and times are assumptions."""
         grades = [entry.evidence for entry in self.constants.values() if entry.unit[:2] == "pJ"]
         return max(grades, key=EVIDENCE.index, default=EVIDENCE[-1])

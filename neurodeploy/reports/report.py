@@ -2,54 +2,48 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from importlib import resources
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from enum import Enum
 from math import isfinite
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from neurodeploy.chips.cores import (
-    ChipFit,
-)
+from neurodeploy.chips.cores import ChipFit
 from neurodeploy.counting.counts import Counts, LayerCounts
 from neurodeploy.counting.neurobench import NeuroBenchMetrics
 from neurodeploy.counting.relu_twin import AnnMacs
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN, Headline, Rule
+from neurodeploy.energy.measured import MeasuredJson
 from neurodeploy.energy.number_formats import AnnFormat
 from neurodeploy.energy.other_machines import NOTE, PlatformFigure, measured_runs
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import Sensitivity
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
+from neurodeploy.reports.json_form import (
+    AnnJson,
+    EnergyJson,
+    Json,
+    LayerJson,
+    NetworkJson,
+    ReportJson,
+    StaticJson,
+    TierJson,
+    TotalsJson,
+)
 
-Json = dict[str, object]
 
-
-def schema() -> Json:
-    """Return the JSON schema of a report; a test validates reports by it."""
-    text = resources.files("neurodeploy.reports").joinpath("report.schema.json").read_text("utf-8")
-    found: Json = json.loads(text)
-    return found
-
-
-def to_document(report: Report) -> Json:
-    """Return a report as JSON values; counts are integers over all samples."""
+def to_document(report: Report) -> ReportJson:
+    """Return a report as its JSON form declares it; dataclasses are still instances."""
     counts = report.counts
     totals = asdict(counts.totals)
-    document: Json = {
-        "network": {
-            "file": report.network.path,
-            "sha256": report.network.sha256,
-            "hash": None if report.network.sha256 is None else f"sha256:{report.network.sha256}",
-            "weights_quantised": True,
-            "parameters": report.network.parameters,
-            "weight_bytes": report.network.weight_bytes,
-            "zero_weight_fraction": report.network.zero_weight_fraction,
-        },
+    spread = {f"{name}_std": value for name, value in _spread(counts.by_sample).items()}
+    return {
+        "network": _network_json(report.network),
         "workload": {
             "samples": counts.samples,
             "T": counts.steps,
@@ -57,63 +51,40 @@ def to_document(report: Report) -> Json:
             "input_kind": counts.input_kind.value,
         },
         "layers": [_layer_json(layer, counts.samples) for layer in counts.layers],
-        "totals": totals,
-        "per_sample": {
-            **_per_sample(totals, counts.samples),
-            **{f"{name}_std": value for name, value in _spread(counts.by_sample).items()},
-        },
+        "totals": cast("TotalsJson", totals),
+        "per_sample": {**_per_sample(totals, counts.samples), **spread},
         "sigma": counts.sigma,
         "sigma_break_even": list(SIGMA_BREAK_EVEN),
         "neurobench": report.neurobench.to_dict(),
-        "ann": {
-            "source": report.ann_source,
-            "precision": "that of each preset",
-            "passes": 1,
-            "macs_standard": report.ann.macs_standard,
-            "macs_border_exact": report.ann.macs_border_exact,
-            "macs_effective": report.ann.macs_effective,
-            "layers": [asdict(layer) for layer in report.ann.layers],
-            "formats": [
-                {
-                    "name": one.name,
-                    "weight_bits": one.weight_bits,
-                    "activation_bits": one.activation_bits,
-                    "tiers": [_energy_json(one.arithmetic), _energy_json(one.memory)],
-                }
-                for one in report.ann_formats
-            ],
-            **({} if report.onnx is None else report.onnx.to_json()),
-            "accuracy": report.ann_accuracy,
-        },
+        "ann": _ann_json(report),
         "relu_twin": {
             "macs_standard": report.twin.macs_standard,
             "macs_border_exact": report.twin.macs_border_exact,
         },
-        "tiers": [
-            {
-                **_energy_json(one.network),
-                "static": _static_json(one.network, report.fastest_steps),
-                "ann": None if one.ann is None else _energy_json(one.ann),
-            }
-            for one in report.tiers
-        ],
+        "tiers": [_tier_json(entry, report.fastest_steps) for entry in report.tiers],
         "fairness": {
-            "rules": [asdict(rule) for rule in report.rules],
-            "headline": None if report.headline is None else asdict(report.headline),
-            "ann_narrow_activations": None
-            if report.narrow_ann is None
-            else _energy_json(report.narrow_ann),
+            "rules": list(report.rules),
+            "headline": report.headline,
+            "ann_narrow_activations": (
+                None if report.narrow_ann is None else _energy_json(report.narrow_ann)
+            ),
         },
         "sensitivity": [
-            {**asdict(one), "factor": one.factor if isfinite(one.factor) else None}
-            for one in report.sensitivities
+            {
+                "assumption": entry.assumption,
+                "quantity": entry.quantity,
+                "low": entry.low,
+                "high": entry.high,
+                "factor": entry.factor if isfinite(entry.factor) else None,
+            }
+            for entry in report.sensitivities
         ],
         "fit": [fit.to_dict() for fit in report.fits],
-        "measured": None if report.measured is None else dict(report.measured),
+        "measured": report.measured,
         "context": {
             "note": NOTE,
             "unit": "pJ per inference",
-            "platforms": [asdict(one) for one in report.platforms],
+            "platforms": list(report.platforms),
             "loihi2_measured": list(measured_runs()),
         },
         "assumptions": list(report.assumptions),
@@ -121,10 +92,21 @@ def to_document(report: Report) -> Json:
         "uncounted_ops": [] if report.onnx is None else list(report.onnx.macs.uncounted_ops),
         "accuracy": dict(report.accuracy) or None,
     }
-    return document
 
 
-def _layer_json(layer: LayerCounts, samples: int) -> Json:
+def _network_json(network: NetworkFile) -> NetworkJson:
+    return {
+        "file": network.path,
+        "sha256": network.sha256,
+        "hash": None if network.sha256 is None else f"sha256:{network.sha256}",
+        "weights_quantised": True,
+        "parameters": network.parameters,
+        "weight_bytes": network.weight_bytes,
+        "zero_weight_fraction": network.zero_weight_fraction,
+    }
+
+
+def _layer_json(layer: LayerCounts, samples: int) -> LayerJson:
     numbers = {
         "events": layer.events,
         "sops": layer.sops,
@@ -137,7 +119,7 @@ def _layer_json(layer: LayerCounts, samples: int) -> Json:
         "bias_adds": layer.bias_adds,
         "messages": layer.messages,
     }
-    return {
+    table = {
         "name": layer.name,
         "type": layer.type,
         "kind": layer.kind,
@@ -149,15 +131,14 @@ def _layer_json(layer: LayerCounts, samples: int) -> Json:
         "dense_exact": layer.dense_exact,
         "dense_macs": layer.dense_macs,
         **numbers,
-        "per_sample": {
-            name: None if value is None else value / samples for name, value in numbers.items()
-        },
+        "per_sample": _per_sample(numbers, samples),
         "per_sample_std": _spread(layer.by_sample),
     }
+    return cast("LayerJson", table)
 
 
-def _per_sample(totals: Mapping[str, int | None], samples: int) -> Json:
-    """Divide what grows with the samples by their number."""
+def _per_sample(totals: Mapping[str, int | None], samples: int) -> dict[str, float | None]:
+    """Divide numbers that grow with the samples by the number of samples."""
     fixed = {"dense_exact", "dense_macs", "neurons"}
     return {
         name: value if value is None or name in fixed else value / samples
@@ -165,14 +146,46 @@ def _per_sample(totals: Mapping[str, int | None], samples: int) -> Json:
     }
 
 
-def _spread(by_sample: Mapping[str, Int64Array]) -> Json:
+def _spread(by_sample: Mapping[str, Int64Array]) -> dict[str, float]:
     """Return standard deviations over the samples (of the population, not an estimate)."""
     return {name: float(np.std(values)) for name, values in by_sample.items()}
 
 
-def _energy_json(energy: Energy) -> Json:
+def _ann_json(report: Report) -> AnnJson:
+    table = {
+        "source": report.ann_source,
+        "precision": "that of each preset",
+        "passes": 1,
+        "macs_standard": report.ann.macs_standard,
+        "macs_border_exact": report.ann.macs_border_exact,
+        "macs_effective": report.ann.macs_effective,
+        "layers": list(report.ann.layers),
+        "formats": [
+            {
+                "name": entry.name,
+                "weight_bits": entry.weight_bits,
+                "activation_bits": entry.activation_bits,
+                "tiers": [_energy_json(entry.arithmetic), _energy_json(entry.memory)],
+            }
+            for entry in report.ann_formats
+        ],
+        **({} if report.onnx is None else report.onnx.to_json()),
+        "accuracy": report.ann_accuracy,
+    }
+    return cast("AnnJson", table)
+
+
+def _tier_json(entry: PresetComparison, fastest: Mapping[str, float | None]) -> TierJson:
     return {
-        "tier": energy.tier.value,
+        **_energy_json(entry.network),
+        "static": _static_json(entry.network, fastest),
+        "ann": None if entry.ann is None else _energy_json(entry.ann),
+    }
+
+
+def _energy_json(energy: Energy) -> EnergyJson:
+    return {
+        "tier": energy.tier,
         "preset": energy.preset,
         "unit": "pJ per inference",
         "low": energy.low,
@@ -185,22 +198,37 @@ def _energy_json(energy: Energy) -> Json:
     }
 
 
-def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> Json | None:
+def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> StaticJson | None:
     """Return the static energy of a chip, at the assumed and at the fastest possible step."""
     static = energy.static
     if static is None:
         return None
     shortest = fastest.get(energy.preset)
+    at_fastest = None
+    if shortest is not None:
+        step = static.step_time_us
+        at_fastest = static.energy * shortest / step if step else 0.0
     return {
-        **asdict(static),
+        "power_mw": static.power_mw,
+        "chips": static.chips,
+        "step_time_us": static.step_time_us,
+        "is_real_time": static.is_real_time,
+        "energy": static.energy,
         "energy_with_static": energy.total,
         "fastest_step_us": shortest,
-        "energy_at_fastest_step": None
-        if shortest is None
-        else static.energy * shortest / static.step_time_us
-        if static.step_time_us
-        else 0.0,
+        "energy_at_fastest_step": at_fastest,
     }
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON has it: tables, lists, texts and numbers."""
+    if is_dataclass(value):
+        return {spec.name: _plain(getattr(value, spec.name)) for spec in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,7 +312,7 @@ class Report:
     sensitivities: tuple[Sensitivity, ...]
     fits: tuple[ChipFit, ...]
     fastest_steps: Mapping[str, float | None]
-    measured: Mapping[str, object] | None
+    measured: MeasuredJson | None
     platforms: tuple[PlatformFigure, ...]
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -306,6 +334,6 @@ class Report:
     def to_json(self) -> Json:
         """Return the report as JSON values; counts are integers over all samples.
 
-        `neurodeploy.reports.report.schema` describes them.
+        `neurodeploy.reports.json_form.schema` describes them.
         """
-        return to_document(self)
+        return cast("Json", _plain(to_document(self)))

@@ -29,7 +29,7 @@ from neurodeploy.cli.app import app
 from neurodeploy.ir import FixedPointGraph
 from neurodeploy.ir.graphs import INPUT, Graph
 from neurodeploy.passes import lower_residuals
-from neurodeploy.reports.report import schema
+from neurodeploy.reports.json_form import schema
 
 chains = graphs(Options(is_chain=True, kinds=("lif", "lif", "lif", "sigma-delta", "resonator")))
 slow = settings(

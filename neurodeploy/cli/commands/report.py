@@ -37,7 +37,7 @@ CHIP = Panel("The chip")
 
 def _print_schema(wanted: bool) -> None:
     if wanted:
-        from neurodeploy.reports.report import schema
+        from neurodeploy.reports.json_form import schema
 
         console.print_json(schema())
         raise typer.Exit

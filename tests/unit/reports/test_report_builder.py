@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 
@@ -13,9 +14,9 @@ from rich.console import Console
 from neurodeploy.energy.estimates import network_energy
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.errors import DataError
+from neurodeploy.reports.json_form import schema
 from neurodeploy.reports.numbers import format_count, format_energy
 from neurodeploy.reports.pages.tables import terminal
-from neurodeploy.reports.report import schema
 from neurodeploy.reports.report_builder import PRESETS, report
 from neurodeploy.simulation.recording import Recording
 
@@ -180,3 +181,57 @@ def test_reports_follow_their_published_schema(make_report):
     document["layers"][0]["sops"] = 0.5
     with pytest.raises(jsonschema.ValidationError):
         validator.validate(document)
+
+
+def places(value, path=()):
+    """Yield the path of every value inside tables and lists."""
+    for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*path, key), entry
+        if isinstance(entry, dict | list):
+            yield from places(entry, (*path, key))
+
+
+def shortened(value):
+    """Keep the first entry of each list: the others are of the same type."""
+    if isinstance(value, dict):
+        return {key: shortened(entry) for key, entry in value.items()}
+    return [shortened(entry) for entry in value[:1]] if isinstance(value, list) else value
+
+
+def has_names_of_data(path) -> bool:
+    """Return whether keys of a table are names, such as those of energies or stages."""
+    return path == ("per_sample",) or path[-1:] in (
+        ("per_sample_std",), ("breakdown",), ("accuracy",), ("loihi2_measured",),
+    )  # fmt: skip
+
+
+def test_the_schema_refuses_missing_unknown_and_wrong_values(make_report):
+    """Tables have all of their keys and no others; counts are integers of at least 0."""
+    validator = jsonschema.Draft202012Validator(schema())
+    document = shortened(json.loads(json.dumps(make_report(accuracy={"float": 0.5}).to_json())))
+    missing = object()
+
+    def accepts(path, value) -> bool:
+        changed = copy.deepcopy(document)
+        table = changed
+        for key in path[:-1]:
+            table = table[key]
+        if value is missing:
+            del table[path[-1]]
+        else:
+            table[path[-1]] = value
+        return validator.is_valid(changed)
+
+    for path, value in places(document):
+        if "loihi2_measured" in path[:-1]:
+            continue
+        if isinstance(path[-1], str) and not has_names_of_data(path[:-1]):
+            assert not accepts(path, missing), path
+            assert not accepts((*path[:-1], f"{path[-1]}_x"), 1), path
+        assert not accepts(path, 1 if isinstance(value, bool) else True), path
+        assert not accepts(path, [["x"]]), path
+        if path[0] in ("totals", "fit") and type(value) is int:
+            assert not accepts(path, -1), path
+            assert not accepts(path, 0.5), path
+    assert not accepts(("tiers", 0, "tier"), "D")
+    assert not accepts(("tiers", 0, "evidence"), "rumour")

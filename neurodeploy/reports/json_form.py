@@ -1,0 +1,313 @@
+"""The JSON form of a report: a type for every table, and the schema made from these types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import EnumType
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Literal,
+    TypedDict,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from neurodeploy.chips.cores import FitJson
+from neurodeploy.chips.target import Evidence
+from neurodeploy.counting.neurobench import NeuroBenchJson
+from neurodeploy.counting.relu_twin import AnnLayerMacs
+from neurodeploy.energy.fairness import Headline, Rule
+from neurodeploy.energy.measured import MeasuredJson
+from neurodeploy.energy.other_machines import PlatformFigure
+from neurodeploy.energy.presets import Tier
+
+Json = dict[str, object]
+
+# Counts of one layer and of all; a text beside a type is its description in the schema.
+Events = Annotated[int, "inputs other than zero, all samples and steps"]
+Sops = Annotated[int, "synaptic operations through weights other than zero"]
+StoredSops = Annotated[int, "the same, zero weights included"]
+AcSops = Annotated[int, "those that only add"]
+MacSops = Annotated[int, "those on graded input, which multiply"]
+DenseUpdates = Annotated[int, "neurons times steps"]
+ActiveUpdates = Annotated[
+    int | None, "updates with a potential, an input or a bias; null if not known"
+]
+Spikes = Annotated[int, "output events"]
+Messages = Annotated[int, "one per spike and destination layer: a lower bound"]
+
+
+class NetworkJson(TypedDict):
+    """The network's file."""
+
+    file: str | None
+    sha256: str | None
+    hash: str | None
+    weights_quantised: bool
+    parameters: int
+    weight_bytes: int
+    zero_weight_fraction: float
+
+
+class WorkloadJson(TypedDict):
+    """The samples that were run."""
+
+    samples: int
+    T: int
+    batch: int
+    input_kind: str
+
+
+class LayerMeansJson(TypedDict):
+    """Counts of a layer a sample."""
+
+    events: float | None
+    sops: float | None
+    sops_stored: float | None
+    sops_ac: float | None
+    sops_mac: float | None
+    updates_dense: float | None
+    updates_active: float | None
+    spikes: float | None
+    bias_adds: float | None
+    messages: float | None
+
+
+class LayerJson(TypedDict):
+    """Counts of a layer over all samples."""
+
+    name: Annotated[
+        str, "a recurrent synapse is a row of its own, <layer>.recurrent, without neurons"
+    ]
+    type: Annotated[str, "conv, dense, complex_dense, injection; joined by + where several lead in"]
+    kind: Annotated[str, "declared kind of the input: binary, ternary, graded, analog, bias"]
+    shape: list[int]
+    neurons: int
+    neuron_model: str | None
+    weights: Annotated[int, "stored ones, shared ones once"]
+    zero_weight_fraction: float
+    dense_exact: Annotated[int, "MACs of one pass without taps on padding"]
+    dense_macs: Annotated[int, "MACs of one pass by the textbook"]
+    events: Events
+    sops: Sops
+    sops_stored: StoredSops
+    sops_ac: AcSops
+    sops_mac: MacSops
+    updates_dense: DenseUpdates
+    updates_active: ActiveUpdates
+    spikes: Spikes
+    bias_adds: int
+    messages: Messages
+    per_sample: LayerMeansJson
+    per_sample_std: Annotated[
+        dict[str, float], "standard deviation over the samples, of the population"
+    ]
+
+
+class TotalsJson(TypedDict):
+    """Counts of the network over all samples."""
+
+    events: Events
+    sops: Sops
+    sops_stored: StoredSops
+    sops_ac: AcSops
+    sops_mac: MacSops
+    sops_cached: Annotated[int, "sops if a static graded input were computed once"]
+    dense_exact: int
+    dense_macs: int
+    neurons: int
+    updates_dense: DenseUpdates
+    updates_active: ActiveUpdates
+    spikes: Spikes
+    bias_adds: int
+    messages: Messages
+
+
+class EnergyJson(TypedDict):
+    """Energy of an inference by one preset."""
+
+    tier: Tier
+    preset: str
+    unit: str
+    low: float
+    nominal: float
+    high: float
+    breakdown: dict[str, float]
+    evidence: Evidence
+    excludes: list[str]
+    basis: str
+
+
+class StaticJson(TypedDict):
+    """Static energy of a chip."""
+
+    power_mw: float
+    chips: int
+    step_time_us: float
+    is_real_time: bool
+    energy: float
+    energy_with_static: float
+    fastest_step_us: float | None
+    energy_at_fastest_step: float | None
+
+
+class TierJson(EnergyJson):
+    """Energy of the network, and of the ANN by the same preset."""
+
+    static: StaticJson | None
+    ann: EnergyJson | None
+
+
+class FormatJson(TypedDict):
+    """The ANN in one number format."""
+
+    name: str
+    weight_bits: int
+    activation_bits: int
+    tiers: list[EnergyJson]
+
+
+class _AnnJson(TypedDict):
+    source: str
+    precision: str
+    passes: int
+    macs_standard: int
+    macs_border_exact: int
+    macs_effective: float | None
+    layers: list[AnnLayerMacs]
+    formats: list[FormatJson]
+    accuracy: float | None
+
+
+class OperatorJson(TypedDict):
+    """Element-wise operators of one ONNX node."""
+
+    op: str
+    size: int
+
+
+class AnnJson(_AnnJson, total=False):
+    """The ReLU twin or an ONNX model; the optional keys are those of a model."""
+
+    sha256: str
+    bindings: dict[str, int]
+    int8_nodes: list[str]
+    samples: int
+    samples_from: str | None
+    macs_effective_by_layer: dict[str, float] | None
+    unmeasured: list[str]
+    elementwise_ops: dict[str, OperatorJson]
+
+
+class TwinJson(TypedDict):
+    """MACs of the ReLU twin."""
+
+    macs_standard: int
+    macs_border_exact: int
+
+
+class FairnessJson(TypedDict):
+    """Conditions of one ratio for the whole comparison."""
+
+    rules: list[Rule]
+    headline: Headline | None
+    ann_narrow_activations: EnergyJson | None
+
+
+class SensitivityJson(TypedDict):
+    """Effect of one assumption."""
+
+    assumption: str
+    quantity: str
+    low: float
+    high: float
+    factor: float | None
+
+
+class ContextJson(TypedDict):
+    """Published figures of other machines."""
+
+    note: str
+    unit: str
+    platforms: list[PlatformFigure]
+    loihi2_measured: list[dict[str, object]]
+
+
+class ReportJson(TypedDict):
+    """A whole report."""
+
+    network: NetworkJson
+    workload: WorkloadJson
+    layers: list[LayerJson]
+    totals: TotalsJson
+    per_sample: Annotated[
+        dict[str, float | None], "means of the totals, and <name>_std over the samples"
+    ]
+    sigma: Annotated[float, "spikes per synapse per inference"]
+    sigma_break_even: list[float]
+    neurobench: NeuroBenchJson
+    ann: Annotated[AnnJson, "the ReLU twin or an ONNX model; one of ONNX says more"]
+    relu_twin: TwinJson
+    tiers: list[TierJson]
+    fairness: FairnessJson
+    sensitivity: list[SensitivityJson]
+    fit: list[FitJson]
+    measured: MeasuredJson | None
+    context: ContextJson
+    assumptions: list[str]
+    warnings: list[str]
+    uncounted_ops: list[str]
+    accuracy: dict[str, float] | None
+
+
+def schema() -> Json:
+    """Return the JSON schema of a report."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "neurodeploy report",
+        "description": "What `neurodeploy report NET --json` prints. Counts are integers over all "
+        "samples; energies are pJ of one inference.",
+        **_schema_of(ReportJson),
+    }
+
+
+def _schema_of(kind: object) -> Json:
+    """Return the JSON schema of a type."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return {**_schema_of(arguments[0]), "description": arguments[1]}
+    if origin in (Union, UnionType):
+        return {"anyOf": [_schema_of(member) for member in arguments]}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if isinstance(kind, EnumType):
+        return {"enum": list(kind)}
+    if origin in (list, tuple):
+        return {"type": "array", "items": _schema_of(arguments[0])}
+    if origin in (dict, Mapping):
+        return {"type": "object", "additionalProperties": _schema_of(arguments[1])}
+    if isinstance(kind, type) and (is_typeddict(kind) or is_dataclass(kind)):
+        types = get_type_hints(kind, include_extras=True)
+        keys = [spec.name for spec in fields(kind)] if is_dataclass(kind) else list(types)
+        return {
+            "type": "object",
+            "properties": {key: _schema_of(types[key]) for key in keys},
+            "required": [key for key in keys if key in getattr(kind, "__required_keys__", keys)],
+            "additionalProperties": False,
+        }
+    return dict(_SCALARS[kind])
+
+
+_SCALARS: Mapping[object, Json] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer", "minimum": 0},  # every integer of a report is a count
+    float: {"type": "number"},
+    object: {},
+    NoneType: {"type": "null"},
+}
