@@ -7,6 +7,7 @@ scale shrinks and the run is repeated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
 
@@ -38,8 +39,7 @@ class Calibration:
 
     Attributes:
         graph: The quantized network.
-        float_graph: What was quantized: the float graph, its weights clipped to what the scales
-            leave room for.
+        float_graph: The float graph that was quantized, its weights clipped to the scales' room.
         scales: Integer weight units per float unit, by layer.
         skip_bits: Bits of weight precision that skip connections cost, by layer: how much larger
             the scale could be if nothing had to be relayed and no identity had the weight 1.
@@ -97,38 +97,22 @@ def calibrate(
         for has_skips in (True, False)
     )
     scales = dict(with_skips)
-    whole = graph
-    fixed_scales = {
-        population.name
-        for population in find_populations(graph)
-        if getattr(population.neuron, "scale", None) is not None
-    }
     for _ in range(_ROUNDS):
-        graph = clip_weights(whole, target, scales)
-        fixed = quantize(graph, target, steps=steps, scales=scales)
+        clipped = clip_weights(graph, target, scales)
+        fixed = quantize(clipped, target, steps=steps, scales=scales)
         recording = EventSimulator(fixed).run(inputs)
-        assert recording.health is not None
-        excess = {
-            layer.name: _excess(health, margin)
-            for layer, health in zip(fixed, recording.health, strict=True)
-        }
-        too_far = {name: factor for name, factor in excess.items() if factor > 1}
-        if not too_far:
+        excess = _find_excess(recording, margin)
+        if not excess:
             break
-        stuck = sorted(too_far.keys() & fixed_scales)
-        if stuck:
-            raise QuantizationError(
-                f"{stuck[0]}: its states reach {too_far[stuck[0]]:.2f} times what the margin of "
-                f"{margin:g} allows, and its scale is fixed by training on SLAYER's grid. Allow a "
-                "smaller margin or train with smaller weights."
-            )
-        scales.update({name: scales[name] / factor for name, factor in too_far.items()})
+        _require_free_scales(graph, excess, margin)
+        scales.update({name: scales[name] / factor for name, factor in excess.items()})
     else:
         raise QuantizationError(
-            f"calibration: the states of {', '.join(sorted(too_far))} still leave their range "
+            f"calibration: the states of {', '.join(sorted(excess))} still leave their range "
             f"after {_ROUNDS} attempts. Train with smaller weights or allow a smaller margin."
         )
     check_activity(fixed, recording)
+    assert recording.health is not None
     skip_bits = {
         # A scale that the data made smaller still would be no larger without skips.
         name: log2(without_skips[name] / scale) if scale == with_skips[name] else 0.0
@@ -136,7 +120,7 @@ def calibrate(
     }
     return Calibration(
         graph=fixed,
-        float_graph=graph,
+        float_graph=clipped,
         scales=scales,
         skip_bits=skip_bits,
         health=recording.health,
@@ -150,7 +134,7 @@ def spike_rates(recording: Recording) -> tuple[float, ...]:
 
 
 def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
-    """Refuse a network in which a layer says nothing, or leaves the range of its integers.
+    """Refuse a network in which a layer is silent, or leaves the range of its integers.
 
     Args:
         graph: The network; its last layer, a read-out, need not spike.
@@ -184,6 +168,27 @@ def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
             )
 
 
-def _excess(health: Health, margin: float) -> float:
-    """Factor by which a layer's states exceed what the margin allows; at most 1 is fine."""
-    return margin * max(health.current_peak / CURRENT_LIMIT, health.voltage_peak / VOLTAGE_LIMIT)
+def _find_excess(recording: Recording, margin: float) -> dict[str, float]:
+    """Return the factors, over 1, by which states exceed what the margin allows, by layer."""
+    assert recording.health is not None
+    factors = {
+        name: margin * max(health.current_peak / CURRENT_LIMIT, health.voltage_peak / VOLTAGE_LIMIT)
+        for name, health in zip(recording.layers, recording.health, strict=True)
+    }
+    return {name: factor for name, factor in factors.items() if factor > 1}
+
+
+def _require_free_scales(graph: Graph, excess: Mapping[str, float], margin: float) -> None:
+    """Refuse to shrink a scale that training fixed."""
+    fixed = {
+        population.name
+        for population in find_populations(graph)
+        if getattr(population.neuron, "scale", None) is not None
+    }
+    stuck = min(excess.keys() & fixed, default=None)
+    if stuck is not None:
+        raise QuantizationError(
+            f"{stuck}: its states reach {excess[stuck]:.2f} times what the margin of {margin:g} "
+            "allows, and its scale is fixed by training on SLAYER's grid. Allow a smaller margin "
+            "or train with smaller weights."
+        )

@@ -1,6 +1,16 @@
 """A whole recipe, step after step: train, deploy, simulate, verify, report.
 
-What `neurodeploy train`, `deploy` and `run` call. A run lives in one directory:
+`neurodeploy train`, `deploy` and `run` call this package:
+
+- `recipe_run`: the whole run.
+- `stages`: train before deployment, verify after it.
+- `deployment`: from a trained network to a verified netx file.
+- `prediction`: networks on samples: classes, accuracy, real Lava.
+- `summary`: the results, for `summary.json` and the page.
+- `directory`: the files of a run.
+- `observation`: progress and times.
+
+A run lives in one directory:
 
     recipe.toml        the effective recipe
     training/          checkpoint, metrics.jsonl, best and last network
@@ -14,16 +24,17 @@ What `neurodeploy train`, `deploy` and `run` call. A run lives in one directory:
 """
 
 from neurodeploy.pipeline.deployment.agreement import (
-    LayerAgreement as LayerAgreement,
+    LayerCheck as LayerCheck,
     first_difference as first_difference,
 )
+from neurodeploy.pipeline.deployment.lowering import lower as lower
 from neurodeploy.pipeline.deployment.relay_costs import Relaying as Relaying
 from neurodeploy.pipeline.deployment.result import (
     Deployment as Deployment,
     PruningOutcome as PruningOutcome,
     Step as Step,
 )
-from neurodeploy.pipeline.deployment.steps import deploy as deploy, lower as lower
+from neurodeploy.pipeline.deployment.steps import deploy as deploy
 from neurodeploy.pipeline.directory import (
     MODEL as MODEL,
     NET as NET,
@@ -44,10 +55,11 @@ from neurodeploy.pipeline.observation import (
     Stopwatch as Stopwatch,
 )
 from neurodeploy.pipeline.prediction import accuracy_of as accuracy_of, predict as predict
-from neurodeploy.pipeline.recipe_run import RunResult as RunResult, run as run
+from neurodeploy.pipeline.recipe_run import run as run
 from neurodeploy.pipeline.stages import (
     TrainingResult as TrainingResult,
     Verification as Verification,
     train as train,
     verify as verify,
 )
+from neurodeploy.pipeline.summary import RunResult as RunResult

@@ -1,31 +1,34 @@
-"""What networks say about samples: spikes, classes, accuracy."""
+"""Run networks on samples: spikes, classes, accuracy, operations, agreement with real Lava."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from neurodeploy.counting.network_counts import count
 from neurodeploy.data import Dataset
 from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.pipeline.observation import Observer
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
+from neurodeploy.testing import Comparison, compare
 
 
 @torch.no_grad()
 def float_spikes(
     network: SpikingNetwork, windows: npt.NDArray[np.int32]
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return the spikes of a trained network by layer.
+    """Return the spikes (samples, T, ...) of a float network, by spiking layer.
 
     Args:
-        network: With floats.
+        network: A trained network.
         windows: (samples, T, ...) integers.
-
-    Returns:
-        (samples, T, ...) for each spiking layer.
     """
     network.eval()
     spikes = network.forward_with_spikes(torch.from_numpy(windows))[1]
@@ -48,6 +51,44 @@ def accuracy_of(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
     """Return the share of samples that the integer network classifies correctly."""
     recording = EventSimulator(graph).run(dataset.windows(steps))
     return float(np.mean(predict(recording) == dataset.labels))
+
+
+def mean_sops(graph: FixedPointGraph, inputs: npt.NDArray[np.int32], recording: Recording) -> float:
+    """Return the mean synaptic operations a sample of a recorded run."""
+    return float(count(graph, inputs, recording).sops_by_sample.mean())
+
+
+def compare_with_lava(
+    path: Path,
+    graph: FixedPointGraph,
+    recipe: Recipe,
+    inputs: npt.NDArray[np.int32],
+    observer: Observer,
+) -> tuple[Comparison, Recording]:
+    """Run a netx file on our simulator and on real Lava, and compare every layer.
+
+    Args:
+        path: The file.
+        graph: Its content.
+        recipe: Names the Lava to use.
+        inputs: (samples, T, ...).
+        observer: Told of Lava's progress.
+
+    Returns:
+        The comparison, and Lava's recording.
+
+    Raises:
+        LavaRuntimeError: If Lava is missing or fails.
+    """
+    ours = EventSimulator(graph).run(inputs)
+    lava = LavaSimulator(
+        path,
+        python=recipe.verification.lava_python,
+        input_bits=graph.input.message_bits,
+        input_shape=graph.input.shape,
+        layer_names=graph.names,
+    ).run(inputs, progress=observer.advance)
+    return compare(ours, lava), lava
 
 
 def shown_samples(test: Dataset, recipe: Recipe) -> Dataset:

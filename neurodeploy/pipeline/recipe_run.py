@@ -1,16 +1,16 @@
-"""All of it: train, deploy, simulate every test sample, verify on Lava, report."""
+"""Run a whole recipe: train, deploy, simulate every test sample, verify on Lava, report."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from neurodeploy.chips.target import Target
-from neurodeploy.data import load_data
+from neurodeploy.data import Dataset, load_data
 from neurodeploy.errors import LavaRuntimeError, VerificationError
 from neurodeploy.files import write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
@@ -21,37 +21,14 @@ from neurodeploy.pipeline.deployment.steps import deploy
 from neurodeploy.pipeline.directory import REPORT, SUMMARY, check_directory
 from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.prediction import accuracy_of, predict
-from neurodeploy.pipeline.stages import TrainingResult, Verification, train, verify
-from neurodeploy.pipeline.summary import accuracy_points, page_of, summary_of
+from neurodeploy.pipeline.stages import TrainingResult, train, verify
+from neurodeploy.pipeline.summary import RunResult, accuracy_points, page_of, summary_of
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import layer_activity_of, observe
 from neurodeploy.reports.pages.outline import write_page
-from neurodeploy.reports.report import Report
 from neurodeploy.reports.report_builder import report
-from neurodeploy.reports.run_summary import AccuracyPoint
 from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import Record
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RunResult:
-    """A whole run.
-
-    Attributes:
-        summary: What `summary.json` holds.
-        accuracy: On the test part, stage by stage.
-        report: Counts and energy.
-        training: The trained network and its history.
-        deployment: The integers and their file.
-        verification: Against Lava; None if the recipe asked for none.
-    """
-
-    summary: dict[str, object]
-    accuracy: tuple[AccuracyPoint, ...]
-    report: Report
-    training: TrainingResult
-    deployment: Deployment
-    verification: Verification | None
+from neurodeploy.simulation.recording import Record, Recording
 
 
 def run(
@@ -62,50 +39,41 @@ def run(
     observer: Observer | None = None,
     command: str | None = None,
 ) -> RunResult:
-    """Do all of it.
+    """Run the whole pipeline.
 
-    What can be known to fail is found first: a target that does not exist, data that do not fit,
+    Failures that can be foreseen come first: a target that does not exist, data that do not fit,
     a directory in use, a Lava runtime that is missing or broken.
 
     Args:
-        recipe: What to do.
-        directory: Where everything goes.
+        recipe: The recipe.
+        directory: Gets every file of the run.
         resume: Go on with an interrupted training in the directory.
         observer: Told of stages and progress.
-        command: What to name on the page as the command that made it.
+        command: Command to name on the page as its maker.
 
     Returns:
-        What was found; `summary.json` and `report.html` say the same.
+        The results, as in `summary.json` and `report.html`.
 
     Raises:
-        NeurodeployError: With what went wrong.
+        NeurodeployError: If any stage fails.
         VerificationError: If a spike differs from Lava's; the report is written all the same.
     """
     observer = observer or Silence()
     watch = Stopwatch()
     with watch.time("check"):
         observer.stage("check")
-        Target.load(recipe.quantization.target)
-        test = load_data(recipe)[2]
-        test.subset(np.arange(1)).windows(recipe.network.steps)  # a chip must be able to read it
-        check_directory(recipe, directory, resume=resume)
-        _check_lava(recipe)
+        test = _check_early(recipe, directory, resume=resume)
     with watch.time("train"):
         trained = train(recipe, directory, resume=resume, observer=observer)
     with watch.time("deploy"):
         deployment = deploy(trained.network, recipe, directory, observer=observer)
     observer.stage("simulate", f"{len(test)} test samples")
     with watch.time("simulate"):
-        steps = recipe.network.steps
-        inputs = test.windows(steps)
+        inputs = test.windows(recipe.network.steps)
         recording = EventSimulator(deployment.graph).run(
             inputs, record=Record(counts=True), progress=observer.advance
         )
-        accuracy = {
-            "float": evaluate(trained.network, test).accuracy,
-            "quantized": accuracy_of(deployment.calibration.graph, test, steps),
-            "integer": float(np.mean(predict(recording) == test.labels)),
-        }
+        accuracy = _accuracy(recipe, test, trained, deployment, recording)
     verification = None
     if recipe.verification.backend == "lava":
         with watch.time("verify"):
@@ -120,7 +88,13 @@ def run(
             baseline=trace(trained.network),
             accuracy=accuracy,
         )
-        points = accuracy_points(accuracy, deployment, verification, len(test))
+        result = RunResult(
+            accuracy=accuracy_points(accuracy, deployment, verification, len(test)),
+            report=costs,
+            training=trained,
+            deployment=deployment,
+            verification=verification,
+        )
         activity = observe(
             deployment.graph,
             layer_activity_of(recording),
@@ -128,25 +102,41 @@ def run(
             samples=recording.samples,
             title=f"first test sample, class {test.labels[0]}",
         )
-        page = page_of(
-            recipe, points, costs, activity, trained, deployment, verification, watch, command
-        )
-        write_page(page, directory / REPORT)
-    summary = summary_of(recipe, accuracy, costs, deployment, verification, watch, test)
+        write_page(page_of(recipe, result, activity, watch.seconds, command), directory / REPORT)
+    summary = summary_of(recipe, result, accuracy, test, watch.seconds)
     write_text(directory / SUMMARY, json.dumps(summary, indent=2) + "\n")
     if verification is not None and not verification.comparison.is_equal:
         raise VerificationError(
             f"{deployment.path}: real Lava differs from our simulator. "
             f"{verification.comparison.describe()} The report in {directory} says where."
         )
-    return RunResult(
-        summary=summary,
-        accuracy=points,
-        report=costs,
-        training=trained,
-        deployment=deployment,
-        verification=verification,
-    )
+    return dataclasses.replace(result, summary=summary)
+
+
+def _check_early(recipe: Recipe, directory: Path, *, resume: bool) -> Dataset:
+    """Return the test part, after checking all that could fail later."""
+    Target.load(recipe.quantization.target)
+    test = load_data(recipe)[2]
+    test.subset(np.arange(1)).windows(recipe.network.steps)  # a chip must be able to read it
+    check_directory(recipe, directory, resume=resume)
+    _check_lava(recipe)
+    return test
+
+
+def _accuracy(
+    recipe: Recipe,
+    test: Dataset,
+    trained: TrainingResult,
+    deployment: Deployment,
+    recording: Recording,
+) -> dict[str, float]:
+    """Return the accuracy on the test part by stage; `recording` is the deployed file's."""
+    quantized = deployment.calibration.graph
+    return {
+        "float": evaluate(trained.network, test).accuracy,
+        "quantized": accuracy_of(quantized, test, recipe.network.steps),
+        "integer": float(np.mean(predict(recording) == test.labels)),
+    }
 
 
 def _check_lava(recipe: Recipe) -> None:
@@ -161,11 +151,11 @@ def _check_lava(recipe: Recipe) -> None:
     if named is None:
         self_test(find_runtime())
         return
-    found = shutil.which(named)
-    if found is None:
+    python = shutil.which(named)
+    if python is None:
         raise LavaRuntimeError(
             f"verification.lava_python = {named}: not an executable. Name the Python interpreter "
             "of an environment that has Lava, or leave the key out to use the runtime of "
             "`neurodeploy lava install`."
         )
-    self_test(Path(found), is_isolated=False)
+    self_test(Path(python), is_isolated=False)

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from neurodeploy import testing
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.files import write_text
-from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
@@ -20,9 +18,9 @@ from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import MODEL, TEST, begin_run, versions
 from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
-from neurodeploy.pipeline.prediction import predict, shown_samples
+from neurodeploy.pipeline.prediction import compare_with_lava, predict, shown_samples
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.testing import Comparison
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,7 +50,7 @@ class Verification:
     """
 
     samples: int
-    comparison: testing.Comparison
+    comparison: Comparison
     accuracy: float
     seconds: float
 
@@ -69,7 +67,7 @@ def train(
     """Train the recipe's network and save it without its branches.
 
     Args:
-        recipe: What to do.
+        recipe: Network, data and training.
         directory: Of the run; gets recipe, checkpoints and model.
         resume: Go on from the checkpoint in the directory.
         is_tested: Measure the test part at the end, and keep the result in the directory.
@@ -121,17 +119,13 @@ def _write_test(result: Evaluation, recipe: Recipe, directory: Path, *, samples:
 
 
 def verify(
-    deployment: Deployment,
-    recipe: Recipe,
-    test: Dataset,
-    *,
-    observer: Observer | None = None,
+    deployment: Deployment, recipe: Recipe, test: Dataset, *, observer: Observer | None = None
 ) -> Verification:
     """Run the first test samples on our simulator and on real Lava and compare every layer.
 
     Args:
-        deployment: What to run.
-        recipe: Says on how many samples, and with which Lava.
+        deployment: Names the file to run.
+        recipe: Holds the number of samples and the Lava to use.
         test: The test part.
         observer: Told of progress.
 
@@ -140,20 +134,17 @@ def verify(
     """
     observer = observer or Silence()
     shown = shown_samples(test, recipe)
-    graph = deployment.graph
     observer.stage("verify", f"{len(shown)} samples on real Lava")
-    inputs = shown.windows(recipe.network.steps)
-    ours = EventSimulator(graph).run(inputs)
-    lava = LavaSimulator(
+    comparison, lava = compare_with_lava(
         deployment.path,
-        python=recipe.verification.lava_python,
-        input_bits=graph.input.message_bits,
-        input_shape=graph.input.shape,
-        layer_names=graph.names,
-    ).run(inputs, progress=observer.advance)
+        deployment.graph,
+        recipe,
+        shown.windows(recipe.network.steps),
+        observer,
+    )
     return Verification(
         samples=len(shown),
-        comparison=testing.compare(ours, lava),
+        comparison=comparison,
         accuracy=float(np.mean(predict(lava) == shown.labels)),
         seconds=lava.seconds + lava.startup_seconds,
     )

@@ -1,14 +1,14 @@
-"""What a run found, put together: for `summary.json` and for the page."""
+"""Summarise a run: for the caller, for `summary.json` and for the page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from neurodeploy.data import Dataset
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import versions
-from neurodeploy.pipeline.observation import Stopwatch
 from neurodeploy.pipeline.stages import TrainingResult, Verification
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import Activity
@@ -20,37 +20,25 @@ from neurodeploy.reports.run_summary import (
 )
 
 
-def summary_of(
-    recipe: Recipe,
-    accuracy: Mapping[str, float],
-    costs: Report,
-    deployment: Deployment,
-    verification: Verification | None,
-    watch: Stopwatch,
-    test: Dataset,
-) -> dict[str, object]:
-    """Return the content of `summary.json`; `lava` is null where nothing was verified."""
-    lava: dict[str, object] | None = None
-    if verification is not None:
-        lava = {
-            "samples": verification.samples,
-            "differing_spikes": verification.comparison.differing,
-            "accuracy": verification.accuracy,
-            "seconds": round(verification.seconds, 3),
-        }
-    return {
-        "accuracy": dict(accuracy),
-        "test": {"samples": len(test), "digest": test.digest()},
-        "validation_accuracy": dict(deployment.validation_accuracy),
-        "deployed": deployment.choice,
-        "lava": lava,
-        "sops_per_sample": costs.sops_per_sample,
-        "ann_macs": costs.ann.macs_border_exact,
-        "energy": costs.to_json()["tiers"],
-        "seconds": dict(watch.seconds),
-        "versions": versions(),
-        "recipe": recipe.to_dict(),
-    }
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunResult:
+    """A whole run.
+
+    Attributes:
+        accuracy: On the test part, stage by stage.
+        report: Counts and energy.
+        training: The trained network and its history.
+        deployment: The integers and their file.
+        verification: Against Lava; None if the recipe asked for none.
+        summary: The content of `summary.json`; filled last.
+    """
+
+    accuracy: tuple[AccuracyPoint, ...]
+    report: Report
+    training: TrainingResult
+    deployment: Deployment
+    verification: Verification | None
+    summary: dict[str, object] = field(default_factory=dict)
 
 
 def accuracy_points(
@@ -59,13 +47,13 @@ def accuracy_points(
     verification: Verification | None,
     samples: int,
 ) -> tuple[AccuracyPoint, ...]:
-    """Return accuracy stage by stage, each with what was measured.
+    """Return the accuracy of each stage with a note on its measurement.
 
     Args:
         accuracy: On the test part: "float", "quantized", "integer".
-        deployment: Says whether the fine-tuned network was deployed.
-        verification: Adds Lava's, if there was one.
-        samples: Of the test part.
+        deployment: Tells the fine-tuned network from the quantized one.
+        verification: Adds Lava's accuracy, if there was one.
+        samples: Size of the test part.
     """
     which = "quantized" if deployment.fine_tuning is None else "fine-tuned"
     notes = {
@@ -89,23 +77,52 @@ def accuracy_points(
     return tuple(points)
 
 
+def summary_of(
+    recipe: Recipe,
+    result: RunResult,
+    accuracy: Mapping[str, float],
+    test: Dataset,
+    seconds: Mapping[str, float],
+) -> dict[str, object]:
+    """Return the content of `summary.json`; `lava` is null where nothing was verified."""
+    deployment, verification, costs = result.deployment, result.verification, result.report
+    lava: dict[str, object] | None = None
+    if verification is not None:
+        lava = {
+            "samples": verification.samples,
+            "differing_spikes": verification.comparison.differing,
+            "accuracy": verification.accuracy,
+            "seconds": round(verification.seconds, 3),
+        }
+    return {
+        "accuracy": dict(accuracy),
+        "test": {"samples": len(test), "digest": test.digest()},
+        "validation_accuracy": dict(deployment.validation_accuracy),
+        "deployed": deployment.choice,
+        "lava": lava,
+        "sops_per_sample": costs.sops_per_sample,
+        "ann_macs": costs.ann.macs_border_exact,
+        "energy": costs.to_json()["tiers"],
+        "seconds": dict(seconds),
+        "versions": versions(),
+        "recipe": recipe.to_dict(),
+    }
+
+
 def page_of(
     recipe: Recipe,
-    points: tuple[AccuracyPoint, ...],
-    costs: Report,
+    result: RunResult,
     activity: Activity,
-    trained: TrainingResult,
-    deployment: Deployment,
-    verification: Verification | None,
-    watch: Stopwatch,
+    seconds: Mapping[str, float],
     command: str | None,
 ) -> RunSummary:
-    """Return what the page shows."""
-    tuning = deployment.fine_tuning
+    """Return the content of the page."""
+    tuning = result.deployment.fine_tuning
+    verification = result.verification
     return RunSummary(
         title=recipe.recipe.name,
         description=recipe.recipe.description,
-        accuracy=points,
+        accuracy=result.accuracy,
         agreement=None
         if verification is None
         else Agreement(
@@ -113,12 +130,12 @@ def page_of(
             comparison=verification.comparison,
             seconds=verification.seconds,
         ),
-        report=costs,
+        report=result.report,
         raster=activity.raster,
         activity=activity,
-        history=tuple(trained.history.epochs),
+        history=tuple(result.training.history.epochs),
         fine_tuning=() if tuning is None else tuple(tuning.epochs),
-        seconds=watch.seconds,
+        seconds=seconds,
         versions=versions(),
         recipe=recipe.to_toml(),
         command=command,

@@ -13,6 +13,7 @@ import neurodeploy as nd
 from neurodeploy import netx, pipeline
 from neurodeploy.files import hash_file
 from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.pipeline import prediction
 from neurodeploy.pipeline.deployment import steps
 from neurodeploy.pipeline.deployment.net_record import hash_weights
 from neurodeploy.simulation import EventSimulator, Recording
@@ -152,7 +153,7 @@ def test_a_file_that_lava_runs_otherwise_is_not_deployed(
             recording.traces["voltage"][-1, -1, 0] += 1
             return recording
 
-    monkeypatch.setattr(steps, "LavaSimulator", Wrong)
+    monkeypatch.setattr(prediction, "LavaSimulator", Wrong)
     outcome = neurodeploy("deploy", trained, "--lava", 3)
     assert outcome.code == 1
     assert "readout: 1 values on real Lava differ" in outcome.errors[0]
@@ -296,7 +297,7 @@ def test_a_file_that_computes_something_else_is_not_deployed(
 
 
 def test_layers_of_the_summary_name_where_floats_and_integers_part() -> None:
-    entry = pipeline.LayerAgreement(
+    entry = pipeline.LayerCheck(
         name="a",
         values=4,
         rate=0.5,
@@ -307,7 +308,7 @@ def test_layers_of_the_summary_name_where_floats_and_integers_part() -> None:
         current_wraps=0,
         voltage_clips=0,
     )
-    later = pipeline.LayerAgreement(
+    later = pipeline.LayerCheck(
         name="b",
         values=4,
         rate=0.5,

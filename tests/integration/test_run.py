@@ -24,7 +24,7 @@ from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.tracing import trace
 from neurodeploy.passes.calibration import calibrate
-from neurodeploy.pipeline import stages
+from neurodeploy.pipeline import prediction
 from neurodeploy.pipeline.deployment import steps
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.report_builder import report
@@ -381,7 +381,7 @@ def test_a_difference_to_lava_fails_the_run_after_its_report(
             recording.spikes[1][0, 2, 0, 1, 1] ^= 1
             return recording
 
-    monkeypatch.setattr(stages, "LavaSimulator", FaultyReference)
+    monkeypatch.setattr(prediction, "LavaSimulator", FaultyReference)
     monkeypatch.setattr(pipeline.recipe_run, "_check_lava", lambda recipe: None)
     recipe = Recipe.load(tiny_recipe(), overrides={"verification.backend": "lava"})
     with pytest.raises(VerificationError, match=r"conv2.*step 2.*neuron \(0, 1, 1\)"):

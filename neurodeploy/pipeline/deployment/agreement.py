@@ -1,4 +1,4 @@
-"""How far the integers agree with the floats they come from, layer by layer."""
+"""Compare floats, integers, file and real Lava on the calibration samples, layer by layer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from neurodeploy.errors import VerificationError
 from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import Comparison
 
-SpikeArray = npt.NDArray[np.bool_]
+BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerAgreement:
+class LayerCheck:
     """One layer on the calibration samples.
 
     Attributes:
@@ -48,21 +48,21 @@ class LayerAgreement:
 
 
 def compare_layers(
-    floats: Mapping[str, SpikeArray],
+    floats: Mapping[str, BoolArray],
     quantized: Recording,
     deployed: Recording,
     written: Recording,
     channels: Mapping[str, int],
     *,
     lava: Comparison | None = None,
-) -> tuple[LayerAgreement, ...]:
+) -> tuple[LayerCheck, ...]:
     """Compare a network's stages on the same samples.
 
     Args:
         floats: Spikes of the float network by layer, (samples, T, ...).
-        quantized: Right after quantization.
-        deployed: What is deployed, skip connections still in place.
-        written: The file read back, skip connections lowered to relay channels.
+        quantized: Of the integers right after quantization.
+        deployed: Of the integers to deploy, skip connections still in place.
+        written: Of the file read back, skip connections lowered to relay channels.
         channels: Channels that each layer has without relays, the first ones in the file.
         lava: The file in our simulator against real Lava, on some of the samples.
 
@@ -79,7 +79,7 @@ def compare_layers(
         if lava is not None and name == deployed.layers[-1]:
             in_states = sum(state.differing for state in lava.states)
         entries.append(
-            LayerAgreement(
+            LayerCheck(
                 name=name,
                 values=int(spikes.size),
                 rate=float(np.mean(spikes != 0)),
@@ -94,44 +94,48 @@ def compare_layers(
     return tuple(entries)
 
 
-def first_difference(agreement: tuple[LayerAgreement, ...]) -> str | None:
-    """Name the first layer in which the deployed integers part from the floats."""
-    return next((e.name for e in agreement if e.deployed is not None and e.deployed < 1), None)
+def first_difference(agreement: tuple[LayerCheck, ...]) -> str | None:
+    """Return the first layer in which the deployed integers part from the floats."""
+    return next(
+        (layer.name for layer in agreement if layer.deployed is not None and layer.deployed < 1),
+        None,
+    )
 
 
-def check_file(
-    agreement: tuple[LayerAgreement, ...], deployed: Recording, written: Recording
-) -> None:
+def check_file(agreement: tuple[LayerCheck, ...], deployed: Recording, written: Recording) -> None:
     """Refuse a file that does not compute what it was made from.
 
     Args:
         agreement: From `compare_layers`.
-        deployed: What the file was made from.
+        deployed: Of the network that the file was made from.
         written: The file read back; the states of the read-out are compared as well.
 
     Raises:
         VerificationError: Naming the first layer that differs; a fault of ours.
     """
-    on_lava = next((entry for entry in agreement if entry.lava_differing), None)
+    on_lava = next((layer for layer in agreement if layer.lava_differing), None)
     if on_lava is not None:
         raise VerificationError(
             f"{on_lava.name}: {on_lava.lava_differing} values on real Lava differ from our "
             "simulator's. Please report this with the model; nothing was deployed."
         )
-    found = next((entry for entry in agreement if entry.file_differing), None)
-    name, what = (deployed.layers[-1], "states") if found is None else (found.name, "spikes")
+    differing = next((layer for layer in agreement if layer.file_differing), None)
+    if differing is None:
+        name, quantity = deployed.layers[-1], "states"
+    else:
+        name, quantity = differing.name, "spikes"
     is_equal = all(
         np.array_equal(trace, written.traces[key].reshape(trace.shape))
         for key, trace in deployed.traces.items()
     )
-    if found is not None or not is_equal:
+    if differing is not None or not is_equal:
         raise VerificationError(
-            f"{name}: {what} of the file differ from the network that it was made from. Please "
+            f"{name}: {quantity} of the file differ from the network that it was made from. Please "
             "report this with the model; nothing was deployed."
         )
 
 
-def _equal_share(reference: SpikeArray | None, spikes: npt.NDArray[np.integer]) -> float | None:
+def _equal_share(reference: BoolArray | None, spikes: npt.NDArray[np.integer]) -> float | None:
     if reference is None or reference.shape != spikes.shape:
         return None
     return float(np.mean(reference == (spikes != 0)))

@@ -1,4 +1,4 @@
-"""What a deployed network pays for relaying its skip connections."""
+"""Measure the price of relaying skip connections: neurons, operations, bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy import netx
-from neurodeploy.counting.network_counts import count
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
+from neurodeploy.pipeline.prediction import mean_sops
 from neurodeploy.simulation.recording import Recording
 
 
@@ -39,7 +39,7 @@ class Relaying:
     bytes: int
 
     def describe(self) -> str:
-        """Say what the relays cost, in one line."""
+        """Return the cost of the relays in one line."""
         return (
             f"neurons {self.neurons_before:,} -> {self.neurons:,} "
             f"({_percent(self.neurons_before, self.neurons)}), SOPs a sample "
@@ -62,8 +62,8 @@ def measure_relays(
 
     Args:
         direct: The network with skip connections.
-        chain: What the file holds.
-        inputs: (samples, T, ...), what both were run on.
+        chain: The network in the file, relays in place of skips.
+        inputs: (samples, T, ...) of both recordings.
         direct_run: Recording of `direct`.
         chain_run: Recording of `chain`.
         path: The file.
@@ -75,8 +75,8 @@ def measure_relays(
     return Relaying(
         neurons_before=sum(layer.neurons for layer in direct),
         neurons=sum(layer.neurons for layer in chain),
-        sops_before=float(count(direct, inputs, direct_run).sops_by_sample.mean()),
-        sops=float(count(chain, inputs, chain_run).sops_by_sample.mean()),
+        sops_before=mean_sops(direct, inputs, direct_run),
+        sops=mean_sops(chain, inputs, chain_run),
         bytes_before=bytes_before,
         bytes=path.stat().st_size,
     )

@@ -11,7 +11,7 @@ from neurodeploy.learning.checkpoints import History
 from neurodeploy.passes import Lowered
 from neurodeploy.passes.calibration import Calibration
 from neurodeploy.passes.relays import RelayCost
-from neurodeploy.pipeline.deployment.agreement import LayerAgreement
+from neurodeploy.pipeline.deployment.agreement import LayerCheck
 from neurodeploy.pipeline.deployment.relay_costs import Relaying
 
 
@@ -81,7 +81,7 @@ class Deployment:
     fine_tuning: History | None
     validation_accuracy: dict[str, float]
     choice: str
-    agreement: tuple[LayerAgreement, ...]
+    agreement: tuple[LayerCheck, ...]
     pruning: PruningOutcome | None
     weight_bits: int
     bits_tried: tuple[tuple[int, float], ...]

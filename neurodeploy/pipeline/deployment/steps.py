@@ -4,85 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy import netx
-from neurodeploy.chips.cores import estimate_cores, sizes_of
+from neurodeploy.chips.cores import ChipFit, estimate_cores, sizes_of
 from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
-from neurodeploy.counting.network_counts import count
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.errors import OutputError, QuantizationError
 from neurodeploy.files import hash_file
-from neurodeploy.ir.float_layers import Cuba, Integrator
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
-from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.tracing import trace
-from neurodeploy.passes import (
-    Lowered,
-    fold_average_pool,
-    fold_batchnorm,
-    fold_global_average_pool,
-    lower_max_pool,
-    lower_residuals,
-    merge_groups,
-    prune_channels,
-    prune_weights,
-    run_passes,
-    zero_share,
-)
+from neurodeploy.passes import Lowered, lower_residuals, zero_share
 from neurodeploy.passes.calibration import Calibration, calibrate, check_activity
-from neurodeploy.pipeline.deployment.agreement import LayerAgreement, check_file, compare_layers
+from neurodeploy.pipeline.deployment.agreement import LayerCheck, check_file, compare_layers
 from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork, fine_tune, surrogate_of
+from neurodeploy.pipeline.deployment.lowering import count_neurons, lower
 from neurodeploy.pipeline.deployment.net_record import write_net_record
 from neurodeploy.pipeline.deployment.relay_costs import measure_relays
 from neurodeploy.pipeline.deployment.result import Deployment, PruningOutcome, Step
 from neurodeploy.pipeline.directory import NET, NET_RECORD, SAMPLES
 from neurodeploy.pipeline.observation import Observer, Silence
-from neurodeploy.pipeline.prediction import accuracy_of, float_spikes, shown_samples
+from neurodeploy.pipeline.prediction import (
+    accuracy_of,
+    compare_with_lava,
+    float_spikes,
+    mean_sops,
+    shown_samples,
+)
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.recipes.training_sections import PruningSection
 from neurodeploy.samples.array_archives import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
-from neurodeploy.testing import Comparison, compare
+from neurodeploy.testing import Comparison
 
 FEWEST_BITS = 2
 """Where the search for weight bits ends."""
-
-
-def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:
-    """Trace a network without branches and fold what the chip does not have.
-
-    Args:
-        network: Trained.
-        pruning: What to take out on the way; by default nothing.
-
-    Raises:
-        TraceError: If the network holds something that has no counterpart.
-        GraphError: If something cannot be folded.
-        QuantizationError: If it cannot be pruned as asked.
-    """
-    graph = run_passes(trace(network), fold_batchnorm)
-    if pruning is not None and pruning.channels:
-        graph = run_passes(graph, lambda g: prune_channels(g, pruning.channels))
-    if pruning is not None and pruning.is_one_shot and (pruning.sparsity or pruning.pattern):
-        graph = run_passes(
-            graph,
-            lambda g: prune_weights(
-                g, sparsity=pruning.sparsity, scope=pruning.scope, pattern=pruning.pattern
-            ),
-        )
-    return run_passes(
-        graph, merge_groups, lower_max_pool, fold_global_average_pool, fold_average_pool
-    )
 
 
 def deploy(
@@ -100,37 +63,36 @@ def deploy(
     original layer must be that of the network it was made from.
 
     Args:
-        network: Trained, without branches.
-        recipe: Says for which target, on which data to calibrate and how to fine-tune.
-        directory: Gets the file, its record and samples to try it on; what an earlier deployment
-            left is replaced.
-        lava_samples: So many of the calibration samples run on real Lava as well, before the file
+        network: A trained network without branches.
+        recipe: Target, calibration data and settings of the fine-tune.
+        directory: Gets the file, its record and samples to try it on, in place of those of an
+            earlier deployment.
+        lava_samples: Number of calibration samples to run on real Lava as well, before the file
             is in its place.
         observer: Told of each step.
 
     Raises:
-        NeurodeployError: With what went wrong; no file is left half-written.
+        NeurodeployError: If any step fails; no file is left half-written.
         TargetLimitError: With every limit of the target that the network exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
     """
-    observer = observer or Silence()
     target = Target.load(recipe.quantization.target)
-    data = load_data(recipe)
-    work = _Work(
+    work = _DeploymentWork(
         network=network,
         recipe=recipe,
         chip=target,
         target=target,
-        data=data,
+        data=load_data(recipe),
         directory=directory,
         lava_samples=lava_samples,
+        observer=observer or Silence(),
     )
-    return work.deploy(observer)
+    return work.deploy()
 
 
 @dataclass(slots=True, kw_only=True)
-class _Work:
-    """One deployment under way; `target` is the chip, with the weights that were chosen."""
+class _DeploymentWork:
+    """One deployment under way; `target` is the chip, with the weight bits chosen so far."""
 
     network: SpikingNetwork
     recipe: Recipe
@@ -139,48 +101,39 @@ class _Work:
     data: tuple[Dataset, Dataset, Dataset]
     directory: Path
     lava_samples: int
+    observer: Observer
     steps: list[Step] = dataclasses.field(default_factory=list)
 
-    def deploy(self, observer: Observer) -> Deployment:
+    def deploy(self) -> Deployment:
         recipe, (training, validation, test) = self.recipe, self.data
         length = recipe.network.steps
         settings = recipe.quantization
         samples = training.subset(np.arange(min(settings.calibration_samples, len(training))))
         windows = samples.windows(length)
-        observer.stage("quantize", f"for {self.target.name}")
+        self.observer.stage("quantize", f"for {self.target.name}")
         traced = trace(self.network)
         graph = lower(self.network, pruning=recipe.pruning)
         self._note("trace", f"{len(traced.nodes)} nodes")
         self._note("fold", f"batch norm and averages into weights: {len(graph.nodes)} nodes")
-        calibration, tried, bits = self._quantize(graph, windows, observer)
+        calibration, tried, bits = self._quantize(graph, windows)
         before = accuracy_of(calibration.graph, validation, length)
-        fixed, history, accuracy, choice = self._tune(calibration, before, observer)
+        fixed, history, accuracy, choice = self._tune(calibration, before)
         quantized_run = EventSimulator(calibration.graph).run(windows)
         deployed_run = quantized_run
         if fixed is not calibration.graph:
             deployed_run = EventSimulator(fixed).run(windows)
             check_activity(fixed, deployed_run)
-        observer.stage("check", f"{len(samples)} calibration samples")
+        self.observer.stage("check", f"{len(samples)} calibration samples")
         lowered = lower_residuals(fixed, self.target)
-        relays = sum(cost.neurons for cost in lowered.costs)
         if lowered.costs:
             self._note(
                 "lower skips",
                 f"{sum(c.channels for c in lowered.costs)} relay channels in "
-                f"{len(lowered.costs)} layers, {relays} neurons",
+                f"{len(lowered.costs)} layers, {sum(c.neurons for c in lowered.costs)} neurons",
             )
-        check_limits(lowered.graph, self.chip)
-        fit = None
-        if self.chip.core_model is not None:
-            fit = estimate_cores(sizes_of(lowered.graph), self.chip)
-            self._note(
-                "check limits",
-                f"within those of {self.target.name}; {fit.cores_text} cores, an estimate; "
-                f"{sum((entry.low or 0) > 1 for entry in fit.layers)} layers are split over "
-                "several, which changes no spike",
-            )
+        fit = self._check_fit(lowered.graph)
         agreement, written, written_run, path = self._write(
-            lowered, windows, quantized_run, deployed_run, observer
+            lowered, windows, quantized_run, deployed_run
         )
         relaying = None
         if lowered.costs:
@@ -218,29 +171,50 @@ class _Work:
         )
         return deployment
 
+    def _check_fit(self, graph: FixedPointGraph) -> ChipFit | None:
+        """Check the chip's limits; return the estimated cores of a target that has cores."""
+        check_limits(graph, self.chip)
+        if self.chip.core_model is None:
+            return None
+        fit = estimate_cores(sizes_of(graph), self.chip)
+        self._note(
+            "check limits",
+            f"within those of {self.target.name}; {fit.cores_text} cores, an estimate; "
+            f"{sum((entry.low or 0) > 1 for entry in fit.layers)} layers are split over "
+            "several, which changes no spike",
+        )
+        return fit
+
     def _note(self, name: str, result: str) -> None:
         self.steps.append(Step(name=name, result=result))
 
+    def _calibrate(
+        self, graph: Graph, target: Target, windows: npt.NDArray[np.int32]
+    ) -> Calibration:
+        settings = self.recipe.quantization
+        return calibrate(
+            graph,
+            target,
+            windows,
+            margin=settings.margin,
+            clipping=settings.clipping,
+            percentile=settings.percentile,
+        )
+
     def _quantize(
-        self, graph: Graph, windows: npt.NDArray[np.int32], observer: Observer
+        self, graph: Graph, windows: npt.NDArray[np.int32]
     ) -> tuple[Calibration, tuple[tuple[int, float], ...], int]:
         """Quantize with the bits asked for, or with the fewest within the accuracy budget."""
         settings = self.recipe.quantization
         pruning = self.recipe.pruning
         if pruning.is_any:
-            neurons = [_neurons(whole) for whole in (lower(self.network), graph)]
+            neurons = [count_neurons(whole) for whole in (lower(self.network), graph)]
             shrunk = "" if neurons[0] == neurons[1] else f", neurons {neurons[0]} -> {neurons[1]}"
             self._note("prune", f"{zero_share(graph):.1%} of the weights are zero{shrunk}")
 
         def calibrated(bits: int) -> Calibration:
-            return calibrate(
-                graph,
-                self.target if bits == 8 else self.target.with_weight_bits(bits),
-                windows,
-                margin=settings.margin,
-                clipping=settings.clipping,
-                percentile=settings.percentile,
-            )
+            target = self.target if bits == 8 else self.target.with_weight_bits(bits)
+            return self._calibrate(graph, target, windows)
 
         bits = settings.weight_bits
         best = calibrated(bits)
@@ -250,14 +224,14 @@ class _Work:
             reference = accuracy_of(best.graph, validation, length)
             tried.append((bits, reference))
             for fewer in range(bits - 1, FEWEST_BITS - 1, -1):
-                observer.stage("search bits", f"{fewer} bits")
+                self.observer.stage("search bits", f"{fewer} bits")
                 try:
                     candidate = calibrated(fewer)
                 except QuantizationError:  # silent, or out of range: too few bits
                     break
-                found = accuracy_of(candidate.graph, validation, length)
-                tried.append((fewer, found))
-                if found < reference - settings.accuracy_budget:
+                accuracy = accuracy_of(candidate.graph, validation, length)
+                tried.append((fewer, accuracy))
+                if accuracy < reference - settings.accuracy_budget:
                     break
                 best, bits = candidate, fewer
         if bits != 8:
@@ -271,9 +245,9 @@ class _Work:
         return best, tuple(tried), bits
 
     def _tune(
-        self, calibration: Calibration, before: float, observer: Observer
+        self, calibration: Calibration, before: float
     ) -> tuple[FixedPointGraph, History | None, dict[str, float], str]:
-        """Fine-tune if the recipe asks for it, and say which integers are to be deployed."""
+        """Fine-tune if the recipe asks for it, and choose the integers to deploy."""
         recipe, (training, validation, _) = self.recipe, self.data
         length = recipe.network.steps
         accuracy = {
@@ -291,7 +265,7 @@ class _Work:
             steps=length,
             surrogate=surrogate_of(self.network),
         )
-        tuning = fine_tune(integer, recipe, self.directory, training, validation, observer)
+        tuning = fine_tune(integer, recipe, self.directory, training, validation, self.observer)
         tuned = integer.to_fixed_point()
         after = accuracy_of(tuned, validation, length)
         is_better = after > before
@@ -315,8 +289,7 @@ class _Work:
         windows: npt.NDArray[np.int32],
         quantized: Recording,
         deployed: Recording,
-        observer: Observer,
-    ) -> tuple[tuple[LayerAgreement, ...], FixedPointGraph, Recording, Path]:
+    ) -> tuple[tuple[LayerCheck, ...], FixedPointGraph, Recording, Path]:
         """Write the file, read it back, run it, and only then put it in its place."""
         path = self.directory / NET
         unchecked = path.with_name(f".{path.name}.unchecked")
@@ -324,7 +297,7 @@ class _Work:
             netx.write(lowered.graph, unchecked)
             written = netx.read(unchecked)
             recording = EventSimulator(written).run(windows)
-            lava = self._on_lava(unchecked, written, windows, observer)
+            lava = self._on_lava(unchecked, written, windows)
             agreement = compare_layers(
                 float_spikes(self.network, windows),
                 quantized,
@@ -356,25 +329,14 @@ class _Work:
         return agreement, written, recording, path
 
     def _on_lava(
-        self,
-        path: Path,
-        graph: FixedPointGraph,
-        windows: npt.NDArray[np.int32],
-        observer: Observer,
+        self, path: Path, graph: FixedPointGraph, windows: npt.NDArray[np.int32]
     ) -> Comparison | None:
         """Compare our simulator with real Lava on some of the samples, if any are asked for."""
         if not self.lava_samples:
             return None
         chosen = windows[: self.lava_samples]
-        observer.stage("check on Lava", f"{len(chosen)} calibration samples")
-        lava = LavaSimulator(
-            path,
-            python=self.recipe.verification.lava_python,
-            input_bits=graph.input.message_bits,
-            input_shape=graph.input.shape,
-            layer_names=graph.names,
-        ).run(chosen, progress=observer.advance)
-        return compare(EventSimulator(graph).run(chosen), lava)
+        self.observer.stage("check on Lava", f"{len(chosen)} calibration samples")
+        return compare_with_lava(path, graph, self.recipe, chosen, self.observer)[0]
 
     def _pruning_outcome(
         self,
@@ -388,20 +350,19 @@ class _Work:
         if not recipe.pruning.is_one_shot:
             return None
         validation, length = self.data[1], recipe.network.steps
-        whole = calibrate(
-            lower(self.network),
-            self.target,
-            windows,
-            margin=recipe.quantization.margin,
-            clipping=recipe.quantization.clipping,
-            percentile=recipe.quantization.percentile,
-        ).graph
+        whole = self._calibrate(lower(self.network), self.target, windows).graph
+        inputs = validation.windows(length)
+
+        def sops(network: FixedPointGraph) -> float:
+            relayed = lower_residuals(network, self.target).graph
+            return mean_sops(relayed, inputs, EventSimulator(relayed).run(inputs))
+
         outcome = PruningOutcome(
             zero_share=zero_share(graph),
             neurons_before=sum(layer.neurons for layer in whole),
             neurons=sum(layer.neurons for layer in fixed),
-            sops_before=_sops(lower_residuals(whole, self.target).graph, validation, length),
-            sops=_sops(lower_residuals(fixed, self.target).graph, validation, length),
+            sops_before=sops(whole),
+            sops=sops(fixed),
             accuracy_before=accuracy_of(whole, validation, length),
             accuracy=accuracy,
         )
@@ -412,19 +373,3 @@ class _Work:
             f"{outcome.accuracy_before:.2%} -> {outcome.accuracy:.2%}",
         )
         return outcome
-
-
-def _neurons(graph: Graph) -> int:
-    """Count the neurons of a float graph."""
-    shapes = graph.shapes()
-    return sum(
-        prod(shapes[name])
-        for name, layer in graph.nodes.items()
-        if isinstance(layer, Cuba | Integrator)
-    )
-
-
-def _sops(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
-    """Return the mean synaptic operations a sample."""
-    inputs = dataset.windows(steps)
-    return float(count(graph, inputs, EventSimulator(graph).run(inputs)).sops_by_sample.mean())
