@@ -5,59 +5,35 @@
     recipe = nd.Recipe.load("training/recipes/digits.toml")
     network = nd.SpikingNetwork.from_recipe(recipe)
 
-Every name below is loaded when it is first used, so `import neurodeploy` is quick, and whoever
-only reads and simulates files never loads torch.
+Every name below is loaded when it is first used: `import neurodeploy` is quick, and reading and
+simulating files never loads torch.
 """
 
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from neurodeploy._version import __version__
 
 if TYPE_CHECKING:
-    from neurodeploy import (
-        netx as netx,
-        pipeline as pipeline,
-        testing as testing,
-    )
+    from neurodeploy import netx as netx, pipeline as pipeline, testing as testing
     from neurodeploy.chips.cores import estimate_cores as estimate_cores, sizes_of as sizes_of
-    from neurodeploy.chips.limits import (
-        check_limits as check_limits,
-        find_violations as find_violations,
-    )
+    from neurodeploy.chips.limits import check_limits as check_limits
     from neurodeploy.chips.target import Target as Target
-    from neurodeploy.counting.fan_out import (
-        conv_fan_out as conv_fan_out,
-        dense_fan_out as dense_fan_out,
-    )
     from neurodeploy.counting.network_counts import count as count
-    from neurodeploy.counting.neurobench import metrics_of_layers as metrics_of_layers
-    from neurodeploy.counting.synapse_counts import (
-        InputKind as InputKind,
-        count_layer as count_layer,
-    )
+    from neurodeploy.counting.synapse_counts import count_layer as count_layer
     from neurodeploy.data import (
         ArrayDataset as ArrayDataset,
         Dataset as Dataset,
         load_data as load_data,
     )
-    from neurodeploy.energy.estimates import (
-        Energy as Energy,
-        System as System,
-        estimate_energy as estimate_energy,
-    )
+    from neurodeploy.energy.estimates import System as System, estimate_energy as estimate_energy
     from neurodeploy.energy.measured import Measured as Measured
-    from neurodeploy.energy.operations import (
-        LayerAccesses as LayerAccesses,
-        Operations as Operations,
-    )
+    from neurodeploy.energy.operations import Operations as Operations
     from neurodeploy.energy.presets import EnergyPreset as EnergyPreset
     from neurodeploy.errors import (
         NeurodeployError as NeurodeployError,
         NeurodeployWarning as NeurodeployWarning,
     )
-    from neurodeploy.ir.graphs import FixedPointGraph as FixedPointGraph, Graph as Graph
     from neurodeploy.lava_bridge import LavaSimulator as LavaSimulator
     from neurodeploy.learning.evaluation import evaluate as evaluate
     from neurodeploy.learning.trainer import Trainer as Trainer
@@ -66,27 +42,20 @@ if TYPE_CHECKING:
         remove_branches as remove_branches,
     )
     from neurodeploy.nn.tracing import trace as trace
-    from neurodeploy.onnx_models.macs import (
-        OnnxMacs as OnnxMacs,
-        count_onnx_macs as count_onnx_macs,
-    )
+    from neurodeploy.onnx_models.macs import count_onnx_macs as count_onnx_macs
     from neurodeploy.onnx_models.step_export import export_step as export_step
     from neurodeploy.onnx_models.twin_export import export_twin as export_twin
     from neurodeploy.passes import (
-        choose_scales as choose_scales,
         fold_average_pool as fold_average_pool,
         fold_batchnorm as fold_batchnorm,
         fold_global_average_pool as fold_global_average_pool,
         lower_max_pool as lower_max_pool,
         lower_residuals as lower_residuals,
         merge_groups as merge_groups,
-        prune_channels as prune_channels,
-        prune_weights as prune_weights,
         quantize as quantize,
         run_passes as run_passes,
     )
-    from neurodeploy.passes.calibration import Calibration as Calibration, calibrate as calibrate
-    from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork as IntegerNetwork
+    from neurodeploy.passes.calibration import calibrate as calibrate
     from neurodeploy.recipes.recipe import Recipe as Recipe
     from neurodeploy.reports.activity import (
         layer_activity_of as layer_activity_of,
@@ -100,97 +69,63 @@ if TYPE_CHECKING:
         write_comparison as write_comparison,
         write_comparison_markdown as write_comparison_markdown,
     )
-    from neurodeploy.reports.pages.outline import (
-        save_plot as save_plot,
-        write_markdown as write_markdown,
-        write_page as write_page,
-    )
-    from neurodeploy.reports.report import Report as Report
+    from neurodeploy.reports.pages.outline import save_plot as save_plot, write_page as write_page
     from neurodeploy.reports.report_builder import report as report
-    from neurodeploy.reports.run_summary import RunSummary as RunSummary
     from neurodeploy.samples.sources import open_samples as open_samples
     from neurodeploy.simulation import (
         EventSimulator as EventSimulator,
-        Feed as Feed,
         Record as Record,
         Recording as Recording,
-        Stream as Stream,
-        Window as Window,
     )
-    from neurodeploy.simulation.long_runs.engines import Crew as Crew
     from neurodeploy.simulation.long_runs.long_run import run_samples as run_samples
 
-_HOMES = {
-    "passes.calibration": ("Calibration", "calibrate"),
-    "reports.activity": ("layer_activity_of", "observe"),
-    "reports.comparison": ("compare_networks", "read_candidate"),
-    "reports.pages.comparison_page": ("write_comparison", "write_comparison_markdown"),
-    "counting.fan_out": ("conv_fan_out", "dense_fan_out"),
-    "energy.estimates": ("Energy", "System", "estimate_energy"),
-    "energy.operations": ("LayerAccesses", "Operations"),
-    "energy.measured": ("Measured",),
-    "counting.neurobench": ("metrics_of_layers",),
-    "onnx_models.macs": ("OnnxMacs", "count_onnx_macs"),
-    "counting.network_counts": ("count",),
-    "reports.pages.outline": ("save_plot", "write_markdown", "write_page"),
-    "energy.presets": ("EnergyPreset",),
-    "reports.run_summary": ("RunSummary",),
-    "reports.report": ("Report",),
-    "reports.report_builder": ("report",),
-    "counting.synapse_counts": ("InputKind", "count_layer"),
-    "errors": ("NeurodeployError", "NeurodeployWarning"),
-    "ir.graphs": ("FixedPointGraph", "Graph"),
-    "data": ("ArrayDataset", "Dataset", "load_data"),
-    "learning.evaluation": ("evaluate",),
-    "learning.trainer": ("Trainer",),
-    "pipeline.deployment.fine_tuning": ("IntegerNetwork",),
-    "nn.network": ("SpikingNetwork", "remove_branches"),
-    "onnx_models.step_export": ("export_step",),
-    "onnx_models.twin_export": ("export_twin",),
-    "chips.cores": ("estimate_cores", "sizes_of"),
-    "chips.limits": ("check_limits", "find_violations"),
-    "passes": (
-        "choose_scales",
-        "fold_average_pool",
-        "fold_batchnorm",
-        "fold_global_average_pool",
-        "lower_max_pool",
-        "lower_residuals",
-        "merge_groups",
-        "prune_channels",
-        "prune_weights",
-        "quantize",
-        "run_passes",
-    ),
-    "recipes.recipe": ("Recipe",),
-    "lava_bridge": ("LavaSimulator",),
-    "simulation": (
-        "EventSimulator",
-        "Feed",
-        "Record",
-        "Recording",
-        "Stream",
-        "Window",
-    ),
-    "simulation.long_runs.engines": ("Crew",),
-    "simulation.long_runs.long_run": ("run_samples",),
-    "samples.sources": ("open_samples",),
-    "chips.target": ("Target",),
-    "nn.tracing": ("trace",),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("netx", "pipeline", "testing")
+_NAMES_BY_MODULE = {
+    "chips.cores": "estimate_cores sizes_of",
+    "chips.limits": "check_limits",
+    "chips.target": "Target",
+    "counting.network_counts": "count",
+    "counting.synapse_counts": "count_layer",
+    "data": "ArrayDataset Dataset load_data",
+    "energy.estimates": "System estimate_energy",
+    "energy.measured": "Measured",
+    "energy.operations": "Operations",
+    "energy.presets": "EnergyPreset",
+    "errors": "NeurodeployError NeurodeployWarning",
+    "lava_bridge": "LavaSimulator",
+    "learning.evaluation": "evaluate",
+    "learning.trainer": "Trainer",
+    "nn.network": "SpikingNetwork remove_branches",
+    "nn.tracing": "trace",
+    "onnx_models.macs": "count_onnx_macs",
+    "onnx_models.step_export": "export_step",
+    "onnx_models.twin_export": "export_twin",
+    "passes": (
+        "fold_average_pool fold_batchnorm fold_global_average_pool lower_max_pool lower_residuals "
+        "merge_groups quantize run_passes"
+    ),
+    "passes.calibration": "calibrate",
+    "recipes.recipe": "Recipe",
+    "reports.activity": "layer_activity_of observe",
+    "reports.comparison": "compare_networks read_candidate",
+    "reports.pages.comparison_page": "write_comparison write_comparison_markdown",
+    "reports.pages.outline": "save_plot write_page",
+    "reports.report_builder": "report",
+    "samples.sources": "open_samples",
+    "simulation": "EventSimulator Record Recording",
+    "simulation.long_runs.long_run": "run_samples",
+}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
 
-__all__ = ["__version__", *sorted([*_HOME_OF, *_MODULES])]
+__all__ = ["__version__", *sorted([*_MODULE_OF, *_MODULES])]
 
 
 def __getattr__(name: str) -> object:
     if name in _MODULES:
-        module: ModuleType = import_module(f"neurodeploy.{name}")
-        return module
-    if name not in _HOME_OF:
+        return import_module(f"neurodeploy.{name}")
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'neurodeploy' has no attribute '{name}'")
-    value: object = getattr(import_module(f"neurodeploy.{_HOME_OF[name]}"), name)
+    value: object = getattr(import_module(f"neurodeploy.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

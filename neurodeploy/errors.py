@@ -1,7 +1,7 @@
 """Every error a user of neurodeploy can meet.
 
 All derive from `NeurodeployError`, so one `except` catches them; each is also the built-in
-that a caller would expect. Messages read: *where: what was found, what is allowed. What to do.*
+that a caller would expect. Messages read: *place: value found, values allowed. Remedy.*
 """
 
 
@@ -30,7 +30,7 @@ class QuantizationError(NeurodeployError, ValueError):
 
 
 class TargetError(NeurodeployError, ValueError):
-    """A target file is missing or malformed, or does not state what is asked of it."""
+    """A target file is missing or malformed, or lacks a requested number."""
 
 
 class TargetLimitError(NeurodeployError, ValueError):

@@ -1,8 +1,10 @@
 """The integer arithmetic of Loihi as Lava computes it: the only home of rounding and shifting.
 
 `>>` rounds towards minus infinity, the chip's decay towards zero, Lava's current wraps once
-while its synapses wrap modulo: each rule is one named function here, and nothing else in the
-package writes a shift, a clip or a decay of a signed quantity by hand.
+while its synapses wrap modulo: each rule is one named function here. Compiled kernels and ONNX
+graphs restate some of them; each restatement names the function and the test of their equality.
+
+Unless they say otherwise, functions take integers of any shape and return int64 of that shape.
 
 Source of all rules: lava-nc 0.10.0 (`lava/proc/lif/models.py:PyLifModelBitAcc`,
 `lava/proc/conv/utils.py`, `lava/utils/weightutils.py`) and lava-dl 0.6.0
@@ -45,11 +47,8 @@ def wrap(values: npt.ArrayLike, bits: int) -> Int64Array:
     """Keep the low `bits` bits as a two's complement number.
 
     Args:
-        values: Integers of any shape, exact in int64.
-        bits: Width, 1 to 63.
-
-    Returns:
-        int64 of the same shape, in [-2**(bits-1), 2**(bits-1)).
+        values: Integers, exact in int64.
+        bits: Width, 1 to 63; the result lies in [-2**(bits-1), 2**(bits-1)).
     """
     half = np.int64(1) << np.int64(bits - 1)
     mask = (half << np.int64(1)) - np.int64(1)
@@ -61,12 +60,6 @@ def wrap_current(values: npt.ArrayLike) -> Int64Array:
 
     p - 2**24 where p > 2**23, p + 2**24 where p <= -2**23, else p.
 
-    Args:
-        values: (…) integers.
-
-    Returns:
-        (…) int64.
-
     Source: `PyLifModelBitAcc.subthr_dynamics`: "wrap around" of `u`.
     """
     p = np.asarray(values, dtype=np.int64)
@@ -75,27 +68,12 @@ def wrap_current(values: npt.ArrayLike) -> Int64Array:
 
 
 def clip_voltage(values: npt.ArrayLike) -> Int64Array:
-    """Clip to the range of a voltage, [-(2**23 - 1), 2**23 - 1].
-
-    Args:
-        values: (…) integers.
-
-    Returns:
-        (…) int64.
-    """
+    """Clip to the range of a voltage, [-(2**23 - 1), 2**23 - 1]."""
     return np.clip(np.asarray(values, dtype=np.int64), -VOLTAGE_LIMIT, VOLTAGE_LIMIT)
 
 
 def shift_towards_zero(values: npt.ArrayLike, bits: int) -> Int64Array:
-    """Divide by 2**bits and drop the fraction: sign(p) · (|p| >> bits), unlike `>>`.
-
-    Args:
-        values: (…) integers; |values| < 2**63.
-        bits: How many bits to drop.
-
-    Returns:
-        (…) int64.
-    """
+    """Divide by 2**bits and drop the fraction: sign(p) · (|p| >> bits), unlike `>>`."""
     p: Int64Array = np.asarray(values, dtype=np.int64)
     magnitude: Int64Array = np.abs(p) >> np.int64(bits)
     return np.where(p < 0, -magnitude, magnitude)
@@ -107,12 +85,9 @@ def decay(state: npt.ArrayLike, decay_mantissa: npt.ArrayLike) -> Int64Array:
     Rounds towards zero, unlike `>>`.
 
     Args:
-        state: (…) integers; |state| < 2**32.
+        state: Integers, |state| < 2**32.
         decay_mantissa: Broadcasts over state, |decay| < 2**30; 0 keeps the state, 4096 empties
             it. Values outside [0, 4096] are computed as written.
-
-    Returns:
-        (…) int64.
     """
     held = np.asarray(state, dtype=np.int64)
     mantissa = np.asarray(decay_mantissa, dtype=np.int64)
@@ -160,62 +135,28 @@ def resonator_decay(sine: int, cosine: int) -> tuple[int, int]:
 def scale_up(values: npt.ArrayLike, exponent: int = STATE_EXPONENT) -> Int64Array:
     """Bring a weight sum, bias or threshold to the scale of the state: times 2**exponent.
 
-    Args:
-        values: (…) integers.
-        exponent: 6 for everything but sigma-delta neurons.
-
-    Returns:
-        (…) int64.
+    The exponent is 6 for everything but sigma-delta neurons.
     """
     return np.asarray(values, dtype=np.int64) << np.int64(exponent)
 
 
 def scale_down(values: npt.ArrayLike, exponent: int = STATE_EXPONENT) -> Int64Array:
-    """Drop the low bits of a state, towards minus infinity: a plain `>>`.
-
-    Args:
-        values: (…) integers.
-        exponent: How many bits to drop.
-
-    Returns:
-        (…) int64.
-    """
+    """Drop the low bits of a state, towards minus infinity: a plain `>>`."""
     return np.asarray(values, dtype=np.int64) >> np.int64(exponent)
 
 
 def round_half_even(values: npt.ArrayLike) -> Int64Array:
-    """Round to the nearest integer, halves to the even one.
-
-    Args:
-        values: (…) finite floats.
-
-    Returns:
-        (…) int64.
-    """
+    """Round to the nearest integer, halves to the even one."""
     return np.rint(np.asarray(values, dtype=np.float64)).astype(np.int64)
 
 
 def round_to_even_integer(values: npt.ArrayLike) -> Int64Array:
-    """Round to the nearest even integer: 2 · round(x / 2). Mixed-sign weights are even.
-
-    Args:
-        values: (…) finite floats.
-
-    Returns:
-        (…) int64.
-    """
+    """Round to the nearest even integer: 2 · round(x / 2). Mixed-sign weights are even."""
     return 2 * round_half_even(np.asarray(values, dtype=np.float64) / 2.0)
 
 
 def truncate(values: npt.ArrayLike) -> Int64Array:
-    """Drop the fraction, towards zero: what Lava's reader does to a float in a file.
-
-    Args:
-        values: (…) finite numbers.
-
-    Returns:
-        (…) int64.
-    """
+    """Drop the fraction, towards zero, as Lava's reader does to a float in a file."""
     whole: FloatArray = np.trunc(np.asarray(values, dtype=np.float64))
     return whole.astype(np.int64)
 

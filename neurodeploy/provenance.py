@@ -1,4 +1,4 @@
-"""What a measured number needs beside it to be believed and repeated."""
+"""Record commit, device and versions beside a measured number, so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from neurodeploy._version import __version__
 
 ABSENT = "none"
-"""Said of a package that is not installed."""
+"""Version of a package that is not installed."""
 
 
 def provenance(
@@ -19,7 +19,7 @@ def provenance(
     """Return commit, device and versions for the log of a measurement.
 
     Args:
-        folder: Somewhere in the checkout whose commit is meant.
+        folder: Any folder of the checkout whose commit is recorded.
         code: Paths from its top that the number depends on; if git sees changes there that are
             not committed, "+changes" is added to the commit.
         packages: Distributions whose versions matter.
@@ -41,19 +41,15 @@ def provenance(
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return what a result depends on: neurodeploy, its commit, Python, and packages installed.
-
-    Args:
-        packages: Distributions to look up; those that are not installed are left out.
-    """
+    """Return the versions of neurodeploy, with its commit, of Python and of installed packages."""
     package = Path(__file__).parent
-    found = {"neurodeploy": __version__, "python": platform.python_version()}
+    known = {"neurodeploy": __version__, "python": platform.python_version()}
     # Only if this very file is under version control: a virtual environment often lies inside
     # somebody else's repository.
     if _git(package, "ls-files", Path(__file__).name):
-        found["commit"] = provenance(package, code=("neurodeploy",))["commit"]
-    known = {name: installed_version(name) for name in packages}
-    return found | {name: value for name, value in known.items() if value is not None}
+        known["commit"] = provenance(package, code=("neurodeploy",))["commit"]
+    installed = {name: installed_version(name) for name in packages}
+    return known | {name: value for name, value in installed.items() if value is not None}
 
 
 def installed_version(package: str) -> str | None:
@@ -76,11 +72,11 @@ def processor() -> str:
 
 
 def _git(folder: Path | str, *arguments: str) -> str:
-    """Return what git prints; nothing if there is no git, or no repository."""
+    """Return the output of git; nothing if there is no git, or no repository."""
     try:
-        found = subprocess.run(
+        outcome = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False
         )
     except OSError:
         return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+    return outcome.stdout.strip() if outcome.returncode == 0 else ""

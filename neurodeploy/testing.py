@@ -1,4 +1,4 @@
-"""Compare what two simulators saw, and name the first thing that differs."""
+"""Compare recordings of two simulators and name the first difference."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LayerComparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether nothing differs."""
+        """True if nothing differs."""
         return self.differing == 0
 
 
@@ -89,13 +89,13 @@ class StateComparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether nothing differs."""
+        """True if nothing differs."""
         return self.differing == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What a comparison of two recordings found.
+    """The comparison of two recordings.
 
     Attributes:
         layers: Spikes, one entry for each recorded layer, in order.
@@ -107,7 +107,7 @@ class Comparison:
 
     @property
     def is_equal(self) -> bool:
-        """Whether nothing differs."""
+        """True if nothing differs."""
         return self.difference is None
 
     @property
@@ -118,8 +118,7 @@ class Comparison:
     @property
     def difference(self) -> Difference | None:
         """First difference of the first layer that differs; spikes come before states."""
-        found = (entry.difference for entry in self._entries())
-        return next((difference for difference in found if difference is not None), None)
+        return next((e.difference for e in self._entries() if e.difference is not None), None)
 
     def _entries(self) -> list[LayerComparison | StateComparison]:
         return [*self.layers, *self.states]
@@ -138,7 +137,7 @@ class Comparison:
         return f"{self.difference}. {'; '.join(counts)}."
 
     def to_dict(self) -> dict[str, object]:
-        """Return the same as plain values for JSON."""
+        """Return the comparison as plain values for JSON."""
         return {
             "is_equal": self.is_equal,
             "differing": self.differing,
@@ -150,27 +149,22 @@ class Comparison:
 def compare(first: Recording, second: Recording) -> Comparison:
     """Compare all recorded spikes and state traces.
 
-    Args:
-        first: A recording.
-        second: Another one of the same network and input.
-
     Raises:
-        SimulationError: If the recordings are not of the same network, input or length, so that
-            comparing them would say nothing.
+        SimulationError: If the recordings are not of the same network, input or length.
     """
     if first.layers != second.layers:
         raise SimulationError(
             f"comparison: layers {', '.join(first.layers)} against {', '.join(second.layers)}. "
             "Compare recordings of the same network."
         )
-    held, other = _held(first), _held(second)
-    if held != other:
+    ours, theirs = _recorded(first), _recorded(second)
+    if ours != theirs:
         raise SimulationError(
-            f"comparison: {', '.join(sorted(held - other)) or 'nothing'} recorded only in the "
-            f"first, {', '.join(sorted(other - held)) or 'nothing'} only in the second. Record the "
-            "same in both."
+            f"comparison: {', '.join(sorted(ours - theirs)) or 'nothing'} recorded only in the "
+            f"first, {', '.join(sorted(theirs - ours)) or 'nothing'} only in the second. "
+            "Record the same in both."
         )
-    if not held:
+    if not ours:
         raise SimulationError(
             "comparison: neither spikes nor states were recorded; there is nothing to compare."
         )
@@ -188,8 +182,8 @@ def compare(first: Recording, second: Recording) -> Comparison:
     )
 
 
-def _held(recording: Recording) -> set[str]:
-    """Name every array that a comparison looks at."""
+def _recorded(recording: Recording) -> set[str]:
+    """Return the names of all arrays that a comparison looks at."""
     spikes = {
         f"{SPIKES} of {name}"
         for name, array in zip(recording.layers, recording.spikes, strict=True)
@@ -202,10 +196,6 @@ def _held(recording: Recording) -> set[str]:
 
 def assert_bit_exact(first: Recording, second: Recording) -> None:
     """Assert that two recordings are equal in every spike and every recorded state.
-
-    Args:
-        first: A recording.
-        second: Another one of the same network and input.
 
     Raises:
         AssertionError: If anything differs; the message names the first differing layer, step,

@@ -1,4 +1,9 @@
-"""The intermediate representations: a float `Graph` and an integer `FixedPointGraph`."""
+"""The intermediate representations: a float `Graph` and an integer `FixedPointGraph`.
+
+- `float_layers`: the layers of a trained network.
+- `integer_layers`: populations, synapses and neurons in the chip's integers.
+- `graphs`: the two graphs.
+"""
 
 from neurodeploy.ir.graphs import (
     FixedInput as FixedInput,

@@ -1,22 +1,20 @@
 """Float layers: what a trained network computes, without torch and without time.
 
-A `Graph` (see `neurodeploy.ir.graphs`) connects them by name. Each knows the shape it gives for
-the shape it gets. Arrays are float64. Several edges into a node that takes one value (a neuron,
-say) add up: that is how a skip connection is written.
+A `Graph` (see `neurodeploy.ir.graphs`) connects them by name. Each computes its output shape
+from its source's. Arrays are float64. Several edges into one node (a neuron, say) add up: a skip
+connection is a second edge.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-
-import numpy as np
-import numpy.typing as npt
+from typing import ClassVar
 
 from neurodeploy.errors import GraphError
+from neurodeploy.fixedpoint import FloatArray as FloatArray
 
 Shape = tuple[int, ...]
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +63,9 @@ class Conv:
         Raises:
             GraphError: If the source does not fit.
         """
-        channels = self.weight.shape[1] * self.groups
-        if len(source) != 3 or source[0] != channels:
-            raise GraphError(f"conv: source of shape {source}, ({channels}, H, W) is required.")
-        size = tuple(
-            (
-                source[axis + 1]
-                + 2 * self.padding[axis]
-                - self.dilation[axis] * (self.weight.shape[axis + 2] - 1)
-                - 1
-            )
-            // self.stride[axis]
-            + 1
-            for axis in (0, 1)
+        return convolved_shape(
+            source, self.weight.shape, self.stride, self.padding, self.dilation, self.groups
         )
-        if min(size) < 1:
-            raise GraphError(f"conv: kernel {self.weight.shape[2:]} is larger than {source}.")
-        return (self.weight.shape[0], *size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,12 +86,7 @@ class Dense:
         Raises:
             GraphError: If the number of inputs differs.
         """
-        if prod(source) != self.weight.shape[1]:
-            raise GraphError(
-                f"dense: source of shape {source} has {prod(source)} values, "
-                f"the weight reads {self.weight.shape[1]}."
-            )
-        return (self.weight.shape[0],)
+        return dense_shape(source, self.weight.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,8 +125,8 @@ class Flatten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MaxPool:
-    """Largest value of each window: of spikes, whether any neuron of the window spiked.
+class _Pool:
+    """Windows that slide over an image.
 
     Attributes:
         kernel: Window, (H, W).
@@ -159,28 +138,7 @@ class MaxPool:
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
 
-    def output_shape(self, source: Shape) -> Shape:
-        """Return (C, H, W).
-
-        Raises:
-            GraphError: If the source is not spatial or smaller than the window.
-        """
-        return _pooled_shape("max pool", source, self.kernel, self.stride, self.padding)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AveragePool:
-    """Mean of each window, zeros of the padding counted.
-
-    Attributes:
-        kernel: Window, (H, W).
-        stride: (H, W).
-        padding: Zeros on each side, (H, W).
-    """
-
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int] = (0, 0)
+    kind: ClassVar[str]
 
     def output_shape(self, source: Shape) -> Shape:
         """Return (C, H, W).
@@ -188,7 +146,31 @@ class AveragePool:
         Raises:
             GraphError: If the source is not spatial or smaller than the window.
         """
-        return _pooled_shape("average pool", source, self.kernel, self.stride, self.padding)
+        if len(source) != 3:
+            raise GraphError(f"{self.kind}: source of shape {source}, (C, H, W) is required.")
+        size = tuple(
+            (source[axis + 1] + 2 * self.padding[axis] - self.kernel[axis]) // self.stride[axis] + 1
+            for axis in (0, 1)
+        )
+        if min(size) < 1:
+            raise GraphError(
+                f"{self.kind}: window {self.kernel} is larger than the source {source}."
+            )
+        return (source[0], *size)
+
+
+class MaxPool(_Pool):
+    """Largest value of each window: of spikes, whether any neuron of the window spiked."""
+
+    __slots__ = ()
+    kind = "max pool"
+
+
+class AveragePool(_Pool):
+    """Mean of each window, zeros of the padding counted."""
+
+    __slots__ = ()
+    kind = "average pool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,18 +243,56 @@ Layer = (
 )
 
 
-def _pooled_shape(
-    kind: str,
+def convolved_shape(
     source: Shape,
-    kernel: tuple[int, int],
+    weight: Shape,
     stride: tuple[int, int],
     padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
 ) -> Shape:
+    """Return (C, H, W) of a convolution's output.
+
+    Args:
+        source: Shape of the source.
+        weight: Shape of the weight, (out, in / groups, KH, KW).
+        stride: (H, W).
+        padding: (H, W).
+        dilation: (H, W).
+        groups: Channel groups.
+
+    Raises:
+        GraphError: If the source does not fit, or the output would be empty.
+    """
     if len(source) != 3:
-        raise GraphError(f"{kind}: source of shape {source}, (C, H, W) is required.")
-    size = tuple(
-        (source[axis + 1] + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1 for axis in (0, 1)
-    )
+        raise GraphError(
+            f"conv: source of shape {source}, (C, H, W) is required. "
+            "A dense layer cannot be followed by a conv layer."
+        )
+    if source[0] != weight[1] * groups:
+        raise GraphError(
+            f"conv: source has {source[0]} channels, the weight reads {weight[1] * groups}."
+        )
+    extent = [dilation[axis] * (weight[axis + 2] - 1) + 1 for axis in (0, 1)]
+    size = [
+        (source[axis + 1] + 2 * padding[axis] - extent[axis]) // stride[axis] + 1 for axis in (0, 1)
+    ]
     if min(size) < 1:
-        raise GraphError(f"{kind}: window {kernel} is larger than the source {source}.")
-    return (source[0], *size)
+        raise GraphError(
+            f"conv: kernel {weight[2:]} with padding {padding} is larger than the source {source}."
+        )
+    return (weight[0], *size)
+
+
+def dense_shape(source: Shape, weight: Shape) -> Shape:
+    """Return (N,) of a dense layer's output for a source of any shape.
+
+    Raises:
+        GraphError: If the number of inputs differs.
+    """
+    if prod(source) != weight[1]:
+        raise GraphError(
+            f"dense: source of shape {source} has {prod(source)} values, "
+            f"the weight reads {weight[1]}."
+        )
+    return (weight[0],)

@@ -72,8 +72,8 @@ class Graph:
                         f"graph: '{name}' reads '{source}', which is not a node before it."
                     )
             if len({shapes[source] for source in sources}) > 1:
-                found = ", ".join(f"'{source}' {shapes[source]}" for source in sources)
-                raise GraphError(f"graph: '{name}' adds values of different shapes: {found}.")
+                terms = ", ".join(f"'{source}' {shapes[source]}" for source in sources)
+                raise GraphError(f"graph: '{name}' adds values of different shapes: {terms}.")
             try:
                 shapes[name] = layer.output_shape(shapes[sources[0]] if sources else ())
             except GraphError as error:
@@ -120,7 +120,7 @@ class FixedInput:
 
     @property
     def is_graded(self) -> bool:
-        """Whether the values of inputs count, not only their presence."""
+        """True if the values of inputs matter, besides their presence."""
         return self.message_bits > 0
 
 
@@ -153,7 +153,7 @@ class FixedPointGraph:
 
     @property
     def has_input_neuron(self) -> bool:
-        """Whether the first layer is an input block: neurons fed without a synapse."""
+        """True if the first layer is an input block: neurons fed without a synapse."""
         return any(
             isinstance(connection.synapse, FixedInjection)
             for connection in self.layers[0].connections
@@ -173,7 +173,7 @@ class FixedPointGraph:
         raise GraphError(f"graph: no layer '{name}'. Layers: {', '.join(self.names)}.")
 
     def reads_values(self, layer: FixedLayer) -> bool:
-        """Whether the synapses of `layer` use the values of events, not only their presence.
+        """True if the synapses of `layer` use the values of events, not only their presence.
 
         Lava decides this for a layer as a whole: its recurrent synapse follows the forward one.
         """

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from neurodeploy.errors import GraphError
 from neurodeploy.fixedpoint import DELAY_MAX, DenseWeight, effective_dense_weight, resonator_decay
+from neurodeploy.ir.float_layers import Shape as Shape, convolved_shape, dense_shape
 
-Shape = tuple[int, ...]
 IntArray = npt.NDArray[np.int32]
 
 PARAMETER_LIMIT = 1 << 25
@@ -34,7 +34,7 @@ def require_integers(array: npt.NDArray[np.generic], *, where: str) -> None:
     """Refuse an array that is not int32.
 
     Raises:
-        GraphError: If the dtype is anything else; a float must never be stored here.
+        GraphError: If the dtype is any other; a float must never be stored here.
     """
     if array.dtype != np.int32:
         raise GraphError(
@@ -83,35 +83,16 @@ class FixedConv:
         Raises:
             GraphError: If the source does not fit, or the output would be empty.
         """
-        if len(source) != 3:
-            raise GraphError(
-                f"conv: source of shape {source}, (C, H, W) is required. "
-                "A dense layer cannot be followed by a conv layer."
-            )
-        expected = self.weight.shape[1] * self.groups
-        if source[0] != expected:
-            raise GraphError(f"conv: source has {source[0]} channels, the weight reads {expected}.")
-        size = tuple(
-            (source[axis + 1] + 2 * self.padding[axis] - self._extent(axis)) // self.stride[axis]
-            + 1
-            for axis in (0, 1)
+        return convolved_shape(
+            source, self.weight.shape, self.stride, self.padding, self.dilation, self.groups
         )
-        if min(size) < 1:
-            raise GraphError(
-                f"conv: kernel {self.weight.shape[2:]} with padding {self.padding} is larger than "
-                f"the source {source}."
-            )
-        return (self.weight.shape[0], *size)
-
-    def _extent(self, axis: int) -> int:
-        return int(self.dilation[axis] * (self.weight.shape[axis + 2] - 1) + 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FixedDense:
     """All-to-all synapse with integer weights, optionally delayed.
 
-    Lava's dense synapse does not take every matrix as stored; `effective` is what it uses.
+    Lava's dense synapse changes some stored matrices; `effective` is the one it uses.
 
     Attributes:
         weight: (out, in) int32, as stored in the file.
@@ -165,12 +146,7 @@ class FixedDense:
         Raises:
             GraphError: If the number of inputs differs.
         """
-        if prod(source) != self.weight.shape[1]:
-            raise GraphError(
-                f"dense: source of shape {source} has {prod(source)} values, "
-                f"the weight reads {self.weight.shape[1]}."
-            )
-        return (self.weight.shape[0],)
+        return dense_shape(source, self.weight.shape)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,7 +215,7 @@ class CubaNeuron:
     threshold: IntArray
 
     is_graded: ClassVar[bool] = False
-    """Whether its events carry a value."""
+    """True if the events of this kind of neuron carry a value."""
 
     def __post_init__(self) -> None:
         for name in ("current_decay", "voltage_decay", "threshold"):
@@ -299,7 +275,7 @@ class SigmaDeltaNeuron:
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaNeuron:
-    """Output neuron of a sigma-delta network: sums what it receives and sends the sum.
+    """Output neuron of a sigma-delta network: adds up its input and sends the sum.
 
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaModelFixed`.
     """
@@ -449,5 +425,5 @@ class FixedLayer:
 
     @property
     def is_recurrent(self) -> bool:
-        """Whether the layer reads its own events."""
+        """True if the layer reads its own events."""
         return any(connection.source == self.name for connection in self.connections)

@@ -1,4 +1,12 @@
-"""Passes: from a float graph to the target's integers, one idea a module."""
+"""Passes: from a float graph to the target's integers.
+
+- `base`: run passes, each result checked.
+- `folding`: batch norm, pooling and large groups become weights and neurons.
+- `pruning`: take out weights and channels.
+- `quantization`: floats become integers.
+- `calibration`: choose the scales of quantization from data.
+- `relays`: skip connections become relay channels.
+"""
 
 from neurodeploy.passes.base import run_passes as run_passes
 from neurodeploy.passes.folding import (

@@ -69,10 +69,10 @@ def calibrate(
     Args:
         graph: A float graph with batch norm and pooling folded.
         target: The chip.
-        inputs: (samples, T, ...) integers, typical of what the network will see.
+        inputs: (samples, T, ...) integers, typical of the data to come.
         margin: No state exceeds its range divided by this on these samples. At least 1.
         clipping: Which weights may be clipped; see `choose_scales`.
-        percentile: Of |weights| that "percentile" keeps.
+        percentile: The share of |weights| that "percentile" keeps, in percent.
 
     Returns:
         The calibrated network.

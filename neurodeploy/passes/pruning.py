@@ -40,7 +40,7 @@ _CHANNELWISE = (MaxPool, AveragePool, GlobalAveragePool, Flatten)
 def magnitude_masks(
     weights: Mapping[str, FloatArray], *, sparsity: float, scope: Scope = "global"
 ) -> dict[str, BoolArray]:
-    """Say which weights to keep: the largest ones.
+    """Return masks that keep the largest weights.
 
     Args:
         weights: By layer, of any shape.
@@ -52,7 +52,7 @@ def magnitude_masks(
         layer without weights would cut the network in two. Of equal weights the first is kept.
 
     Raises:
-        QuantizationError: If the sparsity is none.
+        QuantizationError: If the sparsity is out of range.
     """
     if not 0 <= sparsity < 1:
         raise QuantizationError(f"pruning: sparsity {sparsity}, 0 to less than 1 is allowed.")
@@ -80,7 +80,7 @@ def pattern_masks(weights: Mapping[str, FloatArray], *, pattern: str) -> dict[st
         pattern: "N:M". A last group of fewer than M inputs keeps its N largest too.
 
     Raises:
-        QuantizationError: If the pattern is none.
+        QuantizationError: If it is not such a pattern.
     """
     keep, group = parse_pattern(pattern)
     masks: dict[str, BoolArray] = {}
@@ -103,12 +103,12 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
     Raises:
         QuantizationError: If it is anything else, or N is not between 1 and M.
     """
-    found = _PATTERN.fullmatch(pattern)
-    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+    match = _PATTERN.fullmatch(pattern)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise QuantizationError(
             f"pruning: pattern '{pattern}', N:M with 1 ≤ N ≤ M is required, such as 2:4."
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def prune_weights(
@@ -134,8 +134,7 @@ def prune_weights(
     weights = {
         name: layer.weight for name, layer in graph.nodes.items() if isinstance(layer, Conv | Dense)
     }
-    if any(isinstance(layer, BatchNorm) for layer in graph.nodes.values()):
-        raise QuantizationError("pruning: batch norm is not folded. Run fold_batchnorm first.")
+    _require_folded(graph)
     masks = (
         pattern_masks(weights, pattern=pattern)
         if pattern
@@ -164,12 +163,11 @@ def prune_channels(graph: Graph, share: float) -> Graph:
         A graph of the same nodes with smaller layers.
 
     Raises:
-        QuantizationError: If the share is none, or no layer has channels that can be taken out.
+        QuantizationError: If the share is out of range, or no layer has channels to spare.
     """
     if not 0 <= share < 1:
         raise QuantizationError(f"pruning: {share} of the channels, 0 to less than 1 is allowed.")
-    if any(isinstance(layer, BatchNorm) for layer in graph.nodes.values()):
-        raise QuantizationError("pruning: batch norm is not folded. Run fold_batchnorm first.")
+    _require_folded(graph)
     if share == 0:
         return graph
     shapes = graph.shapes()
@@ -208,6 +206,11 @@ def zero_share(graph: Graph) -> float:
     return sum(int(np.count_nonzero(weight == 0)) for weight in weights) / max(total, 1)
 
 
+def _require_folded(graph: Graph) -> None:
+    if any(isinstance(layer, BatchNorm) for layer in graph.nodes.values()):
+        raise QuantizationError("pruning: batch norm is not folded. Run fold_batchnorm first.")
+
+
 def _largest(sizes: FloatArray, sparsity: float) -> BoolArray:
     mask = np.ones(sizes.size, bool)
     first = sizes.size - round(sparsity * sizes.size)
@@ -244,7 +247,7 @@ def _with_outputs(layer: Layer, keep: npt.NDArray[np.int64]) -> Layer:
 
 
 def _with_inputs(layer: Layer, keep: npt.NDArray[np.int64], channels: int) -> Layer:
-    """Read the kept ones of some channels only; a dense layer may read each at several pixels."""
+    """Read only the channels to keep; a dense layer may read each at several pixels."""
     assert isinstance(layer, Conv | Dense)
     if isinstance(layer, Conv):
         return dataclasses.replace(layer, weight=layer.weight[:, keep])

@@ -2,8 +2,8 @@
 
 Each population of neurons gets one scale s, the number of integer weight units per float unit:
 weights, bias and threshold are multiplied by s and rounded, so s cancels in the comparison of
-voltage and threshold. What limits s: the weight range, the threshold's and the bias's bits, and
-that neither a current leaves 24 bits nor a voltage is clipped.
+voltage and threshold. s is limited by the weight range, by the bits of threshold and bias, and by
+the 24 bits of current and voltage.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from neurodeploy.ir.integer_layers import (
     FixedConv,
     FixedDense,
     FixedLayer,
+    IntArray,
     Synapse,
 )
 from neurodeploy.passes.base import replace_nodes
@@ -190,10 +191,10 @@ def choose_scales(
         clipping: Which weights the scale leaves no room for: "max" none; "percentile" the largest
             100 - `percentile` percent of each synapse; "mse" those whose loss makes the squared
             error of all rounded weights smallest. `clip_weights` then clips them.
-        percentile: Of |weights| that "percentile" keeps.
-        has_skips: Whether skip connections bound the scales: by relays to come, and by the weight
-            1 of an identity. Without them the scales say what the skips cost; nothing can be
-            quantized with those.
+        percentile: The share of |weights| that "percentile" keeps, in percent.
+        has_skips: Let skip connections bound the scales: by relays to come, and by the weight 1
+            of an identity. Scales chosen without them measure the price of the skips; nothing can
+            be quantized with those.
 
     Returns:
         Scale by population.
@@ -293,12 +294,14 @@ def _weight_scale(
 
 
 def _memory(neuron: Cuba | Integrator, steps: int) -> float:
-    """How many steps' worth of input a state can hold: a geometric sum, at most T."""
+    """Steps' worth of input that a state can hold: a geometric sum, at most T."""
     if isinstance(neuron, Integrator):
         return float(steps)
-    held = [steps if d <= 0 else min(steps, 1 / d) for d in (neuron.current_decay,)]
-    leak = neuron.voltage_decay
-    return float(held[0] * (steps if leak <= 0 else min(steps, 1 / leak)))
+
+    def held(decay: float) -> float:
+        return steps if decay <= 0 else min(steps, 1 / decay)
+
+    return float(held(neuron.current_decay) * held(neuron.voltage_decay))
 
 
 def quantize(
@@ -381,9 +384,7 @@ def _quantize_synapse(branch: Branch, scale: float, target: Target) -> Synapse:
     return synapse
 
 
-def _quantize_bias(
-    population: Population, scale: float, shape: tuple[int, ...], target: Target
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]]:
+def _quantize_bias(population: Population, scale: float, shape: Shape, target: Target) -> IntArray:
     bias = round_half_even(population.bias * scale)
     if np.abs(bias).max(initial=0) > target.bias_max:
         raise QuantizationError(

@@ -1,4 +1,4 @@
-"""Make networks with skip connections strictly sequential, with equal spikes.
+"""Relay skip connections: make a network strictly sequential, with equal spikes.
 
 A netx file is a chain: each layer reads the one before it. A skip connection from layer S over
 one or more layers to layer L becomes *relay channels*: every layer in between gets extra output
@@ -14,7 +14,7 @@ of its own (biases may differ between the channels of a layer, thresholds on the
 
 Without leak (vDecay 0) b is 0 and θ must be below w. With leak the bias holds the relay just below
 its threshold, and θ may be up to 4096 / (4096 - vDecay) times as large: twice for vDecay 2048.
-What is left of the bound (`relay_threshold_max`) limits the layer's scale and so costs precision
+The bound that remains (`relay_threshold_max`) limits the layer's scale and so costs precision
 in its main weights.
 
 Source: the construction without bias and its conditions were confirmed on lava-nc 0.10.0 with
@@ -45,7 +45,7 @@ from neurodeploy.ir.integer_layers import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayCost:
-    """What relaying added to one layer.
+    """The relays of one layer.
 
     Attributes:
         layer: Its name.
@@ -68,7 +68,7 @@ class RelayCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lowered:
-    """A sequential network and what it took.
+    """A sequential network and the price of its relays.
 
     Attributes:
         graph: Layers of the same names, in the same order, each with its own channels first and
@@ -83,7 +83,7 @@ class Lowered:
 
 
 def find_carried(chain: Sequence[tuple[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
-    """Say which layers' spikes each layer of a chain has to relay.
+    """Find the sources whose spikes each layer of a chain has to relay.
 
     Args:
         chain: (name, names of its sources) in order; a source earlier than the layer before is a
@@ -102,7 +102,9 @@ def find_carried(chain: Sequence[tuple[str, Sequence[str]]]) -> dict[str, tuple[
             for between in range(start + 1, index):
                 carried[chain[between][0]].add(source)
     order = {INPUT: -1, **position}
-    return {name: tuple(sorted(found, key=order.__getitem__)) for name, found in carried.items()}
+    return {
+        name: tuple(sorted(sources, key=order.__getitem__)) for name, sources in carried.items()
+    }
 
 
 def relay_threshold_max(target: Target, voltage_decay: int) -> int:
@@ -231,13 +233,14 @@ class _Builder:
 
     def _main(self, layer: FixedLayer, previous: str) -> FixedConv:
         """The synapse from the layer before; every layer of a block must have one."""
-        found = [c.synapse for c in layer.connections if c.source == previous]
-        if len(found) != 1 or not isinstance(found[0], FixedConv) or len(layer.shape) != 3:
+        synapses = [c.synapse for c in layer.connections if c.source == previous]
+        main = synapses[0] if len(synapses) == 1 else None
+        if not isinstance(main, FixedConv) or len(layer.shape) != 3:
             raise QuantizationError(
                 f"{layer.name}: lies on the path of a skip connection but is not fed by one "
                 f"convolution from '{previous}'. Skip connections over conv layers can be lowered."
             )
-        return found[0]
+        return main
 
     def _input_offsets(self, previous: str) -> dict[str, int]:
         """Where each source's channels begin in the output of the layer before."""

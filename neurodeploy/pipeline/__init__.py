@@ -17,7 +17,7 @@ A run lives in one directory:
     fine_tuning/       the same of the quantization-aware fine-tune
     model.safetensors  the trained network, branches removed
     test.json          accuracy on the test part, where `train --test` asked for it
-    network.net        what Lava loads; network.json says how it was made
+    network.net        the file that Lava loads; network.json records its making
     samples.npz        the test samples that Lava is asked about, with labels
     report.html        for people
     summary.json       for machines; written last, so its presence means that the run is whole

@@ -1,4 +1,4 @@
-"""The directory of a run: what its files are called, whose they are, what made them."""
+"""The directory of a run: names of its files, owner, versions."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def next_run_directory(name: str, parent: Path = Path("runs")) -> Path:
 
 
 def check_directory(recipe: Recipe, directory: Path, *, resume: bool) -> None:
-    """Check that a run may use a directory: that it holds no other run.
+    """Check that a directory holds no other run.
 
     Args:
-        recipe: Of this run.
-        directory: Where it is to go.
-        resume: Whether it goes on with what is there. What comes after training may change.
+        recipe: Recipe of this run.
+        directory: Directory of this run.
+        resume: Go on with the run in the directory; all after training may change.
 
     Raises:
         RecipeError: If the directory belongs to a run that this does not continue.
@@ -59,7 +59,7 @@ def check_directory(recipe: Recipe, directory: Path, *, resume: bool) -> None:
 
 
 def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:
-    """Keep the effective recipe in the directory; the rest as `check_directory`.
+    """Check the directory as `check_directory` does, and keep the effective recipe in it.
 
     Raises:
         RecipeError: If the directory belongs to a run that this does not continue.
@@ -128,7 +128,7 @@ def find_run(model: Path) -> Path:
 def load_model(
     model: Path, *, overrides: Mapping[str, str] | None = None
 ) -> tuple[SpikingNetwork, Recipe]:
-    """Load what `train` left: the network without branches, and the recipe it came from.
+    """Load the result of `train`: the network without branches, and its recipe.
 
     Args:
         model: Directory of the run, or a model file in it, such as `training/best.safetensors`.
@@ -146,5 +146,5 @@ def load_model(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that a result depends on."""
+    """Return the versions of all that a result depends on."""
     return provenance.versions("torch", "numpy", "h5py", "scikit-learn")

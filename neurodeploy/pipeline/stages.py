@@ -1,4 +1,4 @@
-"""The stages of a run before and after deployment: train and verify."""
+"""Train before deployment, verify on real Lava after it."""
 
 from __future__ import annotations
 

@@ -91,11 +91,16 @@ def start_dynamics(
 
 
 class LifDynamics:
-    """Leaky integrate-and-fire.
+    """Leaky integrate-and-fire. This is the definition; all other forms are held equal to it.
 
         p = wrap32(decay(u, iDecay) + (a << 6));     u = wrap24(p)
         v = clip(wrap32(decay(v, vDecay) + u + (bias << 6)))
         s = v > (vThMant << 6);                      v = 0 where s
+
+    Real Lava is compared in `tests/differential`, a restatement in Python's integers in
+    `tests/property/test_simulation.py`. Other forms: compiled kernels (`simulation.kernels`),
+    ONNX (`onnx_models.step_export`) and training (`nn.functional.dynamics`). The fine-tune in
+    integers (`pipeline.deployment.fine_tuning`) runs this class itself.
 
     Source: lava-nc 0.10.0 `lava/proc/lif/models.py:PyLifModelBitAcc`.
     """

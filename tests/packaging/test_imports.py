@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,18 @@ import neurodeploy as nd
 def test_every_public_name_can_be_had() -> None:
     for name in nd.__all__:
         assert getattr(nd, name) is not None
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = ast.parse(Path(nd.__file__).read_text(encoding="utf-8"))
+    (block,) = (statement for statement in tree.body if isinstance(statement, ast.If))
+    names = [
+        name.asname
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
+        for name in statement.names
+    ]
+    assert sorted([*names, "__version__"], key=str) == sorted(nd.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

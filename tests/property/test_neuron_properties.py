@@ -9,11 +9,14 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from neurodeploy import fixedpoint
+from neurodeploy.ir import CubaNeuron
 from neurodeploy.nn import CubaLIF
-from neurodeploy.nn.functional.dynamics import cuba_step, decay_towards_zero
+from neurodeploy.nn.functional.dynamics import cuba_step, decay_towards_zero, reset
+from neurodeploy.simulation.neurons import LifDynamics
 
 STATES = st.integers(-(2**31) + 1, 2**31 - 1)
 DECAYS = st.integers(0, 4096)
+NAMES = ("current_decay", "voltage_decay", "threshold")
 LOADS = st.lists(st.integers(-9000, 9000), min_size=1, max_size=30)
 
 
@@ -49,6 +52,37 @@ def test_neuron_equals_unbounded_integers(loads, current_decay, voltage_decay, t
     x = (torch.tensor(loads) / 4096).reshape(-1, 1, 1)
     assert neuron(x).flatten().tolist() == spikes
     assert (neuron.dynamics(x)[1] * 4096).flatten().tolist() == voltages
+
+
+@given(
+    loads=LOADS,
+    current_decay=DECAYS,
+    voltage_decay=DECAYS,
+    threshold=st.integers(1, 300),
+)
+def test_training_takes_the_steps_of_the_definition(
+    loads, current_decay, voltage_decay, threshold
+) -> None:
+    """`dynamics.cuba_step` equals `LifDynamics` in every state while neither wraps nor clips."""
+    parameters = (np.array(value, np.int32) for value in (current_decay, voltage_decay, threshold))
+    neuron = CubaNeuron(**dict(zip(NAMES, parameters, strict=True)))
+    defined = LifDynamics(neuron, np.array(0, np.int32), (1,))
+    current = voltage = torch.zeros(1, dtype=torch.int32)
+    for load in loads:
+        arriving = fixedpoint.scale_up(np.array([load // 64]))
+        current, voltage, spikes = cuba_step(
+            current,
+            voltage,
+            torch.from_numpy(arriving).int(),
+            current_keep=4096 - current_decay,
+            voltage_keep=4096 - voltage_decay,
+            level=threshold << 6,
+        )
+        assert defined.integrate(np.array([load // 64])).tolist() == voltage.tolist()
+        assert defined.states()["current"].tolist() == current.tolist()
+        assert defined.fire().tolist() == spikes.tolist()
+        voltage = reset(voltage, spikes)
+    assert defined.health().current_wraps == defined.health().voltage_clips == 0
 
 
 @given(loads=LOADS, cut=st.integers(0, 30), current_decay=DECAYS, voltage_decay=DECAYS)

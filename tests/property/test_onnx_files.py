@@ -25,6 +25,7 @@ from neurodeploy.ir.integer_layers import (
     FixedDense,
     FixedLayer,
 )
+from neurodeploy.onnx_models.macs import OnnxMacs
 from neurodeploy.passes import lower_residuals
 from neurodeploy.simulation import (
     EventSimulator,
@@ -41,7 +42,7 @@ some = settings(
 )
 
 
-def session(write) -> tuple[runtime.InferenceSession, nd.OnnxMacs]:
+def session(write) -> tuple[runtime.InferenceSession, OnnxMacs]:
     """Export to a file, count it, and load it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

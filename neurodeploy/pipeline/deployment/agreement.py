@@ -103,7 +103,7 @@ def first_difference(agreement: tuple[LayerCheck, ...]) -> str | None:
 
 
 def check_file(agreement: tuple[LayerCheck, ...], deployed: Recording, written: Recording) -> None:
-    """Refuse a file that does not compute what it was made from.
+    """Refuse a file that differs from the network it was made from.
 
     Args:
         agreement: From `compare_layers`.

@@ -59,11 +59,11 @@ def fine_tune(
     validation: Dataset,
     observer: Observer,
 ) -> History:
-    """Train a network of integers for the epochs that the recipe says.
+    """Train a network of integers.
 
     Args:
         integer: Is left with the weights of the best epoch.
-        recipe: Its [quantization] says how long and how fast; the rest is as in training.
+        recipe: Epochs and learning rate stand in [quantization]; all else is as in training.
         directory: Of the deployment; gets checkpoints.
         training: Data to learn from.
         validation: Data to choose the epoch by.
@@ -138,13 +138,13 @@ class IntegerNetwork(nn.Module):
                 without the T axis, for images that stay the same in every step.
 
         Returns:
-            (samples, T, classes) float32: what the read-out receives at each step, in the
-            units of the float network's class scores.
+            (samples, T, classes) float32: the read-out's input at each step, in the units
+            of the float network's class scores.
         """
         return self._run(inputs)[0]
 
     def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what `forward` gives, and every spiking layer's spikes by name.
+        """Return the class scores of `forward`, and every spiking layer's spikes by name.
 
         Returns:
             (samples, T, classes) float32, and (samples, T, ...) float32 of 0 and 1.
@@ -229,7 +229,7 @@ class _TrainablePopulation(nn.Module):
         self._model = _DifferentiableNeuron(neuron=neuron, scale=scale, surrogate=surrogate)
 
     def current(self, known: Mapping[str, Tensor], *, largest_input: int) -> Tensor:
-        """Sum of what the synapses send: (T, samples, ...) float32 holding integers."""
+        """Sum over the synapses: (T, samples, ...) float32 holding integers."""
         total: Tensor | None = None
         for branch, weight in zip(self._branches, self.weights, strict=True):
             integers = _Round.apply(

@@ -22,7 +22,7 @@ from neurodeploy.recipes.training_sections import PruningSection
 
 
 def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:
-    """Trace a network without branches and fold what the chip does not have.
+    """Trace a network without branches, prune it, and fold the layers that the chip lacks.
 
     Args:
         network: A trained network.

@@ -1,4 +1,4 @@
-"""The record beside a netx file: all that is needed to know how it was made."""
+"""Write the record beside a netx file: all that is needed to make it again."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def write_net_record(
     network: nn.Module,
     samples: Dataset,
 ) -> None:
-    """Write what is needed to know how a netx file was made, and to make it again.
+    """Write all that is needed to make a netx file again.
 
     Args:
         path: The record.
         recipe: With the settings of the deployment.
         target: The chip, with the weights that were chosen.
-        deployment: What was done.
-        network: What was deployed; its weights are named by their hash.
-        samples: What it was calibrated on, likewise.
+        deployment: The deployment.
+        network: The network deployed; its weights are named by their hash.
+        samples: The calibration samples, likewise.
     """
     calibration = deployment.calibration
     layers = [

@@ -1,4 +1,4 @@
-"""A network in integers, and how deployment came to it."""
+"""The result of a deployment: files, integers, accuracy and checks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neurodeploy.pipeline.deployment.relay_costs import Relaying
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that deployment did, in words."""
+    """One step of the deployment, in words."""
 
     name: str
     result: str
@@ -25,7 +25,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruningOutcome:
-    """What pruning at deployment took and cost, on the validation part, in integers.
+    """Effect of pruning at deployment, on the validation part, in integers.
 
     Attributes:
         zero_share: Share of the float weights that are zero.
@@ -52,23 +52,23 @@ class Deployment:
 
     Attributes:
         path: The netx file.
-        graph: What the file holds, read back from it.
+        graph: Content of the file, read back from it.
         direct: The integer network that the file was made from, skip connections in place.
-        lowered: The network with relay channels in place of skip connections, and what they cost.
+        lowered: The network with relay channels in place of skip connections, and their cost.
         calibration: Scales and peaks before fine-tuning.
-        calibration_samples: How many samples scales and agreement come from.
+        calibration_samples: Number of samples behind scales and agreement.
         fine_tuning: History of the fine-tune; None if there was none, or if it did not help.
         validation_accuracy: "float": the trained network; "quantized": the integers right after
             quantization; "fine-tuned": after the fine-tune, if there was one; "deployed": those
             in the file.
-        choice: Which of them are in the file and why, one sentence.
+        choice: The integers in the file, and the reason, in one sentence.
         agreement: Layer by layer, on the calibration samples.
-        pruning: What pruning took and cost; None if deployment took out nothing.
+        pruning: Effect of pruning; None if deployment took out nothing.
         weight_bits: Of the deployed weights.
-        bits_tried: (bits, validation accuracy) of each width that the search looked at.
+        bits_tried: (bits, validation accuracy) of each width that the search tried.
         fit: Estimated cores; None for a target without cores.
         relaying: Neurons, operations and bytes with relays and without; None if there are none.
-        steps: What was done, in order.
+        steps: Work done, in order.
         samples: `samples.npz`: the first test samples, with labels.
     """
 
@@ -92,5 +92,5 @@ class Deployment:
 
     @property
     def relay_costs(self) -> tuple[RelayCost, ...]:
-        """What relaying skip connections added, by layer."""
+        """The relays, by layer."""
         return self.lowered.costs

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import neurodeploy as nd
+from neurodeploy.counting.fan_out import conv_fan_out
+from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.other_machines import measured_runs, platform_figures
@@ -188,8 +190,6 @@ def test_other_machines_are_context():
 
 
 def test_single_layers_are_public():
-    counted = nd.count_layer(
-        np.eye(3, dtype=int), np.ones((1, 2, 3), int), kind=nd.InputKind.BINARY
-    )
+    counted = nd.count_layer(np.eye(3, dtype=int), np.ones((1, 2, 3), int), kind=InputKind.BINARY)
     assert counted.sops.tolist() == [6]
-    assert nd.conv_fan_out(np.ones((1, 1, 3)), (1, 5), padding="same").dense_exact == 13
+    assert conv_fan_out(np.ones((1, 1, 3)), (1, 5), padding="same").dense_exact == 13
