@@ -71,15 +71,7 @@ class LayerComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateComparison:
-    """The trace of one state of one layer, compared.
-
-    Attributes:
-        layer: Name of the layer.
-        name: Name of the state ("voltage").
-        compared: Number of values compared: samples · steps · neurons.
-        differing: Number of values that differ.
-        difference: The first difference, or None.
-    """
+    """The trace of one state of one layer, compared; fields as in `LayerComparison`."""
 
     layer: str
     name: str

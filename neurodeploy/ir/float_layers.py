@@ -1,8 +1,8 @@
 """Float layers: what a trained network computes, without torch and without time.
 
-A `Graph` (see `neurodeploy.ir.graphs`) connects them by name. Each computes its output shape
-from its source's. Arrays are float64. Several edges into one node (a neuron, say) add up: a skip
-connection is a second edge.
+A `Graph` (see `neurodeploy.ir.graphs`) connects them by name. Each computes its output shape from
+its source's, and raises GraphError if the source does not fit. Arrays are float64. Several edges
+into one node (a neuron, say) add up: a skip connection is a second edge.
 """
 
 from __future__ import annotations
@@ -58,11 +58,7 @@ class Conv:
     groups: int = 1
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return (C, H, W).
-
-        Raises:
-            GraphError: If the source does not fit.
-        """
+        """Return (C, H, W)."""
         return convolved_shape(
             source, self.weight.shape, self.stride, self.padding, self.dilation, self.groups
         )
@@ -81,11 +77,7 @@ class Dense:
     bias: FloatArray | None = None
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return (N,).
-
-        Raises:
-            GraphError: If the number of inputs differs.
-        """
+        """Return (N,)."""
         return dense_shape(source, self.weight.shape)
 
 
@@ -102,11 +94,7 @@ class BatchNorm:
     shift: FloatArray
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return the source's shape.
-
-        Raises:
-            GraphError: If the number of channels differs.
-        """
+        """Return the source's shape."""
         if source[0] != self.scale.shape[0]:
             raise GraphError(
                 f"batch norm: source of shape {source}, {self.scale.shape[0]} channels are "
@@ -141,11 +129,7 @@ class _Pool:
     kind: ClassVar[str]
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return (C, H, W).
-
-        Raises:
-            GraphError: If the source is not spatial or smaller than the window.
-        """
+        """Return (C, H, W)."""
         if len(source) != 3:
             raise GraphError(f"{self.kind}: source of shape {source}, (C, H, W) is required.")
         size = tuple(
@@ -178,11 +162,7 @@ class GlobalAveragePool:
     """Mean over space: (C, H, W) to (C,)."""
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return (C,).
-
-        Raises:
-            GraphError: If the source is not spatial.
-        """
+        """Return (C,)."""
         if len(source) != 3:
             raise GraphError(f"global average pool: source of shape {source}, (C, H, W) needed.")
         return (source[0],)

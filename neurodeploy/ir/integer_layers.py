@@ -5,7 +5,8 @@ skip connections are a second synapse into the same population, recurrence is a 
 population itself. A netx file holds the special case of one synapse from the layer before.
 
 Spatial shapes are (C, H, W), flat ones (N,). Where a dense synapse reads a spatial source, it
-reads it flattened in C order (channel slowest).
+reads it flattened in C order (channel slowest). `output_shape` raises GraphError if a source does
+not fit.
 """
 
 from __future__ import annotations
@@ -78,11 +79,7 @@ class FixedConv:
             )
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return (C, H, W) of the output for a source of shape (C, H, W).
-
-        Raises:
-            GraphError: If the source does not fit, or the output would be empty.
-        """
+        """Return (C, H, W) of the output for a source of shape (C, H, W)."""
         return convolved_shape(
             source, self.weight.shape, self.stride, self.padding, self.dilation, self.groups
         )
@@ -141,11 +138,7 @@ class FixedDense:
             ) from error
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return (N,) of the output for a source of any shape.
-
-        Raises:
-            GraphError: If the number of inputs differs.
-        """
+        """Return (N,) of the output for a source of any shape."""
         return dense_shape(source, self.weight.shape)
 
 
@@ -171,11 +164,7 @@ class FixedComplexDense:
             raise GraphError("complex dense: delays are not possible. Leave them out.")
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return (N,) of the output for a source of any shape.
-
-        Raises:
-            GraphError: If the number of inputs differs.
-        """
+        """Return (N,) of the output for a source of any shape."""
         return self.real.output_shape(source)
 
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError
+from neurodeploy.fixedpoint import DECAY_UNITY
 from neurodeploy.nn.functional.dynamics import (
-    DECAY_UNITY,
     CubaConstants,
     cuba_spikes,
     leaky_integrate,

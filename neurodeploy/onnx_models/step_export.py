@@ -1,7 +1,8 @@
 """One step of a deployed network in integers: states in, states out, spikes equal to the chip's.
 
 Synaptic sums are taken in float32, where they are exact: the export refuses weights whose sum could
-reach 2**24. All else is int64, with Lava's widths applied explicitly.
+reach 2**24. All else is int64, with Lava's widths applied explicitly, as the neuron's definition
+does: `simulation.neurons.LifDynamics`; `tests/property/test_onnx_files.py` compares every step.
 """
 
 from __future__ import annotations

@@ -136,9 +136,7 @@ def spike_rates(recording: Recording) -> tuple[float, ...]:
 def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
     """Refuse a network in which a layer is silent, or leaves the range of its integers.
 
-    Args:
-        graph: The network; its last layer, a read-out, need not spike.
-        recording: Of typical samples, with `Recording.health`.
+    The last layer, a read-out, need not spike.
 
     Raises:
         QuantizationError: If a layer never spikes, every neuron of it spikes in every step, a

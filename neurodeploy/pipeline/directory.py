@@ -33,12 +33,7 @@ def next_run_directory(name: str, parent: Path = Path("runs")) -> Path:
 
 
 def check_directory(recipe: Recipe, directory: Path, *, resume: bool) -> None:
-    """Check that a directory holds no other run.
-
-    Args:
-        recipe: Recipe of this run.
-        directory: Directory of this run.
-        resume: Go on with the run in the directory; all after training may change.
+    """Check that a directory holds no other run; a resumed run may differ only after training.
 
     Raises:
         RecipeError: If the directory belongs to a run that this does not continue.

@@ -24,26 +24,14 @@ from neurodeploy.testing import Comparison, compare
 def float_spikes(
     network: SpikingNetwork, windows: npt.NDArray[np.int32]
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Return the spikes (samples, T, ...) of a float network, by spiking layer.
-
-    Args:
-        network: A trained network.
-        windows: (samples, T, ...) integers.
-    """
+    """Return the spikes (samples, T, ...) of a float network, by spiking layer."""
     network.eval()
     spikes = network.forward_with_spikes(torch.from_numpy(windows))[1]
     return {name: values.numpy() != 0 for name, values in spikes.items()}
 
 
 def predict(recording: Recording) -> npt.NDArray[np.int64]:
-    """Return the class of every sample: the largest membrane voltage after the last step.
-
-    Args:
-        recording: Of a network whose last layer integrates.
-
-    Returns:
-        (samples,) int64.
-    """
+    """Return each sample's class, (samples,): the largest read-out voltage after the last step."""
     return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
 
 
@@ -65,17 +53,7 @@ def compare_with_lava(
     inputs: npt.NDArray[np.int32],
     observer: Observer,
 ) -> tuple[Comparison, Recording]:
-    """Run a netx file on our simulator and on real Lava, and compare every layer.
-
-    Args:
-        path: The file.
-        graph: Its content.
-        recipe: Names the Lava to use.
-        inputs: (samples, T, ...).
-        observer: Told of Lava's progress.
-
-    Returns:
-        The comparison, and Lava's recording.
+    """Run a netx file on our simulator and on real Lava; return comparison and Lava's recording.
 
     Raises:
         LavaRuntimeError: If Lava is missing or fails.

@@ -123,12 +123,6 @@ def verify(
 ) -> Verification:
     """Run the first test samples on our simulator and on real Lava and compare every layer.
 
-    Args:
-        deployment: Names the file to run.
-        recipe: Holds the number of samples and the Lava to use.
-        test: The test part.
-        observer: Told of progress.
-
     Raises:
         LavaRuntimeError: If Lava is missing or fails.
     """

@@ -47,14 +47,7 @@ def accuracy_points(
     verification: Verification | None,
     samples: int,
 ) -> tuple[AccuracyPoint, ...]:
-    """Return the accuracy of each stage with a note on its measurement.
-
-    Args:
-        accuracy: On the test part: "float", "quantized", "integer".
-        deployment: Tells the fine-tuned network from the quantized one.
-        verification: Adds Lava's accuracy, if there was one.
-        samples: Size of the test part.
-    """
+    """Return the accuracy of each stage, with a note on its measurement."""
     which = "quantized" if deployment.fine_tuning is None else "fine-tuned"
     notes = {
         "float": "trained network, branches removed",

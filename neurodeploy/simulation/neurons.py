@@ -97,10 +97,10 @@ class LifDynamics:
         v = clip(wrap32(decay(v, vDecay) + u + (bias << 6)))
         s = v > (vThMant << 6);                      v = 0 where s
 
-    Real Lava is compared in `tests/differential`, a restatement in Python's integers in
-    `tests/property/test_simulation.py`. Other forms: compiled kernels (`simulation.kernels`),
-    ONNX (`onnx_models.step_export`) and training (`nn.functional.dynamics`). The fine-tune in
-    integers (`pipeline.deployment.fine_tuning`) runs this class itself.
+    Held equal to it, by tests: real Lava (`differential`), a restatement in Python's integers
+    (`property/test_simulation.py`), compiled kernels (`unit/simulation/kernels/test_lif.py`), the
+    ONNX step (`property/test_onnx_files.py`) and training (`property/test_neuron_properties.py`).
+    The fine-tune in integers, `pipeline.deployment.fine_tuning`, runs this class itself.
 
     Source: lava-nc 0.10.0 `lava/proc/lif/models.py:PyLifModelBitAcc`.
     """

@@ -1,7 +1,8 @@
 """Lava's rules once more, in Python's unbounded integers, one value and one step at a time.
 
 Written from the description of the format, not from the package's code: no arrays, no batches,
-no layer-at-a-time order. It is far too slow for anything but tests.
+no layer-at-a-time order. It is far too slow for anything but tests: `test_simulation.py` holds the
+simulator, and so the definition of each neuron in `simulation.neurons`, equal to it.
 """
 
 from __future__ import annotations

@@ -11,6 +11,11 @@ CUBA-LIF, in integers (S state units are one SLAYER unit, keep = 4096 - decay):
     s[t] = [V[t] > level]                    level = threshold · S
     Vr[t] = 0 where s[t], else V[t]
 
+This is the definition of the training form, gradients included: `compiled` and `loops` are held
+equal to it by `tests/unit/nn/test_fused.py`, plain autograd by `tests/unit/nn/test_neuron.py`. Its
+steps are those of the chip's neuron, `simulation.neurons.LifDynamics`, while no state wraps or
+clips: `tests/property/test_neuron_properties.py`.
+
 Gradients treat truncation as the identity and pass nothing through the reset, which leaves two
 linear filters running backwards in time; h is the surrogate, a = keep / 4096:
 
@@ -31,6 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neurodeploy.fixedpoint import DECAY_BITS, DECAY_UNITY
 from neurodeploy.nn.functional.compiled import (
     LifRows,
     SurrogateNumbers,
@@ -41,9 +47,6 @@ from neurodeploy.nn.functional.compiled import (
 )
 from neurodeploy.nn.functional.surrogate import Exponential, Surrogate
 
-DECAY_BITS = 12
-DECAY_UNITY = 1 << DECAY_BITS
-"""A decay of 4096 empties a state in one step."""
 TILE = 1 << 16
 """Neurons worked on together: int32 states of one tile stay in the second-level cache."""
 
@@ -87,7 +90,7 @@ class CubaConstants:
 
 
 def decay_towards_zero(state: Tensor, keep: int | Tensor) -> Tensor:
-    """Return Z(keep · state), rounded towards zero, in int32 throughout.
+    """Return `fixedpoint.decay` of the state, Z(keep · state), in int32 throughout.
 
     With |n| = 4096 · high + low, Z(keep · n) = sign(n) · (high · keep + (low · keep >> 12)):
     every term stays below 2**31 for |n| < 2**31.

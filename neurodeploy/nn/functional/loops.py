@@ -11,7 +11,8 @@ LLVM makes vector code of a loop only if it can tell its arrays apart with few c
 addresses: loops are short, write one or two arrays, and none writes into an array that another
 argument may be. A row without a known distance between its values is not vectorised either.
 
-No product is fused with a sum, so states are those of the torch loops in `functional.dynamics`.
+No product is fused with a sum, so states are those of the torch loops in `functional.dynamics`,
+which define them; `tests/unit/nn/test_fused.py` compares.
 """
 
 from __future__ import annotations

@@ -105,10 +105,7 @@ def first_difference(agreement: tuple[LayerCheck, ...]) -> str | None:
 def check_file(agreement: tuple[LayerCheck, ...], deployed: Recording, written: Recording) -> None:
     """Refuse a file that differs from the network it was made from.
 
-    Args:
-        agreement: From `compare_layers`.
-        deployed: Of the network that the file was made from.
-        written: The file read back; the states of the read-out are compared as well.
+    The states of the read-out are compared as well.
 
     Raises:
         VerificationError: Naming the first layer that differs; a fault of ours.

@@ -59,15 +59,9 @@ def fine_tune(
     validation: Dataset,
     observer: Observer,
 ) -> History:
-    """Train a network of integers.
+    """Train a network of integers and leave it with the weights of the best epoch.
 
-    Args:
-        integer: Is left with the weights of the best epoch.
-        recipe: Epochs and learning rate stand in [quantization]; all else is as in training.
-        directory: Of the deployment; gets checkpoints.
-        training: Data to learn from.
-        validation: Data to choose the epoch by.
-        observer: Told of each iteration.
+    Epochs and learning rate stand in the recipe's [quantization]; all else is as in training.
     """
     settings = recipe.quantization
     observer.stage("fine-tune", f"{settings.fine_tune_epochs} epochs in integers")

@@ -40,13 +40,8 @@ def write_net_record(
 ) -> None:
     """Write all that is needed to make a netx file again.
 
-    Args:
-        path: The record.
-        recipe: With the settings of the deployment.
-        target: The chip, with the weights that were chosen.
-        deployment: The deployment.
-        network: The network deployed; its weights are named by their hash.
-        samples: The calibration samples, likewise.
+    `network` and `samples`, the network deployed and the calibration samples, are named by their
+    hashes.
     """
     calibration = deployment.calibration
     layers = [

@@ -58,15 +58,9 @@ def measure_relays(
     chain_run: Recording,
     path: Path,
 ) -> Relaying:
-    """Count a network with skip connections and its file with relays.
+    """Count `direct`, a network with skip connections, and `chain`, the content of its file.
 
-    Args:
-        direct: The network with skip connections.
-        chain: The network in the file, relays in place of skips.
-        inputs: (samples, T, ...) of both recordings.
-        direct_run: Recording of `direct`.
-        chain_run: Recording of `chain`.
-        path: The file.
+    Both recordings are of `inputs`, (samples, T, ...).
     """
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.net"

@@ -1,7 +1,7 @@
 """The neurons written for reading: plain torch, one step after the other, no hand-written gradient.
 
-`functional.dynamics` computes the same faster and is tested against these loops. They are
-slow; nothing but tests should call them.
+`functional.dynamics`, the definition of the training form, computes the same faster; `test_neuron`
+holds both equal. These loops are slow; nothing but tests should call them.
 
 Source: as in `neurodeploy.nn.functional.dynamics`.
 """
