@@ -105,7 +105,7 @@ class _DeploymentWork:
     steps: list[Step] = dataclasses.field(default_factory=list)
 
     def deploy(self) -> Deployment:
-        recipe, (training, validation, test) = self.recipe, self.data
+        recipe, (training, _, test) = self.recipe, self.data
         length = recipe.network.steps
         settings = recipe.quantization
         samples = training.subset(np.arange(min(settings.calibration_samples, len(training))))
@@ -116,7 +116,7 @@ class _DeploymentWork:
         self._note("trace", f"{len(traced.nodes)} nodes")
         self._note("fold", f"batch norm and averages into weights: {len(graph.nodes)} nodes")
         calibration, tried, bits = self._quantize(graph, windows)
-        before = accuracy_of(calibration.graph, validation, length)
+        before = self._accuracy(calibration.graph)
         fixed, history, accuracy, choice = self._tune(calibration, before)
         quantized_run = EventSimulator(calibration.graph).run(windows)
         deployed_run = quantized_run
@@ -188,6 +188,10 @@ class _DeploymentWork:
     def _note(self, name: str, result: str) -> None:
         self.steps.append(Step(name=name, result=result))
 
+    def _accuracy(self, graph: FixedPointGraph) -> float:
+        """Return the accuracy on the validation part."""
+        return accuracy_of(graph, self.data[1], self.recipe.network.steps)
+
     def _calibrate(
         self, graph: Graph, target: Target, windows: npt.NDArray[np.int32]
     ) -> Calibration:
@@ -220,8 +224,7 @@ class _DeploymentWork:
         best = calibrated(bits)
         tried: list[tuple[int, float]] = []
         if settings.accuracy_budget:
-            validation, length = self.data[1], self.recipe.network.steps
-            reference = accuracy_of(best.graph, validation, length)
+            reference = self._accuracy(best.graph)
             tried.append((bits, reference))
             for fewer in range(bits - 1, FEWEST_BITS - 1, -1):
                 self.observer.stage("search bits", f"{fewer} bits")
@@ -229,7 +232,7 @@ class _DeploymentWork:
                     candidate = calibrated(fewer)
                 except QuantizationError:  # silent, or out of range: too few bits
                     break
-                accuracy = accuracy_of(candidate.graph, validation, length)
+                accuracy = self._accuracy(candidate.graph)
                 tried.append((fewer, accuracy))
                 if accuracy < reference - settings.accuracy_budget:
                     break
@@ -249,7 +252,6 @@ class _DeploymentWork:
     ) -> tuple[FixedPointGraph, History | None, dict[str, float], str]:
         """Fine-tune if the recipe asks for it, and choose the integers to deploy."""
         recipe, (training, validation, _) = self.recipe, self.data
-        length = recipe.network.steps
         accuracy = {
             "float": evaluate(self.network, validation).accuracy,
             "quantized": before,
@@ -262,12 +264,12 @@ class _DeploymentWork:
             calibration.float_graph,
             self.target,
             calibration.scales,
-            steps=length,
+            steps=recipe.network.steps,
             surrogate=surrogate_of(self.network),
         )
         tuning = fine_tune(integer, recipe, self.directory, training, validation, self.observer)
         tuned = integer.to_fixed_point()
-        after = accuracy_of(tuned, validation, length)
+        after = self._accuracy(tuned)
         is_better = after > before
         accuracy |= {"fine-tuned": after, "deployed": max(before, after)}
         choice = (
@@ -346,12 +348,10 @@ class _DeploymentWork:
         windows: npt.NDArray[np.int32],
     ) -> PruningOutcome | None:
         """Quantize the network without pruning as well, and compare."""
-        recipe = self.recipe
-        if not recipe.pruning.is_one_shot:
+        if not self.recipe.pruning.is_one_shot:
             return None
-        validation, length = self.data[1], recipe.network.steps
         whole = self._calibrate(lower(self.network), self.target, windows).graph
-        inputs = validation.windows(length)
+        inputs = self.data[1].windows(self.recipe.network.steps)
 
         def sops(network: FixedPointGraph) -> float:
             relayed = lower_residuals(network, self.target).graph
@@ -363,7 +363,7 @@ class _DeploymentWork:
             neurons=sum(layer.neurons for layer in fixed),
             sops_before=sops(whole),
             sops=sops(fixed),
-            accuracy_before=accuracy_of(whole, validation, length),
+            accuracy_before=self._accuracy(whole),
             accuracy=accuracy,
         )
         self._note(
