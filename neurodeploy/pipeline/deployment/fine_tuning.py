@@ -317,7 +317,7 @@ class _Wrap24(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
-        return torch.from_numpy(wrap(values.detach().numpy(), 24)).to(values.dtype)
+        return torch.from_numpy(wrap(values.detach().to(torch.int64).numpy(), 24)).to(values.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
