@@ -13,11 +13,7 @@ from neurodeploy.pipeline.stages import TrainingResult, Verification
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import Activity
 from neurodeploy.reports.report import Report
-from neurodeploy.reports.run_summary import (
-    AccuracyPoint,
-    Agreement,
-    RunSummary,
-)
+from neurodeploy.reports.run_summary import AccuracyPoint, Agreement, RunSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
