@@ -16,7 +16,8 @@ from neurodeploy._version import __version__
 
 if TYPE_CHECKING:
     from neurodeploy import netx as netx, pipeline as pipeline, testing as testing
-    from neurodeploy.chips.cores import estimate_cores as estimate_cores, sizes_of as sizes_of
+    from neurodeploy.chips.cores import estimate_cores as estimate_cores
+    from neurodeploy.chips.layer_sizes import sizes_of as sizes_of
     from neurodeploy.chips.limits import check_limits as check_limits
     from neurodeploy.chips.target import Target as Target
     from neurodeploy.counting.network_counts import count as count
@@ -81,7 +82,8 @@ if TYPE_CHECKING:
 
 _MODULES = ("netx", "pipeline", "testing")
 _NAMES_BY_MODULE = {
-    "chips.cores": "estimate_cores sizes_of",
+    "chips.cores": "estimate_cores",
+    "chips.layer_sizes": "sizes_of",
     "chips.limits": "check_limits",
     "chips.target": "Target",
     "counting.network_counts": "count",

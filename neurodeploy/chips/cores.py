@@ -1,4 +1,4 @@
-"""How many neuro-cores a network would take: an estimate from sizes, not a compilation.
+"""Neuro-cores of a network: an estimate from the sizes of its layers, not a compilation.
 
 Neurons of a layer are independent of each other within a step, so a layer that is too large for
 one core is split over several by its outputs, and the result is exactly the same; what cannot be
@@ -20,22 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, prod
+from math import ceil
 from typing import TypedDict
 
-import numpy as np
-
+from neurodeploy.chips.layer_sizes import LayerSize
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import TargetError
-from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.ir.integer_layers import (
-    FixedComplexDense,
-    FixedConv,
-    FixedDense,
-    FixedLayer,
-    Shape,
-    Synapse,
-)
 
 WORD = 64
 """Bits of a word of synaptic memory."""
@@ -47,49 +37,25 @@ _ENTRY_BITS = 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerSize:
-    """What decides how many cores a layer takes.
-
-    Attributes:
-        name: Of the layer.
-        shape: (C, H, W) or (N,).
-        inputs: Neurons that each of its dense synapses reads, added up; 0 for none.
-        synapses: Synapse instances of its convolutions, taps on padding left out.
-        weight_bits: Bits of its largest weight, sign included.
-    """
-
-    name: str
-    shape: Shape
-    inputs: int = 0
-    synapses: int = 0
-    weight_bits: int = 8
-
-    @property
-    def neurons(self) -> int:
-        """Number of neurons."""
-        return prod(self.shape)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCores:
     """Cores of one layer, as an estimate.
 
     Attributes:
-        layer: What was asked about.
+        layer: The layer.
+        limiting_resource: Decides the number: "neurons", "synapse memory", "input axons",
+            "output axons", or "slice" (of a spatial layer).
         low: Fewest cores; None if no number of cores can hold it.
         high: Most cores that the estimate allows for; None likewise.
-        limiting_resource: What decides the number: "neurons", "synapse memory", "input axons",
-            "output axons", or "slice" (of a spatial layer).
-        neurons_per_core: Neurons that share a core at the low end.
+        neurons_per_core: Neurons that share a core at the low end; 0 if none can hold them.
         problem: Why it cannot be held; empty otherwise.
-        remark: What else is to be known about the estimate.
+        remark: A reservation about the estimate.
     """
 
     layer: LayerSize
-    low: int | None
-    high: int | None
     limiting_resource: str
-    neurons_per_core: int
+    low: int | None = None
+    high: int | None = None
+    neurons_per_core: int = 0
     problem: str = ""
     remark: str = ""
 
@@ -165,7 +131,7 @@ class ChipFit:
 
     @property
     def limiting_resource(self) -> str:
-        """What decides the cores of the layer that takes most."""
+        """The resource that decides the cores of the largest layer."""
         largest = max(self.layers, key=lambda layer: (layer.low is None, layer.low or 0))
         return largest.limiting_resource
 
@@ -208,11 +174,6 @@ class ChipFit:
             ],
             "warnings": list(self.warnings),
         }
-
-
-def sizes_of(graph: FixedPointGraph) -> tuple[LayerSize, ...]:
-    """Return the size of every layer of a deployed network."""
-    return tuple(_size_of(graph, layer) for layer in graph)
 
 
 def estimate_cores(
@@ -267,61 +228,6 @@ def axon_words(neurons: int, weight_bits: int) -> int:
     return ceil((neurons * (weight_bits + _ENTRY_BITS) + _HEADER) / WORD)
 
 
-def weight_bits_of(largest: int) -> int:
-    """Return the bits of weights up to a magnitude, sign included."""
-    return max(1, int(largest).bit_length()) + 1
-
-
-def conv_instances(weight: Shape, source: Shape, output: Shape, synapse: FixedConv) -> int:
-    """Count the synapse instances of a convolution; taps on padding are none.
-
-    Args:
-        weight: Its shape, (out, in / groups, KH, KW).
-        source: (C, H, W).
-        output: (C', H', W').
-        synapse: Gives stride, padding and dilation.
-    """
-    reached = 1
-    for axis in (0, 1):
-        taps = np.arange(weight[axis + 2]) * synapse.dilation[axis]
-        places = np.arange(output[axis + 1]) * synapse.stride[axis] - synapse.padding[axis]
-        pixels = places[:, None] + taps
-        reached *= int(np.count_nonzero((pixels >= 0) & (pixels < source[axis + 1])))
-    return weight[0] * weight[1] * reached
-
-
-def _size_of(graph: FixedPointGraph, layer: FixedLayer) -> LayerSize:
-    inputs = instances = largest = 0
-    for connection in layer.connections:
-        source = (
-            layer.shape if connection.source == layer.name else graph.shape_of(connection.source)
-        )
-        for weight, synapse in _matrices(connection.synapse):
-            largest = max(largest, int(np.abs(weight.astype(np.int64)).max()))
-            if isinstance(synapse, FixedConv):
-                shape = synapse.output_shape(source)
-                instances += conv_instances(weight.shape, source, shape, synapse)
-            else:
-                inputs += weight.shape[1]
-    return LayerSize(
-        name=layer.name,
-        shape=layer.shape,
-        inputs=inputs,
-        synapses=instances,
-        weight_bits=weight_bits_of(largest),
-    )
-
-
-def _matrices(
-    synapse: Synapse,
-) -> list[tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], FixedConv | FixedDense]]:
-    if isinstance(synapse, FixedComplexDense):
-        return [(part.weight, part) for part in (synapse.real, synapse.imaginary)]
-    if isinstance(synapse, FixedConv | FixedDense):
-        return [(synapse.weight, synapse)]
-    return []
-
-
 def _with_output_axons(entries: Sequence[LayerCores], target: Target) -> tuple[LayerCores, ...]:
     """Spread layers whose neurons, each with an axon to every core of a dense layer, are too many.
 
@@ -337,14 +243,16 @@ def _with_output_axons(entries: Sequence[LayerCores], target: Target) -> tuple[L
         if entry.low is None or entry.high is None or not reached:
             spread.insert(0, entry)
             continue
-        each = axons // reached
-        if not each:
-            where = f"{entry.layer.name}: leads into {reached} cores of '{spread[0].layer.name}'"
-            problem = f"{where}, a neuron of '{target.name}' has {axons} output axons at most"
-            advice = "Use fewer neurons there, or a layer between."
-            spread.insert(0, _impossible(entry.layer, "output axons", f"{problem}. {advice}"))
+        neurons = axons // reached
+        if not neurons:
+            problem = (
+                f"{entry.layer.name}: leads into {reached} cores of '{spread[0].layer.name}', a "
+                f"neuron of '{target.name}' has {axons} output axons at most. Use fewer neurons "
+                "there, or a layer between."
+            )
+            spread.insert(0, _impossible(entry.layer, "output axons", problem))
             continue
-        cores = ceil(entry.layer.neurons / each)
+        cores = ceil(entry.layer.neurons / neurons)
         if cores > entry.low:
             entry = replace(
                 entry,
@@ -381,68 +289,70 @@ def _loihi1(layer: LayerSize, target: Target) -> LayerCores:
             "Put a stride, a pooling or a narrower layer before it; shared axons are not modelled.",
         )
     for cores in range(least, layer.neurons + 1):
-        each = ceil(layer.neurons / cores)
-        if layer.inputs * axon_bits(each, bits) <= memory:
+        neurons = ceil(layer.neurons / cores)
+        if layer.inputs * axon_bits(neurons, bits) <= memory:
             return LayerCores(
                 layer=layer,
                 low=cores,
                 high=cores,
                 limiting_resource="neurons" if cores == least else "synapse memory",
-                neurons_per_core=each,
+                neurons_per_core=neurons,
             )
     return _impossible(layer, "synapse memory", _too_wide(layer, target))
 
 
 def _loihi2(layer: LayerSize, target: Target) -> LayerCores:
-    if len(layer.shape) == 3:
-        channels, height, width = layer.shape
-        largest = target.limit("neurons_per_slice")
-        if height >= largest:
-            return _impossible(
-                layer,
-                "slice",
-                f"{layer.name}: {height} neurons in one column of one channel, slices of less than "
-                f"{largest} are known. Use a stride.",
-            )
-        if channels * height >= largest:
-            parts = ceil(channels / ((largest - 1) // height))
-            return LayerCores(
-                layer=layer,
-                low=width * parts,
-                high=width * parts,
-                limiting_resource="slice",
-                neurons_per_core=ceil(channels / parts) * height,
-                remark=f"{layer.name}: {channels} channels x {height} rows are {channels * height} "
-                f"neurons in one column, slices of less than {largest} are known; counted as split "
-                f"by channels over {parts} cores a column, which changes no spike, but no compile "
-                "log shows it.",
-            )
-        columns = 1
-        while 2 * columns * channels * height < largest:
-            columns *= 2
-        cores = ceil(width / columns)
-        return LayerCores(
-            layer=layer,
-            low=cores,
-            high=cores,
-            limiting_resource="slice",
-            neurons_per_core=channels * height * min(columns, width),
+    return (_loihi2_spatial if len(layer.shape) == 3 else _loihi2_dense)(layer, target)
+
+
+def _loihi2_spatial(layer: LayerSize, target: Target) -> LayerCores:
+    channels, height, width = layer.shape
+    column = channels * height
+    largest = target.limit("neurons_per_slice")
+    if height >= largest:
+        return _impossible(
+            layer,
+            "slice",
+            f"{layer.name}: {height} neurons in one column of one channel, slices of less than "
+            f"{largest} are known. Use a stride.",
         )
+    remark = ""
+    if column >= largest:
+        parts = ceil(channels / ((largest - 1) // height))
+        cores, neurons = width * parts, ceil(channels / parts) * height
+        remark = (
+            f"{layer.name}: {channels} channels x {height} rows are {column} neurons in one "
+            f"column, slices of less than {largest} are known; counted as split by channels over "
+            f"{parts} cores a column, which changes no spike, but no compile log shows it."
+        )
+    else:
+        columns = 1
+        while 2 * columns * column < largest:  # the compiler's slices are powers of two wide
+            columns *= 2
+        cores, neurons = ceil(width / columns), column * min(columns, width)
+    return LayerCores(
+        layer=layer,
+        low=cores,
+        high=cores,
+        limiting_resource="slice",
+        neurons_per_core=neurons,
+        remark=remark,
+    )
+
+
+def _loihi2_dense(layer: LayerSize, target: Target) -> LayerCores:
     limit = target.limit("synapse_words_per_core")
     by_neurons = ceil(layer.neurons / target.limit("neurons_per_core"))
 
     def fits(cores: int) -> bool:
-        each = ceil(layer.neurons / cores)
-        return layer.inputs * axon_words(each, layer.weight_bits) <= limit
+        neurons = ceil(layer.neurons / cores)
+        return layer.inputs * axon_words(neurons, layer.weight_bits) <= limit
 
     low = next((n for n in range(by_neurons, layer.neurons + 1) if fits(n)), None)
     if low is None:
         return _impossible(layer, "synapse memory", _too_wide(layer, target))
-    high = max(
-        1,
-        by_neurons,
-        ceil(layer.inputs * axon_words(layer.neurons, layer.weight_bits) / limit),
-    )
+    whole = layer.inputs * axon_words(layer.neurons, layer.weight_bits)
+    high = max(1, by_neurons, ceil(whole / limit))
     while not fits(high):
         high *= 2
     return LayerCores(
@@ -463,14 +373,7 @@ def _too_wide(layer: LayerSize, target: Target) -> str:
 
 
 def _impossible(layer: LayerSize, resource: str, problem: str) -> LayerCores:
-    return LayerCores(
-        layer=layer,
-        low=None,
-        high=None,
-        limiting_resource=resource,
-        neurons_per_core=0,
-        problem=problem,
-    )
+    return LayerCores(layer=layer, limiting_resource=resource, problem=problem)
 
 
 def _sum(values: Sequence[int | None]) -> int | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from neurodeploy.chips.cores import estimate_cores, sizes_of
+from neurodeploy.chips.cores import estimate_cores
+from neurodeploy.chips.layer_sizes import sizes_of
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import TargetLimitError
 from neurodeploy.ir.graphs import FixedPointGraph

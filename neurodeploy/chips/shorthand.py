@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from neurodeploy.chips.cores import LayerSize, conv_instances
+from neurodeploy.chips.layer_sizes import LayerSize, conv_instances
 from neurodeploy.errors import GraphError
 from neurodeploy.ir.integer_layers import FixedConv, Shape
 

@@ -11,7 +11,8 @@ from typing import TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.chips.cores import LayerSize, estimate_cores, sizes_of
+from neurodeploy.chips.cores import estimate_cores
+from neurodeploy.chips.layer_sizes import LayerSize, sizes_of
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.network_counts import count

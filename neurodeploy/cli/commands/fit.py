@@ -8,11 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from neurodeploy.chips.cores import (
-    ChipFit,
-    estimate_cores,
-    sizes_of,
-)
+from neurodeploy.chips.cores import ChipFit, estimate_cores
+from neurodeploy.chips.layer_sizes import sizes_of
 from neurodeploy.chips.limits import find_violations
 from neurodeploy.chips.shorthand import parse_sketch
 from neurodeploy.chips.target import Target

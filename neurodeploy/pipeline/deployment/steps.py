@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy import netx
-from neurodeploy.chips.cores import ChipFit, estimate_cores, sizes_of
+from neurodeploy.chips.cores import ChipFit, estimate_cores
+from neurodeploy.chips.layer_sizes import sizes_of
 from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
 from neurodeploy.data import Dataset, load_data

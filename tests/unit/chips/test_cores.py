@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from neurodeploy.chips.cores import (
-    LayerSize,
-    axon_bits,
-    conv_instances,
-    estimate_cores,
-    weight_bits_of,
-)
+from neurodeploy.chips.cores import axon_bits, estimate_cores
+from neurodeploy.chips.layer_sizes import LayerSize, conv_instances, weight_bits_of
 from neurodeploy.chips.shorthand import parse_sketch
 from neurodeploy.chips.target import Target
 from neurodeploy.cli.app import app
