@@ -58,11 +58,11 @@ def find_sensitivities(
         Largest factor first; assumptions that change nothing are left out, and ratios to an ANN
         that computes nothing.
     """
-    found = _chip(counts, presets, system)
+    entries = _chip(counts, presets, system)
     if macs.macs_border_exact:
-        found = [*_ratios(counts, macs, presets, arithmetic), *found]
-    found = [entry for entry in found if entry.factor > 1.0005]  # shown as 1 otherwise
-    return tuple(sorted(found, key=lambda one: -one.factor))
+        entries = [*_ratios(counts, macs, presets, arithmetic), *entries]
+    entries = [entry for entry in entries if entry.factor > 1.0005]  # shown as 1 otherwise
+    return tuple(sorted(entries, key=lambda entry: -entry.factor))
 
 
 def _ratios(

@@ -231,13 +231,13 @@ def observe(
 
 
 def _maps(inputs: npt.NDArray[np.integer], recording: Recording) -> list[ActivityMap]:
-    found = []
+    maps = []
     if inputs.ndim == 5:
-        found.append(_map(INPUT, inputs[0]))
+        maps.append(_map(INPUT, inputs[0]))
     for name, shape in zip(recording.layers, recording.shapes, strict=True):
         if len(shape) == 3 and prod(shape[1:]) > 1:
-            found.append(_map(name, recording.spikes_of(name)[0]))
-    return found
+            maps.append(_map(name, recording.spikes_of(name)[0]))
+    return maps
 
 
 def _map(name: str, events: npt.NDArray[np.integer]) -> ActivityMap:
@@ -250,7 +250,7 @@ def _map(name: str, events: npt.NDArray[np.integer]) -> ActivityMap:
 def _membranes(
     graph: FixedPointGraph, recording: Recording, neurons: Sequence[int] | None
 ) -> list[Membrane]:
-    found = []
+    membranes = []
     for layer in graph:
         states = recording.states.get(layer.name)
         if not states:
@@ -265,7 +265,7 @@ def _membranes(
                 f"{layer.name}: no neuron {wrong[0]}; 0 to {layer.neurons - 1} are there. Name "
                 "others."
             )
-        found += [
+        membranes += [
             Membrane(
                 layer=layer.name,
                 neuron=neuron,
@@ -276,7 +276,7 @@ def _membranes(
             )
             for neuron in chosen
         ]
-    return found
+    return membranes
 
 
 def _most_telling(fired: npt.NDArray[np.bool_], values: npt.NDArray[np.int32]) -> list[int]:

@@ -176,10 +176,10 @@ def compare_networks(
         memory = [name for name in shared if candidates[0].energies[name].tier is Tier.MEMORY]
         chosen = next(iter(memory or [n for n in shared if n == DEFAULT_PRESET] or shared), None)
     if chosen is None or chosen not in shared:
-        wanted = f"preset '{preset}'" if preset is not None else "a preset"
+        named_preset = f"preset '{preset}'" if preset is not None else "a preset"
         of_tier = "" if tier is None else f" of tier {tier.value}"
         raise DataError(
-            f"comparison: {wanted}{of_tier} is not in every report; shared by all are "
+            f"comparison: {named_preset}{of_tier} is not in every report; shared by all are "
             f"{', '.join(everywhere) or 'none'}. Name one of them, or report anew with the same "
             "presets."
         )
@@ -228,24 +228,24 @@ def _is_best(number: int, points: Sequence[tuple[float | None, float]]) -> bool:
 
 
 def _warnings(networks: Sequence[Candidate]) -> list[str]:
-    found = []
+    warnings = []
     known = [network for network in networks if network.accuracy is not None]
     without = [network.name for network in networks if network.accuracy is None]
     if without:
-        found.append(f"No accuracy is known of {', '.join(without)}: they are on no front.")
+        warnings.append(f"No accuracy is known of {', '.join(without)}: they are on no front.")
     digests = {network.test_digest for network in known}
     if len(known) > 1 and None in digests:
         unknown = [network.name for network in known if network.test_digest is None]
-        found.append(f"Which test set was used is not known of {', '.join(unknown)}.")
+        warnings.append(f"Which test set was used is not known of {', '.join(unknown)}.")
     if len(digests - {None}) > 1:
-        found.append("The accuracies are of different test sets: do not compare them.")
+        warnings.append("The accuracies are of different test sets: do not compare them.")
     ranges = [network.interval for network in known if network.interval is not None]
     if len(ranges) > 1 and max(low for low, _ in ranges) < min(high for _, high in ranges):
-        found.append(
+        warnings.append(
             "The 95 % intervals of all accuracies overlap: with this many test samples their order "
             "may be chance."
         )
-    return found
+    return warnings
 
 
 def _unique(names: Sequence[str]) -> list[str]:

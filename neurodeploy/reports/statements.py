@@ -19,7 +19,7 @@ def statements(report: Report) -> list[str]:
     """Return the conclusions, the assumption that matters most, and the number of cores."""
     name = "ReLU twin" if report.onnx is None else "ANN"
     low, high = SIGMA_BREAK_EVEN
-    found = [
+    sentences = [
         _ratio_statement(report, name),
         f"All {report.counts.steps} steps, the input layer as deployed and every neuron update "
         "are counted.",
@@ -32,9 +32,9 @@ def statements(report: Report) -> list[str]:
     ):
         rows = [pair for pair in report.tier(tier) if pair.ann is not None]
         if rows:
-            found.append(_tier_statement(start, rows, name))
+            sentences.append(_tier_statement(start, rows, name))
     if report.sensitivities:
-        found.append(_sensitivity_statement(report.sensitivities))
+        sentences.append(_sensitivity_statement(report.sensitivities))
     for fit in report.fits:
         cores = (
             "does not fit"
@@ -42,8 +42,8 @@ def statements(report: Report) -> list[str]:
             else f"{fit.cores_text} {'core' if fit.cores_text == '1' else 'cores'} of "
             f"{fit.cores_per_chip} a chip"
         )
-        found.append(f"{fit.target}: {cores}, an estimate from sizes.")
-    return found
+        sentences.append(f"{fit.target}: {cores}, an estimate from sizes.")
+    return sentences
 
 
 def standing(network: Energy, ann: Energy) -> str:
@@ -77,26 +77,26 @@ def _tier_statement(start: str, rows: Sequence[PresetComparison], name: str) -> 
     first = rows[0]
     assert first.ann is not None
     ranges = f"{format_range(first.network)} against {format_range(first.ann)}"
-    found = Counter(standing(pair.network, pair.ann) for pair in rows if pair.ann is not None)
+    standings = Counter(standing(pair.network, pair.ann) for pair in rows if pair.ann is not None)
     words = {
         LESS: f"less energy than the {name}",
         MORE: f"more energy than the {name}",
         OVERLAP: f"ranges that overlap with the {name}'s",
     }
-    if len(found) == 1:
+    if len(standings) == 1:
         where = f"in all {len(rows)} presets " if len(rows) > 1 else ""
-        return f"{start}: {where}{words[next(iter(found))]} ({first.network.preset}: {ranges})."
-    parts = ", ".join(f"{words[key]} in {found[key]}" for key in words if key in found)
+        return f"{start}: {where}{words[next(iter(standings))]} ({first.network.preset}: {ranges})."
+    parts = ", ".join(f"{words[key]} in {standings[key]}" for key in words if key in standings)
     return f"{start}, {len(rows)} presets: {parts} ({first.network.preset}: {ranges})."
 
 
-def _sensitivity_statement(found: Sequence[Sensitivity]) -> str:
-    most = found[0]
+def _sensitivity_statement(entries: Sequence[Sensitivity]) -> str:
+    most = entries[0]
     text = f"The most influential assumption: {most.assumption}, a factor of "
     text += f"{format_factor(most.factor)} ({most.quantity})."
-    turning = [entry.assumption for entry in found if changes_the_winner(entry)]
+    turning = [entry.assumption for entry in entries if changes_the_winner(entry)]
     if turning:
         text += f" These change which side needs less: {'; '.join(turning)}."
-    elif any(entry.quantity == RATIO for entry in found):
+    elif any(entry.quantity == RATIO for entry in entries):
         text += " None of the assumptions alone changes which side needs less."
     return text

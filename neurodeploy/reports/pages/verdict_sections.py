@@ -72,12 +72,12 @@ def fairness_section(report: Report) -> PageSection:
 
 def sensitivity_section(report: Report) -> PageSection | None:
     """Show how far each assumption moves the answer, and those that reverse it."""
-    found = report.sensitivities
-    if not found:
+    entries = report.sensitivities
+    if not entries:
         return None
     ratios = [
         (entry.assumption, entry.low, entry.high)
-        for entry in found
+        for entry in entries
         if entry.quantity == RATIO and entry.low > 0
     ]
     plots = (
@@ -94,7 +94,7 @@ def sensitivity_section(report: Report) -> PageSection | None:
         anchor="sensitivity",
         title="Which assumption matters most",
         lead="Each assumption is changed by itself between the two ends named; all others stay as "
-        f"in the nominal values. Largest: {found[0].assumption}.",
+        f"in the nominal values. Largest: {entries[0].assumption}.",
         plots=plots if ratios else (),
         tables=(
             PageTable(
@@ -110,7 +110,7 @@ def sensitivity_section(report: Report) -> PageSection | None:
                         if entry.quantity == RATIO
                         else "",
                     )
-                    for entry in found
+                    for entry in entries
                 ],
                 text_columns=2,
             ),

@@ -241,17 +241,17 @@ def _draw_membranes(figure: FigureBase, membranes: Sequence[Membrane]) -> None:
 
 def _alone(svg: str) -> str:
     """Turn a drawing for a page into a file of its own."""
-    found = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
-    assert found is not None, "matplotlib states it"
-    width, height = (float(entry) + 2 * _MARGIN for entry in found.groups())
+    box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    assert box is not None, "matplotlib states it"
+    width, height = (float(entry) + 2 * _MARGIN for entry in box.groups())
     style = (
         f"<style>:root{{{css_variables(LIGHT)} --sans: system-ui, sans-serif;}}"
         f"@media (prefers-color-scheme:dark){{:root{{{css_variables(DARK)}}}}}</style>"
         f'<rect x="-{_MARGIN}" y="-{_MARGIN}" width="{width:g}" height="{height:g}" '
         'style="fill:var(--paper)"/>'
     )
-    box = f'viewBox="-{_MARGIN} -{_MARGIN} {width:g} {height:g}"'
-    svg = svg.replace(found[0], box, 1)
+    larger = f'viewBox="-{_MARGIN} -{_MARGIN} {width:g} {height:g}"'
+    svg = svg.replace(box[0], larger, 1)
     svg = svg.replace("<svg", f'<svg width="{1.5 * width:.0f}" height="{1.5 * height:.0f}"', 1)
     end = svg.index(">") + 1
     return f'<?xml version="1.0" encoding="utf-8"?>\n{svg[:end]}{style}{svg[end:]}\n'
