@@ -1,8 +1,8 @@
 """Neuro-cores of a network: an estimate from the sizes of its layers, not a compilation.
 
 Neurons of a layer are independent of each other within a step, so a layer that is too large for
-one core is split over several by its outputs, and the result is exactly the same; what cannot be
-split is what one neuron needs. Nothing here claims that a network fits: only a compiler can.
+one core is split over several by its outputs, with exactly the same result; only the needs of a
+single neuron cannot be split. Nothing here claims that a network fits: only a compiler can.
 
 `loihi1` counts memory as nengo-loihi does. Unshared convolutions, which it does not describe, get
 a range: neurons alone at the low end, every synapse stored at the high end.
@@ -10,7 +10,7 @@ a range: neurons alone at the low end, every synapse stored at the high end.
 `loihi2` is a fit to two public compile logs (see `hardware/targets/loihi2.toml`): spatial layers
 are cut along their width, dense ones by their outputs; that compiler doubled the number of cores
 until a layer fitted, which is the high end. A layer whose single columns are too large is cut by
-channels as well, which is as exact but in no log, and said so.
+channels as well, which is as exact but in no log; a remark tells the user.
 
 Source: nengo-loihi `nengo_loihi/block.py` (MAX_*, bits_per_axon); lava-dl 0.6.0
 `tutorials/lava/lib/dl/netx/pilotnet_{sdnn,snn}/benchmark.ipynb`, outputs.

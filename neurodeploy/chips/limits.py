@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
 from neurodeploy.chips.cores import estimate_cores
@@ -31,14 +34,20 @@ def find_violations(graph: FixedPointGraph, target: Target) -> tuple[str, ...]:
         target: The chip.
 
     Returns:
-        One sentence each: where, what was found, what is allowed, what to do.
+        One text each: the place, the value, the values allowed, and advice.
     """
     found: list[str] = []
     for layer in graph:
-        for connection in layer.connections:
-            where = f"{connection.source} -> {layer.name}"
-            found += _synapse_violations(connection.synapse, target, where)
-        found += _neuron_violations(layer, target)
+        checks = [
+            check
+            for connection in layer.connections
+            for check in _synapse_checks(
+                connection.synapse, target, f"{connection.source} -> {layer.name}"
+            )
+        ]
+        for check in (*checks, *_neuron_checks(layer, target)):
+            found += check.violations(target)
+        found += _parameter_violations(layer, target)
     if target.core_model is not None:
         fit = estimate_cores(sizes_of(graph), target)
         found += [entry.problem for entry in fit.layers if entry.problem]
@@ -62,89 +71,63 @@ def check_limits(graph: FixedPointGraph, target: Target) -> None:
         raise TargetLimitError(f"target '{target.name}': {count} exceeded.{lines}")
 
 
-def _synapse_violations(synapse: Synapse, target: Target, where: str) -> list[str]:
-    if isinstance(synapse, FixedComplexDense):
+class _Check(NamedTuple):
+    """Values of a network, and the range of them that a target allows."""
+
+    name: str
+    values: IntArray
+    low: int
+    high: int
+    advice: str = "Quantize with a smaller scale."
+
+    def violations(self, target: Target) -> list[str]:
+        if not self.values.size:
+            return []
+        lowest, highest = int(self.values.min()), int(self.values.max())
+        if self.low <= lowest and highest <= self.high:
+            return []
         return [
-            violation
-            for part in (synapse.real, synapse.imaginary)
-            for violation in _synapse_violations(part, target, where)
+            f"{self.name} from {lowest} to {highest}, target '{target.name}' allows {self.low} to "
+            f"{self.high}. {self.advice}"
         ]
-    found: list[str] = []
-    if isinstance(synapse, FixedConv):
-        found += _range_violation(
-            synapse.weight,
-            target.weight_min,
-            target.weight_max,
-            f"{where}: weights",
-            target,
-            "Quantize with a smaller scale.",
-        )
+
+
+def _synapse_checks(synapse: Synapse, target: Target, where: str) -> Iterator[_Check]:
+    low, high = target.weight_min, target.weight_max
+    if isinstance(synapse, FixedComplexDense):
+        yield from _synapse_checks(synapse.real, target, where)
+        yield from _synapse_checks(synapse.imaginary, target, where)
+    elif isinstance(synapse, FixedConv):
+        yield _Check(f"{where}: weights", synapse.weight, low, high)
     elif isinstance(synapse, FixedDense):
-        found += _range_violation(
-            synapse.effective.mantissa,
-            target.weight_min,
-            target.weight_max + 1,  # weights of one sign have an odd bit more
-            f"{where}: weights as they act",
-            target,
-            "Quantize with a smaller scale.",
-        )
+        # Weights of one sign have one more, odd bit.
+        yield _Check(f"{where}: weights as they act", synapse.effective.mantissa, low, high + 1)
         if synapse.delay is not None:
-            found += _range_violation(
-                synapse.delay,
-                0,
-                target.limit("delay_max"),
-                f"{where}: delays",
-                target,
-                "Train with shorter delays; Lava clamps longer ones.",
-            )
-    return found
+            advice = "Train with shorter delays; Lava clamps longer ones."
+            longest = target.limit("delay_max")
+            yield _Check(f"{where}: delays", synapse.delay, 0, longest, advice)
 
 
-def _neuron_violations(layer: FixedLayer, target: Target) -> list[str]:
-    found = _range_violation(
-        layer.bias,
-        -target.bias_max - 1,
-        target.bias_max,
-        f"{layer.name}: biases",
-        target,
-        "Quantize with a smaller scale, or train with smaller biases.",
-    )
+def _neuron_checks(layer: FixedLayer, target: Target) -> Iterator[_Check]:
+    advice = "Quantize with a smaller scale, or train with smaller biases."
+    largest = target.bias_max
+    yield _Check(f"{layer.name}: biases", layer.bias, -largest - 1, largest, advice)
+    if isinstance(layer.neuron, CubaNeuron):
+        neuron, name = layer.neuron, layer.name
+        yield _Check(f"{name}: thresholds", neuron.threshold, 0, target.threshold_max)
+        advice, most = "A decay is a share of 4096.", target.limit("decay_max")
+        yield _Check(f"{name}: current decays", neuron.current_decay, 0, most, advice)
+        yield _Check(f"{name}: voltage decays", neuron.voltage_decay, 0, most, advice)
+
+
+def _parameter_violations(layer: FixedLayer, target: Target) -> list[str]:
     neuron = layer.neuron
-    if not isinstance(neuron, CubaNeuron):
-        return found
-    found += _range_violation(
-        neuron.threshold,
-        0,
-        target.threshold_max,
-        f"{layer.name}: thresholds",
-        target,
-        "Quantize with a smaller scale.",
-    )
-    for name, decays in (("current", neuron.current_decay), ("voltage", neuron.voltage_decay)):
-        found += _range_violation(
-            decays,
-            0,
-            target.limit("decay_max"),
-            f"{layer.name}: {name} decays",
-            target,
-            "A decay is a share of 4096.",
-        )
-    sets = target.limits.get("neuron_parameter_sets")
+    if not isinstance(neuron, CubaNeuron) or "neuron_parameter_sets" in target.limits:
+        return []
     parameters = (neuron.current_decay, neuron.voltage_decay, neuron.threshold)
-    if sets is None and any(np.unique(values).size > 1 for values in parameters):
-        found.append(
-            f"{layer.name}: decays or thresholds differ within the layer, target '{target.name}' "
-            "is known to take one set a layer. Use one set, or the target 'lava-cpu'."
-        )
-    return found
-
-
-def _range_violation(
-    values: IntArray, low: int, high: int, what: str, target: Target, advice: str
-) -> list[str]:
-    if not values.size or (int(values.min()) >= low and int(values.max()) <= high):
+    if all(np.unique(values).size <= 1 for values in parameters):
         return []
     return [
-        f"{what} from {values.min()} to {values.max()}, target '{target.name}' allows {low} to "
-        f"{high}. {advice}"
+        f"{layer.name}: decays or thresholds differ within the layer, target '{target.name}' "
+        "is known to take one set a layer. Use one set, or the target 'lava-cpu'."
     ]

@@ -42,7 +42,7 @@ class Limit:
 
     Attributes:
         value: The number.
-        unit: What it counts.
+        unit: Unit of the number.
         source: Where it can be looked up.
         evidence: One of `EVIDENCE`.
     """

@@ -1,4 +1,4 @@
-"""Counters and powers that were measured on a chip, in place of counted ones.
+"""Counters and powers measured on a chip, in place of counted ones.
 
     {"source": "Loihi 2, Oheo Gulch, Lava profiler", "samples": 16,
      "syn_ops": 3.1e6, "dendrite_updates": [81920, 40960], "axon_out": 12400,

@@ -254,8 +254,8 @@ class Cifar10DvsData(EventData):
             usual 9000 and 1000.
         size: Height and width that positions are scaled down to.
         flip: Training samples are mirrored, every other one on average.
-        roll: Training samples move by up to so many pixels in each direction; what leaves at one
-            edge enters at the other.
+        roll: Training samples move by up to so many pixels in each direction; events that leave
+            at one edge enter at the other.
     """
 
     source: Literal["cifar10dvs"]

@@ -49,7 +49,7 @@ class Layout:
     Attributes:
         layers: In order; each has a name.
         readout: "linear" or "gap_linear".
-        blocks: Names of what counts as a block for shortcut branches, in order.
+        blocks: Names of the layers that count as blocks for shortcut branches, in order.
         stages: Names of the last block of each stage; empty where there are no stages.
     """
 
@@ -346,7 +346,7 @@ def output_shape(layer: LayerSection, shape: Shape, *, where: str = "layer") -> 
 
 
 def shapes_of(layout: Layout, shape: Shape, *, where: str) -> dict[str, Shape]:
-    """Check names, and that each layer fits the shape it gets; give each one's output shape.
+    """Return the output shape of each layer, after checking its name and that its source fits.
 
     Args:
         layout: The layers.

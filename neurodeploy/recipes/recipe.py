@@ -76,7 +76,7 @@ class Recipe:
 
         Args:
             path: The file; `FILE.toml#VARIANT` for one of several that it holds.
-            overrides: Values by dotted key, each written as in TOML; what is not TOML is a
+            overrides: Values by dotted key, each written as in TOML; any other text is a
                 string. Entries of lists have numbers: `network.layers.0.channels`.
 
         Raises:
