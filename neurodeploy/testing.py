@@ -20,8 +20,8 @@ class Difference:
     Attributes:
         layer: Name of the layer.
         quantity: "spikes", or the name of a state ("voltage").
-        step: Step within the recording, from 0.
-        sample: Index of the sample.
+        step: From 0.
+        sample: From 0.
         neuron: Index within the layer, (c, h, w) or (n,).
         first: Value in the first recording.
         second: Value in the second recording.
@@ -116,7 +116,7 @@ class Comparison:
         return [*self.layers, *self.states]
 
     def describe(self) -> str:
-        """Return whether the recordings are equal, or else where and how much they differ."""
+        """Return a line that says "equal", or where and how much the recordings differ."""
         entries = self._entries()
         if self.difference is None:
             values = sum(entry.compared for entry in entries)
@@ -214,11 +214,7 @@ def _compare_spikes(layer: str, first: SpikeArray, second: SpikeArray) -> LayerC
 def _compare_states(layer: str, name: str, first: IntArray, second: IntArray) -> StateComparison:
     differing, difference = _find_difference(layer, name, first, second)
     return StateComparison(
-        layer=layer,
-        name=name,
-        compared=first.size,
-        differing=differing,
-        difference=difference,
+        layer=layer, name=name, compared=first.size, differing=differing, difference=difference
     )
 
 

@@ -51,7 +51,7 @@ from neurodeploy.recipes.network_sections import (
     ResidualLayer,
 )
 from neurodeploy.recipes.recipe import Architecture, Recipe
-from neurodeploy.recipes.training_sections import LifNeuron
+from neurodeploy.recipes.training_sections import LifNeuronSection
 
 # Trade time for memory: forget what a block computed, and compute it again for its gradient.
 
@@ -436,7 +436,7 @@ def _residual(layer: ResidualLayer, shape: Shape, parts: Parts) -> ResidualBlock
 
 def _spiking(layer: ConvLayer | DenseLayer, shape: Shape, parts: Parts) -> Conv | Dense:
     # SLAYER's blocks have neither a bias nor, within a window, a step of delay.
-    has_bias = not layer.batch_norm and isinstance(parts.neuron, LifNeuron)
+    has_bias = not layer.batch_norm and isinstance(parts.neuron, LifNeuronSection)
     block: Conv | Dense
     if isinstance(layer, ConvLayer):
         channels = layer.channels

@@ -35,7 +35,7 @@ from neurodeploy.nn.normalization import affine_norm, batch_normalized, make_bat
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.recipes.network_sections import NormKind
-from neurodeploy.recipes.training_sections import CubaNeuron, LifNeuron
+from neurodeploy.recipes.training_sections import CubaNeuronSection, LifNeuronSection
 from neurodeploy.strict_tables import plain_table
 
 
@@ -83,7 +83,7 @@ class Parts:
         generator: Draws initial weights.
     """
 
-    neuron: LifNeuron | CubaNeuron
+    neuron: LifNeuronSection | CubaNeuronSection
     norm: NormKind
     steps: int
     generator: torch.Generator
@@ -91,7 +91,7 @@ class Parts:
     def make_neuron(self) -> LIF | NeuronParams:
         """Return what a block takes as its neuron."""
         section = self.neuron
-        if isinstance(section, LifNeuron):
+        if isinstance(section, LifNeuronSection):
             parameters = plain_table(section.surrogate)
             name = str(parameters.pop("name"))
             values = {key: float(str(value)) for key, value in parameters.items()}

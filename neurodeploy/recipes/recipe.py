@@ -19,8 +19,8 @@ from neurodeploy.recipes.data_sections import ClassCount, DataSection, DigitsDat
 from neurodeploy.recipes.layouts import layout_of, shapes_of
 from neurodeploy.recipes.network_sections import NetworkSection
 from neurodeploy.recipes.training_sections import (
-    CubaNeuron,
-    LifNeuron,
+    CubaNeuronSection,
+    LifNeuronSection,
     PaperSection,
     PruningSection,
     QuantizationSection,
@@ -62,7 +62,7 @@ class Recipe:
     recipe: RunSection
     data: DataSection
     network: NetworkSection
-    neuron: LifNeuron | CubaNeuron
+    neuron: LifNeuronSection | CubaNeuronSection
     shortcut: ShortcutSection = field(default_factory=ShortcutSection)
     training: TrainingSection
     pruning: PruningSection = field(default_factory=PruningSection)
@@ -213,7 +213,7 @@ class Architecture:
     classes: ClassCount
     input_bits: Annotated[int, Range(minimum=0, maximum=16)]
     network: NetworkSection
-    neuron: LifNeuron | CubaNeuron
+    neuron: LifNeuronSection | CubaNeuronSection
     branches: tuple[str, ...] = ()
 
     @classmethod

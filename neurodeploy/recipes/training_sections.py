@@ -107,7 +107,7 @@ SurrogateSection = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LifNeuron:
+class LifNeuronSection:
     """The paper's neuron: u ← τu + Wx, a spike where u > V_th, reset to zero: [neuron].
 
     Attributes:
@@ -123,7 +123,7 @@ class LifNeuron:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CubaNeuron:
+class CubaNeuronSection:
     """Current-based leaky integrate-and-fire with SLAYER's `neuron_params`: [neuron].
 
     Attributes:

@@ -13,8 +13,8 @@ from neurodeploy.recipes.layouts import layout_of
 from neurodeploy.recipes.network_sections import ConvLayer, DenseLayer, SequentialNetwork
 from neurodeploy.recipes.recipe import Recipe, load_named, recipe_sources
 from neurodeploy.recipes.training_sections import (
-    CubaNeuron,
-    LifNeuron,
+    CubaNeuronSection,
+    LifNeuronSection,
     SurrogateSection,
     TanhSurrogate,
 )
@@ -69,7 +69,7 @@ def test_reads_values_and_defaults() -> None:
         DenseLayer(type="dense", name="hidden", neurons=8),
     )
     assert layout_of(recipe.network).names == ("conv1", "hidden")
-    assert isinstance(recipe.neuron, LifNeuron)
+    assert isinstance(recipe.neuron, LifNeuronSection)
     assert recipe.neuron.tau == 1.0
     assert type(recipe.neuron.tau) is float
     assert recipe.shortcut.weight is None
@@ -105,7 +105,7 @@ def test_overrides_are_toml_or_else_text() -> None:
     assert isinstance(recipe.network, SequentialNetwork)
     assert isinstance(recipe.network.layers[0], ConvLayer)
     assert recipe.network.layers[0].channels == 6
-    assert isinstance(recipe.neuron, LifNeuron)
+    assert isinstance(recipe.neuron, LifNeuronSection)
     assert recipe.neuron.surrogate == TanhSurrogate(name="tanh", slope=3.0)
     assert recipe.shortcut.after == ("hidden",)
     assert recipe.quantization.margin == 2.0
@@ -134,7 +134,7 @@ def test_cuba_neuron_and_npz_data() -> None:
         epochs = 1
         """
     )
-    assert isinstance(recipe.neuron, CubaNeuron)
+    assert isinstance(recipe.neuron, CubaNeuronSection)
     assert recipe.neuron.scale == 64
     assert isinstance(recipe.data, NpzData)
     assert recipe.data.shape == (5,)

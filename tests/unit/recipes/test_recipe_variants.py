@@ -6,7 +6,7 @@ import pytest
 
 from neurodeploy.errors import RecipeError
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.recipes.training_sections import LifNeuron
+from neurodeploy.recipes.training_sections import LifNeuronSection
 
 TEXT = """
 [recipe]
@@ -53,7 +53,7 @@ def test_a_variant_is_the_common_part_with_keys_of_its_own(path: Path) -> None:
     assert (shallow.network.steps, deep.network.steps) == (2, 4)
     assert (shallow.shortcut.method, deep.shortcut.method) == ("vanilla", "evolutionary")
     assert deep.shortcut.after == "stage"
-    assert isinstance(deep.neuron, LifNeuron)
+    assert isinstance(deep.neuron, LifNeuronSection)
     assert deep.neuron.tau == 0.25
     assert shallow.paper is None
     assert deep.paper is not None
