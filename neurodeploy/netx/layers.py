@@ -46,7 +46,7 @@ from neurodeploy.netx.schema import (
     REFUSED_LAYERS,
     Field,
 )
-from neurodeploy.netx.untrusted_hdf5 import Section
+from neurodeploy.netx.untrusted_hdf5 import UntrustedGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +63,17 @@ class LayerReader:
     Each method raises `NetxError` where the group is not what Lava reads without a fault.
     """
 
-    def __init__(self, section: Section, options: Options, index: int) -> None:
-        """Prepare to read `section`, the `index`-th layer of the file."""
-        self.where = section.where
-        self._section = section
+    def __init__(self, group: UntrustedGroup, options: Options, index: int) -> None:
+        """Prepare to read `group`, the `index`-th layer of the file."""
+        self.where = group.where
+        self._group = group
         self._options = options
         self._index = index
         self._weight: IntArray | None = None
 
     def kind(self) -> str:
-        """Return the layer's type, one of those in `LAYERS`."""
-        kind = self._section.text("type")
+        """Return the layer's type, a key of `LAYERS`."""
+        kind = self._group.text("type")
         if kind in LAYERS:
             return kind
         if kind in REFUSED_LAYERS:
@@ -104,7 +104,7 @@ class LayerReader:
     def conv(self, source: str, source_shape: Shape) -> FixedLayer:
         """Read a conv layer that reads the layer `source`."""
         field = _field("conv", "weight")
-        weight = self._section.required_integers(field)
+        weight = self._group.required_integers(field)
         if weight.ndim == 5 and weight.shape[-1] == 1:
             weight = weight[..., 0]
         if weight.ndim != 4 or 0 in weight.shape:
@@ -126,21 +126,23 @@ class LayerReader:
                 dilation=self._pair("dilation", smallest=1),
                 groups=self._groups(),
             )
-            given = synapse.output_shape(source_shape)
+            computed = synapse.output_shape(source_shape)
         except GraphError as error:
             raise NetxError(f"{self.where}: {error}") from error
-        if given != shape:
+        if computed != shape:
             raise NetxError(
                 f"{self.where}/shape: {shape}, but the convolution of a {source_shape} source "
-                f"gives {given}."
+                f"gives {computed}."
             )
-        bias = self._section.integers(_field("conv", "bias"))
-        if bias is not None and bias.shape not in ((given[0],), given[::-1]):
+        bias = self._group.integers(_field("conv", "bias"))
+        if bias is not None and bias.shape not in ((computed[0],), computed[::-1]):
             raise NetxError(
-                f"{self.where}/bias: shape {bias.shape}, one a channel ({given[0]},) or one a "
-                f"neuron in Lava's order {given[::-1]} is required."
+                f"{self.where}/bias: shape {bias.shape}, one a channel ({computed[0]},) or one a "
+                f"neuron in Lava's order {computed[::-1]} is required."
             )
-        return self._layer("conv", given, (Connection(source=source, synapse=synapse),), bias=bias)
+        return self._layer(
+            "conv", computed, (Connection(source=source, synapse=synapse),), bias=bias
+        )
 
     def dense_inputs(self) -> int:
         """Return how many values a dense layer reads."""
@@ -152,7 +154,7 @@ class LayerReader:
         weight = self._forward_weight()
         shape = (weight.shape[0],)
         name = self._name(kind)
-        if self._is_complex():
+        if self._group.subgroup("weight") is not None:
             return self._complex_dense(source, weight, kind)
         connections: tuple[Connection, ...]
         if is_recurrent:
@@ -161,7 +163,7 @@ class LayerReader:
                 "scales the weights of a delayed recurrent layer wrongly",
                 is_defined=False,
             )
-            recurrent = self._dense_weight(self._section, _field("dense_rec", "weight_rec"))
+            recurrent = self._dense_weight(self._group, _field("dense_rec", "weight_rec"))
             if recurrent.shape != (shape[0], shape[0]):
                 raise NetxError(
                     f"{self.where}/weight_rec: shape {recurrent.shape}, "
@@ -178,7 +180,7 @@ class LayerReader:
             forward = FixedDense(weight=weight, delay=self._delay(shape[0], inputs))
             connections = (Connection(source=source, synapse=forward),)
         self._check_effect(forward, "weight")
-        bias = self._section.integers(_field(kind, "bias"))
+        bias = self._group.integers(_field(kind, "bias"))
         return self._layer(kind, shape, connections, bias=bias)
 
     def _complex_dense(self, source: str, real: IntArray, kind: str) -> FixedLayer:
@@ -191,7 +193,7 @@ class LayerReader:
             self._refuse(
                 _field("dense", name), f"ignores the {name} of complex layers", is_defined=True
             )
-        weights = self._section.section("weight")
+        weights = self._group.subgroup("weight")
         assert weights is not None
         imaginary = self._dense_weight(weights, COMPLEX_WEIGHT[1])
         try:
@@ -237,13 +239,13 @@ class LayerReader:
         )
 
     def _name(self, kind: str) -> str:
-        name = self._section.attribute_text("name")
+        name = self._group.attribute_text("name")
         return name if name and name != INPUT else f"{kind}_{self._index}"
 
     def _neuron(self, kind: str, shape: Shape) -> Neuron:
-        section = self._section.section("neuron")
-        if section is None:
-            if "neuron" in self._section:
+        group = self._group.subgroup("neuron")
+        if group is None:
+            if "neuron" in self._group:
                 raise NetxError(f"{self.where}/neuron: a dataset, a group is required.")
             if kind == "conv":
                 raise NetxError(
@@ -253,7 +255,7 @@ class LayerReader:
             return default_neuron()
         try:
             return read_neuron(
-                section,
+                group,
                 shape,
                 is_input=kind == "input",
                 spike_exponent=self._options.spike_exponent,
@@ -262,7 +264,7 @@ class LayerReader:
             raise NetxError(f"{self.where}: {error}") from error
 
     def _extents(self, field: Field) -> Shape | None:
-        read = self._section.required_integers if field.is_required else self._section.integers
+        read = self._group.required_integers if field.is_required else self._group.integers
         values = read(field)
         if values is None:
             return None
@@ -273,27 +275,24 @@ class LayerReader:
             raise NetxError(f"{self.where}/shape: {shape} has over {ELEMENTS_MAX} neurons.")
         return shape
 
-    def _is_complex(self) -> bool:
-        return self._section.section("weight") is not None
-
     def _forward_weight(self) -> IntArray:
-        """Weight of a dense layer, or its real part; read once."""
+        """Return the weight of a dense layer, or its real part; read once."""
         if self._weight is None:
-            weights = self._section.section("weight")
+            weights = self._group.subgroup("weight")
             if weights is None:
-                self._weight = self._dense_weight(self._section, _field("dense", "weight"))
+                self._weight = self._dense_weight(self._group, _field("dense", "weight"))
             else:
                 self._weight = self._dense_weight(weights, COMPLEX_WEIGHT[0])
         return self._weight
 
-    def _dense_weight(self, section: Section, field: Field) -> IntArray:
-        weight = section.required_integers(field)
+    def _dense_weight(self, group: UntrustedGroup, field: Field) -> IntArray:
+        weight = group.required_integers(field)
         neurons = prod(self._extents(_field("dense", "shape")) or ())
         if weight.ndim == 1 and weight.size % neurons == 0:
             weight = weight.reshape(neurons, -1)
         if weight.ndim != 2 or weight.shape[0] != neurons:
             raise NetxError(
-                f"{section.where}/{field.name}: shape {weight.shape}, ({neurons}, inputs) is "
+                f"{group.where}/{field.name}: shape {weight.shape}, ({neurons}, inputs) is "
                 "required."
             )
         return weight
@@ -322,7 +321,7 @@ class LayerReader:
         _warn(f"{message}.")
 
     def _delay(self, outputs: int, inputs: int) -> IntArray | None:
-        delay = self._section.integers(_field("dense", "delay"))
+        delay = self._group.integers(_field("dense", "delay"))
         if delay is None or not delay.any():
             return None
         if delay.min() < 0:
@@ -348,7 +347,7 @@ class LayerReader:
 
     def _refuse(self, field: Field, fault: str, *, is_defined: bool) -> None:
         """Refuse a dataset that Lava drops or gets wrong; `is_defined`: it may be accepted."""
-        values = self._section.integers(field)
+        values = self._group.integers(field)
         if values is None or not values.any():
             return
         message = f"{self.where}/{field.name}: values up to {values.max()}, but Lava {fault}"
@@ -359,7 +358,7 @@ class LayerReader:
         raise NetxError(f"{message}. Remove '{field.name}'{way_out}.")
 
     def _groups(self) -> int:
-        values = self._section.required_integers(_field("conv", "groups"))
+        values = self._group.required_integers(_field("conv", "groups"))
         if values.shape != ():
             raise NetxError(
                 f"{self.where}/groups: shape {values.shape}, a scalar dataset is required; Lava "
@@ -374,7 +373,7 @@ class LayerReader:
         return groups
 
     def _pair(self, key: str, *, smallest: int) -> tuple[int, int]:
-        values = self._section.required_integers(_field("conv", key))
+        values = self._group.required_integers(_field("conv", key))
         if values.shape not in ((), (2,)):
             raise NetxError(
                 f"{self.where}/{key}: shape {values.shape}, a scalar or (2,) is required."

@@ -28,14 +28,16 @@ from neurodeploy.netx.schema import (
     SIGMA_DELTA_TYPE,
     Field,
 )
-from neurodeploy.netx.untrusted_hdf5 import Section
+from neurodeploy.netx.untrusted_hdf5 import UntrustedGroup
 
 
-def read_neuron(section: Section, shape: Shape, *, is_input: bool, spike_exponent: int) -> Neuron:
+def read_neuron(
+    group: UntrustedGroup, shape: Shape, *, is_input: bool, spike_exponent: int
+) -> Neuron:
     """Read `neuron/...`.
 
     Args:
-        section: The neuron group.
+        group: The neuron group.
         shape: Shape of the layer.
         is_input: Whether this is an input block, where sigma-delta neurons only send changes.
         spike_exponent: `spike_exp` of Lava's `Network`.
@@ -43,22 +45,22 @@ def read_neuron(section: Section, shape: Shape, *, is_input: bool, spike_exponen
     Raises:
         NetxError: If a value is missing or wrong, Lava would hang on it, or it is not simulated.
     """
-    kind = section.text("type")
-    if "messageBits" in section:
+    kind = group.text("type")
+    if "messageBits" in group:
         raise NetxError(
-            f"{section.where}/messageBits: Lava hangs on this dataset. Remove it, and give "
+            f"{group.where}/messageBits: Lava hangs on this dataset. Remove it, and give "
             "the number with --input-bits instead."
         )
     if kind in LIF_TYPES:
-        return _read_lif(section, shape)
+        return _read_lif(group, shape)
     if kind == SIGMA_DELTA_TYPE:
-        if not is_input and "sigma_output" in section:
+        if not is_input and "sigma_output" in group:
             return SigmaNeuron()
-        (threshold,) = (_scalar(section, field) for field in SIGMA_DELTA_NEURON)
+        (threshold,) = (_scalar(group, field) for field in SIGMA_DELTA_NEURON)
         make = DeltaNeuron if is_input else SigmaDeltaNeuron
         return make(threshold=threshold, spike_exponent=spike_exponent)
     if RESONATOR_MARK in kind:
-        sine, cosine, threshold = (_scalar(section, field) for field in RESONATOR_NEURON)
+        sine, cosine, threshold = (_scalar(group, field) for field in RESONATOR_NEURON)
         return ResonateFireNeuron(
             sine_decay=sine,
             cosine_decay=cosine,
@@ -67,13 +69,13 @@ def read_neuron(section: Section, shape: Shape, *, is_input: bool, spike_exponen
         )
     allowed = ", ".join((*LIF_TYPES, SIGMA_DELTA_TYPE))
     raise NetxError(
-        f"{section.where}/type: '{kind}'; Lava runs {allowed} and those with '{RESONATOR_MARK}' in "
+        f"{group.where}/type: '{kind}'; Lava runs {allowed} and those with '{RESONATOR_MARK}' in "
         "their name (case-sensitive)."
     )
 
 
 def default_neuron() -> CubaNeuron:
-    """Return what Lava gives a dense layer without a neuron group."""
+    """Return Lava's neuron for a dense layer without a neuron group."""
     decay, leak, threshold = (np.array(value, np.int32) for value in NO_NEURON.values())
     return CubaNeuron(current_decay=decay, voltage_decay=leak, threshold=threshold)
 
@@ -108,40 +110,40 @@ def from_lava_order(values: IntArray, shape: Shape, where: str) -> IntArray:
     return np.ascontiguousarray(full.transpose())
 
 
-def _read_lif(section: Section, shape: Shape) -> CubaNeuron:
-    if section.is_true("gradedSpike"):
+def _read_lif(group: UntrustedGroup, shape: Shape) -> CubaNeuron:
+    if group.is_true("gradedSpike"):
         warnings.warn(
-            f"{section.where}/gradedSpike: true, but Lava's LIF neurons send plain spikes; "
+            f"{group.where}/gradedSpike: true, but Lava's LIF neurons send plain spikes; "
             "so do ours.",
             NeurodeployWarning,
             stacklevel=2,
         )
     decay, leak, threshold = (
-        from_lava_order(_parameter(section, field), shape, f"{section.where}/{field.name}")
+        from_lava_order(_parameter(group, field), shape, f"{group.where}/{field.name}")
         for field in LIF_NEURON
     )
     return CubaNeuron(current_decay=decay, voltage_decay=leak, threshold=threshold)
 
 
-def _parameter(section: Section, field: Field) -> IntArray:
+def _parameter(group: UntrustedGroup, field: Field) -> IntArray:
     """Read a parameter whose arithmetic Lava does in the type that is stored."""
-    values = section.required_integers(field)
-    dtype = section.dtype(field.name)
+    values = group.required_integers(field)
+    dtype = group.dtype(field.name)
     assert dtype is not None
     is_wide = dtype.kind == "i" and dtype.itemsize >= 4
     if not is_wide and (values.shape != () or dtype == np.uint64):
         raise NetxError(
-            f"{section.where}/{field.name}: an array of {dtype} overflows inside Lava. "
+            f"{group.where}/{field.name}: an array of {dtype} overflows inside Lava. "
             "Store int32 or int64."
         )
     return values
 
 
-def _scalar(section: Section, field: Field) -> int:
-    values = _parameter(section, field)
+def _scalar(group: UntrustedGroup, field: Field) -> int:
+    values = _parameter(group, field)
     if values.size != 1:
         raise NetxError(
-            f"{section.where}/{field.name}: shape {values.shape}, one value is required; Lava's "
+            f"{group.where}/{field.name}: shape {values.shape}, one value is required; Lava's "
             "neurons of this kind share it."
         )
     return int(values.ravel()[0])

@@ -23,7 +23,7 @@ from neurodeploy.ir.integer_layers import FixedLayer, Shape
 from neurodeploy.netx.layers import LayerReader, Options
 from neurodeploy.netx.schema import LAYERS_MAX
 from neurodeploy.netx.untrusted_hdf5 import (
-    Section,
+    UntrustedGroup,
     check_file,
     open_root,
 )
@@ -79,7 +79,7 @@ def read(
 
 @dataclass(slots=True)
 class _State:
-    """What is known while the layers are read one by one."""
+    """The source of the next layer, while layers are read in order."""
 
     shape: Shape | None
     source: str = INPUT
@@ -87,7 +87,7 @@ class _State:
 
 
 def _read_network(
-    root: Section,
+    root: UntrustedGroup,
     options: Options,
     *,
     input_shape: Shape | None,
@@ -100,15 +100,15 @@ def _read_network(
     state = _State(shape=input_shape)
     port: Shape | None = None
     layers: list[FixedLayer] = []
-    for index, section in enumerate(_layer_sections(root)):
-        reader = LayerReader(section, options, index)
+    for index, group in enumerate(_layer_groups(root)):
+        reader = LayerReader(group, options, index)
         kind = reader.kind()
         if kind == "input":
             if index > 0:
                 raise NetxError(f"{reader.where}: an input layer must be the first layer.")
             shape = reader.input_shape()
             state.shape = shape or state.shape
-            if "neuron" in section:
+            if "neuron" in group:
                 layers.append(reader.input_block(shape))
                 state.source = layers[-1].name
                 port = layers[-1].shape
@@ -138,8 +138,8 @@ def _read_network(
     )
 
 
-def _layer_sections(root: Section) -> list[Section]:
-    layers = root.section("layer")
+def _layer_groups(root: UntrustedGroup) -> list[UntrustedGroup]:
+    layers = root.subgroup("layer")
     if layers is None:
         raise NetxError(
             f"{root.where}: no group '/layer'. This is an HDF5 file, but not one for lava-dl's "
@@ -148,16 +148,16 @@ def _layer_sections(root: Section) -> list[Section]:
     count = len(layers)
     if not 0 < count <= LAYERS_MAX:
         raise NetxError(f"{layers.where}: {count} layers, 1 to {LAYERS_MAX} are read.")
-    sections = []
+    groups = []
     for index in range(count):
-        section = layers.section(str(index))
-        if section is None:
+        group = layers.subgroup(str(index))
+        if group is None:
             raise NetxError(
                 f"{layers.where}: {count} entries, but no group '{index}'. "
                 "Layers must be numbered 0, 1, 2, ... without a gap."
             )
-        sections.append(section)
-    return sections
+        groups.append(group)
+    return groups
 
 
 def _conv_source(state: _State, where: str) -> Shape:

@@ -1,4 +1,4 @@
-"""What a netx file may hold: one table, read by the reader and the writer alike.
+"""The contents of a netx file: one table, read by the reader and the writer alike.
 
 Source: lava-dl 0.6.0 `lava/lib/dl/netx/hdf5.py:Network`, confirmed by running it.
 """
@@ -217,4 +217,4 @@ LAYERS_MAX = 4096
 """Most layers that are read from one file."""
 
 NO_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": 1 << 17}
-"""What Lava gives a dense layer without a neuron group: its current integrates, no spikes."""
+"""Lava's neuron for a dense layer without a neuron group: its current integrates, no spikes."""

@@ -2,6 +2,12 @@
 
 Nothing is loaded before its type and size are checked; links that could leave the file are
 refused; every failure of the HDF5 library becomes one `NetxError` that says where.
+
+Strings of variable length are kept in a *global heap*. HDF5 2.0 searches a damaged heap for ever:
+an object of size zero is a loop that nothing can interrupt. Netx files need the heap for one short
+word, the neuron's type, so `read_string` reads it without the library, with bounds. Source: HDF5
+File Format Specification version 3.0, sections III.E (global heap) and IV.B (variable-length
+types).
 """
 
 from __future__ import annotations
@@ -33,75 +39,6 @@ from neurodeploy.netx.schema import (
     Field,
 )
 
-# Read a variable-length string of an HDF5 file without the HDF5 library.
-#
-# Such strings are kept in a *global heap*. HDF5 2.0 searches a damaged heap for ever: an object of
-# size zero is a loop that nothing can interrupt. Netx files need this for one short word, the
-# neuron's type, so it is read here, with bounds.
-#
-# Source: HDF5 File Format Specification version 3.0, section III.E "Disk Format: Level 1E - Global
-# Heap", section IV.B "Variable-length types".
-
-REFERENCE_BYTES = 16
-"""Length (4 bytes), address of the heap collection (8), index of the object (4)."""
-
-_SIGNATURE = b"GCOL"
-_HEADER = struct.Struct("<4sB3xQ")
-_OBJECT = struct.Struct("<HH4xQ")
-_HEAP_BYTES_MAX = 1 << 24
-"""A heap is 4096 bytes, or the size of the longest string in it."""
-
-
-def read_string(path: Path, offset: int, *, base: int, longest: int) -> bytes:
-    """Read the string to which the reference at `offset` points.
-
-    Args:
-        path: The file; its addresses have 8 bytes, as all but very old or special ones.
-        offset: Where in the file the 16 bytes of the reference are.
-        base: What addresses in the file count from: the size of its user block.
-        longest: Most bytes that are read.
-
-    Returns:
-        The string, without a terminator.
-
-    Raises:
-        NetxError: If it is longer, or what is found is not a heap.
-        OSError: If the file cannot be opened.
-    """
-    with path.open("rb") as file:
-        length, address, wanted = struct.unpack("<IQI", _read(file, offset, REFERENCE_BYTES))
-        if not 0 < length <= longest:
-            raise NetxError(f"a string of {length} bytes, 1 to {longest} are allowed")
-        header = _read(file, base + address, _HEADER.size)
-        signature, version, size = _HEADER.unpack(header)
-        if (signature, version) != (_SIGNATURE, 1):
-            raise NetxError("the string's place is not a heap")
-        heap = file.read(min(size, _HEAP_BYTES_MAX) - _HEADER.size)
-    position = 0
-    while position + _OBJECT.size <= len(heap):
-        index, _, stored = _OBJECT.unpack_from(heap, position)
-        position += _OBJECT.size
-        if index == 0:  # the free space at the end
-            break
-        if index == wanted:
-            if length > min(stored, len(heap) - position):
-                raise NetxError(f"a string of {length} bytes in a place of {stored}")
-            return heap[position : position + length]
-        position += -(-stored // 8) * 8
-    raise NetxError("the string is not in its heap")
-
-
-def _read(file: BinaryIO, position: int, size: int) -> bytes:
-    try:
-        file.seek(position)
-        found = file.read(size)
-    except (OSError, ValueError, OverflowError) as error:
-        raise NetxError("the string's place is beyond the end of the file") from error
-    if len(found) < size:
-        raise NetxError("the string's place is beyond the end of the file")
-    return found
-
-
 _INT32 = np.iinfo(np.int32)
 _TEXT_MAX = 256
 _EXPANSION_MAX = 2048
@@ -118,10 +55,18 @@ _HDF5_ERRORS = (
     AttributeError,
     MemoryError,
 )
-"""What h5py raises on damaged files, by trial."""
+"""Errors that h5py raises on damaged files, by trial."""
+REFERENCE_BYTES = 16
+"""Length (4 bytes), address of the heap collection (8), index of the object (4)."""
+
+_SIGNATURE = b"GCOL"
+_HEADER = struct.Struct("<4sB3xQ")
+_OBJECT = struct.Struct("<HH4xQ")
+_HEAP_BYTES_MAX = 1 << 24
+"""A heap is 4096 bytes, or the size of the longest string in it."""
 
 
-class Source:
+class UntrustedFile:
     """One open file, and how many elements may still be read from it."""
 
     def __init__(self, file: h5py.File, path: Path) -> None:
@@ -132,11 +77,7 @@ class Source:
         self._left = FILE_ELEMENTS_MAX
 
     def spend(self, elements: int, where: str) -> None:
-        """Take `elements` off.
-
-        Raises:
-            NetxError: If there are not enough left.
-        """
+        """Take `elements` off those that may still be read; raise `NetxError` if too few are."""
         self._left -= elements
         if self._left < 0:
             raise NetxError(
@@ -145,10 +86,10 @@ class Source:
             )
 
 
-class Section:
+class UntrustedGroup:
     """One group of the file; every complaint starts with `where`."""
 
-    def __init__(self, group: h5py.Group, where: str, source: Source) -> None:
+    def __init__(self, group: h5py.Group, where: str, source: UntrustedFile) -> None:
         """Wrap `group`, found at `where`."""
         self.where = where
         self._group = group
@@ -161,12 +102,12 @@ class Section:
         with _guarded(self.where):
             return len(self._group)
 
-    def section(self, name: str) -> Section | None:
+    def subgroup(self, name: str) -> UntrustedGroup | None:
         """Return the group called `name`, or None if there is no such entry or it is no group."""
         node = self._find(name)
         if not isinstance(node, h5py.Group):
             return None
-        return Section(node, f"{self.where}/{name}", self._source)
+        return UntrustedGroup(node, f"{self.where}/{name}", self._source)
 
     def text(self, name: str) -> str:
         """Return a string.
@@ -365,24 +306,14 @@ def check_file(path: Path) -> None:
 
 
 @contextmanager
-def open_root(path: Path) -> Iterator[Section]:
-    """Open a file and give its root.
-
-    Args:
-        path: The file.
-
-    Yields:
-        The root; it is closed with the block.
-
-    Raises:
-        NetxError: If it is not HDF5.
-    """
+def open_root(path: Path) -> Iterator[UntrustedGroup]:
+    """Open a file and yield its root; raise `NetxError` if it is not HDF5."""
     with _guarded(str(path)):
         file = h5py.File(path, "r")
     try:
         with _guarded(str(path)):
-            source = Source(file, path)
-        yield Section(file, str(path), source)
+            source = UntrustedFile(file, path)
+        yield UntrustedGroup(file, str(path), source)
     finally:
         with _guarded(str(path)):
             file.close()
@@ -400,3 +331,53 @@ def _guarded(where: str) -> Iterator[None]:
             f"{where}: cannot be read ({str(error) or type(error).__name__}). A netx file is HDF5; "
             "this one is damaged, cut short or something else. Write or copy it again."
         ) from error
+
+
+def read_string(path: Path, offset: int, *, base: int, longest: int) -> bytes:
+    """Read the string to which the reference at `offset` points.
+
+    Args:
+        path: The file; its addresses have 8 bytes, as all but very old or special ones.
+        offset: Where in the file the 16 bytes of the reference are.
+        base: Offset from which addresses count: the size of the file's user block.
+        longest: Most bytes that are read.
+
+    Returns:
+        The string, without a terminator.
+
+    Raises:
+        NetxError: If it is longer, or what is found is not a heap.
+        OSError: If the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        length, address, sought = struct.unpack("<IQI", _read_at(file, offset, REFERENCE_BYTES))
+        if not 0 < length <= longest:
+            raise NetxError(f"a string of {length} bytes, 1 to {longest} are allowed")
+        header = _read_at(file, base + address, _HEADER.size)
+        signature, version, size = _HEADER.unpack(header)
+        if (signature, version) != (_SIGNATURE, 1):
+            raise NetxError("the string's place is not a heap")
+        heap = file.read(min(size, _HEAP_BYTES_MAX) - _HEADER.size)
+    position = 0
+    while position + _OBJECT.size <= len(heap):
+        index, _, stored = _OBJECT.unpack_from(heap, position)
+        position += _OBJECT.size
+        if index == 0:  # the free space at the end
+            break
+        if index == sought:
+            if length > min(stored, len(heap) - position):
+                raise NetxError(f"a string of {length} bytes in a place of {stored}")
+            return heap[position : position + length]
+        position += -(-stored // 8) * 8
+    raise NetxError("the string is not in its heap")
+
+
+def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
+    try:
+        file.seek(position)
+        content = file.read(size)
+    except (OSError, ValueError, OverflowError) as error:
+        raise NetxError("the string's place is beyond the end of the file") from error
+    if len(content) < size:
+        raise NetxError("the string's place is beyond the end of the file")
+    return content
