@@ -132,12 +132,12 @@ class LavaSimulator:
         feed: Feed = Feed.PORT,
         record: Record = Record(),  # noqa: B008 - likewise
     ) -> Job:
-        """Describe a run without starting it; `lava_worker.run_jobs` runs several in one process.
+        """Describe a run without starting it; `worker.run_jobs` runs several in one process.
 
         Raises:
             DataError: If the input is not integer, empty, or beyond 32 bits.
-            SimulationError: If the number of steps is not determined or not positive, or what is
-                to be recorded cannot be.
+            SimulationError: If the number of steps is not determined or not positive, or states
+                are to be recorded that cannot be.
         """
         values = _conform(inputs, has_time=feed is not Feed.BIAS)
         steps = plan_steps(timing, None if feed is Feed.BIAS else int(values.shape[1]))
@@ -162,7 +162,7 @@ class LavaSimulator:
 
 
 def _interpreter(python: Path | str | None) -> tuple[Path, bool]:
-    """Find the interpreter, and say whether it is that of our own runtime."""
+    """Return the interpreter, and whether it is that of our own runtime."""
     if python is None:
         return find_runtime(), True
     found = shutil.which(str(python))
@@ -175,7 +175,7 @@ def _interpreter(python: Path | str | None) -> tuple[Path, bool]:
 
 
 def _conform(inputs: npt.NDArray[np.integer], *, has_time: bool) -> IntArray:
-    """Bring the input to int32, or say what is wrong with it."""
+    """Return the input as int32; refuse one that is malformed."""
     array = np.asarray(inputs)
     axes = "(samples, T, ...)" if has_time else "(samples, ...)"
     if array.dtype.kind not in "iub":

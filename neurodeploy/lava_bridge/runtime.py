@@ -62,7 +62,7 @@ UNNEEDED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeReport:
-    """What `diagnose` found.
+    """The state of a runtime, as `diagnose` sees it.
 
     Attributes:
         path: Folder of the runtime, or the named interpreter.
@@ -137,7 +137,7 @@ def install_runtime(
     folder = runtime_path() if path is None else Path(path).absolute()
     tell = progress or (lambda _: None)
     base, version = _examine_interpreter(python)
-    requirements = hardware_path() / "lava_runtime" / f"requirements-py{version[0]}{version[1]}.txt"
+    requirements = _requirements(version)
     with _explained(folder), _lock(folder):
         expected = _fingerprint(requirements, version)
         if _is_intact(folder, expected):
@@ -172,22 +172,16 @@ def diagnose(path: Path | None = None, *, python: Path | None = None) -> Runtime
     problem, seconds = "", 0.0
     is_torch_absent: bool | None = None
     is_current: bool | None = None
-    if not is_present:
-        try:
+    try:
+        if not is_present:
             find_runtime(folder if python is None else python)
-        except LavaRuntimeError as error:
-            problem = str(error)
-    else:
-        try:
-            _, version = _examine_interpreter(interpreter)
-            is_torch_absent = _is_torch_absent(interpreter, is_isolated=python is None)
-            if python is None:
-                name = f"requirements-py{version[0]}{version[1]}.txt"
-                recipe = hardware_path() / "lava_runtime" / name
-                is_current = _is_intact(folder, _fingerprint(recipe, version))
-            seconds, versions = self_test(interpreter, is_isolated=python is None)
-        except NeurodeployError as error:
-            problem = str(error)
+        _, version = _examine_interpreter(interpreter)
+        is_torch_absent = _is_torch_absent(interpreter, is_isolated=python is None)
+        if python is None:
+            is_current = _is_intact(folder, _fingerprint(_requirements(version), version))
+        seconds, versions = self_test(interpreter, is_isolated=python is None)
+    except NeurodeployError as error:
+        problem = str(error)
     if not problem and is_current is False:
         problem = (
             f"Lava runtime: {folder} works but is not what this version of neurodeploy installs. "
@@ -214,7 +208,7 @@ def self_test(python: Path, *, is_isolated: bool = True) -> tuple[float, Mapping
 
     Args:
         python: Interpreter that has Lava.
-        is_isolated: See `lava_worker.run_jobs`.
+        is_isolated: See `worker.run_jobs`.
 
     Returns:
         Seconds taken, and the versions of what took part.
@@ -257,6 +251,10 @@ def _write_known_network(path: Path) -> None:
 
 def _python_of(folder: Path) -> Path:
     return folder / "bin" / "python"
+
+
+def _requirements(version: tuple[int, int]) -> Path:
+    return hardware_path() / "lava_runtime" / f"requirements-py{version[0]}{version[1]}.txt"
 
 
 def _examine_interpreter(python: Path | str | None) -> tuple[Path, tuple[int, int]]:

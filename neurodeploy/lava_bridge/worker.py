@@ -93,9 +93,23 @@ class Job:
     record: Record = Record()  # noqa: RUF009 - a frozen value
 
 
+_OPTIONS = (
+    "timing",
+    "steps",
+    "feed",
+    "input_bits",
+    "input_shape",
+    "spike_exponent",
+    "sparse_fc_layer",
+    "reset_interval",
+    "reset_offset",
+)
+"""Fields of a job that travel as they are."""
+
+
 @dataclass(slots=True)
 class _Session:
-    """What is known about a running worker."""
+    """A running worker, and its words so far."""
 
     process: subprocess.Popen[bytes]
     ready: Mapping[str, str] = field(default_factory=dict)
@@ -119,7 +133,7 @@ def run_jobs(
 
     Args:
         python: Interpreter that has Lava.
-        jobs: What to run; all or nothing.
+        jobs: Their results come all or not at all.
         is_isolated: Whether the worker ignores Python's environment variables and the user's own
             packages, as it should in a runtime of ours.
         timeout: Longest time for everything, in seconds; None for no limit.
@@ -176,19 +190,11 @@ def _write_request(folder: Path, jobs: Sequence[Job]) -> None:
         file = f"{_name(index)}_input.npy"
         np.save(folder / file, job.inputs, allow_pickle=False)
         described.append(
-            {
+            {name: getattr(job, name) for name in _OPTIONS}
+            | {
                 "name": _name(index),
                 "net": str(job.net.resolve()),
                 "input": file,
-                "timing": job.timing,
-                "steps": job.steps,
-                "feed": job.feed,
-                "input_bits": job.input_bits,
-                "input_shape": job.input_shape,
-                "spike_exponent": job.spike_exponent,
-                "sparse_fc_layer": job.sparse_fc_layer,
-                "reset_interval": job.reset_interval,
-                "reset_offset": job.reset_offset,
                 "record_all": job.record.final_states,
             }
         )
@@ -198,7 +204,7 @@ def _write_request(folder: Path, jobs: Sequence[Job]) -> None:
 def _progress_report(
     jobs: Sequence[Job], progress: Callable[[int, int], None] | None
 ) -> Callable[[int], None]:
-    """Turn the worker's counts, which start again with every job, into one count."""
+    """Turn the worker's counts, which start again with every job, into a single count."""
     total = sum(len(job.inputs) for job in jobs)
     done = [0, 0]  # samples of finished jobs, samples of the present one
 
@@ -289,7 +295,7 @@ def _take(
     report: Callable[[int], None],
     close: Callable[[IO[bytes]], object],
 ) -> None:
-    """Take what a stream of the worker holds: progress, readiness, complaints."""
+    """Read a stream of the worker: progress, readiness, complaints."""
     data = os.read(stream.fileno(), 65536)
     if not data:
         close(stream)
@@ -423,12 +429,13 @@ def _read_recording(
         samples=samples,
         steps=steps,
         spikes=tuple(
-            found if name in kept else None for name, found in zip(names, spikes, strict=True)
+            sent if name in kept else None for name, sent in zip(names, spikes, strict=True)
         ),
         states={names[-1]: traces} if names[-1] in traced else {},
         final_states=tuple(finals) if job.record.final_states else None,
         events=tuple(
-            count_spikes(one, is_graded=one.dtype != np.uint8, is_recurrent=True) for one in spikes
+            count_spikes(sent, is_graded=sent.dtype != np.uint8, is_recurrent=True)
+            for sent in spikes
         )
         if job.record.counts
         else None,
@@ -438,7 +445,7 @@ def _read_recording(
 
 
 def require_last_layer(record: Record, layers: tuple[str, ...]) -> None:
-    """Refuse what the worker's probes cannot see.
+    """Refuse states that the worker's probes cannot see.
 
     Raises:
         SimulationError: If states of a layer before the last are asked for after every step, or a
