@@ -19,6 +19,7 @@ from typing import (
 
 from neurodeploy.chips.cores import FitJson
 from neurodeploy.chips.target import Evidence
+from neurodeploy.counting.counts import Totals
 from neurodeploy.counting.neurobench import NeuroBenchJson
 from neurodeploy.counting.relu_twin import AnnLayerMacs
 from neurodeploy.energy.fairness import Headline, Rule
@@ -27,19 +28,6 @@ from neurodeploy.energy.other_machines import PlatformFigure
 from neurodeploy.energy.presets import Tier
 
 Json = dict[str, object]
-
-# Counts of one layer and of all; a text beside a type is its description in the schema.
-Events = Annotated[int, "inputs other than zero, all samples and steps"]
-Sops = Annotated[int, "synaptic operations through weights other than zero"]
-StoredSops = Annotated[int, "the same, zero weights included"]
-AcSops = Annotated[int, "those that only add"]
-MacSops = Annotated[int, "those on graded input, which multiply"]
-DenseUpdates = Annotated[int, "neurons times steps"]
-ActiveUpdates = Annotated[
-    int | None, "updates with a potential, an input or a bias; null if not known"
-]
-Spikes = Annotated[int, "output events"]
-Messages = Annotated[int, "one per spike and destination layer: a lower bound"]
 
 
 class NetworkJson(TypedDict):
@@ -79,7 +67,7 @@ class LayerMeansJson(TypedDict):
 
 
 class LayerJson(TypedDict):
-    """Counts of a layer over all samples."""
+    """Counts of a layer over all samples; a text beside a type describes the key."""
 
     name: Annotated[
         str, "a recurrent synapse is a row of its own, <layer>.recurrent, without neurons"
@@ -93,39 +81,22 @@ class LayerJson(TypedDict):
     zero_weight_fraction: float
     dense_exact: Annotated[int, "MACs of one pass without taps on padding"]
     dense_macs: Annotated[int, "MACs of one pass by the textbook"]
-    events: Events
-    sops: Sops
-    sops_stored: StoredSops
-    sops_ac: AcSops
-    sops_mac: MacSops
-    updates_dense: DenseUpdates
-    updates_active: ActiveUpdates
-    spikes: Spikes
+    events: Annotated[int, "inputs other than zero, all samples and steps"]
+    sops: Annotated[int, "synaptic operations through weights other than zero"]
+    sops_stored: Annotated[int, "the same, zero weights included"]
+    sops_ac: Annotated[int, "those that only add"]
+    sops_mac: Annotated[int, "those on graded input, which multiply"]
+    updates_dense: Annotated[int, "neurons times steps"]
+    updates_active: Annotated[
+        int | None, "updates with a potential, an input or a bias; null if not known"
+    ]
+    spikes: Annotated[int, "output events"]
     bias_adds: int
-    messages: Messages
+    messages: Annotated[int, "one per spike and destination layer: a lower bound"]
     per_sample: LayerMeansJson
     per_sample_std: Annotated[
         dict[str, float], "standard deviation over the samples, of the population"
     ]
-
-
-class TotalsJson(TypedDict):
-    """Counts of the network over all samples."""
-
-    events: Events
-    sops: Sops
-    sops_stored: StoredSops
-    sops_ac: AcSops
-    sops_mac: MacSops
-    sops_cached: Annotated[int, "sops if a static graded input were computed once"]
-    dense_exact: int
-    dense_macs: int
-    neurons: int
-    updates_dense: DenseUpdates
-    updates_active: ActiveUpdates
-    spikes: Spikes
-    bias_adds: int
-    messages: Messages
 
 
 class EnergyJson(TypedDict):
@@ -244,7 +215,9 @@ class ReportJson(TypedDict):
     network: NetworkJson
     workload: WorkloadJson
     layers: list[LayerJson]
-    totals: TotalsJson
+    totals: Annotated[
+        Totals, "sums of the layers; sops_cached: sops if a static graded input were computed once"
+    ]
     per_sample: Annotated[
         dict[str, float | None], "means of the totals, and <name>_std over the samples"
     ]

@@ -29,11 +29,12 @@ from neurodeploy.reports.json_form import (
     EnergyJson,
     Json,
     LayerJson,
+    LayerMeansJson,
     NetworkJson,
     ReportJson,
+    SensitivityJson,
     StaticJson,
     TierJson,
-    TotalsJson,
 )
 
 
@@ -51,7 +52,7 @@ def to_document(report: Report) -> ReportJson:
             "input_kind": counts.input_kind.value,
         },
         "layers": [_layer_json(layer, counts.samples) for layer in counts.layers],
-        "totals": cast("TotalsJson", totals),
+        "totals": counts.totals,
         "per_sample": {**_per_sample(totals, counts.samples), **spread},
         "sigma": counts.sigma,
         "sigma_break_even": list(SIGMA_BREAK_EVEN),
@@ -70,13 +71,10 @@ def to_document(report: Report) -> ReportJson:
             ),
         },
         "sensitivity": [
-            {
-                "assumption": entry.assumption,
-                "quantity": entry.quantity,
-                "low": entry.low,
-                "high": entry.high,
-                "factor": entry.factor if isfinite(entry.factor) else None,
-            }
+            cast(
+                "SensitivityJson",
+                {**asdict(entry), "factor": entry.factor if isfinite(entry.factor) else None},
+            )
             for entry in report.sensitivities
         ],
         "fit": [fit.to_dict() for fit in report.fits],
@@ -107,18 +105,7 @@ def _network_json(network: NetworkFile) -> NetworkJson:
 
 
 def _layer_json(layer: LayerCounts, samples: int) -> LayerJson:
-    numbers = {
-        "events": layer.events,
-        "sops": layer.sops,
-        "sops_stored": layer.sops_stored,
-        "sops_ac": layer.sops_ac,
-        "sops_mac": layer.sops_mac,
-        "updates_dense": layer.updates_dense,
-        "updates_active": layer.updates_active,
-        "spikes": layer.spikes,
-        "bias_adds": layer.bias_adds,
-        "messages": layer.messages,
-    }
+    numbers = {key: getattr(layer, key) for key in LayerMeansJson.__annotations__}
     table = {
         "name": layer.name,
         "type": layer.type,
@@ -208,16 +195,12 @@ def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> StaticJ
     if shortest is not None:
         step = static.step_time_us
         at_fastest = static.energy * shortest / step if step else 0.0
-    return {
-        "power_mw": static.power_mw,
-        "chips": static.chips,
-        "step_time_us": static.step_time_us,
-        "is_real_time": static.is_real_time,
-        "energy": static.energy,
+    more = {
         "energy_with_static": energy.total,
         "fastest_step_us": shortest,
         "energy_at_fastest_step": at_fastest,
     }
+    return cast("StaticJson", {**asdict(static), **more})
 
 
 def _plain(value: object) -> object:
