@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from neurodeploy import netx as netx, pipeline as pipeline, testing as testing
     from neurodeploy.chips.cores import estimate_cores as estimate_cores
     from neurodeploy.chips.layer_sizes import sizes_of as sizes_of
-    from neurodeploy.chips.limits import check_limits as check_limits
+    from neurodeploy.chips.limits import (
+        check_limits as check_limits,
+        find_violations as find_violations,
+    )
     from neurodeploy.chips.target import Target as Target
     from neurodeploy.counting.network_counts import count as count
     from neurodeploy.counting.synapse_counts import count_layer as count_layer
@@ -27,14 +30,22 @@ if TYPE_CHECKING:
         Dataset as Dataset,
         load_data as load_data,
     )
-    from neurodeploy.energy.estimates import System as System, estimate_energy as estimate_energy
+    from neurodeploy.energy.estimates import (
+        Energy as Energy,
+        System as System,
+        estimate_energy as estimate_energy,
+    )
     from neurodeploy.energy.measured import Measured as Measured
-    from neurodeploy.energy.operations import Operations as Operations
+    from neurodeploy.energy.operations import (
+        LayerAccesses as LayerAccesses,
+        Operations as Operations,
+    )
     from neurodeploy.energy.presets import EnergyPreset as EnergyPreset
     from neurodeploy.errors import (
         NeurodeployError as NeurodeployError,
         NeurodeployWarning as NeurodeployWarning,
     )
+    from neurodeploy.ir.graphs import FixedPointGraph as FixedPointGraph, Graph as Graph
     from neurodeploy.lava_bridge import LavaSimulator as LavaSimulator
     from neurodeploy.learning.evaluation import evaluate as evaluate
     from neurodeploy.learning.trainer import Trainer as Trainer
@@ -47,12 +58,15 @@ if TYPE_CHECKING:
     from neurodeploy.onnx_models.step_export import export_step as export_step
     from neurodeploy.onnx_models.twin_export import export_twin as export_twin
     from neurodeploy.passes import (
+        choose_scales as choose_scales,
         fold_average_pool as fold_average_pool,
         fold_batchnorm as fold_batchnorm,
         fold_global_average_pool as fold_global_average_pool,
         lower_max_pool as lower_max_pool,
         lower_residuals as lower_residuals,
         merge_groups as merge_groups,
+        prune_channels as prune_channels,
+        prune_weights as prune_weights,
         quantize as quantize,
         run_passes as run_passes,
     )
@@ -70,30 +84,41 @@ if TYPE_CHECKING:
         write_comparison as write_comparison,
         write_comparison_markdown as write_comparison_markdown,
     )
-    from neurodeploy.reports.pages.outline import save_plot as save_plot, write_page as write_page
+    from neurodeploy.reports.pages.outline import (
+        save_plot as save_plot,
+        write_markdown as write_markdown,
+        write_page as write_page,
+    )
+    from neurodeploy.reports.report import Report as Report
     from neurodeploy.reports.report_builder import report as report
+    from neurodeploy.reports.run_summary import RunSummary as RunSummary
     from neurodeploy.samples.sources import open_samples as open_samples
     from neurodeploy.simulation import (
         EventSimulator as EventSimulator,
+        Feed as Feed,
         Record as Record,
         Recording as Recording,
+        Stream as Stream,
+        Window as Window,
     )
+    from neurodeploy.simulation.long_runs.engines import Crew as Crew
     from neurodeploy.simulation.long_runs.long_run import run_samples as run_samples
 
 _MODULES = ("netx", "pipeline", "testing")
 _NAMES_BY_MODULE = {
     "chips.cores": "estimate_cores",
     "chips.layer_sizes": "sizes_of",
-    "chips.limits": "check_limits",
+    "chips.limits": "check_limits find_violations",
     "chips.target": "Target",
     "counting.network_counts": "count",
     "counting.synapse_counts": "count_layer",
     "data": "ArrayDataset Dataset load_data",
-    "energy.estimates": "System estimate_energy",
+    "energy.estimates": "Energy System estimate_energy",
     "energy.measured": "Measured",
-    "energy.operations": "Operations",
+    "energy.operations": "LayerAccesses Operations",
     "energy.presets": "EnergyPreset",
     "errors": "NeurodeployError NeurodeployWarning",
+    "ir.graphs": "FixedPointGraph Graph",
     "lava_bridge": "LavaSimulator",
     "learning.evaluation": "evaluate",
     "learning.trainer": "Trainer",
@@ -103,18 +128,22 @@ _NAMES_BY_MODULE = {
     "onnx_models.step_export": "export_step",
     "onnx_models.twin_export": "export_twin",
     "passes": (
-        "fold_average_pool fold_batchnorm fold_global_average_pool lower_max_pool lower_residuals "
-        "merge_groups quantize run_passes"
+        "choose_scales fold_average_pool fold_batchnorm fold_global_average_pool "
+        "lower_max_pool lower_residuals merge_groups prune_channels prune_weights quantize "
+        "run_passes"
     ),
     "passes.calibration": "calibrate",
     "recipes.recipe": "Recipe",
     "reports.activity": "layer_activity_of observe",
     "reports.comparison": "compare_networks read_candidate",
     "reports.pages.comparison_page": "write_comparison write_comparison_markdown",
-    "reports.pages.outline": "save_plot write_page",
+    "reports.pages.outline": "save_plot write_markdown write_page",
+    "reports.report": "Report",
     "reports.report_builder": "report",
+    "reports.run_summary": "RunSummary",
     "samples.sources": "open_samples",
-    "simulation": "EventSimulator Record Recording",
+    "simulation": "EventSimulator Feed Record Recording Stream Window",
+    "simulation.long_runs.engines": "Crew",
     "simulation.long_runs.long_run": "run_samples",
 }
 _MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
