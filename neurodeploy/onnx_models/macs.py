@@ -120,7 +120,7 @@ class OnnxMacs:
 
     @property
     def is_integer(self) -> bool:
-        """Whether every MAC is of integers: the model is quantised."""
+        """True if every MAC is of integers: the model is quantised."""
         return bool(self.nodes) and all(node.precision == "int8" for node in self.nodes)
 
     def to_ann(self) -> AnnMacs:
@@ -222,7 +222,7 @@ def node_names(graph: onnx.GraphProto) -> list[str]:
 
 @dataclass(slots=True)
 class _Tally:
-    """What has been counted so far."""
+    """The nodes counted so far."""
 
     path: str
     nodes: list[OnnxNodeMacs] = field(default_factory=list)
@@ -331,7 +331,7 @@ class _Tally:
 
 
 def _is_stored(name: str, scope: Scope, producers: Mapping[str, onnx.NodeProto]) -> bool:
-    """Whether a tensor is stored, or computed from stored ones alone by moving and scaling."""
+    """Return whether a tensor is stored, or made of stored ones by moving and scaling alone."""
     while name in producers and not scope.is_constant(name):
         before = producers[name]
         if before.op_type not in LAYOUT or not before.input:

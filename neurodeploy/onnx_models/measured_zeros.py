@@ -56,12 +56,12 @@ _RUN_AS: Mapping[str, str] = {
 }
 """Operators that have a counterpart on masks, and which."""
 
-Number = np.floating | np.integer | np.bool_
+NumberArray = npt.NDArray[np.floating | np.integer | np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OnnxActivity:
-    """What a model did on samples.
+    """The zeros of a model on samples, and its outputs.
 
     Attributes:
         samples: Number of samples; each is one pass.
@@ -82,7 +82,58 @@ class OnnxActivity:
         return sum(self.macs_effective.values())
 
 
-def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: npt.NDArray[Number]) -> OnnxActivity:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OnnxBaseline:
+    """An ONNX model that a spiking network is compared with.
+
+    Attributes:
+        macs: Its counts in one pass, batch 1.
+        activity: What it did on samples; None if it was not run.
+        samples: Where its samples came from, one phrase; empty if it was not run.
+        accuracy: Share of the samples whose largest output is their label's; None without labels.
+        notes: Sentences for whoever reads the report.
+    """
+
+    macs: OnnxMacs
+    activity: OnnxActivity | None = None
+    samples: str = ""
+    accuracy: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def macs_effective(self) -> float | None:
+        """Mean of a pass: products of two values other than zero; None if not measured."""
+        return None if self.activity is None else self.activity.total / self.activity.samples
+
+    def to_ann(self) -> AnnMacs:
+        """Return the counts as the baseline of energies."""
+        return AnnMacs(layers=self.macs.to_ann().layers, macs_effective=self.macs_effective)
+
+    def to_json(self) -> dict[str, object]:
+        """Return what a report says beyond the counts that every baseline has."""
+        activity = self.activity
+        return {
+            "sha256": self.macs.sha256,
+            "bindings": dict(self.macs.bindings),
+            "precision": "int8" if self.macs.is_integer else "float",
+            "int8_nodes": [one.name for one in self.macs.nodes if one.precision == "int8"],
+            "samples": 0 if activity is None else activity.samples,
+            "samples_from": self.samples or None,
+            "macs_effective": self.macs_effective,
+            "macs_effective_by_layer": None
+            if activity is None
+            else {
+                name: value / activity.samples for name, value in activity.macs_effective.items()
+            },
+            "unmeasured": [] if activity is None else list(activity.unmeasured),
+            "accuracy": self.accuracy,
+            "elementwise_ops": {
+                one.name: {"op": one.op, "size": one.size} for one in self.macs.elementwise_ops
+            },
+        }
+
+
+def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
     """Run a model on samples, one by one, and count its effective MACs.
 
     Args:
@@ -289,62 +340,6 @@ def _centered(
         shift = f"{mask}_rows"
     nodes.append(helper.make_node("Sub", [f"{mask}_value", shift], [f"{mask}_centered"]))
     return nodes
-
-
-# An ONNX model as the other side of a report: its MACs, and what it did on samples.
-
-NumberArray = npt.NDArray[Number]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class OnnxBaseline:
-    """An ONNX model that a spiking network is compared with.
-
-    Attributes:
-        macs: Its counts in one pass, batch 1.
-        activity: What it did on samples; None if it was not run.
-        samples: Where its samples came from, one phrase; empty if it was not run.
-        accuracy: Share of the samples whose largest output is their label's; None without labels.
-        notes: Sentences for whoever reads the report.
-    """
-
-    macs: OnnxMacs
-    activity: OnnxActivity | None = None
-    samples: str = ""
-    accuracy: float | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def macs_effective(self) -> float | None:
-        """Mean of a pass: products of two values other than zero; None if not measured."""
-        return None if self.activity is None else self.activity.total / self.activity.samples
-
-    def to_ann(self) -> AnnMacs:
-        """Return the counts as the baseline of energies."""
-        return AnnMacs(layers=self.macs.to_ann().layers, macs_effective=self.macs_effective)
-
-    def to_json(self) -> dict[str, object]:
-        """Return what a report says beyond the counts that every baseline has."""
-        activity = self.activity
-        return {
-            "sha256": self.macs.sha256,
-            "bindings": dict(self.macs.bindings),
-            "precision": "int8" if self.macs.is_integer else "float",
-            "int8_nodes": [one.name for one in self.macs.nodes if one.precision == "int8"],
-            "samples": 0 if activity is None else activity.samples,
-            "samples_from": self.samples or None,
-            "macs_effective": self.macs_effective,
-            "macs_effective_by_layer": None
-            if activity is None
-            else {
-                name: value / activity.samples for name, value in activity.macs_effective.items()
-            },
-            "unmeasured": [] if activity is None else list(activity.unmeasured),
-            "accuracy": self.accuracy,
-            "elementwise_ops": {
-                one.name: {"op": one.op, "size": one.size} for one in self.macs.elementwise_ops
-            },
-        }
 
 
 def read_baseline(

@@ -81,7 +81,7 @@ def count_operator(node: onnx.NodeProto, scope: Scope, *, name: str) -> Macs:
 
     Args:
         node: The operator.
-        scope: What is known of its tensors.
+        scope: Shapes and small constants around it.
         name: How to call it in errors.
 
     Raises:
@@ -159,23 +159,15 @@ def _conv(node: _Node) -> Macs:
     axes = len(weight) - 2
     strides, dilations = node.ints("strides", [1] * axes), node.ints("dilations", [1] * axes)
     pads, auto = node.ints("pads", [0] * 2 * axes), node.text("auto_pad", "NOTSET")
-    pairs = 1
-    for axis in range(axes):
-        size, taps, positions = source[axis + 2], weight[axis + 2], result[axis + 2]
-        extent = (taps - 1) * dilations[axis] + 1
-        before = pads[axis]
-        if auto != "NOTSET":
-            total = max((positions - 1) * strides[axis] + extent - size, 0)
-            before = {"SAME_UPPER": total // 2, "SAME_LOWER": total - total // 2}.get(auto, 0)
-        pairs *= count_taps(
-            positions=positions,
-            taps=taps,
-            stride=strides[axis],
-            dilation=dilations[axis],
-            padding=before,
-            size=size,
-        )
+    before = pads[:axes]
+    if auto != "NOTSET":
+        for axis in range(axes):
+            extent = (weight[axis + 2] - 1) * dilations[axis] + 1
+            total = max((result[axis + 2] - 1) * strides[axis] + extent - source[axis + 2], 0)
+            halves = {"SAME_UPPER": total // 2, "SAME_LOWER": total - total // 2}
+            before[axis] = halves.get(auto, 0)
     shared = result[0] * result[1] * weight[1]
+    pairs = _tap_pairs(result, weight, source, strides, dilations, before)
     return shared * prod(result[2:]) * prod(weight[2:]), shared * pairs
 
 
@@ -185,25 +177,39 @@ def _transposed_conv(node: _Node) -> Macs:
     strides, dilations = node.ints("strides", [1] * axes), node.ints("dilations", [1] * axes)
     extra, pads = node.ints("output_padding", [0] * axes), node.ints("pads", [0] * 2 * axes)
     auto = node.text("auto_pad", "NOTSET")
-    decides_pads = bool(node.ints("output_shape", [])) or auto.startswith("SAME")
-    pairs = 1
-    for axis in range(axes):
-        size, taps, positions = result[axis + 2], weight[axis + 2], source[axis + 2]
-        before = 0 if auto == "VALID" else pads[axis]
-        if decides_pads:
-            full = strides[axis] * (positions - 1) + (taps - 1) * dilations[axis] + 1
-            total = max(full + extra[axis] - size, 0)
-            before = total // 2 if auto == "SAME_UPPER" else total - total // 2
-        pairs *= count_taps(
-            positions=positions,
-            taps=taps,
+    before = [0] * axes if auto == "VALID" else pads[:axes]
+    if node.ints("output_shape", []) or auto.startswith("SAME"):  # then pads follow from sizes
+        for axis in range(axes):
+            extent = (weight[axis + 2] - 1) * dilations[axis] + 1
+            full = strides[axis] * (source[axis + 2] - 1) + extent
+            total = max(full + extra[axis] - result[axis + 2], 0)
+            before[axis] = total // 2 if auto == "SAME_UPPER" else total - total // 2
+    shared = source[0] * source[1] * weight[1]
+    # Seen from its output, it is the convolution of which it is the transpose.
+    pairs = _tap_pairs(source, weight, result, strides, dilations, before)
+    return shared * prod(source[2:]) * prod(weight[2:]), shared * pairs
+
+
+def _tap_pairs(
+    positions: Shape,
+    weight: Shape,
+    padded: Shape,
+    strides: list[int],
+    dilations: list[int],
+    before: list[int],
+) -> int:
+    """Count the pairs of position and tap that meet a value of `padded`, not its padding."""
+    return prod(
+        count_taps(
+            positions=positions[axis + 2],
+            taps=weight[axis + 2],
             stride=strides[axis],
             dilation=dilations[axis],
-            padding=before,
-            size=size,
+            padding=before[axis],
+            size=padded[axis + 2],
         )
-    shared = source[0] * source[1] * weight[1]
-    return shared * prod(source[2:]) * prod(weight[2:]), shared * pairs
+        for axis in range(len(weight) - 2)
+    )
 
 
 def _gemm(node: _Node) -> Macs:

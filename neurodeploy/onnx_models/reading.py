@@ -53,7 +53,7 @@ Dims = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """What is known of the tensors of one graph; a subgraph sees those around it as well.
+    """The known shapes and constants of a graph; a subgraph sees those around it as well.
 
     Attributes:
         shapes: Dimensions by name; None for one that is not known. A tensor of unknown rank is
@@ -75,7 +75,7 @@ class Scope:
         return None if self.outer is None else self.outer.shape(name)
 
     def is_constant(self, name: str) -> bool:
-        """Whether a tensor is stored in the model."""
+        """Return whether a tensor is stored in the model."""
         return name in self.constants or (self.outer is not None and self.outer.is_constant(name))
 
     def value(self, name: str) -> tuple[int, ...] | None:
@@ -111,7 +111,7 @@ class OnnxGraph:
 
 
 def require_onnx(what: str, *modules: str) -> None:
-    """Say what to install where the optional packages are missing.
+    """Require optional packages; the error says what to install.
 
     Raises:
         OnnxError: If they are.
@@ -185,11 +185,9 @@ def load_onnx(
     constants = _take_out_constants(model, path)
     bound = _bind(model, path, dict(bindings or {}), constants, bind_batch=bind_batch)
     inputs = {
-        one.name: tuple(one.type.tensor_type.shape.dim[axis].dim_value for axis in range(rank))
-        for one in model.graph.input
-        if one.name not in constants
-        and one.type.HasField("tensor_type")
-        and (rank := len(one.type.tensor_type.shape.dim)) is not None
+        info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
+        for info in model.graph.input
+        if info.name not in constants and info.type.HasField("tensor_type")
     }
     _forget_open_shapes(model.graph)
     return OnnxGraph(
@@ -280,7 +278,7 @@ def _take_out_constants(model: onnx.ModelProto, path: Path) -> dict[str, Shape]:
 
     shapes: dict[str, Shape] = {}
     taken: list[onnx.ValueInfoProto] = []
-    given = {one.name for one in model.graph.input}
+    declared = {info.name for info in model.graph.input}
     for graph in _graphs(model.graph):
         kept = []
         for tensor in graph.initializer:
@@ -292,7 +290,7 @@ def _take_out_constants(model: onnx.ModelProto, path: Path) -> dict[str, Shape]:
                 _check_tensor(tensor, path)
             shapes[tensor.name] = shape
             if is_external or prod(shape) > _SMALL:
-                if graph is not model.graph or tensor.name not in given:
+                if graph is not model.graph or tensor.name not in declared:
                     taken.append(
                         onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, shape)
                     )
@@ -337,7 +335,7 @@ def _bind(
     *,
     bind_batch: bool,
 ) -> dict[str, int]:
-    """Write sizes into the inputs' open dimensions; give those that were used."""
+    """Write sizes into the inputs' open dimensions; return those that were used."""
     for name, size in bindings.items():
         if size < 1:
             raise OnnxError(f"{path}: {name} bound to {size}, at least 1 is required.")
@@ -419,7 +417,7 @@ def _infer(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 
 
 def _is_complete(graph: onnx.GraphProto, scope: Scope) -> bool:
-    """Whether every shape is known. A type other than tensors has none that counting needs."""
+    """Return whether the shape of every output is known."""
     for node in graph.node:
         for name in filter(None, node.output):
             dims = scope.shape(name)
@@ -431,7 +429,7 @@ def _is_complete(graph: onnx.GraphProto, scope: Scope) -> bool:
 def _infer_with_values(model: onnx.ModelProto, path: Path) -> onnx.ModelProto | None:
     """Infer in a process of bounded memory: followed values can be as large as a file says.
 
-    Gives None if the bound does not suffice.
+    Returns None if the bound does not suffice. A file of 300 bytes can make onnx fill 10 GB here.
     """
     import onnx
 

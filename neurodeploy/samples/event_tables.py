@@ -269,7 +269,7 @@ def open_hdf5(path: Path, *, key: str) -> Hdf5Array | EventTable:
 
 
 def is_event_archive(names: Sequence[str]) -> bool:
-    """Whether arrays of these names may be an event table."""
+    """Return whether arrays of these names may be an event table."""
     return "step" in names and "address" in names
 
 

@@ -85,7 +85,7 @@ class Crew:
 
     @property
     def is_here(self) -> bool:
-        """Whether the process that asks computes itself."""
+        """True if the process that asks computes itself."""
         return self.engine is Engine.LOCAL and self.workers in (None, 1)
 
     @property

@@ -44,13 +44,13 @@ from neurodeploy.simulation.recording import Record, count_type
 SAMPLES_MAX = 1024
 """Samples at a time at most: what an interruption can cost."""
 WORKING_BYTES = 256 * 2**20
-"""What the simulator gets if there is enough: more makes it no faster."""
+"""Memory of the simulator if there is enough: more makes it no faster."""
 LATER_BYTES = 128 * 2**20
 """For numba's compiler and for libraries that are not loaded when a run begins, by trial."""
 WORKER_BYTES = 192 * 2**20
-"""What a new process takes that can simulate and does nothing yet, by trial: 181 MB."""
+"""Memory of a new process that can simulate and does nothing yet, by trial: 181 MB."""
 DEFAULT_MAX = 4 * 2**30
-"""What a run takes at most if nothing is said, beside what its process holds already."""
+"""Memory of a run at most if none is named, beside that of its process already."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY_UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 

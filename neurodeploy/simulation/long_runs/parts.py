@@ -38,7 +38,7 @@ _FACTS = "facts"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known of a run, or of a part of it, beside its arrays.
+    """The facts of a run, or of a part of it, beside its arrays.
 
     Attributes:
         samples: How many.
@@ -202,7 +202,7 @@ class PartStore:
         self._about = dict(about)
 
     def exists(self) -> bool:
-        """Whether there is something of an earlier run."""
+        """Return whether there is something of an earlier run."""
         return (self.folder / _ABOUT).exists()
 
     @contextmanager
