@@ -21,21 +21,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.nn.functional import loops
-from neurodeploy.nn.functional.compiled import (
+from neurodeploy.nn.functional.compiled import is_compilable
+from neurodeploy.nn.functional.lif_loops import (
     NO_ROWS,
-    SurrogateNumbers,
-    is_compilable,
-    surrogate_numbers,
+    Currents,
+    Float64Array,
+    Lif,
+    differentiate_span,
+    fire_span,
+    normalize_back_span,
+    sum_span,
 )
-from neurodeploy.nn.functional.loops import Float32Array, Float64Array
-from neurodeploy.nn.functional.rows import (
-    Rows,
-    Span,
-    cut_spans,
-    lanes_of,
-    run_spans,
-)
+from neurodeploy.nn.functional.parallel import Span, cut_spans, lanes_of, run_spans
+from neurodeploy.nn.functional.rows import Rows
+from neurodeploy.nn.functional.slopes import Float32Array, Slope
 from neurodeploy.nn.neuron import LIF
 from neurodeploy.nn.normalization import (
     add_over_processes,
@@ -98,7 +97,7 @@ def is_fusable(z: Tensor, norm: nn.Module | None, neuron: nn.Module) -> bool:
         and norm.weight.dtype == torch.float32
         and z.shape[2] == norm.num_features
         and z.numel() > norm.num_features  # torch's own error says why one value is too few
-        and surrogate_numbers(neuron.surrogate, neuron.threshold) is not None
+        and Slope.of(neuron.surrogate, neuron.threshold) is not None
     )
 
 
@@ -127,10 +126,8 @@ class _Plan:
     """Everything about one call that is not a tensor to differentiate."""
 
     norm: nn.BatchNorm1d | nn.BatchNorm2d
-    tau: np.float32
-    threshold: np.float32
-    has_reset_gradient: bool
-    surrogate: SurrogateNumbers
+    neurons: Lif
+    surrogate: Slope
     steps: int
     channels: int
     lanes: int
@@ -140,15 +137,15 @@ class _Plan:
     def of(
         cls, norm: nn.BatchNorm1d | nn.BatchNorm2d, neuron: LIF, *, steps: int, columns: int
     ) -> _Plan:
-        numbers = surrogate_numbers(neuron.surrogate, neuron.threshold)
-        assert numbers is not None  # `is_fusable` looked
+        surrogate = Slope.of(neuron.surrogate, neuron.threshold)
+        assert surrogate is not None  # `is_fusable` looked
         lanes = lanes_of(norm.num_features)
         return cls(
             norm=norm,
-            tau=np.float32(neuron.tau),
-            threshold=np.float32(neuron.threshold),
-            has_reset_gradient=neuron.reset_gradient,
-            surrogate=numbers,
+            neurons=Lif(
+                np.float32(neuron.tau), np.float32(neuron.threshold), neuron.reset_gradient
+            ),
+            surrogate=surrogate,
             steps=steps,
             channels=norm.num_features,
             lanes=lanes,
@@ -167,16 +164,6 @@ class _Plan:
         return gathered
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Vectors:
-    """Channel values of one call, over the lanes: x_hat = (x - mean) · inverse, then the line."""
-
-    scale: Float32Array
-    shift: Float32Array
-    mean: Float32Array
-    inverse: Float32Array
-
-
 def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, Float64Array, float]:
     """Return mean and biased variance of each channel, and how many values are behind them.
 
@@ -186,7 +173,7 @@ def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, Float64Array, 
     sums = np.empty((len(plan.spans), 2, plan.lanes))
     run_spans(
         plan.spans,
-        lambda number, start, stop: loops.sum_span(z, start, stop, centre, sums[number]),
+        lambda number, span: sum_span(z, span, centre, sums[number]),
     )
     count = float(z.size // plan.channels)
     first, second = plan.gather(sums) / count
@@ -223,31 +210,20 @@ class _NormalizedSpikes(torch.autograd.Function):
         inverse = 1 / np.sqrt(variance + norm.eps)
         gamma = weight.detach().double().numpy()
         scale = gamma * inverse
-        vectors = _Vectors(
+        currents = Currents(
+            inputs=inputs,
+            skip=NO_ROWS if skip is None else skip.detach().numpy(),
             scale=plan.spread(scale),
             shift=plan.spread(bias.detach().double().numpy() - mean * scale),
             mean=plan.spread(mean),
             inverse=plan.spread(inverse),
         )
-        other = NO_ROWS if skip is None else skip.detach().numpy()
         spikes = torch.empty(plan.steps, inputs.shape[1])
         fired = spikes.numpy()
-        run_spans(
-            plan.spans,
-            lambda _, start, stop: loops.fire_span(
-                inputs,
-                other,
-                start,
-                stop,
-                vectors.scale,
-                vectors.shift,
-                plan.tau,
-                plan.threshold,
-                fired,
-            ),
-        )
-        ctx.plan, ctx.vectors, ctx.is_training = plan, vectors, norm.training
-        ctx.size = size
+        run_spans(plan.spans, lambda _, span: fire_span(currents, span, plan.neurons, fired))
+        # Without the arrays that `save_for_backward` guards against changes in place.
+        ctx.plan, ctx.size, ctx.is_training = plan, size, norm.training
+        ctx.vectors = currents[2:]
         ctx.save_for_backward(z, weight, skip)
         return spikes
 
@@ -256,36 +232,22 @@ class _NormalizedSpikes(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         z, weight, skip = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        vectors: _Vectors = ctx.vectors
         inputs, upstream = z.detach().numpy(), grad.contiguous().numpy()
         other = NO_ROWS if skip is None else skip.detach().numpy()
+        currents = Currents(inputs, other, *ctx.vectors)
         drive = torch.empty_like(z)
         into = drive.numpy()
         sums = np.empty((len(plan.spans), 2, plan.lanes))
         run_spans(
             plan.spans,
-            lambda number, start, stop: loops.differentiate_span(
-                inputs,
-                other,
-                upstream,
-                start,
-                stop,
-                vectors.scale,
-                vectors.shift,
-                vectors.mean,
-                vectors.inverse,
-                plan.tau,
-                plan.threshold,
-                plan.has_reset_gradient,
-                *plan.surrogate,
-                into,
-                sums[number],
+            lambda number, span: differentiate_span(
+                currents, upstream, span, plan.neurons, plan.surrogate, into, sums[number]
             ),
         )
         of_bias, of_weight = plan.gather(sums)
         of_inputs = torch.empty_like(z) if skip is not None else drive
-        mean = vectors.mean[: plan.channels].astype(np.float64)
-        inverse = vectors.inverse[: plan.channels].astype(np.float64)
+        mean = currents.mean[: plan.channels].astype(np.float64)
+        inverse = currents.inverse[: plan.channels].astype(np.float64)
         scale = weight.detach().double().numpy() * inverse
         of_input, constant = np.zeros_like(scale), np.zeros_like(scale)
         if ctx.is_training:
@@ -299,9 +261,7 @@ class _NormalizedSpikes(torch.autograd.Function):
         target = of_inputs.numpy()
         run_spans(
             plan.spans,
-            lambda _, start, stop: loops.normalize_back_span(
-                inputs, into, start, stop, spread[0], spread[1], spread[2], target
-            ),
+            lambda _, span: normalize_back_span(inputs, into, span, *spread, target),
         )
         return (
             of_inputs,

@@ -17,11 +17,7 @@ from torch import Tensor
 
 from neurodeploy.errors import GraphError
 from neurodeploy.nn.functional.compiled import is_compilable
-from neurodeploy.nn.functional.rows import (
-    TILE,
-    cut_spans,
-    run_spans,
-)
+from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, run_spans
 
 SMALLEST, LARGEST = -256, 254
 """Range of a weight integer; with mixed signs it is even."""
@@ -92,8 +88,8 @@ def _quantized(
     spans = cut_spans(1, weight.numel(), TILE)
     outside = np.empty(len(spans), np.int64)
 
-    def work(number: int, start: int, stop: int) -> None:
-        outside[number] = quantize_span(arrays[0], start, stop, *numbers, *arrays[1:])
+    def work(number: int, span: Span) -> None:
+        outside[number] = quantize_span(arrays[0], *span, *numbers, *arrays[1:])
 
     run_spans(spans, work)
     return result, is_inside if outside.any() else None

@@ -13,26 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurodeploy.nn.functional import loops
-from neurodeploy.nn.functional.rows import (
-    TILE,
-    cut_spans,
-    run_spans,
+from neurodeploy.nn.functional.cuba_loops import Cuba, cuba_back_span, cuba_span
+from neurodeploy.nn.functional.lif_loops import (
+    NO_ROWS,
+    Currents,
+    Lif,
+    differentiate_span,
+    fire_span,
 )
-from neurodeploy.nn.functional.surrogate import (
-    Exponential,
-    Rectangular,
-    Surrogate,
-    Tanh,
-    TanhPrinted,
-    Triangular,
-)
-
-SurrogateNumbers = tuple[int, np.float32, np.float32]
-"""Kind, height and width as `neurodeploy.nn.functional.loops.slopes` takes them."""
-
-_NOTHING = np.zeros(0, np.float32)
-NO_ROWS = np.zeros((0, 0), np.float32)
+from neurodeploy.nn.functional.parallel import TILE, cut_spans, run_spans
+from neurodeploy.nn.functional.slopes import Slope
 
 
 def is_compilable(values: Tensor) -> bool:
@@ -44,32 +34,6 @@ def is_compilable(values: Tensor) -> bool:
     )
 
 
-def surrogate_numbers(
-    surrogate: Surrogate, threshold: float, *, is_graded: bool = False
-) -> SurrogateNumbers | None:
-    """Return what `kernels.slopes` needs; None for a surrogate of someone else's making."""
-    match surrogate:
-        case Triangular():
-            numbers = loops.TRIANGULAR, surrogate.height, 1.0
-        case Rectangular():
-            numbers = loops.RECTANGULAR, 1 / surrogate.width, surrogate.width / 2
-        case Tanh():
-            numbers = loops.TANH, surrogate.height, surrogate.slope
-        case TanhPrinted():
-            numbers = loops.TANH_PRINTED, surrogate.height, 1.0
-        case Exponential():
-            tau = 100 * surrogate.tau_grad * threshold
-            height = 0.1 * surrogate.scale_grad
-            numbers = (
-                (loops.GRADED, height, 1 / tau)
-                if is_graded
-                else (loops.EXPONENTIAL, height / 2 / tau, 1 / tau)
-            )
-        case _:
-            return None
-    return numbers[0], np.float32(numbers[1]), np.float32(numbers[2])
-
-
 class LifRows(torch.autograd.Function):
     """The paper's LIF on (T, M) rows; keeps its inputs and computes the membranes again."""
 
@@ -79,29 +43,19 @@ class LifRows(torch.autograd.Function):
         inputs: Tensor,
         tau: float,
         threshold: float,
-        surrogate: SurrogateNumbers,
+        surrogate: Slope,
         reset_gradient: bool,
     ) -> Tensor:
         """Return spikes (T, M)."""
         inputs = inputs.contiguous()
         spikes = torch.empty_like(inputs)
-        x, fired = inputs.detach().numpy(), spikes.numpy()
-        numbers = (np.float32(tau), np.float32(threshold))
+        currents, fired = Currents(inputs.detach().numpy()), spikes.numpy()
+        neurons = Lif(np.float32(tau), np.float32(threshold), reset_gradient)
         run_spans(
-            cut_spans(x.shape[0], x.shape[1], TILE),
-            lambda _, start, stop: loops.fire_span(
-                x,
-                NO_ROWS,
-                start,
-                stop,
-                _NOTHING,
-                _NOTHING,
-                numbers[0],
-                numbers[1],
-                fired,
-            ),
+            cut_spans(inputs.shape[0], inputs.shape[1], TILE),
+            lambda _, span: fire_span(currents, span, neurons, fired),
         )
-        ctx.numbers, ctx.surrogate, ctx.reset_gradient = numbers, surrogate, reset_gradient
+        ctx.neurons, ctx.surrogate = neurons, surrogate
         ctx.save_for_backward(inputs)
         return spikes
 
@@ -110,31 +64,14 @@ class LifRows(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient of the inputs, (T, M)."""
         (inputs,) = ctx.saved_tensors
-        result = torch.empty_like(inputs)
-        x, upstream, into = inputs.detach().numpy(), grad.contiguous().numpy(), result.numpy()
-        tau, threshold = ctx.numbers
-        kind, height, width = ctx.surrogate
-        unused = np.empty((2, 0))
+        neurons, surrogate = ctx.neurons, ctx.surrogate
+        result, unused = torch.empty_like(inputs), np.empty((2, 0))
+        currents = Currents(inputs.detach().numpy())
+        upstream, into = grad.contiguous().numpy(), result.numpy()
         run_spans(
-            cut_spans(x.shape[0], x.shape[1], TILE),
-            lambda _, start, stop: loops.differentiate_span(
-                x,
-                NO_ROWS,
-                upstream,
-                start,
-                stop,
-                _NOTHING,
-                _NOTHING,
-                _NOTHING,
-                _NOTHING,
-                tau,
-                threshold,
-                ctx.reset_gradient,
-                kind,
-                height,
-                width,
-                into,
-                unused,
+            cut_spans(inputs.shape[0], inputs.shape[1], TILE),
+            lambda _, span: differentiate_span(
+                currents, upstream, span, neurons, surrogate, into, unused
             ),
         )
         return result, None, None, None, None
@@ -175,25 +112,11 @@ def run_cuba(
     currents = torch.empty_like(inputs) if has_currents else None
     kept = NO_ROWS if currents is None else currents.numpy()
     fired, before = spikes.numpy(), voltages.numpy()
-    keep_u, keep_v = (keep.contiguous().numpy() for keep in keeps)
+    shares = (keeps[0].contiguous().numpy(), keeps[1].contiguous().numpy())
+    neurons = Cuba(np.float32(scale), scale & (scale - 1) == 0, float(level), is_graded)
     run_spans(
-        cut_spans(x.shape[0], x.shape[1], TILE),
-        lambda _, start, stop: loops.cuba_span(
-            x,
-            start,
-            stop,
-            keep_u,
-            keep_v,
-            np.float32(scale),
-            scale & (scale - 1) == 0,
-            float(level),
-            is_graded,
-            u,
-            v,
-            fired,
-            before,
-            kept,
-        ),
+        cut_spans(inputs.shape[0], inputs.shape[1], TILE),
+        lambda _, span: cuba_span(x, span, shares, neurons, (u, v), fired, before, kept),
     )
     return spikes, voltages, currents, torch.from_numpy(u), torch.from_numpy(v)
 
@@ -205,25 +128,15 @@ def run_cuba_back(
     *,
     threshold: float,
     margin: float,
-    surrogate: SurrogateNumbers,
+    surrogate: Slope,
 ) -> Tensor:
     """Return the gradient of the inputs, (T, M), for decays that are not learned."""
     result = torch.empty_like(voltages)
     v, upstream, into = voltages.numpy(), grad.contiguous().numpy(), result.numpy()
-    keep_u, keep_v = (keep.contiguous().numpy() for keep in keeps)
+    shares = (keeps[0].contiguous().numpy(), keeps[1].contiguous().numpy())
+    centre = np.float32(threshold), np.float32(margin)
     run_spans(
-        cut_spans(v.shape[0], v.shape[1], TILE),
-        lambda _, start, stop: loops.cuba_back_span(
-            v,
-            upstream,
-            start,
-            stop,
-            keep_u,
-            keep_v,
-            np.float32(threshold),
-            np.float32(margin),
-            *surrogate,
-            into,
-        ),
+        cut_spans(voltages.shape[0], voltages.shape[1], TILE),
+        lambda _, span: cuba_back_span(v, upstream, span, shares, *centre, surrogate, into),
     )
     return result

@@ -11,7 +11,7 @@ CUBA-LIF, in integers (S state units are one SLAYER unit, keep = 4096 - decay):
     s[t] = [V[t] > level]                    level = threshold · S
     Vr[t] = 0 where s[t], else V[t]
 
-This is the definition of the training form, gradients included: `compiled` and `loops` are held
+This is the definition of the training form, gradients included: `compiled` is held
 equal to it by `tests/unit/nn/test_fused.py`, plain autograd by `tests/unit/nn/test_neuron.py`. Its
 steps are those of the chip's neuron, `simulation.neurons.LifDynamics`, while no state wraps or
 clips: `tests/property/test_neuron_properties.py`.
@@ -39,12 +39,11 @@ from torch import Tensor
 from neurodeploy.fixedpoint import DECAY_BITS, DECAY_UNITY
 from neurodeploy.nn.functional.compiled import (
     LifRows,
-    SurrogateNumbers,
     is_compilable,
     run_cuba,
     run_cuba_back,
-    surrogate_numbers,
 )
+from neurodeploy.nn.functional.slopes import Slope
 from neurodeploy.nn.functional.surrogate import Exponential, Surrogate
 
 TILE = 1 << 16
@@ -74,9 +73,9 @@ class CubaConstants:
     compat_decay_grad: bool = False
 
     @property
-    def surrogate_numbers(self) -> SurrogateNumbers | None:
+    def compiled_slope(self) -> Slope | None:
         """What compiled loops need for `slope`; None if they cannot compute it."""
-        return surrogate_numbers(self.surrogate, self.threshold, is_graded=self.is_graded)
+        return Slope.of(self.surrogate, self.threshold, is_graded=self.is_graded)
 
     def slope(self, voltage: Tensor) -> Tensor:
         """Return d output / d voltage for a voltage in SLAYER units, as a new tensor."""
@@ -239,7 +238,7 @@ def lif_spikes(
     Returns:
         Spikes (T, M), dtype of the inputs.
     """
-    numbers = surrogate_numbers(surrogate, threshold)
+    numbers = Slope.of(surrogate, threshold)
     if numbers is not None and is_compilable(inputs):
         compiled: Tensor = LifRows.apply(inputs, tau, threshold, numbers, reset_gradient)
         return compiled
@@ -388,7 +387,7 @@ class _CubaSpikes(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         voltages, currents, current_decay, voltage_decay, current, voltage = ctx.saved_tensors
         constants: CubaConstants = ctx.constants
-        numbers = constants.surrogate_numbers
+        numbers = constants.compiled_slope
         if not any(ctx.needs_input_grad[1:3]) and numbers is not None and is_compilable(voltages):
             grad_inputs = run_cuba_back(
                 voltages,

@@ -1,0 +1,157 @@
+"""Compiled loops of CUBA neurons over all steps; arrays and spans as in `lif_loops`."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from neurodeploy.nn.functional.parallel import Span
+from neurodeploy.nn.functional.slopes import Float32Array, Int32Array, Slope, slopes
+
+Keeps = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""1 - decay / 4096 of current and voltage, (1,) or (M,) float64."""
+
+_ONE: Final = np.float32(1)
+_ZERO: Final = np.float32(0)
+
+
+class Cuba(NamedTuple):
+    """The numbers of a group of CUBA neurons.
+
+    Attributes:
+        scale: S.
+        is_power_of_two: Whether S is; else the current is handed over in float32.
+        level: A neuron spikes when V > level.
+        is_graded: Emit the voltage instead of 1.
+    """
+
+    scale: np.float32
+    is_power_of_two: bool
+    level: float
+    is_graded: bool
+
+
+@njit(cache=True, nogil=True)
+def cuba_span(
+    inputs: Float32Array,
+    span: Span,
+    keeps: Keeps,
+    neurons: Cuba,
+    states: tuple[Int32Array, Int32Array],
+    spikes: Float32Array,
+    voltages: Float32Array,
+    currents: Float32Array,
+) -> None:
+    """Run CUBA neurons; see `neurodeploy.nn.functional.dynamics` for the equations.
+
+    States are whole numbers in float64: products with a share of 4096 are exact there up to
+    2**41, and truncation is one instruction for a vector of them.
+
+    Args:
+        inputs: (T, M) float32, SLAYER units.
+        span: First column, and the column after the last.
+        keeps: Of current and voltage.
+        neurons: Their numbers.
+        states: (M,) int32 each, U and the reset V before the first step; after the last one on
+            return.
+        spikes: (T, M) float32, the result.
+        voltages: (T, M) float32, V before the reset in SLAYER units, the result.
+        currents: (T, M) float32, U in SLAYER units, the result; (0, 0) if not wanted.
+    """
+    scale, is_power_of_two, level, is_graded = neurons
+    current_keep, voltage_keep = keeps
+    current, voltage = states
+    keep_u, keep_v = np.empty(1024), np.empty(1024)
+    u, v = np.empty(1024), np.empty(1024)
+    inverse = _ONE / scale  # exact for a power of two
+    for begin in range(span[0], span[1], 1024):
+        end = min(begin + 1024, span[1])
+        size = end - begin
+        for i in range(size):
+            keep_u[i] = current_keep[begin + i if current_keep.size > 1 else 0]
+            keep_v[i] = voltage_keep[begin + i if voltage_keep.size > 1 else 0]
+            u[i], v[i] = current[begin + i], voltage[begin + i]
+        for step in range(inputs.shape[0]):
+            x, s, before = (
+                inputs[step, begin:end],
+                spikes[step, begin:end],
+                voltages[step, begin:end],
+            )
+            if is_power_of_two:
+                for i in range(size):
+                    u[i] = np.trunc(u[i] * keep_u[i]) + np.trunc(np.float64(x[i] * scale))
+                    v[i] = np.trunc(v[i] * keep_v[i]) + u[i]
+                    before[i] = np.float32(v[i]) * inverse
+            else:
+                for i in range(size):
+                    u[i] = np.trunc(u[i] * keep_u[i]) + np.trunc(np.float64(x[i] * scale))
+                    handed = (np.float32(u[i]) / scale) * scale
+                    v[i] = np.trunc(v[i] * keep_v[i]) + np.trunc(np.float64(handed))
+                    before[i] = np.float32(v[i]) / scale
+            if currents.shape[0]:
+                kept = currents[step, begin:end]
+                for i in range(size):
+                    kept[i] = np.float32(u[i]) / scale
+            for i in range(size):
+                is_firing = v[i] > level
+                s[i] = (before[i] if is_graded else _ONE) if is_firing else _ZERO
+                v[i] = 0.0 if is_firing else v[i]
+        for i in range(size):
+            current[begin + i], voltage[begin + i] = np.int32(u[i]), np.int32(v[i])
+
+
+@njit(cache=True, nogil=True)
+def cuba_back_span(
+    voltages: Float32Array,
+    gradients: Float32Array,
+    span: Span,
+    keeps: Keeps,
+    threshold: np.float32,
+    margin: np.float32,
+    surrogate: Slope,
+    result: Float32Array,
+) -> None:
+    """Go backwards through CUBA neurons whose decays are not learned.
+
+    gv[t] = g[t] · h + a_v · gv[t+1],  gx[t] = gv[t] + a_u · gx[t+1].
+
+    Args:
+        voltages: (T, M) float32, as `cuba_span` gives them.
+        gradients: (T, M) float32, g, of the spikes.
+        span: First column, and the column after the last.
+        keeps: a_u and a_v.
+        threshold: In SLAYER units.
+        margin: Taken off the voltage before the surrogate.
+        surrogate: h.
+        result: gx, (T, M) float32.
+    """
+    current_keep, voltage_keep = keeps
+    keep_u, keep_v = np.empty(1024, np.float32), np.empty(1024, np.float32)
+    into_v, into_u = np.empty(1024, np.float32), np.empty(1024, np.float32)
+    centred, slope = np.empty(1024, np.float32), np.empty(1024, np.float32)
+    bits = np.empty(1024, np.int32)
+    for begin in range(span[0], span[1], 1024):
+        end = min(begin + 1024, span[1])
+        size = end - begin
+        for i in range(size):
+            keep_u[i] = current_keep[begin + i if current_keep.size > 1 else 0]
+            keep_v[i] = voltage_keep[begin + i if voltage_keep.size > 1 else 0]
+        into_v[:] = 0
+        into_u[:] = 0
+        for back in range(voltages.shape[0]):
+            step = voltages.shape[0] - 1 - back
+            v, g, target = (
+                voltages[step, begin:end],
+                gradients[step, begin:end],
+                result[step, begin:end],
+            )
+            for i in range(size):
+                centred[i] = v[i] - margin
+            slopes(centred[:size], threshold, surrogate, slope[:size], bits[:size])
+            for i in range(size):
+                into_v[i] = slope[i] * g[i] + keep_v[i] * into_v[i]
+                into_u[i] = into_v[i] + keep_u[i] * into_u[i]
+                target[i] = into_u[i]

@@ -1,0 +1,69 @@
+"""Run a compiled loop over the columns of (T, M), in as many threads as torch uses.
+
+Plain Python threads: compiled loops release the interpreter lock, and such threads neither hinder
+a fork nor mind which other library computes in parallel.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+
+SPANS = 16
+"""Most spans that a matrix is cut into. Fixed, so that sums do not depend on the threads."""
+SMALLEST = 1 << 15
+"""Columns times steps below which a span is not worth a thread of its own."""
+TILE = 1024
+"""Columns worked on at a time: their state stays in the first-level cache."""
+
+Span = tuple[int, int]
+
+
+def lanes_of(channels: int) -> int:
+    """Return the period of channel values: whole channels, about a tile."""
+    return channels * max(1, TILE // channels)
+
+
+def cut_spans(steps: int, columns: int, lanes: int) -> list[Span]:
+    """Cut columns into spans of whole lanes; depends on the sizes alone.
+
+    Returns:
+        (start, stop) of each span, in order, without gaps.
+    """
+    tiles = -(-columns // lanes)
+    count = max(1, min(SPANS, tiles, steps * columns // SMALLEST))
+    edges = [tiles * i // count * lanes for i in range(count + 1)]
+    edges[-1] = columns
+    return list(itertools.pairwise(edges))
+
+
+def run_spans(spans: list[Span], work: Callable[[int, Span], None]) -> None:
+    """Call work(number, span) for every span, side by side."""
+    threads = min(torch.get_num_threads(), len(spans))
+    if threads == 1:
+        for number, span in enumerate(spans):
+            work(number, span)
+        return
+
+    def share(first: int) -> None:
+        for number in range(first, len(spans), threads):
+            work(number, spans[number])
+
+    futures = [_pool(threads).submit(share, first) for first in range(1, threads)]
+    share(0)
+    for future in futures:
+        future.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="neurodeploy")
+
+
+if hasattr(os, "register_at_fork"):  # a forked process has the pool but none of its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
