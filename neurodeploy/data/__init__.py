@@ -1,4 +1,16 @@
-"""Data sets: from a user's files to batches of integers, and to what a simulator reads."""
+"""Data sets: from a user's files to batches of integers, and to the input of a simulator.
+
+In reading order:
+
+    loading       the data of a recipe, in three parts
+    dataset       the protocol of a data set, its split and its batches
+    in_memory     the digits, and NumPy archives
+    stored        data sets of bytes, encoded batch by batch
+    images        published image sets, through torchvision
+    event_frames  published event sets, through tonic
+    augmentation  random changes of training samples
+    packages      torchvision and tonic, imported where they are needed
+"""
 
 from neurodeploy.data.augmentation import (
     auto_augment as auto_augment,

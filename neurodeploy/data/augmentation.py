@@ -109,12 +109,9 @@ def auto_augment(
         return torch.stack([augment(image) for image in images])
 
 
-# Turn and resize training images a little, each by a random amount.
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warp:
-    """How much.
+    """How much `warp_images` turns and resizes images.
 
     Attributes:
         degrees: Images are turned by up to this much, either way.

@@ -1,4 +1,4 @@
-"""What training and evaluation need of a data set, and how they go through it.
+"""Data sets as training and evaluation see them, their split into parts, and their batches.
 
 Inputs stay integers until they reach the network, which multiplies them by one power of two:
 what the chip will see is what training sees.
@@ -23,9 +23,12 @@ from neurodeploy.errors import DataError, TrainingError
 IntArray = npt.NDArray[np.int32]
 LabelArray = npt.NDArray[np.int64]
 
+TEST_SPLIT_SEED = 0
+"""The test part is the same in every run, whatever the recipe's seed."""
+
 
 class Dataset(Protocol):
-    """Labelled samples, in memory or read when they are wanted."""
+    """Labelled samples, in memory or read batch by batch."""
 
     @property
     def labels(self) -> LabelArray:
@@ -86,6 +89,34 @@ class Dataset(Protocol):
         ...
 
 
+def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dataset]:
+    """Split off a stratified share; scikit-learn's split, so that others can repeat it.
+
+    Args:
+        dataset: All samples.
+        fraction: Of them, the second part's share, above 0 and below 1.
+        seed: Chooses which.
+
+    Raises:
+        DataError: If a class has too few samples to be in both parts.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        first, second = train_test_split(
+            np.arange(len(dataset)),
+            test_size=fraction,
+            stratify=dataset.labels,
+            random_state=seed,
+        )
+    except ValueError as error:
+        raise DataError(
+            f"data: {len(dataset)} samples cannot be split, {fraction:g} of them aside ({error}). "
+            "Every class needs samples in each part: add data or change the fractions."
+        ) from error
+    return dataset.subset(first), dataset.subset(second)
+
+
 def batches(
     dataset: Dataset, batch_size: int, *, generator: torch.Generator | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -122,7 +153,7 @@ def batches(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Part:
-    """What one process computes at once of a training batch.
+    """The share of a training batch that one process computes at once.
 
     Attributes:
         inputs: (part, ...), integers of any dtype.
@@ -241,37 +272,3 @@ def _read_ahead(reader: _Reader, workers: int) -> Iterator[tuple[Tensor, Tensor]
         warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
         iterator = iter(loader)
     yield from iterator
-
-
-# Parts of a data set: stratified, and chosen by a seed alone.
-
-TEST_SPLIT_SEED = 0
-"""The test part is the same in every run, whatever the recipe's seed."""
-
-
-def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a stratified share; scikit-learn's split, so that others can repeat it.
-
-    Args:
-        dataset: All samples.
-        fraction: Of them, the second part's share, above 0 and below 1.
-        seed: Chooses which.
-
-    Raises:
-        DataError: If a class has too few samples to be in both parts.
-    """
-    from sklearn.model_selection import train_test_split
-
-    try:
-        first, second = train_test_split(
-            np.arange(len(dataset)),
-            test_size=fraction,
-            stratify=dataset.labels,
-            random_state=seed,
-        )
-    except ValueError as error:
-        raise DataError(
-            f"data: {len(dataset)} samples cannot be split, {fraction:g} of them aside ({error}). "
-            "Every class needs samples in each part: add data or change the fractions."
-        ) from error
-    return dataset.subset(first), dataset.subset(second)

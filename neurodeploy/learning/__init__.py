@@ -1,1 +1,12 @@
-"""Training: data, losses, schedules, checkpoints and the trainer."""
+"""Training: losses, schedules, checkpoints and the trainer.
+
+In reading order:
+
+    trainer          the loop over epochs and iterations, resumable to the bit
+    losses           cross-entropy, temporal efficient training, shortcut branches
+    schedules        learning rate and branch weight over the iterations
+    gradual_pruning  masks that grow while a network is trained
+    evaluation       accuracy, loss and spike rates on a data set
+    checkpoints      records of epochs, and the files to resume from
+    engine           processes, devices and precision
+"""

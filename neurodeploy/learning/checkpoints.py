@@ -1,4 +1,6 @@
-"""Checkpoints: all that training needs to go on as if it had never stopped, in one file.
+"""The progress of a training: records of iterations and epochs, and checkpoints.
+
+A checkpoint is all that training needs to go on as if it had never stopped, in one file.
 
 One safetensors file holds the tensors (weights, the best weights, optimizer, random states) and,
 in its header, JSON with everything else. A single file is written whole or not at all.
@@ -22,13 +24,93 @@ from neurodeploy.nn.tensor_files import (
 FORMAT = "neurodeploy-checkpoint-1"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRecord:
+    """One line of the metrics file.
+
+    Attributes:
+        epoch: From 1.
+        iterations: Done so far in the whole run.
+        loss: Mean training loss of the epoch, branches and smoothing included.
+        train_accuracy: Of the trained output, while training.
+        validation_accuracy: Of the main output.
+        validation_loss: Of the main output.
+        branch_weight: λ at the epoch's last iteration.
+        learning_rate: At the epoch's last iteration.
+        spike_rates: On the validation part, by layer.
+        seconds: Wall-clock time of the epoch.
+    """
+
+    epoch: int
+    iterations: int
+    loss: float
+    train_accuracy: float
+    validation_accuracy: float
+    validation_loss: float
+    branch_weight: float
+    learning_rate: float
+    spike_rates: dict[str, float]
+    seconds: float
+
+    @classmethod
+    def from_json(cls, entry: object) -> EpochRecord:
+        """Take up what `dataclasses.asdict` and JSON made of a record.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        if not isinstance(entry, dict) or entry.keys() != {field.name for field in fields(cls)}:
+            raise ValueError("an epoch's record has the wrong keys")
+        record: EpochRecord = cls(**entry)
+        return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IterationRecord:
+    """The argument of the callback of each iteration.
+
+    Attributes:
+        iteration: From 0, over the whole run.
+        iterations: Of the whole run.
+        epoch: From 1.
+        epochs: Of the whole run.
+        loss: Of this batch.
+        branch_weight: λ.
+        learning_rate: Used in this iteration.
+    """
+
+    iteration: int
+    iterations: int
+    epoch: int
+    epochs: int
+    loss: float
+    branch_weight: float
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class History:
+    """The epochs of a training, and the one that was kept.
+
+    Attributes:
+        epochs: One record each.
+        best_epoch: The one of highest validation accuracy, of lowest loss among those; 0 if no
+            epoch was trained.
+        kept_epoch: The one whose weights the network now has.
+    """
+
+    epochs: tuple[EpochRecord, ...]
+    best_epoch: int
+    kept_epoch: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """What is stored.
+    """The content of a checkpoint.
 
     Attributes:
         tensors: By name.
-        settings: What the run depends on; a resumed run must have the same.
+        settings: All that the run depends on; a resumed run must have the same.
         progress: How far it came.
     """
 
@@ -86,86 +168,3 @@ def require_same_settings(found: JsonTable, wanted: JsonTable, *, path: Path) ->
                 f"{wanted.get(key)!r}. Resume with the recipe it was made with, or start afresh "
                 "in another directory."
             )
-
-
-# What training reports: after every iteration, after every epoch, at the end.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochRecord:
-    """One line of the metrics file.
-
-    Attributes:
-        epoch: From 1.
-        iterations: Done so far in the whole run.
-        loss: Mean training loss of the epoch, branches and smoothing included.
-        train_accuracy: Of the trained output, while training.
-        validation_accuracy: Of the main output.
-        validation_loss: Of the main output.
-        branch_weight: λ at the epoch's last iteration.
-        learning_rate: At the epoch's last iteration.
-        spike_rates: On the validation part, by layer.
-        seconds: Wall-clock time of the epoch.
-    """
-
-    epoch: int
-    iterations: int
-    loss: float
-    train_accuracy: float
-    validation_accuracy: float
-    validation_loss: float
-    branch_weight: float
-    learning_rate: float
-    spike_rates: dict[str, float]
-    seconds: float
-
-    @classmethod
-    def from_json(cls, entry: object) -> EpochRecord:
-        """Take up what `dataclasses.asdict` and JSON made of a record.
-
-        Raises:
-            ValueError: If it is something else.
-        """
-        if not isinstance(entry, dict) or entry.keys() != {field.name for field in fields(cls)}:
-            raise ValueError("an epoch's record has the wrong keys")
-        record: EpochRecord = cls(**entry)
-        return record
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IterationRecord:
-    """What the callback of each iteration gets.
-
-    Attributes:
-        iteration: From 0, over the whole run.
-        iterations: Of the whole run.
-        epoch: From 1.
-        epochs: Of the whole run.
-        loss: Of this batch.
-        branch_weight: λ.
-        learning_rate: Used in this iteration.
-    """
-
-    iteration: int
-    iterations: int
-    epoch: int
-    epochs: int
-    loss: float
-    branch_weight: float
-    learning_rate: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class History:
-    """What training did.
-
-    Attributes:
-        epochs: One record each.
-        best_epoch: The one of highest validation accuracy, of lowest loss among those; 0 if no
-            epoch was trained.
-        kept_epoch: The one whose weights the network now has.
-    """
-
-    epochs: tuple[EpochRecord, ...]
-    best_epoch: int
-    kept_epoch: int

@@ -1,6 +1,21 @@
 """Spiking networks in torch: neurons, blocks with SLAYER's names, exchange with lava-dl.
 
 Tensors are time first, (T, N, C, H, W) or (T, N, C); `SlayerLayout` is for SLAYER's layout.
+In reading order:
+
+    network        a whole network: blocks, read-out, shortcut branches
+    residual       residual blocks, and the parts that a recipe asks for
+    blocks         dense, convolution, pooling and others, with SLAYER's names
+    spiking_block  the base of all blocks; axons and delays
+    synapse        weights and their linear maps
+    neuron         CUBA-LIF and LIF
+    batch_norm     batch norm of currents, statistics over all processes
+    normalization  SLAYER's norms and dropout inside a CUBA neuron
+    fused          batch norm and LIF as one function on CPUs
+    functional/    dynamics, surrogates and compiled loops
+    tracing        from a network to the float graph
+    slayer         layouts and state dictionaries of lava-dl
+    tensor_files   files of named tensors
 """
 
 from neurodeploy.nn.blocks import (
@@ -13,6 +28,7 @@ from neurodeploy.nn.blocks import (
     Input,
     Pool,
 )
+from neurodeploy.nn.functional.quantizer import EightBitQuantizer
 from neurodeploy.nn.functional.surrogate import (
     SURROGATES,
     Exponential,
@@ -21,7 +37,6 @@ from neurodeploy.nn.functional.surrogate import (
     Tanh,
     TanhPrinted,
     Triangular,
-    make_surrogate,
 )
 from neurodeploy.nn.neuron import (
     LIF,
@@ -35,7 +50,6 @@ from neurodeploy.nn.normalization import (
     MeanOnlyBatchNorm,
     WgtScaleBatchNorm,
 )
-from neurodeploy.nn.quantizer import EightBitQuantizer
 from neurodeploy.nn.slayer import (
     SlayerLayout,
     export_state_dict,
@@ -74,7 +88,6 @@ __all__ = [
     "export_state_dict",
     "from_time_first",
     "import_state_dict",
-    "make_surrogate",
     "neuron_params",
     "shift_in_time",
     "to_time_first",

@@ -3,6 +3,8 @@
     x -> mask -> synapse (q8 weight) -> batch norm, if any -> neuron
       -> shift by one step, if `delay_shift` -> learned delay, if `delay`
 
+Beside them stand layers without neurons: pools of spikes, and a read-out of currents.
+
 All tensors are time first: (T, N, C, H, W), or (T, N, C) for dense blocks; SLAYER's own layout
 is a matter for the ends of a network (`neurodeploy.nn.slayer`).
 
@@ -449,6 +451,51 @@ class Average(nn.Module):
         return (mean, None) if self.count_log else mean
 
 
+class _Pooling(nn.Module):
+    """A pool without neurons.
+
+    Args:
+        kernel: Height and width.
+        stride: Height and width.
+        padding: On each side.
+    """
+
+    def __init__(self, kernel: int, stride: int, padding: int = 0) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (T, N, C, H', W') for (T, N, C, H, W)."""
+        pooled = self._pool(x.flatten(0, 1))
+        return pooled.view(*x.shape[:2], *pooled.shape[1:])
+
+    def _pool(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MaxPool(_Pooling):
+    """Largest value of each window, never the padding; of binary spikes, whether there is one."""
+
+    def _pool(self, images: Tensor) -> Tensor:
+        pooled: Tensor = functional.max_pool2d(images, self.kernel, self.stride, self.padding)
+        return pooled
+
+
+class AveragePool(_Pooling):
+    """Mean of each window, zeros of the padding included."""
+
+    def _pool(self, images: Tensor) -> Tensor:
+        return functional.avg_pool2d(images, self.kernel, self.stride, self.padding)
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over space."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (T, N, C) for (T, N, C, H, W)."""
+        return x.mean(dim=(3, 4))
+
+
 class GlobalAverageReadout(nn.Module):
     """Global average pool over space, then a linear map: currents of the classes.
 
@@ -492,52 +539,3 @@ class GlobalAverageReadout(nn.Module):
         pooled = x.mean(dim=(3, 4)) if x.dim() == 5 else x
         currents: Tensor = self.synapse(pooled)
         return currents
-
-
-# Pooling of spikes without neurons: time-first images in, time-first values out.
-
-
-class MaxPool(nn.Module):
-    """Largest value of each window; of binary spikes, whether there is one.
-
-    Args:
-        kernel: Height and width.
-        stride: Height and width.
-        padding: On each side; never the largest.
-    """
-
-    def __init__(self, kernel: int, stride: int, padding: int = 0) -> None:
-        super().__init__()
-        self.kernel, self.stride, self.padding = kernel, stride, padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (T, N, C, H', W') for (T, N, C, H, W)."""
-        pooled = functional.max_pool2d(x.flatten(0, 1), self.kernel, self.stride, self.padding)
-        return pooled.view(*x.shape[:2], *pooled.shape[1:])
-
-
-class AveragePool(nn.Module):
-    """Mean of each window, zeros of the padding included.
-
-    Args:
-        kernel: Height and width.
-        stride: Height and width.
-        padding: Zeros on each side.
-    """
-
-    def __init__(self, kernel: int, stride: int, padding: int = 0) -> None:
-        super().__init__()
-        self.kernel, self.stride, self.padding = kernel, stride, padding
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (T, N, C, H', W') for (T, N, C, H, W)."""
-        pooled = functional.avg_pool2d(x.flatten(0, 1), self.kernel, self.stride, self.padding)
-        return pooled.view(*x.shape[:2], *pooled.shape[1:])
-
-
-class GlobalAveragePool(nn.Module):
-    """Mean over space."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (T, N, C) for (T, N, C, H, W)."""
-        return x.mean(dim=(3, 4))

@@ -21,6 +21,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from neurodeploy.nn.batch_norm import (
+    add_over_processes,
+    batch_normalized,
+    process_count,
+    update_running,
+)
 from neurodeploy.nn.functional.compiled import is_compilable
 from neurodeploy.nn.functional.lif_loops import (
     NO_ROWS,
@@ -36,12 +42,6 @@ from neurodeploy.nn.functional.parallel import Span, cut_spans, lanes_of, run_sp
 from neurodeploy.nn.functional.rows import Rows
 from neurodeploy.nn.functional.slopes import Float32Array, Slope
 from neurodeploy.nn.neuron import LIF
-from neurodeploy.nn.normalization import (
-    add_over_processes,
-    batch_normalized,
-    process_count,
-    update_running,
-)
 
 
 def normalized_spikes(

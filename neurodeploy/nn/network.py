@@ -53,61 +53,22 @@ from neurodeploy.recipes.network_sections import (
 from neurodeploy.recipes.recipe import Architecture, Recipe
 from neurodeploy.recipes.training_sections import LifNeuronSection
 
-# Trade time for memory: forget what a block computed, and compute it again for its gradient.
-
-
-def recomputed(module: nn.Module, values: Tensor) -> Tensor:
-    """Return module(values), keeping only `values` for the backward pass.
-
-    The module runs once more in the backward pass, so the gradients are those of an ordinary
-    call to the bit. Its buffers, such as running statistics, change in the first run only.
-
-    Args:
-        module: Depends on nothing but its argument, its parameters and buffers.
-        values: Its argument.
-    """
-
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _buffers_kept(module)
-
-    result: Tensor = checkpoint(
-        module,
-        values,
-        use_reentrant=False,
-        preserve_rng_state=False,
-        context_fn=contexts,
-    )
-    return result
-
-
-@contextmanager
-def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Return the module's buffers their values back at the end."""
-    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, values in before:
-            # Past autograd's count of changes: the graph does not depend on these values.
-            buffer.data.copy_(values)
-
-
-# Shortcut branches: outputs of inner blocks that carry the loss straight back to them.
-#
-# Each is a global average pool and a linear map on a block's spikes. They exist during training
-# only: inference, and what is deployed, is the main output alone.
-#
-# Source: Guo et al., "Take A Shortcut Back: Mitigating the Gradient Vanishing for Training Spiking
-# Neural Networks", NeurIPS 2024, arXiv 2401.04486.
+FORMAT = "neurodeploy-network-1"
 
 
 class ShortcutBranches(nn.Module):
-    """One branch b_l for each chosen block.
+    """Shortcut branches: outputs of inner blocks that carry the loss straight back to them.
+
+    Each is a global average pool and a linear map on a block's spikes. They exist during training
+    only: inference, and what is deployed, is the main output alone.
 
     Args:
         channels: Channels (or neurons) of the block, by its name; one branch each, in order.
         classes: Outputs.
         generator: Draws the initial weights.
+
+    Source: Guo et al., "Take A Shortcut Back: Mitigating the Gradient Vanishing for Training
+    Spiking Neural Networks", NeurIPS 2024, arXiv 2401.04486.
     """
 
     def __init__(
@@ -135,18 +96,6 @@ class ShortcutBranches(nn.Module):
             Currents (T, N, classes), one tensor a branch.
         """
         return tuple(head(outputs[name]) for name, head in self.heads.items())
-
-
-def remove_branches(network: SpikingNetwork) -> SpikingNetwork:
-    """Return a copy of the network without branches; its main output is the same to the bit.
-
-    Args:
-        network: Left as it is.
-    """
-    return network.without_branches()
-
-
-FORMAT = "neurodeploy-network-1"
 
 
 class SpikingNetwork(nn.Module):
@@ -220,9 +169,8 @@ class SpikingNetwork(nn.Module):
     def compile_blocks(self, *, backend: str = "inductor") -> None:
         """Let torch.compile translate each block at its next call, in place.
 
-        Compiled blocks use torch operations throughout: the loops of `functional.loops`
-        are for calls that are not compiled. Spikes and gradients are
-        equal up to rounding.
+        Compiled blocks use torch operations throughout, not the loops of `nn.functional`. Spikes
+        and gradients are equal up to rounding.
 
         Args:
             backend: Of torch.compile; "inductor" needs a C++ compiler on the machine.
@@ -386,6 +334,51 @@ class SpikingNetwork(nn.Module):
                 f"{path}: its weights are not those of its architecture ({error})."
             ) from error
         return network.eval()
+
+
+def remove_branches(network: SpikingNetwork) -> SpikingNetwork:
+    """Return a copy of the network without branches; its main output is the same to the bit.
+
+    Args:
+        network: Left as it is.
+    """
+    return network.without_branches()
+
+
+def recomputed(module: nn.Module, values: Tensor) -> Tensor:
+    """Return module(values), keeping only `values` for the backward pass.
+
+    The module runs once more in the backward pass, so the gradients are those of an ordinary
+    call to the bit. Its buffers, such as running statistics, change in the first run only.
+
+    Args:
+        module: Depends on nothing but its argument, its parameters and buffers.
+        values: Its argument.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _buffers_kept(module)
+
+    result: Tensor = checkpoint(
+        module,
+        values,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=contexts,
+    )
+    return result
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Put the module's buffers back to their values at the end."""
+    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, values in before:
+            # Past autograd's count of changes: the graph does not depend on these values.
+            buffer.data.copy_(values)
 
 
 def _draw_kaiming(blocks: nn.Module, generator: torch.Generator) -> None:

@@ -26,10 +26,10 @@ from neurodeploy.nn.functional.dynamics import (
     leaky_integrate,
     lif_spikes,
 )
+from neurodeploy.nn.functional.quantizer import EightBitQuantizer
 from neurodeploy.nn.functional.rows import Rows, require_axes
 from neurodeploy.nn.functional.surrogate import Exponential, Surrogate
 from neurodeploy.nn.normalization import CHANNEL_AXIS
-from neurodeploy.nn.quantizer import EightBitQuantizer
 
 STATE_UNITS = 64
 """State units in one weight unit: S = 64 · W."""

@@ -1,4 +1,4 @@
-"""Normalisation of the current and dropout of the spikes, inside a CUBA neuron.
+"""SLAYER's normalisation of the current and dropout of the spikes, inside a CUBA neuron.
 
 Both act on time-first tensors (T, N, C, ...), the channel on axis 2. They go into
 `neuron_params` as SLAYER's do: `norm=MeanOnlyBatchNorm`, a class, and `dropout=Dropout(0.1)`,
@@ -11,109 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.quantizer import EightBitQuantizer
-from neurodeploy.recipes.network_sections import NormKind
-
-# Batch statistics over all processes of a training, not of one alone.
-#
-# Several processes that each hold a part of a batch compute what one process with the whole batch
-# would: means and variances come from sums over all of them, and so do the sums of the backward
-# pass. Without `torch.distributed`, or with one process, nothing is exchanged.
-
-Norm = nn.BatchNorm1d | nn.BatchNorm2d
-
-
-def process_count() -> int:
-    """Return the number of processes that train together; 1 without `torch.distributed`."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 1
-    return distributed.get_world_size()
-
-
-def add_over_processes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the sum of every process's array, any shape, float64."""
-    if process_count() == 1:
-        return values
-    summed = torch.from_numpy(np.ascontiguousarray(values))
-    distributed.all_reduce(summed)
-    return summed.numpy()
-
-
-def batch_normalized(x: Tensor, norm: nn.Module) -> Tensor:
-    """Return norm(x), a batch norm's statistics taken over all processes.
-
-    Args:
-        x: (N, C, ...), this process's part of the batch.
-        norm: Any module; only torch's batch norms with running statistics are synchronised.
-
-    Returns:
-        Of the shape of x.
-    """
-    is_shared = (
-        process_count() > 1
-        and isinstance(norm, Norm)
-        and norm.training
-        and norm.track_running_stats
-        and norm.momentum is not None
-    )
-    if not is_shared:
-        normalized: Tensor = norm(x)
-        return normalized
-    assert isinstance(norm, Norm)
-    axes = [0, *range(2, x.dim())]
-    shape = (1, -1, *(1,) * (x.dim() - 2))
-    local = x.sum(axes)
-    count = torch.full_like(local[:1], x.numel() / x.shape[1])
-    totals = _SumOverProcesses.apply(torch.cat([local, count]))
-    mean, size = totals[:-1] / totals[-1], float(totals[-1].detach())
-    centred = x - mean.view(shape)
-    variance = _SumOverProcesses.apply(centred.square().sum(axes)) / size
-    update_running(norm, mean.detach(), variance.detach(), size=size)
-    scale = norm.weight * (variance + norm.eps).rsqrt()
-    result: Tensor = centred * scale.view(shape) + norm.bias.view(shape)
-    return result
-
-
-def update_running(norm: Norm, mean: Tensor, variance: Tensor, *, size: float) -> None:
-    """Bring running statistics up to date, as torch does it.
-
-    Args:
-        norm: Has running statistics and a momentum.
-        mean: (C,) of the batch.
-        variance: (C,) of the batch, biased.
-        size: Values per channel that they come from.
-    """
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    assert norm.momentum is not None
-    with torch.no_grad():
-        unbiased = variance * (size / max(size - 1, 1))
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-        norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), norm.momentum)
-        norm.num_batches_tracked.add_(1)
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        summed = values.clone()
-        distributed.all_reduce(summed)
-        return summed
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        summed = grad.clone()
-        distributed.all_reduce(summed)
-        return summed
-
+from neurodeploy.nn.functional.quantizer import EightBitQuantizer
 
 CHANNEL_AXIS = 2
 
@@ -270,89 +172,3 @@ class Dropout(nn.Module):
         if not self.training or self.p == 0:
             return spikes
         return spikes * nn.functional.dropout(torch.ones_like(spikes[0]), self.p)
-
-
-# Batch norm of the currents: plain, threshold-dependent, and with a factor for each step.
-#
-# All normalise (T · N, C, ...), steps folded into the batch, so that one mean and one variance
-# hold for all steps.
-#
-#     bn     gamma starts at 1
-#     tdbn   gamma starts at alpha · V_th: normalised currents start on the scale of the threshold
-#     tebn   as tdbn, times a learned factor p[t] of each step, which starts at 1
-#
-# Source: tdBN: Zheng et al., "Going Deeper With Directly-Trained Larger Spiking Neural Networks",
-# AAAI 2021; there alpha · V_th is a constant factor and gamma starts at 1, the same function at the
-# start. TEBN: Duan et al., "Temporal Effective Batch Normalization in Spiking Neural Networks",
-# NeurIPS 2022.
-
-
-class TemporalBatchNorm(nn.Module):
-    """Batch norm over all steps, then a learned factor for each step: y[t] = p[t] · BN(x)[t].
-
-    A chip has one weight for all steps, so that only equal factors can be folded into it.
-
-    Args:
-        norm: The batch norm.
-        steps: T.
-
-    Attributes:
-        norm: As given.
-        factors: Parameter p, (T,).
-    """
-
-    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, steps: int) -> None:
-        super().__init__()
-        self.norm = norm
-        self.factors = nn.Parameter(torch.ones(steps))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (T · N, C, ...) for the same shape.
-
-        Raises:
-            GraphError: If the first axis is no multiple of T.
-        """
-        steps = len(self.factors)
-        if x.shape[0] % steps:
-            raise GraphError(
-                f"TemporalBatchNorm: {x.shape[0]} steps times samples, a multiple of {steps} "
-                "steps is required."
-            )
-        normalized = batch_normalized(x, self.norm)
-        scale = self.factors.repeat_interleave(x.shape[0] // steps)
-        return normalized * scale.view(-1, *(1,) * (x.dim() - 1))
-
-
-def make_batch_norm(
-    kind: NormKind,
-    channels: int,
-    *,
-    is_spatial: bool,
-    threshold: float,
-    steps: int,
-    alpha: float = 1.0,
-) -> nn.Module:
-    """Make the batch norm of a recipe.
-
-    Args:
-        kind: "bn", "tdbn" or "tebn".
-        channels: C.
-        is_spatial: Whether currents are (T · N, C, H, W); else (T · N, C).
-        threshold: V_th.
-        steps: T.
-        alpha: Share of the threshold; below 1 where several currents add up.
-    """
-    norm: nn.BatchNorm1d | nn.BatchNorm2d = (
-        nn.BatchNorm2d(channels) if is_spatial else nn.BatchNorm1d(channels)
-    )
-    if kind == "bn":
-        return norm
-    nn.init.constant_(norm.weight, alpha * threshold)
-    return norm if kind == "tdbn" else TemporalBatchNorm(norm, steps)
-
-
-def affine_norm(module: nn.Module) -> nn.BatchNorm1d | nn.BatchNorm2d | None:
-    """Return the batch norm that holds gamma and beta, or None for a module of another kind."""
-    if isinstance(module, TemporalBatchNorm):
-        return module.norm
-    return module if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) else None

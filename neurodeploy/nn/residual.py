@@ -18,25 +18,24 @@ Learning in Spiking Neural Networks", NeurIPS 2021.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
 
+from neurodeploy.nn.batch_norm import affine_norm, batch_normalized, make_batch_norm
 from neurodeploy.nn.blocks import Conv
-from neurodeploy.nn.functional.surrogate import make_surrogate
+from neurodeploy.nn.functional.surrogate import SURROGATES
 from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.neuron import (
     LIF,
     CubaLIF,
     NeuronParams,
 )
-from neurodeploy.nn.normalization import affine_norm, batch_normalized, make_batch_norm
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.recipes.network_sections import NormKind
 from neurodeploy.recipes.training_sections import CubaNeuronSection, LifNeuronSection
-from neurodeploy.strict_tables import plain_table
 
 
 class Neurons(SpikingBlock):
@@ -92,10 +91,9 @@ class Parts:
         """Return what a block takes as its neuron."""
         section = self.neuron
         if isinstance(section, LifNeuronSection):
-            parameters = plain_table(section.surrogate)
-            name = str(parameters.pop("name"))
-            values = {key: float(str(value)) for key, value in parameters.items()}
-            return LIF(section.threshold, section.tau, make_surrogate(name, values))
+            parameters = asdict(section.surrogate)
+            surrogate = SURROGATES[parameters.pop("name")](**parameters)
+            return LIF(section.threshold, section.tau, surrogate)
         return {
             "threshold": section.threshold,
             "current_decay": section.current_decay,

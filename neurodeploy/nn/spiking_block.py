@@ -1,6 +1,8 @@
-"""What the blocks of `neurodeploy.nn.blocks` have in common.
+"""The base of all blocks: neurons, and the axons on which their spikes leave.
 
-Source: lava-dl 0.6.0, `lava/lib/dl/slayer/block/base.py`, `block/cuba.py`.
+An axon is the step that a spike takes to the next layer, and a learned delay.
+
+Source: lava-dl 0.6.0, `lava/lib/dl/slayer/block/base.py`, `block/cuba.py`, `axon/delay.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +19,17 @@ from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.neuron import CubaLIF, NeuronParams
 from neurodeploy.nn.synapse import PreHook, Synapse
 
-# Axons: the step that a spike takes to the next layer, and learned delays.
-#
-# Source: lava-dl 0.6.0, `lava/lib/dl/slayer/axon/delay.py` and `block/base.py:step_delay`.
+
+class _Absent(enum.Enum):
+    TOKEN = enum.auto()
+
+
+ABSENT: Literal[_Absent.TOKEN] = _Absent.TOKEN
+"""Marks `pre_hook_fx` as not given: 8-bit weights for `neuron_params`, none for a ready neuron."""
+
+OptionalPreHook = PreHook | None | Literal[_Absent.TOKEN]
+Output = Tensor | tuple[Tensor, Tensor | None]
+"""Output of a block: spikes, or with `count_log` spikes and their mean count."""
 
 MAX_DELAY = 62
 """Longest learned delay, in steps."""
@@ -130,18 +140,6 @@ class _DelayChannels(torch.autograd.Function):
         return grad_x, -change.sum(dim=axes)
 
 
-class _Absent(enum.Enum):
-    TOKEN = enum.auto()
-
-
-ABSENT: Literal[_Absent.TOKEN] = _Absent.TOKEN
-"""Marks `pre_hook_fx` as not given: 8-bit weights for `neuron_params`, none for a ready neuron."""
-
-OptionalPreHook = PreHook | None | Literal[_Absent.TOKEN]
-Output = Tensor | tuple[Tensor, Tensor | None]
-"""What a block returns: spikes, or with `count_log` spikes and their mean count."""
-
-
 def make_neuron(
     neuron_params: NeuronParams | nn.Module, generator: torch.Generator | None = None
 ) -> nn.Module:
@@ -164,7 +162,7 @@ def make_neuron(
 
 
 class SpikingBlock(nn.Module):
-    """What all blocks with a neuron share: the way from weighted sums to spikes that leave."""
+    """A block with neurons: the way from weighted sums to the spikes that leave."""
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from neurodeploy.ir.float_layers import (
     Shape,
 )
 from neurodeploy.ir.graphs import Graph
+from neurodeploy.nn.batch_norm import TemporalBatchNorm
 from neurodeploy.nn.blocks import (
     AveragePool as AverageBlock,
     Conv as ConvBlock,
@@ -33,10 +34,9 @@ from neurodeploy.nn.blocks import (
     GlobalAverageReadout,
     MaxPool as PoolBlock,
 )
+from neurodeploy.nn.functional.quantizer import EightBitQuantizer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
-from neurodeploy.nn.normalization import TemporalBatchNorm
-from neurodeploy.nn.quantizer import EightBitQuantizer
 from neurodeploy.nn.residual import (
     Neurons,
     NormalizedConv,

@@ -117,5 +117,7 @@ def test_the_future_does_not_reach_the_past(seed, steps, decay) -> None:
 def test_full_decay_forgets(u, v, x) -> None:
     """With both decays 4096 a step depends on its input alone."""
     states = [torch.tensor([n], dtype=torch.int32) for n in (u, v, x)]
-    current, voltage, spikes = cuba_step(*states, current_keep=0, voltage_keep=0, level=50)
+    current, voltage, spikes = cuba_step(
+        *states, current_keep=0, voltage_keep=0, level=50, scale=4096
+    )
     assert (current.item(), voltage.item(), spikes.item()) == (x, x, x > 50)

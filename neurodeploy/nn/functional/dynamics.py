@@ -116,6 +116,7 @@ def cuba_step(
     current_keep: int | Tensor,
     voltage_keep: int | Tensor,
     level: int,
+    scale: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Advance CUBA neurons by one step.
 
@@ -126,12 +127,13 @@ def cuba_step(
         current_keep: 4096 - current decay.
         voltage_keep: 4096 - voltage decay.
         level: A neuron spikes when V > level.
+        scale: S.
 
     Returns:
         U[t] and V[t] before the reset, int32, and s[t], bool; `reset` gives Vr[t].
     """
     current = decay_towards_zero(current, current_keep).add_(inputs)
-    voltage = decay_towards_zero(voltage, voltage_keep).add_(current)
+    voltage = decay_towards_zero(voltage, voltage_keep).add_(_hand_over(current, scale))
     return current, voltage, voltage > level
 
 
@@ -364,9 +366,15 @@ class _CubaSpikes(torch.autograd.Function):
             weighted = _to_integers(inputs[:, tile], scale)
             u, v = _start(current, tile, inputs), _start(voltage, tile, inputs)
             for step, arriving in enumerate(weighted):
-                u = decay_towards_zero(u, _at(current_keep, tile)).add_(arriving)
-                v = decay_towards_zero(v, _at(voltage_keep, tile)).add_(_hand_over(u, scale))
-                is_firing = v > constants.level
+                u, v, is_firing = cuba_step(
+                    u,
+                    v,
+                    arriving,
+                    current_keep=_at(current_keep, tile),
+                    voltage_keep=_at(voltage_keep, tile),
+                    level=constants.level,
+                    scale=scale,
+                )
                 voltages[step, tile] = v
                 spikes[step, tile] = is_firing
                 if currents is not None:

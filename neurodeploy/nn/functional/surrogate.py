@@ -11,13 +11,11 @@ the constants of `lava/lib/dl/slayer/neuron/cuba.py`.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-import torch
 from torch import Tensor
 
 from neurodeploy.errors import GraphError
@@ -65,7 +63,7 @@ class Triangular:
         _require_positive(self, height=self.height)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Return h(u); see `Surrogate.derivative`."""
+        """Return h(u) as a new tensor."""
         distance = (voltage / threshold).sub_(1.0).abs_()
         return distance.neg_().add_(1.0).clamp_(min=0.0).mul_(self.height)
 
@@ -85,7 +83,7 @@ class Rectangular:
         _require_positive(self, width=self.width)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Return h(u); see `Surrogate.derivative`."""
+        """Return h(u) as a new tensor."""
         is_near = (voltage - threshold).abs_() < self.width / 2
         return is_near.to(voltage.dtype).mul_(1.0 / self.width)
 
@@ -110,7 +108,7 @@ class Tanh:
         _require_positive(self, height=self.height, slope=self.slope)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Return h(u); see `Surrogate.derivative`."""
+        """Return h(u) as a new tensor."""
         squared = (voltage - threshold).mul_(self.slope).tanh_().square_()
         return squared.neg_().add_(1.0).mul_(self.height)
 
@@ -135,7 +133,7 @@ class TanhPrinted:
         _require_positive(self, height=self.height)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Return h(u); see `Surrogate.derivative`."""
+        """Return h(u) as a new tensor."""
         return (voltage - threshold).tanh_().neg_().add_(1.0).square_().mul_(self.height)
 
 
@@ -162,7 +160,7 @@ class Exponential:
         _require_positive(self, tau_grad=self.tau_grad, scale_grad=self.scale_grad)
 
     def derivative(self, voltage: Tensor, threshold: float) -> Tensor:
-        """Return h(u); see `Surrogate.derivative`."""
+        """Return h(u) as a new tensor."""
         tau = 100 * self.tau_grad * threshold
         peak = 0.1 * self.scale_grad / 2 / tau
         return (voltage - threshold).abs_().mul_(-1.0 / tau).exp_().mul_(peak)
@@ -182,71 +180,7 @@ class Exponential:
         return below.div_(tau).exp_().mul_(0.1 * self.scale_grad)
 
 
-_KINDS: tuple[type[Triangular | Rectangular | Tanh | TanhPrinted | Exponential], ...] = (
-    Triangular,
-    Rectangular,
-    Tanh,
-    TanhPrinted,
-    Exponential,
-)
-SURROGATES: Mapping[str, type[Surrogate]] = {kind.name: kind for kind in _KINDS}
+_Kind = type[Triangular | Rectangular | Tanh | TanhPrinted | Exponential]
+_KINDS: tuple[_Kind, ...] = (Triangular, Rectangular, Tanh, TanhPrinted, Exponential)
+SURROGATES: Mapping[str, _Kind] = {kind.name: kind for kind in _KINDS}
 """Every surrogate by its name in a recipe."""
-
-
-def make_surrogate(name: str, parameters: Mapping[str, float] | None = None) -> Surrogate:
-    """Build a surrogate from its name and parameters, as a recipe gives them.
-
-    Args:
-        name: A key of `SURROGATES`.
-        parameters: Values of that class's fields; absent ones keep their defaults.
-
-    Returns:
-        The surrogate.
-
-    Raises:
-        GraphError: For an unknown name or parameter, or a value that is not a positive number.
-    """
-    kinds = {kind.name: kind for kind in _KINDS}
-    if name not in kinds:
-        raise GraphError(
-            f"surrogate: unknown name '{name}', known are {', '.join(sorted(kinds))}."
-            + _suggestion(name, kinds)
-        )
-    kind = kinds[name]
-    allowed = {field.name: None for field in fields(kind)}
-    values: dict[str, float] = {}
-    for key, value in (parameters or {}).items():
-        if key not in allowed:
-            raise GraphError(
-                f"surrogate '{name}': unknown parameter '{key}', allowed are "
-                f"{', '.join(allowed)}." + _suggestion(key, allowed)
-            )
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise GraphError(f"surrogate '{name}': {key} = {value!r}, a number is required.")
-        values[key] = float(value)
-    return kind(**values)
-
-
-def _suggestion(found: str, allowed: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(found, list(allowed), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
-def fire(voltage: Tensor, threshold: float, surrogate: Surrogate) -> Tensor:
-    """Return [voltage > threshold] as 0 and 1, differentiable through the surrogate.
-
-    The readable form, used by the reference loops of `functional.dynamics`: the value is the
-    hard comparison, the gradient is h(u), because a term that is exactly zero carries it.
-
-    Args:
-        voltage: Float tensor of any shape.
-        threshold: V_th.
-        surrogate: Gives h.
-
-    Returns:
-        Tensor of the same shape and dtype.
-    """
-    spikes = (voltage > threshold).to(voltage.dtype)
-    with torch.no_grad():
-        slope = surrogate.derivative(voltage, threshold)
-    return spikes + (voltage - voltage.detach()) * slope

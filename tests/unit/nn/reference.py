@@ -1,9 +1,6 @@
-"""The neurons written for reading: plain torch, one step after the other, no hand-written gradient.
+"""Neurons in plain torch, one step after the other, with autograd's own gradients.
 
-`functional.dynamics`, the definition of the training form, computes the same faster; `test_neuron`
-holds both equal. These loops are slow; nothing but tests should call them.
-
-Source: as in `neurodeploy.nn.functional.dynamics`.
+`neurodeploy.nn.functional.dynamics`, which names the sources, is tested against these loops.
 """
 
 from __future__ import annotations
@@ -11,12 +8,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from neurodeploy.fixedpoint import DECAY_UNITY
 from neurodeploy.nn.functional.dynamics import (
-    DECAY_UNITY,
     CubaConstants,
     reset,
 )
-from neurodeploy.nn.functional.surrogate import Surrogate, fire
+from neurodeploy.nn.functional.surrogate import Surrogate
+
+
+def fire(voltage: Tensor, threshold: float, surrogate: Surrogate) -> Tensor:
+    """Return [voltage > threshold] as 0 and 1; the gradient is the surrogate's h(u).
+
+    The value is the hard comparison, because the term that carries the gradient is exactly zero.
+    """
+    spikes = (voltage > threshold).to(voltage.dtype)
+    with torch.no_grad():
+        slope = surrogate.derivative(voltage, threshold)
+    return spikes + (voltage - voltage.detach()) * slope
 
 
 def cuba_loop(

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from neurodeploy.learning.losses import classification_loss, combine_outputs
+from neurodeploy.nn.batch_norm import TemporalBatchNorm, make_batch_norm
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
-from neurodeploy.nn.normalization import TemporalBatchNorm, make_batch_norm
 from neurodeploy.nn.residual import StandardBlock
 from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.recipes.recipe import Architecture

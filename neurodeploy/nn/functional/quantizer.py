@@ -18,6 +18,7 @@ from torch import Tensor
 from neurodeploy.errors import GraphError
 from neurodeploy.nn.functional.compiled import is_compilable
 from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, run_spans
+from neurodeploy.nn.functional.slopes import Float32Array
 
 SMALLEST, LARGEST = -256, 254
 """Range of a weight integer; with mixed signs it is even."""
@@ -89,34 +90,27 @@ def _quantized(
     outside = np.empty(len(spans), np.int64)
 
     def work(number: int, span: Span) -> None:
-        outside[number] = quantize_span(arrays[0], *span, *numbers, *arrays[1:])
+        outside[number] = _quantize_span(arrays[0], span, *numbers, *arrays[1:])
 
     run_spans(spans, work)
     return result, is_inside if outside.any() else None
 
 
-# Compiled inner loops of SLAYER's 8-bit quantiser: one pass over the weights in place of eight.
-
-Float32Array = npt.NDArray[np.float32]
-
-
 @njit(cache=True, nogil=True)
-def quantize_span(
+def _quantize_span(
     weight: Float32Array,
-    start: int,
-    stop: int,
+    span: Span,
     step: np.float32,
     smallest: np.float32,
     largest: np.float32,
     result: Float32Array,
     inside: npt.NDArray[np.bool_],
 ) -> int:
-    """Round weights to multiples of a step, half to even, and clamp them.
+    """Round weights to multiples of a step, half to even, and clamp them: one pass, not eight.
 
     Args:
         weight: (m,) float32.
-        start: First weight.
-        stop: Weight after the last.
+        span: First weight, and the weight after the last.
         step: Divides the weights and multiplies what was rounded.
         smallest: Least result.
         largest: Largest result.
@@ -126,6 +120,7 @@ def quantize_span(
     Returns:
         How many were not.
     """
+    start, stop = span
     values, quantized, flags = weight[start:stop], result[start:stop], inside[start:stop]
     outside = np.int32(0)
     for i in range(values.size):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neurodeploy.nn.quantizer import EightBitQuantizer
+from neurodeploy.nn.functional.quantizer import EightBitQuantizer
 
 
 def weights(count: int, spread: float) -> Tensor:
