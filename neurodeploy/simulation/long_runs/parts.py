@@ -27,10 +27,10 @@ from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_archives import DAMAGE
+from neurodeploy.samples.array_files import Array
 from neurodeploy.simulation.recording import Health, Recording
 from neurodeploy.simulation.recording_files import recording_arrays
 
-Array = npt.NDArray[np.generic]
 _ABOUT = "run.json"
 _PACKED = "bits:"
 _FACTS = "facts"
