@@ -77,6 +77,7 @@ def test_training_takes_the_steps_of_the_definition(
             current_keep=4096 - current_decay,
             voltage_keep=4096 - voltage_decay,
             level=threshold << 6,
+            scale=4096,
         )
         assert defined.integrate(np.array([load // 64])).tolist() == voltage.tolist()
         assert defined.states()["current"].tolist() == current.tolist()
