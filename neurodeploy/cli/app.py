@@ -35,12 +35,12 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Train spiking networks, deploy them to Loihi-style integers, and prove spike for spike "
-        "that what was trained is what runs.\n\n"
+        "Train spiking networks, deploy them in the integers of Loihi chips, and verify them "
+        "spike for spike on real Lava.\n\n"
         "Start with `neurodeploy run digits`: it trains on real images, writes a netx file, runs "
-        "it on our simulator and on real Lava, and makes a report. Real Lava is installed once, "
-        "with `neurodeploy lava install`.\n\n"
-        "Exit codes: 0 all is well, 1 an error or a difference, 2 wrong usage, 130 interrupted."
+        "it on our simulator and on real Lava, and writes a report. Install real Lava once, with "
+        "`neurodeploy lava install`.\n\n"
+        "Exit codes: 0 success, 1 an error or a difference, 2 wrong usage, 130 interrupted."
     ),
 )
 for command in (
@@ -65,8 +65,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_given: bool) -> None:
+    if is_given:
         console.out.print(f"neurodeploy {__version__}")
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""How the command line speaks: tables and bars for people, JSON for machines, plain errors."""
+"""Output: tables and bars for people, JSON for machines, plain errors."""
 
 from __future__ import annotations
 

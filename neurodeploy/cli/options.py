@@ -34,9 +34,7 @@ LAVA = Panel("Real Lava")
 MANY = Panel("Many samples, many processes")
 
 NetFile = Annotated[Path, typer.Argument(metavar="NET", help="A netx file (`.net`).")]
-AsJson = Annotated[
-    bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")
-]
+AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON to standard output.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with 1 if an operator is not counted.")
 ]
@@ -45,8 +43,8 @@ Bindings = Annotated[
     typer.Option(
         "--bind",
         metavar="DIM=SIZE",
-        help="Size of a symbolic dimension, such as batch=1; may be repeated. One without a name "
-        "is INPUT:AXIS.",
+        help="Set the size of a symbolic dimension, such as batch=1. Name an unnamed one "
+        "INPUT:AXIS. May be repeated.",
     ),
 ]
 Settings = Annotated[
@@ -54,14 +52,15 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a key of the recipe, as in `training.epochs=2`; may be repeated.",
+        help="Override a key of the recipe, as in `training.epochs=2`. May be repeated.",
     ),
 ]
 LavaPython = Annotated[
     Path | None,
     typer.Option(
         metavar="PYTHON",
-        help="Interpreter that has Lava, instead of the runtime of `neurodeploy lava install`.",
+        help="Python interpreter that has Lava. Default: the runtime of `neurodeploy lava "
+        "install`.",
         rich_help_panel=LAVA.title,
     ),
 ]
@@ -76,29 +75,31 @@ class Backend(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TimingOptions:
-    """How samples follow each other in time."""
+    """Windows of steps, or Lava's own time."""
 
     window: int | None = TIME.option(
         None,
-        "Windows of T steps: each sample starts from zero state, output step t answers input step "
-        "t. The default, with T from the input.",
+        "Run windows of T steps: each sample starts from zero state, and output step t answers "
+        "input step t. This is the default, with T taken from the input.",
         metavar="T",
     )
     stream: bool = TIME.option(
-        False, "Lava's own time: one step of delay per layer, each sample a run from step 1."
+        False,
+        "Keep Lava's own timing: each layer adds one step of delay, and each sample is a run from "
+        "step 1.",
     )
     steps: int | None = TIME.option(
-        None, "With --stream: steps to run; beyond its end the input repeats.", metavar="N"
+        None, "With --stream: number of steps to run. A shorter input is repeated.", metavar="N"
     )
     reset_interval: int | None = TIME.option(
         None,
-        "With --stream: `reset_interval` of Lava's Network, states reset every P steps.",
+        "With --stream: `reset_interval` of Lava's Network. States reset every P steps.",
         metavar="P",
     )
     reset_offset: int = TIME.option(
         0,
-        "With --stream: `reset_offset` of Lava's Network; 1 aligns resets with the input of a file"
-        " that has no input neuron.",
+        "With --stream: `reset_offset` of Lava's Network. 1 aligns resets with the input of a file "
+        "that has no input neuron.",
         metavar="O",
     )
 
@@ -130,19 +131,20 @@ class FileOptions:
 
     input_bits: int | None = FILE.option(
         None,
-        "`input_message_bits` of Lava's Network: 0 counts every nonzero input as one spike, more "
-        "use its value. By default what neurodeploy wrote into the file, else 0.",
+        "`input_message_bits` of Lava's Network. 0: each nonzero input is one spike. Above 0: the "
+        "value of the input counts. Default: the number that neurodeploy wrote into the file, "
+        "else 0.",
         metavar="B",
     )
     input_shape: str | None = FILE.option(
         None,
-        "Where the file has no input layer: the input's shape; N for a flat one.",
+        "Shape of the input, for a file without an input layer: C,H,W, or N if it is flat.",
         metavar="C,H,W",
     )
     accept_silent_faults: bool = FILE.option(
         False,
-        "Run files in which Lava silently drops something (delays of conv layers, weight matrices "
-        "that it turns into zeros) the way Lava does, with a warning.",
+        "Accept a file in which Lava silently drops something (delays of conv layers, weight "
+        "matrices that it turns into zeros), and run it as Lava does, with a warning.",
     )
 
     def read(
@@ -196,16 +198,15 @@ class RunOptions(FileOptions, TimingOptions):
         ),
     ]
     spike_exp: int = FILE.option(
-        6, "`spike_exp` of Lava's Network; matters to sigma-delta neurons only.", metavar="E"
+        6, "`spike_exp` of Lava's Network. Only sigma-delta neurons use it.", metavar="E"
     )
     feed: Feed = FILE.option(
         Feed.PORT,
-        "How input enters: `port`; or, for files with an input neuron block, `neuron` (added to "
-        "its current) or `bias` (a constant image; the input then has no T axis, so give --window "
-        "or --steps).",
+        "How the input enters: `port`; or, for a file with an input neuron block, `neuron` (added "
+        "to its current) or `bias` (a constant image without T axis: give --window or --steps).",
     )
     key: str = FILE.option(
-        "input", "Name of the array or HDF5 data set that holds the samples.", metavar="NAME"
+        "input", "Name of the array or HDF5 dataset that holds the samples.", metavar="NAME"
     )
 
     def graph(self, *, refuses_fractions: bool = False) -> FixedPointGraph:
@@ -249,12 +250,12 @@ class RunOptions(FileOptions, TimingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LavaOptions:
-    """Which Lava runs the file, and for how long."""
+    """The Lava that runs the file, and its time limit."""
 
     lava_python: LavaPython = None
     timeout: float | None = LAVA.option(
         None,
-        "Give up on Lava after this long; by default once it shows no sign of life.",
+        "Give up on Lava after this time. Default: when it shows no sign of life.",
         metavar="SECONDS",
     )
 
@@ -273,29 +274,31 @@ class LavaOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LongRunOptions:
-    """How a run is divided: memory, processes, and what an interrupted one left."""
+    """Memory, processes, and the rest of an interrupted run."""
 
     memory: str | None = MANY.option(
         None,
-        "Memory that the run may take, such as 800MB or 2GiB; on a cluster elsewhere: that each "
-        "worker may take. By default half of what is free, 4 GiB at most.",
+        "Memory for the run, such as 800MB or 2GiB; on a remote cluster, memory for each worker. "
+        "Default: half of the free memory, at most 4 GiB.",
         metavar="SIZE",
     )
     resume: bool = MANY.option(
-        False, "Go on with the finished samples of an interrupted run, in OUT.parts."
+        False, "Continue an interrupted run from the finished samples in OUT.parts."
     )
     engine: Engine = MANY.option(
-        Engine.LOCAL, "Who computes: processes here (`local`), a Dask or a Ray cluster."
+        Engine.LOCAL,
+        "Where to compute: in processes on this machine (`local`), on a Dask or a Ray cluster.",
     )
     cluster: str | None = MANY.option(
         None,
-        "Of a running Dask or Ray cluster, such as tcp://host:8786; by default one is started "
-        "here.",
+        "Address of a running Dask or Ray cluster, such as tcp://host:8786. Default: start one on "
+        "this machine.",
         metavar="ADDRESS",
     )
     workers: int | None = MANY.option(
         None,
-        "Processes on this machine; by default one for `local`, one a core for others.",
+        "Number of processes on this machine. Default: 1 for `local`, one per core for Dask and "
+        "Ray.",
         min=1,
         metavar="N",
     )
@@ -324,7 +327,7 @@ class PageOptions:
 
     html: Path | None = GENERAL.option(None, "Write a self-contained HTML page.", metavar="FILE")
     markdown_file: Path | None = GENERAL.option(
-        None, "Write Markdown.", name="--markdown", metavar="FILE"
+        None, "Write a Markdown file.", name="--markdown", metavar="FILE"
     )
 
     def require_writable(self) -> None:

@@ -22,51 +22,59 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="RUN|REPORT.json...",
-            help="Directories of whole runs, or files written from `neurodeploy report --json`.",
+            help="Directories of `neurodeploy run`, or files with the output of `neurodeploy "
+            "report --json`.",
         ),
     ],
     page: PageOptions,
     preset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Whose energies lead; by default those with memory (tier B)."
+            metavar="NAME",
+            help="Preset whose energies are shown first. Default: one that includes memory (tier "
+            "B).",
         ),
     ] = None,
     tier: Annotated[
         Tier | None,
-        typer.Option(help="Only presets of a tier. A: arithmetic. B: and memory. C: Loihi 1."),
+        typer.Option(
+            help="Use only presets of this tier. A: arithmetic. B: arithmetic and memory. C: Loihi "
+            "1."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put networks side by side: accuracy against energy, and which of them nobody beats.
+    """Compare networks: accuracy against energy, and the Pareto front for each energy preset.
 
     Example: `neurodeploy compare runs/digits-1 runs/digits_pruned-1 --html compare.html`
     """
     from neurodeploy.reports.comparison import compare_networks, read_candidate
 
     page.require_writable()
-    found = compare_networks([read_candidate(path) for path in networks], preset=preset, tier=tier)
+    comparison = compare_networks(
+        [read_candidate(path) for path in networks], preset=preset, tier=tier
+    )
     if page.html is not None:
         from neurodeploy.reports.pages.comparison_page import write_comparison
 
-        write_comparison(found, page.html)
+        write_comparison(comparison, page.html)
     if page.markdown_file is not None:
         from neurodeploy.reports.pages.comparison_page import write_comparison_markdown
 
-        write_comparison_markdown(found, page.markdown_file)
+        write_comparison_markdown(comparison, page.markdown_file)
     if as_json:
-        console.print_json(found.to_dict())
+        console.print_json(comparison.to_dict())
     else:
-        _print(found)
+        _print(comparison)
 
 
-def _print(found: NetworkComparison) -> None:
+def _print(comparison: NetworkComparison) -> None:
     from neurodeploy.reports.numbers import format_bounds, format_count
     from neurodeploy.reports.pages.tables import TIER_NAMES
 
-    tier = found.tier(found.preset)
+    tier = comparison.tier(comparison.preset)
     table = Table(
-        title=f"One inference, tier {tier.value} ({TIER_NAMES[tier]}), {found.preset}",
+        title=f"One inference, tier {tier.value} ({TIER_NAMES[tier]}), {comparison.preset}",
         title_justify="left",
     )
     table.add_column("network", overflow="fold")
@@ -74,17 +82,17 @@ def _print(found: NetworkComparison) -> None:
         table.add_column(name, justify="right")
     table.add_column("best")
     anns: dict[str, list[str]] = {}
-    for entry in found.entries:
-        network, energy = entry.network, entry.network.energies[found.preset]
+    for entry in comparison.entries:
+        network, energy = entry.network, entry.network.energies[comparison.preset]
         table.add_row(
             Text(network.name),
             "-" if network.accuracy is None else f"{network.accuracy:.2%}",
             "-" if network.steps is None else str(network.steps),
             format_count(round(network.sops)),
             format_bounds(energy.low, energy.high),
-            "yes" if found.preset in entry.best_in else "",
+            "yes" if comparison.preset in entry.best_in else "",
         )
-        ann = network.ann_energies.get(found.preset)
+        ann = network.ann_energies.get(comparison.preset)
         if ann is not None:
             anns.setdefault(format_bounds(ann.low, ann.high), []).append(network.name)
     console.out.print(table)
@@ -96,11 +104,13 @@ def _print(found: NetworkComparison) -> None:
         console.out.print(
             f"ANN reported with {', '.join(names)}: {bounds}", markup=False, soft_wrap=False
         )
-    always = [e.network.name for e in found.entries if len(e.best_in) == len(found.presets)]
-    if len(found.presets) > 1:
+    always = [
+        e.network.name for e in comparison.entries if len(e.best_in) == len(comparison.presets)
+    ]
+    if len(comparison.presets) > 1:
         console.out.print(
-            f"best by each of {len(found.presets)} presets: {', '.join(always) or 'none'}",
+            f"best by each of {len(comparison.presets)} presets: {', '.join(always) or 'none'}",
             markup=False,
         )
-    for warning in found.warnings:
+    for warning in comparison.warnings:
         console.out.print(f"! {warning}", markup=False)

@@ -34,27 +34,28 @@ class QuantizationOptions:
 
     target: str | None = GENERAL.option(
         None,
-        "The chip: a target's name, or the path of its TOML; by default the recipe's.",
+        "Target chip: a name, or the path of a TOML file. Default: the recipe's target.",
         metavar="NAME",
     )
     prune: float | None = GENERAL.option(
         None,
-        "Take out this share of the weights, smallest first, before the fine-tune; `pruning.scope`"
-        " says whether of all layers together.",
+        "Prune this share of the weights, smallest first, before the fine-tuning. `pruning.scope` "
+        "in the recipe sets whether all layers are ranked together.",
         metavar="SHARE",
     )
     prune_pattern: str | None = GENERAL.option(
-        None, "Keep the N largest of every M inputs instead.", metavar="N:M"
+        None, "Keep the N largest weights of every M inputs instead.", metavar="N:M"
     )
     prune_channels: float | None = GENERAL.option(
         None,
-        "Take out this share of each layer's channels, weakest first; the layers shrink.",
+        "Remove this share of each layer's channels, weakest first. The layers shrink.",
         metavar="SHARE",
     )
-    weight_bits: int | None = GENERAL.option(None, "Of the weights, 2 to 8.", metavar="BITS")
+    weight_bits: int | None = GENERAL.option(None, "Bits of each weight, 2 to 8.", metavar="BITS")
     accuracy_budget: float | None = GENERAL.option(
         None,
-        "Take the fewest bits that cost at most this much validation accuracy; 0.01 is one point.",
+        "Use the fewest bits that cost at most this much validation accuracy; 0.01 is one "
+        "percentage point.",
         metavar="SHARE",
     )
 
@@ -80,7 +81,7 @@ class QuantizationOptions:
 def deploy(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="Directory of a training run, or its model file."),
+        typer.Argument(metavar="MODEL", help="Directory of a training run, or a model file."),
     ],
     quantization: QuantizationOptions,
     lava: Annotated[
@@ -88,26 +89,28 @@ def deploy(
         typer.Option(
             min=0,
             metavar="SAMPLES",
-            help="Compare so many of the calibration samples with real Lava as well.",
+            help="Also compare this many calibration samples with real Lava.",
         ),
     ] = 0,
     set: Settings = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where the `.net` goes; by default beside the model."),
+        typer.Option(
+            metavar="DIR", help="Directory for the `.net` file. Default: beside the model."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a trained network into a `.net` file that stock lava-dl loads.
 
-    Prints what each step did, writes the file and `network.json` with all that went into it, and
-    verifies it on the calibration samples before it puts it in its place. Also leaves
-    `samples.npz`, test samples to try it on. What an earlier deployment left is replaced.
+    Prints the result of each step, verifies the file on the calibration samples before it puts it
+    in place, and records everything that went into it in `network.json`. Also writes `samples.npz`,
+    test samples to try it on. Replaces the files of an earlier deployment.
 
     Example: `neurodeploy deploy runs/digits-1 --target loihi2 --lava 8`
 
-    Pruned, and as few bits as cost at most one point: `neurodeploy deploy runs/digits-1 --prune 0.7
-    --accuracy-budget 0.01 --set quantization.fine_tune_epochs=6`
+    Pruned, with the fewest bits that cost at most one point: `neurodeploy deploy runs/digits-1
+    --prune 0.7 --accuracy-budget 0.01 --set quantization.fine_tune_epochs=6`
     """
     settings = quantization.settings() | parse_settings(set)
     if quantization.target is not None:
@@ -157,7 +160,7 @@ def deploy(
 def _print_deployment(result: pipeline.Deployment) -> None:
     from neurodeploy import pipeline
 
-    steps = Table("step", "what it did", title="Deployment", title_justify="left")
+    steps = Table("step", "result", title="Deployment", title_justify="left")
     for step in result.steps:
         steps.add_row(step.name, step.result)
     console.out.print(steps)

@@ -106,8 +106,8 @@ def doctor(
         bool,
         typer.Option(
             "--compile",
-            help="Also measure the first start, which compiles, and a later one. They keep what "
-            "they compile in a temporary folder.",
+            help="Also measure the first start, which compiles the kernels, and a later one, both "
+            "with a temporary cache.",
         ),
     ] = False,
     as_json: AsJson = False,

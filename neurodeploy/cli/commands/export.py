@@ -17,7 +17,7 @@ def export(
     source: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN|NET", help="The directory of a training or run, or a `.net` file."
+            metavar="RUN|NET", help="Directory of `neurodeploy train` or `run`, or a `.net` file."
         ),
     ],
     file: FileOptions,
@@ -25,16 +25,16 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE.onnx",
-            help="Write the ReLU twin: the same layers and weights, one pass, in floats. Of a RUN "
-            "the trained network, of a NET the deployed one.",
+            help="Write the ReLU twin: the same layers and weights in one pass, in floats. From a "
+            "RUN, the twin of the trained network; from a NET, of the deployed one.",
         ),
     ] = None,
     step: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.onnx",
-            help="Write one step of the deployed network, in integers: states in, states out. Of a "
-            "RUN its network.net.",
+            help="Write one step of the deployed network, in integers: states in, states out. From "
+            "a RUN, that of its network.net.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -43,7 +43,7 @@ def export(
 
     Example: `neurodeploy export runs/digits-1 --ann twin.onnx --step step.onnx`
 
-    Both work with `neurodeploy macs`, the twin with `neurodeploy report --ann` as well.
+    `neurodeploy macs` counts both models; `neurodeploy report --ann` compares with the twin.
     """
     from neurodeploy.onnx_models.step_export import export_step
     from neurodeploy.onnx_models.twin_export import export_twin

@@ -22,9 +22,9 @@ def fit(
         str,
         typer.Argument(
             metavar="NET|SHAPES",
-            help="A `.net` file, or sizes in one line: 784-256-10, or 3x66x200-24c3s2-100-10 "
-            "(channels, c, kernel; s stride, p padding, d dilation, g groups; s2,1 for rows and "
-            "columns).",
+            help="A `.net` file, or layer sizes in one line: 784-256-10, or 3x66x200-24c3s2-100-10 "
+            "(24c3s2: 24 channels, kernel 3, stride 2; also p padding, d dilation, g groups; "
+            "s2,1: rows and columns).",
         ),
     ],
     file: FileOptions,
@@ -33,44 +33,48 @@ def fit(
     ] = "loihi2",
     cores_per_chip: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Cores that your system exposes, if fewer."),
+        typer.Option(
+            min=1, metavar="N", help="Cores of each chip that your system offers, if not all."
+        ),
     ] = None,
     weight_bits: Annotated[
         int,
-        typer.Option(min=1, max=9, metavar="B", help="For SHAPES: bits of a weight, with sign."),
+        typer.Option(min=1, max=9, metavar="B", help="For SHAPES: bits of each weight, with sign."),
     ] = 8,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate how many neuro-cores a network takes, and name every limit that it exceeds.
+    """Estimate the neuro-cores that a network needs, and list every limit that it exceeds.
 
-    An estimate from sizes: only the vendor's compiler can say that a network fits. Exits with 1 if
-    a limit is exceeded.
+    The estimate comes from sizes: only the vendor's compiler can confirm that a network fits. Exits
+    with 1 if a limit is exceeded.
 
     Example: `neurodeploy fit network.net --target loihi2`
     """
     chip = Target.load(target)
     if net.lower().endswith((".net", ".h5", ".hdf5")) or Path(net).exists():
         graph = file.read(Path(net))
-        found = estimate_cores(sizes_of(graph), chip, cores_per_chip=cores_per_chip)
+        estimate = estimate_cores(sizes_of(graph), chip, cores_per_chip=cores_per_chip)
         violations = find_violations(graph, chip)
     else:
         sizes = parse_sketch(net, weight_bits=weight_bits)
-        found = estimate_cores(sizes, chip, cores_per_chip=cores_per_chip)
-        violations = tuple(entry.problem for entry in found.layers if entry.problem)
+        estimate = estimate_cores(sizes, chip, cores_per_chip=cores_per_chip)
+        violations = tuple(entry.problem for entry in estimate.layers if entry.problem)
     if as_json:
-        console.print_json({**found.to_dict(), "violations": list(violations)})
+        console.print_json({**estimate.to_dict(), "violations": list(violations)})
     else:
-        _print(found, violations)
+        _print(estimate, violations)
     if violations:
         raise typer.Exit(1)
 
 
-def _print(found: ChipFit, violations: tuple[str, ...]) -> None:
-    table = Table("layer", "shape", title=f"{found.target}: cores, estimated", title_justify="left")
+def _print(estimate: ChipFit, violations: tuple[str, ...]) -> None:
+    table = Table(
+        "layer", "shape", title=f"{estimate.target}: cores, estimated", title_justify="left"
+    )
     for name in ("neurons", "cores", "per core"):
         table.add_column(name, justify="right")
     table.add_column("limited by")
-    for entry in found.layers:
+    for entry in estimate.layers:
         table.add_row(
             entry.layer.name,
             console.shape_text(entry.layer.shape),
@@ -80,19 +84,17 @@ def _print(found: ChipFit, violations: tuple[str, ...]) -> None:
             entry.limiting_resource,
         )
     console.out.print(table)
-    if found.cores_low is None:
-        console.out.print(f"Does not fit {found.target}: see below. An estimate from sizes.")
+    if estimate.cores_low is None:
+        console.out.print(f"Does not fit {estimate.target}: see below. An estimate from sizes.")
     else:
-        cores, chips = (
-            _range(found.cores_low, found.cores_high),
-            _range(found.chips_low, found.chips_high),
-        )
+        cores = _range(estimate.cores_low, estimate.cores_high)
+        chips = _range(estimate.chips_low, estimate.chips_high)
         console.out.print(
             f"{cores} {'core' if cores == '1' else 'cores'}, {chips} "
-            f"{'chip' if chips == '1' else 'chips'} of {found.cores_per_chip} cores. An estimate: "
-            "only a compiler can tell."
+            f"{'chip' if chips == '1' else 'chips'} of {estimate.cores_per_chip} cores. An "
+            "estimate: only a compiler can tell."
         )
-    for warning in (*found.warnings, *(v for v in violations if v not in found.warnings)):
+    for warning in (*estimate.warnings, *(v for v in violations if v not in estimate.warnings)):
         console.out.print(f"! {warning}", markup=False, soft_wrap=True)
 
 

@@ -40,7 +40,7 @@ _NEURONS: dict[type[object], str] = {
 
 
 def inspect(net: NetFile, file: FileOptions, as_json: AsJson = False) -> None:
-    """Show what is in a `.net` file: layers, weights, neurons.
+    """Show the layers, weights and neurons of a `.net` file.
 
     Example: `neurodeploy inspect network.net`
     """
@@ -113,14 +113,14 @@ def _type(layer: FixedLayer) -> str:
 
 def _weights(layer: FixedLayer) -> npt.NDArray[np.int32]:
     """Return all weights of a layer in one row."""
-    found: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
+    rows: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)]
     for connection in layer.connections:
         synapse = connection.synapse
         if isinstance(synapse, FixedComplexDense):
-            found += [synapse.real.weight.ravel(), synapse.imaginary.weight.ravel()]
+            rows += [synapse.real.weight.ravel(), synapse.imaginary.weight.ravel()]
         elif isinstance(synapse, FixedConv | FixedDense):
-            found.append(synapse.weight.ravel())
-    return np.concatenate(found)
+            rows.append(synapse.weight.ravel())
+    return np.concatenate(rows)
 
 
 def _parameters(layer: FixedLayer) -> dict[str, npt.NDArray[np.integer]]:

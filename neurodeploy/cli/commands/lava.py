@@ -21,7 +21,9 @@ app = typer.Typer(
 RuntimePath = Annotated[
     Path | None,
     typer.Option(
-        "--path", metavar="DIR", help="Folder of the runtime; by default inside this environment."
+        "--path",
+        metavar="DIR",
+        help="Folder of the runtime. Default: inside this Python environment.",
     ),
 ]
 
@@ -33,13 +35,13 @@ def install(
         Path | None,
         typer.Option(
             metavar="PYTHON",
-            help="Interpreter to build it from, Python 3.10 to 3.13; by default this one.",
+            help="Interpreter to build it from, Python 3.10 to 3.13. Default: this one.",
         ),
     ] = None,
 ) -> None:
     """Install stock Lava (lava-nc 0.10.0, lava-dl 0.6.0, no torch) into a folder of its own.
 
-    Takes about half a minute and 250 MB; does nothing if it is there already.
+    Takes about half a minute and 250 MB. Does nothing if it is already installed.
 
     Example: `neurodeploy lava install`
     """
@@ -56,7 +58,7 @@ def install(
 def doctor(
     path: RuntimePath = None, lava_python: LavaPython = None, as_json: AsJson = False
 ) -> None:
-    """Examine the Lava runtime and run a small network on it whose result is known.
+    """Examine the Lava runtime, and run a small network with a known result on it.
 
     Example: `neurodeploy lava doctor`
     """

@@ -20,21 +20,21 @@ def macs(
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Count the multiply-accumulates of an ONNX model, by the textbook and without padding.
+    """Count the multiply-accumulates (MACs) of an ONNX model, with and without padding.
 
     Example: `neurodeploy macs model.onnx --bind batch=1 --json`
     """
     from neurodeploy.onnx_models.macs import count_onnx_macs
 
-    found = count_onnx_macs(model, bindings=parse_bindings(bind))
+    counts = count_onnx_macs(model, bindings=parse_bindings(bind))
     if as_json:
-        console.print_json(found.to_json())
+        console.print_json(counts.to_json())
     else:
         table = Table("node", "operator", title="MACs of one pass", title_justify="left")
         for name in ("standard", "without padding"):
             table.add_column(name, justify="right")
         table.add_column("numbers")
-        for node in found.nodes:
+        for node in counts.nodes:
             table.add_row(
                 Text(node.name),
                 node.op,
@@ -45,19 +45,19 @@ def macs(
         table.add_row(
             "total",
             "",
-            format_count(found.macs_standard),
-            format_count(found.macs_border_exact),
+            format_count(counts.macs_standard),
+            format_count(counts.macs_border_exact),
             style="bold",
         )
         console.out.print(table)
-        values = sum(one.size or 0 for one in found.elementwise_ops)
+        values = sum(node.size or 0 for node in counts.elementwise_ops)
         console.out.print(
-            f"{len(found.elementwise_ops)} operators without MACs give {format_count(values)} "
+            f"{len(counts.elementwise_ops)} operators without MACs give {format_count(values)} "
             "values; --json lists them."
         )
-        for one in found.uncounted_nodes:
-            console.out.print(f"! not counted: {one.name} ({one.op})", markup=False)
-        if found.uncounted_ops:
+        for missed in counts.uncounted_nodes:
+            console.out.print(f"! not counted: {missed.name} ({missed.op})", markup=False)
+        if counts.uncounted_ops:
             console.out.print("The count is incomplete.")
-    if strict and found.uncounted_ops:
+    if strict and counts.uncounted_ops:
         raise typer.Exit(1)

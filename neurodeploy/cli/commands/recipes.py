@@ -1,4 +1,4 @@
-"""The command that lists recipes, and how commands find one."""
+"""The command that lists recipes, and the search for one by name or path."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 def recipes(as_json: AsJson = False) -> None:
     """List the recipes that come with neurodeploy.
 
-    Those of digits run as they are. The others are the rows of the paper "Take A Shortcut Back",
-    each with the paper's accuracy where it is known; they need their data set in the folder that
-    `data.root` names, and a GPU.
+    The digits recipes run as they are. The others reproduce the rows of the paper "Take A Shortcut
+    Back", each with the paper's accuracy where it is known; they need a GPU, and their data set in
+    the folder that `data.root` names.
 
     Example: `neurodeploy recipes`
     """
     from neurodeploy.recipes.recipe import load_named, recipe_sources
 
     sources = recipe_sources()
-    found = {name: load_named(name) for name in sources}
+    loaded = {name: load_named(name) for name in sources}
     if as_json:
         console.print_json(
-            [_describe(name, sources[name], recipe) for name, recipe in found.items()]
+            [_describe(name, sources[name], recipe) for name, recipe in loaded.items()]
         )
         return
-    ready = Table("name", "what it does")
-    for name, recipe in found.items():
+    ready = Table("name", "description")
+    for name, recipe in loaded.items():
         if recipe.paper is None:
             ready.add_row(name, recipe.recipe.description)
     console.out.print(ready)
@@ -44,9 +44,9 @@ def recipes(as_json: AsJson = False) -> None:
         "\nRows of the paper. T: steps; %: the paper's accuracy, - if not established;"
     )
     console.out.print("GPU h: rough hours of one GPU for all trials, see training/README.md.")
-    for source in dict.fromkeys(recipe.data.source for recipe in found.values()):
-        rows = [(name, each) for name, each in found.items() if each.data.source == source]
-        _print_rows(source, [(name, each, each.paper) for name, each in rows if each.paper])
+    for source in dict.fromkeys(recipe.data.source for recipe in loaded.values()):
+        rows = [(name, recipe) for name, recipe in loaded.items() if recipe.data.source == source]
+        _print_rows(source, [(name, recipe, recipe.paper) for name, recipe in rows if recipe.paper])
     console.out.print(f"files: {console.relative(recipes_path())}")
     console.out.print("next: neurodeploy run NAME; copy a file to change more than --set can")
 

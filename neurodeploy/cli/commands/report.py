@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 CHIP = Panel("The chip")
 
 
-def _print_schema(wanted: bool) -> None:
-    if wanted:
+def _print_schema(is_given: bool) -> None:
+    if is_given:
         from neurodeploy.reports.json_form import schema
 
         console.print_json(schema())
@@ -49,25 +49,28 @@ class AnnOptions:
 
     ann: Path | None = GENERAL.option(
         None,
-        "An ONNX model to compare with, in place of the network's ReLU twin. It is run on the "
-        "samples' mean over the steps, or on --ann-input.",
+        "ONNX model to compare with, instead of the network's ReLU twin. It runs on the mean of "
+        "the samples over time, or on --ann-input.",
         metavar="MODEL.onnx",
     )
     ann_input: Path | None = GENERAL.option(
         None,
-        "Samples for the ONNX model: `input`, and `label` for its accuracy.",
+        "Samples for the ONNX model: array `input`, and `label` to measure its accuracy.",
         metavar="FILE.npz",
     )
     bind: Bindings = None
     strict: Strict = False
     accuracy: float | None = GENERAL.option(
-        None, "Of the deployed network on a test set, 0 to 1.", min=0, max=1
+        None, "Accuracy of the deployed network on a test set, 0 to 1.", min=0, max=1
     )
     ann_accuracy: float | None = GENERAL.option(
-        None, "Of the ANN on the same test set, 0 to 1.", min=0, max=1
+        None, "Accuracy of the ANN on the same test set, 0 to 1.", min=0, max=1
     )
     accuracy_gap: float = GENERAL.option(
-        0.01, "Largest difference that allows a headline ratio.", min=0, max=1
+        0.01,
+        "Largest difference of the two accuracies at which the report states a headline ratio.",
+        min=0,
+        max=1,
     )
 
     def baseline(self, samples: IntArray, feed: Feed) -> OnnxBaseline | None:
@@ -97,21 +100,24 @@ class ChipOptions:
 
     measured: Path | None = CHIP.option(
         None,
-        "Counters of a chip's profiler (syn_ops, dendrite_updates, spikes_in, axon_out) in place "
-        "of counts in tier C; see hardware/README.md.",
+        "Counters from a chip's profiler (syn_ops, dendrite_updates, spikes_in, axon_out), used "
+        "instead of our counts in tier C; see hardware/README.md.",
         metavar="FILE.json",
     )
     step_time: float | None = CHIP.option(
-        None, "Duration of a step, us; by default 1000, real time.", min=0, metavar="US"
+        None, "Duration of a step in microseconds. Default: 1000, real time.", min=0, metavar="US"
     )
     chips: int | None = CHIP.option(
-        None, "Powered chips; by default what the estimate of cores needs.", min=1, metavar="N"
+        None,
+        "Number of powered chips. Default: as many as the estimated cores need.",
+        min=1,
+        metavar="N",
     )
     hops: str | None = CHIP.option(
         None, "Mean hops of a message, east-west and north-south.", metavar="EW,NS"
     )
     destination_cores: float = CHIP.option(
-        1.0, "Mean cores of a layer that a spike is sent to.", min=1, metavar="X"
+        1.0, "Mean number of a layer's cores that receive a spike sent to it.", min=1, metavar="X"
     )
 
     def system(self) -> System:
@@ -141,8 +147,8 @@ def report(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Energy preset by name or TOML path; may be repeated. By default all that come "
-            "with neurodeploy.",
+            help="Energy preset: a name, or the path of a TOML file. May be repeated. Default: all "
+            "that come with neurodeploy.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -160,7 +166,7 @@ def report(
 
     Example: `neurodeploy report network.net --input samples.npz --html report.html`
 
-    With an ANN: `neurodeploy report network.net -i samples.npz --ann model.onnx`
+    Compared with an ANN: `neurodeploy report network.net -i samples.npz --ann model.onnx`
     """
     del schema
     # Here and not above: only this command pays for them at its start.

@@ -41,7 +41,7 @@ from neurodeploy.simulation.recording import (
 )
 from neurodeploy.simulation.recording_files import save_recording
 
-LOOK = Panel("Look at it")
+PLOT = Panel("Plot")
 
 
 class Recorded(StrEnum):
@@ -55,7 +55,7 @@ class Recorded(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOptions:
-    """What `simulate` writes, and where."""
+    """The result file and its contents."""
 
     output: Annotated[
         Path,
@@ -63,21 +63,23 @@ class RecordOptions:
             "--output",
             "-o",
             metavar="OUT",
-            help="`.npz`, or `.h5`, which is faster. Gets `spikes_<k>` for every layer k, axes as "
-            "in the input, `voltage` of the last, and whatever else is recorded.",
+            help="Result file: `.npz`, or `.h5`, which is faster. Holds `spikes_<k>` for each "
+            "layer k, with the axes of the input, `voltage` of the last layer, and everything "
+            "else that is recorded.",
         ),
     ]
     record: Recorded = GENERAL.option(
         Recorded.ALL,
-        "`all`: spikes of every layer, states of the last. `outputs`: both of the last layer only."
-        " `counts`: events of each neuron and updates, no spikes. `events`: the events alone.",
+        "`all`: spikes of every layer, states of the last. `outputs`: spikes and states of the "
+        "last layer. `counts`: events and updates of each neuron, no spikes. `events`: events "
+        "only.",
     )
     spikes: list[str] | None = GENERAL.option(
-        None, "Also keep this layer's spikes. May be repeated.", metavar="LAYER"
+        None, "Also keep the spikes of this layer. May be repeated.", metavar="LAYER"
     )
     states: list[str] | None = GENERAL.option(
         None,
-        "Also keep this layer's states (current, voltage) after every step. May be repeated.",
+        "Also keep the states (current, voltage) of this layer after every step. May be repeated.",
         metavar="LAYER",
     )
 
@@ -106,16 +108,18 @@ class RecordOptions:
 class PlotOptions:
     """The picture of one sample."""
 
-    plot: Path | None = LOOK.option(
+    plot: Path | None = PLOT.option(
         None,
         "Draw rates, spikes, activity maps and membranes (of --states, else of the last layer) "
         "into an `.html`, `.svg` or `.png` file.",
         metavar="FILE",
     )
-    sample: int = LOOK.option(0, "With --plot: the sample to show.", min=0, metavar="K")
-    neurons: str | None = LOOK.option(
+    sample: int = PLOT.option(
+        0, "With --plot: the sample to show, counted from 0.", min=0, metavar="K"
+    )
+    neurons: str | None = PLOT.option(
         None,
-        "With --plot: neurons whose membranes are shown, counted from 0; by default those that "
+        "With --plot: the neurons whose membranes are shown, counted from 0. Default: neurons that "
         "fire in about half of the steps.",
         metavar="N,N,...",
     )
@@ -158,20 +162,20 @@ def simulate(
     backend: Annotated[
         Backend,
         typer.Option(
-            help="`event`: our simulator. `lava`: real Lava, the reference, from "
+            help="`event`: our simulator. `lava`: real Lava, the reference, installed with "
             "`neurodeploy lava install`."
         ),
     ] = Backend.EVENT,
     as_json: AsJson = False,
 ) -> None:
-    """Run a `.net` file on samples, in exact integers; on more than fit into memory, if need be.
+    """Run a `.net` file on samples in exact integers, even on more samples than fit into memory.
 
     Example: `neurodeploy simulate network.net -i samples.npz -o spikes.npz`
 
-    Try it on what `neurodeploy run digits` leaves: `network.net` and `samples.npz`.
+    `neurodeploy run digits` writes a `network.net` and a `samples.npz` to try it on.
 
-    What is finished is kept in OUT.parts until all is done: a run that was interrupted goes on
-    with `--resume`.
+    Finished samples are kept in OUT.parts until the run ends: continue an interrupted run with
+    `--resume`.
     """
     _require_fitting(backend, division, lava)
     plot.require_writable()
@@ -254,13 +258,13 @@ def _run_long(
         if not kept.is_dir():
             raise
         raise console.RunInterruptedError(
-            f"interrupted. What is finished is kept in {console.relative(kept)}: go on with "
+            f"interrupted. Finished samples are kept in {console.relative(kept)}: go on with "
             "--resume."
         ) from error
 
 
 def _duration(facts: Facts, seconds: float, *, resume: bool) -> str:
-    """Say how long it took; no rate after a resumption, which computed a part of the samples."""
+    """Return the time taken; without a rate after a resumption, which computed only a part."""
     if resume:
         return f", the last part of them in {seconds:.2f} s"
     rate = facts.samples * facts.steps / max(seconds, 1e-9)
@@ -317,7 +321,7 @@ def _draw(
 def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
     """Run a `.net` file on our simulator and on real Lava, and compare every spike.
 
-    Exits with 0 only when every layer is equal; else it names the first difference.
+    Exits with 0 only if every layer is equal; otherwise it prints the first difference.
 
     Example: `neurodeploy verify network.net --input samples.npz`
     """
@@ -414,15 +418,15 @@ def _activity_table(facts: Facts) -> Table:
 
 
 def _warn_of_overflows(facts: Facts) -> None:
-    found = [
+    overflows = [
         f"{name} ({health.current_wraps:,} currents wrapped, {health.voltage_clips:,} voltages "
         "clipped)"
         for name, _, _, health in _layers_of(facts)
         if health is not None and health.current_wraps + health.voltage_clips
     ]
-    if found:
+    if overflows:
         warnings.warn(
-            f"24 bits were not enough in {', '.join(found)}: done as Lava does it, silently. "
+            f"24 bits were not enough in {', '.join(overflows)}: done as Lava does it, silently. "
             "Smaller weights, or a shorter current, keep them in range.",
             NeurodeployWarning,
             stacklevel=2,

@@ -37,15 +37,15 @@ class RecipeOptions:
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="A recipe in TOML (`FILE.toml`, or `FILE.toml#VARIANT` for one of several in a "
-            "file), or the name of one from `neurodeploy recipes`.",
+            help="A recipe in TOML (`FILE.toml`, or `FILE.toml#VARIANT` for one of several in the "
+            "file), or the name of a recipe listed by `neurodeploy recipes`.",
         ),
     ]
     out: Path | None = GENERAL.option(
-        None, "Where results go; by default `runs/<recipe name>-<n>`.", metavar="DIR"
+        None, "Directory for the results. Default: `runs/<recipe name>-<n>`.", metavar="DIR"
     )
     set: Settings = None
-    resume: bool = GENERAL.option(False, "Go on where an interrupted run in --out stopped.")
+    resume: bool = GENERAL.option(False, "Continue the interrupted run in --out.")
 
     def load(self, *settings: str) -> Recipe:
         """Load the recipe, and import the part of neurodeploy that trains.
@@ -70,31 +70,31 @@ class DeviceOptions:
     """The processors that train, and how they share the work."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = PANEL.option(
-        "auto", "`auto` takes GPUs where there are any."
+        "auto", "`auto` uses GPUs if there are any."
     )
     devices: int | None = PANEL.option(
         None,
-        "Processes on each node, one GPU each; started here unless torchrun or SLURM does it. By "
-        "default what the launcher started, else 1.",
+        "Processes on each node, one GPU each; neurodeploy starts them unless torchrun or SLURM "
+        "does. Default: as many as the launcher started, else 1.",
         metavar="N",
     )
     nodes: int | None = PANEL.option(
         None,
-        "Machines; start the command on each with torchrun or SLURM. By default what the launcher "
-        "started, else 1.",
+        "Number of machines; start the command on each with torchrun or SLURM. Default: as many as "
+        "the launcher uses, else 1.",
         metavar="N",
     )
     strategy: Literal["auto", "ddp"] = PANEL.option(
         "auto", "`ddp`: each process holds the whole network. `auto`: `ddp` for several processes."
     )
     precision: Literal["32", "bf16-mixed", "16-mixed"] = PANEL.option(
-        "32", "Of convolutions; neurons and batch norm always compute in float32."
+        "32", "Precision of convolutions. Neurons and batch norm always compute in float32."
     )
     accumulate: int | None = PANEL.option(
-        None, "Compute each batch in N parts, to save memory: `training.accumulate`.", metavar="N"
+        None, "Compute each batch in N parts to save memory (`training.accumulate`).", metavar="N"
     )
     compile: bool = PANEL.option(
-        False, "Run blocks through torch.compile, for GPUs: `training.compile`."
+        False, "Compile blocks with torch.compile, for GPUs (`training.compile`)."
     )
 
     def settings(self) -> list[str]:
@@ -135,8 +135,8 @@ def train(
         bool,
         typer.Option(
             "--test",
-            help="Measure the test part once, at the end; beside the paper's figure, if the recipe "
-            "has one.",
+            help="Measure the accuracy on the test set once, at the end, and print the paper's "
+            "figure with it if the recipe has one.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -146,7 +146,7 @@ def train(
     Example: `neurodeploy train digits --set training.epochs=5 --out runs/short`
 
     On eight GPUs of this machine: `neurodeploy train RECIPE --devices 8 --precision bf16-mixed`.
-    Several machines are started with torchrun or SLURM.
+    Start it on several machines with torchrun or SLURM.
     """
     loaded = run.load(*devices.settings())
     from neurodeploy import pipeline
@@ -184,9 +184,9 @@ def train(
 
 
 def run(recipe: RecipeOptions, as_json: AsJson = False) -> None:
-    """Do all of it: train, deploy, simulate, verify on real Lava, report.
+    """Run the whole pipeline: train, deploy, simulate, verify on real Lava, report.
 
-    Leaves `network.net`, `report.html` and `summary.json` in the output directory.
+    Writes `network.net`, `report.html` and `summary.json` to the output directory.
 
     Example: `neurodeploy run digits`
     """
@@ -213,7 +213,7 @@ def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
     from neurodeploy.reports.pages.tables import terminal
 
     console.out.print(f"deployed: {result.deployment.choice}")
-    table = Table("stage", "test accuracy", "what it is", title="Accuracy", title_justify="left")
+    table = Table("stage", "test accuracy", "note", title="Accuracy", title_justify="left")
     for point in result.accuracy:
         table.add_row(point.stage, f"{point.value:.2%}", f"{point.note} ({point.samples} samples)")
     console.out.print(table)
@@ -246,7 +246,7 @@ def require_training_part() -> None:
 
 @contextmanager
 def _resumable(directory: Path) -> Iterator[None]:
-    """Say how to go on after an interruption.
+    """Turn an interruption into an error that names the way to go on.
 
     Raises:
         console.RunInterruptedError: In place of `KeyboardInterrupt`, once there is something to
@@ -258,7 +258,7 @@ def _resumable(directory: Path) -> Iterator[None]:
         if not (directory / "recipe.toml").exists():
             raise
         raise console.RunInterruptedError(
-            "interrupted. Every finished epoch is kept; to go on, give the same command with "
+            "interrupted. Finished epochs are kept: to go on, repeat the command with "
             f"--out {console.relative(directory)} --resume."
         ) from None
 
