@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "neurodeploy"
 UNIT_TESTS = ROOT / "tests" / "unit"
 COMMANDS = PACKAGE / "cli" / "commands"
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def modules_by_folder() -> dict[Path, list[str]]:
@@ -22,9 +26,26 @@ def modules_by_folder() -> dict[Path, list[str]]:
 
 
 FOLDERS = modules_by_folder()
+TREES = {path: ast.parse(path.read_bytes()) for path in sorted(PACKAGE.rglob("*.py"))}
 each_folder = pytest.mark.parametrize(
     "folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT))
 )
+
+
+def nodes(*kinds: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+    """Yield every node of these kinds with its place: `neurodeploy/files.py:12 name`."""
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, kinds):
+                line, name = getattr(node, "lineno", 1), getattr(node, "name", "")
+                yield f"{path.relative_to(ROOT)}:{line} {name}", node
+
+
+def parameters(function: Function) -> int:
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args]
+    is_method = bool(named) and named[0].arg in ("self", "cls")
+    return len(named) + len(arguments.kwonlyargs) - is_method
 
 
 @each_folder
@@ -52,3 +73,23 @@ def test_unit_tests_lie_and_are_named_as_the_modules() -> None:
         if not any(subject == name or subject.startswith(f"{name}_") for name in names):
             strays.append(str(path.relative_to(ROOT)))
     assert strays == []
+
+
+def test_functions_are_short() -> None:
+    long = {}
+    for place, node in nodes(ast.FunctionDef, ast.AsyncFunctionDef):
+        assert isinstance(node, Function)
+        assert node.end_lineno is not None
+        if (lines := node.end_lineno - node.lineno + 1) > 80:
+            long[place] = lines
+    assert len(long) <= 6, long
+    assert max(long.values(), default=0) <= 186, long
+
+
+def test_functions_have_few_parameters() -> None:
+    counts = {
+        place: count
+        for place, node in nodes(ast.FunctionDef, ast.AsyncFunctionDef)
+        if isinstance(node, Function) and (count := parameters(node)) > 8
+    }
+    assert len(counts) <= 20, counts
