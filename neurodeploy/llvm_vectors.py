@@ -1,62 +1,343 @@
-"""Words of bits in compiled loops: which of 64 values are not zero, and walking through them.
+"""LLVM's vectors in compiled loops, and the cache of such loops.
 
-LLVM has one instruction, or a few, for each; numba has no name for them.
+Numba turns a sum of two int32 values into one of int64, and cannot keep an array in registers.
+`vector_function` makes a function for compiled loops of one that computes with `Vector`, whose
+operators have exactly the width of their operands; LLVM splits vectors that are too long for a
+processor. Nothing here checks a bound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import CellType, FunctionType
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 WORD: Final = 64
 """Bits of a word, and values that `nonzero_bits` looks at."""
+_WORD_TYPE: Final = ir.IntType(WORD)
 
 
-def _nonzero_bits(typing, values, start):  # type: ignore[no-untyped-def]
+class Vector:
+    """Numbers in registers: some lanes of them or, without lanes, a single one.
+
+    Operators are those of NumPy's integers, wrapping at the width of the left operand. The right
+    one may be a Python integer or a single number, which stand for as many as there are lanes.
+    Comparisons are signed and result in lanes of one bit.
+    """
+
+    __slots__ = ("builder", "value")
+
+    def __init__(self, builder: Any, value: Any) -> None:
+        self.builder, self.value = builder, value
+
+    @property
+    def lanes(self) -> int:
+        """Number of lanes; 0 for a single number."""
+        return getattr(self.value.type, "count", 0)
+
+    @property
+    def element(self) -> Any:
+        """LLVM's type of one number."""
+        return self.value.type.element if self.lanes else self.value.type
+
+    def full(self, number: int) -> Vector:
+        """Return a constant of this shape."""
+        values = [number] * self.lanes if self.lanes else number
+        return Vector(self.builder, ir.Constant(self.value.type, values))
+
+    def _operand(self, other: Vector | int) -> Any:
+        if not isinstance(other, Vector):
+            return self.full(other).value
+        if other.lanes == self.lanes:
+            return other.value
+        undefined = ir.Constant(self.value.type, ir.Undefined)
+        position = ir.IntType(32)
+        first = self.builder.insert_element(undefined, other.value, ir.Constant(position, 0))
+        everywhere = ir.Constant(ir.VectorType(position, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, everywhere)
+
+    def _apply(self, instruction: Callable[..., Any], other: Vector | int) -> Vector:
+        return Vector(self.builder, instruction(self.value, self._operand(other)))
+
+    def __add__(self, other: Vector | int) -> Vector:
+        return self._apply(self.builder.add, other)
+
+    def __sub__(self, other: Vector | int) -> Vector:
+        return self._apply(self.builder.sub, other)
+
+    def __mul__(self, other: Vector | int) -> Vector:
+        return self._apply(self.builder.mul, other)
+
+    def __and__(self, other: Vector | int) -> Vector:
+        return self._apply(self.builder.and_, other)
+
+    def __or__(self, other: Vector | int) -> Vector:
+        return self._apply(self.builder.or_, other)
+
+    def __lshift__(self, other: Vector | int) -> Vector:
+        return self._apply(self.builder.shl, other)
+
+    def unsigned_rshift(self, other: Vector | int) -> Vector:
+        """Shift right, zeros from the left; of numbers that are not negative the same as `>>`."""
+        return self._apply(self.builder.lshr, other)
+
+    def _compare(self, sign: str, other: Vector | int) -> Vector:
+        return Vector(
+            self.builder, self.builder.icmp_signed(sign, self.value, self._operand(other))
+        )
+
+    def __lt__(self, other: Vector | int) -> Vector:
+        return self._compare("<", other)
+
+    def __le__(self, other: Vector | int) -> Vector:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Vector | int) -> Vector:
+        return self._compare(">", other)
+
+    def equals(self, other: Vector | int) -> Vector:
+        """Compare; `==` is left to Python, which needs a truth value."""
+        return self._compare("==", other)
+
+    def differs(self, other: Vector | int) -> Vector:
+        """Compare with `!=`."""
+        return self._compare("!=", other)
+
+    def unsigned_reaches(self, other: Vector | int) -> Vector:
+        """Compare with `>=` as unsigned numbers."""
+        return self._apply(lambda *both: self.builder.icmp_unsigned(">=", *both), other)
+
+    def __abs__(self) -> Vector:
+        return self.negated_where(self < 0)
+
+    def negated_where(self, mask: Vector) -> Vector:
+        """Change the sign where the mask is set."""
+        return where(mask, self.full(0) - self, self)
+
+    def resized(self, bits: int) -> Vector:
+        """Return the numbers with another width, their sign kept."""
+        kind = ir.IntType(bits)
+        target = ir.VectorType(kind, self.lanes) if self.lanes else kind
+        if target == self.value.type:
+            return self
+        change = self.builder.sext if bits > self.element.width else self.builder.trunc
+        return Vector(self.builder, change(self.value, target))
+
+    def half(self, number: int) -> Vector:
+        """Return the first or the second half of the lanes."""
+        lanes = range(number * self.lanes // 2, (number + 1) * self.lanes // 2)
+        places = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+        return Vector(self.builder, self.builder.shuffle_vector(self.value, self.value, places))
+
+    def bitmask(self) -> Vector:
+        """Return lanes of one bit as a word, the first lane lowest."""
+        mask = self.builder.bitcast(self.value, ir.IntType(self.lanes))
+        return Vector(
+            self.builder, mask if self.lanes == WORD else self.builder.zext(mask, _WORD_TYPE)
+        )
+
+    def count_set(self) -> Vector:
+        """Return the number of bits that are set."""
+        return Vector(self.builder, self.builder.ctpop(self.value))
+
+
+def where(mask: Vector, values: Vector | int, others: Vector) -> Vector:
+    """Choose lane by lane, as `np.where`."""
+    chosen = others._operand(values)
+    return Vector(mask.builder, mask.builder.select(mask.value, chosen, others.value))
+
+
+def branch(
+    condition: Vector,
+    values: Callable[[], Vector],
+    others: Callable[[], Vector],
+    *,
+    is_likely: bool | None = None,
+) -> Vector:
+    """Compute only one of two: the first if the condition, a single bit, is set."""
+    builder = condition.builder
+    with builder.if_else(condition.value, likely=is_likely) as branches:
+        ends = []
+        for block, compute in zip(branches, (values, others), strict=True):
+            with block:
+                ends.append((compute().value, builder.block))
+    result = builder.phi(ends[0][0].type)
+    for value, end in ends:
+        result.add_incoming(value, end)
+    return Vector(builder, result)
+
+
+def fold(
+    first: Vector, stop: Vector, start: Vector, step: Callable[[Vector, Vector], Vector]
+) -> Vector:
+    """Return the last of `total = step(index, total)` over range(first, stop), from `start`.
+
+    The range must not be empty: the loop asks only at its end.
+    """
+    builder = start.builder
+    before, inside = builder.block, builder.append_basic_block("loop")
+    after = builder.append_basic_block("loop.done")
+    builder.branch(inside)
+    builder.position_at_end(inside)
+    index, total = builder.phi(_WORD_TYPE), builder.phi(start.value.type)
+    result = step(Vector(builder, index), Vector(builder, total))
+    following = Vector(builder, index) + 1
+    for phi, initial, later in ((index, first, following), (total, start, result)):
+        phi.add_incoming(initial.value, before)
+        phi.add_incoming(later.value, builder.block)
+    builder.cbranch((following < stop).value, inside, after)
+    builder.position_at_end(after)
+    return result
+
+
+class Memory:
+    """A place in an array, from which numbers are loaded and to which they are stored.
+
+    In an array of records, whose fields must be of 64 bits, places are counted in records.
+    """
+
+    __slots__ = ("_fields", "builder", "pointer")
+
+    def __init__(self, builder: Any, pointer: Any, fields: Sequence[str] = ()) -> None:
+        self.builder, self.pointer, self._fields = builder, pointer, fields
+
+    @property
+    def bits(self) -> int:
+        """Width of a number."""
+        width: int = self.pointer.type.pointee.width
+        return width
+
+    def at(self, offset: Vector | int) -> Memory:
+        """Return the place this many numbers or records further on."""
+        distance = (
+            Vector(self.builder, ir.Constant(_WORD_TYPE, offset))
+            if isinstance(offset, int)
+            else offset
+        )
+        if self._fields:
+            distance *= len(self._fields)
+        return Memory(self.builder, self.builder.gep(self.pointer, [distance.value]), self._fields)
+
+    def field(self, name: str) -> Memory:
+        """Return the place of a field of the record."""
+        distance = ir.Constant(_WORD_TYPE, self._fields.index(name))
+        return Memory(self.builder, self.builder.gep(self.pointer, [distance]))
+
+    def load(self, lanes: int = 0) -> Vector:
+        """Load neighbouring numbers, which need be aligned no more than each by itself."""
+        source, element = self.pointer, self.pointer.type.pointee
+        if lanes:
+            source = self.builder.bitcast(source, ir.VectorType(element, lanes).as_pointer())
+        return Vector(self.builder, self.builder.load(source, align=self.bits // 8))
+
+    def store(self, vector: Vector) -> None:
+        """Store neighbouring numbers."""
+        target = self.builder.bitcast(self.pointer, vector.value.type.as_pointer())
+        self.builder.store(vector.value, target, align=self.bits // 8)
+
+    def zeros(self, lanes: int) -> Vector:
+        """Return zeros of this array's type."""
+        kind = ir.VectorType(self.pointer.type.pointee, lanes)
+        return Vector(self.builder, ir.Constant(kind, [0] * lanes))
+
+
+def vector_function(returns: Any) -> Callable[[Callable[..., Vector | None]], Callable[..., Any]]:
+    """Make a function for compiled loops of one that computes with vectors.
+
+    It gets arrays as `Memory`, from their first number or record, and numbers as a `Vector` without
+    lanes. It returns such a number, or None.
+
+    Args:
+        returns: Numba's type of the result.
+    """
+
+    def decorate(body: Callable[..., Vector | None]) -> Callable[..., Any]:
+        def declare(typing: Any, *kinds: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                operands: list[Memory | Vector] = []
+                for kind, argument in zip(signature.args, arguments, strict=True):
+                    if not isinstance(kind, types.Array):
+                        operands.append(Vector(builder, argument))
+                        continue
+                    data = context.make_array(kind)(context, builder, argument).data
+                    fields: Sequence[str] = ()
+                    if isinstance(kind.dtype, types.Record):
+                        fields = tuple(kind.dtype.fields)
+                        data = builder.bitcast(data, _WORD_TYPE.as_pointer())
+                    operands.append(Memory(builder, data, fields))
+                result = body(*operands)
+                return context.get_dummy_value() if result is None else result.value
+
+            return returns(*kinds), generate
+
+        names = inspect.signature(body).parameters.values()
+        first = inspect.Parameter("typing", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        vars(declare)["__signature__"] = inspect.Signature([first, *names])
+        declare.__name__, declare.__doc__ = body.__name__, body.__doc__
+        function: Callable[..., Any] = intrinsic(declare)
+        return function
+
+    return decorate
+
+
+@vector_function(types.uint64)
+def nonzero_bits(values: Memory, start: Vector) -> Vector:
     """Return a mask of which of values[start : start + 64] are not zero, the first lowest."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        data = context.make_array(kind)(context, builder, arguments[0]).data
-        element = data.type.pointee
-        vector = ir.VectorType(element, WORD)
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), vector.as_pointer())
-        loaded = builder.load(place, align=kind.dtype.bitwidth // 8)
-        if isinstance(element, ir.FloatType):
-            flags = builder.fcmp_unordered("!=", loaded, ir.Constant(vector, [0.0] * WORD))
-        else:
-            flags = builder.icmp_unsigned("!=", loaded, ir.Constant(vector, [0] * WORD))
-        return builder.bitcast(flags, ir.IntType(WORD))
-
-    return types.uint64(values, types.intp), generate
+    numbers = values.at(start).load(WORD)
+    return numbers.differs(0).bitmask()
 
 
-nonzero_bits: Callable[..., Any] = intrinsic(_nonzero_bits)
-
-
-def _first_set(typing, word):  # type: ignore[no-untyped-def]
+@vector_function(types.int64)
+def first_set(word: Vector) -> Vector:
     """Return the position of the lowest bit that is set; the word must not be zero."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), generate
+    return Vector(word.builder, word.builder.cttz(word.value, ir.Constant(ir.IntType(1), 1)))
 
 
-first_set: Callable[..., Any] = intrinsic(_first_set)
-
-
-def _count_set(typing, word):  # type: ignore[no-untyped-def]
+@vector_function(types.int64)
+def count_set(word: Vector) -> Vector:
     """Return the number of bits that are set."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.ctpop(arguments[0])
-
-    return types.int64(types.uint64), generate
+    return word.count_set()
 
 
-count_set: Callable[..., Any] = intrinsic(_count_set)
+@vector_function(types.void)
+def clear(array: Memory, count: Vector) -> None:
+    """Set the first `count` numbers to zero; in numba, a slice would count references."""
+    size = count * (array.bits // 8)
+    cgutils.memset(array.builder, array.pointer, size.value, 0)  # type: ignore[no-untyped-call]
+
+
+def source_key(files: Iterable[Path]) -> str:
+    """Return a checksum of source files."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
+
+
+def compiled(key: str, signatures: Sequence[Any] | None = None) -> Callable[..., Any]:
+    """Compile functions by numba, kept on disk as long as the key is the same.
+
+    Numba drops compiled code when the file of its function changes, and keeps it when another
+    does whose functions are compiled into it, or which generates a part of it. But it tells
+    functions apart by the values of their closure, so the key is put there.
+
+    Args:
+        key: Of all sources that have a part in the code; see `source_key`.
+        signatures: What to compile for at once; None: whatever a call brings.
+    """
+
+    def decorate(function: FunctionType) -> Callable[..., Any]:
+        code = function.__code__.replace(co_freevars=("source_key",))
+        keyed = FunctionType(
+            code, function.__globals__, function.__name__, closure=(CellType(key),)
+        )
+        keyed.__doc__, keyed.__module__ = function.__doc__, function.__module__
+        result: Callable[..., Any] = njit(signatures, nogil=True, cache=True)(keyed)
+        return result
+
+    return decorate

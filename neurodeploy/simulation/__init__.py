@@ -1,4 +1,16 @@
-"""Our simulator: exact integers, event by event, and the recordings that it makes."""
+"""The simulator: exact integers, event by event, and the recordings that it makes.
+
+recording        arguments and results of every simulator
+neurons          one step of each kind of neuron: the definition
+synapses         weighted sums
+counters         neuron updates and events
+layer_by_layer   one layer in NumPy: gather, step, write, count
+kernels          the same, compiled
+outputs          the arrays of a recording
+event_simulator  all layers of a network, groups of samples side by side
+recording_files  recordings in files
+long_runs        many samples on many processes or machines
+"""
 
 from neurodeploy.simulation.event_simulator import EventSimulator as EventSimulator
 from neurodeploy.simulation.recording import (

@@ -56,8 +56,8 @@ class UpdateCounter:
         bias = layer.bias if bias_image is None else bias_image
         self._has_bias = np.broadcast_to(bias != 0, (samples, *layer.shape))
 
-    def before_step(self, neurons: Dynamics, arrives: BoolArray) -> None:
-        """Note who is active; `arrives` is (samples, *layer)."""
+    def count_active(self, neurons: Dynamics, arrives: BoolArray) -> None:
+        """Count the active neurons; `arrives` is (samples, *layer)."""
         is_active = arrives | self._has_bias
         states = neurons.states()
         if isinstance(self._layer.neuron, CubaNeuron):
@@ -68,8 +68,8 @@ class UpdateCounter:
                 is_active |= state != 0
         self._active += is_active.reshape(len(is_active), -1).sum(1)
 
-    def after_step(self, neurons: Dynamics) -> None:
-        """Note whose voltage changed."""
+    def count_changed(self, neurons: Dynamics) -> None:
+        """Count the neurons whose voltage changed."""
         voltage = neurons.states().get("voltage")
         if voltage is None:
             return
@@ -81,13 +81,13 @@ class UpdateCounter:
         self._before = voltage.copy()
 
     def counts(self) -> UpdateCounts:
-        """Return what was noted."""
+        """Return the counts so far."""
         membrane = None if self._before is None else self._membrane
         return UpdateCounts(active=self._active, membrane=membrane)
 
 
 def arrivals(synapse: Synapse, events: SpikeArray) -> BoolArray:
-    """Say where an event arrives through a weight that is not zero.
+    """Return where an event arrives through a weight that is not zero.
 
     Args:
         synapse: The weights.

@@ -2,9 +2,9 @@
 
 The network is run layer by layer instead of step by step: a layer's input over all steps is known
 once the layer before it has run. Layers of LIF and sigma-delta neurons are run by compiled kernels
-that follow events (`event_kernels`, for few channels `spread_kernels`, `sigma_kernels`), all others
-in NumPy (`reference`); all give the same integers. Samples are independent of each other, so groups
-of them run side by side.
+that follow events (`kernels.lif`, for few channels `kernels.lif_frames`, `kernels.sigma_delta`),
+all others in NumPy (`layer_by_layer`), with the same integers. Samples are independent of each
+other, so groups of them run side by side.
 """
 
 from __future__ import annotations
@@ -227,10 +227,10 @@ class _Work:
         self._size, self._outputs = size, outputs
         self._lag = 1 if isinstance(plan.timing, Stream) else 0
         self._stores: SimpleQueue[EventStore] = SimpleQueue()
-        self._is_listed = {term.source for one in layers if one is not None for term in one.terms}
+        self._is_listed = {term.source for layer in layers if layer for term in layer.terms}
 
     def run(self, values: IntArray, first: int, stop: int) -> int:
-        """Run samples first to stop; give their number."""
+        """Run samples first to stop; return their number."""
         graph, plan, span = self._graph, self._plan, slice(first, stop)
         part = values[span]
         known: dict[str, SpikeArray] = {}
@@ -244,7 +244,7 @@ class _Work:
                         known[source] = self._spread(source, part, store)
                     run = run_layer(graph, layer, index, known, part, plan)
                     known[layer.name] = run.spikes
-                    outputs.put(span, run)
+                    outputs.write(span, run)
                     if store is not None and layer.name in self._is_listed:
                         store.collect(layer.name, run.spikes)
                     continue
@@ -281,7 +281,7 @@ class _Work:
 def _run_side_by_side(
     work: _Work, values: IntArray, spans: list[tuple[int, int]], workers: int
 ) -> Iterator[int]:
-    """Run all spans in threads; give the number of samples of each as it is finished."""
+    """Run all spans in threads; yield the number of samples of each as it is finished."""
     if workers == 1:
         for first, stop in spans:
             yield work.run(values, first, stop)
@@ -291,15 +291,15 @@ def _run_side_by_side(
         try:
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for one in finished:
-                    yield one.result()
+                for future in finished:
+                    yield future.result()
         finally:
-            for one in waiting:
-                one.cancel()
+            for future in waiting:
+                future.cancel()
 
 
 def _has_compiler() -> bool:
-    """Whether numba compiles; the kernels' vectors exist only in compiled code."""
+    """Return whether numba compiles; the kernels' vectors exist only in compiled code."""
     import numba  # only now: it loads a compiler
 
     return not vars(numba.config)["DISABLE_JIT"]
@@ -307,7 +307,7 @@ def _has_compiler() -> bool:
 
 @contextmanager
 def _explained_cache() -> Iterator[None]:
-    """Say what to do where numba fails on the files in which it keeps compiled code.
+    """Explain what to do where numba fails on the files in which it keeps compiled code.
 
     Damaged ones may raise anything, so it is told by where the error comes from.
     """
@@ -317,11 +317,11 @@ def _explained_cache() -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         if not any(frame.filename.endswith(_NUMBA_CACHE) for frame in frames):
             raise
-        place = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).with_name("__pycache__")
+        place = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "kernels/__pycache__"
         raise SimulationError(
             f"simulation: compiled code in {place} cannot be read or kept "
-            f"({type(error).__name__}: {error}). Delete the files of *_kernels there, make "
-            "room, or set NUMBA_CACHE_DIR to another folder."
+            f"({type(error).__name__}: {error}). Delete the .nbi and .nbc files there, "
+            "make room, or set NUMBA_CACHE_DIR to another folder."
         ) from error
 
 

@@ -1,7 +1,9 @@
-"""One layer at a time in NumPy: readable, general, and what the compiled kernels must equal.
+"""One layer at a time in NumPy: readable, general, and the definition that kernels must equal.
 
 A layer's input over all steps is known once the layer before it has run, so each synapse is one
 exact matrix product over (samples · steps), and only the neurons walk through time.
+
+The kernels have the same four parts: gather what reaches the neurons, step, write, count.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from neurodeploy.simulation.synapses import apply_synapse
 
 @dataclass(slots=True)
 class LayerRun:
-    """What one layer did over some samples: spikes (S, T, ...) and its states."""
+    """Results of one layer over some samples: spikes (S, T, ...) and its states."""
 
     spikes: SpikeArray
     final: dict[str, IntArray]
@@ -50,7 +52,7 @@ class LayerRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to run, the same for all samples."""
+    """Settings of a run, the same for all samples."""
 
     steps: int
     timing: Timing
@@ -79,11 +81,11 @@ def run_layer(
         plan: What to run.
     """
     samples, steps = len(values), plan.steps
-    drive, recurrent = _drive(layer, known, values, plan)
+    drive, recurrent = gather(layer, known, values, plan)
     bias_image = values if plan.feed is Feed.BIAS and index == 0 else None
     neurons = start_dynamics(layer, samples, bias_image=bias_image)
     counter = UpdateCounter(layer, samples, bias_image) if plan.record.has_updates else None
-    arrives = _arrivals(layer, known, values, plan) if plan.record.has_updates else None
+    arrives = gather_reached(layer, known, values, plan) if plan.record.has_updates else None
     reads_values = graph.reads_values(layer)
     resets = reset_steps(plan.timing, steps, index)
     dtype = np.int32 if layer.neuron.is_graded else np.uint8
@@ -105,10 +107,10 @@ def run_layer(
             if reaches is not None:
                 reaches = reaches | arrivals(recurrent, events).reshape(reaches.shape)
         if counter is not None and reaches is not None:
-            counter.before_step(neurons, reaches)
+            counter.count_active(neurons, reaches)
         spikes[:, step] = neurons.step(arriving)
         if counter is not None:
-            counter.after_step(neurons)
+            counter.count_changed(neurons)
         for name, trace in traces.items():
             trace[:, step] = neurons.states()[name]
     final: dict[str, IntArray] = {}
@@ -123,10 +125,10 @@ def run_layer(
     )
 
 
-def _arrivals(
+def gather_reached(
     layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: Plan
 ) -> npt.NDArray[np.bool_]:
-    """Say where events of other layers arrive: (samples, T, *layer)."""
+    """Return where events of other layers arrive: (samples, T, *layer)."""
     reached = np.zeros((len(values), plan.steps, *layer.shape), bool)
     for connection in layer.connections:
         if isinstance(connection.synapse, FixedInjection):
@@ -142,7 +144,7 @@ def _arrivals(
     return reached
 
 
-def _drive(
+def gather(
     layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: Plan
 ) -> tuple[Int64Array, FixedDense | None]:
     """Add up what reaches the neurons from other layers at every step.
@@ -176,7 +178,7 @@ def _is_complex(synapse: Synapse) -> bool:
 
 
 def reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
-    """Say at which steps (0-based) a layer's states are set to zero.
+    """Return at which steps (0-based) a layer's states are set to zero.
 
     Lava: at step t = 1, 2, ... where t mod P == (offset + 1 + index) mod P. In windows every
     sample is a batch entry of its own that starts from zero.

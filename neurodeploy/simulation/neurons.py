@@ -1,4 +1,4 @@
-"""What neurons do in one step: one class for each kind, one protocol for all.
+"""Neurons, step by step: one class for each kind, one protocol for all.
 
 Each holds the state of a batch of neurons in int64 and applies Lava's widths explicitly.
 """

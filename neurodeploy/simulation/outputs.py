@@ -1,6 +1,6 @@
-"""What a run writes into: the arrays of its recording, filled group by group.
+"""The arrays of a recording, filled group by group of samples.
 
-All lie in one piece of memory; see `neurodeploy.simulation.outputs`.
+All lie in one piece of memory; see `zeros_together`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import astuple, fields
 from math import prod
 from threading import Lock
 from typing import cast
@@ -51,27 +52,27 @@ _PAGE = 2**21
 _LEAST = 2**20
 """Bytes below which a large page is not worth clearing."""
 
-Wanted = tuple[tuple[int, ...], type[np.generic]]
+ArraySpec = tuple[tuple[int, ...], type[np.generic]]
 """Shape and type of an array."""
 
 
-def zeros_together(wanted: Sequence[Wanted]) -> list[npt.NDArray[np.generic]]:
+def zeros_together(specs: Sequence[ArraySpec]) -> list[npt.NDArray[np.generic]]:
     """Make arrays of zeros side by side in one piece of memory.
 
     The memory is given back when the last of them is gone; what is to be kept long beside the
     others is better copied.
 
     Args:
-        wanted: Of each array.
+        specs: Shape and type of each array.
     """
     starts, size = [], 0
-    for shape, dtype in wanted:
+    for shape, dtype in specs:
         starts.append(size)
         size += -(-prod(shape) * np.dtype(dtype).itemsize // _LINE) * _LINE
     memory = _large_pages(size) if size >= _LEAST else np.zeros(size, np.uint8)
     return [
         memory[start : start + prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
-        for start, (shape, dtype) in zip(starts, wanted, strict=True)
+        for start, (shape, dtype) in zip(starts, specs, strict=True)
     ]
 
 
@@ -139,19 +140,19 @@ class LayerOutputs:
         self.health: Int64Array = np.zeros(4, np.int64)
         self._lock = Lock()
 
-    def add_health(self, found: Int64Array) -> None:
+    def add_health(self, health: Int64Array) -> None:
         """Join (4,) int64 of a group of samples."""
         with self._lock:
-            self.health[:2] = np.maximum(self.health[:2], found[:2])
-            self.health[2:] += found[2:]
+            self.health[:2] = np.maximum(self.health[:2], health[:2])
+            self.health[2:] += health[2:]
 
     def note_static(self, *, is_static: bool) -> None:
         """Note whether samples sent the same at each step."""
         with self._lock:
             self.is_static = self.is_static and is_static
 
-    def put(self, span: slice, run: LayerRun) -> None:
-        """Write what the reference found for a group of samples."""
+    def write(self, span: slice, run: LayerRun) -> None:
+        """Write the results of `layer_by_layer` for a group of samples."""
         layer = self.layer
         if self.spikes is not None:
             self.spikes[span] = run.spikes
@@ -176,18 +177,12 @@ class LayerOutputs:
             self.updates[span, 0] = run.updates.active
             if run.updates.membrane is not None:
                 self.updates[span, 1] = run.updates.membrane
-        health = run.health
-        self.add_health(
-            np.array(
-                [
-                    health.current_peak,
-                    health.voltage_peak,
-                    health.current_wraps,
-                    health.voltage_clips,
-                ],
-                np.int64,
-            )
-        )
+        self.add_health(np.array(astuple(run.health), np.int64))
+
+    def health_found(self) -> Health:
+        """Return the health as a record."""
+        names = (field.name for field in fields(Health))
+        return Health(**dict(zip(names, map(int, self.health), strict=True)))
 
     def states(self) -> States:
         """Return the states after every step by name."""
@@ -240,12 +235,12 @@ class LayerOutputs:
         )
 
 
-def _wanted(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, Wanted]:
+def _array_specs(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, ArraySpec]:
     """Name the arrays of a layer that are to be kept, with their shapes and types."""
     record, steps, states = plan.record, plan.steps, len(state_names(layer))
     graded, shape, counted = layer.neuron.is_graded, layer.shape, count_type(plan.steps)
-    total: Wanted = ((samples, *shape), counted)
-    found: dict[str, tuple[bool, Wanted]] = {
+    total: ArraySpec = ((samples, *shape), counted)
+    arrays: dict[str, tuple[bool, ArraySpec]] = {
         "spikes": (
             layer.name in plan.kept,
             ((samples, steps, *shape), np.int32 if graded else np.uint8),
@@ -257,7 +252,7 @@ def _wanted(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, Wanted]:
         "valued": (record.counts and graded, total),
         "earlier_valued": (record.counts and graded and layer.is_recurrent, total),
     }
-    return {name: wanted for name, (is_wanted, wanted) in found.items() if is_wanted}
+    return {name: spec for name, (is_kept, spec) in arrays.items() if is_kept}
 
 
 def _or_zeros(array: CountArray | None, like: CountArray) -> CountArray:
@@ -276,44 +271,36 @@ class Outputs:
     def __init__(self, graph: FixedPointGraph, plan: Plan, *, samples: int) -> None:
         self._samples = samples
         self._plan = plan
-        wanted = [_wanted(layer, plan, samples) for layer in graph]
-        arrays = iter(zeros_together([each for layer in wanted for each in layer.values()]))
+        specs = [_array_specs(layer, plan, samples) for layer in graph]
+        arrays = iter(zeros_together([spec for layer in specs for spec in layer.values()]))
         self.layers: Sequence[LayerOutputs] = [
             LayerOutputs(layer, plan, samples, {name: next(arrays) for name in names})
-            for layer, names in zip(graph, wanted, strict=True)
+            for layer, names in zip(graph, specs, strict=True)
         ]
 
     def recording(self, *, seconds: float, startup_seconds: float) -> Recording:
         """Make the recording of what was written."""
         record = self._plan.record
-        layers = [one.layer for one in self.layers]
+        layers = [outputs.layer for outputs in self.layers]
         return Recording(
             layers=tuple(layer.name for layer in layers),
             shapes=tuple(layer.shape for layer in layers),
             samples=self._samples,
             steps=self._plan.steps,
-            spikes=tuple(one.spikes for one in self.layers),
+            spikes=tuple(outputs.spikes for outputs in self.layers),
             states={
-                one.layer.name: one.states()
-                for one in self.layers
-                if one.layer.name in self._plan.traced
+                outputs.layer.name: outputs.states()
+                for outputs in self.layers
+                if outputs.layer.name in self._plan.traced
             },
-            final_states=tuple(one.final_states() for one in self.layers)
+            final_states=tuple(outputs.final_states() for outputs in self.layers)
             if record.final_states
             else None,
-            events=tuple(one.events() for one in self.layers) if record.counts else None,
-            updates=tuple(one.update_counts() for one in self.layers)
+            events=tuple(outputs.events() for outputs in self.layers) if record.counts else None,
+            updates=tuple(outputs.update_counts() for outputs in self.layers)
             if record.has_updates
             else None,
-            health=tuple(
-                Health(
-                    current_peak=int(one.health[0]),
-                    voltage_peak=int(one.health[1]),
-                    current_wraps=int(one.health[2]),
-                    voltage_clips=int(one.health[3]),
-                )
-                for one in self.layers
-            ),
+            health=tuple(outputs.health_found() for outputs in self.layers),
             seconds=seconds,
             startup_seconds=startup_seconds,
         )

@@ -1,4 +1,4 @@
-"""What every simulator takes and gives: timing, feed, recording."""
+"""Arguments and results of every simulator: timing, feed, recording."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import SimulationError
+from neurodeploy.ir.integer_layers import IntArray as IntArray
 
-IntArray = npt.NDArray[np.int32]
 CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 SpikeArray = npt.NDArray[np.integer]
 """Events of one layer: uint8 (0 or 1) where they carry no value, int32 where they do."""
@@ -73,7 +73,7 @@ class Feed(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What a recording holds; what is not asked for takes no memory.
+    """Contents of a recording; nothing else takes memory.
 
     Attributes:
         spikes: Names of the layers whose spikes are kept; None: all of them.
@@ -93,7 +93,7 @@ class Record:
 
     @property
     def has_updates(self) -> bool:
-        """Whether updates are counted."""
+        """True if updates are counted."""
         return self.counts and self.updates
 
     def resolve(self, layers: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
@@ -178,7 +178,7 @@ class EventCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recording:
-    """What a simulator saw. Both simulators return this type.
+    """Results of a run, of either simulator.
 
     Attributes:
         layers: Name of every layer, in order; index k below.

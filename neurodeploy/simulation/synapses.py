@@ -1,4 +1,4 @@
-"""What synapses send: integer arrays in, integer arrays out.
+"""Apply synapses: integer arrays in, integer arrays out.
 
 Matrix products run in floating point where a bound computed from the weights and the input
 proves every partial sum exact: below 2**24 in float32, below 2**53 in float64. Otherwise int64

@@ -1,4 +1,4 @@
-"""How each event of a layer's sources spreads over the layer's sums: tables for `spread_kernels`.
+"""How each event of a layer's sources spreads over the layer's sums: tables for `lif_frames`.
 
 Sums of one step are a *frame*: (rows, pixels, padded channels), the layer's pixels and a margin
 around them, which catches what kernels add beyond the layer's borders and is never read. With it
@@ -15,15 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, prod
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.fixedpoint import Int64Array
+from neurodeploy.fixedpoint import Int32Array, Int64Array
+from neurodeploy.simulation.kernels.structures import FRAME, SPREAD, RowArray, StructuredArray
 
 if TYPE_CHECKING:
-    from neurodeploy.simulation.kernels.weight_blocks import RowArray, Term
+    from neurodeploy.simulation.kernels.weight_blocks import Geometry, Term
 
 FRAME_BYTES_MAX: Final = 4 << 20
 """Largest frames of one sample's steps; larger ones leave the cache, and cost memory."""
@@ -31,49 +32,29 @@ ROW_BYTES_MAX: Final = 1 << 20
 """Largest block of weights that is laid out by phases."""
 _INVERSE_BITS: Final = 40
 
-# Columns of a table of spreads, one row for each term.
-TAPS_Y: Final = 0
-RUN: Final = 1
-"""Rows of weights in one line of taps, side by side."""
-STEP_Y: Final = 2
-"""Distance in the frame from one line of taps to the next; then from one tap to the next."""
-STEP_X: Final = 3
-FIRST_PLACE: Final = 4
-"""Where its pixels begin in the table of places."""
-INVERSE: Final = 5
-"""neuron · INVERSE >> 40 is the neuron's pixel."""
-SPREAD_FIELDS: Final = 6
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Spreading:
+class Spreading(NamedTuple):
     """The tables of one layer.
 
     Attributes:
-        terms: (terms, SPREAD_FIELDS) int64.
+        spreads: (terms,) SPREAD.
         places: (pixels of all sources, 2) int64: where an event of the pixel begins in the frame,
             and its phase's first row of weights; both counted in numbers.
         rows: (rows · padded,) int16, or int32 if sums need 32 bits.
         lanes: (width · padded, 2) int32: numbers of one row's neurons with channels last, as in
             lists, and with channels first.
-        frame: Numbers in one frame.
-        pitch: Numbers from one row of the frame to the next.
-        origin: Where the layer's first pixel is.
-        is_wide: Whether sums need 32 bits.
+        frame: (1,) FRAME.
     """
 
-    terms: Int64Array
+    spreads: StructuredArray
     places: Int64Array
-    rows: npt.NDArray[np.int16] | npt.NDArray[np.int32]
-    lanes: npt.NDArray[np.int32]
-    frame: int
-    pitch: int
-    origin: int
-    is_wide: bool
+    rows: RowArray
+    lanes: Int32Array
+    frame: StructuredArray
 
     def frame_bytes(self, steps: int) -> int:
         """Return what the frames of one sample take."""
-        return steps * self.frame * (4 if self.is_wide else 2)
+        return steps * int(self.frame["size"][0]) * self.rows.itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +79,14 @@ class _Axis:
         return max(0, -int(self.first.min())), max(0, last - outputs + 1)
 
 
-def _axis(size: int, kernel: int, stride: int, padding: int, dilation: int) -> _Axis:
+def _axis(geometry: Geometry, axis: int) -> _Axis:
     """Find the taps along one axis: output · stride + tap · dilation = position + padding."""
+    size, kernel, stride, padding, dilation = (
+        numbers[axis]
+        for numbers in (
+            geometry.frame, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
+        )
+    )  # fmt: skip
     step = dilation // gcd(stride, dilation)
     found = [
         [tap for tap in range(kernel) if (phase - tap * dilation) % stride == 0]
@@ -131,7 +118,7 @@ def lay_out(
     """Make the tables of a layer.
 
     Args:
-        terms: What leads into it.
+        terms: The synapses that lead into it.
         weights: (rows, padded channels), in the order of the terms.
         frame: (channels, height, width) of the layer.
         is_wide: Whether sums need 32 bits.
@@ -142,61 +129,68 @@ def lay_out(
     padded = weights.shape[1]
     outputs, height, width = frame
     kind = np.dtype(np.int32 if is_wide else np.int16)
-    axes: list[tuple[_Axis, _Axis]] = []
-    size = 0
-    for term in terms:
-        if prod(term.frame) * term.frame[2] >= 1 << _INVERSE_BITS or prod(term.frame) >= 1 << 23:
-            return None
-        if max(term.kernel) > 64:
-            return None
-        pair = [
-            _axis(term.frame[k], term.kernel[k], term.stride[k], term.padding[k], term.dilation[k])
-            for k in (0, 1)
-        ]
-        axes.append((pair[0], pair[1]))
-        size += prod(len(axis.taps) * len(axis.taps[0]) for axis in pair) * term.frame[2]
+    geometries = [term.geometry for term in terms]
+    if not all(map(_has_small_numbers, geometries)):
+        return None
+    axes = [(_axis(geometry, 0), _axis(geometry, 1)) for geometry in geometries]
+    size = sum(
+        prod(len(axis.taps) * len(axis.taps[0]) for axis in pair) * geometry.frame[2]
+        for pair, geometry in zip(axes, geometries, strict=True)
+    )
     if size * padded * kind.itemsize > ROW_BYTES_MAX:
         return None
     margins = np.array([(*y.margins(height), *x.margins(width)) for y, x in axes]).max(axis=0)
     top, bottom, left, right = map(int, margins)
     pitch = (left + width + right) * padded
-    table = np.zeros((len(terms), SPREAD_FIELDS), np.int64)
+    spreads = np.zeros(len(terms), SPREAD)
     places: list[Int64Array] = []
     blocks: list[npt.NDArray[np.integer]] = []
     first_row = first_place = 0
-    for row, term, (y, x) in zip(table, terms, axes, strict=True):
-        channels = term.frame[2]
+    for spread, term, (y, x) in zip(spreads, terms, axes, strict=True):
+        channels = term.geometry.frame[2]
         taps_y, taps_x = len(y.taps[0]), len(x.taps[0])
-        row[TAPS_Y], row[RUN] = taps_y, taps_x
-        row[STEP_Y], row[STEP_X] = y.step * pitch, x.step * padded
-        row[FIRST_PLACE] = first_place
-        row[INVERSE] = (1 << _INVERSE_BITS) // channels + 1
+        spread["taps_y"], spread["taps_x"] = taps_y, taps_x
+        spread["step_y"], spread["step_x"] = y.step * pitch, x.step * padded
+        spread["first_place"] = first_place
+        spread["inverse"] = (1 << _INVERSE_BITS) // channels + 1
         phases = y.phase[:, None] * len(x.taps) + x.phase
         block = taps_y * taps_x * channels
         place = (y.first[:, None] + top) * pitch + (x.first + left) * padded
         start = (first_row + phases * block) * padded
         places.append(np.stack([place, start], axis=-1).reshape(-1, 2))
         first_place += place.size
-        kernel = weights[term.first_row :][: prod(term.kernel) * channels]
-        kernel = kernel.reshape(*term.kernel, channels, padded)
-        for of_y in y.taps:
-            for of_x in x.taps:
-                laid = np.zeros((channels, taps_y, taps_x, padded), kind)
-                for i, tap_y in enumerate(of_y):
-                    for j, tap_x in enumerate(of_x):
-                        if tap_y >= 0 and tap_x >= 0:
-                            laid[:, i, j] = kernel[tap_y, tap_x]
-                blocks.append(laid.reshape(-1))
-                first_row += block
+        first_row += len(y.taps) * len(x.taps) * block
+        blocks.append(_rows_by_phase(term, weights, y, x).astype(kind))
     column, channel = np.arange(width)[:, None], np.arange(padded)
     lists, arrays = column * outputs + channel, channel * width + column
     return Spreading(
-        terms=table,
+        spreads=spreads,
         places=np.concatenate(places),
         rows=np.concatenate(blocks),
         lanes=np.stack([lists, arrays], axis=-1).reshape(-1, 2).astype(np.int32),
-        frame=(top + height + bottom) * pitch,
-        pitch=pitch,
-        origin=top * pitch + left * padded,
-        is_wide=is_wide,
+        frame=np.array(
+            [((top + height + bottom) * pitch, pitch, top * pitch + left * padded)], FRAME
+        ),
     )
+
+
+def _has_small_numbers(geometry: Geometry) -> bool:
+    """Return whether numbers of neurons may be divided by a multiplication and a shift."""
+    neurons = prod(geometry.frame)
+    is_divisible = neurons * geometry.frame[2] < 1 << _INVERSE_BITS and neurons < 1 << 23
+    return is_divisible and max(geometry.kernel) <= 64
+
+
+def _rows_by_phase(term: Term, weights: RowArray, y: _Axis, x: _Axis) -> RowArray:
+    """Lay out a term's rows for each phase, filled up with zeros; flat, as the weights."""
+    channels, padded = term.geometry.frame[2], weights.shape[1]
+    kernel = weights[term.first_row :][: prod(term.geometry.kernel) * channels]
+    kernel = kernel.reshape(*term.geometry.kernel, channels, padded)
+    shape = (len(y.taps), len(x.taps), channels, len(y.taps[0]), len(x.taps[0]), padded)
+    rows = np.zeros(shape, weights.dtype)
+    for phase_y, i in np.ndindex(shape[0], shape[3]):
+        for phase_x, j in np.ndindex(shape[1], shape[4]):
+            tap_y, tap_x = y.taps[phase_y][i], x.taps[phase_x][j]
+            if tap_y >= 0 and tap_x >= 0:
+                rows[phase_y, phase_x, :, i, j] = kernel[tap_y, tap_x]
+    return rows.reshape(-1)

@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
-from math import prod
-from typing import cast
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.fixedpoint import STATE_EXPONENT
+from neurodeploy.fixedpoint import Int32Array
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
-from neurodeploy.simulation.kernels import (
-    lif as kernels,
-    lif_frames,
-    sigma_delta,
-)
-from neurodeploy.simulation.kernels.compiled_layer import (
-    CompiledLayer,
-    SigmaNumbers,
-    frame_of,
-)
+from neurodeploy.simulation.kernels import event_lists
+from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, is_graded
 from neurodeploy.simulation.kernels.frame_layout import Spreading
+from neurodeploy.simulation.kernels.lif import run_lif
+from neurodeploy.simulation.kernels.lif_frames import run_lif_frames
+from neurodeploy.simulation.kernels.sigma_delta import note_values, run_sigma
+from neurodeploy.simulation.kernels.structures import LISTS, TERM, Results, StructuredArray
+from neurodeploy.simulation.kernels.weight_blocks import frame_of
 from neurodeploy.simulation.outputs import LayerOutputs
-from neurodeploy.simulation.recording import (
-    CountArray,
-    IntArray,
-    SpikeArray,
-    count_type,
-)
+from neurodeploy.simulation.recording import SpikeArray, count_type
 
-_NO_SPIKES = np.zeros((1, 1, 1, 1), np.uint8)
-_NO_VALUES = np.zeros((1, 1, 1, 1), np.int32)
-_NO_TRACES = np.zeros((1, 1, 1, 1, 1), np.int32)
-_NO_FINALS = np.zeros((1, 1, 1, 1), np.int32)
-
-
-def _is_graded(graph: FixedPointGraph, name: str) -> bool:
-    if name == INPUT:
-        return graph.input.is_graded
-    return graph.layers[graph.names.index(name)].neuron.is_graded
+Kept = TypeVar("Kept", bound=np.generic)
 
 
 class EventStore:
-    """Room for the events of all layers of some samples; see `event_kernels` for their form.
+    """Room for the events of all layers of some samples; see `event_lists` for their form.
 
     Args:
         graph: The network.
@@ -53,29 +35,27 @@ class EventStore:
     def __init__(self, graph: FixedPointGraph, *, steps: int, samples: int) -> None:
         self._steps = steps
         self._frames = {name: frame_of(graph.shape_of(name)) for name in (INPUT, *graph.names)}
-        self._places: dict[str, tuple[int, int, int]] = {}
+        self._lists: dict[str, StructuredArray] = {}
         size = 0
-        for name, frame in self._frames.items():
-            neurons, pixels = prod(frame), frame[1] * frame[2]
-            values = steps * neurons if _is_graded(graph, name) else 0
-            bounds = size + steps * neurons + values
-            self._places[name] = (size, bounds, values)
-            size = bounds + steps * (pixels + 1)
-        self._size = size
-        self._store: IntArray = np.empty(samples * size, np.int32)
+        for name, (channels, height, width) in self._frames.items():
+            pixels = height * width
+            neurons = channels * pixels
+            values = steps * neurons if is_graded(graph, name) else 0
+            lists = np.zeros(1, LISTS)
+            lists["events"], lists["events_by_step"] = size, neurons
+            lists["bounds"], lists["bounds_by_step"] = (
+                size + steps * neurons + values,
+                pixels + 1,
+            )
+            lists["to_values"] = values
+            self._lists[name] = lists
+            size += steps * neurons + values + steps * (pixels + 1)
+        for lists in self._lists.values():
+            lists["events_by_sample"] = lists["bounds_by_sample"] = size
+        self._store: Int32Array = np.empty(samples * size, np.int32)
         self._largest: dict[str, int] = {}
         self._sums: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
-        self._no_totals = cast("CountArray", np.zeros((1, 1, 1), count_type(steps)))
-        self._described: dict[
-            tuple[str, int, int], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-        ] = {}
-
-    def _lists(self, name: str) -> tuple[int, int, int, int, int, int]:
-        """Return place, distance by sample and by step of lists, then the same of bounds."""
-        channels, height, width = self._frames[name]
-        pixels = height * width
-        events, bounds, _ = self._places[name]
-        return events, self._size, channels * pixels, bounds, self._size, pixels + 1
+        self._described: dict[str, tuple[StructuredArray, StructuredArray]] = {}
 
     def collect(self, name: str, frames: SpikeArray) -> None:
         """List the events of a sender.
@@ -88,8 +68,9 @@ class EventStore:
         whole = np.ascontiguousarray(frames).reshape(
             len(frames), self._steps, channels, height * width
         )
-        kernels.collect_events(whole, *self._lists(name), self._places[name][2], self._store)
-        if self._places[name][2]:
+        lists = self._lists[name]
+        event_lists.collect_events(whole, lists, self._store)
+        if lists["to_values"][0]:
             self._largest[name] = max(int(frames.max()), -int(frames.min()), 1)
 
     def fits(self, layer: CompiledLayer) -> bool:
@@ -109,9 +90,9 @@ class EventStore:
         """
         channels, height, width = self._frames[name]
         shape = (samples, self._steps - first_step, channels, height * width)
-        values = self._places[name][2]
-        frames = np.zeros(shape, np.int32 if values else np.uint8)
-        kernels.spread_events(frames, first_step, *self._lists(name), values, self._store)
+        lists = self._lists[name]
+        frames = np.zeros(shape, np.int32 if lists["to_values"][0] else np.uint8)
+        event_lists.spread_events(frames, first_step, lists, self._store)
         return frames
 
     def run(
@@ -130,147 +111,95 @@ class EventStore:
             span: Where the samples are in `outputs`.
             lag: Steps that events from other layers take beside their delay: 1 in Lava's time.
             resets: (T,) whether states are set to zero before a step.
-            outputs: Gets what is to be kept.
+            outputs: Gets all that is to be kept.
         """
-        channels, height, width = self._frames[layer.name]
-        pixels, samples = height * width, span.stop - span.start
-        has_updates = len(outputs.updates) > 0
-        spikes: SpikeArray = _NO_SPIKES if layer.sigma is None else _NO_VALUES
-        totals, traces, finals = self._no_totals, _NO_TRACES, _NO_FINALS
-        keeps = 0
-        if outputs.spikes is not None:
-            keeps |= kernels.KEEP_SPIKES
-            spikes = outputs.spikes[span].reshape(samples, self._steps, channels, pixels)
-        if outputs.total is not None:
-            keeps |= kernels.KEEP_TOTALS
-            totals = outputs.total[span].reshape(samples, channels, pixels)
-        if outputs.traces is not None:
-            keeps |= kernels.KEEP_TRACES
-            states = outputs.traces.shape[2]
-            traces = outputs.traces[span].reshape(samples, self._steps, states, channels, pixels)
-        if outputs.finals is not None:
-            keeps |= kernels.KEEP_FINALS
-            states = outputs.finals.shape[1]
-            finals = outputs.finals[span].reshape(samples, states, channels, pixels)
-        updates = outputs.updates[span] if has_updates else np.zeros((samples, 2), np.int64)
-        health = np.zeros(4, np.int64)
-        shared = (
-            layer.reach, layer.parameters, layer.parameters.size // 4, self._store, resets, spikes,
-            totals, traces, finals, updates, health, has_updates,
-        )  # fmt: skip
-        key = (layer.name, keeps, lag)
-        if key not in self._described:
-            self._described[key] = self._describe(layer, keeps), self._table(layer, lag)
-        described, table = self._described[key]
+        samples = span.stop - span.start
+        results = self._results(layer, span, outputs)
+        if layer.name not in self._described:  # the same for all samples
+            self._described[layer.name] = self._describe(layer, outputs), self._terms(layer, lag)
+        described, terms = self._described[layer.name]
         spreading = layer.spreading_for(self._steps)
-        if layer.sigma is not None:
+        common = tuple(layer.weights), self._store  # numba takes ten times as long for named ones
+        if layer.is_sigma:
             largest = np.ones(1, np.int64)
-            sigma_delta.run_sigma(
-                0,
-                samples,
-                self._steps,
-                described,
-                self._numbers(layer, layer.sigma),
-                table,
-                layer.rows,
-                layer.reach,
-                layer.sigma.biases,
-                self._store,
-                spikes,
-                totals,
-                traces,
-                finals,
-                updates,
-                health,
-                largest,
-                has_updates,
-            )
+            run_sigma(samples, self._steps, described, terms, *common, tuple(results), largest)
             self._largest[layer.name] = int(largest[0])
-            if outputs.valued is not None:
-                self._note_values(layer.name, samples, outputs, span)
+            self._note_values(layer, span, outputs)
         elif spreading is None:
-            kernels.run_lif(0, samples, described, table, layer.rows, *shared)
+            run_lif(samples, described, terms, *common, resets, tuple(results))
         else:
-            lif_frames.run_spreading_lif(
-                0,
-                samples,
-                described,
-                table,
-                spreading.terms,
-                spreading.places,
-                spreading.rows,
-                spreading.lanes,
-                self._frames_for(spreading),
-                spreading.frame,
-                spreading.pitch,
-                spreading.origin,
-                *shared,
+            frames = self._frames_for(spreading)
+            run_lif_frames(
+                samples, described, terms, tuple(spreading), frames, *common, resets, tuple(results)
             )
-        outputs.add_health(health)
+        outputs.add_health(results.health)
         if outputs.earlier is not None and outputs.total is not None:
             last = self.spread(layer.name, samples, first_step=self._steps - 1)
             outputs.earlier[span] = outputs.total[span] - last.reshape(samples, *layer.shape)
 
-    def _numbers(self, layer: CompiledLayer, sigma: SigmaNumbers) -> npt.NDArray[np.int64]:
-        numbers = np.zeros(sigma_delta.NUMBER_FIELDS, np.int64)
-        numbers[sigma_delta.THRESHOLD] = sigma.threshold
-        numbers[sigma_delta.IS_OUTPUT] = sigma.is_output
-        numbers[sigma_delta.WRAPS_24] = sigma.wraps_24
-        numbers[sigma_delta.COMMON] = layer.shift - STATE_EXPONENT
-        numbers[sigma_delta.OWN_VALUES] = self._places[layer.name][2]
-        return numbers
+    def _results(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> Results:
+        """Return the arrays that a kernel writes: parts of the outputs, or stand-ins."""
+        channels, height, width = self._frames[layer.name]
 
-    def _note_values(self, name: str, samples: int, outputs: LayerOutputs, span: slice) -> None:
-        """Count the events of steps with values other than -1 and 1, for a layer that was run."""
-        channels, height, width = self._frames[name]
-        assert outputs.valued is not None
-        valued = outputs.valued[span].reshape(samples, channels, height * width)
-        is_static = sigma_delta.note_values(
-            samples,
-            self._steps,
-            channels,
-            height * width,
-            *self._lists(name),
-            self._places[name][2],
-            self._store,
-            valued,
+        def part(array: npt.NDArray[Kept] | None, leading: int, kind: type) -> npt.NDArray[Kept]:
+            """Return (samples, *leading axes, channels, pixels)."""
+            if array is None:
+                return np.zeros((1,) * (leading + 3), kind)
+            samples = array[span]
+            return samples.reshape(*samples.shape[: leading + 1], channels, height * width)
+
+        has_updates = len(outputs.updates) > 0
+        return Results(
+            spikes=part(outputs.spikes, 1, np.int32 if layer.is_sigma else np.uint8),
+            totals=part(outputs.total, 0, count_type(self._steps)),
+            traces=part(outputs.traces, 2, np.int32),
+            finals=part(outputs.finals, 1, np.int32),
+            updates=outputs.updates[span]
+            if has_updates
+            else np.zeros((span.stop - span.start, 2), np.int64),
+            health=np.zeros(4, np.int64),
         )
+
+    def _note_values(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> None:
+        """Count the events of steps with values other than -1 and 1, for a layer that was run."""
+        if outputs.valued is None:
+            return
+        channels, height, width = self._frames[layer.name]
+        valued = outputs.valued[span].reshape(-1, channels, height * width)
+        is_static = note_values(self._steps, self._lists[layer.name], self._store, valued)
         outputs.note_static(is_static=is_static)
 
-    def _frames_for(self, spreading: Spreading) -> npt.NDArray[np.int16] | IntArray:
+    def _frames_for(self, spreading: Spreading) -> npt.NDArray[np.int16] | Int32Array:
         """Return frames of sums for one sample, zero."""
         size = spreading.frame_bytes(self._steps)
         if self._sums.size < size:
             self._sums = np.empty(size, np.uint8)
         room = self._sums[:size]
         room.fill(0)
-        return room.view(np.int32) if spreading.is_wide else room.view(np.int16)
+        return room.view(spreading.rows.dtype)
 
-    def _describe(self, layer: CompiledLayer, keeps: int) -> npt.NDArray[np.int64]:
-        described = np.zeros(kernels.LAYER_FIELDS, np.int64)
-        channels, height, width = self._frames[layer.name]
-        described[: kernels.OUT_HEIGHT] = self._lists(layer.name)
-        described[kernels.OUT_HEIGHT] = height
-        described[kernels.OUT_WIDTH] = width
-        described[kernels.OUT_CHANNELS] = channels
-        described[kernels.PADDED] = layer.padded
-        described[kernels.SHIFT] = layer.shift
-        described[kernels.PARAMETER_STEP] = 0 if layer.is_uniform else layer.padded
-        described[kernels.HOLDS_CURRENT] = layer.holds_current
-        described[kernels.KEEPS] = keeps
-        described[kernels.EVENTS_AT_ONCE] = layer.events_at_once
+    def _describe(self, layer: CompiledLayer, outputs: LayerOutputs) -> StructuredArray:
+        """Return (1,) LAYER: where the layer's events go, and what to keep."""
+        described = layer.description.copy()
+        described["lists"] = self._lists[layer.name]
+        described["counts_updates"] = len(outputs.updates) > 0
+        described["keeps_spikes"] = outputs.spikes is not None
+        described["keeps_totals"] = outputs.total is not None
+        described["keeps_traces"] = outputs.traces is not None
+        described["keeps_finals"] = outputs.finals is not None
         return described
 
-    def _table(self, layer: CompiledLayer, lag: int) -> npt.NDArray[np.int64]:
-        table = np.zeros((len(layer.terms), kernels.TERM_FIELDS), np.int64)
-        for row, term in zip(table, layer.terms, strict=True):
-            row[kernels.LAG] = term.lag + (0 if term.source == layer.name else lag)
-            row[kernels.EVENTS : kernels.VALUES] = self._lists(term.source)
-            row[kernels.VALUES] = self._places[term.source][2] if term.has_values else 0
-            row[kernels.HEIGHT : kernels.KERNEL_Y] = term.frame
-            row[kernels.KERNEL_Y : kernels.STRIDE_Y] = term.kernel
-            row[kernels.STRIDE_Y : kernels.PADDING_Y] = term.stride
-            row[kernels.PADDING_Y : kernels.DILATION_Y] = term.padding
-            row[kernels.DILATION_Y : kernels.ROWS] = term.dilation
-            row[kernels.ROWS] = term.first_row
-        return table
+    def _terms(self, layer: CompiledLayer, lag: int) -> StructuredArray:
+        """Return (terms,) TERM: where the events of the sources are, and how they are read."""
+        described = np.zeros(len(layer.terms), TERM)
+        for record, term in zip(described, layer.terms, strict=True):
+            record["source"] = self._lists[term.source][0]
+            if not term.has_values:
+                record["source"]["to_values"] = 0
+            record["lag"] = term.lag + (0 if term.source == layer.name else lag)
+            record["first_row"] = term.first_row
+            geometry = term.geometry
+            record["height"], record["width"], record["channels"] = geometry.frame
+            for name in ("kernel", "stride", "padding", "dilation"):
+                record[f"{name}_y"], record[f"{name}_x"] = getattr(geometry, name)
+        return described

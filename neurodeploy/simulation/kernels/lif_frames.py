@@ -1,12 +1,10 @@
 """Compiled layers of LIF neurons in which each event adds its weights to the sums in memory.
 
-For layers of few channels: what `event_kernels.run_lif` does for every output pixel, finding the
-events that it sees, costs more there than the sums. Here each event of a source adds its rows of
-weights to a frame of sums for each step, as `spreading` lays them out; then 64 neighbouring
-neurons at a time, of several pixels, are updated over all steps. Lists of events, bounds and all
-results are the same.
-
-Source of the arithmetic: `neurodeploy.simulation.neurons`, which these loops are tested against.
+For layers of few channels: what `lif.run_lif` does for every output pixel, finding the events that
+it sees, costs more there than the sums. Here each event of a source adds its rows of weights to a
+frame of sums for each step, as `frame_layout` lays them out; then 64 neighbouring neurons at a
+time, of several pixels, are updated over all steps. Lists of events, bounds and all results are the
+same.
 """
 
 from __future__ import annotations
@@ -14,338 +12,286 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
-from neurodeploy.llvm_vectors import count_set, first_set
-from neurodeploy.simulation.kernels import frame_layout, lif as lists
-from neurodeploy.simulation.kernels.neuron_vectors import (
-    STATES_APART,
-    clear,
-    make_frame_step,
-    make_row_adder,
+from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
+from neurodeploy.simulation.kernels.compilation import kernel
+from neurodeploy.simulation.kernels.event_lists import (
+    begin_lists,
+    list_segments,
+    make_room,
+    place_of_bounds,
+    place_of_list,
 )
+from neurodeploy.simulation.kernels.layer_results import (
+    copy_voltages,
+    count_changed,
+    count_reached,
+    raise_health,
+)
+from neurodeploy.simulation.kernels.neuron_vectors import LANES_MOST, make_row_adder, step_frame
+from neurodeploy.simulation.kernels.structures import NOTES
 
-VECTOR_CODE: Final = 0x5BEF0009
-"""Checksum of `vector_code.py`; see `event_kernels`."""
+_LANES: Final = LANES_MOST
+_WAITING: Final = np.dtype([(name, np.int64) for name in ("step", "x", "channel", "idle")])
 
-# Numba keeps these as constants; what other modules hold it would look up at each compilation too.
-_LAG, _EVENTS, _EVENTS_SAMPLE, _EVENTS_STEP = (
-    lists.LAG, lists.EVENTS, lists.EVENTS_SAMPLE, lists.EVENTS_STEP
-)  # fmt: skip
-_BOUNDS, _BOUNDS_SAMPLE, _BOUNDS_STEP = lists.BOUNDS, lists.BOUNDS_SAMPLE, lists.BOUNDS_STEP
-_LANES: Final = STATES_APART
-
-_step_lif_64 = make_frame_step(64, holds_current=False)
-_step_cuba_64 = make_frame_step(64, holds_current=True)
-_step_cuba_16 = make_frame_step(16, holds_current=True)
 _add_16, _add_32 = make_row_adder(16), make_row_adder(32)
 _add_3x3_16 = make_row_adder(16, lines=3, parts=3)
 _add_3x3_32 = make_row_adder(32, lines=3, parts=3)
 _add_2x2_32 = make_row_adder(32, lines=2, parts=2)
 
 
-@njit(nogil=True, cache=True)
-def add_events(sample, steps, width, terms, spreads, places, rows, store, frames, size):  # type: ignore[no-untyped-def]
+@kernel()
+def gather_frames(sample, steps, width, terms, spreading, store, frames):  # type: ignore[no-untyped-def]
     """Add what all events of a sample contribute to the sums of each step.
 
     Args:
         sample: Number of the sample within the store.
         steps: T.
         width: Padded channels.
-        terms: (terms, TERM_FIELDS) int64; see `event_kernels`.
-        spreads: (terms, SPREAD_FIELDS) int64, and so on below: see `spreading.Spreading`.
-        places: (pixels, 2) int64.
-        rows: (rows · width,) int16 or int32, as frames.
+        terms: (terms,) TERM.
+        spreading: `frame_layout.Spreading`, as a plain tuple.
         store: int32.
-        frames: (T · size,) int16 or int32; sums are added to.
-        size: Numbers in a frame.
+        frames: (T · size,) as the rows of `spreading`; sums are added to.
     """
+    spreads, places, rows, _, frame = spreading
+    size = frame[0].size
     for k in range(terms.shape[0]):
-        taps_y, taps_x = np.uint64(spreads[k, frame_layout.TAPS_Y]), spreads[k, frame_layout.RUN]
-        step_y, step_x = spreads[k, frame_layout.STEP_Y], spreads[k, frame_layout.STEP_X]
-        first, inverse = spreads[k, frame_layout.FIRST_PLACE], spreads[k, frame_layout.INVERSE]
-        depth, values, lag = terms[k, lists.CHANNELS], terms[k, lists.VALUES], terms[k, _LAG]
-        pixels = terms[k, lists.HEIGHT] * terms[k, lists.WIDTH]
-        line = taps_x * width
-        block = np.int64(taps_y) * line
+        term, spread = terms[k], spreads[k]
+        source, lag, depth = term.source, term.lag, term.channels
+        to_values, inverse, first = source.to_values, spread.inverse, spread.first_place
+        step_y, step_x = spread.step_y, spread.step_x
+        line = spread.taps_x * width
+        block = spread.taps_y * line
         lanes = 32 if width % 32 == 0 else 16
-        parts, taps = np.uint64(width // lanes), np.uint64(taps_x)
+        taps_y, taps_x, parts = (
+            np.uint64(spread.taps_y), np.uint64(spread.taps_x), np.uint64(width // lanes)
+        )  # fmt: skip
         if step_x == width:  # taps of a line are neighbours in the frame as well
-            parts, taps = np.uint64(line // lanes), np.uint64(1)
-        is_3x3 = taps_y == 3 and taps == 1 and parts == 3
-        is_2x2 = taps_y == 2 and taps == 1 and parts == 2 and lanes == 32
+            parts, taps_x = np.uint64(line // lanes), np.uint64(1)
+        is_3x3 = taps_y == 3 and taps_x == 1 and parts == 3
+        is_2x2 = taps_y == 2 and taps_x == 1 and parts == 2 and lanes == 32
         value = np.int32(1)
-        start = terms[k, _EVENTS] + sample * terms[k, _EVENTS_SAMPLE]
-        bound = terms[k, _BOUNDS] + sample * terms[k, _BOUNDS_SAMPLE] + pixels
         for step in range(steps - lag):
             base = (step + lag) * size
-            total = store[np.uint64(bound + step * terms[k, _BOUNDS_STEP])]
-            begin = np.uint64(start + step * terms[k, _EVENTS_STEP])
+            total = store[
+                np.uint64(place_of_bounds(source, sample, step) + term.height * term.width)
+            ]
+            begin = np.uint64(place_of_list(source, sample, step))
             for at in range(begin, begin + np.uint64(total)):
                 event = np.int64(store[at])
-                if values != 0:
-                    value = store[at + np.uint64(values)]
+                if to_values != 0:
+                    value = store[at + np.uint64(to_values)]
                 pixel = (event * inverse) >> 40
                 target = base + places[np.uint64(first + pixel), 0]
-                source = places[np.uint64(first + pixel), 1] + (event - pixel * depth) * block
+                row = places[np.uint64(first + pixel), 1] + (event - pixel * depth) * block
                 if is_3x3 and lanes == 16:
-                    _add_3x3_16(frames, target, rows, source, value, step_y)
+                    _add_3x3_16(frames, target, rows, row, value, step_y)
                 elif is_3x3:
-                    _add_3x3_32(frames, target, rows, source, value, step_y)
+                    _add_3x3_32(frames, target, rows, row, value, step_y)
                 elif is_2x2:
-                    _add_2x2_32(frames, target, rows, source, value, step_y)
+                    _add_2x2_32(frames, target, rows, row, value, step_y)
                 else:
                     for _ in range(taps_y):
                         to = target
-                        for _ in range(taps):
+                        for _ in range(taps_x):
                             for part in range(parts):
                                 if lanes == 16:
-                                    _add_16(
-                                        frames, to + np.int64(part) * 16, rows, source, value, 0
-                                    )
+                                    _add_16(frames, to + np.int64(part) * 16, rows, row, value, 0)
                                 else:
-                                    _add_32(
-                                        frames, to + np.int64(part) * 32, rows, source, value, 0
-                                    )
-                                source += lanes
+                                    _add_32(frames, to + np.int64(part) * 32, rows, row, value, 0)
+                                row += lanes
                             to += step_x
                         target += step_y
 
 
-@njit(nogil=True, cache=True)
-def count_reached(waiting, number, sample, y, terms, store, reach, words):  # type: ignore[no-untyped-def]
-    """Count those of some neurons whom an event reaches.
+@kernel()
+def mask_of_channels(channel, lanes, tile, channels, width):  # type: ignore[no-untyped-def]
+    """Return which lanes, from a channel of a pixel, are neurons rather than padding."""
+    mask = np.uint64(0)
+    for offset in range(0, lanes, tile):
+        present = min(channels - channel, tile)
+        mask |= (~np.uint64(0) >> np.uint64(WORD - present)) << np.uint64(offset)
+        channel += tile
+        if channel == width:
+            channel = 0
+    return mask
 
-    Args:
-        waiting: (any, 4) int64: step, column, channel of a first neuron, mask of those after it.
-        number: How many of these are to be looked at.
-        sample: Number of the sample within the store.
-        y: Row of the neurons.
-        terms: (terms, TERM_FIELDS) int64; see `event_kernels`.
-        store: int32.
-        reach: (rows · words,) uint64.
-        words: Words of a row.
-    """
-    found = 0
+
+@kernel()
+def put_off(idle, step, x, channel, tile, width, waiting, number):  # type: ignore[no-untyped-def]
+    """Note idle neurons, pixel by pixel, to see later whether events reach them."""
+    full = ~np.uint64(0) >> np.uint64(WORD - tile)
+    for offset in range(0, WORD, tile):
+        part = (idle >> np.uint64(offset)) & full
+        if part != 0:
+            later = waiting[number]
+            later.step, later.x, later.channel, later.idle = step, x, channel, part
+            number += 1
+        channel += tile
+        if channel == width:
+            x, channel = x + 1, 0
+    return number
+
+
+@kernel()
+def count_waiting(waiting, number, sample, y, layer, terms, store, reach):  # type: ignore[no-untyped-def]
+    """Count those of some neurons of a row of pixels that an event reaches."""
+    width, reached, count, x = layer.padded, 0, 0, -1
+    segments, _ = make_room(terms, layer.rows_at_once)
     for k in range(number):
-        step, x, channel = waiting[k, 0], waiting[k, 1], waiting[k, 2]
-        word, bit = channel // 64, np.uint64(channel % 64)
-        wanted = np.uint64(waiting[k, 3])
-        found += count_set(wanted)
-        for of in range(terms.shape[0]):
-            source = step - terms[of, _LAG]
-            bound = terms[of, _BOUNDS] + sample * terms[of, _BOUNDS_SAMPLE]
-            bound += source * terms[of, _BOUNDS_STEP]
-            start = terms[of, _EVENTS] + sample * terms[of, _EVENTS_SAMPLE]
-            start += source * terms[of, _EVENTS_STEP]
-            depth, taps = terms[of, lists.CHANNELS], terms[of, lists.KERNEL_X]
-            span = taps if terms[of, lists.DILATION_X] == 1 else 1
-            left = x * terms[of, lists.STRIDE_X] - terms[of, lists.PADDING_X]
-            for tap_y in range(terms[of, lists.KERNEL_Y] if source >= 0 else 0):
-                row = y * terms[of, lists.STRIDE_Y] - terms[of, lists.PADDING_Y]
-                row += tap_y * terms[of, lists.DILATION_Y]
-                is_inside = wanted != 0 and 0 <= row < terms[of, lists.HEIGHT]
-                for tap_x in range(0, taps if is_inside else 0, span):
-                    column = left + tap_x * terms[of, lists.DILATION_X]
-                    low, high = max(column, 0), min(column + span, terms[of, lists.WIDTH])
-                    if low < high:
-                        skipped = row * terms[of, lists.WIDTH]
-                        tap = tap_y * taps + tap_x
-                        first = terms[of, lists.ROWS] + (tap - skipped - column) * depth
-                        event = store[np.uint64(bound + skipped + low)]
-                        last = store[np.uint64(bound + skipped + high)]
-                        while wanted != 0 and event < last:
-                            at = (first + store[np.uint64(start + event)]) * words + word
-                            wanted &= ~(reach[np.uint64(at)] >> bit)
-                            event += 1
-        found -= count_set(wanted)
-    return found
+        later = waiting[k]
+        if later.x != x:
+            x = later.x
+            count = list_segments(sample, x, y, width, terms, segments)
+        idle, channel = np.uint64(later.idle), later.channel
+        reached += count_reached(
+            idle, channel, later.step, segments, count, store, reach, (width + 63) // 64
+        )
+    return reached
 
 
-@njit(nogil=True, cache=True)  # compiled for each type of rows when it is first met
-def run_spreading_lif(  # type: ignore[no-untyped-def]
-    first, stop, layer, terms, spreads, places, rows, numbers, frames, size, pitch, origin, reach,
-    parameters, plane, store, resets, spikes, totals, traces, finals, updates, health, counts,
-):  # fmt: skip
-    """Run one layer as `event_kernels.run_lif` does; what is not explained is as there.
+@kernel()
+def write_lanes(states, x, channel, lanes, layer, first_pixel, target):  # type: ignore[no-untyped-def]
+    """Write the states of some lanes, which begin at a channel of a pixel; as `write_states`."""
+    for lane in range(lanes):
+        if channel < layer.channels:
+            target[0, channel, first_pixel + x] = states[lane]
+            target[1, channel, first_pixel + x] = states[_LANES + lane]
+        channel += 1
+        if channel == layer.padded:
+            x, channel = x + 1, 0
+
+
+@kernel()
+def write_row(row_spikes, sample, first_pixel, columns, spikes):  # type: ignore[no-untyped-def]
+    """Write the spikes of a row of pixels: line by line, as they lie in memory."""
+    taken = np.uint64(0)
+    for step in range(np.uint64(spikes.shape[1])):
+        for channel in range(np.uint64(spikes.shape[2])):
+            for x in range(np.uint64(columns)):
+                spikes[np.uint64(sample), step, channel, np.uint64(first_pixel) + x] = row_spikes[
+                    taken + x
+                ]
+            taken += np.uint64(columns)
+
+
+@kernel()
+def write_row_totals(tallies, sample, first_pixel, columns, width, totals):  # type: ignore[no-untyped-def]
+    """Write how many events the neurons of a row of pixels sent."""
+    for channel in range(np.uint64(totals.shape[1])):
+        for x in range(np.uint64(columns)):
+            tally = tallies[x * np.uint64(width) + channel]
+            totals[np.uint64(sample), channel, np.uint64(first_pixel) + x] = tally
+
+
+@kernel()  # compiled for each type of rows when it is first met
+def run_lif_frames(samples, described, terms, spreading, frames, weights, store, resets, results):  # type: ignore[no-untyped-def]
+    """Run one layer as `lif.run_lif` does; what is not explained is as there.
 
     Args:
-        first: First sample.
-        stop: Sample after the last.
-        layer: (LAYER_FIELDS,) int64.
-        terms: (terms, TERM_FIELDS) int64; none reads the layer itself.
-        spreads: (terms, SPREAD_FIELDS) int64, and so on below: see `spreading.Spreading`.
-        places: (pixels, 2) int64.
-        rows: (rows · PADDED,) int16 or int32.
-        numbers: (lanes of a row, 2) int32; see `spreading.Spreading.lanes`.
-        frames: (T · size,) of the same type; zero, and left so but in the margins.
-        size: Numbers in a frame.
-        pitch: From one row of a frame to the next.
-        origin: Where the layer's first pixel is in it.
-        reach: (rows · words,) uint64, in the order of `terms`.
-        parameters: (4 · plane,) int32; if pixels share them, as many as repeat after 64 lanes.
-        plane: Distance between parameters of two kinds.
+        samples: How many.
+        described: (1,) LAYER.
+        terms: (terms,) TERM; none reads the layer itself.
+        spreading: `frame_layout.Spreading`, as a plain tuple.
+        frames: (T · size,) as its rows; zero, and left so but in the margins.
+        weights: Its rows are not read; parameters that pixels share repeat after 64 lanes.
         store: int32.
         resets: (T,).
-        spikes: (samples, T, channels, pixels) uint8.
-        totals: (samples, channels, pixels) uint8 or int32.
-        traces: (samples, T, 2, channels, pixels) int32.
-        finals: (samples, 2, channels, pixels) int32.
-        updates: (samples, 2) int64.
-        health: (4,) int64.
-        counts: Whether updates are counted.
+        results: `structures.Results`.
     """
-    steps, width = resets.size, layer[lists.PADDED]
-    channels, shift, keeps = layer[lists.OUT_CHANNELS], layer[lists.SHIFT], layer[lists.KEEPS]
-    holds_current = layer[lists.HOLDS_CURRENT] != 0
-    is_uniform = layer[lists.PARAMETER_STEP] == 0
-    columns = layer[lists.OUT_WIDTH]
-    lists_step, bounds_step = layer[lists.OUT_EVENTS_STEP], layer[lists.OUT_BOUNDS_STEP]
-    keeps_spikes = keeps & lists.KEEP_SPIKES != 0
-    keeps_totals = keeps & lists.KEEP_TOTALS != 0
-    waiting = np.empty((steps * (columns * width // 16) if counts else 0, 4), np.int64)
+    layer = described[0]
+    _, _, _, numbers, described_frame = spreading
+    _, reach, parameters = weights
+    spikes, totals, traces, finals, updates, health = results
+    steps, width, channels, columns = resets.size, layer.padded, layer.channels, layer.width
+    counts, lists, plane = layer.counts_updates != 0, layer.lists, layer.plane
+    lists_step, bounds_step = lists.events_by_step, lists.bounds_by_step
+    holds_current, shift = layer.holds_current != 0, layer.shift
+    keeps_spikes, keeps_totals = layer.keeps_spikes != 0, layer.keeps_totals != 0
+    keeps_traces, frame = layer.keeps_traces != 0, described_frame[0]
+    size, origin, pitch = frame.size, frame.origin, frame.pitch
+    waiting = np.empty(steps * (columns * width // 16) if counts else 0, _WAITING)
     tallies = np.zeros(columns * width, np.int32)
-    row_size = channels * columns  # spikes of a row of pixels: written out together, line by line
+    row_size = channels * columns  # spikes of a row of pixels are written out together
     row_spikes = np.zeros(steps * row_size if keeps_spikes else 0, np.uint8)
-    keeps_states = keeps & (lists.KEEP_TRACES | lists.KEEP_FINALS) != 0
-    words = (width + 63) // 64
     tile = 64 if width % 64 == 0 else 32 if width % 32 == 0 else 16
     states, peaks = np.empty(2 * _LANES, np.int32), np.zeros(2 * _LANES, np.int32)
     voltages = np.zeros(_LANES, np.int32)
-    notes, sent = np.zeros(4, np.int64), np.empty(steps, np.int64)
-    for sample in range(first, stop):
-        add_events(sample, steps, width, terms, spreads, places, rows, store, frames, size)
-        begin = layer[lists.OUT_EVENTS] + sample * layer[lists.OUT_EVENTS_SAMPLE]
-        bounds = layer[lists.OUT_BOUNDS] + sample * layer[lists.OUT_BOUNDS_SAMPLE]
+    notes, sent = np.zeros(1, NOTES), np.empty(steps, np.int64)
+    for sample in range(samples):
+        gather_frames(sample, steps, width, terms, spreading, store, frames)
+        begin_lists(lists, sample, sent, store)
+        first_list, first_bound = place_of_list(lists, sample, 0), place_of_bounds(lists, sample, 0)
         active = changed = 0
-        for step in range(steps):
-            sent[step] = 0
-            store[bounds + step * bounds_step] = 0
-        for y in range(layer[lists.OUT_HEIGHT]):
-            lane, end, doubtful = 0, columns * width, 0
+        notes[0].changes = 0
+        for y in range(layer.height):
+            first_pixel, end, lane, waiting_count = y * columns, columns * width, 0, 0
             while lane < end:
                 is_whole = end - lane >= _LANES
-                lanes = _LANES if is_whole else 16
-                step_tile = tile if is_whole else 16
-                at = lane % plane if is_uniform else y * end + lane
-                x_first, channel_first = lane // width, lane % width
+                lanes, step_tile = (_LANES, tile) if is_whole else (16, 16)
+                at = lane % plane if layer.parameters_by_pixel == 0 else y * end + lane
+                x, channel = lane // width, lane % width
                 clear(states, 2 * _LANES)
-                existing = np.uint64(0)
-                if counts:
-                    channel = channel_first
-                    for offset in range(0, lanes, step_tile):
-                        number = min(channels - channel, step_tile)
-                        full = ~np.uint64(0) >> np.uint64(64 - number)
-                        existing |= full << np.uint64(offset)
-                        channel += step_tile
-                        if channel == width:
-                            channel = 0
+                existing = mask_of_channels(channel, lanes, step_tile, channels, width)
                 for step in range(steps):
                     follows = counts and step > 0
                     if resets[step]:
                         if follows:
-                            for i in range(lanes):
-                                voltages[i] = states[_LANES + i]
+                            copy_voltages(states, _LANES, voltages)
                         clear(states, 2 * _LANES)
                     watches = follows and not resets[step]
                     source = step * size + origin + y * pitch + lane
-                    if is_whole:
-                        if holds_current:
-                            fired = _step_cuba_64(
-                                frames, source, shift, parameters, at, plane, states, peaks, notes,
-                                watches, counts,
-                            )  # fmt: skip
-                        else:
-                            fired = _step_lif_64(
-                                frames, source, shift, parameters, at, plane, states, peaks, notes,
-                                watches, counts,
-                            )  # fmt: skip
-                    else:  # what is left of a row, rarely: exact for both kinds
-                        fired = _step_cuba_16(
-                            frames, source, shift, parameters, at, plane, states, peaks, notes,
-                            watches, counts,
-                        )  # fmt: skip
-                    wanted = np.uint64(0)
+                    fired = step_frame(
+                        frames, source, parameters, plane, states, peaks, notes, at, shift,
+                        is_whole, holds_current, watches, counts,
+                    )  # fmt: skip
                     if counts:
-                        wanted = np.uint64(notes[3]) & existing
-                        active += count_set(existing) - count_set(wanted)
+                        idle = np.uint64(notes[0].idle) & existing
+                        active += count_set(existing) - count_set(idle)
+                        if idle != 0:
+                            waiting_count = put_off(
+                                idle, step, x, channel, step_tile, width, waiting, waiting_count
+                            )
                         if follows and not watches:  # a reset came: compare with what was there
-                            for i in range(lanes):
-                                changed += states[_LANES + i] != voltages[i]
+                            changed += count_changed(states, _LANES, voltages, lanes)
                     number = sent[step]
-                    bound = bounds + step * bounds_step + y * columns + x_first + 1
-                    to_end = width - channel_first
+                    bound = first_bound + step * bounds_step + first_pixel + x + 1
+                    to_end = width - channel
                     while to_end <= lanes:  # pixels that end within these lanes
-                        earlier = fired & (~np.uint64(0) >> np.uint64(64 - to_end))
+                        earlier = fired & (~np.uint64(0) >> np.uint64(WORD - to_end))
                         store[np.uint64(bound)] = number + count_set(earlier)
                         bound += 1
                         to_end += width
-                    place = np.uint64(begin + step * lists_step + number)
+                    place = np.uint64(first_list + step * lists_step + number)
                     sent[step] = number + count_set(fired)
                     in_row = step * row_size
                     while fired != 0:
                         at_lane = np.uint64(lane + first_set(fired))
                         fired &= fired - np.uint64(1)
-                        store[place] = numbers[at_lane, np.uint64(0)] + y * columns * channels
+                        store[place] = numbers[at_lane, np.uint64(0)] + first_pixel * channels
                         place += np.uint64(1)
                         if keeps_spikes:
                             row_spikes[np.uint64(in_row + numbers[at_lane, np.uint64(1)])] = 1
                         if keeps_totals:
                             tallies[at_lane] += 1
-                    if wanted != 0:
-                        x, channel = x_first, channel_first
-                        full = ~np.uint64(0) >> np.uint64(64 - step_tile)
-                        for offset in range(0, lanes, step_tile):
-                            part = (wanted >> np.uint64(offset)) & full
-                            if part != 0:
-                                waiting[doubtful, 0], waiting[doubtful, 1] = step, x
-                                waiting[doubtful, 2], waiting[doubtful, 3] = channel, part
-                                doubtful += 1
-                            channel += step_tile
-                            if channel == width:
-                                x, channel = x + 1, 0
-                    if keeps_states:
-                        x, channel = x_first, channel_first
-                        for i in range(lanes):
-                            if channel < channels:
-                                current, voltage = states[i], states[_LANES + i]
-                                pixel = y * columns + x
-                                if keeps & lists.KEEP_TRACES:
-                                    traces[sample, step, 0, channel, pixel] = current
-                                    traces[sample, step, 1, channel, pixel] = voltage
-                                if keeps & lists.KEEP_FINALS and step == steps - 1:
-                                    finals[sample, 0, channel, pixel] = current
-                                    finals[sample, 1, channel, pixel] = voltage
-                            channel += 1
-                            if channel == width:
-                                x, channel = x + 1, 0
+                    if keeps_traces:
+                        target = traces[sample, step]
+                        write_lanes(states, x, channel, lanes, layer, first_pixel, target)
+                if layer.keeps_finals:
+                    target = finals[sample]
+                    write_lanes(states, x, channel, lanes, layer, first_pixel, target)
                 lane += lanes
-            if doubtful > 0:
-                active += count_reached(waiting, doubtful, sample, y, terms, store, reach, words)
+            if waiting_count > 0:
+                active += count_waiting(
+                    waiting, waiting_count, sample, y, layer, terms, store, reach
+                )
             if keeps_spikes:
-                taken = np.uint64(0)
-                for step in range(np.uint64(steps)):
-                    for channel in range(np.uint64(channels)):
-                        for x in range(np.uint64(columns)):
-                            at_pixel = np.uint64(y * columns) + x
-                            spikes[np.uint64(sample), step, channel, at_pixel] = row_spikes[
-                                taken + x
-                            ]
-                        taken += np.uint64(columns)
+                write_row(row_spikes, sample, first_pixel, columns, spikes)
                 clear(row_spikes, steps * row_size)
             if keeps_totals:
-                for channel in range(np.uint64(channels)):
-                    for x in range(np.uint64(columns)):
-                        at_lane = x * np.uint64(width) + channel
-                        pixel = np.uint64(y * columns) + x
-                        totals[np.uint64(sample), channel, pixel] = tallies[at_lane]
+                write_row_totals(tallies, sample, first_pixel, columns, width, totals)
                 clear(tallies, columns * width)
         if counts:
             updates[sample, 0] += active
-            updates[sample, 1] += changed + notes[2] + columns * layer[lists.OUT_HEIGHT] * channels
-            notes[2] = 0
-    for i in range(_LANES):
-        health[0] = max(health[0], peaks[i])
-        health[1] = max(health[1], peaks[_LANES + i])
-    health[2] += notes[0]
-    health[3] += notes[1]
+            updates[sample, 1] += changed + notes[0].changes + layer.height * row_size
+    raise_health(health, peaks, _LANES, notes[0])

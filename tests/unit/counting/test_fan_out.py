@@ -232,11 +232,11 @@ class TestUpdates:
         after, fired = [], 0
         v = np.zeros(3)
         for current in self.drive:
-            counter.before_step(_potential(v), (current != 0)[None])
+            counter.count_active(_potential(v), (current != 0)[None])
             v = leak * v + current
             fired += int((v >= 1).sum())
             v = v - (v >= 1)
-            counter.after_step(_potential(v))
+            counter.count_changed(_potential(v))
             after.append(v)
         assert fired == spikes
         assert count_membrane_updates(np.array(after)) == membrane

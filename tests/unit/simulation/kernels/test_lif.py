@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -237,7 +236,7 @@ def dense_graph(*rows: list[int], bits: int = 0, **parameters: int) -> FixedPoin
 def test_the_narrowest_exact_type_is_chosen(row: list[int], bits: int, dtype: type | None) -> None:
     layer = compiled(dense_graph(row, bits=bits), largest=1 << bits)
     assert (layer is None) == (dtype is None)
-    assert layer is None or layer.rows.dtype == dtype
+    assert layer is None or layer.weights.rows.dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ def test_sums_of_many_narrow_rows_are_exact(weight: int, count: int) -> None:
     graph = dense_graph([weight] * count)
     layer = compiled(graph)
     assert layer is not None
-    assert layer.rows.dtype != np.int32
+    assert layer.weights.rows.dtype != np.int32
     inputs = np.ones((1, 2, *graph.input.shape), np.int32)
     recording = assert_equal_to_python(graph, inputs, Window())
     assert recording.health[0].current_peak == abs(weight) * count << 6
@@ -272,7 +271,7 @@ def test_few_channels_add_to_sums_in_memory(channels: int, pixels: int, is_sprea
     found = compiled(graph)
     assert found is not None
     assert (found.spreading_for(4) is not None) == is_spread
-    steps = FRAME_BYTES_MAX // (2 * pixels * found.padded)
+    steps = FRAME_BYTES_MAX // (2 * pixels * int(found.description["padded"][0]))
     assert (found.spreading_for(steps) is not None) == is_spread
     assert found.spreading_for(steps + 1) is None
 
@@ -325,7 +324,8 @@ def test_decays_beyond_their_range_are_left_to_numpy(parameters: dict[str, int])
     "shape", [(1, 1), (64, 1), (70, 1), (130, 1), (1, 63), (3, 64), (2, 65), (5, 130)]
 )
 def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
-    from neurodeploy.simulation.kernels.lif import collect_events
+    from neurodeploy.simulation.kernels.event_lists import collect_events
+    from neurodeploy.simulation.kernels.structures import LISTS
 
     channels, pixels = shape
     rng = np.random.default_rng(0)
@@ -337,7 +337,8 @@ def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
         bounds = 3 * neurons + values
         size = bounds + 3 * (pixels + 1)
         store = np.full(2 * size, -1, np.int32)
-        collect_events(frames, 0, size, neurons, bounds, size, pixels + 1, values, store)
+        lists = np.array([(0, size, neurons, bounds, size, pixels + 1, values)], LISTS)
+        collect_events(frames, lists, store)
         for sample, step in np.ndindex(2, 3):
             flat = frames[sample, step].T.ravel()
             expected = np.flatnonzero(flat)
@@ -352,20 +353,58 @@ def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
             np.testing.assert_array_equal(found, np.concatenate([[0], np.cumsum(each)]))
 
 
-def test_compiled_code_is_no_older_than_its_sources() -> None:
-    """Change the constant with either: numba looks at the kernels' own file only."""
-    from neurodeploy import llvm_vectors as bits
+def test_compiled_code_is_no_older_than_its_sources(tmp_path: Path) -> None:
+    """All kernels have a key of every file with a part in them; another source, another key."""
+    from neurodeploy import fixedpoint, llvm_vectors
     from neurodeploy.simulation.kernels import (
+        compilation,
+        event_lists,
+        layer_results,
         lif,
         lif_frames,
         neuron_vectors,
         sigma_delta,
     )
 
-    sources = [Path(module.__file__).read_bytes() for module in (neuron_vectors, bits)]
-    found = zlib.crc32(b"".join(sources))
-    for module in (lif, sigma_delta, lif_frames):
-        assert found == module.VECTOR_CODE, f"VECTOR_CODE: Final = 0x{found:08X}"
+    modules = (event_lists, layer_results, lif, lif_frames, sigma_delta)
+    kernels = [
+        one for module in modules for one in vars(module).values() if hasattr(one, "py_func")
+    ]
+    assert len(kernels) > 20
+    for one in kernels:
+        assert [cell.cell_contents for cell in one.py_func.__closure__] == [compilation.KERNEL_KEY]
+    for module in (*modules, neuron_vectors, llvm_vectors, fixedpoint):
+        copy = tmp_path / Path(module.__file__).name
+        copy.write_bytes(Path(module.__file__).read_bytes())
+    key = llvm_vectors.source_key(tmp_path.glob("*.py"))
+    for path in tmp_path.glob("*.py"):
+        before = path.read_bytes()
+        path.write_bytes(before + b"# changed\n")
+        assert llvm_vectors.source_key(tmp_path.glob("*.py")) != key
+        path.write_bytes(before)
+    assert llvm_vectors.source_key(tmp_path.glob("*.py")) == key
+
+
+def test_compiled_code_is_kept_until_its_key_changes(tmp_path: Path) -> None:
+    """The function's own file stays as it is: numba alone would look no further."""
+    code = (
+        "import sys, pathlib\n"
+        "from neurodeploy.llvm_vectors import compiled\n"
+        "def add(left, right):\n    return left + right\n"
+        "kernel = compiled(sys.argv[1])(add)\n"
+        "kernel(1, 2)\n"
+        "print(sum(kernel.stats.cache_hits.values()))\n"
+    )
+    (tmp_path / "kernel_of_test.py").write_text(code)
+
+    def hits(key: str) -> str:
+        command = [sys.executable, str(tmp_path / "kernel_of_test.py"), key]
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        return subprocess.run(
+            command, check=True, env=environment, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert [hits(key) for key in ("a", "a", "b", "b")] == ["0", "1", "0", "1"]
 
 
 def test_additions_have_the_width_of_their_sums() -> None:
@@ -375,7 +414,7 @@ def test_additions_have_the_width_of_their_sums() -> None:
     from neurodeploy.simulation.kernels.lif import run_lif
 
     EventSimulator(dense_graph([1, 2])).run(np.ones((1, 1, 2, 1, 1), np.int32))
-    signatures = {signature[4].dtype.name: signature for signature in run_lif.signatures}
+    signatures = {signature[3].types[0].dtype.name: signature for signature in run_lif.signatures}
     fresh = njit(nogil=True)(run_lif.py_func)
     fresh.compile(signatures["int8"])
     assert "add <64 x i16>" in fresh.inspect_llvm(signatures["int8"])
@@ -410,7 +449,7 @@ def test_damaged_compiled_code_is_said(tmp_path: Path) -> None:
 
     assert start().returncode == 0
     for pattern, damage in (("run_lif*.nbi", b""), ("collect_events*.nbc", b"damaged")):
-        kept = {path: path.read_bytes() for path in tmp_path.glob(f"*/lif.{pattern}")}
+        kept = {path: path.read_bytes() for path in tmp_path.glob(f"*/*.{pattern}")}
         assert kept
         for path in kept:
             path.write_bytes(damage)

@@ -142,7 +142,7 @@ def test_a_compiled_layer_with_delays_stays_below_what_its_network_may_take() ->
     finally:
         tracemalloc.stop()
     assert compiled is not None
-    assert compiled.rows.nbytes < peak < network_bytes(graph) == 8 * 63 * weight.size
+    assert compiled.weights.rows.nbytes < peak < network_bytes(graph) == 8 * 63 * weight.size
 
 
 def test_more_memory_gives_more_samples_up_to_what_an_interruption_may_cost(
