@@ -17,15 +17,12 @@ from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
 from neurodeploy.simulation.kernels.compilation import kernel
 from neurodeploy.simulation.kernels.event_lists import (
     begin_lists,
-    list_segments,
-    make_room,
     place_of_bounds,
     place_of_list,
 )
 from neurodeploy.simulation.kernels.layer_results import (
     copy_voltages,
     count_changed,
-    count_reached,
     raise_health,
 )
 from neurodeploy.simulation.kernels.neuron_vectors import LANES_MOST, make_row_adder, step_frame
@@ -134,19 +131,43 @@ def put_off(idle, step, x, channel, tile, width, waiting, number):  # type: igno
 
 
 @kernel()
-def count_waiting(waiting, number, sample, y, layer, terms, store, reach):  # type: ignore[no-untyped-def]
-    """Count those of some neurons of a row of pixels that an event reaches."""
-    width, reached, count, x = layer.padded, 0, 0, -1
-    segments, _ = make_room(terms, layer.rows_at_once)
+def count_waiting(waiting, number, sample, y, terms, store, reach, words):  # type: ignore[no-untyped-def]
+    """Count those of some neurons of a row of pixels that an event reaches.
+
+    Not by `list_segments`: neighbours in `waiting` are of different pixels, and most are reached by
+    the first events, so that listing all of them would take longer than the search.
+    """
+    reached = 0
     for k in range(number):
         later = waiting[k]
-        if later.x != x:
-            x = later.x
-            count = list_segments(sample, x, y, width, terms, segments)
-        idle, channel = np.uint64(later.idle), later.channel
-        reached += count_reached(
-            idle, channel, later.step, segments, count, store, reach, (width + 63) // 64
-        )
+        word, bit = later.channel // WORD, np.uint64(later.channel % WORD)
+        idle = np.uint64(later.idle)
+        reached += count_set(idle)
+        for of in range(terms.shape[0]):
+            term = terms[of]
+            step = later.step - term.lag
+            bounds, events = (
+                place_of_bounds(term.source, sample, step),
+                place_of_list(term.source, sample, step),
+            )
+            side_by_side = term.kernel_x if term.dilation_x == 1 else 1
+            left = later.x * term.stride_x - term.padding_x
+            for tap_y in range(term.kernel_y if step >= 0 else 0):
+                row = y * term.stride_y - term.padding_y + tap_y * term.dilation_y
+                is_inside = idle != 0 and 0 <= row < term.height
+                for tap_x in range(0, term.kernel_x if is_inside else 0, side_by_side):
+                    column = left + tap_x * term.dilation_x
+                    low, high = max(column, 0), min(column + side_by_side, term.width)
+                    if low < high:
+                        skipped, tap = row * term.width, tap_y * term.kernel_x + tap_x
+                        first = term.first_row + (tap - skipped - column) * term.channels
+                        event = store[np.uint64(bounds + skipped + low)]
+                        stop = store[np.uint64(bounds + skipped + high)]
+                        while idle != 0 and event < stop:
+                            at = (first + store[np.uint64(events + event)]) * words + word
+                            idle &= ~(reach[np.uint64(at)] >> bit)
+                            event += 1
+        reached -= count_set(idle)
     return reached
 
 
@@ -283,7 +304,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                 lane += lanes
             if waiting_count > 0:
                 active += count_waiting(
-                    waiting, waiting_count, sample, y, layer, terms, store, reach
+                    waiting, waiting_count, sample, y, terms, store, reach, (width + 63) // 64
                 )
             if keeps_spikes:
                 write_row(row_spikes, sample, first_pixel, columns, spikes)
