@@ -155,7 +155,8 @@ def examine(*, measures_start: bool = False) -> Diagnosis:
         architecture=str(llvmlite.binding.get_host_cpu_name()),
         cores=len(os.sched_getaffinity(0)),
         memory_gb=_memory(),
-        threads=int(numba.get_num_threads()),
+        # get_num_threads() would start numba's threads, and give torch as many
+        threads=int(vars(numba.config)["NUMBA_NUM_THREADS"]),
         start=_measure_start() if measures_start else None,
         lava=lava,
         packages=tuple(
