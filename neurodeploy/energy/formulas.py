@@ -14,9 +14,9 @@ from math import ceil, log, log2, pow, sqrt
 from types import MappingProxyType
 
 from neurodeploy.counting.counts import NeuronModel
-from neurodeploy.counting.relu_twin import AnnLayerMacs
 from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.presets import EnergyPreset
+from neurodeploy.ir.ann_layers import AnnLayerMacs
 
 KIBI = 1024
 WORD_BITS = 64
@@ -124,7 +124,7 @@ def memory_terms(
 
 
 def ann_memory_terms(
-    preset: EnergyPreset, layer: AnnLayerMacs, *, has_reuse: bool
+    preset: EnergyPreset, layer: AnnLayerMacs, *, has_reuse: bool, skips_zeros: bool = False
 ) -> dict[str, float]:
     """Return the memory accesses of one ANN layer in one pass, by term, in pJ.
 
@@ -132,6 +132,8 @@ def ann_memory_terms(
         preset: Constants of tier B.
         layer: The layer.
         has_reuse: Each weight and input is read once (ideal), else once for every MAC.
+        skips_zeros: Weights of zero are not read; they are stored all the same, as those of a
+            spiking layer are.
     """
     weight_bits, bits = preset.value("weight_bits"), preset.value("activation_bits")
 
@@ -139,8 +141,13 @@ def ann_memory_terms(
         return width * access_energy(preset, size) / WORD_BITS
 
     weight_reads, input_reads = layer.weights, layer.inputs
+    if skips_zeros:
+        weight_reads -= layer.zero_weights
     if not has_reuse:
-        weight_reads = input_reads = layer.macs_border_exact
+        macs = layer.macs_border_exact
+        if skips_zeros and layer.macs_nonzero is not None:
+            macs = layer.macs_nonzero
+        weight_reads = input_reads = macs
     return {
         "weights": weight_reads * access(weight_bits, layer.weights * weight_bits / 8),
         "activations read": input_reads * access(bits, layer.inputs * bits / 8),

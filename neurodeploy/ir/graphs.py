@@ -11,6 +11,7 @@ from math import prod
 from types import MappingProxyType
 
 from neurodeploy.errors import GraphError
+from neurodeploy.ir.ann_layers import AnnMacs
 from neurodeploy.ir.float_layers import Input, Layer, Shape
 from neurodeploy.ir.integer_layers import FixedInjection, FixedLayer
 
@@ -135,10 +136,13 @@ class FixedPointGraph:
     Attributes:
         input: The input port.
         layers: Populations; their index is the k of a recording.
+        relu_twin: MACs of the trained network's ReLU twin, counted before lowering; None if not
+            known.
     """
 
     input: FixedInput
     layers: tuple[FixedLayer, ...]
+    relu_twin: AnnMacs | None = None
 
     def __post_init__(self) -> None:
         self.check()

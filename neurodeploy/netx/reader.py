@@ -8,12 +8,16 @@ surprising, a `NeurodeployWarning`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from neurodeploy.errors import GraphError, NetxError
+from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
 from neurodeploy.ir.graphs import (
     INPUT,
     FixedInput,
@@ -21,15 +25,18 @@ from neurodeploy.ir.graphs import (
 )
 from neurodeploy.ir.integer_layers import FixedLayer, Shape
 from neurodeploy.netx.layers import LayerReader, Options
-from neurodeploy.netx.schema import LAYERS_MAX
+from neurodeploy.netx.schema import LAYERS_MAX, RELU_TWIN, TWIN_BYTES_MAX
 from neurodeploy.netx.untrusted_hdf5 import (
     UntrustedGroup,
     check_file,
     open_root,
 )
+from neurodeploy.strict_tables import read_table
 
 SPIKE_EXPONENT = 6
 """Default of `spike_exp` in Lava's `Network`."""
+
+_LARGEST_COUNT = (1 << 63) - 1
 
 
 def read(
@@ -134,8 +141,40 @@ def _read_network(
             f"{root.where}: no conv, dense or input neuron layer; there is nothing to run."
         )
     return FixedPointGraph(
-        input=FixedInput(shape=port, message_bits=max(input_bits, 0)), layers=tuple(layers)
+        input=FixedInput(shape=port, message_bits=max(input_bits, 0)),
+        layers=tuple(layers),
+        relu_twin=_read_twin(root),
     )
+
+
+def _read_twin(root: UntrustedGroup) -> AnnMacs | None:
+    """Return the counts of the ReLU twin, or None if the file has none."""
+    stored = root.numbers(RELU_TWIN)
+    if stored is None:
+        return None
+    where = f"{root.where}/{RELU_TWIN.name}"
+    if stored.dtype != np.uint8 or stored.size > TWIN_BYTES_MAX:
+        raise NetxError(
+            f"{where}: {stored.size} numbers of {stored.dtype}, at most {TWIN_BYTES_MAX} bytes "
+            "(uint8) are read. Deploy the network again."
+        )
+    try:
+        tables = json.loads(stored.tobytes())
+    except (ValueError, RecursionError) as error:
+        raise NetxError(
+            f"{where}: not a list of layers in JSON ({error}). Deploy the network again."
+        ) from error
+    if not isinstance(tables, list):
+        raise NetxError(f"{where}: not a list of layers in JSON. Deploy the network again.")
+    layers = []
+    for number, table in enumerate(tables):
+        place = f"{where}: layer {number}"
+        layer = read_table(AnnLayerMacs, table, where=place, error=NetxError)
+        counts = [value for value in asdict(layer).values() if isinstance(value, int)]
+        if min(counts) < 0 or max(counts) > _LARGEST_COUNT:
+            raise NetxError(f"{place}: counts {counts}, 0 to {_LARGEST_COUNT} are allowed.")
+        layers.append(layer)
+    return AnnMacs(layers=tuple(layers))
 
 
 def _layer_groups(root: UntrustedGroup) -> list[UntrustedGroup]:

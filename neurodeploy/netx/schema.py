@@ -196,6 +196,15 @@ RESONATOR_MARK = "RF"
 RESONATOR_PHASE_MARK = "PHASE"
 """If the type contains this too, the neuron fires by phase, else by level."""
 
+RELU_TWIN = Field(
+    name="relu_twin",
+    content=Content.INTEGER,
+    is_required=False,
+    shapes="(bytes,)",
+    meaning="MACs of the trained network's ReLU twin: a list of layers in JSON, as UTF-8 bytes "
+    "beside the group of layers; ignored by Lava",
+)
+
 REFUSED_LAYERS: dict[str, str] = {
     **dict.fromkeys(
         ("pool", "average", "concat", "convT", "unpool"),
@@ -212,6 +221,9 @@ ELEMENTS_MAX = 1 << 27
 
 FILE_ELEMENTS_MAX = 1 << 28
 """Most elements that are read from one file, each dataset counted as often as it is used."""
+
+TWIN_BYTES_MAX = 1 << 22
+"""Longest description of a ReLU twin that is read."""
 
 LAYERS_MAX = 4096
 """Most layers that are read from one file."""

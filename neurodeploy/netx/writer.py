@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from neurodeploy.errors import GraphError, NetxError
 from neurodeploy.files import replacing
@@ -27,14 +30,15 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.netx.schema import GEOMETRY_MAX, LAYERS_MAX
+from neurodeploy.netx.schema import GEOMETRY_MAX, LAYERS_MAX, RELU_TWIN
 
 
 def write(graph: FixedPointGraph, path: str | Path) -> None:
     """Write the network, whole or not at all.
 
     The number of input bits, which has no place in the format, and the layers' names are kept in
-    HDF5 attributes, which Lava ignores. The spike exponent of sigma-delta neurons has no place
+    HDF5 attributes, the counts of the ReLU twin in a dataset beside the layers; Lava ignores both.
+    The spike exponent of sigma-delta neurons has no place
     either: whoever loads the file gives it (`spike_exp` of Lava's `Network`).
     The input of a dense layer comes back flat, which is what Lava reads there.
 
@@ -178,6 +182,9 @@ def _synapse_faults(
 
 def _write_network(file: h5py.File, graph: FixedPointGraph) -> None:
     file.attrs["message_bits"] = graph.input.message_bits
+    if graph.relu_twin is not None:
+        text = json.dumps([asdict(layer) for layer in graph.relu_twin.layers])
+        _write_array(file, RELU_TWIN.name, np.frombuffer(text.encode(), np.uint8))
     root = file.create_group("layer")
     previous = graph.input.shape
     if not graph.has_input_neuron:
@@ -217,7 +224,7 @@ def _write_layer(group: h5py.Group, layer: FixedLayer) -> None:
     _write_neuron(group.create_group("neuron"), layer.neuron)
 
 
-def _write_array(group: h5py.Group, key: str, values: IntArray) -> None:
+def _write_array(group: h5py.Group, key: str, values: npt.NDArray[np.integer]) -> None:
     group.create_dataset(key, data=values, compression="gzip", shuffle=True)
 
 

@@ -15,8 +15,8 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neurodeploy.counting.relu_twin import AnnLayerMacs, AnnMacs
 from neurodeploy.errors import OnnxError
+from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
 from neurodeploy.onnx_models.operators import (
     ELEMENTWISE,
     INTEGER_OPERATORS,

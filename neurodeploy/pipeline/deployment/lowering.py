@@ -1,11 +1,16 @@
-"""Lower a trained network to the float graph that is quantized: trace, prune, fold."""
+"""Lower a trained network to the float graph that is quantized, and keep its ReLU twin."""
 
 from __future__ import annotations
 
+import dataclasses
 from math import prod
 
-from neurodeploy.ir.float_layers import Cuba, Integrator
-from neurodeploy.ir.graphs import Graph
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Integrator, Layer
+from neurodeploy.ir.graphs import FixedPointGraph, Graph
+from neurodeploy.ir.integer_layers import FixedConv, FixedDense
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.tracing import trace
 from neurodeploy.passes import (
@@ -18,6 +23,7 @@ from neurodeploy.passes import (
     prune_weights,
     run_passes,
 )
+from neurodeploy.passes.base import replace_nodes
 from neurodeploy.recipes.training_sections import PruningSection
 
 
@@ -33,6 +39,27 @@ def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> 
         GraphError: If something cannot be folded.
         QuantizationError: If it cannot be pruned as asked.
     """
+    return fold_pools(prune(network, pruning=pruning))
+
+
+def fold_pools(graph: Graph) -> Graph:
+    """Turn pools, and groups that the chip lacks, into weights and spiking layers.
+
+    Raises:
+        GraphError: If something cannot be folded.
+    """
+    return run_passes(
+        graph, merge_groups, lower_max_pool, fold_global_average_pool, fold_average_pool
+    )
+
+
+def prune(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:
+    """Trace a network, fold its batch norm and prune it; pools and groups stay as trained.
+
+    Raises:
+        TraceError: If the network holds something that has no counterpart.
+        QuantizationError: If it cannot be pruned as asked.
+    """
     graph = run_passes(trace(network), fold_batchnorm)
     if pruning is not None and pruning.channels:
         graph = run_passes(graph, lambda g: prune_channels(g, pruning.channels))
@@ -43,9 +70,49 @@ def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> 
                 g, sparsity=pruning.sparsity, scope=pruning.scope, pattern=pruning.pattern
             ),
         )
-    return run_passes(
-        graph, merge_groups, lower_max_pool, fold_global_average_pool, fold_average_pool
-    )
+    return graph
+
+
+def make_twin(trained: Graph, lowered: Graph, deployed: FixedPointGraph) -> Graph:
+    """Return the ReLU twin's float network: as trained, without the weights that deployment zeroed.
+
+    A spiking network does no operation for a weight that is zero in the deployed integers, so the
+    twin may skip it as well.
+
+    Args:
+        trained: From `prune`.
+        lowered: The same network with pools and groups folded into weights, as quantized.
+        deployed: Its integers, skip connections in place.
+    """
+    changed: dict[str, Layer] = {}
+    for layer in deployed:
+        nodes = lowered.sources(layer.name)
+        for node, connection in zip(nodes, layer.connections, strict=True):
+            before, synapse = trained.nodes.get(node), connection.synapse
+            if isinstance(before, Conv | Dense) and isinstance(synapse, FixedConv | FixedDense):
+                kept = _kept_weights(before, synapse)
+                changed[node] = dataclasses.replace(before, weight=before.weight * kept)
+    return replace_nodes(trained, changed=changed)
+
+
+def _kept_weights(before: Conv | Dense, synapse: FixedConv | FixedDense) -> npt.NDArray[np.bool_]:
+    """Return which weights of a layer as trained are other than zero in its deployed form.
+
+    Folding a pool into a convolution repeats each weight over the window: the weight is zero if all
+    of its copies are. Of merged groups, windows that overlap and dense layers behind a pool, only
+    the zeros before quantization are known: fewer than the deployed ones.
+    """
+    weight = before.weight
+    stored = synapse.weight if isinstance(synapse, FixedConv) else synapse.effective.mantissa
+    if stored.shape == weight.shape:
+        return np.asarray(stored != 0)
+    copies = [after // size for after, size in zip(stored.shape, weight.shape, strict=True)]
+    is_repeated = isinstance(before, Conv) and copies[:2] == [1, 1]
+    if not is_repeated or any(s % n for s, n in zip(stored.shape, weight.shape, strict=True)):
+        return np.asarray(weight != 0)
+    rows, columns = weight.shape[2:]
+    tiles = stored.reshape(*weight.shape[:2], rows, copies[2], columns, copies[3])
+    return np.asarray((tiles != 0).any(axis=(3, 5)))
 
 
 def count_neurons(graph: Graph) -> int:

@@ -76,6 +76,11 @@ def write_net_record(
             None if deployment.relaying is None else dataclasses.asdict(deployment.relaying)
         ),
         "relays": [dataclasses.asdict(cost) for cost in deployment.relay_costs],
+        "relu_twin": (
+            None
+            if deployment.graph.relu_twin is None
+            else [dataclasses.asdict(layer) for layer in deployment.graph.relu_twin.layers]
+        ),
         "pruning": None if deployment.pruning is None else dataclasses.asdict(deployment.pruning),
         "fit": None if deployment.fit is None else deployment.fit.to_dict(),
         "versions": versions(),

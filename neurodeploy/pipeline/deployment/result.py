@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neurodeploy.chips.cores import ChipFit
-from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.passes import Lowered
 from neurodeploy.passes.calibration import Calibration
@@ -54,6 +54,8 @@ class Deployment:
         path: The netx file.
         graph: Content of the file, read back from it.
         direct: The integer network that the file was made from, skip connections in place.
+        twin: The float network before pools and groups were lowered, without the weights that are
+            zero in the file: its ReLU twin.
         lowered: The network with relay channels in place of skip connections, and their cost.
         calibration: Scales and peaks before fine-tuning.
         calibration_samples: Number of samples behind scales and agreement.
@@ -75,6 +77,7 @@ class Deployment:
     path: Path
     graph: FixedPointGraph
     direct: FixedPointGraph
+    twin: Graph
     lowered: Lowered
     calibration: Calibration
     calibration_samples: int

@@ -14,6 +14,7 @@ from neurodeploy.chips.cores import ChipFit, estimate_cores
 from neurodeploy.chips.layer_sizes import sizes_of
 from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
+from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.errors import OutputError, QuantizationError
 from neurodeploy.files import hash_file
@@ -26,7 +27,13 @@ from neurodeploy.passes import Lowered, lower_residuals, zero_share
 from neurodeploy.passes.calibration import Calibration, calibrate, check_activity
 from neurodeploy.pipeline.deployment.agreement import LayerCheck, check_file, compare_layers
 from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork, fine_tune, surrogate_of
-from neurodeploy.pipeline.deployment.lowering import count_neurons, lower
+from neurodeploy.pipeline.deployment.lowering import (
+    count_neurons,
+    fold_pools,
+    lower,
+    make_twin,
+    prune,
+)
 from neurodeploy.pipeline.deployment.net_record import write_net_record
 from neurodeploy.pipeline.deployment.relay_costs import measure_relays
 from neurodeploy.pipeline.deployment.result import Deployment, PruningOutcome, Step
@@ -113,7 +120,8 @@ class _DeploymentWork:
         windows = samples.windows(length)
         self.observer.stage("quantize", f"for {self.target.name}")
         traced = trace(self.network)
-        graph = lower(self.network, pruning=recipe.pruning)
+        pruned = prune(self.network, pruning=recipe.pruning)
+        graph = fold_pools(pruned)
         self._note("trace", f"{len(traced.nodes)} nodes")
         self._note("fold", f"batch norm and averages into weights: {len(graph.nodes)} nodes")
         calibration, tried, bits = self._quantize(graph, windows)
@@ -133,6 +141,9 @@ class _DeploymentWork:
                 f"{len(lowered.costs)} layers, {sum(c.neurons for c in lowered.costs)} neurons",
             )
         fit = self._check_fit(lowered.graph)
+        twin = make_twin(pruned, calibration.float_graph, fixed)
+        chain = dataclasses.replace(lowered.graph, relu_twin=ann_macs(twin))
+        lowered = dataclasses.replace(lowered, graph=chain)
         agreement, written, written_run, path = self._write(
             lowered, windows, quantized_run, deployed_run
         )
@@ -147,6 +158,7 @@ class _DeploymentWork:
             path=path,
             graph=written,
             direct=fixed,
+            twin=twin,
             lowered=lowered,
             calibration=calibration,
             calibration_samples=len(windows),

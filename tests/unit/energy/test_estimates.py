@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from neurodeploy.counting.counts import NeuronModel
-from neurodeploy.counting.relu_twin import AnnLayerMacs, AnnMacs
 from neurodeploy.energy.estimates import ann_energy
 from neurodeploy.energy.formulas import (
     access_energy,
@@ -22,6 +21,7 @@ from neurodeploy.energy.presets import (
     list_presets,
 )
 from neurodeploy.errors import DataError, TargetError
+from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
 
 # 784-256-10 LIF network, T = 10, all neurons active
 LAYERS = [

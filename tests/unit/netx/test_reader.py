@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -735,3 +736,37 @@ def test_too_many_layers(tmp_path: Path) -> None:
 
     with pytest.raises(NetxError, match="4097 layers, 1 to 4096 are read"):
         read(build_dense(tmp_path / "a.net", repeat))
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (np.frombuffer(b"[1, 2", np.uint8), "not a list of layers in JSON"),
+        (np.frombuffer(b"\xff\xfe", np.uint8), "not a list of layers in JSON"),
+        (np.frombuffer(b"[" * 100_000, np.uint8), "not a list of layers in JSON"),
+        (np.frombuffer(b"{}", np.uint8), "not a list of layers in JSON"),
+        (np.frombuffer(b"[{}]", np.uint8), "layer 0: key 'name' is missing"),
+        (np.frombuffer(b'[{"name": "a", "macs": 3}]', np.uint8), "unknown key 'macs'"),
+        (np.zeros(3, np.float64), "integers are required"),
+        (np.zeros(3, np.int64), "3 numbers of int64"),
+        (np.zeros((1 << 22) + 1, np.uint8), "at most 4194304 bytes"),
+    ],
+)
+def test_a_damaged_twin_is_refused_by_name(
+    tmp_path: Path, stored: np.ndarray[tuple[int, ...], np.dtype[np.generic]], message: str
+) -> None:
+    path = build(tmp_path / "a.net", lambda file: put(file, relu_twin=stored))
+    with pytest.raises(NetxError, match=rf"a.net/relu_twin.*{message}"):
+        read(path)
+
+
+@pytest.mark.parametrize("count", [-1, 1 << 63])
+def test_a_twin_of_impossible_counts_is_refused(tmp_path: Path, count: int) -> None:
+    layer = {
+        "name": "a", "type": "conv", "macs_standard": count, "macs_border_exact": 0,
+        "macs_nonzero": 0, "weights": 0, "zero_weights": 0, "inputs": 0, "outputs": 0,
+    }  # fmt: skip
+    text = np.frombuffer(json.dumps([layer]).encode(), np.uint8)
+    path = build(tmp_path / "a.net", lambda file: put(file, relu_twin=text))
+    with pytest.raises(NetxError, match=r"relu_twin: layer 0: counts .* are allowed"):
+        read(path)

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -30,6 +31,7 @@ from neurodeploy.ir import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
+from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
 from neurodeploy.ir.graphs import INPUT
 from neurodeploy.ir.integer_layers import (
     FixedInjection,
@@ -37,7 +39,7 @@ from neurodeploy.ir.integer_layers import (
     Shape,
     Synapse,
 )
-from neurodeploy.netx import write
+from neurodeploy.netx import read, write
 from neurodeploy.netx.writer import find_faults
 
 
@@ -345,3 +347,23 @@ def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(OutputError):
         write(small(), tmp_path / "a" / "b.net")
+
+
+def test_the_counts_of_the_relu_twin_travel_beside_the_layers(tmp_path: Path) -> None:
+    """In a dataset that is no layer, so that Lava, which opens `layer` alone, does not see it."""
+    counted = AnnMacs(
+        layers=(
+            AnnLayerMacs(
+                name="größe", type="conv", macs_standard=1 << 40, macs_border_exact=7,
+                macs_nonzero=5, weights=9, zero_weights=2, inputs=3, outputs=4,
+            ),
+        )
+    )  # fmt: skip
+    path = tmp_path / "a.net"
+    write(replace(spatial(), relu_twin=counted), path)
+    assert read(path).relu_twin == counted
+    with h5py.File(path) as file:
+        assert set(file) == {"layer", "relu_twin"}
+        assert sorted(file["layer"]) == ["0", "1", "2", "3"]
+    write(spatial(), path)
+    assert read(path).relu_twin is None

@@ -1,0 +1,104 @@
+"""The ReLU twin that travels with a deployed network: counted before anything was lowered."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neurodeploy.chips.target import Target
+from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.ir import FixedConv, FixedPointGraph, Graph
+from neurodeploy.ir.float_layers import AveragePool, Conv, Cuba, Dense, Flatten, Input, Layer
+from neurodeploy.nn.network import SpikingNetwork, remove_branches
+from neurodeploy.passes import lower_residuals, quantize
+from neurodeploy.pipeline.deployment.lowering import fold_pools, lower, make_twin, prune
+from neurodeploy.recipes.recipe import Recipe
+
+RECIPES = Path(__file__).parents[4] / "training/recipes/digits_deployment.toml"
+TARGET = Target.load("loihi2")
+
+
+CHANNELS = {32: [(1, 8)], 16: [(8, 16)], 8: [(16, 32), (32, 32)], 4: [(32, 64), (64, 64)],
+            2: [(64, 64), (64, 64)]}  # fmt: skip
+VGG_11 = 64 * 10 + sum(
+    sources * outputs * (3 * size - 2) ** 2
+    for size, layers in CHANNELS.items()
+    for sources, outputs in layers
+)
+"""MACs of 3x3 kernels without taps on padding: (3 n - 2)² on a map of n x n; and the read-out."""
+
+
+def chain(**nodes: Layer) -> Graph:
+    return Graph(nodes=nodes, edges=tuple(pairwise(nodes)))
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "stored"),
+    [
+        ("digits_resnet18", 1_640_224, 2_979_296),
+        ("digits_vgg_average", VGG_11, 4_199_968),
+        ("digits_vgg_max", VGG_11, 1_846_688),
+    ],
+)
+def test_relays_and_pools_are_no_macs_of_the_twin(name: str, twin: int, stored: int) -> None:
+    """Counted on the deployed layers, each of these networks has up to 2.3 times its MACs."""
+    recipe = Recipe.load(f"{RECIPES}#{name}")
+    torch.manual_seed(0)
+    network = remove_branches(SpikingNetwork.from_recipe(recipe))
+    network.eval()
+    trained = prune(network)
+    lowered = lower(network)
+    fixed = quantize(lowered, TARGET, steps=4)
+    assert ann_macs(make_twin(trained, lowered, fixed)).macs_border_exact == twin
+    assert ann_macs(lower_residuals(fixed, TARGET).graph).macs_border_exact == stored
+
+
+def twin_of(trained: Graph, target: Target = TARGET) -> tuple[Graph, FixedPointGraph]:
+    lowered = fold_pools(trained)
+    fixed = quantize(lowered, target, steps=4)
+    return make_twin(trained, lowered, fixed), fixed
+
+
+def test_the_twin_has_the_zeros_of_the_deployed_integers() -> None:
+    """Weights that are too small for eight bits are zero in the file, so the twin skips them."""
+    weight = np.array([[1.0, -1.0, 1e-6], [0.0, 0.5, -1e-6]])
+    trained = chain(input=Input(shape=(3,)), dense=Dense(weight=weight), neuron=Cuba(threshold=1.0))
+    twin, fixed = twin_of(trained)
+    (row,) = ann_macs(twin).layers
+    assert (row.macs_border_exact, row.macs_nonzero, row.zero_weights) == (6, 3, 3)
+    (connection,) = fixed.layers[0].connections
+    assert np.count_nonzero(connection.synapse.weight) == 3
+
+
+def test_a_weight_that_folding_repeats_is_zero_if_all_of_its_copies_are() -> None:
+    weight = np.array([1.0, -0.5, 1e-6, 0.0]).reshape(1, 1, 2, 2)
+    trained = chain(
+        input=Input(shape=(1, 4, 4)),
+        pool=AveragePool(kernel=(2, 2), stride=(2, 2)),
+        conv=Conv(weight=weight),
+        neuron=Cuba(threshold=1.0),
+    )
+    twin, fixed = twin_of(trained)
+    (connection,) = fixed.layers[0].connections
+    assert isinstance(connection.synapse, FixedConv)
+    assert connection.synapse.weight.shape == (1, 1, 4, 4)
+    (row,) = ann_macs(twin).layers
+    assert (row.macs_border_exact, row.macs_nonzero, row.zero_weights) == (4, 2, 2)
+
+
+def test_behind_a_pool_a_dense_layer_has_the_zeros_that_it_was_trained_with() -> None:
+    weight = np.array([[1.0, -1.0, 1e-6, 0.0]])
+    trained = chain(
+        input=Input(shape=(1, 4, 4)),
+        pool=AveragePool(kernel=(2, 2), stride=(2, 2)),
+        flatten=Flatten(),
+        dense=Dense(weight=weight),
+        neuron=Cuba(threshold=1.0),
+    )
+    twin, _ = twin_of(trained)
+    (row,) = ann_macs(twin).layers
+    assert (row.macs_border_exact, row.macs_nonzero, row.zero_weights) == (4, 3, 1)
