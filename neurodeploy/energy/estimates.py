@@ -18,7 +18,6 @@ from types import MappingProxyType
 
 from neurodeploy.chips.target import EVIDENCE, Evidence
 from neurodeploy.counting.counts import Counts
-from neurodeploy.counting.relu_twin import AnnMacs
 from neurodeploy.energy.formulas import (
     ann_memory_terms,
     arithmetic_terms,
@@ -29,6 +28,7 @@ from neurodeploy.energy.formulas import (
 from neurodeploy.energy.operations import Operations, operations_of
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.errors import DataError
+from neurodeploy.ir.ann_layers import AnnMacs
 
 DEFAULT_PRESET = "cmos45_int8"
 
@@ -197,14 +197,22 @@ def network_energy(
 
 
 def ann_energy(
-    macs: AnnMacs, preset: EnergyPreset, *, arithmetic: EnergyPreset | None = None
+    macs: AnnMacs,
+    preset: EnergyPreset,
+    *,
+    arithmetic: EnergyPreset | None = None,
+    skips_zeros: bool = False,
 ) -> Energy | None:
     """Return the energy of one pass of an ANN, or None for tier C: ANNs do not run there.
+
+    The lower bound skips weights of zero, as the spiking network does, and activations of zero
+    where they were measured.
 
     Args:
         macs: From `neurodeploy.counting.relu_twin.ann_macs`.
         preset: Constants of tier A or B.
         arithmetic: Constants of tier A to which a preset of tier B is added.
+        skips_zeros: Weights of zero are skipped in the nominal value and the upper bound, too.
 
     Raises:
         DataError: If tier B is asked for without constants of tier A.
@@ -214,26 +222,34 @@ def ann_energy(
     base = arithmetic if preset.tier is Tier.MEMORY else preset
     if base is None:
         raise DataError(f"energy: preset '{preset.name}' needs one of tier A to be added to.")
-    terms = {"multiply-accumulates": macs.macs_border_exact * base.value("mac")}
-    skipped = None
-    if macs.macs_effective is not None:
-        skipped = (macs.macs_border_exact - macs.macs_effective) * base.value("mac")
+    mac, exact = base.value("mac"), macs.macs_border_exact
+    nonzero = exact if macs.macs_nonzero is None else macs.macs_nonzero
+    fewest = min(nonzero, exact if macs.macs_effective is None else macs.macs_effective)
+    counted = nonzero if skips_zeros else exact
+    basis = "no products with a weight of zero" if skips_zeros else "every MAC of one pass"
+    fewer = "no products with zero" + ("" if macs.macs_effective is None else ", as measured")
+    terms = {"multiply-accumulates": counted * mac}
     if preset.tier is Tier.ARITHMETIC:
-        value = sum(terms.values())
-        if skipped is None:
-            return _energy(preset, value, terms, value, "one pass, every MAC, no sparsity")
-        basis = "low: no products with zero, as measured; nominal and high: every MAC of a pass"
-        return _energy(preset, value - skipped, terms, value, basis)
-    ideal, none = (
-        terms | _summed([ann_memory_terms(preset, row, has_reuse=reuse) for row in macs.layers])
-        for reuse in (True, False)
-    )
-    basis = "low and nominal: every weight and activation is read once; high: no reuse"
-    if skipped is not None:
-        basis += "; low: also no products with zero, as measured"
-    return _energy(
-        preset, sum(ideal.values()) - (skipped or 0.0), ideal, sum(none.values()), basis, also=base
-    )
+        value = counted * mac
+        if fewest < counted:
+            basis = f"low: {fewer}; nominal and high: {basis}"
+        return _energy(preset, fewest * mac, terms, value, basis)
+
+    def memory(*, has_reuse: bool, skips: bool) -> dict[str, float]:
+        return _summed(
+            [
+                ann_memory_terms(preset, row, has_reuse=has_reuse, skips_zeros=skips)
+                for row in macs.layers
+            ]
+        )
+
+    least = fewest * mac + sum(memory(has_reuse=True, skips=True).values())
+    ideal = terms | memory(has_reuse=True, skips=skips_zeros)
+    most = sum((terms | memory(has_reuse=False, skips=skips_zeros)).values())
+    reads = "low and nominal: every weight and activation is read once; high: no reuse"
+    if least < sum(ideal.values()):
+        reads += f"; low: also {fewer}"
+    return _energy(preset, least, ideal, most, reads, also=base)
 
 
 def _arithmetic_energy(operations: Operations, preset: EnergyPreset) -> Energy:

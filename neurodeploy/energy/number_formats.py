@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from math import ceil, log2
 from types import MappingProxyType
 
-from neurodeploy.counting.relu_twin import AnnMacs
 from neurodeploy.energy.estimates import Energy, ann_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
+from neurodeploy.ir.ann_layers import AnnMacs
 
 FLOATS = {"cmos45_int8": "cmos45_fp32", "cmos7_int8": "cmos7_fp32"}
 """The preset of 32-bit floats in the same technology."""
@@ -30,6 +30,7 @@ class AnnFormat:
         activation_bits: Bits of an activation in memory.
         arithmetic: Energy of one inference, tier A.
         memory: The same of tier B.
+        passes: Passes of an inference.
     """
 
     name: str
@@ -37,6 +38,7 @@ class AnnFormat:
     activation_bits: int
     arithmetic: Energy
     memory: Energy
+    passes: int = 1
 
 
 def activation_bits(steps: int) -> int:
@@ -58,7 +60,12 @@ def narrow_ann_energy(
 
 
 def ann_formats(
-    macs: AnnMacs, memory: EnergyPreset | None, *, arithmetic: EnergyPreset, steps: int
+    macs: AnnMacs,
+    memory: EnergyPreset | None,
+    *,
+    arithmetic: EnergyPreset,
+    steps: int,
+    has_step_passes: bool = False,
 ) -> tuple[AnnFormat, ...]:
     """Return the ordinary network's energies in each format, narrowest first.
 
@@ -70,6 +77,8 @@ def ann_formats(
         memory: Preset of tier B; without it there are no formats.
         arithmetic: Preset of tier A for the integers.
         steps: T of the spiking network, which sets the narrow width.
+        has_step_passes: Add the ordinary network in T passes, one a step: where the input changes
+            from step to step, a single pass sees only its mean.
 
     Raises:
         TargetError: If a preset is missing or malformed.
@@ -101,7 +110,31 @@ def ann_formats(
                 memory=stored,
             )
         )
+        if name == "int8" and has_step_passes:
+            formats.append(_repeated(formats[-1], steps))
     return tuple(formats)
+
+
+def _repeated(form: AnnFormat, passes: int) -> AnnFormat:
+    """Return several passes of an ordinary network."""
+
+    def times(energy: Energy) -> Energy:
+        return dataclasses.replace(
+            energy,
+            low=energy.low * passes,
+            nominal=energy.nominal * passes,
+            high=energy.high * passes,
+            breakdown=MappingProxyType({k: v * passes for k, v in energy.breakdown.items()}),
+            basis=f"{energy.basis}; {passes} passes",
+        )
+
+    return dataclasses.replace(
+        form,
+        name=f"{form.name}, {passes} passes (one a step)",
+        arithmetic=times(form.arithmetic),
+        memory=times(form.memory),
+        passes=passes,
+    )
 
 
 def _with_bits(preset: EnergyPreset, **bits: int) -> EnergyPreset:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neurodeploy.counting.counts import Counts
-from neurodeploy.counting.relu_twin import AnnMacs
 from neurodeploy.energy.estimates import System, ann_energy, network_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
+from neurodeploy.ir.ann_layers import AnnMacs
 
 RATIO = "network / ANN"
 CHIP = "network on Loihi 1"
@@ -39,7 +39,7 @@ class Sensitivity:
 
 def find_sensitivities(
     counts: Counts,
-    macs: AnnMacs,
+    macs: AnnMacs | None,
     presets: Sequence[EnergyPreset],
     *,
     arithmetic: EnergyPreset,
@@ -49,7 +49,7 @@ def find_sensitivities(
 
     Args:
         counts: Of the network.
-        macs: Of the ANN.
+        macs: Of the ANN; None for no ratios.
         presets: Those of the report.
         arithmetic: Constants of tier A that tier B is added to.
         system: Step time, chips and placement.
@@ -59,7 +59,7 @@ def find_sensitivities(
         that computes nothing.
     """
     entries = _chip(counts, presets, system)
-    if macs.macs_border_exact:
+    if macs is not None and macs.macs_border_exact:
         entries = [*_ratios(counts, macs, presets, arithmetic), *entries]
     entries = [entry for entry in entries if entry.factor > 1.0005]  # shown as 1 otherwise
     return tuple(sorted(entries, key=lambda entry: -entry.factor))
@@ -83,6 +83,8 @@ def _ratios(
         assert ann is not None
         nominal = network.nominal / ann.nominal
         stored = network_energy(_with_zeros(counts), preset, arithmetic=arithmetic)
+        without = ann_energy(macs, preset, arithmetic=arithmetic, skips_zeros=True)
+        assert without is not None
         yield _between(f"memory counted or not ({preset.name})", [base, nominal])
         yield _between(
             "the network's memory accesses: packed bits or whole words",
@@ -93,7 +95,8 @@ def _ratios(
             [nominal, network.nominal / ann.high],
         )
         yield _between(
-            "zero weights: skipped, or fetched like others", [nominal, stored.nominal / ann.nominal]
+            "zero weights on both sides: skipped, or fetched like others",
+            [network.nominal / without.nominal, stored.nominal / ann.nominal],
         )
     cached, ann = network_energy(counts, arithmetic), ann_energy(macs, arithmetic)
     assert ann is not None

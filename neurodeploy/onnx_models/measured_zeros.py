@@ -8,7 +8,7 @@ holds for any geometry, and for weights and activations alike.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.counting.relu_twin import AnnMacs
 from neurodeploy.errors import DataError, OnnxError
+from neurodeploy.ir.ann_layers import AnnMacs
 from neurodeploy.onnx_models.macs import OnnxMacs, count_graph_macs, node_names
 from neurodeploy.onnx_models.operators import OPERANDS
 from neurodeploy.onnx_models.reading import OnnxGraph, load_onnx, require_onnx
@@ -66,6 +66,8 @@ class OnnxActivity:
     Attributes:
         samples: Number of samples; each is one pass.
         macs_effective: By node, over all samples: products of two values other than zero.
+        macs_nonzero: By node, of one pass: MACs through weights other than zero, border exact;
+            activations all count.
         unmeasured: Nodes counted with every MAC (border exact): recurrent ones, those inside
             loops and branches, and sums of more than 2^24 products.
         outputs: (samples, ...) the model's first output.
@@ -73,6 +75,7 @@ class OnnxActivity:
 
     samples: int
     macs_effective: Mapping[str, int]
+    macs_nonzero: Mapping[str, int]
     unmeasured: tuple[str, ...]
     outputs: npt.NDArray[np.floating]
 
@@ -91,6 +94,7 @@ class OnnxBaseline:
         activity: What it did on samples; None if it was not run.
         samples: Where its samples came from, one phrase; empty if it was not run.
         accuracy: Share of the samples whose largest output is their label's; None without labels.
+        has_own_input: Whether its samples were given for it, not made from the network's input.
         notes: Sentences for whoever reads the report.
     """
 
@@ -98,6 +102,7 @@ class OnnxBaseline:
     activity: OnnxActivity | None = None
     samples: str = ""
     accuracy: float | None = None
+    has_own_input: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -107,7 +112,11 @@ class OnnxBaseline:
 
     def to_ann(self) -> AnnMacs:
         """Return the counts as the baseline of energies."""
-        return AnnMacs(layers=self.macs.to_ann().layers, macs_effective=self.macs_effective)
+        layers = self.macs.to_ann().layers
+        if self.activity is not None:
+            nonzero = self.activity.macs_nonzero
+            layers = tuple(replace(row, macs_nonzero=nonzero[row.name]) for row in layers)
+        return AnnMacs(layers=layers, macs_effective=self.macs_effective)
 
     def to_json(self) -> dict[str, object]:
         """Return what a report says beyond the counts that every baseline has."""
@@ -173,6 +182,7 @@ def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: NumberArray) -> Onnx
         )
     model = _whole_model(graph.path)
     measured = _add_masks(model, macs)
+    by_weights = [f"{name}_weights" for name in measured.values()]
     refusals = (Fail, InvalidArgument, InvalidGraph, NotRunnable, RuntimeException)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
@@ -184,6 +194,11 @@ def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: NumberArray) -> Onnx
         kind = next(one.type.tensor_type.elem_type for one in model.graph.input if one.name == name)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
         totals = dict.fromkeys(measured, 0)
+        entry = {name: np.asarray(samples[0], dtype=dtype).reshape(shape)}
+        nonzero = {}
+        if by_weights:  # an empty list would ask for all outputs
+            sums = session.run(by_weights, entry)
+            nonzero = dict(zip(measured, map(int, sums), strict=True))
         outputs = []
         for sample in samples:
             first, *sums = session.run(
@@ -205,6 +220,7 @@ def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: NumberArray) -> Onnx
             node.name: totals.get(node.name, rest.get(node.name, 0) * len(samples))
             for node in macs.nodes
         },
+        macs_nonzero=nonzero | rest,
         unmeasured=tuple(rest),
         outputs=np.stack(outputs),
     )
@@ -238,37 +254,48 @@ def _whole_model(path: Path) -> onnx.ModelProto:
 def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:
     """Add, for every node that can be measured, an output with its effective MACs.
 
+    A second output, called the same with "_weights", takes activations as other than zero.
+
     Returns:
         Name of the added output by name of the node.
     """
     from onnx import helper
 
     counted = {node.name: node for node in macs.nodes}
+    constant = {entry.name for entry in model.graph.initializer} | {""}
     added: list[onnx.NodeProto] = []
+    outputs: list[str] = []
     measured: dict[str, str] = {}
     for number, (node, name) in enumerate(
         zip(model.graph.node, node_names(model.graph), strict=True)
     ):
+        if constant.issuperset(node.input):
+            constant.update(node.output)
         found = counted.get(name)
         if found is None or node.op_type not in _RUN_AS or not found.macs_standard:
             continue
         if found.macs_standard // max(found.outputs, 1) >= _EXACT_IN_FLOAT32:
             continue
-        nodes, result = _mask_nodes(node, prefix=f"neurodeploy_{number}")
-        sum_name = f"neurodeploy_{number}_effective"
-        nodes.append(helper.make_node("Cast", [result], [f"{result}_double"], to=_DOUBLE))
-        nodes.append(helper.make_node("ReduceSum", [f"{result}_double"], [sum_name], keepdims=0))
-        added += nodes
-        measured[name] = sum_name
+        measured[name] = f"neurodeploy_{number}_effective"
+        for suffix, ones in (("", frozenset()), ("_weights", frozenset(node.input) - constant)):
+            nodes, result = _mask_nodes(node, prefix=f"neurodeploy_{number}{suffix}", ones=ones)
+            total = f"{measured[name]}{suffix}"
+            nodes.append(helper.make_node("Cast", [result], [f"{result}_double"], to=_DOUBLE))
+            nodes.append(helper.make_node("ReduceSum", [f"{result}_double"], [total], keepdims=0))
+            added += nodes
+            outputs.append(total)
     model.graph.node.extend(added)
-    model.graph.output.extend(
-        helper.make_tensor_value_info(name, _DOUBLE, []) for name in measured.values()
-    )
+    model.graph.output.extend(helper.make_tensor_value_info(name, _DOUBLE, []) for name in outputs)
     return measured
 
 
-def _mask_nodes(node: onnx.NodeProto, *, prefix: str) -> tuple[list[onnx.NodeProto], str]:
-    """Return the nodes that run an operator on masks, and the name of their result."""
+def _mask_nodes(
+    node: onnx.NodeProto, *, prefix: str, ones: frozenset[str]
+) -> tuple[list[onnx.NodeProto], str]:
+    """Return the nodes that run an operator on masks, and the name of their result.
+
+    The mask of an operand in `ones` is 1 everywhere.
+    """
     from onnx import helper
 
     positions = range(len(node.input)) if node.op_type == "Einsum" else OPERANDS[node.op_type]
@@ -282,8 +309,13 @@ def _mask_nodes(node: onnx.NodeProto, *, prefix: str) -> tuple[list[onnx.NodePro
         if point:
             nodes += _centered(value, point, mask, is_conv="Conv" in node.op_type, side=side)
             value = f"{mask}_centered"
-        nodes.append(helper.make_node("Cast", [value], [f"{mask}_bool"], to=_BOOL))
-        nodes.append(helper.make_node("Cast", [f"{mask}_bool"], [mask], to=_FLOAT))
+        if node.input[position] in ones:
+            one = helper.make_tensor("", _FLOAT, [1], [1.0])
+            nodes.append(helper.make_node("Shape", [value], [f"{mask}_size"]))
+            nodes.append(helper.make_node("ConstantOfShape", [f"{mask}_size"], [mask], value=one))
+        else:
+            nodes.append(helper.make_node("Cast", [value], [f"{mask}_bool"], to=_BOOL))
+            nodes.append(helper.make_node("Cast", [f"{mask}_bool"], [mask], to=_FLOAT))
         turned = options.get("transA" if side == 0 else "transB")
         if node.op_type == "Gemm" and turned is not None and turned.i:
             nodes.append(helper.make_node("Transpose", [mask], [f"{mask}_t"], perm=[1, 0]))
@@ -372,7 +404,7 @@ def read_baseline(
             f"The ANN has operators that are not counted: {', '.join(macs.uncounted_ops)}. Its "
             "MACs and energies are incomplete."
         )
-    source = "given for it"
+    source, has_own_input = "given for it", samples is not None
     if samples is None and network_inputs is not None:
         source = "the network's input, mean over its steps"
         shape = next(iter(graph.inputs.values()), ())
@@ -397,6 +429,7 @@ def read_baseline(
         macs=macs,
         activity=activity,
         samples=source,
+        has_own_input=has_own_input,
         accuracy=None if labels is None else _accuracy(activity, labels),
         notes=tuple(notes),
     )

@@ -21,11 +21,11 @@ from neurodeploy.chips.cores import FitJson
 from neurodeploy.chips.target import Evidence
 from neurodeploy.counting.counts import Totals
 from neurodeploy.counting.neurobench import NeuroBenchJson
-from neurodeploy.counting.relu_twin import AnnLayerMacs
 from neurodeploy.energy.fairness import Headline, Rule
 from neurodeploy.energy.measured import MeasuredJson
 from neurodeploy.energy.other_machines import PlatformFigure
 from neurodeploy.energy.presets import Tier
+from neurodeploy.ir.ann_layers import AnnLayerMacs
 
 Json = dict[str, object]
 
@@ -49,6 +49,7 @@ class WorkloadJson(TypedDict):
     T: int
     batch: int
     input_kind: str
+    changes_over_time: Annotated[bool, "whether the input is another one at every step"]
 
 
 class LayerMeansJson(TypedDict):
@@ -140,6 +141,7 @@ class FormatJson(TypedDict):
     name: str
     weight_bits: int
     activation_bits: int
+    passes: Annotated[int, "T where the input changes and the ANN runs once a step"]
     tiers: list[EnergyJson]
 
 
@@ -149,6 +151,7 @@ class _AnnJson(TypedDict):
     passes: int
     macs_standard: int
     macs_border_exact: int
+    macs_nonzero: Annotated[int | None, "through weights other than zero; null if not known"]
     macs_effective: float | None
     layers: list[AnnLayerMacs]
     formats: list[FormatJson]
@@ -178,6 +181,9 @@ class AnnJson(_AnnJson, total=False):
 class TwinJson(TypedDict):
     """MACs of the ReLU twin."""
 
+    counted_from: Annotated[
+        str, "trained network; or layers as stored, with relays and folded pools: no twin"
+    ]
     macs_standard: int
     macs_border_exact: int
 

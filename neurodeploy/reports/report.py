@@ -14,7 +14,6 @@ import numpy as np
 from neurodeploy.chips.cores import ChipFit
 from neurodeploy.counting.counts import Counts, LayerCounts
 from neurodeploy.counting.neurobench import NeuroBenchMetrics
-from neurodeploy.counting.relu_twin import AnnMacs
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN, Headline, Rule
 from neurodeploy.energy.measured import MeasuredJson
@@ -23,6 +22,7 @@ from neurodeploy.energy.other_machines import NOTE, PlatformFigure, measured_run
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import Sensitivity
 from neurodeploy.fixedpoint import Int64Array
+from neurodeploy.ir.ann_layers import AnnMacs
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 from neurodeploy.reports.json_form import (
     AnnJson,
@@ -37,6 +37,12 @@ from neurodeploy.reports.json_form import (
     TierJson,
 )
 
+AS_TRAINED = "trained network"
+"""The ReLU twin's counts are those of the network before it was lowered."""
+
+AS_STORED = "layers as stored"
+"""Only the deployed layers are known: relays, merged groups and folded pools are counted, too."""
+
 
 def to_document(report: Report) -> ReportJson:
     """Return a report as its JSON form declares it; dataclasses are still instances."""
@@ -50,6 +56,7 @@ def to_document(report: Report) -> ReportJson:
             "T": counts.steps,
             "batch": 1,
             "input_kind": counts.input_kind.value,
+            "changes_over_time": report.changes_over_time,
         },
         "layers": [_layer_json(layer, counts.samples) for layer in counts.layers],
         "totals": counts.totals,
@@ -59,6 +66,7 @@ def to_document(report: Report) -> ReportJson:
         "neurobench": report.neurobench.to_dict(),
         "ann": _ann_json(report),
         "relu_twin": {
+            "counted_from": report.twin_source,
             "macs_standard": report.twin.macs_standard,
             "macs_border_exact": report.twin.macs_border_exact,
         },
@@ -145,6 +153,7 @@ def _ann_json(report: Report) -> AnnJson:
         "passes": 1,
         "macs_standard": report.ann.macs_standard,
         "macs_border_exact": report.ann.macs_border_exact,
+        "macs_nonzero": report.ann.macs_nonzero,
         "macs_effective": report.ann.macs_effective,
         "layers": list(report.ann.layers),
         "formats": [
@@ -152,6 +161,7 @@ def _ann_json(report: Report) -> AnnJson:
                 "name": entry.name,
                 "weight_bits": entry.weight_bits,
                 "activation_bits": entry.activation_bits,
+                "passes": entry.passes,
                 "tiers": [_energy_json(entry.arithmetic), _energy_json(entry.memory)],
             }
             for entry in report.ann_formats
@@ -255,14 +265,16 @@ class Report:
         counts: Exact integers, over all samples.
         neurobench: The same network in NeuroBench's metrics.
         ann: MACs of the ANN: the ReLU twin, or the ONNX model.
-        ann_source: The graph behind the twin, or the model's file.
+        ann_source: `AS_TRAINED` or `AS_STORED`, or the model's file.
         twin: MACs of the ReLU twin.
+        twin_source: `AS_TRAINED`, or `AS_STORED` where only the deployed layers are known.
         onnx: The ONNX model that was given as the ANN; None for the twin.
         tiers: Energy by preset, the default preset first.
         presets: The constants behind them.
         ann_formats: The ANN in other number formats; empty without a preset of tier B.
         accuracy: By stage, fractions; empty if not known.
         ann_accuracy: Of the ANN on the same test set; None if not known.
+        changes_over_time: Whether the input changes from step to step.
         rules: Conditions for one ratio to stand for the comparison.
         headline: That ratio; None unless every rule holds.
         narrow_ann: The ANN's energy of tier B with as many bits an activation as T steps of
@@ -283,12 +295,14 @@ class Report:
     ann: AnnMacs
     ann_source: str
     twin: AnnMacs
+    twin_source: str
     onnx: OnnxBaseline | None
     tiers: tuple[PresetComparison, ...]
     presets: tuple[EnergyPreset, ...]
     ann_formats: tuple[AnnFormat, ...]
     accuracy: Mapping[str, float]
     ann_accuracy: float | None
+    changes_over_time: bool
     rules: tuple[Rule, ...]
     headline: Headline | None
     narrow_ann: Energy | None
@@ -305,9 +319,16 @@ class Report:
         return tuple(one for one in self.tiers if one.network.tier is tier)
 
     @property
+    def is_comparable(self) -> bool:
+        """Whether the ANN was counted as it is; else only the deployed layers are known."""
+        return self.ann_source != AS_STORED
+
+    @property
     def ann_label(self) -> str:
         """Name of the ANN in tables and plots."""
-        return "ReLU twin" if self.onnx is None else f"ANN {Path(self.ann_source).name}"
+        if self.onnx is not None:
+            return f"ANN {Path(self.ann_source).name}"
+        return "ReLU twin" if self.is_comparable else "layers as stored"
 
     @property
     def sops_per_sample(self) -> float:

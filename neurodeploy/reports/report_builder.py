@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -17,10 +17,10 @@ from neurodeploy.chips.target import Target
 from neurodeploy.counting.counts import Counts
 from neurodeploy.counting.network_counts import count
 from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_counts
-from neurodeploy.counting.relu_twin import AnnMacs, ann_macs
+from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy.estimates import DEFAULT_PRESET, System, ann_energy, estimate_energy
-from neurodeploy.energy.fairness import ACCURACY_GAP, SIGMA_BREAK_EVEN, judge
+from neurodeploy.energy.fairness import ACCURACY_GAP, SIGMA_BREAK_EVEN, Facts, judge
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.number_formats import ann_formats, narrow_ann_energy
 from neurodeploy.energy.operations import STATES, Operations, operations_of
@@ -31,9 +31,10 @@ from neurodeploy.energy.step_time import fastest_steps
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
 from neurodeploy.fixedpoint import Int64Array
+from neurodeploy.ir.ann_layers import AnnMacs
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
-from neurodeploy.reports.report import NetworkFile, PresetComparison, Report
+from neurodeploy.reports.report import AS_STORED, AS_TRAINED, NetworkFile, PresetComparison, Report
 from neurodeploy.simulation.recording import Feed, Recording
 
 PRESETS = (
@@ -56,8 +57,10 @@ class ReportOptions(TypedDict, total=False):
 
     Attributes:
         network_file: The network's file, to be named with its hash.
-        baseline: The float network, for the MACs of its ReLU twin; else the deployed one.
+        baseline: The trained network before it was lowered, for the MACs of its ReLU twin; by
+            default the counts that the deployed network brings along (`relu_twin`).
         onnx: An ONNX model to compare with, in place of the ReLU twin.
+        twin_run: The ReLU twin as an ONNX model that ran: its accuracy and activation zeros.
         feed: Entry of the input; by default the port.
         presets: Energy presets; by default `PRESETS`. Those of tier B are added to the first of
             tier A.
@@ -73,6 +76,7 @@ class ReportOptions(TypedDict, total=False):
     network_file: Path | str | None
     baseline: Graph | None
     onnx: OnnxBaseline | None
+    twin_run: OnnxBaseline | None
     feed: Feed
     presets: Sequence[EnergyPreset] | None
     active_updates: Mapping[str, Int64Array] | None
@@ -110,12 +114,8 @@ def report(
         raise DataError("report: the recording is empty. Record at least one sample.")
     feed, active = options.get("feed", Feed.PORT), options.get("active_updates")
     counts = count(graph, inputs, recording, feed=feed, active_updates=active)
-    baseline, onnx = options.get("baseline"), options.get("onnx")
-    twin = ann_macs(graph if baseline is None else baseline)
-    macs = twin if onnx is None else onnx.to_ann()
-    ann_accuracy = options.get("ann_accuracy")
-    if onnx is not None and ann_accuracy is None:
-        ann_accuracy = onnx.accuracy
+    side = _ann_side(graph, options)
+    changes_over_time = feed is Feed.PORT and bool((inputs[:, 1:] != inputs[:, :1]).any())
     accuracy = dict(options.get("accuracy") or {})
     sizes = sizes_of(graph)
     fits = tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2"))
@@ -124,16 +124,24 @@ def report(
     presets, arithmetic = _chosen_presets(options.get("presets"))
     memory = next((preset for preset in presets if preset.tier is Tier.MEMORY), None)
     measured, counted = options.get("measured"), operations_of(counts)
-    tiers = _compare(presets, arithmetic, counted, macs, system, measured)
-    narrow = narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=counts.steps)
+    tiers = _compare(presets, arithmetic, counted, side.macs, system, measured)
+    narrow = narrow_ann_energy(side.macs, memory, arithmetic=arithmetic, steps=counts.steps)
     rules, headline = judge(
         [(pair.network, pair.ann) for pair in tiers],
+        Facts(
+            accuracy=list(accuracy.values())[-1] if accuracy else None,
+            ann_accuracy=side.accuracy,
+            ann_name="the ReLU twin" if side.onnx is None else "the ANN",
+            macs=side.macs,
+            is_as_trained=side.source != AS_STORED,
+            changes_over_time=changes_over_time,
+            has_own_input=side.onnx is not None and side.onnx.has_own_input,
+        ),
         narrow=narrow,
+        sparse=None
+        if memory is None
+        else ann_energy(side.macs, memory, arithmetic=arithmetic, skips_zeros=True),
         steps=counts.steps,
-        accuracy=list(accuracy.values())[-1] if accuracy else None,
-        ann_accuracy=ann_accuracy,
-        ann_name="the ReLU twin" if onnx is None else "the ANN",
-        macs_effective=macs.macs_effective,
         gap=options.get("accuracy_gap", ACCURACY_GAP),
     )
     cores = {entry.layer.name: entry.high for entry in fits[0].layers}
@@ -141,27 +149,75 @@ def report(
         network=_network_file(options.get("network_file"), counts, sizes),
         counts=counts,
         neurobench=_neurobench(graph, counts),
-        ann=macs,
-        ann_source=_ann_source(baseline, onnx),
-        twin=twin,
-        onnx=onnx,
+        ann=side.macs,
+        ann_source=side.source,
+        twin=side.twin,
+        twin_source=side.twin_source,
+        onnx=side.onnx,
         tiers=tiers,
         presets=presets if arithmetic in presets else (arithmetic, *presets),
-        ann_formats=ann_formats(macs, memory, arithmetic=arithmetic, steps=counts.steps),
+        ann_formats=ann_formats(
+            side.macs,
+            memory,
+            arithmetic=arithmetic,
+            steps=counts.steps,
+            has_step_passes=changes_over_time,
+        ),
         accuracy=accuracy,
-        ann_accuracy=ann_accuracy,
+        ann_accuracy=side.accuracy,
+        changes_over_time=changes_over_time,
         rules=rules,
         headline=headline,
         narrow_ann=narrow,
         sensitivities=find_sensitivities(
-            counts, macs, presets, arithmetic=arithmetic, system=system
+            counts,
+            None if side.source == AS_STORED else side.macs,
+            presets,
+            arithmetic=arithmetic,
+            system=system,
         ),
         fits=fits,
         fastest_steps=fastest_steps(counts, presets, cores=cores),
         measured=None if measured is None else measured.to_dict(counted),
-        platforms=platform_figures(counted, macs.macs_border_exact),
-        assumptions=_assumptions(counts, onnx, system, measured),
-        warnings=(*_warnings(graph, counts), *(() if onnx is None else onnx.notes)),
+        platforms=platform_figures(counted, side.macs.macs_border_exact),
+        assumptions=_assumptions(counts, side, system, measured),
+        warnings=(*_warnings(graph, counts, side, changes_over_time), *side.notes),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AnnSide:
+    """The ANN of a report: the ReLU twin, or the ONNX model given in its place."""
+
+    macs: AnnMacs
+    source: str
+    accuracy: float | None
+    twin: AnnMacs
+    twin_source: str
+    onnx: OnnxBaseline | None
+    notes: tuple[str, ...]
+
+
+def _ann_side(graph: FixedPointGraph, options: ReportOptions) -> _AnnSide:
+    baseline, onnx = options.get("baseline"), options.get("onnx")
+    counted = graph.relu_twin if baseline is None else ann_macs(baseline)
+    twin = ann_macs(graph) if counted is None else counted
+    twin_source = AS_STORED if counted is None else AS_TRAINED
+    run = onnx or options.get("twin_run")
+    accuracy, macs = options.get("ann_accuracy"), twin
+    if run is not None:
+        accuracy = run.accuracy if accuracy is None else accuracy
+        macs = run.to_ann()
+    if onnx is None and run is not None:
+        macs = replace(twin, macs_effective=run.macs_effective)
+    return _AnnSide(
+        macs=macs,
+        source=twin_source if onnx is None else onnx.macs.path,
+        accuracy=accuracy,
+        twin=twin,
+        twin_source=twin_source,
+        onnx=onnx,
+        notes=() if run is None else run.notes,
     )
 
 
@@ -234,14 +290,8 @@ def _weight_bytes(counts: Counts, sizes: Sequence[LayerSize]) -> int:
     return ceil(total / 8)
 
 
-def _ann_source(baseline: Graph | None, onnx: OnnxBaseline | None) -> str:
-    if onnx is not None:
-        return onnx.macs.path
-    return "float network" if baseline is not None else "deployed network"
-
-
 def _assumptions(
-    counts: Counts, onnx: OnnxBaseline | None, system: System, measured: Measured | None
+    counts: Counts, side: _AnnSide, system: System, measured: Measured | None
 ) -> tuple[str, ...]:
     kinds = {
         InputKind.GRADED: "Input values enter as graded events: one event each, and each of its "
@@ -277,17 +327,25 @@ def _assumptions(
         messages,
         *counters,
         f"Static energy of tier C: {system.chips} powered {chips}, {step}",
-        _ann_assumption(onnx),
+        _ann_assumption(side),
         "Energies are per inference: the mean over the samples.",
         "Loihi 1 figures stand in for Loihi 2, of which no per-operation energies are published.",
     )
 
 
-def _ann_assumption(onnx: OnnxBaseline | None) -> str:
-    if onnx is None:
+def _ann_assumption(side: _AnnSide) -> str:
+    onnx = side.onnx
+    if onnx is None and side.source == AS_STORED:
         return (
-            "The ReLU twin has the same layers and weights, runs one pass at batch 1 and uses "
-            "every MAC, without activation sparsity."
+            "The ANN's columns count the layers as stored, in one pass at batch 1. Relays, merged "
+            "groups and folded pools make them more than a ReLU twin has: nothing is concluded."
+        )
+    if onnx is None:
+        zeros = "zero" if side.macs.macs_effective is None else "zero, activations as measured"
+        return (
+            "The ReLU twin has the layers and weights of the trained network before it was "
+            "lowered for the chip, and runs one pass at batch 1. Nominal values and upper bounds "
+            f"have every MAC; lower bounds skip products with {zeros}."
         )
     text = f"The ANN is {onnx.macs.path}: one pass at batch 1, in the numbers of each preset."
     if onnx.activity is not None:
@@ -298,9 +356,18 @@ def _ann_assumption(onnx: OnnxBaseline | None) -> str:
     return text
 
 
-def _warnings(graph: FixedPointGraph, counts: Counts) -> tuple[str, ...]:
+def _warnings(
+    graph: FixedPointGraph, counts: Counts, side: _AnnSide, changes_over_time: bool
+) -> tuple[str, ...]:
     warnings = []
     totals = counts.totals
+    if changes_over_time and (side.onnx is None or not side.onnx.has_own_input):
+        name = "ReLU twin" if side.onnx is None else "ANN"
+        warnings.append(
+            f"The input changes over the steps. The {name} sees only their mean, in one pass, and "
+            f"may be unable to do the task. In {counts.steps} passes, one a step, it would need "
+            f"{counts.steps * side.macs.macs_border_exact:,} MACs."
+        )
     if totals.updates_active is None:
         warnings.append(
             "How many neuron updates were active is not known from this recording; the nominal "

@@ -14,13 +14,16 @@ from neurodeploy.reports.report import PresetComparison, Report
 
 LESS, MORE, OVERLAP = "less", "more", "overlapping"
 
+_MEMORY = "memory included"
+
 
 def statements(report: Report) -> list[str]:
-    """Return the conclusions, the assumption that matters most, and the number of cores."""
-    name = "ReLU twin" if report.onnx is None else "ANN"
+    """Return the verdict, what it rests on, the assumption that matters most, and the cores."""
+    name = ann_name(report)
     low, high = SIGMA_BREAK_EVEN
     sentences = [
-        _ratio_statement(report, name),
+        verdict(report),
+        *_rules_statement(report),
         f"All {report.counts.steps} steps, the input layer as deployed and every neuron update "
         "are counted.",
         f"{report.counts.sigma:.3f} spikes pass each synapse per inference; published break-evens "
@@ -31,7 +34,7 @@ def statements(report: Report) -> list[str]:
         (Tier.MEMORY, "With memory accesses"),
     ):
         rows = [pair for pair in report.tier(tier) if pair.ann is not None]
-        if rows:
+        if rows and report.is_comparable:
             sentences.append(_tier_statement(start, rows, name))
     if report.sensitivities:
         sentences.append(_sensitivity_statement(report.sensitivities))
@@ -46,6 +49,73 @@ def statements(report: Report) -> list[str]:
     return sentences
 
 
+def ann_name(report: Report) -> str:
+    """Return the name of the other side in sentences."""
+    return "ReLU twin" if report.onnx is None else "ANN"
+
+
+def verdict(report: Report) -> str:
+    """Return the answer to "does it pay?": who needs less energy, memory included."""
+    name = ann_name(report)
+    if not report.is_comparable:
+        return (
+            "No comparison: the file does not hold the counts of its ReLU twin, and its layers as "
+            "stored have relays and folded pools that a twin has not. Deploy the network again, "
+            "or give --ann MODEL.onnx."
+        )
+    outcome, factors = _outcome(report)
+    if outcome != OVERLAP:
+        return f"The spiking network needs {factors}{outcome} energy than the {name}, {_MEMORY}."
+    if factors:
+        return (
+            f"It is open which side needs less: the spiking network needs {factors}the energy of "
+            f"the {name}, {_MEMORY}."
+        )
+    if not report.tier(Tier.MEMORY):
+        return "Which side needs less energy is open: no preset that includes memory was asked for."
+    return f"It is open whether the spiking network or the {name} needs less energy, {_MEMORY}."
+
+
+def verdict_in_short(report: Report) -> str:
+    """Return the verdict in a few words: "2.4 to 82 times more energy"."""
+    if not report.is_comparable:
+        return "no comparison"
+    outcome, factors = _outcome(report)
+    if outcome == OVERLAP:
+        return f"{factors}the energy" if factors else "open"
+    return f"{factors}{outcome} energy"
+
+
+def _outcome(report: Report) -> tuple[str, str]:
+    """Return `LESS`, `MORE` or `OVERLAP`, and the factors if every rule of fairness holds."""
+    head = report.headline
+    if head is not None:
+        low, high, outcome = head.low, head.high, MORE if head.low > 1 else OVERLAP
+        if high < 1:
+            low, high, outcome = 1 / head.high, 1 / head.low, LESS
+        return outcome, f"{format_factor(low)} to {format_factor(high)} times "
+    for pair in report.tier(Tier.MEMORY):
+        if pair.ann is not None:
+            return standing(pair.network, pair.ann), ""
+    return OVERLAP, ""
+
+
+def _rules_statement(report: Report) -> list[str]:
+    if not report.is_comparable:
+        return []
+    head, number = report.headline, len(report.rules)
+    if head is not None:
+        return [
+            f"Nominal ratio {format_factor(head.ratio)} ({head.preset}). All {number} rules of a "
+            "fair comparison hold."
+        ]
+    failed = sum(not rule.holds for rule in report.rules)
+    return [
+        f"No factor is stated: {failed} of {number} rules of a fair comparison "
+        f"{'does' if failed == 1 else 'do'} not hold."
+    ]
+
+
 def standing(network: Energy, ann: Energy) -> str:
     """Compare two ranges: `LESS`, `MORE` or `OVERLAP`."""
     if network.high < ann.low:
@@ -56,21 +126,6 @@ def standing(network: Energy, ann: Energy) -> str:
 def changes_the_winner(entry: Sensitivity) -> bool:
     """Return whether one end of an assumption favours the network and the other the ANN."""
     return entry.quantity == RATIO and entry.low < 1 < entry.high
-
-
-def _ratio_statement(report: Report, name: str) -> str:
-    head = report.headline
-    if head is not None:
-        low, ratio, high = map(format_factor, (head.low, head.ratio, head.high))
-        return (
-            f"Spiking network / {name}, memory included ({head.preset}): {ratio}, between {low} "
-            f"and {high}. All {len(report.rules)} rules of a fair comparison hold."
-        )
-    failed = [rule for rule in report.rules if not rule.holds]
-    return (
-        f"No ratio is stated as a result: {len(failed)} of {len(report.rules)} rules of a fair "
-        f"comparison {'does' if len(failed) == 1 else 'do'} not hold."
-    )
 
 
 def _tier_statement(start: str, rows: Sequence[PresetComparison], name: str) -> str:

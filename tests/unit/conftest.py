@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.ir import (
     Connection,
     CubaNeuron,
@@ -48,13 +50,20 @@ def first_ones(steps: int, size: int, number: int) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def mlp() -> FixedPointGraph:
-    return FixedPointGraph(
-        input=FixedInput(shape=(784,)),
-        layers=(
-            dense("hidden", INPUT, np.ones((256, 784), dtype=np.int32)),
-            dense("output", "hidden", np.ones((10, 256), dtype=np.int32)),
-        ),
+    return with_twin(
+        FixedPointGraph(
+            input=FixedInput(shape=(784,)),
+            layers=(
+                dense("hidden", INPUT, np.ones((256, 784), dtype=np.int32)),
+                dense("output", "hidden", np.ones((10, 256), dtype=np.int32)),
+            ),
+        )
     )
+
+
+def with_twin(graph: FixedPointGraph) -> FixedPointGraph:
+    """A network that was deployed layer by layer: its twin has the layers as stored."""
+    return replace(graph, relu_twin=ann_macs(graph))
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +97,7 @@ def make_deep_report() -> Callable[[int], Report]:
             dense(name, source, np.eye(8, dtype=np.int32))
             for name, source in zip(names, [INPUT, *names], strict=False)
         )
-        graph = FixedPointGraph(input=FixedInput(shape=(8,)), layers=layers)
+        graph = with_twin(FixedPointGraph(input=FixedInput(shape=(8,)), layers=layers))
         spikes = tuple(first_ones(4, 8, number % 9) for number in range(depth))
         recording = Recording.from_spikes(graph.names, spikes)
         return report(graph, first_ones(4, 8, 20), recording)

@@ -26,7 +26,8 @@ def export(
         typer.Option(
             metavar="FILE.onnx",
             help="Write the ReLU twin: the same layers and weights in one pass, in floats. From a "
-            "RUN, the twin of the trained network; from a NET, of the deployed one.",
+            "RUN, the twin of the trained network; from a NET, of its layers as stored, relays and "
+            "folded pools included.",
         ),
     ] = None,
     step: Annotated[
@@ -56,7 +57,8 @@ def export(
     if ann is not None:
         export_twin(file.read(source) if is_file else _trained(source), ann)
         if not as_json:
-            console.out.print(f"{console.relative(ann)}: the ReLU twin", markup=False)
+            of = " of the layers as stored, relays and folded pools included" if is_file else ""
+            console.out.print(f"{console.relative(ann)}: the ReLU twin{of}", markup=False)
     if step is not None:
         export_step(file.read(source if is_file else source / "network.net"), step)
         if not as_json:

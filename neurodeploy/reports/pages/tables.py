@@ -134,7 +134,9 @@ def terminal(report: Report) -> RenderableType:
     facts = Table.grid(padding=(0, 2))
     for name, value in fact_rows(report):
         facts.add_row(Text(name, style="dim"), Text(value))
+    verdict, *others = statements(report)
     parts: list[RenderableType] = [
+        Text(verdict, style="bold"),
         facts,
         _table(
             "Counts, mean of a sample",
@@ -156,7 +158,7 @@ def terminal(report: Report) -> RenderableType:
     ]
     remarks = Table.grid(padding=(0, 1))
     for mark, text, style in (
-        *(("-", sentence, "") for sentence in statements(report)),
+        *(("-", sentence, "") for sentence in others),
         *(
             ("!", f"Rule that does not hold: {rule.name} ({rule.found}).", "")
             for rule in report.rules

@@ -16,10 +16,12 @@ from neurodeploy.reports.statements import changes_the_winner, statements
 
 def verdict_section(report: Report) -> PageSection:
     """Show the conclusions that the report allows, in a few sentences."""
+    first, *others = statements(report)
     return PageSection(
         anchor="verdict",
         title="Conclusions",
-        items=(*statements(report), *(f"Note: {warning}" for warning in report.warnings)),
+        lead=first,
+        items=(*others, *(f"Note: {warning}" for warning in report.warnings)),
     )
 
 

@@ -27,7 +27,9 @@ def test_json_has_the_fields_of_the_schema(make_report):
         "network", "workload", "layers", "totals", "per_sample", "sigma", "ann", "tiers",
         "assumptions", "warnings", "uncounted_ops", "accuracy",
     } <= set(document)  # fmt: skip
-    assert document["workload"] == {"samples": 1, "T": 10, "batch": 1, "input_kind": "binary"}
+    assert document["workload"] == {
+        "samples": 1, "T": 10, "batch": 1, "input_kind": "binary", "changes_over_time": True
+    }  # fmt: skip
     assert {
         "name", "type", "kind", "events", "sops", "sops_stored", "dense_exact", "dense_macs",
         "neurons", "updates_dense", "updates_active", "spikes", "zero_weight_fraction",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from neurodeploy.energy.estimates import ann_energy
@@ -16,6 +17,7 @@ from neurodeploy.energy.sensitivity import (
     Sensitivity,
 )
 from neurodeploy.reports.numbers import format_factor, wilson_interval
+from neurodeploy.reports.report_builder import report as make_a_report
 from neurodeploy.reports.statements import (
     changes_the_winner,
     standing,
@@ -55,8 +57,12 @@ def test_only_a_ratio_that_crosses_one_changes_the_winner():
 
 
 def test_without_a_fair_comparison_no_ratio_is_said(make_report):
-    text = " ".join(statements(make_report()))
-    assert "No ratio is stated as a result: 2 of 4 rules" in text
+    sentences = statements(make_report())
+    text = " ".join(sentences)
+    assert sentences[0] == (
+        "The spiking network needs more energy than the ReLU twin, memory included."
+    )
+    assert "No factor is stated: 3 of 7 rules" in text
     # 201,984 accumulates of 0.1 pJ against 203,264 MACs of 0.3 pJ; with memory it is 2.7 uJ.
     assert "Arithmetic alone: in all 7 presets less energy than the ReLU twin" in text
     assert "With memory accesses: more energy than the ReLU twin" in text
@@ -64,16 +70,55 @@ def test_without_a_fair_comparison_no_ratio_is_said(make_report):
     assert "loihi1: 2 cores of 128 a chip, an estimate" in text  # weights of one: few bits
 
 
-def test_with_one_the_ratio_and_its_bounds_are_said(make_report):
+@pytest.mark.parametrize(
+    ("low", "high", "sentence"),
+    [
+        (2.4, 82, "The spiking network needs 2.4 to 82 times more energy than the ReLU twin"),
+        (0.1, 0.5, "The spiking network needs 2 to 10 times less energy than the ReLU twin"),
+        (0.25, 1234.5, "It is open which side needs less: the spiking network needs 0.25 to 1,234"),
+    ],
+)
+def test_a_fair_comparison_begins_with_the_verdict_in_words(make_report, low, high, sentence):
     fair = dataclasses.replace(
         make_report(),
-        rules=(Rule(name="r", holds=True, found="f"),) * 4,
-        headline=Headline(preset="sram45", ratio=0.5, low=0.25, high=1234.5),
+        rules=(Rule(name="r", holds=True, found="f"),) * 7,
+        headline=Headline(preset="sram45", ratio=0.5, low=low, high=high),
     )
-    assert statements(fair)[0] == (
-        "Spiking network / ReLU twin, memory included (sram45): 0.5, between 0.25 and 1,234. "
-        "All 4 rules of a fair comparison hold."
-    )
+    first, second, *_ = statements(fair)
+    assert first.startswith(sentence)
+    assert first.endswith(", memory included.")
+    assert second == "Nominal ratio 0.5 (sram45). All 7 rules of a fair comparison hold."
+
+
+def test_of_layers_as_stored_nothing_is_concluded(mlp, mlp_run):
+    """A file without the counts of its twin: no winner, no factor, no sensitivity of a ratio."""
+    stored = make_a_report(dataclasses.replace(mlp, relu_twin=None), *mlp_run)
+    assert stored.ann_label == stored.ann_source == "layers as stored"
+    assert stored.to_json()["relu_twin"]["counted_from"] == "layers as stored"
+    assert stored.headline is None
+    sentences = statements(stored)
+    assert sentences[0].startswith("No comparison: the file does not hold the counts of its ReLU")
+    assert not any("than the" in sentence for sentence in sentences[1:])
+    assert {entry.quantity for entry in stored.sensitivities} == {CHIP}
+
+
+def test_the_twin_of_changing_input_is_shown_in_as_many_passes_as_steps(make_report):
+    report = make_report()
+    assert "may be unable to do the task" in report.warnings[0]
+    assert "In 10 passes, one a step, it would need 2,032,640 MACs." in report.warnings[0]
+    every_step = next(form for form in report.ann_formats if form.passes == 10)
+    int8 = next(form for form in report.ann_formats if form.name == "int8")
+    assert every_step.name == "int8, 10 passes (one a step)"
+    assert every_step.memory.nominal == 10 * int8.memory.nominal
+    assert every_step.arithmetic.high == 10 * int8.arithmetic.high
+
+
+def test_a_still_image_needs_no_more_passes(mlp, mlp_run):
+    inputs, recording = mlp_run
+    still = make_a_report(mlp, np.repeat(inputs[:, :1], 10, axis=1), recording)
+    assert not still.changes_over_time
+    assert {form.passes for form in still.ann_formats} == {1}
+    assert not any("steps" in warning for warning in still.warnings)
 
 
 def test_presets_that_disagree_are_counted(make_report):
@@ -107,7 +152,7 @@ def test_the_ann_is_given_int8_narrow_activations_and_floats(make_report):
     assert narrow.memory == report.narrow_ann
     for term in ("activations read", "activations written"):
         assert fp32.memory.breakdown[term] > 4 * int8.memory.breakdown[term] * 0.999
-    assert report.ann_formats == (narrow, int8, fp32)
+    assert [form for form in report.ann_formats if form.passes == 1] == [narrow, int8, fp32]
     assert {one.tier for one in (fp32.arithmetic, fp32.memory)} == {Tier.ARITHMETIC, Tier.MEMORY}
 
 
