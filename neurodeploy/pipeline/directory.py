@@ -19,6 +19,7 @@ SAMPLES = "samples.npz"
 REPORT = "report.html"
 SUMMARY = "summary.json"
 TEST = "test.json"
+TWIN = "twin.onnx"
 
 _TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training", "pruning")
 """Sections of a recipe that trained weights depend on; of [recipe] it is the seed."""
@@ -62,7 +63,7 @@ def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:
     """
     check_directory(recipe, directory, resume=resume)
     try:
-        for stale in (SUMMARY, REPORT, TEST):  # of a finished run that goes on from here
+        for stale in (SUMMARY, REPORT, TEST, TWIN):  # of a finished run that goes on from here
             (directory / stale).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(

@@ -52,8 +52,8 @@ def compare_with_lava(
     recipe: Recipe,
     inputs: npt.NDArray[np.int32],
     observer: Observer,
-) -> tuple[Comparison, Recording]:
-    """Run a netx file on our simulator and on real Lava; return comparison and Lava's recording.
+) -> tuple[Comparison, Recording, Recording]:
+    """Run a netx file on our simulator and on real Lava; return comparison and both recordings.
 
     Raises:
         LavaRuntimeError: If Lava is missing or fails.
@@ -66,7 +66,7 @@ def compare_with_lava(
         input_shape=graph.input.shape,
         layer_names=graph.names,
     ).run(inputs, progress=observer.advance)
-    return compare(ours, lava), lava
+    return compare(ours, lava), ours, lava
 
 
 def shown_samples(test: Dataset, recipe: Recipe) -> Dataset:

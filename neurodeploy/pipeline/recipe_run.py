@@ -11,17 +11,16 @@ import numpy as np
 
 from neurodeploy.chips.target import Target
 from neurodeploy.data import Dataset, load_data
-from neurodeploy.errors import LavaRuntimeError, VerificationError
+from neurodeploy.errors import LavaRuntimeError, OnnxError, VerificationError
 from neurodeploy.files import write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.nn.tracing import trace
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.deployment.steps import deploy
 from neurodeploy.pipeline.directory import REPORT, SUMMARY, check_directory
 from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.prediction import accuracy_of, predict
-from neurodeploy.pipeline.stages import TrainingResult, train, verify
+from neurodeploy.pipeline.stages import TrainingResult, run_twin, train, verify
 from neurodeploy.pipeline.summary import RunResult, accuracy_points, page_of, summary_of
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import layer_activity_of, observe
@@ -78,6 +77,12 @@ def run(
     if recipe.verification.backend == "lava":
         with watch.time("verify"):
             verification = verify(deployment, recipe, test, observer=observer)
+    with watch.time("ReLU twin"):
+        twin, notes = None, []
+        try:
+            twin = run_twin(deployment, test, inputs, directory, observer=observer)
+        except OnnxError as error:  # an optional package is missing, or there is no such twin
+            notes.append(f"The ReLU twin was not run, so not every rule can hold. {error}")
     observer.stage("report")
     with watch.time("report"):
         costs = report(
@@ -85,9 +90,10 @@ def run(
             inputs,
             recording,
             network_file=deployment.path,
-            baseline=trace(trained.network),
+            twin_run=twin,
             accuracy=accuracy,
         )
+        costs = dataclasses.replace(costs, warnings=(*costs.warnings, *notes))
         result = RunResult(
             accuracy=accuracy_points(accuracy, deployment, verification, len(test)),
             report=costs,

@@ -1,4 +1,4 @@
-"""Train before deployment, verify on real Lava after it."""
+"""Train before deployment; verify on real Lava and run the ReLU twin after it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.files import write_text
@@ -15,8 +16,11 @@ from neurodeploy.learning.engine import Engine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
+from neurodeploy.onnx_models.measured_zeros import OnnxBaseline, read_baseline
+from neurodeploy.onnx_models.reading import require_onnx
+from neurodeploy.onnx_models.twin_export import export_twin
 from neurodeploy.pipeline.deployment.result import Deployment
-from neurodeploy.pipeline.directory import MODEL, TEST, begin_run, versions
+from neurodeploy.pipeline.directory import MODEL, TEST, TWIN, begin_run, versions
 from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
 from neurodeploy.pipeline.prediction import compare_with_lava, predict, shown_samples
 from neurodeploy.recipes.recipe import Recipe
@@ -45,13 +49,15 @@ class Verification:
     Attributes:
         samples: How many.
         comparison: Layer by layer.
-        accuracy: Of what Lava computed.
+        accuracy: Of Lava's results.
+        integer_accuracy: Of our simulator's on the same samples.
         seconds: Of Lava, start-up included.
     """
 
     samples: int
     comparison: Comparison
     accuracy: float
+    integer_accuracy: float
     seconds: float
 
 
@@ -118,6 +124,36 @@ def _write_test(result: Evaluation, recipe: Recipe, directory: Path, *, samples:
     write_text(directory / TEST, json.dumps(content, indent=1) + "\n")
 
 
+def run_twin(
+    deployment: Deployment,
+    test: Dataset,
+    inputs: npt.NDArray[np.int32],
+    directory: Path,
+    *,
+    observer: Observer | None = None,
+) -> OnnxBaseline:
+    """Write the network's ReLU twin as ONNX and run it on the test samples, on this machine.
+
+    It has the trained weights, without those that are zero in the deployed file, and was not
+    trained itself: its accuracy is what a conversion without training has.
+
+    Args:
+        deployment: The deployed network.
+        test: The test part, for its labels.
+        inputs: (samples, T, ...) the network's input; the twin gets its mean over the steps.
+        directory: Gets the model.
+        observer: Told of the stage.
+
+    Raises:
+        OnnxError: If onnx or onnxruntime is missing, or the network has no twin that can run.
+    """
+    require_onnx("the accuracy of the ReLU twin", "onnxruntime")
+    (observer or Silence()).stage("ReLU twin", f"{len(test)} test samples")
+    path = directory / TWIN
+    export_twin(deployment.twin, path)
+    return read_baseline(path, network_inputs=inputs, labels=np.asarray(test.labels))
+
+
 def verify(
     deployment: Deployment, recipe: Recipe, test: Dataset, *, observer: Observer | None = None
 ) -> Verification:
@@ -129,7 +165,7 @@ def verify(
     observer = observer or Silence()
     shown = shown_samples(test, recipe)
     observer.stage("verify", f"{len(shown)} samples on real Lava")
-    comparison, lava = compare_with_lava(
+    comparison, ours, lava = compare_with_lava(
         deployment.path,
         deployment.graph,
         recipe,
@@ -140,5 +176,6 @@ def verify(
         samples=len(shown),
         comparison=comparison,
         accuracy=float(np.mean(predict(lava) == shown.labels)),
+        integer_accuracy=float(np.mean(predict(ours) == shown.labels)),
         seconds=lava.seconds + lava.startup_seconds,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 from neurodeploy.data import Dataset
@@ -55,12 +55,22 @@ def accuracy_points(
         for stage, value in accuracy.items()
     ]
     if verification is not None:
+        which = "all" if verification.samples == samples else "the first"
+        if verification.samples != samples:  # else the point before is of the same samples
+            points.append(
+                AccuracyPoint(
+                    stage="integer",
+                    value=verification.integer_accuracy,
+                    samples=verification.samples,
+                    note="the same on the samples that ran on Lava",
+                )
+            )
         points.append(
             AccuracyPoint(
                 stage="Lava",
                 value=verification.accuracy,
                 samples=verification.samples,
-                note="the same file on real Lava, first test samples",
+                note=f"the same file on real Lava, {which} test samples",
             )
         )
     return tuple(points)
@@ -91,6 +101,8 @@ def summary_of(
         "lava": lava,
         "sops_per_sample": costs.sops_per_sample,
         "ann_macs": costs.ann.macs_border_exact,
+        "ann_accuracy": costs.ann_accuracy,
+        "rules": [asdict(rule) for rule in costs.rules],
         "energy": costs.to_json()["tiers"],
         "seconds": dict(seconds),
         "versions": versions(),

@@ -316,7 +316,7 @@ def _candidate(document: object, path: Path, file: Path) -> Candidate:
         steps = _table(whole["workload"])["T"]
         sops = _number(_table(whole["per_sample"])["sops"])
     test = _table(whole["test"]) if whole.get("test") is not None else {}
-    ann_accuracy = None if is_run else _table(whole["ann"]).get("accuracy")
+    ann_accuracy = whole.get("ann_accuracy") if is_run else _table(whole["ann"]).get("accuracy")
     return Candidate(
         name=path.resolve().name if path.is_dir() else path.stem,
         accuracy=list(accuracy.values())[-1] if accuracy else None,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,14 @@ import torch
 
 from neurodeploy import netx, pipeline
 from neurodeploy.chips.target import Target
+from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.data import load_data
 from neurodeploy.errors import VerificationError
 from neurodeploy.lava_bridge import runtime
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.tracing import trace
+from neurodeploy.onnx_models.measured_zeros import read_baseline
 from neurodeploy.passes.calibration import calibrate
 from neurodeploy.pipeline import prediction
 from neurodeploy.pipeline.deployment import steps
@@ -42,6 +45,7 @@ FILES = {
     "samples.npz",
     "report.html",
     "summary.json",
+    "twin.onnx",
 }
 WITH_LAVA = ("--set", "verification.backend=lava")
 
@@ -67,14 +71,21 @@ def check_run(directory: Path, *, has_lava: bool) -> dict[str, object]:
         inputs,
         recording,
         network_file=directory / "network.net",
-        baseline=trace(network),
+        twin_run=read_baseline(
+            directory / "twin.onnx", network_inputs=inputs, labels=np.asarray(test.labels)
+        ),
         accuracy=summary["accuracy"],
     )
     assert summary["sops_per_sample"] == costs.sops_per_sample
     assert summary["test"] == {"samples": len(test), "digest": test.digest()}
-    assert summary["ann_macs"] == costs.ann.macs_border_exact
+    trained = ann_macs(trace(network))
+    assert summary["ann_macs"] == costs.ann.macs_border_exact == trained.macs_border_exact
+    assert summary["ann_accuracy"] == costs.ann_accuracy
+    assert costs.ann.macs_effective <= costs.ann.macs_nonzero <= trained.macs_border_exact
+    record = json.loads((directory / "network.json").read_text())
+    assert record["relu_twin"] == [asdict(layer) for layer in graph.relu_twin.layers]
     assert summary["energy"] == json.loads(json.dumps(costs.to_json()["tiers"]))
-    timed = {"check", "train", "deploy", "simulate", "report"}
+    timed = {"check", "train", "deploy", "simulate", "ReLU twin", "report"}
     assert summary["seconds"].keys() == timed | ({"verify"} if has_lava else set())
     assert {"neurodeploy", "python", "torch", "numpy"} <= summary["versions"].keys()
     assert Recipe.from_dict(summary["recipe"]) == recipe
