@@ -67,6 +67,21 @@ class Membrane:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Readout:
+    """The potentials of a read-out layer over the steps of a sample: one a class.
+
+    Attributes:
+        layer: Its name.
+        values: (T, classes) after each step, in units of the weights (2**6 of the chip's state).
+        winner: The class with the largest potential after the last step, the first of equal ones.
+    """
+
+    layer: str
+    values: npt.NDArray[np.float64]
+    winner: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ActivityMap:
     """Where in a layer events are, for one sample.
 
@@ -119,6 +134,7 @@ class Activity:
         layers: Over all samples.
         raster: Spikes of one sample; None if no spikes were recorded, as all below.
         membranes: Of that sample.
+        readout: All classes of the read-out for that sample; None if the last layer is none.
         maps: Of that sample, in order of the layers.
         spatial_layers: Number of layers with maps, of which `maps` may hold a part.
     """
@@ -128,6 +144,7 @@ class Activity:
     layers: tuple[LayerActivity, ...]
     raster: Raster | None = None
     membranes: tuple[Membrane, ...] = ()
+    readout: Readout | None = None
     maps: tuple[ActivityMap, ...] = ()
     spatial_layers: int = 0
 
@@ -204,7 +221,8 @@ def observe(
         layers: Over all samples, from `layer_activity_of`.
         values: (1, T, ...) integers, or (1, ...) for a bias: the sample.
         samples: Number of samples behind `layers`.
-        traced: Layers whose membranes are drawn; by default the last.
+        traced: Layers whose membranes are drawn; by default all classes of the read-out, or where
+            the last layer is none, that layer's membranes.
         neurons: Neurons of these layers, by place in C order; by default those that fire in
             about half of the steps.
         title: Name of the sample.
@@ -217,6 +235,8 @@ def observe(
     recording = EventSimulator(graph).run(
         values, record=Record(states=tuple(traced) or None), **entry
     )
+    is_chosen = bool(traced) or neurons is not None
+    readout = None if is_chosen else _readout(graph, recording)
     maps = _maps(values, recording)
     chosen = np.unique(np.linspace(0, len(maps) - 1, MAPS_MAX).astype(int)) if maps else ()
     return Activity(
@@ -224,7 +244,8 @@ def observe(
         steps=recording.steps,
         layers=layers,
         raster=raster_of(recording, inputs=values, title=title),
-        membranes=tuple(_membranes(graph, recording, neurons)),
+        membranes=() if readout is not None else tuple(_membranes(graph, recording, neurons)),
+        readout=readout,
         maps=tuple(maps[index] for index in chosen),
         spatial_layers=len(maps),
     )
@@ -245,6 +266,18 @@ def _map(name: str, events: npt.NDArray[np.integer]) -> ActivityMap:
     return ActivityMap(
         layer=name, channels=events.shape[1], counts=np.asarray(counts, dtype=np.int64)
     )
+
+
+def _readout(graph: FixedPointGraph, recording: Recording) -> Readout | None:
+    """Return the potentials of the last layer if its neurons never fire: the largest decides."""
+    last = graph.layers[-1]
+    is_readout = isinstance(last.neuron, CubaNeuron) and bool(
+        (last.neuron.threshold >= THRESHOLD_MAX).all()
+    )
+    if not is_readout or len(last.shape) != 1:
+        return None
+    values = recording.states[last.name]["voltage"][0] / STATE_UNIT
+    return Readout(layer=last.name, values=values, winner=int(values[-1].argmax()))
 
 
 def _membranes(

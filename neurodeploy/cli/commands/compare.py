@@ -80,7 +80,7 @@ def _print(comparison: NetworkComparison) -> None:
     table.add_column("network", overflow="fold")
     for name in ("accuracy", "T", "SOPs", "energy, low – high"):  # noqa: RUF001 - a range
         table.add_column(name, justify="right")
-    table.add_column("best")
+    table.add_column("Pareto")
     anns: dict[str, list[str]] = {}
     for entry in comparison.entries:
         network, energy = entry.network, entry.network.energies[comparison.preset]
@@ -97,8 +97,8 @@ def _print(comparison: NetworkComparison) -> None:
             anns.setdefault(format_bounds(ann.low, ann.high), []).append(network.name)
     console.out.print(table)
     console.out.print(
-        "best: no other is at least as accurate for less energy (nominal values). Estimates, not "
-        "measurements."
+        "Pareto: on the Pareto front, where no other network is at least as accurate for less "
+        "energy (nominal values). Estimates, not measurements."
     )
     for bounds, names in anns.items():
         console.out.print(

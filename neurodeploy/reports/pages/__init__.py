@@ -6,6 +6,7 @@ In reading order:
 - `outline`: the page of a run: its sections in order, and its files.
 - `comparison_page`: the page of several networks.
 - `run_sections`, `cost_sections`, `verdict_sections`, `activity_sections`: the sections.
+- `glossary`: words explained where they are first met.
 - `tables`: tables of counts and energies, for pages and the terminal.
 - `rendering`: an outline to HTML (`report.html.j2`) or Markdown.
 """

@@ -1,4 +1,4 @@
-"""Sections about the activity of a network: rates and overflow, maps, membranes."""
+"""Sections about the activity of a network: rates and overflow, maps, membranes, read-out."""
 
 from __future__ import annotations
 
@@ -93,6 +93,36 @@ def maps_section(activity: Activity | None) -> PageSection | None:
         lead=f"Events of {title} at each place, channels and steps added up; the number below a "
         f"map is that of its strongest cell.{some}",
         plots=(_plot(panels["maps"], "Each map has a scale of its own. Large ones are averaged."),),
+    )
+
+
+def readout_section(activity: Activity | None) -> PageSection | None:
+    """Show the potential of every class, and the one that wins."""
+    if activity is None or activity.readout is None:
+        return None
+    readout = activity.readout
+    title = "one sample" if activity.raster is None else activity.raster.title
+    return PageSection(
+        anchor="readout",
+        title="Decision",
+        lead=f"{title[:1].upper()}{title[1:]}: class {readout.winner} wins. The largest potential "
+        f"of layer {readout.layer} after the last step decides; of equal ones the first.",
+        plots=(
+            _plot(
+                panels_of(activity)["readout"],
+                "A line a class, in units of the weights: the chip's state divided by 64.",
+            ),
+        ),
+        tables=(
+            PageTable(
+                caption="Potential after the last step",
+                columns=("class", "potential", "verdict"),
+                rows=[
+                    (str(number), f"{value:,.1f}", "wins" if number == readout.winner else "")
+                    for number, value in enumerate(readout.values[-1].tolist())
+                ],
+            ),
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from neurodeploy.files import write_text
 from neurodeploy.reports.comparison import Bounds, Candidate, NetworkComparison
 from neurodeploy.reports.numbers import format_bounds, format_count, format_energy, format_percent
 from neurodeploy.reports.pages.elements import Card, Outline, PageSection, PageTable, Plot
+from neurodeploy.reports.pages.glossary import explain_words
 from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.tables import TIER_NAMES
 from neurodeploy.reports.plots.comparison_plots import NAMED, plot_front, plot_ranges
@@ -35,12 +36,17 @@ def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -
 
 def outline_of_comparison(comparison: NetworkComparison) -> Outline:
     """Return everything that the page of a comparison shows."""
-    sections = [_networks_section(comparison), _presets_section(comparison)]
+    cards = tuple(_cards(comparison))
+    sections = [
+        _networks_section(comparison),
+        _presets_section(comparison),
+        _sources_section(comparison),
+    ]
     return Outline(
         title="Networks compared",
         description="Energies are estimates of one inference, with the same constants for all.",
-        cards=tuple(_cards(comparison)),
-        sections=(*sections, _sources_section(comparison)),
+        cards=cards,
+        sections=tuple(explain_words(cards, sections)),
     )
 
 
@@ -156,7 +162,7 @@ def _networks_table(comparison: NetworkComparison) -> PageTable:
                 format_energy(energy.low),
                 format_energy(energy.high),
                 "" if ann is None else _range(ann),
-                "on the front" if preset in entry.best_in else "",
+                "on the Pareto front" if preset in entry.best_in else "",
             )
         )
     return PageTable(

@@ -20,19 +20,6 @@ from neurodeploy.reports.plots.energy_plots import plot_energy, plot_formats
 from neurodeploy.reports.plots.layer_plots import MANY_LAYERS, plot_activity, plot_sops
 from neurodeploy.reports.report import Report
 
-WORDS: Rows = [
-    ("event", "a value other than zero that a layer receives in one step"),
-    ("SOP", "synaptic operation: one event through one synapse with a weight other than zero"),
-    ("stored SOP", "the same, synapses with a weight of zero included"),
-    ("dense MACs", "multiply-accumulates of one pass of an ordinary layer of the same shape"),
-    ("spikes per synapse", "stored SOPs of an inference over dense MACs (sigma)"),
-    ("rate", "share of all neurons and steps in which a neuron sent something"),
-    ("active", "share of neuron updates with a potential, an input or a bias"),
-    ("ReLU twin", "an ordinary network with the same layers, one pass an inference"),
-    ("±", "standard deviation over the samples"),
-    ("low, nominal, high", "lower bound, value and upper bound of the model"),
-]
-
 
 def counts_section(report: Report) -> PageSection:
     """Show the exact counts, layer by layer."""
@@ -192,7 +179,7 @@ def _format_groups(report: Report) -> list[tuple[str, list[tuple[str, Energy]]]]
 
 
 def assumptions_section(report: Report) -> PageSection:
-    """Show the assumptions, the costs that are left out, and the meaning of words."""
+    """Show the assumptions, and the costs that are left out."""
     left_out = tuple(
         dict.fromkeys(
             f"Left out of tier {pair.network.tier.value} ({TIER_NAMES[pair.network.tier]}): "
@@ -209,14 +196,6 @@ def assumptions_section(report: Report) -> PageSection:
         anchor="assumptions",
         title="Assumptions and costs left out",
         items=(*report.assumptions, *left_out),
-        tables=(
-            PageTable(
-                caption="Meaning of the words",
-                columns=("word", "meaning"),
-                rows=WORDS,
-                text_columns=2,
-            ),
-        ),
     )
 
 

@@ -75,11 +75,12 @@ class PageTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSection:
-    """A part of the page."""
+    """A part of the page; `words` are those met here first, with their meanings."""
 
     anchor: str
     title: str
     lead: str = ""
+    words: tuple[tuple[str, str], ...] = ()
     plots: tuple[Plot, ...] = ()
     tables: tuple[PageTable, ...] = ()
     items: tuple[str, ...] = ()

@@ -14,7 +14,6 @@ from neurodeploy.reports.activity import Activity
 from neurodeploy.reports.numbers import (
     format_count,
     format_energy,
-    format_factor,
     format_percent,
     wilson_interval,
 )
@@ -22,6 +21,7 @@ from neurodeploy.reports.pages.activity_sections import (
     maps_section,
     membranes_section,
     rates_section,
+    readout_section,
 )
 from neurodeploy.reports.pages.cost_sections import (
     assumptions_section,
@@ -31,6 +31,7 @@ from neurodeploy.reports.pages.cost_sections import (
     sources_section,
 )
 from neurodeploy.reports.pages.elements import Card, Outline, PageSection
+from neurodeploy.reports.pages.glossary import explain_words
 from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.run_sections import (
     accuracy_section,
@@ -51,15 +52,17 @@ from neurodeploy.reports.pages.verdict_sections import (
 from neurodeploy.reports.plots.activity_plots import save_drawing
 from neurodeploy.reports.report import Report
 from neurodeploy.reports.run_summary import RunSummary
+from neurodeploy.reports.statements import verdict_in_short
 
 
 def outline_of(summary: RunSummary) -> Outline:
     """Return everything that a page of the run shows."""
+    cards = tuple(_cards(summary))
     return Outline(
         title=summary.title,
         description=summary.description,
-        cards=tuple(_cards(summary)),
-        sections=tuple(_sections(summary)),
+        cards=cards,
+        sections=tuple(explain_words(cards, _sections(summary))),
     )
 
 
@@ -78,6 +81,7 @@ def _sections(summary: RunSummary) -> list[PageSection]:
         None if report is None else fit_section(report),
         rates_section(summary.activity, has_plot=report is None),
         raster_section(summary.raster),
+        readout_section(summary.activity),
         maps_section(summary.activity),
         membranes_section(summary.activity),
         training_section(summary),
@@ -99,7 +103,8 @@ def _sections(summary: RunSummary) -> list[PageSection]:
 
 def _cards(summary: RunSummary) -> list[Card]:
     cards = []
-    deployed = next((point for point in reversed(summary.accuracy) if point.stage != "Lava"), None)
+    whole = [point for point in summary.accuracy if point.samples == summary.accuracy[0].samples]
+    deployed = next((point for point in reversed(whole) if point.stage != "Lava"), None)
     if deployed is not None:
         note = f"{deployed.stage} network"
         if deployed.samples:
@@ -146,15 +151,16 @@ def _report_cards(report: Report) -> list[Card]:
                 )
             )
     failed = sum(not rule.holds for rule in report.rules)
-    head = report.headline
-    cards.append(
+    cards.insert(
+        0,
         Card(
-            label="Energy, network / ANN",
-            value="not stated" if head is None else format_factor(head.ratio),
-            note=f"{failed} of {len(report.rules)} rules of a fair comparison do not hold"
-            if head is None
-            else f"{format_factor(head.low)} to {format_factor(head.high)}, memory included",
-        )
+            label="Does it pay?",
+            value=verdict_in_short(report),
+            note=f"memory included; {failed} of {len(report.rules)} rules of a fair comparison "
+            f"{'does' if failed == 1 else 'do'} not hold"
+            if failed
+            else "memory included; all rules of a fair comparison hold",
+        ),
     )
     return cards
 
@@ -181,6 +187,7 @@ def save_plot(activity: Activity, path: Path | str, *, title: str, description: 
     sections = (
         rates_section(activity),
         raster_section(activity.raster),
+        readout_section(activity),
         maps_section(activity),
         membranes_section(activity),
     )

@@ -53,6 +53,9 @@ def _section(section: PageSection) -> Iterator[str]:
     yield from ("", f"## {_escape(section.title)}", "")
     if section.lead:
         yield from (_escape(section.lead), "")
+    if section.words:
+        yield from (f"*{_escape(word)}*: {_escape(meaning)}.  " for word, meaning in section.words)
+        yield ""
     for table in section.tables:
         if table.caption != section.title:
             yield from (f"### {_escape(table.caption)}", "")

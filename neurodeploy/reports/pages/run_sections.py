@@ -43,7 +43,7 @@ def accuracy_section(summary: RunSummary) -> PageSection | None:
                 title="Accuracy after each stage",
                 caption="Accuracy on test samples; thin lines are 95 % intervals."
                 + (
-                    " Hollow: on other samples than the first, not to be compared with it."
+                    " Hollow: on fewer samples; compare them with each other only."
                     if len(numbers) > 1
                     else ""
                 ),

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from neurodeploy.errors import OutputError
 from neurodeploy.files import replacing, write_text
-from neurodeploy.reports.activity import Activity, ActivityMap, Membrane
+from neurodeploy.reports.activity import Activity, ActivityMap, Membrane, Readout
 from neurodeploy.reports.numbers import format_count
 from neurodeploy.reports.plots.drawing import (
     DARK,
     FAINT,
     FIRST,
+    INK,
     LIGHT,
     SECOND,
     css_variables,
@@ -39,6 +40,8 @@ _SHADES = 12
 _COLUMNS = 4
 _DPI = 160
 _MARGIN = 12
+_CLASSES = 16
+"""Classes up to which each line of a read-out is named; of more, only the highest half of them."""
 SUFFIXES = (".html", ".svg", ".png")
 
 
@@ -82,6 +85,16 @@ def panels_of(activity: Activity) -> dict[str, Panel]:
                 title="Where the events are",
                 height=0.15 + 1.6 * -(-len(activity.maps) // _COLUMNS),
                 draw=lambda figure: _draw_maps(figure, activity.maps),
+            )
+        )
+    readout = activity.readout
+    if readout is not None:
+        panels.append(
+            Panel(
+                name="readout",
+                title="Potential of every class",
+                height=3.4,
+                draw=lambda figure: _draw_readout(figure, readout),
             )
         )
     if activity.membranes:
@@ -195,6 +208,41 @@ def _averaged(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     heights = np.diff([*rows, counts.shape[0]])
     widths = np.diff([*columns, counts.shape[1]])
     return np.asarray(sums / np.outer(heights, widths), dtype=np.float64)
+
+
+def _draw_readout(figure: FigureBase, readout: Readout) -> None:
+    """Draw a line a class; the winner's is thick, and its label says so."""
+    axes = figure.subplots()
+    steps = np.arange(1, len(readout.values) + 1)
+    last = readout.values[-1]
+    order = np.argsort(last, kind="stable")
+    named = set(order.tolist() if len(order) <= _CLASSES else [*order[-_CLASSES // 2 :].tolist()])
+    named.add(readout.winner)
+    low, high = float(readout.values.min()), float(readout.values.max())
+    apart = 0.065 * (high - low or 1.0)  # labels closer than a line of text would overlap
+    place = -np.inf
+    for number in order.tolist():
+        wins = number == readout.winner
+        axes.plot(
+            steps, readout.values[:, number], color=FIRST if wins else INK, zorder=3 if wins else 2,
+            linewidth=2.4 if wins else 0.9, alpha=1.0 if wins else 0.6,
+            marker="o" if len(steps) <= 24 else "", markersize=5 if wins else 2,
+        )  # fmt: skip
+        if number in named:
+            place = max(float(last[number]), place + apart)
+            axes.annotate(
+                f"class {number} wins" if wins else str(number), (steps[-1], place),
+                xytext=(6, 0), textcoords="offset points", va="center", fontsize=9,
+                fontweight="bold" if wins else "normal", annotation_clip=False,
+            )  # fmt: skip
+    axes.axhline(0, color=FAINT, linewidth=0.8)
+    axes.set_xlim(0.5 if len(steps) > 1 else 0.8, steps[-1] + 0.1)
+    axes.margins(y=0.08)
+    if len(steps) <= 12:
+        axes.set_xticks(steps)
+    axes.set_xlabel("step")
+    axes.set_ylabel("potential")
+    axes.grid(axis="x", visible=False)
 
 
 def _draw_membranes(figure: FigureBase, membranes: Sequence[Membrane]) -> None:

@@ -44,9 +44,10 @@ class Series:
 def plot_accuracy(points: Sequence[AccuracyPoint]) -> str:
     """Draw accuracy from stage to stage, with 95 % intervals.
 
-    Stages on as many samples as the first are joined; others are hollow and stand apart.
+    Stages on as many samples as the first are joined. Those on others are hollow, stand apart and
+    are joined among themselves, with their number of samples below.
     """
-    with new_figure(2.6, "accuracy") as (figure, axes):
+    with new_figure(2.8, "accuracy") as (figure, axes):
         values = [100 * point.value for point in points]
         bounds = [
             tuple(100 * end for end in wilson_interval(point.value, point.samples))
@@ -54,24 +55,33 @@ def plot_accuracy(points: Sequence[AccuracyPoint]) -> str:
             else (value, value)
             for point, value in zip(points, values, strict=True)
         ]
-        joined = [x for x, point in enumerate(points) if point.samples == points[0].samples]
-        axes.plot(joined, [values[x] for x in joined], color=FIRST, linewidth=1.8)
-        for x, (value, (low, high)) in enumerate(zip(values, bounds, strict=True)):
+        first = points[0].samples
+        for number in dict.fromkeys(point.samples for point in points):
+            group = [x for x, point in enumerate(points) if point.samples == number]
+            dash = "-" if number == first else (0, (4, 2))
+            axes.plot(group, [values[x] for x in group], color=FIRST, linewidth=1.8, linestyle=dash)
+            if group[0]:
+                axes.axvline(group[0] - 0.5, color=FAINT, linewidth=1.0)
+        labels = []
+        for x, (point, value, (low, high)) in enumerate(zip(points, values, bounds, strict=True)):
             axes.plot([x, x], [low, high], color=INK, linewidth=1.0, marker="_", markersize=9)
+            is_whole = point.samples == first
             axes.plot(
                 [x], [value], color=FIRST, marker="o", markersize=7, markeredgewidth=1.6,
-                markerfacecolor=FIRST if x in joined else "none",
+                markerfacecolor=FIRST if is_whole else "none",
             )  # fmt: skip
             axes.annotate(
-                format_percent(points[x].value), (x, value), xytext=(6, 6),
+                format_percent(point.value), (x, value), xytext=(6, 6),
                 textcoords="offset points", fontweight="bold",
             )  # fmt: skip
+            samples = "" if is_whole else f"\n{format_count(point.samples)} samples"
+            labels.append(shortened(point.stage) + samples)
         lowest, highest = min(low for low, _ in bounds), max(high for _, high in bounds)
         half = max(highest - lowest, 4.0) * 0.6
         middle = (lowest + highest) / 2
         axes.set_ylim(max(middle - half, -0.9), min(middle + half, 100.9))
         axes.set_xlim(-0.3, len(points) - 0.35)
-        axes.set_xticks(range(len(points)), [shortened(point.stage) for point in points])
+        axes.set_xticks(range(len(points)), labels)
         axes.set_ylabel("accuracy, %")
         note_axis(axes, "the axis does not start at zero")
         return to_svg(figure, "accuracy")

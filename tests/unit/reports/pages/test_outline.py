@@ -309,16 +309,16 @@ def test_other_machines_are_context_and_no_result(page):
 
 def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
     page = Page(render_run(RunSummary(title="x", report=make_report())))
-    assert "Energy, network / ANN\n      not stated" in page.text
-    assert "No ratio is stated as a result: 2 of 4 rules" in page.text
+    assert "Does it pay?\n      more energy" in page.text
+    assert "No factor is stated: 3 of 7 rules" in page.text
     fair = dataclasses.replace(
         make_report(),
         rules=(Rule(name="r", holds=True, found="f"),),
         headline=Headline(preset="sram45", ratio=2.5, low=1.5, high=3.5),
     )
     page = Page(render_run(RunSummary(title="x", report=fair)))
-    assert "Energy, network / ANN\n      2.5" in page.text
-    assert "2.5, between 1.5 and 3.5" in page.text
+    assert "Does it pay?\n      1.5 to 3.5 times more energy" in page.text
+    assert "needs 1.5 to 3.5 times more energy than the ReLU twin, memory included." in page.text
 
 
 def test_accuracy_has_its_interval(page):
