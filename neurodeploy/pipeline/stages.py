@@ -118,7 +118,7 @@ def _write_test(result: Evaluation, recipe: Recipe, directory: Path, *, samples:
         **asdict(result),
         "samples": samples,
         "seed": recipe.recipe.seed,
-        "paper": None if recipe.paper is None else list(recipe.paper.target),
+        "paper": None if recipe.paper is None else asdict(recipe.paper),
         **versions(),
     }
     write_text(directory / TEST, json.dumps(content, indent=1) + "\n")

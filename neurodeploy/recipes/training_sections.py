@@ -322,21 +322,58 @@ class VerificationSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaperTarget:
+    """A published accuracy: an entry of [paper] `targets`.
+
+    Attributes:
+        accuracy: Mean over the trials, in percent.
+        spread: Standard deviation over the trials, in points, where the place states one.
+        place: Where the text has the figure, such as "Table 2".
+    """
+
+    accuracy: PositiveFloat
+    spread: PositiveFloat | None = None
+    place: Text
+
+    def __str__(self) -> str:
+        return f"{self.accuracy:.2f}" + (f" ± {self.spread:.2f}" if self.spread else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingSources:
+    """The text behind each setting of a recipe, as dotted keys: [paper.settings].
+
+    Attributes:
+        v1: Keys from the paper's first version, arXiv 2401.04486v1.
+        neurips: Keys from its later text for NeurIPS 2024.
+        authors_code: Keys from the authors' other public repositories.
+        ours: Keys that none of them has.
+    """
+
+    v1: tuple[Text, ...] = ()
+    neurips: tuple[Text, ...] = ()
+    authors_code: tuple[Text, ...] = ()
+    ours: tuple[Text, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaperSection:
     """The published result that a recipe is to reproduce: [paper]; training does not read it.
 
     Attributes:
-        tables: Numbers of the paper's tables that have this row; empty if it is not established
-            that one has.
-        target: The paper's accuracy in percent. Two numbers where the paper gives two; none where
-            the figure is not established.
+        text: The text that has this experiment: "v1" (arXiv 2401.04486v1, with its tables) or
+            "NeurIPS" (the later text for NeurIPS 2024).
+        targets: Its accuracies. Two where the paper contradicts itself; none where the figure is
+            not established.
+        settings: The text behind each setting.
         note: Further remarks on the row or the target.
         trials: Seeds whose mean is compared with the target.
         gpu_hours: Rough estimate for all trials; see training/README.md.
     """
 
-    tables: tuple[PositiveInt, ...] = ()
-    target: tuple[PositiveFloat, ...] = ()
+    text: Literal["v1", "NeurIPS"]
+    targets: tuple[PaperTarget, ...] = ()
+    settings: SettingSources = field(default_factory=SettingSources)
     note: str = ""
     trials: PositiveInt = 3
     gpu_hours: PositiveFloat

@@ -327,12 +327,25 @@ def test_inspect_knows_every_kind_of_layer(neurodeploy, golden: Path, name: str)
 
 
 def test_recipes_are_listed(neurodeploy) -> None:
-    assert "digits" in neurodeploy("recipes").out
+    listed = neurodeploy("recipes").out
+    assert "digits" in listed
+    for line in (
+        "cifar10_resnet18_t4_evolutionary 94.46 ± 0.11 v1, Table 2    17",
+        "cifar100_resnet18_t4_shortcut     74.78        v1, Table 1           17",
+        "                                  74.02 ± 0.08 v1, Table 2",
+        "cifar100_resnet19_t2_evolutionary 77.79 NeurIPS, Section 5.2    34",
+        "cifar10_resnet19_t4_evolutionary  -                             69",
+    ):
+        assert line in listed
     answer = json.loads(neurodeploy("recipes", "--json").out)
     assert all(Path(recipe["path"].partition("#")[0]).is_file() for recipe in answer)
     row = next(each for each in answer if each["name"] == "cifar100_resnet18_t4_shortcut")
     assert (row["data"], row["network"], row["steps"]) == ("cifar100", "resnet18", 4)
-    assert row["paper"]["target"] == [74.02, 74.78]
+    assert row["paper"]["text"] == "v1"
+    assert row["paper"]["targets"] == [
+        {"accuracy": 74.78, "spread": None, "place": "Table 1"},
+        {"accuracy": 74.02, "spread": 0.08, "place": "Table 2"},
+    ]
     digits = next(each for each in answer if each["name"] == "digits")
     assert digits["paper"] is None
 

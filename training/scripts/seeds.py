@@ -47,6 +47,8 @@ def main() -> None:
     for name, values in columns.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         print(f"{name}: {statistics.mean(values):.2f} ± {spread:.2f}")
+    for target in recipe.paper.targets if options.test and recipe.paper else ():
+        print(f"paper, {recipe.paper.text}, {target.place}: {target}")
 
 
 def run(recipe: nd.Recipe, *, has_test: bool) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,40 +42,39 @@ def recipes(as_json: AsJson = False) -> None:
             ready.add_row(name, recipe.recipe.description)
     console.out.print(ready)
     console.out.print(
-        "\nRows of the paper. T: steps; %: the paper's accuracy, - if not established;"
+        "\nRows of the paper. %: its accuracy, mean ± standard deviation over three trials where "
+        "stated, - where not established. v1: arXiv 2401.04486v1; NeurIPS: the later text. GPU h: "
+        "rough hours of one GPU for all trials, see training/README.md."
     )
-    console.out.print("GPU h: rough hours of one GPU for all trials, see training/README.md.")
-    for source in dict.fromkeys(recipe.data.source for recipe in loaded.values()):
-        rows = [(name, recipe) for name, recipe in loaded.items() if recipe.data.source == source]
-        _print_rows(source, [(name, recipe, recipe.paper) for name, recipe in rows if recipe.paper])
+    rows: dict[str, dict[str, PaperSection]] = {}
+    for name, recipe in loaded.items():
+        if recipe.paper is not None:
+            title = f"{recipe.data.source}, {recipe.paper.text}"
+            rows.setdefault(title, {})[name] = recipe.paper
+    for title, papers in rows.items():
+        _print_rows(title, papers)
     console.out.print(f"files: {console.relative(recipes_path())}")
     console.out.print("next: neurodeploy run NAME; copy a file to change more than --set can")
 
 
-def _print_rows(source: str, rows: Iterable[tuple[str, Recipe, PaperSection]]) -> None:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
-    table.add_column(source, no_wrap=True)
-    table.add_column("network", no_wrap=True)
-    table.add_column("T", justify="right")
-    table.add_column("method", no_wrap=True)
+def _print_rows(title: str, rows: Mapping[str, PaperSection]) -> None:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(title, no_wrap=True)
     table.add_column("%", no_wrap=True)
+    table.add_column("source", no_wrap=True)
     table.add_column("GPU h", justify="right", no_wrap=True)
-    for name, recipe, paper in rows:
+    for name, paper in rows.items():
         table.add_row(
             name,
-            recipe.network.architecture,
-            str(recipe.network.steps),
-            recipe.shortcut.method,
-            "/".join(f"{target:.2f}" for target in paper.target) or "-",
+            "\n".join(map(str, paper.targets)) or "-",
+            "\n".join(f"{paper.text}, {target.place}" for target in paper.targets),
             f"{paper.gpu_hours:.0f}",
         )
-    if table.row_count:
-        console.out.print()
-        console.out.print(table)
+    console.out.print()
+    console.out.print(table)
 
 
 def _describe(name: str, source: str, recipe: Recipe) -> dict[str, object]:
-    paper = recipe.paper
     return {
         "name": name,
         "description": recipe.recipe.description,
@@ -83,15 +83,7 @@ def _describe(name: str, source: str, recipe: Recipe) -> dict[str, object]:
         "network": recipe.network.architecture,
         "steps": recipe.network.steps,
         "method": recipe.shortcut.method,
-        "paper": None
-        if paper is None
-        else {
-            "tables": list(paper.tables),
-            "target": list(paper.target),
-            "note": paper.note,
-            "trials": paper.trials,
-            "gpu_hours": paper.gpu_hours,
-        },
+        "paper": None if recipe.paper is None else asdict(recipe.paper),
     }
 
 

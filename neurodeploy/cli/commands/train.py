@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from neurodeploy import pipeline
     from neurodeploy.learning.engine import Engine
     from neurodeploy.recipes.recipe import Recipe
+    from neurodeploy.recipes.training_sections import PaperSection
 
 
 PANEL = Panel("Devices")
@@ -136,7 +137,7 @@ def train(
         typer.Option(
             "--test",
             help="Measure the accuracy on the test set once, at the end, and print the paper's "
-            "figure with it if the recipe has one.",
+            "figures with it if the recipe has any.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -176,11 +177,23 @@ def train(
     if accuracy is not None:
         console.out.print(f"validation accuracy {accuracy:.2%} (epoch {result.history.kept_epoch})")
     if result.test is not None:
-        targets = () if loaded.paper is None else loaded.paper.target
-        paper = f"; the paper has {' or '.join(f'{value:.2f}' for value in targets)} %"
-        console.out.print(f"test accuracy {result.test.accuracy:.2%}{paper if targets else ''}")
+        console.out.print(f"test accuracy {result.test.accuracy:.2%}")
+        if loaded.paper is not None:
+            _print_targets(loaded.paper, accuracy=result.test.accuracy)
     console.out.print(f"trained network: {console.relative(directory / pipeline.MODEL)}")
     console.out.print(f"next: neurodeploy deploy {console.relative(directory)}")
+
+
+def _print_targets(paper: PaperSection, *, accuracy: float) -> None:
+    """Print the published accuracies beside a measured one, a share of 1."""
+    for target in paper.targets:
+        difference = 100 * accuracy - target.accuracy
+        console.out.print(
+            f"paper, {paper.text}, {target.place}: {target} % over {paper.trials} trials; "
+            f"this run {difference:+.2f} points"
+        )
+    if paper.note:
+        console.out.print(f"note: {paper.note}")
 
 
 def run(recipe: RecipeOptions, as_json: AsJson = False) -> None:

@@ -32,7 +32,11 @@ name = "deep"
 recipe = { description = "its own" }
 network = { blocks = [2, 2], steps = 4 }
 shortcut = { method = "evolutionary" }
-paper = { tables = [1, 2], target = [74.02, 74.78], gpu_hours = 3 }
+
+[variant.paper]
+text = "v1"
+targets = [{ accuracy = 74.78, place = "Table 1" }, { accuracy = 74, spread = 0.1, place = "T" }]
+gpu_hours = 3
 """
 
 
@@ -57,7 +61,8 @@ def test_a_variant_is_the_common_part_with_keys_of_its_own(path: Path) -> None:
     assert deep.neuron.tau == 0.25
     assert shallow.paper is None
     assert deep.paper is not None
-    assert (deep.paper.target, deep.paper.trials) == ((74.02, 74.78), 3)
+    assert [str(target) for target in deep.paper.targets] == ["74.78", "74.00 ± 0.10"]
+    assert deep.paper.trials == 3
 
 
 def test_a_variant_is_a_whole_recipe_once_loaded(path: Path) -> None:
@@ -88,7 +93,8 @@ def test_a_file_that_is_one_recipe_has_no_variants(tmp_path: Path) -> None:
         ("[[variant]]\nnetwork = {}", "deep", "a name without '#' is required"),
         ('[[variant]]\nname = "x"\nnetwrk = {}', "x", "several.toml#x: unknown section 'netwrk'"),
         (
-            '[[variant]]\nname = "x"\nnetwork = { steps = 1, blocks = [1] }\npaper = {}',
+            '[[variant]]\nname = "x"\nnetwork = { steps = 1, blocks = [1] }\n'
+            'paper = { text = "v1" }',
             "x",
             r"\[paper\]: key 'gpu_hours' is missing",
         ),
