@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import CellType, FunctionType
 from typing import Any, Final
@@ -30,7 +31,8 @@ class Vector:
 
     Operators are those of NumPy's integers, wrapping at the width of the left operand. The right
     one may be a Python integer or a single number, which stand for as many as there are lanes.
-    Comparisons are signed and result in lanes of one bit.
+    Comparisons are signed and result in lanes of one bit. Numbers of float32 know `+`, `*` and
+    `differs` alone; where the processor can, a product is added without being rounded first.
     """
 
     __slots__ = ("builder", "value")
@@ -47,6 +49,10 @@ class Vector:
     def element(self) -> Any:
         """LLVM's type of one number."""
         return self.value.type.element if self.lanes else self.value.type
+
+    @property
+    def _is_float(self) -> bool:
+        return isinstance(self.element, ir.FloatType)
 
     def full(self, number: int) -> Vector:
         """Return a constant of this shape."""
@@ -68,12 +74,16 @@ class Vector:
         return Vector(self.builder, instruction(self.value, self._operand(other)))
 
     def __add__(self, other: Vector | int) -> Vector:
+        if self._is_float:
+            return self._apply(partial(self.builder.fadd, flags=("contract",)), other)
         return self._apply(self.builder.add, other)
 
     def __sub__(self, other: Vector | int) -> Vector:
         return self._apply(self.builder.sub, other)
 
     def __mul__(self, other: Vector | int) -> Vector:
+        if self._is_float:
+            return self._apply(partial(self.builder.fmul, flags=("contract",)), other)
         return self._apply(self.builder.mul, other)
 
     def __and__(self, other: Vector | int) -> Vector:
@@ -109,6 +119,8 @@ class Vector:
 
     def differs(self, other: Vector | int) -> Vector:
         """Compare with `!=`."""
+        if self._is_float:  # unordered: not a number differs from everything
+            return self._apply(partial(self.builder.fcmp_unordered, "!="), other)
         return self._compare("!=", other)
 
     def unsigned_reaches(self, other: Vector | int) -> Vector:
@@ -212,7 +224,8 @@ class Memory:
     @property
     def bits(self) -> int:
         """Width of a number."""
-        width: int = self.pointer.type.pointee.width
+        element = self.pointer.type.pointee
+        width: int = 32 if isinstance(element, ir.FloatType) else element.width
         return width
 
     def at(self, offset: Vector | int) -> Memory:

@@ -169,8 +169,8 @@ class SpikingNetwork(nn.Module):
     def compile_blocks(self, *, backend: str = "inductor") -> None:
         """Let torch.compile translate each block at its next call, in place.
 
-        Compiled blocks use torch operations throughout, not the loops of `nn.functional`. Spikes
-        and gradients are equal up to rounding.
+        Compiled blocks use torch operations throughout, neither the loops of `nn.functional` nor
+        its sparse convolutions. Spikes and gradients are equal up to rounding.
 
         Args:
             backend: Of torch.compile; "inductor" needs a C++ compiler on the machine.

@@ -11,4 +11,5 @@ In reading order:
     slopes      compiled surrogates
     parallel    spans of columns in several threads
     quantizer   SLAYER's 8-bit weights
+    sparse      convolutions that skip inputs that are zero
 """
