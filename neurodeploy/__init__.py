@@ -7,6 +7,16 @@
 
 Every name below is loaded when it is first used: `import neurodeploy` is quick, and reading and
 simulating files never loads torch.
+
+Modules at the root serve all folders:
+
+    errors         the errors that users meet
+    files          files written whole or not at all; the data files of the installation
+    fixedpoint     the chip's integer arithmetic
+    provenance     versions, commit and hashes behind a result
+    strict_tables  TOML and JSON read strictly into dataclasses
+    llvm_vectors   vector instructions for compiled loops
+    testing        recordings compared spike by spike
 """
 
 from importlib import import_module

@@ -57,14 +57,14 @@ class Dataset(Protocol):
 
     @property
     def is_random(self) -> bool:
-        """Whether training batches are augmented by the data set itself."""
+        """True if the data set itself augments training batches."""
         ...
 
     def __len__(self) -> int: ...
 
     @property
     def is_static(self) -> bool:
-        """Whether a sample is one image, shown in every step."""
+        """True if a sample is one image, shown in every step."""
         ...
 
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
@@ -143,7 +143,7 @@ def batches(
     seeds: Sequence[int | None] = [None] * len(parts)
     if generator is not None and dataset.is_random:
         seeds = torch.randint(2**62, (len(parts),), generator=generator).tolist()
-    reader = _Reader(dataset, parts, seeds)
+    reader = _BatchReader(dataset, parts, seeds)
     if dataset.workers:
         yield from _read_ahead(reader, dataset.workers)
     else:
@@ -219,7 +219,7 @@ def training_batches(
             for number, pieces in enumerate(places)
             for index in range(len(pieces))
         ]
-    reader = _Reader(dataset, chosen, seeds)
+    reader = _BatchReader(dataset, chosen, seeds)
     read = (
         _read_ahead(reader, dataset.workers)
         if dataset.workers
@@ -239,7 +239,7 @@ def count_batches(samples: int, batch_size: int) -> int:
     return -(-samples // batch_size)
 
 
-class _Reader(TorchDataset[tuple[Tensor, Tensor]]):
+class _BatchReader(TorchDataset[tuple[Tensor, Tensor]]):
     """The batches of one pass, by number: what a worker process reads from."""
 
     def __init__(
@@ -258,7 +258,7 @@ class _Reader(TorchDataset[tuple[Tensor, Tensor]]):
         return self.dataset.batch(indices, seed=self.seeds[number]), self.labels[indices]
 
 
-def _read_ahead(reader: _Reader, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _read_ahead(reader: _BatchReader, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Read in processes; forked, so that images in memory are shared and not copied."""
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
         reader,

@@ -34,8 +34,8 @@ _LARGEST_COUNT = 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Publication:
-    """What is known about a set.
+class _EventFiles:
+    """Facts about a published set.
 
     Attributes:
         kind: tonic's class.
@@ -49,17 +49,17 @@ class _Publication:
 
 
 _PUBLICATIONS = {
-    "cifar10dvs": _Publication(
+    "cifar10dvs": _EventFiles(
         kind="CIFAR10DVS",
         page="https://figshare.com/ndownloader/files/38023437 (CIFAR10DVS.zip, .aedat4 files)",
         files=("CIFAR10DVS/CLASS/*.aedat4", "CIFAR10DVS/CLASS/*.aedat4"),
     ),
-    "nmnist": _Publication(
+    "nmnist": _EventFiles(
         kind="NMNIST",
         page="https://www.garrickorchard.com/datasets/n-mnist (train.zip, test.zip)",
         files=("NMNIST/Train/DIGIT/*.bin", "NMNIST/Test/DIGIT/*.bin"),
     ),
-    "dvs_gesture": _Publication(
+    "dvs_gesture": _EventFiles(
         kind="DVSGesture",
         page="https://figshare.com/ndownloader/files/38022171 (ibmGestureTrain.tar.gz) and "
         "https://figshare.com/ndownloader/files/38020584 (ibmGestureTest.tar.gz), the set cut "
@@ -69,7 +69,7 @@ _PUBLICATIONS = {
             "DVSGesture/ibmGestureTest/userNN_LIGHT/CLASS.npy",
         ),
     ),
-    "shd": _Publication(
+    "shd": _EventFiles(
         kind="SHD",
         page="https://zenkelab.org/datasets (shd_train.h5.zip, shd_test.h5.zip)",
         files=("SHD/shd_train.h5", "SHD/shd_test.h5"),
@@ -122,7 +122,7 @@ class Frames:
 
     @property
     def is_random(self) -> bool:
-        """Whether a generator changes what is read."""
+        """True if a generator changes the samples."""
         return bool(self.flip or self.roll)
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:

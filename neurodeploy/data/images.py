@@ -39,8 +39,8 @@ ImageSection = MemorySection | ImageNetData
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Publication:
-    """What is known about a set.
+class _ImageFiles:
+    """Facts about a published set.
 
     Attributes:
         kind: torchvision's class.
@@ -56,31 +56,31 @@ class _Publication:
 
 
 _PUBLICATIONS = {
-    "mnist": _Publication(
+    "mnist": _ImageFiles(
         kind="MNIST",
         page="http://yann.lecun.com/exdb/mnist",
         mean=(0.1307,),
         deviation=(0.3081,),
     ),
-    "fashion_mnist": _Publication(
+    "fashion_mnist": _ImageFiles(
         kind="FashionMNIST",
         page="https://github.com/zalandoresearch/fashion-mnist",
         mean=(0.2860,),
         deviation=(0.3530,),
     ),
-    "cifar10": _Publication(
+    "cifar10": _ImageFiles(
         kind="CIFAR10",
         page="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-10 python version)",
         mean=(0.4914, 0.4822, 0.4465),
         deviation=(0.2470, 0.2435, 0.2616),
     ),
-    "cifar100": _Publication(
+    "cifar100": _ImageFiles(
         kind="CIFAR100",
         page="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
         mean=(0.5071, 0.4865, 0.4409),
         deviation=(0.2673, 0.2564, 0.2762),
     ),
-    "imagenet": _Publication(
+    "imagenet": _ImageFiles(
         kind="ImageFolder",
         page="https://image-net.org/download.php (ILSVRC 2012; free registration)",
         mean=(0.485, 0.456, 0.406),
@@ -148,7 +148,7 @@ class MemoryImages:
 
     @property
     def is_random(self) -> bool:
-        """Whether a generator changes what is read."""
+        """True if a generator changes the samples."""
         return bool(self.crop_padding or self.flip or self.policy)
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
@@ -291,7 +291,7 @@ class FolderImages:
 
     @property
     def is_random(self) -> bool:
-        """Whether a generator changes what is read."""
+        """True if a generator changes the samples."""
         return self.random_crop or self.flip or self.auto_augment
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:

@@ -51,7 +51,7 @@ class ArrayDataset:
 
     @property
     def is_static(self) -> bool:
-        """Whether a sample is one image, shown in every step."""
+        """True if a sample is one image, shown in every step."""
         return self.inputs.ndim == 1 + len(self.shape)
 
     @property
@@ -61,7 +61,7 @@ class ArrayDataset:
 
     @property
     def is_random(self) -> bool:
-        """Whether a seed changes what is read."""
+        """True if a seed changes the samples."""
         return self.warp is not None
 
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:

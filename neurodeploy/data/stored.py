@@ -23,12 +23,12 @@ class Source(Protocol):
 
     @property
     def is_static(self) -> bool:
-        """Whether a sample is one image, shown in every step."""
+        """True if a sample is one image, shown in every step."""
         ...
 
     @property
     def is_random(self) -> bool:
-        """Whether a generator changes what is read."""
+        """True if a generator changes the samples."""
         ...
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
@@ -53,7 +53,7 @@ class Encoding(Protocol):
 
     @property
     def is_integer(self) -> bool:
-        """Whether a chip can read the result."""
+        """True if a chip can read the result."""
         ...
 
     @property
@@ -90,7 +90,7 @@ class PixelEncoding:
 
     @property
     def is_integer(self) -> bool:
-        """Whether a chip can read the result."""
+        """True if a chip can read the result."""
         return self.normalization != "mean_std"
 
     @property
@@ -166,12 +166,12 @@ class StoredDataset:
 
     @property
     def is_static(self) -> bool:
-        """Whether a sample is one image, shown in every step."""
+        """True if a sample is one image, shown in every step."""
         return self.source.is_static
 
     @property
     def is_random(self) -> bool:
-        """Whether a seed changes a batch."""
+        """True if a seed changes a batch."""
         return self.source.is_random
 
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:

@@ -1,8 +1,8 @@
 """Processes, devices and precision of a training: Lightning Fabric over torch.distributed.
 
-An `Engine` is one process's view of all of them. Started by hand it is one process; `torchrun`
-and SLURM are recognised by their environment variables; with `devices` above one on one node
-Fabric itself starts the other processes, which run the same command again.
+A `TrainingEngine` is one process's view of all of them. Started by hand it is one process;
+`torchrun` and SLURM are recognised by their environment variables; with `devices` above one on one
+node Fabric itself starts the other processes, which run the same command again.
 
 Only process 0 writes files and speaks. Weights, statistics of batch norm and the order of the
 samples are the same in all, so that a batch spread over processes is the batch of one process.
@@ -41,7 +41,7 @@ _FORWARDS = ("forward_with_branches", "forward_with_spikes")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """What a training may use. Nothing of it is part of a recipe.
+    """Hardware that a training may use; no part of a recipe.
 
     Attributes:
         accelerator: "auto" takes GPUs where torch sees any.
@@ -88,11 +88,11 @@ class Hardware:
 
     @property
     def is_single(self) -> bool:
-        """Whether one process is asked for."""
+        """True if one process is enough."""
         return self.devices * self.nodes == 1
 
 
-class Engine:
+class TrainingEngine:
     """This process among all that train together.
 
     Args:
@@ -115,7 +115,7 @@ class Engine:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """True if this process writes files and messages."""
         return self.rank == 0
 
     @property
@@ -251,7 +251,7 @@ class Prepared:
         raw_optimizer: The same as torch made it, whose state is stored.
     """
 
-    engine: Engine
+    engine: TrainingEngine
     fabric: Fabric
     module: nn.Module
     optimizer: torch.optim.Optimizer

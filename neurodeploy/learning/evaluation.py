@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from neurodeploy.data import Dataset, batches
-from neurodeploy.learning.engine import Engine
+from neurodeploy.learning.engine import TrainingEngine
 from neurodeploy.learning.losses import classification_loss
 
 _BATCH = 256
 
 
 @runtime_checkable
-class Recorded(Protocol):
+class RecordsSpikes(Protocol):
     """A network that shows its spikes."""
 
     def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -41,7 +41,9 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, dataset: Dataset, *, engine: Engine | None = None) -> Evaluation:
+def evaluate(
+    network: nn.Module, dataset: Dataset, *, engine: TrainingEngine | None = None
+) -> Evaluation:
     """Measure a network; it is left in the mode, training or not, that it was in.
 
     Args:
@@ -63,7 +65,7 @@ def evaluate(network: nn.Module, dataset: Dataset, *, engine: Engine | None = No
             if engine is not None:
                 inputs, labels = engine.to_device(inputs), engine.to_device(labels)
             layers: dict[str, Tensor] = {}
-            if isinstance(network, Recorded):
+            if isinstance(network, RecordsSpikes):
                 output, layers = network.forward_with_spikes(inputs)
             else:
                 output = network(inputs)

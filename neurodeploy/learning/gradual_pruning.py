@@ -63,7 +63,7 @@ class Pruner:
                 weight.mul_(self._masks[name])
 
     def is_done(self, iteration: int) -> bool:
-        """Whether the full sparsity is reached after an iteration."""
+        """Return whether the full sparsity is reached after an iteration."""
         return self._settings is None or self._progress(iteration) >= 1
 
     def sparsity_at(self, iteration: int) -> float:

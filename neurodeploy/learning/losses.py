@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""Losses: cross-entropy and TET, of the sum of outputs or of each branch."""
 
 from __future__ import annotations
 

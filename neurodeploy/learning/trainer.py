@@ -2,7 +2,7 @@
 
 The trainer needs little of a network: `network(inputs)` gives (N, T, classes). A network that
 also has shortcut branches, a file form or spikes to be counted offers the methods of `Branched`,
-`Savable` and `neurodeploy.learning.evaluation.Recorded`.
+`Savable` and `neurodeploy.learning.evaluation.RecordsSpikes`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from neurodeploy.learning.checkpoints import (
     require_same_settings,
     write_checkpoint,
 )
-from neurodeploy.learning.engine import Engine
+from neurodeploy.learning.engine import TrainingEngine
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.gradual_pruning import Pruner
 from neurodeploy.learning.losses import shortcut_loss
@@ -104,7 +104,7 @@ class Trainer:
         pruning: PruningSection | None = None,
         keeps_zeros: bool = False,
         directory: Path | str | None = None,
-        engine: Engine | None = None,
+        engine: TrainingEngine | None = None,
         on_iteration: Callable[[IterationRecord], None] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
@@ -142,7 +142,7 @@ class Trainer:
             CheckpointError: If the checkpoint is damaged or belongs to another run.
             OutputError: If the directory cannot be written; the last checkpoint stays whole.
         """
-        engine = self.engine or Engine()
+        engine = self.engine or TrainingEngine()
         with _threads(self.training.threads), torch.random.fork_rng(devices=[]):
             engine.seed(self.seed)
             run = _Run(self, engine, network, train, validation)
@@ -161,7 +161,7 @@ class _Run:
     def __init__(
         self,
         trainer: Trainer,
-        engine: Engine,
+        engine: TrainingEngine,
         network: nn.Module,
         train: Dataset,
         validation: Dataset,
@@ -187,7 +187,7 @@ class _Run:
         )
 
     def _has_idle_parameters(self) -> bool:
-        """Whether branches count for nothing in some iteration."""
+        """Return whether branches have no weight in some iteration."""
         return isinstance(self.network, Branched) and any(
             self._rates(iteration)[1] == 0 for iteration in range(self.iterations)
         )
@@ -348,7 +348,7 @@ class _Run:
         return loss, int((output.detach().mean(dim=1).argmax(dim=1) == labels).sum())
 
     def _is_pruning(self, epoch: int) -> bool:
-        """Whether an epoch ends with fewer zeros than asked for: the next one replaces it."""
+        """Return whether an epoch ends with too few zeros, so that the next one replaces it."""
         if self.pruner is None:
             return False
         # The first epoch that has all zeros replaces what came before, however good that was.
@@ -364,7 +364,7 @@ class _Run:
     # --- files ----------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, object]:
-        """What must be equal for a run to be the same run, in JSON's types."""
+        """The settings that identify a run, in JSON's types."""
         settings: dict[str, object] = {
             **{f"training.{key}": value for key, value in asdict(self.trainer.training).items()},
             **{f"shortcut.{key}": value for key, value in asdict(self.trainer.shortcut).items()},

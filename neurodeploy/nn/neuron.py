@@ -329,7 +329,7 @@ class CubaLIF(nn.Module):
 
     @property
     def constants(self) -> CubaConstants:
-        """What the loops of `neurodeploy.nn.functional.dynamics` need to know."""
+        """The parameters as the loops of `nn.functional.dynamics` take them."""
         level = self.v_th_mant * STATE_UNITS
         if self.compat_threshold and float(np.float32(level + 0.01)) <= level:
             level -= 1

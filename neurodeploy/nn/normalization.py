@@ -59,7 +59,7 @@ class MeanOnlyBatchNorm(nn.Module):
 
     @property
     def bias(self) -> Tensor:
-        """What the neuron's bias is on the chip: (C,) float32, even integers."""
+        """The neuron's bias on the chip: (C,) float32, even integers."""
         if self.pre_hook_fx is None:
             return -self.running_mean
         return -self.pre_hook_fx(self.running_mean, descale=True)

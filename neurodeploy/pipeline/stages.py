@@ -12,7 +12,7 @@ import numpy.typing as npt
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.files import write_text
 from neurodeploy.learning.checkpoints import History
-from neurodeploy.learning.engine import Engine
+from neurodeploy.learning.engine import TrainingEngine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
@@ -68,7 +68,7 @@ def train(
     resume: bool = False,
     is_tested: bool = False,
     observer: Observer | None = None,
-    engine: Engine | None = None,
+    engine: TrainingEngine | None = None,
 ) -> TrainingResult:
     """Train the recipe's network and save it without its branches.
 
@@ -85,7 +85,7 @@ def train(
         NeurodeployError: With what went wrong; the last checkpoint stays usable.
     """
     observer = observer or Silence()
-    engine = engine or Engine()
+    engine = engine or TrainingEngine()
     training, validation, test = load_data(recipe)
     engine.first(lambda: begin_run(recipe, directory, resume=resume))
     observer.stage("train", f"{recipe.training.epochs} epochs")

@@ -2,7 +2,8 @@
 
 In reading order:
 
-- `report`: the report as data and as JSON.
+- `report`: the report as data.
+- `json_form`: its JSON form, and the schema of that.
 - `report_builder`: a network and its recording to a report.
 - `statements`: the conclusions of a report in sentences.
 - `comparison`: several networks side by side, and their Pareto fronts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,12 @@ UNIT_TESTS = ROOT / "tests" / "unit"
 COMMANDS = PACKAGE / "cli" / "commands"
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+Documented = Function | ast.ClassDef | ast.Module
+
+# The blocks a user builds a network from are called as the layers they become in its graph.
+SHARED_CLASS_NAMES = {
+    "AveragePool", "Conv", "Dense", "Flatten", "GlobalAveragePool", "Input", "MaxPool",
+}  # fmt: skip
 
 
 def modules_by_folder() -> dict[Path, list[str]]:
@@ -63,6 +70,12 @@ def test_a_module_name_is_used_once() -> None:
     assert {name: folders for name, folders in places.items() if len(folders) > 1} == {}
 
 
+@each_folder
+def test_a_folders_docstring_names_its_modules(folder: Path) -> None:
+    text = ast.get_docstring(TREES[folder / "__init__.py"]) or ""
+    assert [name for name in FOLDERS[folder] if not re.search(rf"\b{name}\b", text)] == []
+
+
 def test_unit_tests_lie_and_are_named_as_the_modules() -> None:
     """A suffix tells several files of tests of one module apart: `test_folding_pools.py`."""
     strays = []
@@ -93,3 +106,23 @@ def test_functions_have_few_parameters() -> None:
         if isinstance(node, Function) and (count := parameters(node)) > 8
     }
     assert len(counts) <= 20, counts
+
+
+def test_docstrings_begin_as_python_readers_expect() -> None:
+    found = {}
+    for place, node in nodes(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module):
+        assert isinstance(node, Documented)
+        text = ast.get_docstring(node) or ""
+        if re.match(r"(Give|Say|Tell|What|Whether)\b", text):
+            found[place] = text.splitlines()[0]
+    assert found == {}
+
+
+def test_a_class_name_is_used_once() -> None:
+    places = defaultdict(list)
+    for place, node in nodes(ast.ClassDef):
+        assert isinstance(node, ast.ClassDef)
+        places[node.name].append(place)
+    repeated = {name: where for name, where in places.items() if len(where) > 1}
+    assert {name: repeated[name] for name in repeated.keys() - SHARED_CLASS_NAMES} == {}
+    assert repeated.keys() >= SHARED_CLASS_NAMES  # else the list above is out of date

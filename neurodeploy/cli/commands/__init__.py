@@ -1,1 +1,15 @@
-"""One file a command, named as the command."""
+"""One file a command, named as the command.
+
+recipes   list the built-in recipes
+train     `train` and `run`: train a network, or run the whole pipeline
+deploy    turn a trained network into a verified netx file
+simulate  `simulate` and `verify`: run a netx file, or compare it with real Lava
+report    count operations and estimate energy
+compare   several networks side by side
+inspect   the layers of a netx file
+fit       an estimate of cores
+export    ONNX files
+macs      MACs of an ONNX model
+lava      `lava install` and `lava doctor`
+doctor    check the installation
+"""

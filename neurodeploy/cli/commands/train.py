@@ -22,7 +22,7 @@ from neurodeploy.errors import TrainingError
 
 if TYPE_CHECKING:
     from neurodeploy import pipeline
-    from neurodeploy.learning.engine import Engine
+    from neurodeploy.learning.engine import TrainingEngine
     from neurodeploy.recipes.recipe import Recipe
     from neurodeploy.recipes.training_sections import PaperSection
 
@@ -107,18 +107,18 @@ class DeviceOptions:
             pairs.append("training.compile=true")
         return pairs
 
-    def start_engine(self) -> Engine:
+    def start_engine(self) -> TrainingEngine:
         """Start or join the processes that the options ask for.
 
         Raises:
             TrainingError: If they cannot be had.
         """
-        from neurodeploy.learning.engine import Engine, Hardware
+        from neurodeploy.learning.engine import Hardware, TrainingEngine
 
         # Set by torchrun. Processes that Fabric starts know WORLD_SIZE only, and the same options.
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         whole = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_WORLD_SIZE" in os.environ else 1
-        return Engine(
+        return TrainingEngine(
             Hardware(
                 accelerator=self.accelerator,
                 devices=local if self.devices is None else self.devices,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurodeploy.nn.functional.cuba_loops import Cuba, cuba_back_span, cuba_span
+from neurodeploy.nn.functional.cuba_loops import CubaLoopNumbers, cuba_back_span, cuba_span
 from neurodeploy.nn.functional.lif_loops import (
     NO_ROWS,
     Currents,
@@ -113,7 +113,7 @@ def run_cuba(
     kept = NO_ROWS if currents is None else currents.numpy()
     fired, before = spikes.numpy(), voltages.numpy()
     shares = (keeps[0].contiguous().numpy(), keeps[1].contiguous().numpy())
-    neurons = Cuba(np.float32(scale), scale & (scale - 1) == 0, float(level), is_graded)
+    neurons = CubaLoopNumbers(np.float32(scale), scale & (scale - 1) == 0, float(level), is_graded)
     run_spans(
         cut_spans(inputs.shape[0], inputs.shape[1], TILE),
         lambda _, span: cuba_span(x, span, shares, neurons, (u, v), fired, before, kept),

@@ -18,7 +18,7 @@ _ONE: Final = np.float32(1)
 _ZERO: Final = np.float32(0)
 
 
-class Cuba(NamedTuple):
+class CubaLoopNumbers(NamedTuple):
     """The numbers of a group of CUBA neurons.
 
     Attributes:
@@ -39,7 +39,7 @@ def cuba_span(
     inputs: Float32Array,
     span: Span,
     keeps: Keeps,
-    neurons: Cuba,
+    neurons: CubaLoopNumbers,
     states: tuple[Int32Array, Int32Array],
     spikes: Float32Array,
     voltages: Float32Array,

@@ -52,7 +52,7 @@ TILE = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CubaConstants:
-    """What one group of CUBA neurons shares.
+    """The parameters that a group of CUBA neurons shares.
 
     Attributes:
         state_scale: S.
@@ -74,7 +74,7 @@ class CubaConstants:
 
     @property
     def compiled_slope(self) -> Slope | None:
-        """What compiled loops need for `slope`; None if they cannot compute it."""
+        """The numbers from which compiled loops compute `slope`; None if they cannot."""
         return Slope.of(self.surrogate, self.threshold, is_graded=self.is_graded)
 
     def slope(self, voltage: Tensor) -> Tensor:

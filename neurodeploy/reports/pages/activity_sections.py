@@ -5,7 +5,7 @@ from __future__ import annotations
 from neurodeploy.reports.activity import Activity
 from neurodeploy.reports.numbers import format_count, format_percent
 from neurodeploy.reports.pages.elements import PageSection, PageTable, Plot, Rows
-from neurodeploy.reports.plots.activity_plots import Panel, panels_of, plot_panel
+from neurodeploy.reports.plots.activity_plots import ActivityPanel, panels_of, plot_panel
 
 
 def rates_section(activity: Activity | None, *, has_plot: bool = True) -> PageSection | None:
@@ -141,5 +141,5 @@ def membranes_section(activity: Activity | None) -> PageSection | None:
     )
 
 
-def _plot(panel: Panel, caption: str) -> Plot:
+def _plot(panel: ActivityPanel, caption: str) -> Plot:
     return Plot(svg=plot_panel(panel), title=panel.title, caption=caption, is_wide=True)

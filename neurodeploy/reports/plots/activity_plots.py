@@ -46,7 +46,7 @@ SUFFIXES = (".html", ".svg", ".png")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
+class ActivityPanel:
     """One plot: its height in inches, and the function that draws it."""
 
     name: str
@@ -55,13 +55,13 @@ class Panel:
     draw: Callable[[FigureBase], None]
 
 
-def panels_of(activity: Activity) -> dict[str, Panel]:
+def panels_of(activity: Activity) -> dict[str, ActivityPanel]:
     """Return the plots that have any content, by name, in order."""
     panels = []
     rows = [layer for layer in activity.layers if layer.rate is not None]
     if rows:
         panels.append(
-            Panel(
+            ActivityPanel(
                 name="rates",
                 title="Rate of each layer",
                 height=rates_height(len(rows)),
@@ -71,7 +71,7 @@ def panels_of(activity: Activity) -> dict[str, Panel]:
     raster = activity.raster
     if raster is not None and raster.layers:
         panels.append(
-            Panel(
+            ActivityPanel(
                 name="spikes",
                 title=f"Spikes of {raster.title}",
                 height=raster_height(raster.layers),
@@ -80,7 +80,7 @@ def panels_of(activity: Activity) -> dict[str, Panel]:
         )
     if activity.maps:
         panels.append(
-            Panel(
+            ActivityPanel(
                 name="maps",
                 title="Where the events are",
                 height=0.15 + 1.6 * -(-len(activity.maps) // _COLUMNS),
@@ -90,7 +90,7 @@ def panels_of(activity: Activity) -> dict[str, Panel]:
     readout = activity.readout
     if readout is not None:
         panels.append(
-            Panel(
+            ActivityPanel(
                 name="readout",
                 title="Potential of every class",
                 height=3.4,
@@ -99,7 +99,7 @@ def panels_of(activity: Activity) -> dict[str, Panel]:
         )
     if activity.membranes:
         panels.append(
-            Panel(
+            ActivityPanel(
                 name="membranes",
                 title="Potential of single neurons",
                 height=0.5 + 1.05 * len(activity.membranes),
@@ -109,7 +109,7 @@ def panels_of(activity: Activity) -> dict[str, Panel]:
     return {panel.name: panel for panel in panels}
 
 
-def plot_panel(panel: Panel) -> str:
+def plot_panel(panel: ActivityPanel) -> str:
     """Draw one plot as SVG for a page."""
     name = f"activity-{panel.name}"
     with new_figure(panel.height, name) as (figure, axes):

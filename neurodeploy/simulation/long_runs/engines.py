@@ -5,7 +5,7 @@ all are there, so its own tasks are used.
 
 A worker that dies costs the piece it was computing, and each piece gives the same bytes wherever
 it is computed. Dask and Ray give the piece to another worker by themselves. Where they give up,
-and where a process here dies, `Pool.run` raises `WorkerLostError`, and
+and where a process here dies, `WorkerPool.run` raises `WorkerLostError`, and
 `long_run` runs the pieces again that are not finished.
 """
 
@@ -98,7 +98,7 @@ class Crew:
         return self.workers or len(os.sched_getaffinity(0))
 
 
-class Pool(Generic[Shared]):
+class WorkerPool(Generic[Shared]):
     """Computes tasks; made by `open_pool`."""
 
     def __init__(self, shared: Shared, *, size: int, is_here: bool) -> None:
@@ -154,7 +154,7 @@ _LOSSES = {
 """Errors of engines, which need not be installed, that mean that a worker is gone."""
 
 
-class _RayPool(Pool[Shared]):
+class _RayPool(WorkerPool[Shared]):
     """Computes tasks on Ray; a task whose worker dies is given to another one."""
 
     def __init__(self, ray: ModuleType, shared: Shared, *, size: int) -> None:
@@ -164,7 +164,7 @@ class _RayPool(Pool[Shared]):
     def run(
         self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
     ) -> Iterator[Result]:
-        """See `Pool.run`."""
+        """See `WorkerPool.run`."""
         ray, waiting = self._ray, iter(tasks)
         call = ray.remote(max_retries=RAY_RETRIES)(function)
         shared = ray.put(self._shared)
@@ -207,7 +207,7 @@ def _begin(parent: int) -> None:
 
 
 @contextmanager
-def open_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
+def open_pool(crew: Crew, shared: Shared) -> Iterator[WorkerPool[Shared]]:
     """Start the workers, or connect to them.
 
     Args:
@@ -218,7 +218,7 @@ def open_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
         SimulationError: If there are none; the message says how to install or start them.
     """
     if crew.is_here:
-        yield Pool(shared, size=1, is_here=True)
+        yield WorkerPool(shared, size=1, is_here=True)
         return
     from joblib import parallel_config  # here: most runs need none of it
 
@@ -241,7 +241,7 @@ def open_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
             case Engine.RAY:
                 yield stack.enter_context(_ray_pool(crew, shared))
                 return
-        yield Pool(shared, size=size, is_here=False)
+        yield WorkerPool(shared, size=size, is_here=False)
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def _dask_client(crew: Crew) -> Iterator[Client]:
 
 
 @contextmanager
-def _ray_pool(crew: Crew, shared: Shared) -> Iterator[Pool[Shared]]:
+def _ray_pool(crew: Crew, shared: Shared) -> Iterator[WorkerPool[Shared]]:
     # What later versions do by default: no GPU is hidden from tasks. Without it, Ray warns of that.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray = _package("ray", crew, "pip install 'neurodeploy[ray]'")

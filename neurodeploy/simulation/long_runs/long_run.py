@@ -43,8 +43,8 @@ from neurodeploy.samples.sources import (
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
 from neurodeploy.simulation.long_runs.engines import (
     Crew,
-    Pool,
     WorkerLostError,
+    WorkerPool,
     open_pool,
 )
 from neurodeploy.simulation.long_runs.memory import (
@@ -417,7 +417,7 @@ def _run_at_once(
     return Facts.of(recording)
 
 
-def _for_workers(portion: Portion, pool: Pool[PiecePlan], source: Samples) -> Portion:
+def _for_workers(portion: Portion, pool: WorkerPool[PiecePlan], source: Samples) -> Portion:
     """Make pieces small enough to be sent, and enough of them for all workers."""
     if pool.is_here:
         return portion
@@ -432,7 +432,7 @@ def _run_in_pieces(
     plan: PiecePlan,
     source: Samples,
     store: PartStore,
-    pool: Pool[PiecePlan],
+    pool: WorkerPool[PiecePlan],
     *,
     size: int,
     progress: Progress | None,

@@ -15,7 +15,7 @@ from neurodeploy.data import (
     training_batches,
 )
 from neurodeploy.errors import TrainingError
-from neurodeploy.learning.engine import Engine, Hardware
+from neurodeploy.learning.engine import Hardware, TrainingEngine
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.recipes.recipe import Architecture
@@ -86,7 +86,7 @@ def section(**changes: object) -> TrainingSection:
 
 def trained(training: TrainingSection, hardware: Hardware | None = None) -> dict[str, Tensor]:
     module: nn.Module = network()
-    engine = None if hardware is None else Engine(hardware)
+    engine = None if hardware is None else TrainingEngine(hardware)
     Trainer(training, engine=engine).fit(module, numbered(48), numbered(8))
     return module.state_dict()
 
