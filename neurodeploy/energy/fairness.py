@@ -72,7 +72,7 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ComparisonFacts:
     """The facts about both sides, beside their energies, that the rules ask for.
 
     Attributes:
@@ -96,7 +96,7 @@ class Facts:
 
 def judge(
     pairs: Sequence[tuple[Energy, Energy | None]],
-    facts: Facts,
+    facts: ComparisonFacts,
     *,
     narrow: Energy | None,
     sparse: Energy | None,
@@ -161,7 +161,7 @@ def judge(
     )
 
 
-def _accuracy_rule(facts: Facts, gap: float) -> Rule:
+def _accuracy_rule(facts: ComparisonFacts, gap: float) -> Rule:
     points = f"{100 * gap:g} {'point' if gap == 0.01 else 'points'}"
     name = f"the network is at most {points} less accurate than the ANN, on the same test set"
     if facts.accuracy is None or facts.ann_accuracy is None:
@@ -183,7 +183,7 @@ def _sparsity_rule(macs: AnnMacs) -> Rule:
     return Rule(name=name, holds=True, found=found)
 
 
-def _input_rule(facts: Facts, gap: float) -> Rule:
+def _input_rule(facts: ComparisonFacts, gap: float) -> Rule:
     name = "the ANN can do the task with its input"
     if not facts.changes_over_time:
         return Rule(name=name, holds=True, found="the input is the same at every step")

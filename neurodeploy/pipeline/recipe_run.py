@@ -40,9 +40,6 @@ def run(
 ) -> RunResult:
     """Run the whole pipeline.
 
-    Failures that can be foreseen come first: a target that does not exist, data that do not fit,
-    a directory in use, a Lava runtime that is missing or broken.
-
     Args:
         recipe: The recipe.
         directory: Gets every file of the run.
@@ -57,8 +54,7 @@ def run(
         NeurodeployError: If any stage fails.
         VerificationError: If a spike differs from Lava's; the report is written all the same.
     """
-    observer = observer or Silence()
-    watch = Stopwatch()
+    observer, watch = observer or Silence(), Stopwatch()
     with watch.time("check"):
         observer.stage("check")
         test = _check_early(recipe, directory, resume=resume)
@@ -68,17 +64,16 @@ def run(
         deployment = deploy(trained.network, recipe, directory, observer=observer)
     observer.stage("simulate", f"{len(test)} test samples")
     with watch.time("simulate"):
-        inputs = test.windows(recipe.network.steps)
-        recording = EventSimulator(deployment.graph).run(
-            inputs, record=Record(counts=True), progress=observer.advance
-        )
+        inputs, record = test.windows(recipe.network.steps), Record(counts=True)
+        simulator = EventSimulator(deployment.graph)
+        recording = simulator.run(inputs, record=record, progress=observer.advance)
         accuracy = _accuracy(recipe, test, trained, deployment, recording)
     verification = None
     if recipe.verification.backend == "lava":
         with watch.time("verify"):
             verification = verify(deployment, recipe, test, observer=observer)
     with watch.time("ReLU twin"):
-        twin, notes = None, []
+        twin, notes = None, list[str]()
         try:
             twin = run_twin(deployment, test, inputs, directory, observer=observer)
         except OnnxError as error:  # an optional package is missing, or there is no such twin
@@ -101,12 +96,9 @@ def run(
             deployment=deployment,
             verification=verification,
         )
+        layers, title = layer_activity_of(recording), f"first test sample, class {test.labels[0]}"
         activity = observe(
-            deployment.graph,
-            layer_activity_of(recording),
-            inputs[:1],
-            samples=recording.samples,
-            title=f"first test sample, class {test.labels[0]}",
+            deployment.graph, layers, inputs[:1], samples=recording.samples, title=title
         )
         write_page(page_of(recipe, result, activity, watch.seconds, command), directory / REPORT)
     summary = summary_of(recipe, result, accuracy, test, watch.seconds)

@@ -320,7 +320,7 @@ class Report:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether the ANN was counted as it is; else only the deployed layers are known."""
+        """True if the ANN itself was counted, not only the deployed layers."""
         return self.ann_source != AS_STORED
 
     @property

@@ -20,7 +20,7 @@ from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_counts
 from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy.estimates import DEFAULT_PRESET, System, ann_energy, estimate_energy
-from neurodeploy.energy.fairness import ACCURACY_GAP, SIGMA_BREAK_EVEN, Facts, judge
+from neurodeploy.energy.fairness import ACCURACY_GAP, SIGMA_BREAK_EVEN, ComparisonFacts, judge
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.number_formats import ann_formats, narrow_ann_energy
 from neurodeploy.energy.operations import STATES, Operations, operations_of
@@ -128,7 +128,7 @@ def report(
     narrow = narrow_ann_energy(side.macs, memory, arithmetic=arithmetic, steps=counts.steps)
     rules, headline = judge(
         [(pair.network, pair.ann) for pair in tiers],
-        Facts(
+        ComparisonFacts(
             accuracy=list(accuracy.values())[-1] if accuracy else None,
             ann_accuracy=side.accuracy,
             ann_name="the ReLU twin" if side.onnx is None else "the ANN",

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from neurodeploy.energy.estimates import ann_energy, network_energy
-from neurodeploy.energy.fairness import Facts, judge
+from neurodeploy.energy.fairness import ComparisonFacts, judge
 from neurodeploy.energy.number_formats import activation_bits, narrow_ann_energy
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.energy.sensitivity import CHIP, RATIO
@@ -57,7 +57,9 @@ def judged(report, **changes):
     }
     for name, value in changes.items():
         (options if name in options or name == "gap" else facts)[name] = value
-    return judge([(one.network, one.ann) for one in report.tiers], Facts(**facts), **options)
+    return judge(
+        [(one.network, one.ann) for one in report.tiers], ComparisonFacts(**facts), **options
+    )
 
 
 def test_all_rules_together_allow_one_ratio_with_memory(make_report):
