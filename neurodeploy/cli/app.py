@@ -40,7 +40,8 @@ app = typer.Typer(
         "Start with `neurodeploy run digits`: it trains on real images, writes a netx file, runs "
         "it on our simulator and on real Lava, and writes a report. Install real Lava once, with "
         "`neurodeploy lava install`.\n\n"
-        "Exit codes: 0 success, 1 an error or a difference, 2 wrong usage, 130 interrupted."
+        "Exit codes: 0 success, 1 an error or a difference, 2 wrong usage, 3 an incomplete count "
+        "of MACs, 130 interrupted."
     ),
 )
 for command in (

@@ -1,6 +1,8 @@
 """ONNX models: counted and measured as the other side of a comparison, and written.
 
-reading         a model with every shape inferred, in bounded memory
+isolation       calls in a process of its own, with limits on time and memory
+shapes          the shape of every tensor, also where it follows from values
+reading         a model from a file, its sizes bound
 operators       MACs of single operators, from shapes
 macs            MACs of a model, node by node
 measured_zeros  multiplications by zero on samples, and the model as a report's baseline

@@ -3,34 +3,32 @@
     macs = count_onnx_macs("model.onnx", bindings={"batch": 1})
     print(macs.macs_standard, macs.macs_border_exact)
 
-Shapes decide everything, so weights are not looked at and nothing is run. A node that multiplies
+Shapes decide everything, so weights are not looked at and no layer is run. A node that multiplies
 and whose sizes are not known is an error; a node of a kind that is not known is listed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neurodeploy.errors import OnnxError
 from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
+from neurodeploy.ir.float_layers import Shape
+from neurodeploy.onnx_models.isolation import run_apart
 from neurodeploy.onnx_models.operators import (
     ELEMENTWISE,
     INTEGER_OPERATORS,
     LAYOUT,
     OPERANDS,
     count_operator,
+    operator_key,
 )
-from neurodeploy.onnx_models.reading import (
-    OnnxGraph,
-    Scope,
-    load_onnx,
-    scope_of,
-    subgraphs,
-)
+from neurodeploy.onnx_models.reading import OnnxGraph, load_onnx, require_onnx
+from neurodeploy.onnx_models.shapes import Scope, ShapeResolver, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -91,6 +89,10 @@ class OnnxMacs:
         path: The file.
         sha256: Of the file.
         bindings: Sizes of symbolic dimensions.
+        inputs: Shapes of the inputs that a pass reads.
+        stored: Number of stored values.
+        samples: Samples of a pass: the first dimension that every input and output shares. 1 if
+            there is none.
         nodes: Every node that multiplies and accumulates.
         elementwise_ops: Nodes that compute without MACs.
         uncounted_nodes: Nodes of unknown kinds: the totals leave them out.
@@ -99,6 +101,9 @@ class OnnxMacs:
     path: str
     sha256: str
     bindings: Mapping[str, int]
+    inputs: Mapping[str, Shape]
+    stored: int
+    samples: int
     nodes: tuple[OnnxNodeMacs, ...]
     elementwise_ops: tuple[OnnxOperator, ...]
     uncounted_nodes: tuple[OnnxOperator, ...]
@@ -122,6 +127,35 @@ class OnnxMacs:
     def is_integer(self) -> bool:
         """True if every MAC is of integers: the model is quantised."""
         return bool(self.nodes) and all(node.precision == "int8" for node in self.nodes)
+
+    def share(self, count: int) -> int:
+        """Return the share of one sample in a count of a pass.
+
+        A count that the number of samples does not divide belongs to a node that every pass runs
+        once, with one sample as with many: it is kept.
+        """
+        return count if count % self.samples else count // self.samples
+
+    def per_sample(self) -> OnnxMacs:
+        """Return the counts of one sample of a pass."""
+        return replace(
+            self,
+            samples=1,
+            nodes=tuple(
+                replace(
+                    node,
+                    macs_standard=self.share(node.macs_standard),
+                    macs_border_exact=self.share(node.macs_border_exact),
+                    inputs=self.share(node.inputs),
+                    outputs=self.share(node.outputs),
+                )
+                for node in self.nodes
+            ),
+            elementwise_ops=tuple(
+                replace(entry, size=None if entry.size is None else self.share(entry.size))
+                for entry in self.elementwise_ops
+            ),
+        )
 
     def to_ann(self) -> AnnMacs:
         """Return the same counts as a baseline for energies."""
@@ -158,6 +192,11 @@ class OnnxMacs:
                 "macs_standard": self.macs_standard,
                 "macs_border_exact": self.macs_border_exact,
             },
+            "samples": self.samples,
+            "per_sample": {
+                "macs_standard": self.per_sample().macs_standard,
+                "macs_border_exact": self.per_sample().macs_border_exact,
+            },
             "int8_nodes": [node.name for node in self.nodes if node.precision == "int8"],
             "elementwise_ops": {
                 one.name: {"op": one.op, "size": one.size} for one in self.elementwise_ops
@@ -180,29 +219,45 @@ def count_onnx_macs(
             without a name.
         bind_batch: Bind the first dimension of every input to 1 where nothing else is said.
 
-    Raises:
-        OnnxError: If the file is no whole ONNX model, a dimension is not known, or the package
-            `onnx` is not installed.
-    """
-    return count_graph_macs(load_onnx(Path(path), bindings=bindings, bind_batch=bind_batch))
-
-
-def count_graph_macs(graph: OnnxGraph) -> OnnxMacs:
-    """Count the MACs of a model that has been read.
+    The model is read in a process of its own, with limits on time and memory.
 
     Raises:
-        OnnxError: If a dimension is not known.
+        OnnxError: If the file is no whole ONNX model, a dimension is not known, reading exceeds
+            the limits, or the package `onnx` is not installed.
     """
-    tally = _Tally(str(graph.path))
-    tally.walk(graph.model.graph, graph.scope(), prefix="", times=1)
+    require_onnx(str(path))
+    return run_apart(_count, Path(path), dict(bindings or {}), bind_batch)
+
+
+def _count(path: Path, bindings: Mapping[str, int], bind_batch: bool) -> OnnxMacs:
+    """Count the MACs of a model in this process."""
+    graph = load_onnx(path, bindings=bindings, bind_batch=bind_batch)
+    tally = _Tally(str(path), graph.resolver)
+    tally.walk(graph.model.graph, graph.scope, prefix="", times=1)
     return OnnxMacs(
-        path=str(graph.path),
+        path=str(path),
         sha256=graph.sha256,
         bindings=dict(graph.bindings),
+        inputs=dict(graph.inputs),
+        stored=sum(prod(shape) for shape in graph.constants.values()),
+        samples=_samples(graph),
         nodes=tuple(tally.nodes),
         elementwise_ops=tuple(tally.elementwise),
         uncounted_nodes=tuple(tally.uncounted),
     )
+
+
+def _samples(graph: OnnxGraph) -> int:
+    """Return the first dimension that all inputs and outputs share, if it can be the batch."""
+    shapes = [*graph.inputs.values()]
+    shapes += [graph.scope.sizes(info.name) or () for info in graph.model.graph.output]
+    first = {shape[:1] for shape in shapes}
+    for node in graph.model.graph.node:
+        if node.op_type in ("LSTM", "GRU", "RNN") and node.input[0] in graph.inputs:
+            layout = next((entry.i for entry in node.attribute if entry.name == "layout"), 0)
+            if not layout:  # then the first dimension is time
+                return 1
+    return max(1, *first.pop()) if len(first) == 1 and () not in first else 1
 
 
 def node_names(graph: onnx.GraphProto) -> list[str]:
@@ -225,6 +280,7 @@ class _Tally:
     """The nodes counted so far."""
 
     path: str
+    resolver: ShapeResolver
     nodes: list[OnnxNodeMacs] = field(default_factory=list)
     elementwise: list[OnnxOperator] = field(default_factory=list)
     uncounted: list[OnnxOperator] = field(default_factory=list)
@@ -239,17 +295,26 @@ class _Tally:
         ):
             readers[name] = readers.get(name, 0) + 1
         for node, own in zip(graph.node, node_names(graph), strict=True):
-            name = prefix + own
-            if node.domain not in ("", "ai.onnx"):
-                self.uncounted.append(OnnxOperator(name=name, op=node.op_type, domain=node.domain))
-            elif node.op_type in OPERANDS:
+            name, operator = prefix + own, operator_key(node)
+            if operator in OPERANDS:
                 self._add_macs(node, scope, name, times, producers)
-            elif node.op_type in ("If", "Loop", "Scan"):
+            elif any(True for _ in subgraphs(node)):
                 self._enter(node, scope, name, times)
-            elif node.op_type in ELEMENTWISE:
+            elif operator in ELEMENTWISE:
                 self._add_elementwise(node, scope, name, times, producers, readers)
-            elif node.op_type not in LAYOUT:
-                self.uncounted.append(OnnxOperator(name=name, op=node.op_type))
+            elif operator not in LAYOUT:
+                self._expand(node, scope, name, times)
+
+    def _expand(self, node: onnx.NodeProto, scope: Scope, name: str, times: int) -> None:
+        """Count the operators that define this one; list it if nothing defines it."""
+        definition = self.resolver.expand(node, scope)
+        if definition is None:
+            self.uncounted.append(OnnxOperator(name=name, op=node.op_type, domain=node.domain))
+            return
+        around = self.resolver
+        self.resolver, graph, inner = definition
+        self.walk(graph, inner, prefix=f"{name}/", times=times)
+        self.resolver = around
 
     def _add_macs(
         self,
@@ -260,13 +325,13 @@ class _Tally:
         producers: Mapping[str, onnx.NodeProto],
     ) -> None:
         standard, exact = count_operator(node, scope, name=f"{self.path}: {name}")
-        positions = OPERANDS[node.op_type]
+        positions = OPERANDS[operator_key(node)]
         operands = list(node.input) if node.op_type == "Einsum" else []
-        operands = operands or [node.input[position] for position in positions]
+        operands = operands or [node.input[position] for position in dict.fromkeys(positions)]
         if node.op_type in ("LSTM", "GRU", "RNN"):
             operands.append(node.input[2])
         stored = [name for name in operands if _is_stored(name, scope, producers)]
-        is_integer = node.op_type in INTEGER_OPERATORS or all(
+        is_integer = operator_key(node) in INTEGER_OPERATORS or all(
             one in producers and producers[one].op_type == "DequantizeLinear" for one in operands
         )
         self.nodes.append(
@@ -294,7 +359,7 @@ class _Tally:
         source = node.input[0] if node.input else ""
         if node.op_type == "BatchNormalization":
             before = producers.get(source)
-            if before is not None and before.op_type in _FOLDABLE and readers[source] == 1:
+            if before is not None and operator_key(before) in _FOLDABLE and readers[source] == 1:
                 return
         reads = node.op_type.startswith(("Reduce", "Arg")) or node.op_type == "TopK"
         size = _size(source if reads else next(filter(None, node.output), ""), scope)
@@ -305,15 +370,12 @@ class _Tally:
     def _enter(self, node: onnx.NodeProto, scope: Scope, name: str, times: int) -> None:
         """Count the graphs inside a node as often as they are known to run."""
         inner = dict(subgraphs(node))
-        if node.op_type == "If":
-            taken = scope.value(node.input[0])
-            if taken is not None:
-                inner = {key: inner[key] for key in (("else_branch", "then_branch")[taken[0]],)}
-            runs: int | None = None if taken is None else 1
-        elif node.op_type == "Loop":
-            runs = _loop_count(node, inner["body"], scope)
-        else:
-            runs = _scan_count(node, scope)
+        output = next(filter(None, node.output), "")
+        runs = scope.runs[output]
+        if node.op_type == "If" and runs is not None:
+            taken = (scope.integers(node.input[0]) or (0,))[0]
+            branch = ("else_branch", "then_branch")[taken]
+            inner = {branch: inner[branch]}
         for key, graph in inner.items():
             if runs is None and (found := _first_mac(graph)):
                 raise OnnxError(
@@ -324,7 +386,7 @@ class _Tally:
             step = f"{name}/{key}/" if len(inner) > 1 else f"{name}/"
             self.walk(
                 graph,
-                scope_of(graph, scope),
+                scope.inner[output, key],
                 prefix=step,
                 times=times * (1 if runs is None else runs),
             )
@@ -341,43 +403,15 @@ def _is_stored(name: str, scope: Scope, producers: Mapping[str, onnx.NodeProto])
 
 
 def _size(name: str, scope: Scope) -> int | None:
-    dims = scope.shape(name)
-    if dims is None:
-        return None
-    known = [dim for dim in dims if dim is not None]
-    return prod(known) if len(known) == len(dims) else None
+    sizes = scope.sizes(name)
+    return None if sizes is None else prod(sizes)
 
 
 def _first_mac(graph: onnx.GraphProto) -> str | None:
     for node in graph.node:
-        if node.op_type in OPERANDS and node.domain in ("", "ai.onnx"):
+        if operator_key(node) in OPERANDS:
             return str(node.op_type)
         for _, inner in subgraphs(node):
             if (found := _first_mac(inner)) is not None:
                 return found
     return None
-
-
-def _loop_count(node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope) -> int | None:
-    """Return a loop's iterations if its limit is stored and its condition stays true."""
-    limit = scope.value(node.input[0]) if node.input[0] else None
-    start = scope.value(node.input[1]) if len(node.input) > 1 and node.input[1] else (1,)
-    if start is not None and not start[0]:
-        return 0
-    if limit is None or start is None:
-        return None
-    producers = {name: one for one in body.node for name in one.output}
-    condition, entering = body.output[0].name, body.input[1].name
-    while condition in producers and producers[condition].op_type == "Identity":
-        condition = producers[condition].input[0]
-    goes_on = condition == entering or scope_of(body, scope).value(condition) == (1,)
-    return max(limit[0], 0) if goes_on else None
-
-
-def _scan_count(node: onnx.NodeProto, scope: Scope) -> int | None:
-    """Return a scan's iterations: the length of what it runs over."""
-    numbers = {one.name: one.i for one in node.attribute if one.name == "num_scan_inputs"}
-    scanned = numbers["num_scan_inputs"]
-    axes = next((list(a.ints) for a in node.attribute if a.name == "scan_input_axes"), [0])
-    dims = scope.shape(node.input[len(node.input) - scanned])
-    return None if not dims else dims[axes[0]]

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError, OnnxError
 from neurodeploy.ir.ann_layers import AnnMacs
-from neurodeploy.onnx_models.macs import OnnxMacs, count_graph_macs, node_names
-from neurodeploy.onnx_models.operators import OPERANDS
-from neurodeploy.onnx_models.reading import OnnxGraph, load_onnx, require_onnx
+from neurodeploy.onnx_models.isolation import run_apart
+from neurodeploy.onnx_models.macs import OnnxMacs, count_onnx_macs, node_names
+from neurodeploy.onnx_models.operators import OPERANDS, operator_key
+from neurodeploy.onnx_models.reading import inline_functions, require_onnx
 from neurodeploy.samples.array_archives import load_inputs, load_numbers, member_names
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 LARGEST_RUN = 1 << 28
 """Values of one pass, weights included, up to which a model is run."""
+
+_SECONDS_PER_MAC = 2e-8
+_BYTES_PER_VALUE = 64
+"""Bounds of a run: beside each value, masks of it in several types are held."""
 
 _EXACT_IN_FLOAT32 = 1 << 24
 """Products added up in one output beyond which float32 masks would round."""
@@ -64,9 +69,9 @@ class OnnxActivity:
     """The zeros of a model on samples, and its outputs.
 
     Attributes:
-        samples: Number of samples; each is one pass.
+        samples: Number of samples.
         macs_effective: By node, over all samples: products of two values other than zero.
-        macs_nonzero: By node, of one pass: MACs through weights other than zero, border exact;
+        macs_nonzero: By node, of one sample: MACs through weights other than zero, border exact;
             activations all count.
         unmeasured: Nodes counted with every MAC (border exact): recurrent ones, those inside
             loops and branches, and sums of more than 2^24 products.
@@ -90,7 +95,7 @@ class OnnxBaseline:
     """An ONNX model that a spiking network is compared with.
 
     Attributes:
-        macs: Its counts in one pass, batch 1.
+        macs: Its counts for one sample.
         activity: What it did on samples; None if it was not run.
         samples: Where its samples came from, one phrase; empty if it was not run.
         accuracy: Share of the samples whose largest output is their label's; None without labels.
@@ -142,20 +147,50 @@ class OnnxBaseline:
         }
 
 
-def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
-    """Run a model on samples, one by one, and count its effective MACs.
+def measure_onnx(macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
+    """Run a model on samples, pass by pass, and count its effective MACs.
 
     Args:
-        graph: The model, with its dimensions bound.
-        macs: Its counts.
-        samples: (samples, ...); each has as many values as the model's input and is given its
-            shape and type.
+        macs: The counts of the model.
+        samples: (samples, ...); each has as many values as a sample of the model's input and is
+            given its shape and type.
 
     Raises:
-        OnnxError: If the model has not one input, samples do not fit it, it is too large to be
-            run, or onnxruntime refuses it.
+        OnnxError: If the model has not one input, samples do not fit it or do not fill its passes,
+            it is too large to be run, or onnxruntime refuses it.
     """
-    require_onnx(f"{graph.path}: measuring activity", "onnxruntime")
+    require_onnx(f"{macs.path}: measuring activity", "onnxruntime")
+    name, shape = _single_input(macs)
+    each = prod(shape) // macs.samples
+    if len(samples) < 1 or prod(samples.shape[1:]) != each:
+        raise OnnxError(
+            f"{macs.path}: input '{name}' has shape {shape}, the samples {samples.shape}. Give "
+            f"at least one sample of {each} values."
+        )
+    if len(samples) % macs.samples:
+        raise OnnxError(
+            f"{macs.path}: a pass takes {macs.samples} samples, and {len(samples)} are given. Give "
+            f"a multiple of {macs.samples}, or export the model with an open batch."
+        )
+    values = sum(node.weights + node.inputs + node.outputs for node in macs.nodes)
+    values += sum(entry.size or 0 for entry in macs.elementwise_ops) + macs.stored
+    if values > LARGEST_RUN:
+        raise OnnxError(
+            f"{macs.path}: a pass has {values} values, up to {LARGEST_RUN} are run. Its MACs can "
+            "be counted without running it: neurodeploy macs."
+        )
+    return run_apart(
+        _measure,
+        Path(macs.path),
+        macs,
+        samples,
+        more_seconds=60 + _SECONDS_PER_MAC * macs.macs_standard * len(samples),
+        more_memory=_BYTES_PER_VALUE * values,
+    )
+
+
+def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
+    """Run a model in this process."""
     import onnx
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import (
@@ -166,21 +201,9 @@ def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: NumberArray) -> Onnx
         RuntimeException,
     )
 
-    name, shape = _single_input(graph)
-    if len(samples) < 1 or prod(samples.shape[1:]) != prod(shape):
-        raise OnnxError(
-            f"{graph.path}: input '{name}' has shape {shape}, the samples {samples.shape}. Give "
-            f"at least one sample of {prod(shape)} values."
-        )
-    values = sum(node.weights + node.inputs + node.outputs for node in macs.nodes)
-    values += sum(one.size or 0 for one in macs.elementwise_ops)
-    values += sum(prod(dims) for dims in graph.constants.values())
-    if values > LARGEST_RUN:
-        raise OnnxError(
-            f"{graph.path}: a pass has {values} values, up to {LARGEST_RUN} are run. Its MACs can "
-            "be counted without running it: neurodeploy macs."
-        )
-    model = _whole_model(graph.path)
+    name, shape = _single_input(macs)
+    passes = len(samples) // macs.samples
+    model = _whole_model(path)
     measured = _add_masks(model, macs)
     by_weights = [f"{name}_weights" for name in measured.values()]
     refusals = (Fail, InvalidArgument, InvalidGraph, NotRunnable, RuntimeException)
@@ -194,52 +217,50 @@ def measure_onnx(graph: OnnxGraph, macs: OnnxMacs, samples: NumberArray) -> Onnx
         kind = next(one.type.tensor_type.elem_type for one in model.graph.input if one.name == name)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
         totals = dict.fromkeys(measured, 0)
-        entry = {name: np.asarray(samples[0], dtype=dtype).reshape(shape)}
+        entry = {name: np.asarray(samples[: macs.samples], dtype=dtype).reshape(shape)}
         nonzero = {}
         if by_weights:  # an empty list would ask for all outputs
             sums = session.run(by_weights, entry)
             nonzero = dict(zip(measured, map(int, sums), strict=True))
         outputs = []
-        for sample in samples:
+        for group in np.split(samples, passes):
             first, *sums = session.run(
                 [model.graph.output[0].name, *measured.values()],
-                {name: np.asarray(sample, dtype=dtype).reshape(shape)},
+                {name: np.asarray(group, dtype=dtype).reshape(shape)},
             )
             outputs.append(np.asarray(first, dtype=np.float64))
             for node, effective in zip(measured, sums, strict=True):
                 totals[node] += int(effective)
     except refusals as error:
         raise OnnxError(
-            f"{graph.path}: onnxruntime cannot run it ({' '.join(str(error).split())[:300]}). "
+            f"{path}: onnxruntime cannot run it ({' '.join(str(error).split())[:300]}). "
             "Check the model."
         ) from error
     rest = {node.name: node.macs_border_exact for node in macs.nodes if node.name not in measured}
     return OnnxActivity(
         samples=len(samples),
         macs_effective={
-            node.name: totals.get(node.name, rest.get(node.name, 0) * len(samples))
-            for node in macs.nodes
+            node.name: totals.get(node.name, rest.get(node.name, 0) * passes) for node in macs.nodes
         },
-        macs_nonzero=nonzero | rest,
+        macs_nonzero={name: macs.share(count) for name, count in (nonzero | rest).items()},
         unmeasured=tuple(rest),
-        outputs=np.stack(outputs),
+        outputs=np.stack(outputs) if macs.samples == 1 else np.concatenate(outputs),
     )
 
 
-def _single_input(graph: OnnxGraph) -> tuple[str, tuple[int, ...]]:
-    if len(graph.inputs) != 1:
+def _single_input(macs: OnnxMacs) -> tuple[str, tuple[int, ...]]:
+    if len(macs.inputs) != 1:
         raise OnnxError(
-            f"{graph.path}: {len(graph.inputs)} inputs ({', '.join(graph.inputs) or 'none'}), "
+            f"{macs.path}: {len(macs.inputs)} inputs ({', '.join(macs.inputs) or 'none'}), "
             "exactly one is required to run it on samples. Its MACs can be counted without: "
             "neurodeploy macs."
         )
-    return next(iter(graph.inputs.items()))
+    return next(iter(macs.inputs.items()))
 
 
 def _whole_model(path: Path) -> onnx.ModelProto:
     """Read a model with all its weights, functions inlined as they were for counting."""
     import onnx
-    from onnx.inliner import inline_local_functions
 
     try:
         model = onnx.load(str(path))
@@ -248,7 +269,7 @@ def _whole_model(path: Path) -> onnx.ModelProto:
             f"{path}: its weights cannot be read ({' '.join(str(error).split())[:300]}). Put the "
             "file with external data beside it."
         ) from error
-    return inline_local_functions(model) if model.functions else model
+    return inline_functions(model, path)
 
 
 def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:
@@ -272,7 +293,7 @@ def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:
         if constant.issuperset(node.input):
             constant.update(node.output)
         found = counted.get(name)
-        if found is None or node.op_type not in _RUN_AS or not found.macs_standard:
+        if found is None or operator_key(node) not in _RUN_AS or not found.macs_standard:
             continue
         if found.macs_standard // max(found.outputs, 1) >= _EXACT_IN_FLOAT32:
             continue
@@ -396,9 +417,12 @@ def read_baseline(
         OnnxError: If the model cannot be counted, or not be run on `samples`.
         DataError: If there are not as many labels as samples.
     """
-    graph = load_onnx(Path(path), bindings=bindings, bind_batch=True)
-    macs = count_graph_macs(graph)
+    macs = count_onnx_macs(path, bindings=bindings, bind_batch=True)
     notes = []
+    if macs.samples > 1:
+        notes.append(
+            f"A pass of the ANN takes {macs.samples} samples; its counts are those of one sample."
+        )
     if macs.uncounted_ops:
         notes.append(
             f"The ANN has operators that are not counted: {', '.join(macs.uncounted_ops)}. Its "
@@ -407,10 +431,19 @@ def read_baseline(
     source, has_own_input = "given for it", samples is not None
     if samples is None and network_inputs is not None:
         source = "the network's input, mean over its steps"
-        shape = next(iter(graph.inputs.values()), ())
-        fits = len(graph.inputs) == 1 and prod(network_inputs.shape[2:]) == prod(shape)
-        if fits and not macs.uncounted_ops:
-            samples = network_inputs.mean(axis=1, dtype=np.float64)
+        size = sum(prod(shape) for shape in macs.inputs.values()) // macs.samples
+        fits = len(macs.inputs) == 1 and prod(network_inputs.shape[2:]) == size
+        whole = len(network_inputs) - len(network_inputs) % macs.samples
+        if fits and whole and not macs.uncounted_ops:
+            samples = network_inputs[:whole].mean(axis=1, dtype=np.float64)
+            if whole < len(network_inputs):
+                notes.append(f"The ANN was measured on the first {whole} samples: whole passes.")
+        elif fits and not whole:
+            notes.append(
+                f"The ANN's activations were not measured: a pass takes {macs.samples} samples, "
+                f"and there are {len(network_inputs)}. Give more of them, or export the model "
+                "with an open batch."
+            )
         else:
             notes.append(
                 "The ANN's activations were not measured: it "
@@ -418,15 +451,15 @@ def read_baseline(
                 + " Give samples of its own (--ann-input)."
             )
     if samples is None:
-        return OnnxBaseline(macs=macs, notes=tuple(notes))
-    activity = measure_onnx(graph, macs, samples)
+        return OnnxBaseline(macs=macs.per_sample(), notes=tuple(notes))
+    activity = measure_onnx(macs, samples)
     if activity.unmeasured:
         notes.append(
             f"Of the ANN, {', '.join(activity.unmeasured)} count with every MAC: their sparsity "
             "was not measured."
         )
     return OnnxBaseline(
-        macs=macs,
+        macs=macs.per_sample(),
         activity=activity,
         samples=source,
         has_own_input=has_own_input,

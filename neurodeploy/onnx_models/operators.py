@@ -13,18 +13,23 @@ from typing import TYPE_CHECKING
 from neurodeploy.counting.kernel_taps import count_taps
 from neurodeploy.errors import OnnxError
 from neurodeploy.ir.float_layers import Shape
-from neurodeploy.onnx_models.reading import Scope
+from neurodeploy.onnx_models.shapes import Scope
 
 if TYPE_CHECKING:
     import onnx
 
 Macs = tuple[int, int]
 
+_RUNTIME = "com.microsoft:"
+_BLOCKED = "com.microsoft.nchwc:"
+"""Domains of onnxruntime's own operators, in models that it wrote."""
+
 OPERANDS: Mapping[str, tuple[int, int]] = {
     "Conv": (0, 1),
     "ConvInteger": (0, 1),
     "QLinearConv": (0, 3),
     "ConvTranspose": (0, 1),
+    "DeformConv": (0, 1),
     "Gemm": (0, 1),
     "MatMul": (0, 1),
     "MatMulInteger": (0, 1),
@@ -33,21 +38,46 @@ OPERANDS: Mapping[str, tuple[int, int]] = {
     "LSTM": (0, 1),
     "GRU": (0, 1),
     "RNN": (0, 1),
+    "DFT": (0, 0),
+    "STFT": (0, 0),
+    f"{_RUNTIME}FusedConv": (0, 1),
+    f"{_RUNTIME}QLinearConv": (0, 3),
+    f"{_RUNTIME}FusedGemm": (0, 1),
+    f"{_RUNTIME}FusedMatMul": (0, 1),
+    f"{_RUNTIME}QGemm": (0, 3),
+    f"{_RUNTIME}MatMulIntegerToFloat": (0, 1),
+    f"{_RUNTIME}DynamicQuantizeMatMul": (0, 1),
+    f"{_RUNTIME}MatMulNBits": (0, 1),
+    f"{_BLOCKED}Conv": (0, 1),
 }
 """Positions of the two inputs that are multiplied, by operator."""
 
-INTEGER_OPERATORS = frozenset({"ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"})
+INTEGER_OPERATORS = frozenset(
+    {
+        "ConvInteger",
+        "QLinearConv",
+        "MatMulInteger",
+        "QLinearMatMul",
+        *(
+            _RUNTIME + name
+            for name in ("QLinearConv", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
+        ),
+    }
+)
 
 _GATES: Mapping[str, int] = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 _COMPUTING = """
     Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr
-    BitwiseXor Ceil Clip Cos Cosh CumProd CumSum Div Equal Erf Exp Floor Greater GreaterOrEqual
-    IsInf IsNaN Less LessOrEqual Log Max Mean Min Mod Mul Neg Not Or Pow Reciprocal Round Sign
-    Sin Sinh Sqrt Sub Sum Tan Where Xor
+    BitwiseXor Ceil Clip Col2Im Cos Cosh CumProd CumSum Div Equal Erf Exp Floor Greater
+    GreaterOrEqual IsInf IsNaN Less LessOrEqual Log Max Mean Min Mod Mul Neg Not Or Pow Reciprocal
+    Round Sign Sin Sinh Sqrt Sub Sum Tan Where Xor
 
     Celu Elu Gelu HardSigmoid HardSwish Hardmax LeakyRelu LogSoftmax Mish PRelu Relu Selu Shrink
-    Sigmoid Softmax Softplus Softsign Swish Tanh ThresholdedRelu
+    Sigmoid Softmax Softplus Softsign SwiGLU Swish Tanh ThresholdedRelu
+
+    BlackmanWindow HammingWindow HannWindow NegativeLogLikelihoodLoss RotaryEmbedding
+    SoftmaxCrossEntropyLoss
 
     BatchNormalization GroupNormalization InstanceNormalization LRN LayerNormalization
     LpNormalization MeanVarianceNormalization RMSNormalization
@@ -57,16 +87,32 @@ _COMPUTING = """
     ArgMax ArgMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin
     ReduceProd ReduceSum ReduceSumSquare TopK
 
-    Resize Upsample
+    GridSample Resize RoiAlign Upsample
+
+    com.microsoft:BiasGelu com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearAdd
+    com.microsoft:QLinearAveragePool com.microsoft:QLinearGlobalAveragePool
+    com.microsoft:QLinearLeakyRelu com.microsoft:QLinearMul com.microsoft:QLinearReduceMean
+    com.microsoft:QLinearSigmoid com.microsoft:QLinearSoftmax com.microsoft:QuickGelu
+    com.microsoft:SkipLayerNormalization com.microsoft:SkipSimplifiedLayerNormalization
+
+    com.microsoft.nchwc:AveragePool com.microsoft.nchwc:GlobalAveragePool
+    com.microsoft.nchwc:GlobalMaxPool com.microsoft.nchwc:MaxPool com.microsoft.nchwc:Upsample
 """
-"""Arithmetic, activations, normalisations, pools, reductions, interpolation."""
+"""Arithmetic, activations, normalisations, losses, pools, reductions, interpolation."""
 
 _MOVING = """
-    BitCast Cast CastLike CenterCropPad Compress Concat Constant ConstantOfShape DepthToSpace
-    DequantizeLinear Dropout DynamicQuantizeLinear Expand EyeLike Flatten Gather GatherElements
-    GatherND Identity NonZero OneHot Pad QuantizeLinear Range Reshape ReverseSequence Scatter
-    ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze TensorScatter Tile
-    Transpose Trilu Unsqueeze
+    Bernoulli BitCast Cast CastLike CenterCropPad Compress Concat ConcatFromSequence Constant
+    ConstantOfShape DepthToSpace DequantizeLinear Dropout DynamicQuantizeLinear Expand EyeLike
+    Flatten Gather GatherElements GatherND Identity MelWeightMatrix Multinomial NonMaxSuppression
+    NonZero OneHot Optional OptionalGetElement OptionalHasElement Pad QuantizeLinear RandomNormal
+    RandomNormalLike RandomUniform RandomUniformLike Range RegexFullMatch Reshape ReverseSequence
+    Scatter ScatterElements ScatterND SequenceAt SequenceConstruct SequenceEmpty SequenceErase
+    SequenceInsert SequenceLength Shape Size Slice SpaceToDepth Split SplitToSequence Squeeze
+    StringConcat StringNormalizer StringSplit TensorScatter TfIdfVectorizer Tile Transpose Trilu
+    Unique Unsqueeze
+
+    com.microsoft:DequantizeLinear com.microsoft:QLinearConcat com.microsoft:QuantizeLinear
+    com.microsoft.nchwc:ReorderInput com.microsoft.nchwc:ReorderOutput
 """
 
 ELEMENTWISE = frozenset(_COMPUTING.split())
@@ -91,12 +137,20 @@ def count_operator(node: onnx.NodeProto, scope: Scope, *, name: str) -> Macs:
         "Conv": _conv,
         "ConvInteger": _conv,
         "QLinearConv": _conv,
+        "FusedConv": _conv,
         "ConvTranspose": _transposed_conv,
+        "DeformConv": _deformed_conv,
         "Gemm": _gemm,
+        "FusedGemm": _gemm,
+        "QGemm": _gemm,
+        "FusedMatMul": _fused_matmul,
+        "MatMulNBits": _packed_matmul,
         "Einsum": _einsum,
         "LSTM": _recurrent,
         "GRU": _recurrent,
         "RNN": _recurrent,
+        "DFT": _dft,
+        "STFT": _stft,
     }
     reader = _Node(node, scope, name)
     try:
@@ -107,6 +161,12 @@ def count_operator(node: onnx.NodeProto, scope: Scope, *, name: str) -> Macs:
         raise OnnxError(
             f"{name}: the shapes of this {node.op_type} contradict each other. Check the model."
         ) from error
+
+
+def operator_key(node: onnx.NodeProto) -> str:
+    """Return the name of an operator in the tables above: with its domain, if it has one."""
+    prefix = "" if node.domain in ("", "ai.onnx") else f"{node.domain}:"
+    return f"{prefix}{node.op_type}"
 
 
 class _Node:
@@ -123,17 +183,35 @@ class _Node:
             )
             raise OnnxError(
                 f"{self.name}: tensor '{tensor}' of this {self.node.op_type} has {shown.strip()}, "
-                "every size is required. Bind symbolic dimensions (--bind name=size), or export "
-                "the model with fixed shapes."
+                "every size is required. It depends on the values that the model is given, or on "
+                "an operator that is not known. Export the model with fixed shapes."
             )
         return tuple(dim for dim in dims if dim is not None)
 
     def operand(self, number: int) -> Shape:
-        return self.shape(self.node.input[OPERANDS[self.node.op_type][number]])
+        return self.shape(self.node.input[OPERANDS[operator_key(self.node)][number]])
 
     @property
     def result(self) -> Shape:
         return self.shape(next(filter(None, self.node.output)))
+
+    def values(self, position: int) -> Shape | None:
+        """Return the values of a small integer input; None if it is missing or not known."""
+        names = self.node.input
+        is_there = len(names) > position and names[position]
+        return self.scope.integers(names[position]) if is_there else None
+
+    def stored(self, position: int, default: int) -> int:
+        """Return the value of an input of one integer, or the default if it is missing."""
+        values = self.values(position)
+        if values is not None:
+            return values[0]
+        if len(self.node.input) > position and self.node.input[position]:
+            raise OnnxError(
+                f"{self.name}: '{self.node.input[position]}' decides what this "
+                f"{self.node.op_type} multiplies, and is not stored. Export it as a constant."
+            )
+        return default
 
     def ints(self, name: str, default: list[int]) -> list[int]:
         for attribute in self.node.attribute:
@@ -190,6 +268,12 @@ def _transposed_conv(node: _Node) -> Macs:
     return shared * prod(source[2:]) * prod(weight[2:]), shared * pairs
 
 
+def _deformed_conv(node: _Node) -> Macs:
+    """Count every tap: where one lies, on padding or not, depends on the values of an input."""
+    weight, result = node.operand(1), node.result
+    return (prod(result) * prod(weight[1:]),) * 2
+
+
 def _tap_pairs(
     positions: Shape,
     weight: Shape,
@@ -227,6 +311,25 @@ def _matmul(node: _Node) -> Macs:
     return (prod(batch) * left[-2] * left[-1] * right[-1],) * 2
 
 
+def _fused_matmul(node: _Node) -> Macs:
+    left, right = node.operand(0), node.operand(1)
+    inner = left[-2] if node.integer("transA", 0) and len(left) > 1 else left[-1]
+    if node.integer("transBatchA", 0):
+        inner = left[0] if node.integer("transA", 0) else left[-1]
+    if inner not in right:
+        raise ValueError(right)
+    return (prod(node.result) * inner,) * 2
+
+
+def _packed_matmul(node: _Node) -> Macs:
+    """Count a product with a weight of a few bits, packed: its sizes are attributes."""
+    inner, columns = node.integer("K", 0), node.integer("N", 0)
+    left = node.operand(0)
+    if left[-1] != inner:
+        raise ValueError(left)
+    return (prod(left) * columns,) * 2
+
+
 def _broadcast(left: Shape, right: Shape) -> Shape:
     rank = max(len(left), len(right))
     pairs = zip((1,) * (rank - len(left)) + left, (1,) * (rank - len(right)) + right, strict=True)
@@ -261,10 +364,37 @@ def _einsum(node: _Node) -> Macs:
 
 
 def _recurrent(node: _Node) -> Macs:
+    """Count the steps that are run: those of `sequence_lens`, where the model stores them."""
     source, weight = node.operand(0), node.operand(1)
     gates = _GATES[node.node.op_type]
     if weight[1] % gates:
         raise ValueError(weight)
     hidden = weight[1] // gates
-    steps_and_batch = source[0] * source[1]
-    return (weight[0] * steps_and_batch * gates * hidden * (source[2] + hidden),) * 2
+    lengths = node.values(4)
+    steps = source[0] * source[1]
+    if lengths is not None:
+        steps = sum(min(max(length, 0), source[node.integer("layout", 0)]) for length in lengths)
+    return (weight[0] * steps * gates * hidden * (source[2] + hidden),) * 2
+
+
+def _dft(node: _Node) -> Macs:
+    """Count a transform by its definition, the product with a matrix; fast ones need fewer.
+
+    A product of two real numbers is one MAC, one of two complex numbers four.
+    """
+    source, result = node.operand(0), node.result
+    axis = node.integer("axis", 1) if node.scope.opset < 20 else node.stored(2, -2)
+    outputs, present = result[axis], source[axis]
+    terms = node.stored(1, present)
+    if node.integer("inverse", 0) and node.integer("onesided", 0):
+        terms = outputs // 2 + 1
+    shared = prod(result) * source[-1]
+    return shared * terms, shared * min(terms, present)
+
+
+def _stft(node: _Node) -> Macs:
+    """Count the transform of each frame by its definition."""
+    source, result = node.shape(node.node.input[0]), node.result
+    window = node.node.input[2] if len(node.node.input) > 2 else ""
+    length = node.shape(window)[0] if window else node.stored(3, source[1])
+    return (prod(result) * prod(source[2:]) * length,) * 2

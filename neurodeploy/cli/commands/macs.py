@@ -10,17 +10,27 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodeploy.cli import console
-from neurodeploy.cli.options import AsJson, Bindings, Strict, parse_bindings
+from neurodeploy.cli.options import AsJson, Bindings, parse_bindings
 from neurodeploy.reports.numbers import format_count
+
+INCOMPLETE = 3
+"""Exit code of a count that leaves operators out."""
 
 
 def macs(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model.")],
     bind: Bindings = None,
-    strict: Strict = False,
+    allow_incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--allow-incomplete", help="Exit with 0 even if an operator is not counted, not with 3."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the multiply-accumulates (MACs) of an ONNX model, with and without padding.
+
+    If an operator cannot be counted, the count is incomplete and the command exits with 3.
 
     Example: `neurodeploy macs model.onnx --bind batch=1 --json`
     """
@@ -43,13 +53,26 @@ def macs(
                 node.precision,
             )
         table.add_row(
-            "total",
+            "total of a pass" if counts.samples > 1 else "total",
             "",
             format_count(counts.macs_standard),
             format_count(counts.macs_border_exact),
             style="bold",
         )
+        if counts.samples > 1:
+            share = counts.per_sample()
+            table.add_row(
+                "per sample",
+                "",
+                format_count(share.macs_standard),
+                format_count(share.macs_border_exact),
+            )
         console.out.print(table)
+        if counts.samples > 1:
+            console.out.print(
+                f"A pass takes {counts.samples} samples: the first dimension of every input and "
+                "output."
+            )
         values = sum(node.size or 0 for node in counts.elementwise_ops)
         console.out.print(
             f"{len(counts.elementwise_ops)} operators without MACs give {format_count(values)} "
@@ -59,5 +82,5 @@ def macs(
             console.out.print(f"! not counted: {missed.name} ({missed.op})", markup=False)
         if counts.uncounted_ops:
             console.out.print("The count is incomplete.")
-    if strict and counts.uncounted_ops:
-        raise typer.Exit(1)
+    if counts.uncounted_ops and not allow_incomplete:
+        raise typer.Exit(INCOMPLETE)

@@ -12,9 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from neurodeploy.errors import OnnxError
-from neurodeploy.onnx_models.macs import count_graph_macs
+from neurodeploy.onnx_models.macs import count_onnx_macs
 from neurodeploy.onnx_models.measured_zeros import OnnxActivity, measure_onnx
-from neurodeploy.onnx_models.reading import load_onnx
 
 Array = npt.NDArray[np.generic]
 
@@ -42,8 +41,7 @@ def saved(
 
 
 def measured(path: Path, samples: Array) -> OnnxActivity:
-    graph = load_onnx(path, bind_batch=True)
-    return measure_onnx(graph, count_graph_macs(graph), samples)
+    return measure_onnx(count_onnx_macs(path, bind_batch=True), samples)
 
 
 def sparse(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -167,12 +165,11 @@ def test_what_cannot_be_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OnnxError, match=r"samples \(2, 3\).*4 values"):
         measured(path, np.ones((2, 3)))
     huge = saved(
-        tmp_path / "h.onnx", [node], [10**8, 4], {"w": np.ones((4, 2), np.float32)}, rank=2
+        tmp_path / "h.onnx", [node], [1, 10**8, 4], {"w": np.ones((4, 2), np.float32)}, rank=3
     )
-    graph = load_onnx(huge)
     one = np.broadcast_to(np.zeros((), np.float32), (1, 10**8, 4))
     with pytest.raises(OnnxError, match="up to 268435456 are run"):
-        measure_onnx(graph, count_graph_macs(graph), one)
+        measure_onnx(count_onnx_macs(huge), one)
     odd = helper.make_node("Odd", ["x"], ["y"], domain="my.ops")
     graph_proto = helper.make_graph(
         [odd],

@@ -83,6 +83,33 @@ def test_the_model_takes_the_twins_place(tmp_path: Path, samples: Path) -> None:
         assert tiers[preset]["low"] == pytest.approx(ann["macs_effective"] * mac, rel=1e-12)
 
 
+def test_a_fixed_batch_is_measured_in_whole_passes(tmp_path: Path) -> None:
+    x = np.random.default_rng(2).normal(size=(4, 3, 8, 8)) * (np.arange(4) % 2).reshape(4, 1, 1, 1)
+    labels = np.arange(4)
+    single = read_baseline(model(tmp_path / "one.onnx"), samples=x, labels=labels)
+    pair = read_baseline(model(tmp_path / "m.onnx", batch=2), samples=x, labels=labels)
+    assert pair.macs.nodes == single.macs.nodes
+    assert pair.macs_effective == single.macs_effective
+    assert pair.accuracy == single.accuracy
+    assert pair.activity is not None
+    assert single.activity is not None
+    assert pair.activity.samples == 4
+    # one pass of two against two of one: float32 sums may be ordered differently
+    np.testing.assert_allclose(
+        pair.activity.outputs.reshape(4, 10), single.activity.outputs.reshape(4, 10), rtol=1e-5
+    )
+    with pytest.raises(OnnxError, match="multiple of 2"):
+        read_baseline(tmp_path / "m.onnx", samples=x[:3])
+    steps = np.repeat(x[:, None], 5, axis=1)
+    first = read_baseline(tmp_path / "m.onnx", network_inputs=steps[:3])
+    assert first.activity is not None
+    assert first.activity.samples == 2
+    assert "first 2 samples" in " ".join(first.notes)
+    none = read_baseline(tmp_path / "m.onnx", network_inputs=steps[:1])
+    assert none.activity is None
+    assert "a pass takes 2 samples, and there are 1" in " ".join(none.notes)
+
+
 def test_the_mean_over_the_steps_is_what_it_sees(tmp_path: Path, samples: Path) -> None:
     path = model(tmp_path / "m.onnx")
     values = np.load(samples)["input"]

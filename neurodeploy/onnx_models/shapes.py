@@ -1,0 +1,542 @@
+"""The shape of every tensor of a model whose inputs have fixed shapes.
+
+Shapes can pass through values: the size of a tensor is read, divided, joined, and given to Reshape.
+So the small values of a model are computed along with its shapes, node by node: whatever follows
+from sizes and stored numbers alone is run, and nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.ir.float_layers import Shape
+
+if TYPE_CHECKING:
+    import onnx
+
+SMALL = 1024
+"""Elements of a value that may decide shapes and is therefore kept."""
+
+_UNBOUNDED = ("Compress", "NonZero", "Unique")
+"""Operators whose result has a size of its own, at most that of their small inputs times a rank."""
+
+_RANDOM = ("Bernoulli", "Multinomial")
+
+Dims = tuple[int | None, ...]
+Value = npt.NDArray[np.generic]
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """The known shapes and values of a graph; a subgraph sees those around it as well.
+
+    Attributes:
+        types: Types by name, with their shapes as far as they are known.
+        constants: Names of the tensors that are stored in the model.
+        values: Small values that follow from sizes and stored numbers.
+        inner: The scope of each graph inside a node, by the node's first output and the name of
+            the attribute that holds the graph.
+        runs: How often a node runs its graph, by its first output; None if the model does not
+            tell.
+        opset: Version of ONNX's own operators.
+        outer: The scope around.
+    """
+
+    types: dict[str, onnx.TypeProto] = field(default_factory=dict)
+    constants: set[str] = field(default_factory=set)
+    values: dict[str, Value] = field(default_factory=dict)
+    inner: dict[tuple[str, str], Scope] = field(default_factory=dict)
+    runs: dict[str, int | None] = field(default_factory=dict)
+    opset: int = 0
+    outer: Scope | None = None
+
+    def type_of(self, name: str) -> onnx.TypeProto | None:
+        """Return a tensor's type, None if it is not known."""
+        if name in self.types:
+            return self.types[name]
+        return None if self.outer is None else self.outer.type_of(name)
+
+    def shape(self, name: str) -> Dims | None:
+        """Return a tensor's dimensions, None if not even their number is known."""
+        kind = self.type_of(name)
+        return None if kind is None else dims_of(kind)
+
+    def is_constant(self, name: str) -> bool:
+        """Return whether a tensor is stored in the model."""
+        return name in self.constants or (self.outer is not None and self.outer.is_constant(name))
+
+    def value(self, name: str) -> Value | None:
+        """Return a small value; None if it is not known."""
+        if name in self.values:
+            return self.values[name]
+        return None if self.outer is None else self.outer.value(name)
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """Return the elements of a small value of integers or booleans; None if it is none."""
+        value = self.value(name)
+        if value is None or value.dtype.kind not in "iub":
+            return None
+        return tuple(int(element) for element in value.reshape(-1))
+
+    def sizes(self, name: str) -> Shape | None:
+        """Return a tensor's dimensions if all of them are known."""
+        dims = self.shape(name)
+        if dims is None:
+            return None
+        known = tuple(dim for dim in dims if dim is not None)
+        return known if len(known) == len(dims) else None
+
+
+class ShapeResolver:
+    """Shapes and small values of the graphs of one model.
+
+    Attributes:
+        opsets: Versions of the operator sets, by domain.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Take the operator sets of a model."""
+        self._imports = list(model.opset_import)
+        self._ir_version = model.ir_version
+        self.opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
+
+    def resolve(
+        self,
+        graph: onnx.GraphProto,
+        *,
+        outer: Scope | None = None,
+        stored: Mapping[str, Shape] | None = None,
+        types: Mapping[str, onnx.TypeProto] | None = None,
+        values: Mapping[str, Value] | None = None,
+    ) -> Scope:
+        """Find the shapes of a graph.
+
+        Args:
+            graph: The graph, its nodes in the order in which they run.
+            outer: The scope around it.
+            stored: Names and shapes of constants that were taken out of it.
+            types: Types of its inputs, where the node around it knows better than the graph.
+            values: Values of its inputs.
+        """
+        import onnx
+
+        scope = Scope(outer=outer, values=dict(values or {}), opset=self.opsets.get("", 0))
+        for info in (*graph.input, *graph.value_info, *graph.output):
+            if info.HasField("type"):
+                scope.types[info.name] = info.type
+        scope.types |= types or {}
+        scope.constants |= set(stored or {})
+        for tensor in graph.initializer:
+            scope.constants.add(tensor.name)
+            self._store(scope, tensor.name, onnx.numpy_helper.to_array(tensor))
+        for node in graph.node:
+            if any(True for _ in subgraphs(node)):
+                self._enter(node, scope)
+            else:
+                self._infer(node, scope)
+                self._compute(node, scope)
+            if node.op_type == "Constant" and not _domain(node.domain):
+                scope.constants.add(node.output[0])
+        return scope
+
+    def expand(
+        self, node: onnx.NodeProto, scope: Scope
+    ) -> tuple[ShapeResolver, onnx.GraphProto, Scope] | None:
+        """Return the graph of simpler operators that defines a standard operator, if there is one.
+
+        Returns:
+            What resolves the graph, the graph, and its scope.
+        """
+        import onnx
+        from onnx.inliner import inline_local_functions
+
+        schema, body = self._schema(node), self._definition(node, scope)
+        kinds = [scope.type_of(name) for name in node.input if name]
+        if schema is None or body is None or None in kinds:
+            return None
+        call = onnx.NodeProto.FromString(node.SerializeToString())
+        body.domain = call.domain = "definitions"
+        given = {entry.name for entry in call.attribute}
+        call.attribute.extend(
+            entry.default_value
+            for name, entry in schema.attributes.items()
+            if name not in given and entry.default_value.name
+        )
+        names = dict.fromkeys(name for name in node.input if name)
+        graph = onnx.helper.make_graph(
+            [call],
+            "definition",
+            [onnx.ValueInfoProto(name=name, type=scope.type_of(name)) for name in names],
+            [
+                onnx.ValueInfoProto(name=name, type=scope.type_of(name))
+                for name in node.output
+                if name
+            ],
+        )
+        imports = [*body.opset_import, onnx.helper.make_opsetid("definitions", 1)]
+        model = onnx.helper.make_model(
+            graph, functions=[body], opset_imports=imports, ir_version=max(self._ir_version, 10)
+        )
+        model = inline_local_functions(model)
+        resolver = ShapeResolver(model)
+        values = {name: value for name in names if (value := scope.value(name)) is not None}
+        resolved = resolver.resolve(model.graph, values=values)
+        resolved.constants |= {name for name in names if scope.is_constant(name)}
+        return resolver, model.graph, resolved
+
+    def _definition(self, node: onnx.NodeProto, scope: Scope) -> onnx.FunctionProto | None:
+        import onnx
+
+        schema: Any = self._schema(node)  # the stubs of onnx leave the definitions out
+        if schema is None:
+            return None
+        if schema.has_function:
+            versions = schema.function_opset_versions
+        elif schema.has_context_dependent_function:
+            versions = schema.context_dependent_function_opset_versions
+        else:
+            return None
+        opset = self.opsets[_domain(node.domain)]
+        version = max((v for v in versions if v <= opset), default=min(versions))
+        if schema.has_function:
+            content: bytes = schema.get_function_with_opset_version(version)
+        else:
+            kinds = [scope.type_of(name) for name in node.input]
+            content = schema.get_context_dependent_function_with_opset_version(
+                version,
+                node.SerializeToString(),
+                [b"" if kind is None else kind.SerializeToString() for kind in kinds],
+            )
+        return onnx.FunctionProto.FromString(content) if content else None
+
+    def _schema(self, node: onnx.NodeProto) -> onnx.defs.OpSchema | None:
+        import onnx
+
+        domain = _domain(node.domain)
+        try:
+            return onnx.defs.get_schema(node.op_type, self.opsets.get(domain, 0), domain)
+        except onnx.defs.SchemaError:
+            return None
+
+    def _infer(self, node: onnx.NodeProto, scope: Scope) -> None:
+        """Find the shapes of a node's outputs, unless they are known."""
+        from onnx.shape_inference import InferenceError, infer_node_outputs
+
+        if all(scope.sizes(name) is not None for name in node.output if name):
+            return
+        kinds = {name: scope.type_of(name) for name in node.input if name}
+        known = {name: kind for name, kind in kinds.items() if kind is not None}
+        if len(known) < len(kinds):
+            return
+        schema = self._schema(node)
+        if schema is None:
+            found = self._ask_runtime(node, scope)
+        else:
+            try:
+                found = infer_node_outputs(
+                    schema,
+                    node,
+                    known,
+                    {
+                        name: to_tensor(name, value)
+                        for name in known
+                        if (value := scope.value(name)) is not None
+                    },
+                    opset_imports=self._imports,
+                    ir_version=self._ir_version,
+                )
+            except (InferenceError, RuntimeError):
+                found = {}
+            if any(dims_of(kind) is None for kind in found.values()) or not found:
+                definition = self.expand(node, scope)
+                inner = {} if definition is None else definition[2].types
+                found |= {name: inner[name] for name in node.output if name in inner}
+        for name, kind in found.items():
+            if name and scope.sizes(name) is None:
+                scope.types[name] = kind
+
+    def _ask_runtime(self, node: onnx.NodeProto, scope: Scope) -> dict[str, onnx.TypeProto]:
+        """Return the types that onnxruntime finds for an operator of its own."""
+        if find_spec("onnxruntime") is None or not _domain(node.domain).startswith("com.microsoft"):
+            return {}
+        import onnx
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        names = dict.fromkeys(name for name in node.input if name)
+        valued = {name: value for name in names if (value := scope.value(name)) is not None}
+        graph = onnx.helper.make_graph(
+            [node],
+            "node",
+            [
+                onnx.ValueInfoProto(name=name, type=scope.type_of(name))
+                for name in names
+                if name not in valued
+            ],
+            [onnx.ValueInfoProto(name=name) for name in node.output if name],
+            [to_tensor(name, value) for name, value in valued.items()],
+        )
+        model = onnx.helper.make_model(
+            graph, opset_imports=self._imports, ir_version=self._ir_version
+        )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = 1
+        try:
+            session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented):
+            return {}
+        elements = {
+            "float": onnx.TensorProto.FLOAT,
+            "float16": onnx.TensorProto.FLOAT16,
+            "double": onnx.TensorProto.DOUBLE,
+        } | {
+            name.lower(): number
+            for name, number in onnx.TensorProto.DataType.items()
+            if "INT" in name or name == "BOOL"
+        }
+        return {
+            output.name: onnx.helper.make_tensor_type_proto(
+                elements[output.type.removeprefix("tensor(").removesuffix(")")],
+                [dim if isinstance(dim, int) else None for dim in output.shape],
+            )
+            for output in session.get_outputs()
+            if output.type.removeprefix("tensor(").removesuffix(")") in elements
+        }
+
+    def _compute(self, node: onnx.NodeProto, scope: Scope) -> None:
+        """Run a node if its inputs are known values and its outputs are small."""
+        if _domain(node.domain) or not node.output:
+            return
+        if node.op_type in ("Shape", "Size"):
+            dims = scope.sizes(node.input[0])
+            if dims is not None:
+                options = {entry.name: entry.i for entry in node.attribute}
+                part = dims[slice(options.get("start"), options.get("end"))]
+                count = part if node.op_type == "Shape" else prod(dims)
+                self._store(scope, node.output[0], np.array(count, dtype=np.int64))
+            return
+        if node.op_type.startswith("Random") or node.op_type in _RANDOM:
+            return
+        feed = {name: scope.value(name) for name in node.input if name}
+        if any(value is None for value in feed.values()):
+            return
+        for name in filter(None, node.output):
+            sizes = scope.sizes(name)
+            if node.op_type not in _UNBOUNDED and (sizes is None or prod(sizes) > SMALL):
+                return
+        for name, value in self._run(node, scope, feed).items():
+            self._store(scope, name, value)
+
+    def _run(
+        self, node: onnx.NodeProto, scope: Scope, feed: Mapping[str, Value | None]
+    ) -> dict[str, Value]:
+        """Run one node; an empty answer if it cannot be run."""
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        names = [name for name in node.output if name]
+        graph = onnx.helper.make_graph(
+            [node],
+            "node",
+            [onnx.ValueInfoProto(name=name, type=scope.type_of(name)) for name in feed],
+            [onnx.ValueInfoProto(name=name) for name in names],
+        )
+        model = onnx.helper.make_model(
+            graph, opset_imports=self._imports, ir_version=self._ir_version
+        )
+        try:
+            results = ReferenceEvaluator(model).run(None, dict(feed))
+        except Exception:  # a value that Python cannot compute is a value that is not known
+            return {}
+        return {
+            name: np.asarray(result)
+            for name, result in zip(names, results, strict=True)
+            if isinstance(result, np.ndarray | np.generic)
+        }
+
+    @staticmethod
+    def _store(scope: Scope, name: str, value: Value) -> None:
+        import onnx
+
+        if value.size <= SMALL:
+            scope.values[name] = value
+        scope.types[name] = onnx.helper.make_tensor_type_proto(
+            onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+        )
+
+    # -------------------------------------------------------------- graphs inside nodes
+
+    def _enter(self, node: onnx.NodeProto, scope: Scope) -> None:
+        """Resolve the graphs inside a node, and the node's outputs with them."""
+        key = next(filter(None, node.output), "")
+        bodies = dict(subgraphs(node))
+        if node.op_type == "Loop" and not _domain(node.domain):
+            self._loop(node, bodies["body"], scope, key)
+        elif node.op_type == "Scan" and not _domain(node.domain):
+            self._scan(node, bodies["body"], scope, key)
+        else:
+            for name, body in bodies.items():
+                scope.inner[key, name] = self.resolve(body, outer=scope)
+            scope.runs[key] = None
+            if node.op_type == "If" and not _domain(node.domain):
+                self._branch(node, bodies, scope, key)
+
+    def _branch(
+        self, node: onnx.NodeProto, bodies: Mapping[str, onnx.GraphProto], scope: Scope, key: str
+    ) -> None:
+        taken = scope.integers(node.input[0])
+        if not taken:
+            return
+        scope.runs[key] = 1
+        branch = ("else_branch", "then_branch")[taken[0]]
+        inner = scope.inner[key, branch]
+        for name, info in zip(node.output, bodies[branch].output, strict=False):
+            kind, value = inner.type_of(info.name), inner.value(info.name)
+            if name and kind is not None:
+                scope.types[name] = kind
+            if name and value is not None:
+                scope.values[name] = value
+
+    def _loop(self, node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope, key: str) -> None:
+        """Resolve a loop; its state is taken to keep its shape if one round keeps it."""
+        start = list(node.input[2:])
+        states = [info.name for info in body.input[2:]]
+        types = _types_of(states, [scope.type_of(name) for name in start])
+        inner = self.resolve(body, outer=scope, types=types)
+        after = [info.name for info in body.output[1 : 1 + len(states)]]
+        if any(
+            inner.shape(before) != inner.shape(name)
+            for before, name in zip(states, after, strict=False)
+        ):
+            # Shapes differ from round to round: only what the body says of every round holds.
+            inner = self.resolve(body, outer=scope)
+        scope.inner[key, "body"] = inner
+        runs = scope.runs[key] = self._loop_count(node, body, scope, inner)
+        final = [inner.type_of(name) for name in after]
+        final += [
+            _stacked(inner.type_of(info.name), runs, axis=0)
+            for info in body.output[1 + len(states) :]
+        ]
+        scope.types |= _types_of(node.output, final, unless=scope)
+
+    @staticmethod
+    def _loop_count(
+        node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope, inner: Scope
+    ) -> int | None:
+        """Return a loop's rounds if its limit is known and its condition stays true."""
+        limit = scope.integers(node.input[0]) if node.input[0] else None
+        has_start = len(node.input) > 1 and node.input[1]
+        start = scope.integers(node.input[1]) if has_start else (1,)
+        if start is not None and not start[0]:
+            return 0
+        if limit is None or start is None:
+            return None
+        producers = {name: entry for entry in body.node for name in entry.output}
+        condition, entering = body.output[0].name, body.input[1].name
+        while condition in producers and producers[condition].op_type == "Identity":
+            condition = producers[condition].input[0]
+        goes_on = condition == entering or inner.integers(condition) == (1,)
+        return max(limit[0], 0) if goes_on else None
+
+    def _scan(self, node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope, key: str) -> None:
+        """Resolve a scan: it runs as often as what it runs over is long."""
+        import onnx
+
+        options = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
+        scanned = int(options["num_scan_inputs"])
+        states = len(node.input) - scanned
+        axes = list(options.get("scan_input_axes", [])) or [0] * scanned
+        is_old = self.opsets.get("", 0) < 9  # then with a batch, and lengths of its own
+        kinds = [scope.type_of(name) for name in node.input]
+        dims = scope.shape(node.input[states])
+        kinds[states:] = [
+            _sliced(kind, axis) for kind, axis in zip(kinds[states:], axes, strict=True)
+        ]
+        names = [info.name for info in body.input]
+        types = {} if is_old else _types_of(names, kinds)
+        inner = scope.inner[key, "body"] = self.resolve(body, outer=scope, types=types)
+        runs = scope.runs[key] = None if is_old or not dims else dims[axes[0]]
+        results = len(body.output) - states
+        out_axes = list(options.get("scan_output_axes", [])) or [0] * results
+        final = [inner.type_of(info.name) for info in body.output]
+        final[states:] = [
+            _stacked(kind, runs, axis) for kind, axis in zip(final[states:], out_axes, strict=True)
+        ]
+        if not is_old:
+            scope.types |= _types_of(node.output, final, unless=scope)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
+    """Yield the graphs inside a node by the name of their attribute."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.name, attribute.g
+        for number, graph in enumerate(attribute.graphs):
+            yield f"{attribute.name}{number}", graph
+
+
+def dims_of(kind: onnx.TypeProto) -> Dims | None:
+    """Return the dimensions of a tensor type; None for a dimension, or all, that it leaves open."""
+    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+        return None
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
+        for dim in kind.tensor_type.shape.dim
+    )
+
+
+def to_tensor(name: str, value: Value) -> onnx.TensorProto:
+    """Return a value as a tensor of an ONNX model."""
+    import onnx
+
+    return onnx.numpy_helper.from_array(value, name)
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _types_of(
+    names: Iterable[str], kinds: Sequence[onnx.TypeProto | None], unless: Scope | None = None
+) -> dict[str, onnx.TypeProto]:
+    """Return the known types by name; those that `unless` knows in full are left out."""
+    return {
+        name: kind
+        for name, kind in zip(names, kinds, strict=False)
+        if name and kind is not None and (unless is None or unless.sizes(name) is None)
+    }
+
+
+def _stacked(kind: onnx.TypeProto | None, runs: int | None, axis: int) -> onnx.TypeProto | None:
+    """Return the type of the results of all rounds, joined along a new axis."""
+    dims = None if kind is None else dims_of(kind)
+    if kind is None or dims is None:
+        return None
+    position = axis if axis >= 0 else len(dims) + 1 + axis
+    return _tensor_type(kind, (*dims[:position], runs, *dims[position:]))
+
+
+def _sliced(kind: onnx.TypeProto | None, axis: int) -> onnx.TypeProto | None:
+    """Return the type of one slice along an axis."""
+    dims = None if kind is None else dims_of(kind)
+    if kind is None or not dims:
+        return None
+    position = axis % len(dims)
+    return _tensor_type(kind, dims[:position] + dims[position + 1 :])
+
+
+def _tensor_type(kind: onnx.TypeProto, dims: Dims) -> onnx.TypeProto:
+    import onnx
+
+    return onnx.helper.make_tensor_type_proto(kind.tensor_type.elem_type, dims)

@@ -1,0 +1,127 @@
+"""Damaged models cost seconds, not the process that reads them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from neurodeploy.cli.app import app
+from neurodeploy.errors import DataError, OnnxError
+from neurodeploy.onnx_models import isolation
+from neurodeploy.onnx_models.isolation import run_apart
+from neurodeploy.onnx_models.macs import count_onnx_macs
+
+MODELS = Path(__file__).parent / "models"
+
+
+TASKS = """
+import os, signal
+import numpy as np
+from neurodeploy.errors import DataError
+
+def spin(path):
+    while True:
+        pass
+
+def crash(path):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def fill(path, values):
+    return np.empty(values).size
+
+def fail(path):
+    raise KeyError(path.name)
+
+def refuse(path):
+    raise DataError(f"{path}: refused")
+
+def process_of(path):
+    return os.getpid()
+"""
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """Functions in a module that new processes find as well."""
+    isolation._stop_idle()
+    (tmp_path / "isolated_tasks.py").write_text(TASKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("isolated_tasks")
+    del sys.modules["isolated_tasks"]
+    isolation._stop_idle()
+
+
+def test_calls_share_a_process_that_is_not_this_one(tmp_path: Path, tasks: ModuleType) -> None:
+    first = run_apart(tasks.process_of, tmp_path)
+    assert first == run_apart(tasks.process_of, tmp_path) != os.getpid()
+    with pytest.raises(DataError, match="refused"):
+        run_apart(tasks.refuse, tmp_path)
+    with pytest.raises(OnnxError, match=r"cannot be examined \(KeyError"):
+        run_apart(tasks.fail, tmp_path)
+    assert first == run_apart(tasks.process_of, tmp_path)
+    with pytest.raises(OnnxError, match="crashed with signal 11"):
+        run_apart(tasks.crash, tmp_path)
+    assert run_apart(tasks.process_of, tmp_path) not in (first, os.getpid())
+
+
+def test_time_and_memory_have_limits(
+    tmp_path: Path, tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "CPU_SECONDS", 1.0)
+    monkeypatch.setattr(isolation, "MEMORY", 1 << 30)
+    with pytest.raises(OnnxError, match="took longer than 1 s"):
+        run_apart(tasks.spin, tmp_path)
+    assert run_apart(tasks.fill, tmp_path, 1000) == 1000
+    with pytest.raises(OnnxError, match="more than 1 GiB"):
+        run_apart(tasks.fill, tmp_path, 1 << 28)
+    assert run_apart(tasks.fill, tmp_path, 1 << 27, more_memory=2 << 30) == 1 << 27
+
+
+def test_paths_are_those_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    count_onnx_macs(MODELS / "attention.onnx")
+    monkeypatch.chdir(MODELS)
+    assert count_onnx_macs("attention.onnx").macs_standard == 2304
+
+
+@pytest.mark.parametrize("name", ["einsum_two_dots", "hang_by_bit_flip"])
+def test_models_on_which_onnx_hangs_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "CPU_SECONDS", 2.0)
+    with pytest.raises(OnnxError, match=rf"{name}.onnx: reading it took longer than"):
+        count_onnx_macs(MODELS / f"{name}.onnx")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_hanging_command_at_once(number: signal.Signals, code: int) -> None:
+    command = [sys.executable, "-m", "neurodeploy", "macs", str(MODELS / "einsum_two_dots.onnx")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (child := children.read_text().split()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
+        started = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(timeout=5) == code
+        assert time.monotonic() - started < 5
+        assert not Path(f"/proc/{child[0]}").exists()
+
+
+def test_names_that_are_not_utf8_are_shown_escaped() -> None:
+    macs = count_onnx_macs(MODELS / "min_nonutf8_name.onnx")
+    assert {node.name: node.macs_standard for node in macs.nodes} == {"\\xb2\\xe3\u04bb": 60}
+
+
+def test_an_initializer_that_does_not_fit_is_named() -> None:
+    result = CliRunner().invoke(app, ["macs", str(MODELS / "damaged.onnx")])
+    assert isinstance(result.exception, OnnxError)
+    assert "'w' declares shape (16, 16) but does not store it" in str(result.exception)
