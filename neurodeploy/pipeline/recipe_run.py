@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodeploy.chips.target import Target
 from neurodeploy.data import Dataset, load_data
@@ -15,6 +16,7 @@ from neurodeploy.errors import LavaRuntimeError, OnnxError, VerificationError
 from neurodeploy.files import write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
 from neurodeploy.learning.evaluation import evaluate
+from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.deployment.steps import deploy
 from neurodeploy.pipeline.directory import REPORT, SUMMARY, check_directory
@@ -73,11 +75,7 @@ def run(
         with watch.time("verify"):
             verification = verify(deployment, recipe, test, observer=observer)
     with watch.time("ReLU twin"):
-        twin, notes = None, list[str]()
-        try:
-            twin = run_twin(deployment, test, inputs, directory, observer=observer)
-        except OnnxError as error:  # an optional package is missing, or there is no such twin
-            notes.append(f"The ReLU twin was not run, so not every rule can hold. {error}")
+        twin, notes = _try_twin(deployment, test, inputs, directory, observer)
     observer.stage("report")
     with watch.time("report"):
         costs = report(
@@ -109,6 +107,20 @@ def run(
             f"{verification.comparison.describe()} The report in {directory} says where."
         )
     return dataclasses.replace(result, summary=summary)
+
+
+def _try_twin(
+    deployment: Deployment,
+    test: Dataset,
+    inputs: npt.NDArray[np.int32],
+    directory: Path,
+    observer: Observer,
+) -> tuple[OnnxBaseline | None, tuple[str, ...]]:
+    """Run the ReLU twin, or return the reason for the report why it could not run."""
+    try:
+        return run_twin(deployment, test, inputs, directory, observer=observer), ()
+    except OnnxError as error:  # an optional package is missing, or the network has no twin
+        return None, (f"The ReLU twin was not run, so not every rule can hold. {error}",)
 
 
 def _check_early(recipe: Recipe, directory: Path, *, resume: bool) -> Dataset:

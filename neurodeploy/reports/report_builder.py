@@ -107,11 +107,7 @@ def report(
         DataError: If graph, input and recording do not belong together, or there are no samples.
         TargetError: If a preset is missing or malformed.
     """
-    unknown = sorted(options.keys() - ReportOptions.__annotations__.keys())
-    if unknown:
-        raise TypeError(f"report() got an unexpected keyword argument '{unknown[0]}'")
-    if recording.samples < 1 or recording.steps < 1:
-        raise DataError("report: the recording is empty. Record at least one sample.")
+    _check_call(options, recording)
     feed, active = options.get("feed", Feed.PORT), options.get("active_updates")
     counts = count(graph, inputs, recording, feed=feed, active_updates=active)
     side = _ann_side(graph, options)
@@ -128,15 +124,7 @@ def report(
     narrow = narrow_ann_energy(side.macs, memory, arithmetic=arithmetic, steps=counts.steps)
     rules, headline = judge(
         [(pair.network, pair.ann) for pair in tiers],
-        ComparisonFacts(
-            accuracy=list(accuracy.values())[-1] if accuracy else None,
-            ann_accuracy=side.accuracy,
-            ann_name="the ReLU twin" if side.onnx is None else "the ANN",
-            macs=side.macs,
-            is_as_trained=side.source != AS_STORED,
-            changes_over_time=changes_over_time,
-            has_own_input=side.onnx is not None and side.onnx.has_own_input,
-        ),
+        side.facts(accuracy, changes_over_time=changes_over_time),
         narrow=narrow,
         sparse=None
         if memory is None
@@ -170,11 +158,7 @@ def report(
         headline=headline,
         narrow_ann=narrow,
         sensitivities=find_sensitivities(
-            counts,
-            None if side.source == AS_STORED else side.macs,
-            presets,
-            arithmetic=arithmetic,
-            system=system,
+            counts, side.known_macs, presets, arithmetic=arithmetic, system=system
         ),
         fits=fits,
         fastest_steps=fastest_steps(counts, presets, cores=cores),
@@ -183,6 +167,14 @@ def report(
         assumptions=_assumptions(counts, side, system, measured),
         warnings=(*_warnings(graph, counts, side, changes_over_time), *side.notes),
     )
+
+
+def _check_call(options: ReportOptions, recording: Recording) -> None:
+    unknown = sorted(options.keys() - ReportOptions.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"report() got an unexpected keyword argument '{unknown[0]}'")
+    if recording.samples < 1 or recording.steps < 1:
+        raise DataError("report: the recording is empty. Record at least one sample.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +188,23 @@ class _AnnSide:
     twin_source: str
     onnx: OnnxBaseline | None
     notes: tuple[str, ...]
+
+    @property
+    def known_macs(self) -> AnnMacs | None:
+        """The counts, where they are the ANN's own and not those of the layers as stored."""
+        return None if self.source == AS_STORED else self.macs
+
+    def facts(self, accuracy: Mapping[str, float], *, changes_over_time: bool) -> ComparisonFacts:
+        """Return the facts that the rules of a fair comparison ask for."""
+        return ComparisonFacts(
+            accuracy=list(accuracy.values())[-1] if accuracy else None,
+            ann_accuracy=self.accuracy,
+            ann_name="the ReLU twin" if self.onnx is None else "the ANN",
+            macs=self.macs,
+            is_as_trained=self.source != AS_STORED,
+            changes_over_time=changes_over_time,
+            has_own_input=self.onnx is not None and self.onnx.has_own_input,
+        )
 
 
 def _ann_side(graph: FixedPointGraph, options: ReportOptions) -> _AnnSide:
