@@ -10,6 +10,7 @@ import pytest
 from neurodeploy.counting.counts import NeuronModel
 from neurodeploy.counting.network_counts import count
 from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.energy.operations import operations_of
 from neurodeploy.errors import DataError
 from neurodeploy.ir import (
     Connection,
@@ -224,3 +225,36 @@ def test_refuses_what_does_not_belong_together(inputs, record, message):
         return
     with pytest.raises(DataError, match=message):
         count(single(), inputs.astype(np.int32), record)
+
+
+def test_several_synapses_from_one_source_share_its_messages():
+    """Three events reach the layer's cores once each, whichever synapses they pass there."""
+    graph = FixedPointGraph(
+        input=FixedInput(shape=(2,)),
+        layers=(layer("out", (1,), (INPUT, weights([3, -1])), (INPUT, weights([2, -2]))),),
+    )
+    inputs = np.array([[[1, 0], [1, 1]]], dtype=np.int32)
+    row = count(graph, inputs, SILENT).layers[0]
+    assert (row.messages, row.events, row.sops) == (3, 6, 6)
+
+
+def test_a_layer_with_biases_adds_one_to_every_neuron():
+    """Hardware holds a bias for each neuron of a layer; a zero among them is added as well."""
+    graph = FixedPointGraph(
+        input=FixedInput(shape=(2,)),
+        layers=(layer("out", (2,), (INPUT, weights([3, -1], [1, -1])), bias=[0, 5]),),
+    )
+    silent = recording(out=np.zeros((1, 2, 2)))
+    totals = count(graph, np.zeros((1, 2, 2), dtype=np.int32), silent).totals
+    assert totals.bias_adds == 4
+
+
+def test_neurons_with_two_synapses_are_updated_once_a_step():
+    graph = FixedPointGraph(
+        input=FixedInput(shape=(2,)),
+        layers=(layer("out", (1,), (INPUT, weights([3, -1])), (INPUT, weights([2, -2]))),),
+    )
+    counts = count(graph, np.ones((1, 2, 2), dtype=np.int32), SILENT)
+    operations = operations_of(counts)
+    assert [access.updates for access in operations.accesses] == [2, 0]
+    assert operations.updates_dense == 2

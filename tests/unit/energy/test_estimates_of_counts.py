@@ -193,3 +193,29 @@ def test_single_layers_are_public():
     counted = nd.count_layer(np.eye(3, dtype=int), np.ones((1, 2, 3), int), kind=InputKind.BINARY)
     assert counted.sops.tolist() == [6]
     assert conv_fan_out(np.ones((1, 1, 3)), (1, 5), padding="same").dense_exact == 13
+
+
+def test_the_lower_bound_of_a_chip_sends_each_message_to_one_core():
+    """Where the copies go is an assumption: the nominal value has them, the lower bound has not."""
+    davies = preset("loihi1_davies2018")
+    operations = nd.Operations(steps=1, messages=10)
+    energy = nd.estimate_energy(operations, davies, system=nd.System(destination_cores=3))
+    assert energy.nominal == pytest.approx(3 * 10 * 1.7)
+    assert energy.low == pytest.approx(10 * 1.7)
+
+
+def test_the_evidence_of_two_presets_is_that_of_the_weaker_one():
+    memory, numbers = preset("sram45"), preset("cmos7_int8")
+    assert (memory.evidence, numbers.evidence) == ("secondary", "unverified")
+    energy = nd.estimate_energy(EXAMPLE, memory, arithmetic=numbers)
+    assert energy.evidence == "unverified"
+
+
+@pytest.mark.parametrize(
+    ("model", "macs", "acs"),
+    [("if", 0, 1), ("lif", 1, 1), ("cuba", 2, 1), ("sigma_delta", 0, 3), ("resonate_fire", 4, 0)],
+)
+def test_operations_of_an_update_by_model(model, macs, acs):
+    """MAC 0.3 pJ, AC 0.1 pJ; a resonator is two sums of two products, each onto the input."""
+    energy = nd.estimate_energy(nd.Operations(steps=1, updates={model: 1}), preset("cmos45_int8"))
+    assert energy.nominal == pytest.approx(0.3 * macs + 0.1 * acs)
