@@ -48,6 +48,7 @@ def counts_section(report: Report) -> PageSection:
             ),
         ),
         tables=(
+            PageTable(caption="Totals", columns=("figure", "value"), rows=fact_rows(report)),
             PageTable(
                 caption="Counts by layer, mean of a sample",
                 columns=LAYER_COLUMNS,
@@ -55,7 +56,6 @@ def counts_section(report: Report) -> PageSection:
                 text_columns=3,
                 has_total=True,
             ),
-            PageTable(caption="Totals", columns=("figure", "value"), rows=fact_rows(report)),
         ),
     )
 

@@ -74,7 +74,7 @@ def plot_accuracy(points: Sequence[AccuracyPoint]) -> str:
                 format_percent(point.value), (x, value), xytext=(6, 6),
                 textcoords="offset points", fontweight="bold",
             )  # fmt: skip
-            samples = "" if is_whole else f"\n{format_count(point.samples)} samples"
+            samples = "" if is_whole else f"\non {format_count(point.samples)}"
             labels.append(shortened(point.stage) + samples)
         lowest, highest = min(low for low, _ in bounds), max(high for _, high in bounds)
         half = max(highest - lowest, 4.0) * 0.6
