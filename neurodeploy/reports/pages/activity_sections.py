@@ -105,8 +105,8 @@ def readout_section(activity: Activity | None) -> PageSection | None:
     return PageSection(
         anchor="readout",
         title="Decision",
-        lead=f"{title[:1].upper()}{title[1:]}: class {readout.winner} wins. The largest potential "
-        f"of layer {readout.layer} after the last step decides; of equal ones the first.",
+        lead=f"The network decides for class {readout.winner} ({title}): the largest potential of "
+        f"layer {readout.layer} after the last step wins, of equal ones the first.",
         plots=(
             _plot(
                 panels_of(activity)["readout"],

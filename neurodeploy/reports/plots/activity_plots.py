@@ -216,11 +216,12 @@ def _draw_readout(figure: FigureBase, readout: Readout) -> None:
     steps = np.arange(1, len(readout.values) + 1)
     last = readout.values[-1]
     order = np.argsort(last, kind="stable")
-    named = set(order.tolist() if len(order) <= _CLASSES else [*order[-_CLASSES // 2 :].tolist()])
-    named.add(readout.winner)
+    named = {*(order if len(order) <= _CLASSES else order[-_CLASSES // 2 :]).tolist()}
+    named.add(readout.winner)  # of equal potentials the first wins, which comes first here
     low, high = float(readout.values.min()), float(readout.values.max())
     apart = 0.065 * (high - low or 1.0)  # labels closer than a line of text would overlap
-    place = -np.inf
+    names = [number for number in order.tolist() if number in named]
+    places = dict(zip(names, _spread(last[names], apart), strict=True))
     for number in order.tolist():
         wins = number == readout.winner
         axes.plot(
@@ -229,9 +230,8 @@ def _draw_readout(figure: FigureBase, readout: Readout) -> None:
             marker="o" if len(steps) <= 24 else "", markersize=5 if wins else 2,
         )  # fmt: skip
         if number in named:
-            place = max(float(last[number]), place + apart)
             axes.annotate(
-                f"class {number} wins" if wins else str(number), (steps[-1], place),
+                f"class {number} wins" if wins else str(number), (steps[-1], places[number]),
                 xytext=(6, 0), textcoords="offset points", va="center", fontsize=9,
                 fontweight="bold" if wins else "normal", annotation_clip=False,
             )  # fmt: skip
@@ -243,6 +243,18 @@ def _draw_readout(figure: FigureBase, readout: Readout) -> None:
     axes.set_xlabel("step")
     axes.set_ylabel("potential")
     axes.grid(axis="x", visible=False)
+
+
+def _spread(values: npt.NDArray[np.float64], apart: float) -> list[float]:
+    """Return places for labels, in the order of the ascending `values`, not closer than `apart`."""
+    places = [float(value) for value in values]
+    for _ in range(100):  # neighbours push each other away in equal parts
+        for lower in range(len(places) - 1):
+            push = (apart - (places[lower + 1] - places[lower])) / 2
+            if push > 0:
+                places[lower] -= push
+                places[lower + 1] += push
+    return places
 
 
 def _draw_membranes(figure: FigureBase, membranes: Sequence[Membrane]) -> None:

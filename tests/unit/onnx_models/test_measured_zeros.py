@@ -102,6 +102,9 @@ def test_a_network_is_measured_product_by_product(tmp_path: Path, seed: int) -> 
         active = (out > 0).reshape(-1)
         fc += int(((w2 != 0) & active).sum())
     assert found.macs_effective == {"conv": conv, "fc": fc}
+    ones = np.ones_like(samples[0])
+    by_weights = enumerated(ones, w1, stride=stride, padding=1, dilation=dilation, groups=groups)
+    assert found.macs_nonzero == {"conv": by_weights, "fc": np.count_nonzero(w2)}
     assert (found.samples, found.unmeasured, found.outputs.shape) == (3, (), (3, 1, 3))
 
 
@@ -129,7 +132,11 @@ def test_integers_are_zero_at_their_zero_point(tmp_path: Path) -> None:
     x = rng.integers(0, 4, (1, 2, 5, 5)).astype(np.uint8)
     centered = w.astype(int) - points[:, None, None, None]
     expected = enumerated(x[0].astype(int) - 2, centered, stride=1, padding=1, dilation=1, groups=1)
-    assert measured(path, x).macs_effective == {"q": expected}
+    found = measured(path, x)
+    assert found.macs_effective == {"q": expected}
+    ones = np.ones_like(x[0])
+    by_weights = enumerated(ones, centered, stride=1, padding=1, dilation=1, groups=1)
+    assert found.macs_nonzero == {"q": by_weights}
 
 
 def test_transposed_convolutions_and_einsum(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ import pytest
 import neurodeploy as nd
 from neurodeploy import netx
 from neurodeploy.errors import DataError, OutputError
+from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.reports.activity import (
     Activity,
@@ -22,6 +24,7 @@ from neurodeploy.reports.pages.activity_sections import (
     maps_section,
     membranes_section,
     rates_section,
+    readout_section,
 )
 from neurodeploy.reports.pages.outline import save_plot
 from neurodeploy.reports.plots import activity_plots
@@ -75,6 +78,39 @@ def test_membranes_are_the_states_of_neurons_that_fire_at_times(graph, inputs, s
         assert 0 < one.fired.sum() < 9
         threshold = graph.layers[0].neuron.threshold
         assert one.threshold == float(np.broadcast_to(threshold, (6, 8, 8)).flat[one.neuron])
+
+
+def test_a_read_out_shows_every_class_and_marks_the_winner(graph, inputs) -> None:
+    *others, last = graph.layers
+    never = np.array(THRESHOLD_MAX, dtype=np.int32)
+    last = replace(last, neuron=replace(last.neuron, threshold=never))
+    silent = replace(graph, layers=(*others, last))
+    recording = EventSimulator(silent).run(inputs)
+    found = observe(silent, layer_activity_of(recording), inputs[1:2], samples=6)
+    assert found.membranes == ()
+    assert found.readout is not None
+    assert np.array_equal(found.readout.values * 64, recording.voltage[1])
+    assert found.readout.winner == recording.voltage[1, -1].argmax()
+    section = readout_section(found)
+    assert section is not None
+    rows = section.tables[0].rows
+    assert [number for number, *_ in rows] == [str(number) for number in range(10)]
+    winners = [number for number, _, verdict in rows if verdict == "wins"]
+    assert winners == [str(found.readout.winner)]
+    assert f"class {winners[0]} wins" in section.plots[0].svg
+    for number in set(range(10)) - {found.readout.winner}:
+        assert f">{number}</text>" in section.plots[0].svg
+    chosen = observe(silent, found.layers, inputs[1:2], samples=6, traced=("conv_1",))
+    assert chosen.readout is None
+    assert readout_section(chosen) is None
+    assert observe(graph, found.layers, inputs[1:2], samples=6).readout is None  # it fires
+
+
+def test_labels_of_a_read_out_do_not_overlap() -> None:
+    places = activity_plots._spread(np.array([0.0, 1.0, 1.0, 1.0, 50.0]), 5.0)
+    assert np.diff(places).min() > 4.9
+    assert places[4] == 50
+    assert np.mean(places[:4]) == pytest.approx(0.75)
 
 
 def test_neurons_can_be_named(graph, inputs) -> None:

@@ -138,6 +138,7 @@ def summary(make_report, mlp_run, tmp_path_factory):
         accuracy=(
             AccuracyPoint(stage="float", value=0.9861, samples=360),
             AccuracyPoint(stage="integer", value=0.9833, samples=360),
+            AccuracyPoint(stage="integer", value=0.984, samples=64),
             AccuracyPoint(stage="Lava", value=0.984, samples=64),
         ),
         agreement=Agreement(
@@ -324,6 +325,11 @@ def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
 def test_accuracy_has_its_interval(page):
     assert "95 % interval 96.4 % to 99.2 %" in page.text  # 354 of 360, by Wilson's formula
     assert "94.7 to 99.6 %" not in page.text
+
+
+def test_a_small_sample_on_lava_stands_beside_the_integers_on_the_same_images(page):
+    assert page.text.count("on 64") == 2
+    assert "Hollow: on fewer samples; compare them with each other only." in page.text
 
 
 def probed(html, script, tmp_path, *, width=1280, scheme="light"):
