@@ -119,7 +119,7 @@ def resonator_decay(sine: int, cosine: int) -> tuple[int, int]:
     Source: lava-dl 0.6.0 `slayer/neuron/rf.py:neuron_params`, lava-nc 0.10.0
         `lava/proc/rf/process.py:RF`. The order of the operations matters, and so does whose
         arctangent it is: NumPy's has another last bit on processors with AVX-512, so this takes
-        the C library's, as NumPy does elsewhere (and Lava as `simulation.lava_worker` starts it).
+        the C library's, as NumPy does elsewhere (and Lava as `lava_bridge.worker` starts it).
     """
     q, c = np.float64(sine) / DECAY_UNITY, np.float64(cosine) / DECAY_UNITY
     decay_rate = 1 - np.sqrt(q**2 + c**2)
