@@ -22,7 +22,7 @@ from typing import IO, TypeVar
 
 from neurodeploy.errors import NeurodeployError, OnnxError
 
-CPU_SECONDS = 10.0
+CPU_SECONDS = 3.0
 """Processor time that a small file may take."""
 CPU_SECONDS_PER_BYTE = 2e-5
 _BYTES_COUNTED = 5_000_000

@@ -106,6 +106,7 @@ def inline_functions(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     Raises:
         OnnxError: If a function cannot be inlined.
     """
+    import onnx
     from onnx.inliner import inline_local_functions
 
     _decode_names(model)
@@ -113,7 +114,7 @@ def inline_functions(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return model
     try:
         return inline_local_functions(model)
-    except RuntimeError as error:
+    except (RuntimeError, onnx.checker.ValidationError) as error:
         raise OnnxError(
             f"{path}: functions cannot be inlined ({_first_line(error)}). Check the model."
         ) from error
@@ -294,13 +295,22 @@ def _bind(
 
 
 def _forget_open_shapes(graph: onnx.GraphProto) -> None:
-    """Drop declared shapes with open sizes, which would hide those that inference finds."""
+    """Drop declared shapes with open sizes, which would hide those that inference finds.
+
+    An input that is declared again, as an output or on the way, keeps the type of the input.
+    """
     for inner in _graphs(graph):
+        fed = {info.name: info.type for info in inner.input}
         closed = [
             info
             for info in inner.value_info
-            if (dims := dims_of(info.type)) is not None and None not in dims
+            if (dims := dims_of(info.type)) is not None
+            and None not in dims
+            and info.name not in fed
         ]
+        for info in inner.output:
+            if info.name in fed:
+                info.type.CopyFrom(fed[info.name])
         kept = [type(info).FromString(info.SerializeToString()) for info in closed]
         del inner.value_info[:]
         inner.value_info.extend(kept)

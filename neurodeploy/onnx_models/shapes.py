@@ -132,7 +132,10 @@ class ShapeResolver:
             if info.HasField("type"):
                 scope.types[info.name] = info.type
         scope.types |= types or {}
-        scope.constants |= set(stored or {})
+        for name, shape in (stored or {}).items():
+            scope.constants.add(name)
+            if (kind := scope.types.get(name)) is not None:
+                scope.types[name] = _tensor_type(kind, shape)
         for tensor in graph.initializer:
             scope.constants.add(tensor.name)
             self._store(scope, tensor.name, onnx.numpy_helper.to_array(tensor))
@@ -180,7 +183,12 @@ class ShapeResolver:
                 if name
             ],
         )
-        imports = [*body.opset_import, onnx.helper.make_opsetid("definitions", 1)]
+        # A definition may leave out the operator sets that it shares with the model.
+        versions = self.opsets | {entry.domain: entry.version for entry in body.opset_import}
+        imports = [onnx.helper.make_opsetid(*entry) for entry in versions.items()]
+        del body.opset_import[:]
+        body.opset_import.extend(imports)
+        imports.append(onnx.helper.make_opsetid("definitions", 1))
         model = onnx.helper.make_model(
             graph, functions=[body], opset_imports=imports, ir_version=max(self._ir_version, 10)
         )

@@ -80,6 +80,23 @@ def test_a_declared_shape_that_contradicts_the_model_is_refused(tmp_path: Path) 
         count_onnx_macs(tmp_path / "m.onnx")
 
 
+def test_an_input_that_is_declared_again_as_an_output_keeps_its_shape(tmp_path: Path) -> None:
+    """The shape of a name is that of the tensor fed or stored, whatever is declared beside it."""
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2, 2])
+    weight = {"w": np.ones((64, 2, 3, 3), np.float32)}
+    found = model([conv], [1, 2, 4, 3], weight, rank=4)
+    again = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 1, 1])
+    found.graph.output.extend([again])
+    onnx.save(found, tmp_path / "m.onnx")
+    macs = count_onnx_macs(tmp_path / "m.onnx")
+    assert (macs.macs_standard, macs.macs_border_exact) == (64 * 2 * 9 * 4, 64 * 2 * 20)
+    del found.graph.output[1:]
+    again = helper.make_tensor_value_info("w", TensorProto.FLOAT, ["outputs", 2, 3, 3])
+    found.graph.input.extend([again])
+    onnx.save(found, tmp_path / "m.onnx")
+    assert count_onnx_macs(tmp_path / "m.onnx").macs_standard == macs.macs_standard
+
+
 def test_sizes_are_computed_as_the_model_computes_them() -> None:
     """Integer division cuts towards zero, as in -7 / 2 = -3, and Shape takes a part of the axes."""
     nodes = [
