@@ -7,23 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 
 import numpy as np
 
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.float_layers import Shape
-
-
-class NeuronModel(StrEnum):
-    """Neuron models that differ in the arithmetic of one update."""
-
-    IF = "if"
-    LIF = "lif"
-    CUBA = "cuba"
-    SIGMA_DELTA = "sigma_delta"
-    RESONATE_FIRE = "resonate_fire"
+from neurodeploy.ir.integer_layers import NeuronModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.counting.counts import Counts, LayerCounts, NeuronModel, SynapseSize
+from neurodeploy.counting.counts import Counts, LayerCounts, SynapseSize
 from neurodeploy.counting.fan_out import NumberArray, synapse_fan_out
 from neurodeploy.counting.synapse_counts import (
     InputKind,
@@ -27,17 +27,15 @@ from neurodeploy.counting.synapse_counts import (
     count_totals,
 )
 from neurodeploy.errors import DataError
-from neurodeploy.fixedpoint import DECAY_UNITY, Int64Array
+from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.float_layers import BatchNorm
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import (
     Connection,
-    CubaNeuron,
     FixedComplexDense,
     FixedConv,
     FixedInjection,
     FixedLayer,
-    ResonateFireNeuron,
 )
 from neurodeploy.simulation.counters import count_spikes
 from neurodeploy.simulation.recording import CountArray, EventCounts, Feed, Recording, SpikeArray
@@ -296,7 +294,7 @@ def _layer_row(
         weights=sum(size.weights for size in sizes),
         zero_weights=sum(counts.fan_out.zero_weights for counts in counted),
         neurobench_macs=sum(int(counts.neurobench_macs.sum()) for counts in counted),
-        model=_model_of(layer) if neurons else None,
+        model=layer.neuron.model if neurons else None,
         synapses=sizes,
         by_sample=MappingProxyType(by_sample),
     )
@@ -308,15 +306,3 @@ def _type_of(connection: Connection) -> str:
     if isinstance(connection.synapse, FixedComplexDense):
         return "complex_dense"
     return "conv" if isinstance(connection.synapse, FixedConv) else "dense"
-
-
-def _model_of(layer: FixedLayer) -> NeuronModel:
-    """Name the arithmetic of a layer's neurons by its most general neuron."""
-    neuron = layer.neuron
-    if isinstance(neuron, ResonateFireNeuron):
-        return NeuronModel.RESONATE_FIRE
-    if not isinstance(neuron, CubaNeuron):
-        return NeuronModel.SIGMA_DELTA
-    if bool(np.any(neuron.current_decay != DECAY_UNITY)):
-        return NeuronModel.CUBA
-    return NeuronModel.LIF if bool(np.any(neuron.voltage_decay != 0)) else NeuronModel.IF

@@ -11,26 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil, log, log2, pow, sqrt
-from types import MappingProxyType
 
-from neurodeploy.counting.counts import NeuronModel
 from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.ir.ann_layers import AnnLayerMacs
+from neurodeploy.ir.integer_layers import NeuronModel
 
 KIBI = 1024
 WORD_BITS = 64
-
-UPDATE_OPERATIONS: Mapping[NeuronModel, tuple[int, int]] = MappingProxyType(
-    {
-        NeuronModel.IF: (0, 1),
-        NeuronModel.LIF: (1, 1),
-        NeuronModel.CUBA: (2, 1),
-        NeuronModel.SIGMA_DELTA: (0, 3),
-        NeuronModel.RESONATE_FIRE: (4, 0),
-    }
-)
-"""(MACs, ACs) of one update. Resonate-and-fire: two sums of two products onto an input."""
 
 
 def arithmetic_terms(
@@ -55,12 +43,14 @@ def arithmetic_terms(
         bias_adds: Additions of biases.
     """
     mac, ac = preset.value("mac"), preset.value("ac")
-    counted = (updates or {}).items()
-    operations = [(UPDATE_OPERATIONS[NeuronModel(model)], number) for model, number in counted]
+    counted = [
+        (NeuronModel(model), number)  # type: ignore[call-arg]  # a look-up, not a new member
+        for model, number in (updates or {}).items()
+    ]
     return {
         "accumulates": sops_ac * ac,
         "multiply-accumulates": sops_mac * mac,
-        "neuron updates": sum(n * (m * mac + a * ac) for (m, a), n in operations),
+        "neuron updates": sum(n * (model.macs * mac + model.acs * ac) for model, n in counted),
         "spikes": spikes * ac,
         "biases": bias_adds * ac,
     }

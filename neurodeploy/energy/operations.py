@@ -7,19 +7,9 @@ from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
 
-from neurodeploy.counting.counts import Counts, LayerCounts, NeuronModel
+from neurodeploy.counting.counts import Counts, LayerCounts
 from neurodeploy.errors import DataError
-
-STATES: Mapping[NeuronModel, int] = MappingProxyType(
-    {
-        NeuronModel.IF: 1,
-        NeuronModel.LIF: 1,
-        NeuronModel.CUBA: 2,
-        NeuronModel.SIGMA_DELTA: 3,
-        NeuronModel.RESONATE_FIRE: 2,
-    }
-)
-"""State words read and written in one update."""
+from neurodeploy.ir.integer_layers import NeuronModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +99,7 @@ def operations_of(counts: Counts) -> Operations:
                     source_neurons=synapse.source_neurons,
                     neurons=prod(row.shape),
                     updates=row.updates_dense / samples if number == 0 else 0.0,
-                    states=1 if row.model is None else STATES[row.model],
+                    states=1 if row.model is None else row.model.states,
                 )
             )
     active = totals.updates_active

@@ -11,16 +11,24 @@ not fit.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import GraphError
-from neurodeploy.fixedpoint import DELAY_MAX, DenseWeight, effective_dense_weight, resonator_decay
+from neurodeploy.fixedpoint import (
+    DECAY_UNITY,
+    DELAY_MAX,
+    DenseWeight,
+    effective_dense_weight,
+    resonator_decay,
+)
 from neurodeploy.ir.float_layers import Shape as Shape, convolved_shape, dense_shape
 
 IntArray = npt.NDArray[np.int32]
@@ -180,8 +188,50 @@ class FixedInjection:
 Synapse = FixedConv | FixedDense | FixedComplexDense | FixedInjection
 
 
+class NeuronModel(StrEnum):
+    """Arithmetic of one update of a neuron.
+
+    Attributes:
+        states: State words read and written.
+        macs: Multiplications with an addition.
+        acs: Additions alone.
+    """
+
+    IF = "if", 1, 0, 1
+    LIF = "lif", 1, 1, 1
+    CUBA = "cuba", 2, 2, 1
+    SIGMA_DELTA = "sigma_delta", 3, 0, 3
+    # two sums of two products onto an input
+    RESONATE_FIRE = "resonate_fire", 2, 4, 0
+
+    states: int
+    macs: int
+    acs: int
+
+    def __new__(cls, value: str, states: int, macs: int, acs: int) -> Self:
+        """Hold the numbers beside the name."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.states, member.macs, member.acs = states, macs, acs
+        return member
+
+
+class IntegerNeuron(ABC):
+    """Attributes of every kind of neuron; one that lacks any cannot be made."""
+
+    @property
+    @abstractmethod
+    def is_graded(self) -> bool:
+        """True if the events of this kind of neuron carry a value."""
+
+    @property
+    @abstractmethod
+    def model(self) -> NeuronModel:
+        """Arithmetic of an update, that of the most general neuron of the layer."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CubaNeuron:
+class CubaNeuron(IntegerNeuron):
     """Leaky integrate-and-fire neuron with a decaying current, in Lava's integers.
 
         u[t] = wrap24(decay(u[t-1], current_decay) + (a[t] << 6))
@@ -204,7 +254,6 @@ class CubaNeuron:
     threshold: IntArray
 
     is_graded: ClassVar[bool] = False
-    """True if the events of this kind of neuron carry a value."""
 
     def __post_init__(self) -> None:
         for name in ("current_decay", "voltage_decay", "threshold"):
@@ -216,9 +265,16 @@ class CubaNeuron:
                     f"{PARAMETER_LIMIT} in size is required: beyond, Lava's 32 bits overflow."
                 )
 
+    @property
+    def model(self) -> NeuronModel:
+        """IF without leak, LIF where a current lives one step, else CUBA."""
+        if bool(np.any(self.current_decay != DECAY_UNITY)):
+            return NeuronModel.CUBA
+        return NeuronModel.LIF if bool(np.any(self.voltage_decay != 0)) else NeuronModel.IF
+
 
 @dataclass(frozen=True, kw_only=True)
-class DeltaNeuron:
+class DeltaNeuron(IntegerNeuron):
     """Input neuron of a sigma-delta network: sends the change of its input.
 
         act' = a << (e + 6),   d = act' - act + residue
@@ -235,13 +291,14 @@ class DeltaNeuron:
     spike_exponent: int
 
     is_graded: ClassVar[bool] = True
+    model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
 
     def __post_init__(self) -> None:
         _check_sigma_delta(self.threshold, self.spike_exponent)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmaDeltaNeuron:
+class SigmaDeltaNeuron(IntegerNeuron):
     """Sums the changes it receives, rectifies, and sends the change of the result.
 
         sigma += a,   act' = max(sigma + (bias << (e + 6)), 0);   then as `DeltaNeuron`
@@ -257,23 +314,25 @@ class SigmaDeltaNeuron:
     spike_exponent: int
 
     is_graded: ClassVar[bool] = True
+    model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
 
     def __post_init__(self) -> None:
         _check_sigma_delta(self.threshold, self.spike_exponent)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmaNeuron:
+class SigmaNeuron(IntegerNeuron):
     """Output neuron of a sigma-delta network: adds up its input and sends the sum.
 
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaModelFixed`.
     """
 
     is_graded: ClassVar[bool] = True
+    model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResonateFireNeuron:
+class ResonateFireNeuron(IntegerNeuron):
     """Neuron whose complex state turns and shrinks each step.
 
         re' = clip(tz(c·re) - tz(s·im) + (a_re << 6))
@@ -297,6 +356,7 @@ class ResonateFireNeuron:
     is_phase: bool
 
     is_graded: ClassVar[bool] = False
+    model: ClassVar[NeuronModel] = NeuronModel.RESONATE_FIRE
 
     def __post_init__(self) -> None:
         largest = max(abs(self.sine_decay), abs(self.cosine_decay), abs(self.threshold))
@@ -362,6 +422,11 @@ class FixedLayer:
     bias: IntArray
 
     def __post_init__(self) -> None:
+        if not isinstance(self.neuron, IntegerNeuron):
+            raise GraphError(
+                f"{self.name}: neuron of type {type(self.neuron).__name__}, an IntegerNeuron is "
+                "required. Derive its class from it."
+            )
         require_integers(self.bias, where=f"{self.name} bias")
         if not self.shape or min(self.shape) < 1:
             raise GraphError(f"{self.name}: shape {self.shape}, every extent must be at least 1.")

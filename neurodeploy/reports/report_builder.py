@@ -23,7 +23,7 @@ from neurodeploy.energy.estimates import DEFAULT_PRESET, System, ann_energy, est
 from neurodeploy.energy.fairness import ACCURACY_GAP, SIGMA_BREAK_EVEN, ComparisonFacts, judge
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.number_formats import ann_formats, narrow_ann_energy
-from neurodeploy.energy.operations import STATES, Operations, operations_of
+from neurodeploy.energy.operations import Operations, operations_of
 from neurodeploy.energy.other_machines import platform_figures
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import find_sensitivities
@@ -285,7 +285,7 @@ def _neurobench(graph: FixedPointGraph, counts: Counts) -> NeuroBenchMetrics:
     return metrics_of_counts(
         counts,
         biases=sum(layer.bias.size for layer in graph if layer.bias.any()),
-        states=sum(row.neurons * STATES[row.model] for row in counts.layers if row.model),
+        states=sum(row.neurons * row.model.states for row in counts.layers if row.model),
     )
 
 

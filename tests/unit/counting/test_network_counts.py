@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from neurodeploy.counting.counts import NeuronModel
 from neurodeploy.counting.network_counts import count
 from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.energy.operations import operations_of
@@ -30,7 +29,7 @@ from neurodeploy.ir.float_layers import (
     Input,
 )
 from neurodeploy.ir.graphs import INPUT
-from neurodeploy.ir.integer_layers import FixedInjection
+from neurodeploy.ir.integer_layers import FixedInjection, NeuronModel
 from neurodeploy.simulation.recording import Feed, Recording
 
 

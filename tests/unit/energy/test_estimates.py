@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from neurodeploy.counting.counts import NeuronModel
 from neurodeploy.energy.estimates import ann_energy
 from neurodeploy.energy.formulas import (
     access_energy,
@@ -22,6 +21,7 @@ from neurodeploy.energy.presets import (
 )
 from neurodeploy.errors import DataError, TargetError
 from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
+from neurodeploy.ir.integer_layers import NeuronModel
 
 # 784-256-10 LIF network, T = 10, all neurons active
 LAYERS = [

@@ -22,7 +22,7 @@ from neurodeploy.ir import (
     SigmaNeuron,
 )
 from neurodeploy.ir.graphs import INPUT
-from neurodeploy.ir.integer_layers import FixedInjection, Neuron, Synapse
+from neurodeploy.ir.integer_layers import FixedInjection, IntegerNeuron, Neuron, Synapse
 
 
 def integers(*values: object) -> npt.NDArray[np.int32]:
@@ -161,6 +161,16 @@ def test_parameters_must_fit_the_layer(shape: tuple[int, ...]) -> None:
 def test_neurons_without_a_bias(neuron: Neuron, synapse: Synapse) -> None:
     with pytest.raises(GraphError, match="have none"):
         layer(synapse, neuron, bias=integers([1, 0]))
+
+
+def test_a_neuron_of_a_new_kind_must_state_its_arithmetic() -> None:
+    class Incomplete(IntegerNeuron):
+        is_graded = False
+
+    with pytest.raises(TypeError, match="model"):
+        Incomplete()  # type: ignore[abstract]
+    with pytest.raises(GraphError, match="neuron of type object, an IntegerNeuron is required"):
+        layer(dense([1, 2]), neuron=object())  # type: ignore[arg-type]
 
 
 def test_resonators_and_complex_weights_need_each_other() -> None:
