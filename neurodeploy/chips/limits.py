@@ -13,7 +13,6 @@ from neurodeploy.chips.target import Target
 from neurodeploy.errors import TargetLimitError
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import (
-    CubaNeuron,
     FixedComplexDense,
     FixedConv,
     FixedDense,
@@ -71,6 +70,10 @@ def check_limits(graph: FixedPointGraph, target: Target) -> None:
         raise TargetLimitError(f"target '{target.name}': {count} exceeded.{lines}")
 
 
+_SCALE = "Quantize with a smaller scale."
+_ADVICE = {"threshold_max": _SCALE, "decay_max": "A decay is a share of 4096."}
+
+
 class _Check(NamedTuple):
     """Values of a network, and the range of them that a target allows."""
 
@@ -78,7 +81,7 @@ class _Check(NamedTuple):
     values: IntArray
     low: int
     high: int
-    advice: str = "Quantize with a smaller scale."
+    advice: str = _SCALE
 
     def violations(self, target: Target) -> list[str]:
         if not self.values.size:
@@ -112,20 +115,15 @@ def _neuron_checks(layer: FixedLayer, target: Target) -> Iterator[_Check]:
     advice = "Quantize with a smaller scale, or train with smaller biases."
     largest = target.bias_max
     yield _Check(f"{layer.name}: biases", layer.bias, -largest - 1, largest, advice)
-    if isinstance(layer.neuron, CubaNeuron):
-        neuron, name = layer.neuron, layer.name
-        yield _Check(f"{name}: thresholds", neuron.threshold, 0, target.threshold_max)
-        advice, most = "A decay is a share of 4096.", target.limit("decay_max")
-        yield _Check(f"{name}: current decays", neuron.current_decay, 0, most, advice)
-        yield _Check(f"{name}: voltage decays", neuron.voltage_decay, 0, most, advice)
+    for name, values, limit in layer.neuron.limited():
+        where, largest = f"{layer.name}: {name.replace('_', ' ')}s", target.limit(limit)
+        yield _Check(where, values, 0, largest, _ADVICE[limit])
 
 
 def _parameter_violations(layer: FixedLayer, target: Target) -> list[str]:
-    neuron = layer.neuron
-    if not isinstance(neuron, CubaNeuron) or "neuron_parameter_sets" in target.limits:
+    if "neuron_parameter_sets" in target.limits:
         return []
-    parameters = (neuron.current_decay, neuron.voltage_decay, neuron.threshold)
-    if all(np.unique(values).size <= 1 for values in parameters):
+    if all(np.unique(parameter.values).size <= 1 for parameter in layer.neuron.limited()):
         return []
     return [
         f"{layer.name}: decays or thresholds differ within the layer, target '{target.name}' "

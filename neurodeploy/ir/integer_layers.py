@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from math import prod
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -216,6 +216,20 @@ class NeuronModel(StrEnum):
         return member
 
 
+class LimitedParameter(NamedTuple):
+    """A neuron's numbers, from 0 to a limit of the chip.
+
+    Attributes:
+        name: The neuron's attribute.
+        values: Of a shape that broadcasts to the layer's.
+        limit: Name of the largest value in a target's file.
+    """
+
+    name: str
+    values: IntArray
+    limit: Literal["threshold_max", "decay_max"]
+
+
 class IntegerNeuron(ABC):
     """Attributes of every kind of neuron; one that lacks any cannot be made."""
 
@@ -228,6 +242,10 @@ class IntegerNeuron(ABC):
     @abstractmethod
     def model(self) -> NeuronModel:
         """Arithmetic of an update, that of the most general neuron of the layer."""
+
+    @abstractmethod
+    def limited(self) -> tuple[LimitedParameter, ...]:
+        """Return the parameters that chips limit."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -256,8 +274,7 @@ class CubaNeuron(IntegerNeuron):
     is_graded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for name in ("current_decay", "voltage_decay", "threshold"):
-            array: IntArray = getattr(self, name)
+        for name, array, _ in self.limited():
             require_integers(array, where=f"neuron {name}")
             if array.size and max(int(array.max()), -int(array.min())) >= PARAMETER_LIMIT:
                 raise GraphError(
@@ -271,6 +288,14 @@ class CubaNeuron(IntegerNeuron):
         if bool(np.any(self.current_decay != DECAY_UNITY)):
             return NeuronModel.CUBA
         return NeuronModel.LIF if bool(np.any(self.voltage_decay != 0)) else NeuronModel.IF
+
+    def limited(self) -> tuple[LimitedParameter, ...]:
+        """Return the threshold and both decays."""
+        return (
+            LimitedParameter("threshold", self.threshold, "threshold_max"),
+            LimitedParameter("current_decay", self.current_decay, "decay_max"),
+            LimitedParameter("voltage_decay", self.voltage_decay, "decay_max"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,6 +321,10 @@ class DeltaNeuron(IntegerNeuron):
     def __post_init__(self) -> None:
         _check_sigma_delta(self.threshold, self.spike_exponent)
 
+    def limited(self) -> tuple[LimitedParameter, ...]:
+        """Return nothing: no target limits more than the constructor does."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaDeltaNeuron(IntegerNeuron):
@@ -319,6 +348,10 @@ class SigmaDeltaNeuron(IntegerNeuron):
     def __post_init__(self) -> None:
         _check_sigma_delta(self.threshold, self.spike_exponent)
 
+    def limited(self) -> tuple[LimitedParameter, ...]:
+        """Return nothing: no target limits more than the constructor does."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaNeuron(IntegerNeuron):
@@ -329,6 +362,10 @@ class SigmaNeuron(IntegerNeuron):
 
     is_graded: ClassVar[bool] = True
     model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
+
+    def limited(self) -> tuple[LimitedParameter, ...]:
+        """Return nothing: no target limits more than the constructor does."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,6 +407,10 @@ class ResonateFireNeuron(IntegerNeuron):
     def rotation(self) -> tuple[int, int]:
         """(sine, cosine) that Lava turns the state by, times 2**12."""
         return resonator_decay(self.sine_decay, self.cosine_decay)
+
+    def limited(self) -> tuple[LimitedParameter, ...]:
+        """Return nothing: no target limits more than the constructor does."""
+        return ()
 
 
 def _check_sigma_delta(threshold: int, spike_exponent: int) -> None:
@@ -431,11 +472,9 @@ class FixedLayer:
         if not self.shape or min(self.shape) < 1:
             raise GraphError(f"{self.name}: shape {self.shape}, every extent must be at least 1.")
         self._check_shape("bias", self.bias)
-        if isinstance(self.neuron, CubaNeuron):
-            self._check_shape("current_decay", self.neuron.current_decay)
-            self._check_shape("voltage_decay", self.neuron.voltage_decay)
-            self._check_shape("threshold", self.neuron.threshold)
-        elif not isinstance(self.neuron, SigmaDeltaNeuron) and self.bias.any():
+        for parameter in self.neuron.limited():
+            self._check_shape(parameter.name, parameter.values)
+        if not isinstance(self.neuron, CubaNeuron | SigmaDeltaNeuron) and self.bias.any():
             raise GraphError(
                 f"{self.name}: a bias, but neurons of this kind ({type(self.neuron).__name__}) "
                 "have none. Leave it out."

@@ -163,11 +163,11 @@ def test_neurons_without_a_bias(neuron: Neuron, synapse: Synapse) -> None:
         layer(synapse, neuron, bias=integers([1, 0]))
 
 
-def test_a_neuron_of_a_new_kind_must_state_its_arithmetic() -> None:
+def test_a_neuron_of_a_new_kind_must_state_its_arithmetic_and_limits() -> None:
     class Incomplete(IntegerNeuron):
         is_graded = False
 
-    with pytest.raises(TypeError, match="model"):
+    with pytest.raises(TypeError, match=r"limited.*model"):
         Incomplete()  # type: ignore[abstract]
     with pytest.raises(GraphError, match="neuron of type object, an IntegerNeuron is required"):
         layer(dense([1, 2]), neuron=object())  # type: ignore[arg-type]
