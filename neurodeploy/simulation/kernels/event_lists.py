@@ -137,19 +137,23 @@ def _bits_of(flat, place, present):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def _collect_flat(flat, first, channels, place, to_values, store):  # type: ignore[no-untyped-def]
-    """List the events of one pixel, whose channels lie side by side; return their number."""
-    number = place
-    for begin in range(0, channels, WORD):
-        bits = _bits_of(flat, first + begin, min(WORD, channels - begin))
-        while bits != 0:
-            channel = begin + first_set(bits)
-            bits &= bits - np.uint64(1)
-            store[np.uint64(number)] = channel
-            if to_values != 0:
-                store[np.uint64(number + to_values)] = flat[np.uint64(first + channel)]
-            number += 1
-    return number - place
+def _collect_flat(flat, samples, steps, channels, lists, store):  # type: ignore[no-untyped-def]
+    """List the events of all frames of a single pixel, whose channels lie side by side."""
+    to_values = lists.to_values
+    for sample in range(samples):
+        for step in range(steps):
+            place, bound = place_of_list(lists, sample, step), place_of_bounds(lists, sample, step)
+            first, number = (sample * steps + step) * channels, place
+            for begin in range(0, channels, WORD):
+                bits = _bits_of(flat, first + begin, min(WORD, channels - begin))
+                while bits != 0:
+                    channel = begin + first_set(bits)
+                    bits &= bits - np.uint64(1)
+                    store[np.uint64(number)] = channel
+                    if to_values != 0:
+                        store[np.uint64(number + to_values)] = flat[np.uint64(first + channel)]
+                    number += 1
+            store[bound], store[bound + 1] = 0, number - place
 
 
 @kernel(
@@ -168,53 +172,53 @@ def collect_events(frames, sender, store):  # type: ignore[no-untyped-def]
     """
     samples, steps, channels, pixels = frames.shape
     lists, flat = sender[0], frames.reshape(frames.size)
+    if pixels == 1:  # all frames in one call, which would take a tenth of a list
+        _collect_flat(flat, samples, steps, channels, lists, store)
+        return
+    # By channel is how they lie in memory, by pixel how they are listed: 64 pixels at a time,
+    # bits are taken from all channels, counted, then listed from where each pixel's list is.
     to_values = lists.to_values
     bits_of, places = np.empty(channels, np.uint64), np.empty(WORD, np.int64)
-    for frame in range(samples * steps):
-        sample, step = frame // steps, frame % steps
-        place, bound = place_of_list(lists, sample, step), place_of_bounds(lists, sample, step)
-        first = frame * channels * pixels
-        store[bound] = 0
-        if pixels == 1:
-            store[bound + 1] = _collect_flat(flat, first, channels, place, to_values, store)
-            continue
-        # By channel is how they lie in memory, by pixel how they are listed: 64 pixels at a time,
-        # bits are taken from all channels, counted, then listed from where each pixel's list is.
-        number = 0
-        for begin in range(0, pixels, WORD):
-            present = min(WORD, pixels - begin)
-            any_of = np.uint64(0)
-            for channel in range(np.uint64(channels)):
-                at = first + np.int64(channel) * pixels + begin
-                bits = _bits_of(flat, at, present)
-                bits_of[channel] = bits
-                any_of |= bits
-            if any_of == 0:
-                for pixel in range(begin, begin + present):
-                    store[np.uint64(bound + pixel + 1)] = number
-                continue
-            clear(places, WORD)
-            for channel in range(np.uint64(channels)):
-                bits = bits_of[channel]
-                while bits != 0:
-                    places[np.uint64(first_set(bits))] += 1
-                    bits &= bits - np.uint64(1)
-            for lane in range(present):
-                here = places[np.uint64(lane)]
-                places[np.uint64(lane)] = place + number
-                number += here
-                store[np.uint64(bound + begin + lane + 1)] = number
-            for channel in range(np.uint64(channels)):
-                bits = bits_of[channel]
-                at = first + np.int64(channel) * pixels + begin
-                while bits != 0:
-                    lane = first_set(bits)
-                    bits &= bits - np.uint64(1)
-                    target = places[np.uint64(lane)]
-                    places[np.uint64(lane)] = target + 1
-                    store[np.uint64(target)] = (begin + lane) * channels + np.int64(channel)
-                    if to_values != 0:
-                        store[np.uint64(target + to_values)] = flat[np.uint64(at + lane)]
+    for sample in range(samples):
+        for step in range(steps):
+            place, bound = place_of_list(lists, sample, step), place_of_bounds(lists, sample, step)
+            first = (sample * steps + step) * channels * pixels
+            number = 0
+            store[bound] = 0
+            for begin in range(0, pixels, WORD):
+                present = min(WORD, pixels - begin)
+                any_of = np.uint64(0)
+                for channel in range(np.uint64(channels)):
+                    at = first + np.int64(channel) * pixels + begin
+                    bits = _bits_of(flat, at, present)
+                    bits_of[channel] = bits
+                    any_of |= bits
+                if any_of == 0:
+                    for pixel in range(begin, begin + present):
+                        store[np.uint64(bound + pixel + 1)] = number
+                    continue
+                clear(places, WORD)
+                for channel in range(np.uint64(channels)):
+                    bits = bits_of[channel]
+                    while bits != 0:
+                        places[np.uint64(first_set(bits))] += 1
+                        bits &= bits - np.uint64(1)
+                for lane in range(present):
+                    here = places[np.uint64(lane)]
+                    places[np.uint64(lane)] = place + number
+                    number += here
+                    store[np.uint64(bound + begin + lane + 1)] = number
+                for channel in range(np.uint64(channels)):
+                    bits = bits_of[channel]
+                    at = first + np.int64(channel) * pixels + begin
+                    while bits != 0:
+                        lane = first_set(bits)
+                        bits &= bits - np.uint64(1)
+                        target = places[np.uint64(lane)]
+                        places[np.uint64(lane)] = target + 1
+                        store[np.uint64(target)] = (begin + lane) * channels + np.int64(channel)
+                        if to_values != 0:
+                            store[np.uint64(target + to_values)] = flat[np.uint64(at + lane)]
 
 
 @kernel(
