@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,30 @@ from neurodeploy.simulation.kernels.frame_layout import Spreading
 from neurodeploy.simulation.kernels.lif import run_lif
 from neurodeploy.simulation.kernels.lif_frames import run_lif_frames
 from neurodeploy.simulation.kernels.sigma_delta import note_values, run_sigma
-from neurodeploy.simulation.kernels.structures import LISTS, TERM, Results, StructuredArray
+from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
 from neurodeploy.simulation.kernels.weight_blocks import frame_of
 from neurodeploy.simulation.outputs import LayerOutputs
 from neurodeploy.simulation.recording import SpikeArray, count_type
 
 Kept = TypeVar("Kept", bound=np.generic)
+
+
+class _Prepared(NamedTuple):
+    """Arguments of a kernel that are the same for all groups of samples.
+
+    Attributes:
+        described: (1,) LAYER.
+        terms: (terms,) TERM.
+        weights: `Weights`, as a plain tuple.
+        spreading: How events are added to sums in memory, if they are.
+        arrays: The first four of `Results`, for all samples.
+    """
+
+    described: StructuredArray
+    terms: StructuredArray
+    weights: tuple[npt.NDArray[np.generic], ...]
+    spreading: Spreading | None
+    arrays: tuple[npt.NDArray[np.generic], ...]
 
 
 class EventStore:
@@ -55,7 +73,8 @@ class EventStore:
         self._store: Int32Array = np.empty(samples * size, np.int32)
         self._largest: dict[str, int] = {}
         self._sums: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
-        self._described: dict[str, tuple[StructuredArray, StructuredArray]] = {}
+        self._unread = np.zeros((samples, 2), np.int64)
+        self._prepared: dict[str, _Prepared] = {}
 
     def collect(self, name: str, frames: SpikeArray) -> None:
         """List the events of a sender.
@@ -113,51 +132,54 @@ class EventStore:
             resets: (T,) whether states are set to zero before a step.
             outputs: Gets all that is to be kept.
         """
-        samples = span.stop - span.start
-        results = self._results(layer, span, outputs)
-        if layer.name not in self._described:  # the same for all samples
-            self._described[layer.name] = self._describe(layer, outputs), self._terms(layer, lag)
-        described, terms = self._described[layer.name]
-        spreading = layer.spreading_for(self._steps)
-        common = tuple(layer.weights), self._store  # numba takes ten times as long for named ones
+        if layer.name not in self._prepared:
+            self._prepared[layer.name] = self._prepare(layer, lag, outputs)
+        described, terms, weights, spreading, arrays = self._prepared[layer.name]
+        samples, health = span.stop - span.start, np.zeros(4, np.int64)
+        updates = outputs.updates[span] if len(outputs.updates) else self._unread[:samples]
+        # A plain tuple in the order of `Results`: numba takes ten times as long for a named one.
+        results = (*[array[span] for array in arrays], updates, health)
+        common = weights, self._store
         if layer.is_sigma:
             largest = np.ones(1, np.int64)
-            run_sigma(samples, self._steps, described, terms, *common, tuple(results), largest)
+            run_sigma(samples, self._steps, described, terms, *common, results, largest)
             self._largest[layer.name] = int(largest[0])
             self._note_values(layer, span, outputs)
         elif spreading is None:
-            run_lif(samples, described, terms, *common, resets, tuple(results))
+            run_lif(samples, described, terms, *common, resets, results)
         else:
             frames = self._frames_for(spreading)
             run_lif_frames(
-                samples, described, terms, tuple(spreading), frames, *common, resets, tuple(results)
+                samples, described, terms, tuple(spreading), frames, *common, resets, results
             )
-        outputs.add_health(results.health)
+        outputs.add_health(health)
         if outputs.earlier is not None and outputs.total is not None:
             last = self.spread(layer.name, samples, first_step=self._steps - 1)
             outputs.earlier[span] = outputs.total[span] - last.reshape(samples, *layer.shape)
 
-    def _results(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> Results:
-        """Return the arrays that a kernel writes: parts of the outputs, or stand-ins."""
+    def _prepare(self, layer: CompiledLayer, lag: int, outputs: LayerOutputs) -> _Prepared:
+        """Bring together all that is the same for each group: a group may take less time."""
         channels, height, width = self._frames[layer.name]
 
-        def part(array: npt.NDArray[Kept] | None, leading: int, kind: type) -> npt.NDArray[Kept]:
-            """Return (samples, *leading axes, channels, pixels)."""
+        def by_pixel(
+            array: npt.NDArray[Kept] | None, leading: int, kind: type[Kept]
+        ) -> npt.NDArray[Kept]:
+            """Return (samples, *leading axes, channels, pixels), empty where nothing is kept."""
             if array is None:
-                return np.zeros((1,) * (leading + 3), kind)
-            samples = array[span]
-            return samples.reshape(*samples.shape[: leading + 1], channels, height * width)
+                return np.empty((0,) * (leading + 3), kind)
+            return array.reshape(*array.shape[: leading + 1], channels, height * width)
 
-        has_updates = len(outputs.updates) > 0
-        return Results(
-            spikes=part(outputs.spikes, 1, np.int32 if layer.is_sigma else np.uint8),
-            totals=part(outputs.total, 0, count_type(self._steps)),
-            traces=part(outputs.traces, 2, np.int32),
-            finals=part(outputs.finals, 1, np.int32),
-            updates=outputs.updates[span]
-            if has_updates
-            else np.zeros((span.stop - span.start, 2), np.int64),
-            health=np.zeros(4, np.int64),
+        return _Prepared(
+            described=self._describe(layer, outputs),
+            terms=self._terms(layer, lag),
+            weights=tuple(layer.weights),
+            spreading=layer.spreading_for(self._steps),
+            arrays=(
+                by_pixel(outputs.spikes, 1, np.int32 if layer.is_sigma else np.uint8),
+                by_pixel(outputs.total, 0, count_type(self._steps)),
+                by_pixel(outputs.traces, 2, np.int32),
+                by_pixel(outputs.finals, 1, np.int32),
+            ),
         )
 
     def _note_values(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> None:
@@ -191,15 +213,15 @@ class EventStore:
 
     def _terms(self, layer: CompiledLayer, lag: int) -> StructuredArray:
         """Return (terms,) TERM: where the events of the sources are, and how they are read."""
-        described = np.zeros(len(layer.terms), TERM)
-        for record, term in zip(described, layer.terms, strict=True):
-            record["source"] = self._lists[term.source][0]
-            if not term.has_values:
-                record["source"]["to_values"] = 0
-            record["lag"] = term.lag + (0 if term.source == layer.name else lag)
-            record["first_row"] = term.first_row
+        described = []
+        for term in layer.terms:
+            *lists, to_values = self._lists[term.source][0].item()
             geometry = term.geometry
-            record["height"], record["width"], record["channels"] = geometry.frame
-            for name in ("kernel", "stride", "padding", "dilation"):
-                record[f"{name}_y"], record[f"{name}_x"] = getattr(geometry, name)
-        return described
+            record = (
+                (*lists, to_values if term.has_values else 0),
+                term.lag + (0 if term.source == layer.name else lag),
+                *geometry.frame, *geometry.kernel, *geometry.stride, *geometry.padding,
+                *geometry.dilation, term.first_row,
+            )  # fmt: skip
+            described.append(record)
+        return np.array(described, TERM)
