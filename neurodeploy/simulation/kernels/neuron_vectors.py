@@ -1,6 +1,7 @@
 """One step of LIF neurons, many side by side in registers.
 
-Source of the arithmetic: `neurodeploy.simulation.neurons.LifDynamics.step`, line by line.
+The definition is `neurodeploy.simulation.neurons.LifDynamics`, followed line by line;
+tests/unit/simulation/kernels/test_lif.py holds both equal.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ def step_lif(
     shift: Vector, lanes: Vector, holds_current: Vector, watches: Vector, counts: Vector,
 ) -> Vector:  # fmt: skip
     """Gather what reaches some LIF neurons, and advance them by one step.
+
+    The definition is `simulation.neurons.LifDynamics`; tests/unit/simulation/kernels/test_lif.py
+    holds both equal.
 
     Added up are rows[store[i] · width + start + place :][:lanes] over the events i of `count`
     ranges (`structures.RANGE`), times the value of each where events carry some. Sums have 32 bits

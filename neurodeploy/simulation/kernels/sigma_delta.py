@@ -72,7 +72,9 @@ def count_active(states, biases, first_bias, reached, channels):  # type: ignore
 
 @kernel()
 def step_sigma_delta(sigma, activation, residue, bias, threshold):  # type: ignore[no-untyped-def]
-    """Advance one neuron, as `neurons.SigmaDeltaDynamics.step` after its sum.
+    """Advance one neuron, as `simulation.neurons.SigmaDeltaDynamics.step` does after its sum.
+
+    That is the definition; tests/unit/simulation/kernels/test_sigma_delta.py holds both equal.
 
     Returns:
         The activation before it is wrapped and rectified, the one after, the residue, and the
