@@ -15,16 +15,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, prod
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.fixedpoint import Int32Array, Int64Array
 from neurodeploy.simulation.kernels.structures import FRAME, SPREAD, RowArray, StructuredArray
-
-if TYPE_CHECKING:
-    from neurodeploy.simulation.kernels.weight_blocks import Geometry, Term
+from neurodeploy.simulation.kernels.weight_blocks import Geometry, Term, zeros_on_line
 
 FRAME_BYTES_MAX: Final = 4 << 20
 """Largest frames of one sample's steps; larger ones leave the cache, and cost memory."""
@@ -161,12 +159,14 @@ def lay_out(
         first_place += place.size
         first_row += len(y.taps) * len(x.taps) * block
         blocks.append(_rows_by_phase(term, weights, y, x).astype(kind))
+    rows = zeros_on_line(sum(block.nbytes for block in blocks)).view(kind)
+    np.concatenate(blocks, out=rows)
     column, channel = np.arange(width)[:, None], np.arange(padded)
     lists, arrays = column * outputs + channel, channel * width + column
     return Spreading(
         spreads=spreads,
         places=np.concatenate(places),
-        rows=np.concatenate(blocks),
+        rows=rows,
         lanes=np.stack([lists, arrays], axis=-1).reshape(-1, 2).astype(np.int32),
         frame=np.array(
             [((top + height + bottom) * pitch, pitch, top * pitch + left * padded)], FRAME

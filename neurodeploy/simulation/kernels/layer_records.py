@@ -16,7 +16,7 @@ from neurodeploy.simulation.kernels.lif import run_lif
 from neurodeploy.simulation.kernels.lif_frames import run_lif_frames
 from neurodeploy.simulation.kernels.sigma_delta import note_values, run_sigma
 from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
-from neurodeploy.simulation.kernels.weight_blocks import frame_of
+from neurodeploy.simulation.kernels.weight_blocks import frame_of, zeros_on_line
 from neurodeploy.simulation.outputs import LayerOutputs
 from neurodeploy.simulation.recording import SpikeArray, count_type
 
@@ -195,7 +195,7 @@ class EventStore:
         """Return frames of sums for one sample, zero."""
         size = spreading.frame_bytes(self._steps)
         if self._sums.size < size:
-            self._sums = np.empty(size, np.uint8)
+            self._sums = zeros_on_line(size)
         room = self._sums[:size]
         room.fill(0)
         return room.view(spreading.rows.dtype)
