@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -81,7 +82,7 @@ def run_apart(
 
 
 class _Worker:
-    """The other process and the two ends of what is said."""
+    """The other process, and our end of the connection to it."""
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
@@ -111,7 +112,7 @@ class _Worker:
 
 _lock = threading.Lock()
 _idle: list[_Worker] = []
-"""The process of an earlier call that ended well."""
+"""The process of an earlier call, ready for the next one."""
 
 
 @atexit.register
@@ -144,7 +145,6 @@ def serve(descriptor: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    most = resource.getrlimit(resource.RLIMIT_CPU)[1], resource.getrlimit(resource.RLIMIT_AS)[1]
     connection = Connection(descriptor)
     while True:
         try:
@@ -154,8 +154,11 @@ def serve(descriptor: int) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         # The system enforces both limits, even if the parent is gone.
         cpu = int(used.ru_utime + used.ru_stime + seconds) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu, most[0]))
-        resource.setrlimit(resource.RLIMIT_AS, (memory, most[1]))
+        for limit, value in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_AS, memory)):
+            most = resource.getrlimit(limit)[1]
+            soft = value if most == resource.RLIM_INFINITY else min(value, most)
+            with suppress(ValueError):  # some systems do not limit memory
+                resource.setrlimit(limit, (soft, most))
         connection.send(_answer(function, arguments, folder, memory))
 
 

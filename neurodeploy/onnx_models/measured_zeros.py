@@ -161,11 +161,11 @@ def measure_onnx(macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
     """
     require_onnx(f"{macs.path}: measuring activity", "onnxruntime")
     name, shape = _single_input(macs)
-    each = prod(shape) // macs.samples
-    if len(samples) < 1 or prod(samples.shape[1:]) != each:
+    size = prod(shape) // macs.samples
+    if len(samples) < 1 or prod(samples.shape[1:]) != size:
         raise OnnxError(
             f"{macs.path}: input '{name}' has shape {shape}, the samples {samples.shape}. Give "
-            f"at least one sample of {each} values."
+            f"at least one sample of {size} values."
         )
     if len(samples) % macs.samples:
         raise OnnxError(

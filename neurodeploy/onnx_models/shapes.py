@@ -1,8 +1,8 @@
 """The shape of every tensor of a model whose inputs have fixed shapes.
 
 Shapes can pass through values: the size of a tensor is read, divided, joined, and given to Reshape.
-So the small values of a model are computed along with its shapes, node by node: whatever follows
-from sizes and stored numbers alone is run, and nothing else is.
+So the small values of a model are computed along with its shapes, node by node: the nodes that
+follow from sizes and stored numbers alone are run, and no others.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class ShapeResolver:
         """Return the graph of simpler operators that defines a standard operator, if there is one.
 
         Returns:
-            What resolves the graph, the graph, and its scope.
+            The resolver of the graph, the graph, and its scope.
         """
         import onnx
         from onnx.inliner import inline_local_functions
@@ -245,10 +245,10 @@ class ShapeResolver:
             return
         schema = self._schema(node)
         if schema is None:
-            found = self._ask_runtime(node, scope)
+            outputs = self._ask_runtime(node, scope)
         else:
             try:
-                found = infer_node_outputs(
+                outputs = infer_node_outputs(
                     schema,
                     node,
                     known,
@@ -261,12 +261,12 @@ class ShapeResolver:
                     ir_version=self._ir_version,
                 )
             except (InferenceError, RuntimeError):
-                found = {}
-            if any(dims_of(kind) is None for kind in found.values()) or not found:
+                outputs = {}
+            if any(dims_of(kind) is None for kind in outputs.values()) or not outputs:
                 definition = self.expand(node, scope)
                 inner = {} if definition is None else definition[2].types
-                found |= {name: inner[name] for name in node.output if name in inner}
-        for name, kind in found.items():
+                outputs |= {name: inner[name] for name in node.output if name in inner}
+        for name, kind in outputs.items():
             if name and scope.sizes(name) is None:
                 scope.types[name] = kind
 
@@ -427,7 +427,7 @@ class ShapeResolver:
             inner.shape(before) != inner.shape(name)
             for before, name in zip(states, after, strict=False)
         ):
-            # Shapes differ from round to round: only what the body says of every round holds.
+            # Shapes differ from round to round: only those that the body itself declares hold.
             inner = self.resolve(body, outer=scope)
         scope.inner[key, "body"] = inner
         runs = scope.runs[key] = self._loop_count(node, body, scope, inner)
@@ -458,7 +458,7 @@ class ShapeResolver:
         return max(limit[0], 0) if goes_on else None
 
     def _scan(self, node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope, key: str) -> None:
-        """Resolve a scan: it runs as often as what it runs over is long."""
+        """Resolve a scan, which runs once for each slice of its inputs."""
         import onnx
 
         options = {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
