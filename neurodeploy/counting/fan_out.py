@@ -15,10 +15,16 @@ from typing import TypedDict, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import DataError
+from neurodeploy.errors import DataError, GraphError
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.float_layers import Conv, Dense, Shape
-from neurodeploy.ir.integer_layers import FixedComplexDense, FixedConv, FixedDense, Synapse
+from neurodeploy.ir.integer_layers import (
+    FixedComplexDense,
+    FixedConv,
+    FixedDense,
+    FixedInjection,
+    Synapse,
+)
 
 NumberArray = npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_]
 
@@ -147,7 +153,8 @@ def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
         source: Shape of its source.
 
     Raises:
-        GraphError: If all weights of a deployed dense synapse are zero.
+        GraphError: If all weights of a deployed dense synapse are zero, or the synapse is of an
+            unknown kind.
     """
     if isinstance(synapse, Dense):
         return dense_fan_out(synapse.weight)
@@ -165,8 +172,13 @@ def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
     if isinstance(synapse, FixedComplexDense):
         real, imaginary = synapse.real.effective.mantissa, synapse.imaginary.effective.mantissa
         return dense_fan_out(np.concatenate([real, imaginary]))
-    nothing = np.zeros(source, dtype=np.int64)
-    return FanOut(nonzero=nothing, stored=nothing, dense_macs=0, weights=0, zero_weights=0)
+    if isinstance(synapse, FixedInjection):
+        nothing = np.zeros(source, dtype=np.int64)
+        return FanOut(nonzero=nothing, stored=nothing, dense_macs=0, weights=0, zero_weights=0)
+    raise GraphError(
+        f"fan-out: a synapse of type {type(synapse).__name__}, whose instances are not known. "
+        "Count it in `synapse_fan_out`."
+    )
 
 
 @dataclass(frozen=True, slots=True)

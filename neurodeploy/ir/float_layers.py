@@ -223,6 +223,25 @@ Layer = (
 )
 
 
+def is_neuron(layer: Layer) -> bool:
+    """Return whether a layer is a population of neurons.
+
+    Raises:
+        GraphError: If it is of a kind that is not known here.
+    """
+    match layer:
+        case Cuba() | Integrator():
+            return True
+        case Input() | Conv() | Dense() | BatchNorm() | Flatten():
+            return False
+        case MaxPool() | AveragePool() | GlobalAveragePool():
+            return False
+    raise GraphError(
+        f"graph: a layer of type {type(layer).__name__}, of which it is not known whether it "
+        "holds neurons. Name it in `is_neuron`."
+    )
+
+
 def convolved_shape(
     source: Shape,
     weight: Shape,

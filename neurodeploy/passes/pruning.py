@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import QuantizationError
+from neurodeploy.errors import GraphError, QuantizationError
 from neurodeploy.ir.float_layers import (
     AveragePool,
     BatchNorm,
@@ -24,8 +24,10 @@ from neurodeploy.ir.float_layers import (
     Flatten,
     FloatArray,
     GlobalAveragePool,
+    Integrator,
     Layer,
     MaxPool,
+    is_neuron,
 )
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.base import replace_nodes
@@ -164,6 +166,7 @@ def prune_channels(graph: Graph, share: float) -> Graph:
 
     Raises:
         QuantizationError: If the share is out of range, or no layer has channels to spare.
+        GraphError: If neurons are of a kind that cannot be shrunk.
     """
     if not 0 <= share < 1:
         raise QuantizationError(f"pruning: {share} of the channels, 0 to less than 1 is allowed.")
@@ -174,7 +177,7 @@ def prune_channels(graph: Graph, share: float) -> Graph:
     nodes: dict[str, Layer] = dict(graph.nodes)
     shrunk = 0
     for name, layer in graph.nodes.items():
-        readers = _free_readers(graph, name) if isinstance(layer, Cuba) else None
+        readers = _free_readers(graph, name) if _is_prunable(name, layer) else None
         if readers is None:
             continue
         feeding = [nodes[source] for source in graph.sources(name)]
@@ -216,6 +219,18 @@ def _largest(sizes: FloatArray, sparsity: float) -> BoolArray:
     first = sizes.size - round(sparsity * sizes.size)
     mask[np.argsort(-sizes, kind="stable")[first:]] = False
     return mask
+
+
+def _is_prunable(name: str, layer: Layer) -> bool:
+    """Return whether a layer is a population whose channels may go; a read-out's are classes."""
+    if not is_neuron(layer) or isinstance(layer, Integrator):
+        return False
+    if not isinstance(layer, Cuba):
+        raise GraphError(
+            f"pruning: '{name}' holds neurons of type {type(layer).__name__}, only channels of "
+            "Cuba neurons can be taken out. Prune weights instead."
+        )
+    return True
 
 
 def _free_readers(graph: Graph, name: str) -> list[str] | None:

@@ -40,6 +40,7 @@ from neurodeploy.ir.float_layers import (
     Layer,
     MaxPool,
     Shape,
+    is_neuron,
 )
 from neurodeploy.ir.graphs import INPUT, FixedInput, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import (
@@ -108,13 +109,19 @@ def find_populations(graph: Graph) -> tuple[Population, ...]:
         Populations in graph order.
 
     Raises:
-        QuantizationError: If something between two populations has no integer counterpart.
+        QuantizationError: If a neuron, or something between two, has no integer counterpart.
+        GraphError: If a layer is of an unknown kind.
     """
     populations = []
     shapes = graph.shapes()
     for name, neuron in graph.nodes.items():
-        if not isinstance(neuron, Cuba | Integrator):
+        if not is_neuron(neuron):
             continue
+        if not isinstance(neuron, Cuba | Integrator):
+            raise QuantizationError(
+                f"{name}: holds neurons of type {type(neuron).__name__}, which have no "
+                "integer counterpart; Cuba and Integrator are allowed."
+            )
         branches = tuple(
             _branch(graph, name, source, shapes[source]) for source in graph.sources(name)
         )

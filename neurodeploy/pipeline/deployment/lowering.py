@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Integrator, Layer
+from neurodeploy.ir.float_layers import Conv, Dense, Layer, is_neuron
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import FixedConv, FixedDense
 from neurodeploy.nn.network import SpikingNetwork
@@ -116,10 +116,10 @@ def _kept_weights(before: Conv | Dense, synapse: FixedConv | FixedDense) -> npt.
 
 
 def count_neurons(graph: Graph) -> int:
-    """Count the neurons of a float graph."""
+    """Count the neurons of a float graph.
+
+    Raises:
+        GraphError: If a layer is of an unknown kind.
+    """
     shapes = graph.shapes()
-    return sum(
-        prod(shapes[name])
-        for name, layer in graph.nodes.items()
-        if isinstance(layer, Cuba | Integrator)
-    )
+    return sum(prod(shapes[name]) for name, layer in graph.nodes.items() if is_neuron(layer))

@@ -8,15 +8,15 @@ from typing import cast
 import numpy as np
 import pytest
 
-from neurodeploy.counting.fan_out import conv_fan_out, dense_fan_out
+from neurodeploy.counting.fan_out import conv_fan_out, dense_fan_out, synapse_fan_out
 from neurodeploy.counting.neurobench import count_membrane_updates
 from neurodeploy.counting.synapse_counts import (
     InputKind,
     count_events,
     count_layer,
 )
-from neurodeploy.errors import DataError
-from neurodeploy.ir.integer_layers import FixedLayer
+from neurodeploy.errors import DataError, GraphError
+from neurodeploy.ir.integer_layers import FixedDense, FixedLayer
 from neurodeploy.simulation.counters import UpdateCounter
 from neurodeploy.simulation.neurons import Dynamics
 
@@ -265,6 +265,14 @@ def test_refuses_geometry_that_does_not_fit(weight, source, options):
 def test_refuses_input_of_another_size():
     with pytest.raises(DataError, match="6 values a step"):
         count_layer(W, np.zeros((1, 2, 5), dtype=np.int32), kind=InputKind.BINARY)
+
+
+def test_refuses_a_synapse_of_an_unknown_kind():
+    class Unknown:
+        weight = W
+
+    with pytest.raises(GraphError, match="a synapse of type Unknown"):
+        synapse_fan_out(cast(FixedDense, Unknown()), (6,))
 
 
 def test_refuses_unknown_keywords():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 
-from neurodeploy.errors import QuantizationError
+from neurodeploy.errors import GraphError, QuantizationError
 from neurodeploy.ir.float_layers import (
     BatchNorm,
     Conv,
@@ -18,6 +20,7 @@ from neurodeploy.ir.float_layers import (
     MaxPool,
 )
 from neurodeploy.ir.graphs import Graph
+from neurodeploy.passes import pruning
 from neurodeploy.passes.pruning import (
     magnitude_masks,
     pattern_masks,
@@ -129,6 +132,26 @@ def test_the_weakest_channels_go_with_all_that_reads_them(head: str) -> None:
 def test_channels_of_a_skip_stay() -> None:
     with pytest.raises(QuantizationError, match="belong to skip connections"):
         prune_channels(graph(skip=True), 0.5)
+
+
+class Unknown:
+    """A layer that no part of the package knows."""
+
+    def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+        return source
+
+
+def test_layers_of_an_unknown_kind_are_not_passed_over() -> None:
+    whole = graph()
+    strange = Graph(nodes={**whole.nodes, "b": cast(Cuba, Unknown())}, edges=whole.edges)
+    with pytest.raises(GraphError, match="a layer of type Unknown"):
+        prune_channels(strange, 0.5)
+
+
+def test_only_neurons_that_can_shrink_are_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "is_neuron", lambda layer: not isinstance(layer, Input))
+    with pytest.raises(GraphError, match=r"'a\.synapse' holds neurons of type Conv"):
+        prune_channels(graph(), 0.5)
 
 
 def test_what_cannot_be_pruned_is_refused() -> None:

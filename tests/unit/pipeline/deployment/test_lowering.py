@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,11 +12,18 @@ import torch
 
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.errors import GraphError
 from neurodeploy.ir import FixedConv, FixedPointGraph, Graph
 from neurodeploy.ir.float_layers import AveragePool, Conv, Cuba, Dense, Flatten, Input, Layer
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.passes import lower_residuals, quantize
-from neurodeploy.pipeline.deployment.lowering import fold_pools, lower, make_twin, prune
+from neurodeploy.pipeline.deployment.lowering import (
+    count_neurons,
+    fold_pools,
+    lower,
+    make_twin,
+    prune,
+)
 from neurodeploy.recipes.recipe import Recipe
 
 RECIPES = Path(__file__).parents[4] / "training/recipes/digits_deployment.toml"
@@ -34,6 +42,20 @@ VGG_11 = 64 * 10 + sum(
 
 def chain(**nodes: Layer) -> Graph:
     return Graph(nodes=nodes, edges=tuple(pairwise(nodes)))
+
+
+def test_neurons_of_an_unknown_kind_are_not_counted_as_none() -> None:
+    class Unknown:
+        def output_shape(self, source: tuple[int, ...]) -> tuple[int, ...]:
+            return source
+
+    known = {"input": Input(shape=(3,)), "a": Dense(weight=np.eye(3)), "b": Cuba(threshold=1.0)}
+    assert count_neurons(chain(**known)) == 3
+    strange = chain(**known, c=cast(Cuba, Unknown()))
+    with pytest.raises(GraphError, match="a layer of type Unknown"):
+        count_neurons(strange)
+    with pytest.raises(GraphError, match="a layer of type Unknown"):
+        quantize(strange, TARGET, steps=4)
 
 
 @pytest.mark.parametrize(
