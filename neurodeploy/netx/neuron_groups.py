@@ -18,13 +18,11 @@ from neurodeploy.ir.integer_layers import (
     SigmaNeuron,
 )
 from neurodeploy.netx.schema import (
-    LIF_NEURON,
     LIF_TYPES,
+    NEURONS,
     NO_NEURON,
     RESONATOR_MARK,
-    RESONATOR_NEURON,
     RESONATOR_PHASE_MARK,
-    SIGMA_DELTA_NEURON,
     SIGMA_DELTA_TYPE,
     Field,
 )
@@ -54,18 +52,13 @@ def read_neuron(
     if kind in LIF_TYPES:
         return _read_lif(group, shape)
     if kind == SIGMA_DELTA_TYPE:
-        if not is_input and "sigma_output" in group:
+        if not is_input and NEURONS[SigmaNeuron].mark in group:
             return SigmaNeuron()
-        (threshold,) = (_scalar(group, field) for field in SIGMA_DELTA_NEURON)
         make = DeltaNeuron if is_input else SigmaDeltaNeuron
-        return make(threshold=threshold, spike_exponent=spike_exponent)
+        return make(**_scalars(group, make), spike_exponent=spike_exponent)
     if RESONATOR_MARK in kind:
-        sine, cosine, threshold = (_scalar(group, field) for field in RESONATOR_NEURON)
         return ResonateFireNeuron(
-            sine_decay=sine,
-            cosine_decay=cosine,
-            threshold=threshold,
-            is_phase=RESONATOR_PHASE_MARK in kind,
+            **_scalars(group, ResonateFireNeuron), is_phase=RESONATOR_PHASE_MARK in kind
         )
     allowed = ", ".join((*LIF_TYPES, SIGMA_DELTA_TYPE))
     raise NetxError(
@@ -118,11 +111,14 @@ def _read_lif(group: UntrustedGroup, shape: Shape) -> CubaNeuron:
             NeurodeployWarning,
             stacklevel=2,
         )
-    decay, leak, threshold = (
-        from_lava_order(_parameter(group, field), shape, f"{group.where}/{field.name}")
-        for field in LIF_NEURON
+    return CubaNeuron(
+        **{
+            attribute: from_lava_order(
+                _parameter(group, field), shape, f"{group.where}/{field.name}"
+            )
+            for attribute, field in NEURONS[CubaNeuron].parameters.items()
+        }
     )
-    return CubaNeuron(current_decay=decay, voltage_decay=leak, threshold=threshold)
 
 
 def _parameter(group: UntrustedGroup, field: Field) -> IntArray:
@@ -137,6 +133,11 @@ def _parameter(group: UntrustedGroup, field: Field) -> IntArray:
             "Store int32 or int64."
         )
     return values
+
+
+def _scalars(group: UntrustedGroup, neuron: type[Neuron]) -> dict[str, int]:
+    fields = NEURONS[neuron].parameters.items()
+    return {attribute: _scalar(group, field) for attribute, field in fields}
 
 
 def _scalar(group: UntrustedGroup, field: Field) -> int:

@@ -5,10 +5,19 @@ Source: lava-dl 0.6.0 `lava/lib/dl/netx/hdf5.py:Network`, confirmed by running i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from neurodeploy.fixedpoint import GEOMETRY_MAX as GEOMETRY_MAX
+from neurodeploy.ir.integer_layers import (
+    CubaNeuron,
+    DeltaNeuron,
+    Neuron,
+    ResonateFireNeuron,
+    SigmaDeltaNeuron,
+    SigmaNeuron,
+)
 
 
 class Content(Enum):
@@ -161,31 +170,15 @@ LAYERS: dict[str, tuple[Field, ...]] = {
 """Layer types that are read, with their datasets."""
 
 
-def _parameters(shapes: str, **meanings: str) -> tuple[Field, ...]:
-    return tuple(
-        Field(name=name, content=Content.INTEGER, is_required=True, shapes=shapes, meaning=meaning)
-        for name, meaning in meanings.items()
-    )
+def _parameters(shapes: str, **datasets: tuple[str, str]) -> dict[str, Field]:
+    """Return the datasets of neurons by attribute, from their names and meanings."""
+    return {
+        attribute: Field(
+            name=name, content=Content.INTEGER, is_required=True, shapes=shapes, meaning=meaning
+        )
+        for attribute, (name, meaning) in datasets.items()
+    }
 
-
-LIF_NEURON = _parameters(
-    "scalar, (1,), (C,) or (N,), or the layer's shape as (W, H, C)",
-    iDecay="decay of the current, 4096 for all in one step",
-    vDecay="decay of the voltage, 0 for none",
-    vThMant="threshold, times 2**6",
-)
-"""Datasets of a leaky integrate-and-fire neuron."""
-
-SIGMA_DELTA_NEURON = _parameters("scalar or (1,)", vThMant="threshold of a change")
-"""Datasets of a sigma-delta neuron; `sigma_output`, present with any value, takes their place."""
-
-RESONATOR_NEURON = _parameters(
-    "scalar or (1,)",
-    sinDecay="sine of the turn in a step, times 2**12",
-    cosDecay="cosine of the turn in a step, times 2**12",
-    vThMant="threshold, times 2**6",
-)
-"""Datasets of a resonate-and-fire neuron."""
 
 LIF_TYPES = ("CUBA", "LOIHI")
 """`neuron/type` of leaky integrate-and-fire neurons; case-sensitive in Lava."""
@@ -195,6 +188,52 @@ RESONATOR_MARK = "RF"
 """A `neuron/type` that contains this is a resonate-and-fire neuron."""
 RESONATOR_PHASE_MARK = "PHASE"
 """If the type contains this too, the neuron fires by phase, else by level."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeuronFormat:
+    """The group `neuron` of one class of neurons.
+
+    Attributes:
+        type: Text of `neuron/type` as written.
+        parameters: Datasets by the neuron's attribute, in the order in which they are read.
+        mark: A dataset whose presence marks the class, if there is one.
+    """
+
+    type: str
+    parameters: Mapping[str, Field]
+    mark: str = ""
+
+
+_SIGMA_DELTA = NeuronFormat(
+    type=SIGMA_DELTA_TYPE,
+    parameters=_parameters("scalar or (1,)", threshold=("vThMant", "threshold of a change")),
+)
+
+NEURONS: dict[type[Neuron], NeuronFormat] = {
+    CubaNeuron: NeuronFormat(
+        type="CUBA",
+        parameters=_parameters(
+            "scalar, (1,), (C,) or (N,), or the layer's shape as (W, H, C)",
+            current_decay=("iDecay", "decay of the current, 4096 for all in one step"),
+            voltage_decay=("vDecay", "decay of the voltage, 0 for none"),
+            threshold=("vThMant", "threshold, times 2**6"),
+        ),
+    ),
+    DeltaNeuron: _SIGMA_DELTA,
+    SigmaDeltaNeuron: _SIGMA_DELTA,
+    SigmaNeuron: NeuronFormat(type=SIGMA_DELTA_TYPE, parameters={}, mark="sigma_output"),
+    ResonateFireNeuron: NeuronFormat(
+        type=RESONATOR_MARK,
+        parameters=_parameters(
+            "scalar or (1,)",
+            sine_decay=("sinDecay", "sine of the turn in a step, times 2**12"),
+            cosine_decay=("cosDecay", "cosine of the turn in a step, times 2**12"),
+            threshold=("vThMant", "threshold, times 2**6"),
+        ),
+    ),
+}
+"""Every class of neurons as the file holds it."""
 
 RELU_TWIN = Field(
     name="relu_twin",

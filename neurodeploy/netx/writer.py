@@ -28,9 +28,14 @@ from neurodeploy.ir.integer_layers import (
     Neuron,
     ResonateFireNeuron,
     SigmaDeltaNeuron,
-    SigmaNeuron,
 )
-from neurodeploy.netx.schema import GEOMETRY_MAX, LAYERS_MAX, RELU_TWIN
+from neurodeploy.netx.schema import (
+    GEOMETRY_MAX,
+    LAYERS_MAX,
+    NEURONS,
+    RELU_TWIN,
+    RESONATOR_PHASE_MARK,
+)
 
 
 def write(graph: FixedPointGraph, path: str | Path) -> None:
@@ -111,6 +116,8 @@ def _layer_faults(layer: FixedLayer, *, is_first: bool) -> list[str]:
     is_flat = any(isinstance(synapse, FixedDense | FixedComplexDense) for synapse in forward)
     if is_flat and len(layer.shape) != 1:
         faults.append(f"shape {layer.shape} after dense weights; (N,) is required.")
+    if type(layer.neuron) not in NEURONS:
+        faults.append(f"neurons of kind {type(layer.neuron).__name__}; netx has no group for them.")
     is_block_neuron = isinstance(layer.neuron, CubaNeuron | DeltaNeuron)
     if not is_block_neuron if is_block else isinstance(layer.neuron, DeltaNeuron):
         faults.append(
@@ -263,27 +270,16 @@ def _write_bias(group: h5py.Group, layer: FixedLayer) -> None:
 
 
 def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
-    match neuron:
-        case CubaNeuron():
-            values = {
-                "iDecay": neuron.current_decay,
-                "vDecay": neuron.voltage_decay,
-                "vThMant": neuron.threshold,
-            }
-            group.create_dataset("type", data="CUBA")
-            for key, value in values.items():
-                group.create_dataset(key, data=_in_lava_order(value).astype(np.int64))
-        case DeltaNeuron() | SigmaDeltaNeuron():
-            group.create_dataset("type", data="SDNN")
-            group.create_dataset("vThMant", data=np.int64(neuron.threshold))
-        case SigmaNeuron():
-            group.create_dataset("type", data="SDNN")
-            group.create_dataset("sigma_output", data=True)
-        case ResonateFireNeuron():
-            group.create_dataset("type", data="RF_PHASE" if neuron.is_phase else "RF")
-            group.create_dataset("sinDecay", data=np.int64(neuron.sine_decay))
-            group.create_dataset("cosDecay", data=np.int64(neuron.cosine_decay))
-            group.create_dataset("vThMant", data=np.int64(neuron.threshold))
+    neuron_format = NEURONS[type(neuron)]
+    is_phase = isinstance(neuron, ResonateFireNeuron) and neuron.is_phase
+    suffix = f"_{RESONATOR_PHASE_MARK}" if is_phase else ""
+    group.create_dataset("type", data=neuron_format.type + suffix)
+    if neuron_format.mark:
+        group.create_dataset(neuron_format.mark, data=True)
+    for attribute, field in neuron_format.parameters.items():
+        value: int | IntArray = getattr(neuron, attribute)
+        stored = _in_lava_order(value) if isinstance(value, np.ndarray) else np.int64(value)
+        group.create_dataset(field.name, data=stored.astype(np.int64))
 
 
 def _in_lava_order(values: IntArray) -> IntArray:

@@ -269,6 +269,21 @@ def test_faults_of_input_blocks() -> None:
     refused(network(layer("a", (INPUT, FixedDense(weight=MIXED)), neuron=delta)), "DeltaNeuron")
 
 
+def test_neurons_of_an_unknown_kind_are_refused() -> None:
+    class Unknown(CubaNeuron):
+        pass
+
+    known = small()
+    values = cuba()
+    unknown = Unknown(
+        current_decay=values.current_decay,
+        voltage_decay=values.voltage_decay,
+        threshold=values.threshold,
+    )
+    strange = replace(known, layers=(replace(known.layers[0], neuron=unknown),))
+    refused(strange, "neurons of kind Unknown; netx has no group for them")
+
+
 def test_a_dense_layer_is_flat() -> None:
     dense = FixedDense(weight=MIXED)
     refused(network(layer("a", (INPUT, dense), shape=(2, 1, 1))), "(N,) is required")
