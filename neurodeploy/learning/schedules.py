@@ -1,7 +1,8 @@
-"""How learning rate and branch weight run through the iterations: pure functions of i.
+"""Learning rate and branch weight by iteration: pure functions of its number.
 
-A schedule of the branch weight is a function of the progress i / I, from 0 to just below 1, that
-gives the factor on λ. To add one, say before training:
+A schedule of the branch weight is a function of the progress i / I, which gives the factor on λ.
+As in the paper's Algorithm 1, i counts from 1: the progress is 1 / I in the first iteration and
+exactly 1 in the last. To add a schedule, before training:
 
     from neurodeploy.learning.schedules import register_branch_schedule
 
@@ -99,19 +100,21 @@ def branch_weight_at(
     """Return the factor on the branches' outputs at one iteration.
 
     Args:
-        iteration: i, from 0 to iterations - 1; counted over the whole run, not per epoch.
+        iteration: i - 1, from 0 to iterations - 1; counted over the whole run, not per epoch.
         iterations: I.
-        method: "evolutionary": λ · (1 - i / I). "shortcut": λ. "vanilla": 0.
+        method: "evolutionary": λ · (1 - i / I), which is 0 in the last iteration. "shortcut": λ.
+            "vanilla": 0.
         weight: λ; None for that of the paper: 0.25 for "evolutionary", 1 for "shortcut".
         schedule: Name of another schedule than the method's; no effect for "vanilla".
 
     Raises:
         RecipeError: If there is no such schedule.
 
-    Source: Guo et al., "Take A Shortcut Back", NeurIPS 2024, eqs. 6 and 10.
+    Source: Guo et al., "Take A Shortcut Back", NeurIPS 2024, eqs. 6 and 10, Algorithm 1.
     """
     if method == "vanilla":
         return 0.0
     if weight is None:
         weight = 1.0 if method == "shortcut" else 0.25
-    return weight * branch_schedule(schedule or _OF_METHOD[method])(iteration / iterations)
+    progress = (iteration + 1) / iterations
+    return weight * branch_schedule(schedule or _OF_METHOD[method])(progress)

@@ -157,7 +157,8 @@ def at_start(network: str, branches: str, *, seeds: int) -> Moment:
         settings = recipe(network, branches, seed=seed)
         training, _, _ = nd.load_data(settings)
         shortcut = settings.shortcut
-        weight = branch_weight_at(0, 1, method=shortcut.method, weight=shortcut.weight)
+        # i = 0: λ has not fallen yet.
+        weight = branch_weight_at(-1, 1, method=shortcut.method, weight=shortcut.weight)
         fresh = nd.SpikingNetwork.from_recipe(settings)
         values.append(first_layer_gradient(fresh, settings, training, branch_weight=weight))
     return summarize(values, network=network, branches=branches, epoch=0, branch_weight=weight)

@@ -20,17 +20,21 @@ from neurodeploy.learning.schedules import (
 from neurodeploy.recipes.training_sections import CrossEntropyLoss, TetLoss
 
 
-def test_evolutionary_weight_is_equation_10_at_every_iteration() -> None:
-    for i in range(1000):
-        assert branch_weight_at(i, 1000, method="evolutionary") == 0.25 * (1 - i / 1000)
+def test_evolutionary_weight_is_that_of_algorithm_1_at_every_iteration() -> None:
+    """i = 1 ... I: λ(1) = λ (1 - 1 / I), and λ(I) = 0 exactly."""
+    for i in range(1, 1001):
+        assert branch_weight_at(i - 1, 1000, method="evolutionary") == 0.25 * (1 - i / 1000)
+    assert branch_weight_at(999, 1000, method="evolutionary") == 0.0
+    assert branch_weight_at(0, 1, method="evolutionary") == 0.0
 
 
 def test_weights_of_the_three_methods() -> None:
     assert branch_weight_at(7, 10, method="vanilla", weight=0.5) == 0.0
     assert branch_weight_at(7, 10, method="shortcut") == 1.0
     assert branch_weight_at(7, 10, method="shortcut", weight=0.5) == 0.5
-    assert branch_weight_at(0, 10, method="evolutionary", weight=0.5) == 0.5
-    assert branch_weight_at(5, 10, method="evolutionary", weight=0.5) == 0.25
+    assert branch_weight_at(0, 10, method="evolutionary", weight=0.5) == 0.45
+    assert branch_weight_at(4, 10, method="evolutionary", weight=0.5) == 0.25
+    assert branch_weight_at(9, 10, method="shortcut", weight=0.5) == 0.5
 
 
 def test_learning_rate_follows_half_a_cosine_per_iteration() -> None:
@@ -62,13 +66,14 @@ def test_other_schedules_scale_the_weight_by_progress() -> None:
         return branch_weight_at(i, 4, method="evolutionary", weight=0.5, schedule=schedule)
 
     assert [at(i, "constant") for i in range(4)] == [0.5] * 4
-    assert [at(i, "linear") for i in range(4)] == [0.5, 0.375, 0.25, 0.125]
-    assert [at(i, "cosine") for i in (0, 2)] == pytest.approx([0.5, 0.25], rel=1e-15)
+    assert [at(i, "linear") for i in range(4)] == [0.375, 0.25, 0.125, 0.0]
+    assert at(1, "cosine") == pytest.approx(0.25, rel=1e-15)
+    assert at(3, "cosine") == 0.0
     assert branch_weight_at(0, 4, method="vanilla", schedule="constant") == 0.0
 
 
 def test_a_schedule_of_ones_own() -> None:
-    register_branch_schedule("first half", lambda progress: 1.0 if progress < 0.5 else 0.0)
+    register_branch_schedule("first half", lambda progress: 1.0 if progress <= 0.5 else 0.0)
     weights = [
         branch_weight_at(i, 4, method="shortcut", weight=0.3, schedule="first half")
         for i in range(4)
