@@ -11,6 +11,7 @@ from neurodeploy.chips.cores import estimate_cores
 from neurodeploy.chips.layer_sizes import sizes_of
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import TargetLimitError
+from neurodeploy.fixedpoint import scale_down
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import (
     FixedComplexDense,
@@ -104,7 +105,9 @@ def _synapse_checks(synapse: Synapse, target: Target, where: str) -> Iterator[_C
         yield _Check(f"{where}: weights", synapse.weight, low, high)
     elif isinstance(synapse, FixedDense):
         # Weights of one sign have one more, odd bit.
-        yield _Check(f"{where}: weights as they act", synapse.effective.mantissa, low, high + 1)
+        effective = synapse.effective
+        acting = scale_down(effective.mantissa, effective.shift).astype(np.int32)
+        yield _Check(f"{where}: weights as they act", acting, low, high + 1)
         if synapse.delay is not None:
             advice = "Train with shorter delays; Lava clamps longer ones."
             longest = target.limit("delay_max")

@@ -25,6 +25,7 @@ from neurodeploy.data.dataset import (
     Part as Part,
     batches as batches,
     count_batches as count_batches,
+    range_of as range_of,
     training_batches as training_batches,
 )
 from neurodeploy.data.in_memory import ArrayDataset as ArrayDataset, check_arrays as check_arrays

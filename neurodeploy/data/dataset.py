@@ -51,6 +51,11 @@ class Dataset(Protocol):
         ...
 
     @property
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest value that a sample may hold."""
+        ...
+
+    @property
     def workers(self) -> int:
         """Processes that read batches ahead; 0 reads in this one."""
         ...
@@ -87,6 +92,12 @@ class Dataset(Protocol):
     def digest(self) -> str:
         """Return a short name that changes with any input or label."""
         ...
+
+
+def range_of(parts: Sequence[Dataset]) -> tuple[int, int]:
+    """Return the smallest and the largest value that a sample of any part may hold."""
+    ranges = [part.value_range for part in parts]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dataset]:

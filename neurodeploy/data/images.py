@@ -45,53 +45,34 @@ class _ImageFiles:
     Attributes:
         kind: torchvision's class.
         page: Where it is offered.
-        mean: Of each channel over the training part, in parts of 255.
-        deviation: The same, standard deviation over all pixels.
     """
 
     kind: str
     page: str
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
 
 
 _PUBLICATIONS = {
     "mnist": _ImageFiles(
         kind="MNIST",
         page="http://yann.lecun.com/exdb/mnist",
-        mean=(0.1307,),
-        deviation=(0.3081,),
     ),
     "fashion_mnist": _ImageFiles(
         kind="FashionMNIST",
         page="https://github.com/zalandoresearch/fashion-mnist",
-        mean=(0.2860,),
-        deviation=(0.3530,),
     ),
     "cifar10": _ImageFiles(
         kind="CIFAR10",
         page="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-10 python version)",
-        mean=(0.4914, 0.4822, 0.4465),
-        deviation=(0.2470, 0.2435, 0.2616),
     ),
     "cifar100": _ImageFiles(
         kind="CIFAR100",
         page="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
-        mean=(0.5071, 0.4865, 0.4409),
-        deviation=(0.2673, 0.2564, 0.2762),
     ),
     "imagenet": _ImageFiles(
         kind="ImageFolder",
         page="https://image-net.org/download.php (ILSVRC 2012; free registration)",
-        mean=(0.485, 0.456, 0.406),
-        deviation=(0.229, 0.224, 0.225),
     ),
 }
-"""Means and deviations are those in common use; ImageNet's are those of torchvision's weights.
-
-Source: torchvision/transforms/_presets.py:ImageClassification for ImageNet; the others are
-moments of the published training parts, to four digits.
-"""
 
 
 def read_images(section: ImageSection) -> tuple[StoredDataset, StoredDataset]:
@@ -113,12 +94,8 @@ def read_images(section: ImageSection) -> tuple[StoredDataset, StoredDataset]:
 
 
 def _encoding(section: ImageSection) -> PixelEncoding:
-    publication = _PUBLICATIONS[section.source]
     return PixelEncoding(
-        input_bits=section.input_bits,
-        normalization=section.normalization,
-        mean=publication.mean,
-        deviation=publication.deviation,
+        input_bits=section.input_bits, normalization=section.normalization, mean=section.mean
     )
 
 

@@ -52,13 +52,13 @@ class Encoding(Protocol):
     """How bytes become what the network is given."""
 
     @property
-    def is_integer(self) -> bool:
-        """True if a chip can read the result."""
+    def scale(self) -> float:
+        """The network sees scale · value."""
         ...
 
     @property
-    def scale(self) -> float:
-        """The network sees scale · value."""
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest value that the result may hold."""
         ...
 
     def __call__(self, values: Tensor) -> Tensor:
@@ -68,49 +68,45 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelEncoding:
-    """Pixels as numbers.
-
-    A float normalisation (x - mean) / deviation cannot enter a chip, and folding it into the
-    first convolution is exact only without padding: zeros at the border would have to become
-    means. "center" is the part of it that integers can do exactly, border included, and the
-    division is left to the batch norm that follows the first convolution.
+    """Pixels as integers, which a chip can read.
 
     Attributes:
         input_bits: Of a pixel; its lowest bits are dropped.
-        normalization: "scale": the pixel. "center": minus the rounded mean of its channel.
-            "mean_std": floats, for training only.
+        normalization: "scale" and "mean_std": the pixel, which the network scales or normalizes.
+            "center": minus the rounded mean of its channel.
         mean: Of each channel, in parts of 255.
-        deviation: Of each channel, in parts of 255.
     """
 
     input_bits: int
     normalization: Normalization
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-    @property
-    def is_integer(self) -> bool:
-        """True if a chip can read the result."""
-        return self.normalization != "mean_std"
 
     @property
     def scale(self) -> float:
-        """The network sees scale · value."""
-        return float(2.0**-self.input_bits)
+        """The network sees scale · value, or the value normalized."""
+        return 1.0 if self.normalization == "mean_std" else float(2.0**-self.input_bits)
+
+    @property
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest value that the result may hold."""
+        offsets = self._offsets.tolist()
+        return -max(offsets), 2**self.input_bits - 1 - min(offsets)
+
+    @property
+    def _offsets(self) -> Tensor:
+        if self.normalization != "center":
+            return torch.zeros(1, dtype=torch.int16)
+        unit = 255 / 2 ** (8 - self.input_bits)
+        rounded: Tensor = (torch.tensor(self.mean) * unit).round().to(torch.int16)
+        return rounded
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Return (batch, C, H, W): uint8, int16 for "center", float32 for "mean_std"."""
+        """Return (batch, C, H, W): uint8, int16 for "center"."""
         pixels: Tensor = values >> (8 - self.input_bits)
-        if self.normalization == "scale":
+        if self.normalization != "center":
             return pixels
-        unit = 255 / 2 ** (8 - self.input_bits)
-        mean = torch.tensor(self.mean).view(-1, 1, 1) * unit
-        if self.normalization == "center":
-            centered: Tensor = pixels.to(torch.int16) - mean.round().to(torch.int16)
-            return centered
-        deviation = torch.tensor(self.deviation).view(-1, 1, 1) * unit
-        normal: Tensor = (pixels - mean) / deviation / self.scale
-        return normal
+        centered: Tensor = pixels.to(torch.int16) - self._offsets.view(-1, 1, 1)
+        return centered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,9 +116,9 @@ class CountEncoding:
     input_bits: int
 
     @property
-    def is_integer(self) -> bool:
-        """Counts always are."""
-        return True
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest value that the result may hold."""
+        return 0, 2**self.input_bits
 
     @property
     def scale(self) -> float:
@@ -165,6 +161,11 @@ class StoredDataset:
         return self.encoding.scale
 
     @property
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest value that a sample may hold."""
+        return self.encoding.value_range
+
+    @property
     def is_static(self) -> bool:
         """True if a sample is one image, shown in every step."""
         return self.source.is_static
@@ -194,13 +195,8 @@ class StoredDataset:
             (samples, T, *shape) int32; a static image is repeated.
 
         Raises:
-            DataError: If the inputs are floats, or the samples last another number of steps.
+            DataError: If the samples last another number of steps.
         """
-        if not self.encoding.is_integer:
-            raise DataError(
-                "data: normalization = 'mean_std' gives floats, a chip reads integers. "
-                "Train with 'center' or 'scale' to deploy."
-            )
         found = np.empty((len(self), steps, *self.shape), dtype=np.int32)
         for start in range(0, len(self), _WINDOW_BATCH):
             places = torch.arange(start, min(start + _WINDOW_BATCH, len(self)))

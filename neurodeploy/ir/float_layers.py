@@ -19,17 +19,24 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """Where samples enter.
+    """Where samples enter: x = scale · (integer - mean) / deviation, by channel.
 
     Attributes:
         shape: (C, H, W) or (N,).
-        scale: Float value of one integer input unit: x = scale · integer.
+        scale: Float value of one integer input unit.
         largest: Largest magnitude of an integer input value (1 for spikes).
+        smallest: Smallest integer input value; below 0, values have signs, which spikes of a
+            binary port do not carry.
+        mean: Of each channel, in integer units; empty without normalization.
+        deviation: Of each channel, in integer units; empty without normalization.
     """
 
     shape: Shape
     scale: float = 1.0
     largest: int = 1
+    smallest: int = 0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
 
     def output_shape(self, source: Shape) -> Shape:
         """Return the input's own shape."""
@@ -43,7 +50,8 @@ class Conv:
 
     Attributes:
         weight: (out_channels, in_channels / groups, KH, KW) float64.
-        bias: (out_channels,) float64, or None.
+        bias: (out_channels,) float64; (out_channels, H, W) where it differs between positions;
+            or None.
         stride: (H, W).
         padding: (H, W).
         dilation: (H, W).

@@ -101,8 +101,9 @@ class ShortcutBranches(nn.Module):
 class SpikingNetwork(nn.Module):
     """Blocks in a row, then a linear read-out of currents, one a class.
 
-    Every sample starts from rest. Inputs are integers; what the first block sees is
-    `input_scale` times that. The class scores are the mean of the output over time.
+    Every sample starts from rest. Inputs are integers; the first block sees `input_scale` times
+    that, or, with an `input_mean` in the architecture, the integers normalized by channel. The
+    class scores are the mean of the output over time.
 
     Args:
         architecture: What to build.
@@ -115,7 +116,12 @@ class SpikingNetwork(nn.Module):
             they computed; False at first. Outputs and gradients are the same to the bit.
         readout: `DenseSynapse` on flattened spikes, or `GlobalAverageReadout`.
         branches: None for a network without.
+        input_mean: (C, 1, 1) float32, of each channel; empty for none.
+        input_deviation: (C, 1, 1) float32, of each channel; empty for none.
     """
+
+    input_mean: Tensor
+    input_deviation: Tensor
 
     def __init__(self, architecture: Architecture, *, seed: int = 0) -> None:
         super().__init__()
@@ -131,6 +137,10 @@ class SpikingNetwork(nn.Module):
             generator=generator,
         )
         shape = architecture.shape
+        # Part of the architecture, so not of the stored weights.
+        for name in ("input_mean", "input_deviation"):
+            values = torch.tensor(getattr(architecture, name), dtype=torch.float32)
+            self.register_buffer(name, values.view(-1, 1, 1), persistent=False)
         self.blocks = nn.ModuleDict()
         for layer in layout.layers:
             self.blocks[layer.name] = _block(layer, shape, parts)
@@ -185,8 +195,8 @@ class SpikingNetwork(nn.Module):
 
     @property
     def input_scale(self) -> float:
-        """Float value of one integer input unit."""
-        return float(2.0**-self.architecture.input_bits)
+        """Float value of one integer input unit; 1 where mean and deviation stand in its place."""
+        return 1.0 if self.architecture.input_mean else float(2.0**-self.architecture.input_bits)
 
     @property
     def largest_input(self) -> int:
@@ -274,7 +284,12 @@ class SpikingNetwork(nn.Module):
                 f"network input: shape {tuple(inputs.shape)}, (samples, {_listed(shape)}) or "
                 f"(samples, {steps}, {_listed(shape)}) is required."
             )
-        x = inputs.to(torch.float32) * self.input_scale
+        x = inputs.to(torch.float32)
+        x = (
+            (x - self.input_mean) / self.input_deviation
+            if self.architecture.input_mean
+            else x * self.input_scale
+        )
         x = x.unsqueeze(0) if found == shape else x.transpose(0, 1)
         if isinstance(block, Dense):
             x = x.flatten(2)

@@ -74,6 +74,8 @@ def trace(network: SpikingNetwork) -> Graph:
             shape=network.architecture.shape,
             scale=network.input_scale,
             largest=network.largest_input,
+            mean=network.architecture.input_mean,
+            deviation=network.architecture.input_deviation,
         )
     )
     for name, block in network.blocks.items():

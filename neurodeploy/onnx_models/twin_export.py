@@ -63,7 +63,13 @@ def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
     entry = graph.input
     builder.input("input", entry.shape, np.float32)
     builder.store("input_scale", np.array(entry.scale, dtype=np.float32))
-    known = {graph.input_name: builder.add("Mul", "input", "input_scale", out="scaled_input")}
+    value = "input"
+    if entry.mean:
+        for operator, constants in (("Sub", entry.mean), ("Div", entry.deviation)):
+            stored = np.array(constants, dtype=np.float32).reshape(-1, 1, 1)
+            constant = builder.store(f"input.{operator.lower()}", stored)
+            value = builder.add(operator, value, constant, out=f"input.{operator.lower()}.result")
+    known = {graph.input_name: builder.add("Mul", value, "input_scale", out="scaled_input")}
     for name, layer in graph.nodes.items():
         if isinstance(layer, Input):
             continue

@@ -13,6 +13,7 @@ from neurodeploy.passes.folding import (
     fold_average_pool as fold_average_pool,
     fold_batchnorm as fold_batchnorm,
     fold_global_average_pool as fold_global_average_pool,
+    fold_normalization as fold_normalization,
     lower_max_pool as lower_max_pool,
     merge_groups as merge_groups,
 )

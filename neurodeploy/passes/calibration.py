@@ -23,6 +23,7 @@ from neurodeploy.passes.quantization import (
     choose_scales,
     clip_weights,
     find_populations,
+    fit_input,
     quantize,
 )
 from neurodeploy.simulation.event_simulator import EventSimulator
@@ -69,7 +70,8 @@ def calibrate(
     Args:
         graph: A float graph with batch norm and pooling folded.
         target: The chip.
-        inputs: (samples, T, ...) integers, typical of the data to come.
+        inputs: (samples, T, ...) integers, typical of the data to come. If any is negative, the
+            deployed input carries numbers; else, for a `largest` of 1, spikes.
         margin: No state exceeds its range divided by this on these samples. At least 1.
         clipping: Which weights may be clipped; see `choose_scales`.
         percentile: The share of |weights| that "percentile" keeps, in percent.
@@ -78,11 +80,12 @@ def calibrate(
         The calibrated network.
 
     Raises:
-        QuantizationError: If the network cannot be represented, or a spiking layer is silent on
-            all samples.
+        QuantizationError: If the network cannot be represented, a value of the input cannot be
+            reproduced, or a spiking layer is silent on all samples.
     """
     if margin < 1:
         raise QuantizationError(f"calibration: margin {margin}, at least 1 is required.")
+    graph = fit_input(graph, int(inputs.min()), int(inputs.max()))
     steps = int(inputs.shape[1])
     with_skips, without_skips = (
         choose_scales(

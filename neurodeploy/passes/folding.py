@@ -1,7 +1,8 @@
 """Rewrite what a netx file cannot hold as convolutions, dense layers and spiking neurons.
 
-Batch norm and averages fold into the weights beside them, a maximum of spikes becomes a spiking
-layer, and convolutions of more groups than Lava allows get fewer, with zeros between them.
+Batch norm, averages and the input's normalization fold into the weights beside them, a maximum of
+spikes becomes a spiking layer, and convolutions of more groups than Lava allows get fewer, with
+zeros between them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from neurodeploy.ir.float_layers import (
     Flatten,
     FloatArray,
     GlobalAveragePool,
+    Input,
     Layer,
     MaxPool,
     Shape,
@@ -199,6 +201,77 @@ def fold_global_average_pool(graph: Graph) -> Graph:
             changed[reader] = dataclasses.replace(dense, weight=repeated)
         removed.append(name)
     return replace_nodes(graph, changed=changed, removed=removed)
+
+
+def fold_normalization(graph: Graph) -> Graph:
+    """Fold the normalization of the input into the conv and dense layers that read it.
+
+    W ((x - mean) / deviation) + b = (W / deviation) x + (b - W (mean / deviation)), so the chip
+    reads the integers x themselves. The function is the same up to rounding in float64, padding
+    included: a convolution pads with normalized zeros, so the constant term of an output position
+    sums over the taps that lie on the image only, and the bias differs between positions near the
+    border and inside.
+
+    Args:
+        graph: A float graph with pooling folded.
+
+    Returns:
+        The same graph; its input has no mean and no deviation.
+
+    Raises:
+        GraphError: If something other than a conv or dense layer reads the input.
+    """
+    entry = graph.input
+    if not entry.mean:
+        return graph
+    name = graph.input_name
+    changed: dict[str, Layer] = {name: dataclasses.replace(entry, mean=(), deviation=())}
+    for reader in _readers_behind_flatten(graph, name):
+        synapse = graph.nodes[reader]
+        if isinstance(synapse, Dense):
+            changed[reader] = _dense_of_pixels(synapse, entry)
+        elif isinstance(synapse, Conv):
+            changed[reader] = _conv_of_pixels(synapse, entry)
+        else:
+            raise GraphError(
+                f"{name} -> {reader}: the normalized input is read by a {type(synapse).__name__}; "
+                "only the weights of a conv or dense layer can absorb mean and deviation."
+            )
+    return replace_nodes(graph, changed=changed)
+
+
+def _dense_of_pixels(dense: Dense, entry: Input) -> Dense:
+    repeats = dense.weight.shape[1] // len(entry.mean)
+    weight = dense.weight / np.repeat(entry.deviation, repeats)
+    constant = -entry.scale * (weight @ np.repeat(entry.mean, repeats))
+    return Dense(weight=weight, bias=constant if dense.bias is None else dense.bias + constant)
+
+
+def _conv_of_pixels(conv: Conv, entry: Input) -> Conv:
+    outputs, inputs, *taps = conv.weight.shape
+    # The input channels that each output channel reads, (outputs, inputs per group).
+    groups = np.arange(outputs) // (outputs // conv.groups)
+    channels = groups[:, None] * inputs + np.arange(inputs)
+    weight = conv.weight / np.array(entry.deviation)[channels][:, :, None, None]
+    means = np.array(entry.mean)[channels][:, :, None, None]
+    constants = -entry.scale * (weight * means).sum(axis=1)
+    size = conv.output_shape(entry.shape)
+    # Whether tap k lies on the image for output position i: (taps, positions) of each axis.
+    rows, columns = (
+        _on_image(taps[axis], size[axis + 1], entry.shape[axis + 1], conv, axis) for axis in (0, 1)
+    )
+    bias: FloatArray = np.einsum("okl,ki,lj->oij", constants, rows, columns)
+    if rows.all() and columns.all():
+        bias = bias[:, 0, 0]
+    if conv.bias is not None:
+        bias = bias + conv.bias.reshape(-1, *(1,) * (bias.ndim - 1))
+    return dataclasses.replace(conv, weight=weight, bias=bias)
+
+
+def _on_image(taps: int, positions: int, pixels: int, conv: Conv, axis: int) -> FloatArray:
+    first = np.arange(positions) * conv.stride[axis] - conv.padding[axis]
+    pixel = first + np.arange(taps)[:, None] * conv.dilation[axis]
+    return ((pixel >= 0) & (pixel < pixels)).astype(np.float64)
 
 
 def lower_max_pool(graph: Graph) -> Graph:

@@ -93,10 +93,12 @@ class Population:
 
     @property
     def bias(self) -> FloatArray:
-        """Sum of the synapses' biases: (channels,) float64."""
+        """Sum of the synapses' biases: (channels,) float64, or (channels, H, W)."""
         biases = [branch.layer.bias for branch in self.branches if branch.layer.bias is not None]
-        channels = self.branches[0].layer.weight.shape[0]
-        return np.sum(biases, axis=0) if biases else np.zeros(channels)
+        total: FloatArray = np.zeros(self.branches[0].layer.weight.shape[0])
+        for bias in sorted(biases, key=np.ndim):
+            total = total.reshape(-1, *(1,) * (bias.ndim - total.ndim)) + bias
+        return total
 
 
 def find_populations(graph: Graph) -> tuple[Population, ...]:
@@ -153,6 +155,10 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
         (source,) = graph.sources(source)
     origin = graph.nodes[source]
     if isinstance(origin, Input):
+        if origin.mean:
+            raise QuantizationError(
+                f"{source}: mean and deviation are not folded. Run fold_normalization first."
+            )
         return Branch(node=node, layer=layer, source=INPUT, unit=origin.scale)
     if isinstance(origin, MaxPool | AveragePool | GlobalAveragePool):
         raise QuantizationError(
@@ -216,10 +222,13 @@ def choose_scales(
     for population in populations:
         name, neuron = population.name, population.neuron
         if isinstance(neuron, Cuba) and neuron.scale is not None:
-            scales[name] = float(neuron.scale)
+            # Weights that read a graded input are divided by its unit, or the grid would not hold
+            # them: their population counts in finer units.
+            scales[name] = neuron.scale / min(branch.unit for branch in population.branches)
             continue
         limits = []
-        reach = np.zeros_like(population.bias)
+        channels = len(population.bias)
+        reach = np.zeros(channels)
         for branch in population.branches:
             weight = branch.layer.weight * branch.unit
             low, high = float(weight.min()), float(weight.max())
@@ -231,7 +240,7 @@ def choose_scales(
             allowed: Clipping = "max" if branch.is_identity else clipping
             if has_skips or not branch.is_identity:
                 limits.append(_weight_scale(weight, target, allowed, percentile))
-            flat = np.abs(weight).reshape(len(weight), -1).sum(axis=1)
+            flat = np.abs(weight).reshape(channels, -1).sum(axis=1)
             reach += flat * (largest_input if branch.source == INPUT else 1)
         bias = float(np.abs(population.bias).max(initial=0.0))
         if bias > 0:
@@ -244,10 +253,40 @@ def choose_scales(
             limits.append(largest / neuron.threshold)
         if guard_overflow:
             memory = _memory(neuron, steps)
-            worst = float((reach + np.abs(population.bias)).max()) * memory
+            largest_bias = np.abs(population.bias).reshape(channels, -1).max(axis=1)
+            worst = float((reach + largest_bias).max()) * memory
             limits.append((CURRENT_LIMIT >> STATE_EXPONENT) / worst * 0.999)
         scales[name] = min(limits)
     return scales
+
+
+def fit_input(graph: Graph, smallest: int, largest: int) -> Graph:
+    """Make sure that the deployed input reproduces all values of a range exactly.
+
+    Negative values need a port that carries numbers: on a binary one, each would count as a spike
+    of 1.
+
+    Args:
+        graph: A float graph.
+        smallest: Smallest value that the input will hold.
+        largest: Largest value that the input will hold.
+
+    Returns:
+        The graph, whose input knows of negative values if there are any.
+
+    Raises:
+        QuantizationError: If values are larger than the graph's input declares.
+    """
+    entry = graph.input
+    if max(largest, -smallest) > entry.largest:
+        raise QuantizationError(
+            f"input: values from {smallest} to {largest}, the network is made for "
+            f"{-entry.largest} to {entry.largest}. Train with a data.input_bits that holds them."
+        )
+    if smallest >= entry.smallest:
+        return graph
+    fitted = dataclasses.replace(entry, smallest=smallest)
+    return replace_nodes(graph, changed={graph.input_name: fitted})
 
 
 def clip_weights(graph: Graph, target: Target, scales: Scales) -> Graph:
@@ -352,7 +391,7 @@ def quantize(
                 bias=_quantize_bias(population, scale, shapes[population.name], target),
             )
         )
-    is_binary = entry.largest == 1 and entry.scale == 1.0
+    is_binary = entry.largest == 1 and entry.smallest >= 0
     bits = 0 if is_binary else max(1, int(entry.largest).bit_length())
     return FixedPointGraph(
         input=FixedInput(shape=entry.shape, message_bits=bits), layers=tuple(layers)
@@ -398,7 +437,8 @@ def _quantize_bias(population: Population, scale: float, shape: Shape, target: T
             f"{population.name}: integer bias up to {np.abs(bias).max()}, target '{target.name}' "
             f"allows {target.bias_max}. Use a smaller scale than {scale:g}."
         )
-    return bias.astype(np.int32).reshape(-1, *(1,) * (len(shape) - 1))
+    is_shared = bias.ndim == 1
+    return bias.astype(np.int32).reshape((-1, *(1,) * (len(shape) - 1)) if is_shared else shape)
 
 
 def _quantize_neuron(population: Population, scale: float, target: Target) -> CubaNeuron:

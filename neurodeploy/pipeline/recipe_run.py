@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.chips.target import Target
-from neurodeploy.data import Dataset, load_data
+from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import LavaRuntimeError, OnnxError, VerificationError
 from neurodeploy.files import write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
+from neurodeploy.pipeline.deployment.preflight import check_deployable
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.deployment.steps import deploy
 from neurodeploy.pipeline.directory import REPORT, SUMMARY, check_directory
@@ -125,12 +125,12 @@ def _try_twin(
 
 def _check_early(recipe: Recipe, directory: Path, *, resume: bool) -> Dataset:
     """Return the test part, after checking all that could fail later."""
-    Target.load(recipe.quantization.target)
-    test = load_data(recipe)[2]
-    test.subset(np.arange(1)).windows(recipe.network.steps)  # a chip must be able to read it
     check_directory(recipe, directory, resume=resume)
+    parts = load_data(recipe)
+    parts[2].subset(np.arange(1)).windows(recipe.network.steps)  # a chip must be able to read it
+    check_deployable(recipe, range_of(parts))
     _check_lava(recipe)
-    return test
+    return parts[2]
 
 
 def _accuracy(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.data import Dataset, load_data
+from neurodeploy.data import Dataset, load_data, range_of
+from neurodeploy.errors import NeurodeployError, NeurodeployWarning
 from neurodeploy.files import write_text
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.engine import TrainingEngine
@@ -19,6 +22,7 @@ from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline, read_baseline
 from neurodeploy.onnx_models.reading import require_onnx
 from neurodeploy.onnx_models.twin_export import export_twin
+from neurodeploy.pipeline.deployment.preflight import check_deployable
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import MODEL, TEST, TWIN, begin_run, versions
 from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
@@ -86,8 +90,9 @@ def train(
     """
     observer = observer or Silence()
     engine = engine or TrainingEngine()
-    training, validation, test = load_data(recipe)
+    training, validation, test = parts = load_data(recipe)
     engine.first(lambda: begin_run(recipe, directory, resume=resume))
+    engine.first(lambda: _warn_unless_deployable(recipe, parts))
     observer.stage("train", f"{recipe.training.epochs} epochs")
     network = SpikingNetwork.from_recipe(recipe)
     history = Trainer(
@@ -111,6 +116,18 @@ def train(
     network.cpu()
     engine.first(lambda: _write_test(result, recipe, directory, samples=len(test)))
     return TrainingResult(network=network, history=history, test=result)
+
+
+def _warn_unless_deployable(recipe: Recipe, parts: Sequence[Dataset]) -> None:
+    """Warn before training of a network that `deploy` will refuse."""
+    try:
+        check_deployable(recipe, range_of(parts))
+    except NeurodeployError as error:
+        warnings.warn(
+            f"this network trains, but cannot be deployed: {error}",
+            NeurodeployWarning,
+            stacklevel=4,
+        )
 
 
 def _write_test(result: Evaluation, recipe: Recipe, directory: Path, *, samples: int) -> None:

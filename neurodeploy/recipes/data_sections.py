@@ -55,6 +55,8 @@ class DigitsData:
 
     classes: ClassVar[int] = 10
     encoding: ClassVar[Encoding] = "direct"
+    input_mean: ClassVar[tuple[float, ...]] = ()
+    input_deviation: ClassVar[tuple[float, ...]] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +75,8 @@ class NpzData:
         classes: Number of classes; labels are 0 to classes - 1.
         encoding: "direct": `input` is (samples, *shape), shown at each step. "events": it is
             (samples, steps, *shape).
-        input_bits: As for the digits, as are the keys not named here; 0 for binary spikes.
+        input_bits: As for the digits, as are the keys not named here; 0 for spikes, which may
+            have a sign: 0 and 1, or -1, 0 and 1.
     """
 
     source: Literal["npz"]
@@ -85,6 +88,9 @@ class NpzData:
     validation_fraction: ProperFraction = 0.15
     input_bits: Annotated[int, Range(minimum=0, maximum=16)] = 0
     shift: NotNegativeInt = 0
+
+    input_mean: ClassVar[tuple[float, ...]] = ()
+    input_deviation: ClassVar[tuple[float, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +123,37 @@ class _PixelData(_StoredData):
         input_bits: A pixel of 8 bits is cut down to this many; the network sees
             x / 2**input_bits.
         normalization: "scale": x is the pixel. "center": x is the pixel minus the rounded mean of
-            its channel, still an integer that a chip can read. "mean_std": the usual float
-            normalisation with mean and deviation; for training only, deployment refuses it.
+            its channel. "mean_std": the usual normalisation, (x - mean) / deviation by channel,
+            which the network applies; deployment folds it into the first layer, whose bias then
+            differs near a padded border. The chip reads integers either way.
+        mean: Of each channel over the training part, in parts of 255.
+        deviation: The same, standard deviation over all pixels.
+
+    Source: torchvision/transforms/_presets.py:ImageClassification for ImageNet; the others are
+    moments of the published training parts, to four digits.
     """
 
     input_bits: Annotated[int, Range(minimum=1, maximum=8)] = 8
     normalization: Normalization = "scale"
 
     encoding: ClassVar[Encoding] = "direct"
+    mean: ClassVar[tuple[float, ...]]
+    deviation: ClassVar[tuple[float, ...]]
+
+    @property
+    def input_mean(self) -> tuple[float, ...]:
+        """Mean of each channel in the units of x, for "mean_std"; else empty."""
+        return self._in_units(self.mean)
+
+    @property
+    def input_deviation(self) -> tuple[float, ...]:
+        """Deviation of each channel in the units of x, for "mean_std"; else empty."""
+        return self._in_units(self.deviation)
+
+    def _in_units(self, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if self.normalization != "mean_std":
+            return ()
+        return tuple(share * 255 / 2 ** (8 - self.input_bits) for share in shares)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +175,8 @@ class MnistData(ImageData):
     source: Literal["mnist"]
 
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
+    mean: ClassVar[tuple[float, ...]] = (0.1307,)
+    deviation: ClassVar[tuple[float, ...]] = (0.3081,)
     classes: ClassVar[int] = 10
 
 
@@ -161,6 +192,8 @@ class FashionMnistData(ImageData):
     flip: bool = False
 
     shape: ClassVar[tuple[int, ...]] = (1, 28, 28)
+    mean: ClassVar[tuple[float, ...]] = (0.2860,)
+    deviation: ClassVar[tuple[float, ...]] = (0.3530,)
     classes: ClassVar[int] = 10
 
 
@@ -185,6 +218,8 @@ class Cifar10Data(_CifarData):
 
     source: Literal["cifar10"]
 
+    mean: ClassVar[tuple[float, ...]] = (0.4914, 0.4822, 0.4465)
+    deviation: ClassVar[tuple[float, ...]] = (0.2470, 0.2435, 0.2616)
     classes: ClassVar[int] = 10
 
 
@@ -194,6 +229,8 @@ class Cifar100Data(_CifarData):
 
     source: Literal["cifar100"]
 
+    mean: ClassVar[tuple[float, ...]] = (0.5071, 0.4865, 0.4409)
+    deviation: ClassVar[tuple[float, ...]] = (0.2673, 0.2564, 0.2762)
     classes: ClassVar[int] = 100
 
 
@@ -220,6 +257,9 @@ class ImageNetData(_PixelData):
     flip: bool = True
     auto_augment: bool = False
 
+    mean: ClassVar[tuple[float, ...]] = (0.485, 0.456, 0.406)
+    deviation: ClassVar[tuple[float, ...]] = (0.229, 0.224, 0.225)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(3, size, size)."""
@@ -243,6 +283,8 @@ class EventData(_StoredData):
     input_bits: Annotated[int, Range(minimum=0, maximum=7)] = 0
 
     encoding: ClassVar[Encoding] = "events"
+    input_mean: ClassVar[tuple[float, ...]] = ()
+    input_deviation: ClassVar[tuple[float, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

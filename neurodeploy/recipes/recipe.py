@@ -32,6 +32,7 @@ from neurodeploy.recipes.training_sections import (
 from neurodeploy.recipes.variants import apply_variant, override, toml_value, variant_names
 from neurodeploy.strict_tables import (
     Lengths,
+    PositiveFloat,
     PositiveInt,
     Range,
     Table,
@@ -204,6 +205,9 @@ class Architecture:
         shape: (C, H, W) or (N,) of one step of one sample.
         classes: Number of outputs.
         input_bits: The network sees x / 2**input_bits for an integer x, |x| <= 2**input_bits.
+        input_mean: Of each channel: the network sees (x - input_mean) / input_deviation instead;
+            empty for none.
+        input_deviation: Of each channel; empty for none.
         network: The layers, or an architecture by its name.
         neuron: Their neurons.
         branches: Names of the blocks that have a shortcut branch.
@@ -215,6 +219,8 @@ class Architecture:
     network: NetworkSection
     neuron: LifNeuronSection | CubaNeuronSection
     branches: tuple[str, ...] = ()
+    input_mean: tuple[float, ...] = ()
+    input_deviation: tuple[PositiveFloat, ...] = ()
 
     @classmethod
     def of(cls, recipe: Recipe) -> Architecture:
@@ -223,6 +229,8 @@ class Architecture:
             shape=recipe.data.shape,
             classes=recipe.data.classes,
             input_bits=recipe.data.input_bits,
+            input_mean=recipe.data.input_mean,
+            input_deviation=recipe.data.input_deviation,
             network=recipe.network,
             neuron=recipe.neuron,
             branches=(

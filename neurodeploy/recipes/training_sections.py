@@ -287,6 +287,9 @@ class QuantizationSection:
             the others. "max": none is clipped. "percentile": all but `percentile` of them.
             "mse": where the squared error of the rounded weights is smallest.
         percentile: Of |weights| that "percentile" keeps.
+        accuracy_loss_limit: Deployment fails if the integers lose more validation accuracy against
+            the floats than this share, beyond what chance explains for so many samples; 0.1 is
+            ten points, 1 accepts any loss.
         margin: How many times larger than on the calibration samples a state may become before
             it wraps or clips.
         calibration_samples: Training samples from which each layer's scale is chosen.
@@ -299,6 +302,7 @@ class QuantizationSection:
     accuracy_budget: ShareBelowOne = 0.0
     clipping: Literal["max", "percentile", "mse"] = "max"
     percentile: Annotated[float, Range(above=0, maximum=100)] = 99.9
+    accuracy_loss_limit: Share = 0.1
     margin: Annotated[float, Range(minimum=1)] = 1.5
     calibration_samples: PositiveInt = 256
     fine_tune_epochs: NotNegativeInt = 0

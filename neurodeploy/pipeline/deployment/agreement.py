@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import VerificationError
+from neurodeploy.errors import QuantizationError, VerificationError
 from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import Comparison
 
@@ -99,6 +100,56 @@ def first_difference(agreement: tuple[LayerCheck, ...]) -> str | None:
     return next(
         (layer.name for layer in agreement if layer.deployed is not None and layer.deployed < 1),
         None,
+    )
+
+
+def check_accuracy(
+    accuracy: Mapping[str, float],
+    samples: int,
+    limit: float,
+    *,
+    floats: Mapping[str, BoolArray],
+    deployed: Recording,
+) -> None:
+    """Refuse integers that classify far worse than the floats they were made from.
+
+    The loss counts as too large where even its lower confidence bound, three standard errors
+    below it, exceeds the limit: a few samples that change sides by chance refuse nothing.
+
+    Args:
+        accuracy: "float", "deployed" and the stages between, all on the same samples.
+        samples: Number of those samples.
+        limit: Largest loss allowed, as a share.
+        floats: Spikes of the float network by layer, on the calibration samples.
+        deployed: Recording of the integers on the calibration samples.
+
+    Raises:
+        QuantizationError: If the loss is too large, with the layers in which spikes differ.
+
+    Source: Agresti and Caffo, "Simple and Effective Confidence Intervals for Proportions and
+    Differences of Proportions", The American Statistician 54 (2000): one success and one failure
+    added to each sample. Both networks see the same samples, which makes the bound cautious.
+    """
+    before, after = (
+        (accuracy[stage] * samples + 1) / (samples + 2) for stage in ("float", "deployed")
+    )
+    error = sqrt((before * (1 - before) + after * (1 - after)) / (samples + 2))
+    if before - after - 3 * error <= limit:
+        return
+    equal = {
+        name: share
+        for index, name in enumerate(deployed.layers)
+        if (share := _equal_share(floats.get(name), deployed.spikes_of(index))) is not None
+    }
+    stages = ", ".join(f"{stage} {value:.2%}" for stage, value in accuracy.items())
+    layers = ", ".join(f"{name} {share:.1%}" for name, share in equal.items())
+    raise QuantizationError(
+        f"validation accuracy on the same {samples} samples: {stages}. A loss of "
+        f"{100 * (accuracy['float'] - accuracy['deployed']):.1f} points, at most {100 * limit:g} "
+        "are allowed by quantization.accuracy_loss_limit; nothing was deployed. Share of spikes as "
+        f"in the floats, by layer: {layers or 'not comparable'}. Use more weight bits, less "
+        "pruning or a fine-tune (quantization.fine_tune_epochs); or raise the limit to accept the "
+        "loss."
     )
 
 

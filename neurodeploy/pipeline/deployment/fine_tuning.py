@@ -243,6 +243,8 @@ class _TrainablePopulation(nn.Module):
         """round(b · s), shaped to broadcast over the layer."""
         limit = self._bias_limit
         rounded: Tensor = _Round.apply(self.bias, self.scale, round_half_even, -limit, limit)
+        if rounded.ndim > 1:
+            return rounded
         return rounded.reshape(-1, *(1,) * (len(self._shape) - 1))
 
     def fire(self, current: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from neurodeploy.passes import (
     fold_average_pool,
     fold_batchnorm,
     fold_global_average_pool,
+    fold_normalization,
     lower_max_pool,
     merge_groups,
     prune_channels,
@@ -39,17 +40,22 @@ def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> 
         GraphError: If something cannot be folded.
         QuantizationError: If it cannot be pruned as asked.
     """
-    return fold_pools(prune(network, pruning=pruning))
+    return fold_layers(prune(network, pruning=pruning))
 
 
-def fold_pools(graph: Graph) -> Graph:
-    """Turn pools, and groups that the chip lacks, into weights and spiking layers.
+def fold_layers(graph: Graph) -> Graph:
+    """Turn pools, groups that the chip lacks and the input's normalization into weights and layers.
 
     Raises:
         GraphError: If something cannot be folded.
     """
     return run_passes(
-        graph, merge_groups, lower_max_pool, fold_global_average_pool, fold_average_pool
+        graph,
+        merge_groups,
+        lower_max_pool,
+        fold_global_average_pool,
+        fold_average_pool,
+        fold_normalization,
     )
 
 

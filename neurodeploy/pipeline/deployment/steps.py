@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from neurodeploy.chips.layer_sizes import sizes_of
 from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.relu_twin import ann_macs
-from neurodeploy.data import Dataset, load_data
+from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import OutputError, QuantizationError
 from neurodeploy.files import hash_file
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
@@ -25,12 +26,18 @@ from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.tracing import trace
 from neurodeploy.passes import Lowered, lower_residuals, zero_share
 from neurodeploy.passes.calibration import Calibration, calibrate, check_activity
-from neurodeploy.pipeline.deployment.agreement import LayerCheck, check_file, compare_layers
+from neurodeploy.passes.quantization import fit_input
+from neurodeploy.pipeline.deployment.agreement import (
+    BoolArray,
+    LayerCheck,
+    check_accuracy,
+    check_file,
+    compare_layers,
+)
 from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork, fine_tune, surrogate_of
 from neurodeploy.pipeline.deployment.lowering import (
     count_neurons,
-    fold_pools,
-    lower,
+    fold_layers,
     make_twin,
     prune,
 )
@@ -81,6 +88,7 @@ def deploy(
 
     Raises:
         NeurodeployError: If any step fails; no file is left half-written.
+        QuantizationError: If the integers lose more accuracy than the recipe allows.
         TargetLimitError: With every limit of the target that the network exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
     """
@@ -121,7 +129,7 @@ class _DeploymentWork:
         self.observer.stage("quantize", f"for {self.target.name}")
         traced = trace(self.network)
         pruned = prune(self.network, pruning=recipe.pruning)
-        graph = fold_pools(pruned)
+        graph = self._fold(pruned)
         self._note("trace", f"{len(traced.nodes)} nodes")
         self._note("fold", f"batch norm and averages into weights: {len(graph.nodes)} nodes")
         calibration, tried, bits = self._quantize(graph, windows)
@@ -132,6 +140,14 @@ class _DeploymentWork:
         if fixed is not calibration.graph:
             deployed_run = EventSimulator(fixed).run(windows)
             check_activity(fixed, deployed_run)
+        floats = float_spikes(self.network, windows)
+        check_accuracy(
+            accuracy,
+            len(self.data[1]),
+            settings.accuracy_loss_limit,
+            floats=floats,
+            deployed=deployed_run,
+        )
         self.observer.stage("check", f"{len(samples)} calibration samples")
         lowered = lower_residuals(fixed, self.target)
         if lowered.costs:
@@ -145,7 +161,7 @@ class _DeploymentWork:
         chain = dataclasses.replace(lowered.graph, relu_twin=ann_macs(twin))
         lowered = dataclasses.replace(lowered, graph=chain)
         agreement, written, written_run, path = self._write(
-            lowered, windows, quantized_run, deployed_run
+            lowered, windows, floats, quantized_run, deployed_run
         )
         relaying = None
         if lowered.costs:
@@ -183,6 +199,10 @@ class _DeploymentWork:
             samples=samples,
         )
         return deployment
+
+    def _fold(self, graph: Graph) -> Graph:
+        """Return the graph to quantize, whose input holds the values of all parts of the data."""
+        return fit_input(fold_layers(graph), *range_of(self.data))
 
     def _check_fit(self, graph: FixedPointGraph) -> ChipFit | None:
         """Check the chip's limits; return the estimated cores of a target that has cores."""
@@ -225,7 +245,7 @@ class _DeploymentWork:
         settings = self.recipe.quantization
         pruning = self.recipe.pruning
         if pruning.is_any:
-            neurons = [count_neurons(whole) for whole in (lower(self.network), graph)]
+            neurons = [count_neurons(whole) for whole in (self._fold(prune(self.network)), graph)]
             shrunk = "" if neurons[0] == neurons[1] else f", neurons {neurons[0]} -> {neurons[1]}"
             self._note("prune", f"{zero_share(graph):.1%} of the weights are zero{shrunk}")
 
@@ -302,6 +322,7 @@ class _DeploymentWork:
         self,
         lowered: Lowered,
         windows: npt.NDArray[np.int32],
+        floats: Mapping[str, BoolArray],
         quantized: Recording,
         deployed: Recording,
     ) -> tuple[tuple[LayerCheck, ...], FixedPointGraph, Recording, Path]:
@@ -314,7 +335,7 @@ class _DeploymentWork:
             recording = EventSimulator(written).run(windows)
             lava = self._on_lava(unchecked, written, windows)
             agreement = compare_layers(
-                float_spikes(self.network, windows),
+                floats,
                 quantized,
                 deployed,
                 recording,
@@ -363,7 +384,7 @@ class _DeploymentWork:
         """Quantize the network without pruning as well, and compare."""
         if not self.recipe.pruning.is_one_shot:
             return None
-        whole = self._calibrate(lower(self.network), self.target, windows).graph
+        whole = self._calibrate(self._fold(prune(self.network)), self.target, windows).graph
         inputs = self.data[1].windows(self.recipe.network.steps)
 
         def sops(network: FixedPointGraph) -> float:

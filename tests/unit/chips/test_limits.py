@@ -111,3 +111,20 @@ def test_weights_of_one_sign_have_a_bit_more() -> None:
 )
 def test_files_within_the_limits(name: str) -> None:
     check_limits(netx.read(GOLDEN / f"{name}.net"), Target.load("loihi2"))
+
+
+def test_narrower_weights_have_just_one_more_bit() -> None:
+    """Of 4 bits: -16 to 14, and 15 where all have one sign; 16 is one too many."""
+    narrow = Target.load("loihi2").with_weight_bits(4)
+    assert find_violations(graph(mixed(15, 7)), narrow) == ()
+    (violation,) = find_violations(graph(mixed(16, -2)), narrow)
+    assert "weights as they act from -2 to 16, target 'loihi2' allows -16 to 15" in violation
+
+
+def test_biases_are_whole_16_bit_integers() -> None:
+    loihi2 = Target.load("loihi2")
+    for bias in (-32768, 32767):
+        assert find_violations(graph(mixed(2, -2), bias=bias), loihi2) == ()
+    for bias in (-32769, 32768):
+        (violation,) = find_violations(graph(mixed(2, -2), bias=bias), loihi2)
+        assert f"biases from {bias} to {bias}" in violation

@@ -29,7 +29,6 @@ from neurodeploy.errors import DataError, RecipeError
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.pipeline import run
 from neurodeploy.recipes.recipe import Recipe
 
 Bytes = npt.NDArray[np.uint8]
@@ -274,28 +273,36 @@ def test_center_subtracts_whole_numbers(cifar: Callable[..., Dataset]) -> None:
     assert torch.equal(torch.from_numpy(centered.windows(1)[:, 0]), pixels - mean)
 
 
-def test_float_normalisation_is_the_usual_one_and_no_chip_reads_it(
-    cifar: Callable[..., Dataset],
+def test_the_network_normalises_pixels_as_usual(
+    cifar: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     images = all_of(cifar(part=2))
     expected = torchvision.transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))(
         images / 255
     )
     normal = cifar('normalization = "mean_std"', part=2)
-    # The network multiplies by the scale; a few roundings of float32 lie between the two.
-    torch.testing.assert_close(all_of(normal) * normal.scale, expected, rtol=1e-5, atol=1e-6)
-    with pytest.raises(DataError, match="Train with 'center' or 'scale' to deploy"):
-        normal.windows(2)
+    assert torch.equal(all_of(normal), images)  # the chip reads pixels
+    network = SpikingNetwork.from_recipe(
+        recipe(section("cifar10", tmp_path, 'normalization = "mean_std"'))
+    )
+    seen: list[torch.Tensor] = []
+    synapse = network.blocks["dense1"].synapse
+    synapse.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(all_of(normal))
+    # A few roundings of float32 lie between the two.
+    torch.testing.assert_close(seen[0].view(expected.shape), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_run_refuses_floats_before_it_trains(
-    cifar: Callable[..., Dataset], tmp_path: Path
+@pytest.mark.parametrize("normalization", ["scale", "center", "mean_std"])
+@pytest.mark.parametrize("bits", [8, 3])
+def test_the_range_of_values_holds_all_pixels(
+    cifar: Callable[..., Dataset], normalization: str, bits: int
 ) -> None:
-    cifar()
-    data = recipe(section("cifar10", tmp_path, 'normalization = "mean_std"'))
-    with pytest.raises(DataError, match="a chip reads integers"):
-        run(data, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    dataset = cifar(f'normalization = "{normalization}"', f"input_bits = {bits}")
+    values = all_of(dataset)
+    low, high = dataset.value_range
+    assert low <= int(values.min()) <= low + 3 * 2 ** (bits - 3)
+    assert high - 3 * 2 ** (bits - 3) <= int(values.max()) <= high
 
 
 def test_digest_names_pixels_augmentation_and_encoding(cifar: Callable[..., Dataset]) -> None:

@@ -26,7 +26,14 @@ from neurodeploy.ir.float_layers import (
 )
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.ir.integer_layers import FixedConv
-from neurodeploy.passes import fold_average_pool, lower_max_pool, merge_groups, quantize, run_passes
+from neurodeploy.passes import (
+    fold_average_pool,
+    fold_normalization,
+    lower_max_pool,
+    merge_groups,
+    quantize,
+    run_passes,
+)
 from neurodeploy.simulation import EventSimulator
 
 LOIHI2 = Target.load("loihi2")
@@ -220,7 +227,14 @@ def grouped(rng: np.random.Generator, groups: int, outputs: int, inputs: int) ->
 
 @pytest.mark.parametrize(
     ("groups", "outputs", "inputs", "expected"),
-    [(128, 1, 1, 64), (256, 2, 1, 64), (190, 1, 2, 95), (131, 1, 1, 1), (127, 1, 1, 127)],
+    [
+        (128, 1, 1, 64),
+        (256, 2, 1, 64),
+        (190, 1, 2, 95),
+        (131, 1, 1, 1),
+        (127, 1, 1, 127),
+        (254, 1, 1, 127),
+    ],
 )
 def test_the_function_stays_and_lava_can_hold_the_groups(
     groups: int, outputs: int, inputs: int, expected: int, tmp_path: Path
@@ -249,3 +263,107 @@ def test_the_function_stays_and_lava_can_hold_the_groups(
     if groups > 127:
         with pytest.raises(NetxError, match="group count of"):
             netx.write(plain, tmp_path / "plain.net")
+
+
+PIXELS = Input(
+    shape=(4, 7, 6),
+    largest=256,
+    mean=(120.5, 100.0, 33.25, 7.0),
+    deviation=(60.0, 50.5, 12.0, 3.0),
+)
+
+
+def normalized(pixels: torch.Tensor) -> torch.Tensor:
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in (PIXELS.mean, PIXELS.deviation))
+    return (pixels - mean) / deviation
+
+
+@pytest.mark.parametrize(
+    ("conv", "has_positions"),
+    [
+        ({}, False),
+        ({"padding": (1, 1)}, True),
+        ({"padding": (3, 0), "stride": (2, 1), "dilation": (2, 1)}, True),
+        ({"padding": (1, 2), "groups": 2}, True),
+        ({"stride": (2, 2), "groups": 4}, False),
+    ],
+)
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_mean_and_deviation_fold_into_the_first_convolution(
+    conv: dict[str, object], has_positions: bool, has_bias: bool
+) -> None:
+    """Normalised zeros around the image: in pixels they are means, not black."""
+    rng = np.random.default_rng(3)
+    groups = conv.get("groups", 1)
+    assert isinstance(groups, int)
+    layer = Conv(
+        weight=rng.normal(size=(8, 4 // groups, 3, 3)),
+        bias=rng.normal(size=8) if has_bias else None,
+        **conv,  # type: ignore[arg-type]
+    )
+    folded = fold_normalization(chain(input=PIXELS, conv=layer, lif=Cuba(threshold=1.0)))
+    assert (folded.input.mean, folded.input.deviation) == ((), ())
+    (ours,) = (node for node in folded.nodes.values() if isinstance(node, Conv))
+    assert ours.bias is not None
+    assert ours.bias.ndim == (3 if has_positions else 1)
+    pixels = torch.from_numpy(rng.integers(0, 256, (5, 4, 7, 6)).astype(np.float64))
+    expected = conv_of(layer, normalized(pixels))
+    if layer.bias is not None:
+        expected = expected + torch.from_numpy(layer.bias)[:, None, None]
+    bias = torch.from_numpy(ours.bias.reshape(8, *(ours.bias.shape[1:] or (1, 1))))
+    # Sums of up to 36 products, a few hundred units each, in float64.
+    torch.testing.assert_close(conv_of(ours, pixels) + bias, expected, rtol=0, atol=1e-10)
+
+
+def test_mean_and_deviation_fold_into_a_dense_layer() -> None:
+    rng = np.random.default_rng(4)
+    layer = Dense(weight=rng.normal(size=(3, 4 * 7 * 6)), bias=rng.normal(size=3))
+    folded = fold_normalization(
+        chain(input=PIXELS, flat=Flatten(), fc=layer, lif=Cuba(threshold=1.0))
+    )
+    ours = folded.nodes["fc"]
+    assert isinstance(ours, Dense)
+    pixels = torch.from_numpy(rng.integers(0, 256, (5, 4, 7, 6)).astype(np.float64))
+    given, expected = (
+        values.flatten(1) @ torch.from_numpy(dense.weight).T + torch.from_numpy(dense.bias)
+        for values, dense in ((pixels, ours), (normalized(pixels), layer))
+    )
+    torch.testing.assert_close(given, expected, rtol=0, atol=1e-10)
+
+
+def test_a_normalized_input_is_not_quantized_and_not_pooled() -> None:
+    graph = chain(input=PIXELS, conv=Conv(weight=np.ones((1, 4, 1, 1))), lif=Cuba(threshold=1.0))
+    with pytest.raises(QuantizationError, match="Run fold_normalization first"):
+        quantize(graph, LOIHI2, steps=1)
+    pooled = chain(input=PIXELS, pool=AveragePool(kernel=(2, 2), stride=(2, 2)))
+    with pytest.raises(GraphError, match="input -> pool: the normalized input is read by"):
+        fold_normalization(pooled)
+
+
+def test_biases_by_position_are_quantized_and_written(tmp_path: Path) -> None:
+    """The integers near the border are those of the folded floats, in our file as well."""
+    rng = np.random.default_rng(5)
+    graph = fold_normalization(
+        chain(
+            input=PIXELS,
+            conv=Conv(weight=rng.normal(size=(5, 4, 3, 3)), padding=(1, 1)),
+            lif=Cuba(threshold=1.0, voltage_decay=0.5),
+            flat=Flatten(),
+            read=Dense(weight=rng.normal(size=(2, 5 * 7 * 6))),
+            out=Integrator(),
+        )
+    )
+    folded = graph.nodes["conv"]
+    assert isinstance(folded, Conv)
+    assert folded.bias is not None
+    scales = {"lif": 250.0, "out": 20.0}
+    fixed = quantize(graph, LOIHI2, steps=3, scales=scales)
+    assert np.array_equal(fixed.layers[0].bias, np.rint(folded.bias * 250.0))
+    assert len(np.unique(fixed.layers[0].bias[0])) == 9  # corners, edges and the middle
+    netx.write(fixed, tmp_path / "image.net")
+    read = netx.read(tmp_path / "image.net")
+    samples = np.repeat(rng.integers(0, 256, (6, 1, 4, 7, 6)), 3, axis=1)
+    ours, theirs = (EventSimulator(g).run(samples) for g in (fixed, read))
+    assert 0 < ours.spikes[0].mean() < 1
+    for first, second in zip(ours.spikes, theirs.spikes, strict=True):
+        assert np.array_equal(first, second.reshape(first.shape))

@@ -154,6 +154,17 @@ def test_only_neurons_that_can_shrink_are_pruned(monkeypatch: pytest.MonkeyPatch
         prune_channels(graph(), 0.5)
 
 
+def test_channels_of_a_grouped_convolution_stay() -> None:
+    """Without its partner a channel would read another group's inputs."""
+    whole = graph()
+    grouped = Conv(weight=drawn(6, 1, 3, 3), padding=(1, 1), groups=2)
+    nodes = {**whole.nodes, "a.synapse": grouped}
+    small = prune_channels(Graph(nodes=nodes, edges=whole.edges), 0.5)
+    assert small.nodes["a.synapse"] is grouped
+    shapes = small.shapes()
+    assert (shapes["a"], shapes["b"]) == ((6, 4, 4), (3, 4, 4))
+
+
 def test_what_cannot_be_pruned_is_refused() -> None:
     whole = graph()
     for call in (

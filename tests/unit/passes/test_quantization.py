@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,10 +10,10 @@ import pytest
 
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
-from neurodeploy.fixedpoint import CURRENT_LIMIT
+from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
 from neurodeploy.ir.float_layers import BatchNorm, Conv, Cuba, Dense, Flatten, Input, Integrator
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.ir.integer_layers import FixedConv, FixedDense
+from neurodeploy.ir.integer_layers import CubaNeuron, FixedConv, FixedDense
 from neurodeploy.passes import choose_scales, quantize
 from neurodeploy.passes.calibration import calibrate
 from neurodeploy.simulation import EventSimulator
@@ -121,6 +122,144 @@ def test_slayer_integers_are_kept() -> None:
     assert synapse.weight.tolist() == [[2, -4], [254, -256]]
     assert (int(layer.neuron.threshold), int(layer.neuron.current_decay)) == (19, 1024)
     assert int(layer.neuron.voltage_decay) == 123
+
+
+def test_thresholds_on_slayers_grid_are_truncated() -> None:
+    """0.305 · 64 = 19.52: SLAYER's threshold is 19; without its grid the nearest integer is 20."""
+
+    def threshold(scale: int | None) -> int:
+        graph = chain(
+            input=Input(shape=(2,)),
+            fc=Dense(weight=np.array([[2 / 64, -4 / 64]])),
+            lif=Cuba(threshold=0.305, scale=scale),
+        )
+        (layer,) = quantize(graph, LOIHI2, steps=4, scales={"lif": 64.0})
+        return int(layer.neuron.threshold)
+
+    assert threshold(64) == 19
+    assert threshold(None) == 20
+
+
+def test_slayers_grid_is_kept_before_a_graded_input() -> None:
+    """The network saw integer / 16: in units of 1 / (64 · 16) its weights are the same integers."""
+    graph = chain(
+        input=Input(shape=(2,), scale=1 / 16, largest=16),
+        fc=Dense(weight=np.array([[2 / 64, -4 / 64], [254 / 64, -256 / 64]])),
+        lif=Cuba(threshold=19 / 64, current_decay=0.25, scale=64),
+        read=Dense(weight=np.array([[6 / 64, -2 / 64]])),
+        out=Cuba(threshold=1.0, scale=64),
+    )
+    assert choose_scales(graph, LOIHI2, steps=4) == {"lif": 1024.0, "out": 64.0}
+    first, second = quantize(graph, LOIHI2, steps=4)
+    weights = [layer.connections[0].synapse.weight.tolist() for layer in (first, second)]
+    assert weights == [[[2, -4], [254, -256]], [[6, -2]]]
+    assert (int(first.neuron.threshold), int(second.neuron.threshold)) == (19 * 16, 64)
+
+
+def test_a_spiking_layer_never_gets_the_threshold_of_a_read_out() -> None:
+    """131071 stands for neurons that do not fire; the largest threshold that can fire is 131070."""
+    graph = chain(
+        input=Input(shape=(2,)),
+        fc=Dense(weight=np.array([[0.001, -0.001]])),
+        lif=Cuba(threshold=10.0, voltage_decay=0.5),
+        read=Dense(weight=np.array([[1.0], [-1.0]])),
+        out=Integrator(),
+    )
+    scales = choose_scales(graph, LOIHI2, steps=1, guard_overflow=False)
+    spiking, read_out = quantize(graph, LOIHI2, steps=1, scales=scales)
+    assert int(spiking.neuron.threshold) == 131070
+    assert int(read_out.neuron.threshold) == 131071
+
+
+def test_a_read_out_holds_the_sum_of_all_steps() -> None:
+    rng = np.random.default_rng(2)
+    weight = rng.uniform(0.5, 1.0, (2, 600))
+    weight[0, 0] = -1.0
+    graph = chain(input=Input(shape=(600,)), read=Dense(weight=weight), out=Integrator())
+    fixed = quantize(graph, LOIHI2, steps=20)
+    health = EventSimulator(fixed).run(np.ones((1, 20, 600), np.int32)).health
+    assert health is not None
+    assert health[0].voltage_clips == 0
+    assert 0.9 * VOLTAGE_LIMIT < health[0].voltage_peak <= VOLTAGE_LIMIT
+
+
+def test_biases_alone_do_not_fill_a_voltage() -> None:
+    """Without leak the bias of 20 steps adds up, whatever the input does."""
+    graph = chain(
+        input=Input(shape=(2,)),
+        fc=Dense(weight=np.array([[0.5, -0.5]]), bias=np.array([-1.0])),
+        lif=Cuba(threshold=1.0),
+        read=Dense(weight=np.array([[1.0], [-1.0]])),
+        out=Integrator(),
+    )
+    fixed = quantize(graph, LOIHI2, steps=300)
+    health = EventSimulator(fixed).run(np.zeros((1, 300, 2), np.int32)).health
+    assert health is not None
+    assert health[0].voltage_clips == 0
+    assert 0.45 * VOLTAGE_LIMIT < health[0].voltage_peak <= VOLTAGE_LIMIT
+
+
+def scale_of(weight: np.ndarray, target: Target = LOIHI2, **options: object) -> float:
+    graph = chain(input=Input(shape=(weight.shape[1],)), fc=Dense(weight=weight), out=Integrator())
+    return choose_scales(graph, target, steps=1, guard_overflow=False, **options)["out"]  # type: ignore[arg-type]
+
+
+def test_a_percentile_is_one_of_the_weights_that_are_there() -> None:
+    """Pruned weights do not count: half of 1, 2, 3, 4, 5 lie below 3, beside however many zeros."""
+    weight = np.concatenate([np.zeros(95), [1.0, -2.0, 3.0, -4.0, 5.0]])[None]
+    assert scale_of(weight, clipping="percentile", percentile=50.0) == pytest.approx(254 / 3)
+
+
+def test_the_smallest_error_may_need_hard_clipping() -> None:
+    """1000 weights of ±0.3 and a single 1.0, with weights -4, -2, 0 and 2: 0.3 becomes 2."""
+    weight = np.concatenate([np.tile([0.3, -0.3], 500), [1.0]])[None]
+    narrow = LOIHI2.with_weight_bits(2)
+    assert scale_of(weight, narrow, clipping="mse") == pytest.approx(2 / 0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "low", "high", "bits"),
+    [
+        ({}, 0, 1, 0),
+        ({"scale": 0.5}, 0, 1, 0),
+        ({}, -1, 1, 1),
+        ({"scale": 0.5}, -1, 1, 1),
+        ({"scale": 1 / 16, "largest": 16}, 0, 16, 5),
+        ({"scale": 1 / 16, "largest": 16}, -5, 11, 5),
+    ],
+)
+def test_the_deployed_input_reproduces_every_value(
+    options: dict[str, float], low: int, high: int, bits: int
+) -> None:
+    """Only zeros and ones may enter a binary port, whatever their scale in floats."""
+    rng = np.random.default_rng(6)
+    weight = rng.normal(size=(2, 40))
+    samples = rng.integers(low, high + 1, (30, 4, 40))
+    graph = two_layers(weight, **options)
+    calibration = calibrate(graph, LOIHI2, samples)
+    fixed = calibration.graph
+    assert fixed.input.message_bits == bits
+    assert (
+        quantize(calibration.float_graph, LOIHI2, steps=4, scales=calibration.scales).input
+        == fixed.input
+    )
+    synapse = fixed.layers[0].connections[0].synapse
+    assert isinstance(synapse, FixedDense)
+    silent = CubaNeuron(
+        current_decay=np.array(4096, np.int32),
+        voltage_decay=np.array(4096, np.int32),
+        threshold=np.array(131071, np.int32),
+    )
+    first = dataclasses.replace(fixed.layers[0], neuron=silent, bias=np.zeros(1, np.int32))
+    sums = EventSimulator(dataclasses.replace(fixed, layers=(first,))).run(samples).voltage
+    assert np.array_equal(sums.reshape(30, 4, 2), 64 * (samples @ synapse.weight.T))
+
+
+def test_values_beyond_those_that_the_network_is_made_for_are_refused() -> None:
+    graph = two_layers(np.array([[0.1, 1.0], [-0.3, 0.2]]), scale=0.5, largest=2)
+    samples = np.array([[[0, 3]]])
+    with pytest.raises(QuantizationError, match="input: values from 0 to 3, the network is made"):
+        calibrate(graph, LOIHI2, samples)
 
 
 def test_two_sources_of_one_population_share_its_scale() -> None:
