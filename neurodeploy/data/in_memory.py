@@ -23,8 +23,6 @@ from neurodeploy.recipes.data_sections import DigitsData, NpzData
 
 DIGITS_MEAN = 5
 """Of all pixels of the digits, 4.88, rounded."""
-DIGITS_LARGEST = 16
-"""The largest pixel of the digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,22 +118,11 @@ class ArrayDataset:
 
 
 def read_digits(section: DigitsData) -> ArrayDataset:
-    """Return the digits that scikit-learn brings along.
-
-    Raises:
-        DataError: If `input_bits` are too few for them.
-    """
+    """Return the digits that scikit-learn brings along."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     mean = DIGITS_MEAN if section.normalization == "center" else 0
-    largest = max(DIGITS_LARGEST - mean, mean)
-    if largest > 2**section.input_bits:
-        raise DataError(
-            f"digits: values up to {largest}, up to {2**section.input_bits} are allowed by "
-            f"data.input_bits = {section.input_bits}. Set data.input_bits = "
-            f"{(largest - 1).bit_length()}."
-        )
     pixels = bunch.images.astype(np.int32).repeat(section.enlarge, 1).repeat(section.enlarge, 2)
     return ArrayDataset(
         inputs=pixels[:, np.newaxis] - mean,

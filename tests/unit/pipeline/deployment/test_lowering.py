@@ -19,7 +19,7 @@ from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.passes import lower_residuals, quantize
 from neurodeploy.pipeline.deployment.lowering import (
     count_neurons,
-    fold_pools,
+    fold_layers,
     lower,
     make_twin,
     prune,
@@ -80,7 +80,7 @@ def test_relays_and_pools_are_no_macs_of_the_twin(name: str, twin: int, stored: 
 
 
 def twin_of(trained: Graph, target: Target = TARGET) -> tuple[Graph, FixedPointGraph]:
-    lowered = fold_pools(trained)
+    lowered = fold_layers(trained)
     fixed = quantize(lowered, target, steps=4)
     return make_twin(trained, lowered, fixed), fixed
 
