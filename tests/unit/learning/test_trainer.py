@@ -141,7 +141,9 @@ def test_branch_weight_and_learning_rate_change_every_iteration() -> None:
     records: list[IterationRecord] = []
     fit(network(), iterations=records)
     assert [record.iteration for record in records] == list(range(16))
-    assert [record.branch_weight for record in records] == [0.25 * (1 - i / 16) for i in range(16)]
+    assert [record.branch_weight for record in records] == [
+        0.25 * (1 - i / 16) for i in range(1, 17)
+    ]
     assert [record.learning_rate for record in records] == [
         0.05 * 0.5 * (1 + np.cos(np.pi * i / 16)) for i in range(16)
     ]
