@@ -143,8 +143,8 @@ def judge(
             holds=facts.is_as_trained,
             found="relays, merged groups and folded pools are not counted"
             if facts.is_as_trained
-            else "the file does not hold the counts of its ReLU twin: deploy the network again, or "
-            "give --ann MODEL.onnx",
+            else "only the layers as stored are known: deploy the network again, or give --ann "
+            "MODEL.onnx of the trained one",
         ),
         _input_rule(facts, gap),
     )

@@ -88,6 +88,7 @@ class OnnxMacs:
     Attributes:
         path: The file.
         sha256: Of the file.
+        name: Of the model's graph.
         bindings: Sizes of symbolic dimensions.
         inputs: Shapes of the inputs that a pass reads.
         stored: Number of stored values.
@@ -100,6 +101,7 @@ class OnnxMacs:
 
     path: str
     sha256: str
+    name: str
     bindings: Mapping[str, int]
     inputs: Mapping[str, Shape]
     stored: int
@@ -237,6 +239,7 @@ def _count(path: Path, bindings: Mapping[str, int], bind_batch: bool) -> OnnxMac
     return OnnxMacs(
         path=str(path),
         sha256=graph.sha256,
+        name=graph.model.graph.name,
         bindings=dict(graph.bindings),
         inputs=dict(graph.inputs),
         stored=sum(prod(shape) for shape in graph.constants.values()),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.errors import OnnxError
 from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.ir.float_layers import (
@@ -42,13 +43,18 @@ from neurodeploy.ir.integer_layers import (
 )
 from neurodeploy.onnx_models.builder import Attribute, GraphBuilder
 
+RELU_TWIN, LAYERS_AS_STORED = "relu_twin", "layers_as_stored"
+"""Names of exported graphs: the twin of a trained network, or of layers lowered for the chip."""
+
 
 def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
     """Write the ReLU twin as an ONNX model.
 
     Input `input` is (batch, *shape) float32: one frame in the units of the network's integer
     input, for instance the mean over its steps; output `output` holds the scores. The twin has
-    the trained weights but was not trained itself: its accuracy is not the network's.
+    the trained weights but was not trained itself: its accuracy is not the network's. The graph of
+    a deployed network that was lowered is called `LAYERS_AS_STORED`: its relays and folded pools
+    are no part of the trained network, and reports do not compare with it.
 
     Args:
         network: The float network (with its batch norm and pools), or a deployed one.
@@ -57,9 +63,9 @@ def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
     Raises:
         OnnxError: If `onnx` is missing, or the network has parts without a counterpart.
     """
-    graph = network if isinstance(network, Graph) else _as_floats(network)
+    graph, name = (network, RELU_TWIN) if isinstance(network, Graph) else _as_floats(network)
     shapes = graph.shapes()
-    builder = GraphBuilder("relu_twin")
+    builder = GraphBuilder(name)
     entry = graph.input
     builder.input("input", entry.shape, np.float32)
     builder.store("input_scale", np.array(entry.scale, dtype=np.float32))
@@ -160,8 +166,11 @@ def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, sourc
 # ------------------------------------------------------------------ of a deployed network
 
 
-def _as_floats(fixed: FixedPointGraph) -> Graph:
-    """Return a deployed network as a float graph: weights as they act, in their integer units."""
+def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
+    """Return a deployed network as a float graph, and the name of the exported one.
+
+    Weights are as they act, in their integer units.
+    """
     nodes: dict[str, Layer] = {INPUT: Input(shape=fixed.input.shape)}
     edges: list[tuple[str, str]] = []
     for layer in fixed:
@@ -181,7 +190,9 @@ def _as_floats(fixed: FixedPointGraph) -> Graph:
             ends.append(name)
         nodes[layer.name] = _float_neuron(layer)
         edges += [(end, layer.name) for end in ends]
-    return Graph(nodes=nodes, edges=tuple(edges))
+    trained, stored = fixed.relu_twin, ann_macs(fixed)
+    is_twin = trained is not None and trained.macs_border_exact == stored.macs_border_exact
+    return Graph(nodes=nodes, edges=tuple(edges)), RELU_TWIN if is_twin else LAYERS_AS_STORED
 
 
 def _float_synapse(

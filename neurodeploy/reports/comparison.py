@@ -300,12 +300,14 @@ def _candidate(document: object, path: Path, file: Path) -> Candidate:
     tiers = whole["energy"] if is_run else whole["tiers"]
     if not isinstance(tiers, list):
         raise TypeError("tiers")
+    # of layers as stored no ANN is known: relays and folded pools are in their counts
+    is_comparable = is_run or _table(whole["ann"]).get("is_comparable", True)
     energies: dict[str, Bounds] = {}
     ann: dict[str, Bounds] = {}
     for entry in map(_table, tiers):
         name = str(entry["preset"])
         energies[name] = _bounds(entry)
-        if entry.get("ann") is not None:
+        if entry.get("ann") is not None and is_comparable:
             ann[name] = _bounds(_table(entry["ann"]))
     stages = whole.get("accuracy")
     accuracy = {} if stages is None else {k: _share(v) for k, v in _table(stages).items()}

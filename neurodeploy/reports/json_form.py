@@ -151,6 +151,9 @@ class _AnnJson(TypedDict):
     passes: int
     macs_standard: int
     macs_border_exact: int
+    is_comparable: Annotated[
+        bool, "false for layers as stored: relays and folded pools make them more than an ANN has"
+    ]
     macs_nonzero: Annotated[int | None, "through weights other than zero; null if not known"]
     macs_effective: float | None
     layers: list[AnnLayerMacs]

@@ -154,6 +154,7 @@ def _ann_json(report: Report) -> AnnJson:
         "macs_standard": report.ann.macs_standard,
         "macs_border_exact": report.ann.macs_border_exact,
         "macs_nonzero": report.ann.macs_nonzero,
+        "is_comparable": report.is_comparable,
         "macs_effective": report.ann.macs_effective,
         "layers": list(report.ann.layers),
         "formats": [
@@ -274,6 +275,7 @@ class Report:
         ann_formats: The ANN in other number formats; empty without a preset of tier B.
         accuracy: By stage, fractions; empty if not known.
         ann_accuracy: Of the ANN on the same test set; None if not known.
+        is_comparable: Whether the ANN was counted as it is, not by the deployed layers.
         changes_over_time: Whether the input changes from step to step.
         rules: Conditions for one ratio to stand for the comparison.
         headline: That ratio; None unless every rule holds.
@@ -302,6 +304,7 @@ class Report:
     ann_formats: tuple[AnnFormat, ...]
     accuracy: Mapping[str, float]
     ann_accuracy: float | None
+    is_comparable: bool
     changes_over_time: bool
     rules: tuple[Rule, ...]
     headline: Headline | None
@@ -319,16 +322,11 @@ class Report:
         return tuple(one for one in self.tiers if one.network.tier is tier)
 
     @property
-    def is_comparable(self) -> bool:
-        """True if the ANN itself was counted, not only the deployed layers."""
-        return self.ann_source != AS_STORED
-
-    @property
     def ann_label(self) -> str:
         """Name of the ANN in tables and plots."""
         if self.onnx is not None:
             return f"ANN {Path(self.ann_source).name}"
-        return "ReLU twin" if self.is_comparable else "layers as stored"
+        return "ReLU twin" if self.is_comparable else AS_STORED
 
     @property
     def sops_per_sample(self) -> float:

@@ -34,6 +34,7 @@ from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.ann_layers import AnnMacs
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
+from neurodeploy.onnx_models.twin_export import LAYERS_AS_STORED
 from neurodeploy.reports.report import AS_STORED, AS_TRAINED, NetworkFile, PresetComparison, Report
 from neurodeploy.simulation.recording import Feed, Recording
 
@@ -153,12 +154,17 @@ def report(
         ),
         accuracy=accuracy,
         ann_accuracy=side.accuracy,
+        is_comparable=side.is_comparable,
         changes_over_time=changes_over_time,
         rules=rules,
         headline=headline,
         narrow_ann=narrow,
         sensitivities=find_sensitivities(
-            counts, side.known_macs, presets, arithmetic=arithmetic, system=system
+            counts,
+            side.macs if side.is_comparable else None,
+            presets,
+            arithmetic=arithmetic,
+            system=system,
         ),
         fits=fits,
         fastest_steps=fastest_steps(counts, presets, cores=cores),
@@ -190,9 +196,11 @@ class _AnnSide:
     notes: tuple[str, ...]
 
     @property
-    def known_macs(self) -> AnnMacs | None:
-        """The counts, where they are the ANN's own and not those of the layers as stored."""
-        return None if self.source == AS_STORED else self.macs
+    def is_comparable(self) -> bool:
+        """Whether these are counts of the ANN, and not of the layers as stored."""
+        if self.onnx is not None:
+            return self.onnx.macs.name != LAYERS_AS_STORED
+        return self.source != AS_STORED
 
     def facts(self, accuracy: Mapping[str, float], *, changes_over_time: bool) -> ComparisonFacts:
         """Return the facts that the rules of a fair comparison ask for."""
@@ -201,7 +209,7 @@ class _AnnSide:
             ann_accuracy=self.accuracy,
             ann_name="the ReLU twin" if self.onnx is None else "the ANN",
             macs=self.macs,
-            is_as_trained=self.source != AS_STORED,
+            is_as_trained=self.is_comparable,
             changes_over_time=changes_over_time,
             has_own_input=self.onnx is not None and self.onnx.has_own_input,
         )

@@ -59,9 +59,9 @@ def verdict(report: Report) -> str:
     name = ann_name(report)
     if not report.is_comparable:
         return (
-            "No comparison: the file does not hold the counts of its ReLU twin, and its layers as "
-            "stored have relays and folded pools that a twin has not. Deploy the network again, "
-            "or give --ann MODEL.onnx."
+            "No comparison: the counts at hand are those of the layers as stored, with relays and "
+            "folded pools that an ordinary network has not. Deploy the network again, or give "
+            "--ann MODEL.onnx of the trained one."
         )
     outcome, factors = _outcome(report)
     if outcome != OVERLAP:

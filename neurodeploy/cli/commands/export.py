@@ -57,8 +57,9 @@ def export(
     if ann is not None:
         export_twin(file.read(source) if is_file else _trained(source), ann)
         if not as_json:
-            of = " of the layers as stored, relays and folded pools included" if is_file else ""
-            console.out.print(f"{console.relative(ann)}: the ReLU twin{of}", markup=False)
+            of = " of the layers as stored, for the trained network's export its RUN"
+            text = f"{console.relative(ann)}: the ReLU twin{of if is_file else ''}"
+            console.out.print(text, markup=False)
     if step is not None:
         export_step(file.read(source if is_file else source / "network.net"), step)
         if not as_json:

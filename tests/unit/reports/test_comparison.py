@@ -131,6 +131,10 @@ def test_reports_are_read_back(make_report, tmp_path: Path) -> None:
     assert found.ann_energies[tier.network.preset].nominal == tier.ann.nominal
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.test_samples is None
+    document = report.to_json()
+    document["ann"]["is_comparable"] = False  # layers as stored are no ANN to be drawn beside it
+    path.write_text(json.dumps(document))
+    assert read_candidate(path).ann_energies == {}
 
 
 def test_comparisons_are_written_by_public_names(make_report, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_of_layers_as_stored_nothing_is_concluded(mlp, mlp_run):
     assert stored.to_json()["relu_twin"]["counted_from"] == "layers as stored"
     assert stored.headline is None
     sentences = statements(stored)
-    assert sentences[0].startswith("No comparison: the file does not hold the counts of its ReLU")
+    assert sentences[0].startswith("No comparison: the counts at hand are those of the layers as")
     assert not any("than the" in sentence for sentence in sentences[1:])
     assert {entry.quantity for entry in stored.sensitivities} == {CHIP}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,8 @@ from neurodeploy.errors import GraphError
 from neurodeploy.ir import FixedConv, FixedPointGraph, Graph
 from neurodeploy.ir.float_layers import AveragePool, Conv, Cuba, Dense, Flatten, Input, Layer
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
+from neurodeploy.onnx_models.macs import count_onnx_macs
+from neurodeploy.onnx_models.twin_export import export_twin
 from neurodeploy.passes import lower_residuals, quantize
 from neurodeploy.pipeline.deployment.lowering import (
     count_neurons,
@@ -110,6 +113,29 @@ def test_a_weight_that_folding_repeats_is_zero_if_all_of_its_copies_are() -> Non
     assert connection.synapse.weight.shape == (1, 1, 4, 4)
     (row,) = ann_macs(twin).layers
     assert (row.macs_border_exact, row.macs_nonzero, row.zero_weights) == (4, 2, 2)
+
+
+def test_an_export_of_lowered_layers_is_not_called_a_twin(tmp_path: Path) -> None:
+    """`report --ann` compares with the twin of the trained network, never with relays and pools."""
+    pooled = chain(
+        input=Input(shape=(1, 4, 4)),
+        pool=AveragePool(kernel=(2, 2), stride=(2, 2)),
+        conv=Conv(weight=np.array([1.0, -0.5, 0.5, 0.25]).reshape(1, 1, 2, 2)),
+        neuron=Cuba(threshold=1.0),
+    )
+    plain = chain(
+        input=Input(shape=(2,)),
+        dense=Dense(weight=np.array([[1.0, -1.0]])),
+        neuron=Cuba(threshold=1.0),
+    )
+    names = []
+    for trained in (pooled, plain):
+        twin, fixed = twin_of(trained)
+        for network in (twin, replace(fixed, relu_twin=ann_macs(twin)), fixed):
+            export_twin(network, tmp_path / "a.onnx")
+            names.append(count_onnx_macs(tmp_path / "a.onnx", bind_batch=True).name)
+    stored = "layers_as_stored"
+    assert names == ["relu_twin", stored, stored, "relu_twin", "relu_twin", stored]
 
 
 def test_behind_a_pool_a_dense_layer_has_the_zeros_that_it_was_trained_with() -> None:
