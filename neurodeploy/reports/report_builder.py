@@ -197,7 +197,7 @@ class _AnnSide:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether these are counts of the ANN, and not of the layers as stored."""
+        """True if these are counts of the ANN, and not of the layers as stored."""
         if self.onnx is not None:
             return self.onnx.macs.name != LAYERS_AS_STORED
         return self.source != AS_STORED
