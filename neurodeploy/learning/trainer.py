@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -49,6 +50,7 @@ from neurodeploy.learning.schedules import (
     branch_weight_at,
     learning_rate_at,
 )
+from neurodeploy.nn.network import CAN_COMPILE_BLOCKS
 from neurodeploy.recipes.training_sections import PruningSection, ShortcutSection, TrainingSection
 
 logger = logging.getLogger(__name__)
@@ -77,6 +79,19 @@ class Savable(Protocol):
         ...
 
 
+@runtime_checkable
+class Compilable(Protocol):
+    """A network whose blocks can run through torch.compile."""
+
+    def compile_blocks(self) -> None:
+        """Let torch.compile translate each block at its next call, in place."""
+        ...
+
+    def uncompile_blocks(self) -> None:
+        """Undo `compile_blocks`."""
+        ...
+
+
 class Trainer:
     """Train networks as a recipe says.
 
@@ -88,8 +103,8 @@ class Trainer:
         pruning: Weights to take out while training; None for none.
         keeps_zeros: Let weights that are zero at the start stay zero.
         directory: Where checkpoint, metrics, best and last network go; None writes nothing.
-        engine: The processes that train together; by default this one alone, on the CPU. Only
-            the first writes files and calls back.
+        engine: The processes that train together; by default this one alone, on a GPU if torch
+            sees one. Only the first writes files and calls back.
         on_iteration: Called after every iteration.
         on_epoch: Called after every epoch, once its checkpoint is written.
     """
@@ -180,6 +195,10 @@ class _Run:
         self.pruner: Pruner | None = None
         if trainer.pruning is not None or trainer.keeps_zeros:
             self.pruner = Pruner(network, trainer.pruning, iterations=self.iterations)
+        self.compiled: Compilable | None = None
+        if isinstance(network, Compilable) and _is_compiled(trainer.training, engine.device):
+            network.compile_blocks()
+            self.compiled = network
         self.prepared = engine.prepare(
             network,
             lambda module: make_optimizer(module, trainer.training),
@@ -219,6 +238,9 @@ class _Run:
         if self.trainer.training.keep == "best" and self.best_epoch:
             kept = self.best_epoch
             self.network.load_state_dict(self.best_state)
+        if self.compiled is not None:
+            # On the CPU, where the network goes now, our own kernels are faster.
+            self.compiled.uncompile_blocks()
         self.network.cpu()
         self.network.eval()
         return History(epochs=tuple(self.records), best_epoch=self.best_epoch, kept_epoch=kept)
@@ -447,6 +469,15 @@ class _Run:
             ) from error
         self.records, self.best_epoch = records, best_epoch
         self.best_state = checkpoint.group("best")
+
+
+def _is_compiled(training: TrainingSection, device: torch.device) -> bool:
+    """Return whether blocks run through torch.compile: as the recipe says, else by the device."""
+    if training.compile is not None:
+        return training.compile
+    # On GPUs torch.compile writes Triton, which torch does not bring along on every platform.
+    has_triton = find_spec("triton") is not None
+    return device.type == "cuda" and has_triton and CAN_COMPILE_BLOCKS
 
 
 def make_optimizer(network: nn.Module, training: TrainingSection) -> torch.optim.Optimizer:

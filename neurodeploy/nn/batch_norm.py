@@ -65,10 +65,18 @@ def batch_normalized(x: Tensor, norm: nn.Module) -> Tensor:
         and norm.track_running_stats
         and norm.momentum is not None
     )
-    if not is_shared:
-        normalized: Tensor = norm(x)
-        return normalized
-    assert isinstance(norm, Norm)
+    if is_shared:
+        assert isinstance(norm, Norm)
+        normalized: Tensor = _normalized_together(x, norm)
+    else:
+        normalized = norm(x)
+    return normalized
+
+
+# Compiled blocks are cut here: torch.compile cannot trace an exchange whose result is a number.
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch declares no types for it
+def _normalized_together(x: Tensor, norm: Norm) -> Tensor:
+    """Return norm(x) with sums over every process, as `batch_normalized` does."""
     axes = [0, *range(2, x.dim())]
     shape = (1, -1, *(1,) * (x.dim() - 2))
     local = x.sum(axes)

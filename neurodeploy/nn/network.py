@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import prod
 from pathlib import Path
@@ -18,6 +19,7 @@ from neurodeploy.errors import (
     CheckpointError,
     DataError,
     RecipeError,
+    TrainingError,
 )
 from neurodeploy.nn.blocks import (
     AveragePool,
@@ -54,6 +56,8 @@ from neurodeploy.recipes.recipe import Architecture, Recipe
 from neurodeploy.recipes.training_sections import LifNeuronSection
 
 FORMAT = "neurodeploy-network-1"
+CAN_COMPILE_BLOCKS = "isolate_recompiles" in inspect.signature(torch.compile).parameters
+"""True if torch keeps what it compiles for one block apart from what it compiles for another."""
 
 
 class ShortcutBranches(nn.Module):
@@ -167,16 +171,14 @@ class SpikingNetwork(nn.Module):
     def from_recipe(cls, recipe: Recipe) -> SpikingNetwork:
         """Build the recipe's network with initial weights drawn by the recipe's seed.
 
-        How it runs while it is trained is the recipe's choice as well: `checkpoint_activations`
-        and `compile` of its [training].
+        Whether it keeps activations while it is trained is the recipe's choice as well:
+        `checkpoint_activations` of its [training].
         """
         network = cls(Architecture.of(recipe), seed=recipe.recipe.seed)
         network.is_recomputing = recipe.training.checkpoint_activations
-        if recipe.training.compile:
-            network.compile_blocks()
         return network
 
-    def compile_blocks(self, *, backend: str = "inductor") -> None:
+    def compile_blocks(self, *, backend: str | Callable[..., object] = "inductor") -> None:
         """Let torch.compile translate each block at its next call, in place.
 
         Compiled blocks use torch operations throughout, neither the loops of `nn.functional` nor
@@ -184,9 +186,25 @@ class SpikingNetwork(nn.Module):
 
         Args:
             backend: Of torch.compile; "inductor" needs a C++ compiler on the machine.
+
+        Raises:
+            TrainingError: If torch is too old.
         """
+        if not CAN_COMPILE_BLOCKS:
+            raise TrainingError(
+                f"torch {torch.__version__}: it compiles eight shapes of all blocks together, then "
+                "no more. Use torch 2.14 or newer, or training.compile = false."
+            )
         for block in self.blocks.values():
-            block.compile(backend=backend)
+            # Blocks share the code of `forward`. Taken together, their shapes would exceed torch's
+            # limit of recompilations, and differ in so many sizes that torch would make them
+            # symbols, which the inductor cannot sort strides by.
+            block.compile(backend=backend, dynamic=False, isolate_recompiles=True)
+
+    def uncompile_blocks(self) -> None:
+        """Undo `compile_blocks`."""
+        for block in self.blocks.values():
+            block._compiled_call_impl = None  # torch has no public opposite of Module.compile
 
     @property
     def steps(self) -> int:

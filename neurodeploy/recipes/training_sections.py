@@ -213,7 +213,8 @@ class TrainingSection:
         threads: For torch; 0 leaves torch's own choice.
         checkpoint_activations: Keep only what enters each block and run the block again in the
             backward pass: less memory, more time, the same result.
-        compile: Run blocks through torch.compile, for GPUs; on CPUs the own kernels are faster.
+        compile: Run blocks through torch.compile (torch 2.14 or newer). Unset: on CUDA where
+            Triton is installed, and not on CPUs, where our own kernels are faster.
     """
 
     epochs: NotNegativeInt
@@ -229,7 +230,7 @@ class TrainingSection:
     keep: Literal["best", "last"] = "best"
     threads: NotNegativeInt = 0
     checkpoint_activations: bool = False
-    compile: bool = False
+    compile: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,7 +88,7 @@ def command(recipe: Path, out: Path, *options: str) -> list[str]:
 def train(recipe: Path, out: Path, *options: str) -> str:
     """Train; gives what was printed. No process may hang."""
     done = subprocess.run(
-        command(recipe, out, *options), capture_output=True, text=True, timeout=120, check=False
+        command(recipe, out, *options), capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -117,6 +117,14 @@ def test_two_processes_have_the_loss_of_one(data: Path, tmp_path: Path) -> None:
     assert printed.count("warning") == 0
     names = {path.name for path in (tmp_path / "both").rglob("*") if path.is_file()}
     assert names == {path.name for path in (tmp_path / "one").rglob("*") if path.is_file()}
+
+
+def test_compiled_processes_have_the_loss_of_one(data: Path, tmp_path: Path) -> None:
+    """Blocks through the inductor, sums over both processes between their parts."""
+    recipe = write_recipe(tmp_path, data, epochs=1)
+    train(recipe, tmp_path / "one")
+    train(recipe, tmp_path / "both", "--devices", "2", "--compile")
+    assert losses(tmp_path / "both") == pytest.approx(losses(tmp_path / "one"), abs=2e-5)
 
 
 def test_a_killed_process_loses_one_epoch_and_no_more(data: Path, tmp_path: Path) -> None:

@@ -193,12 +193,13 @@ def test_options_of_training_reach_it(neurodeploy, tiny_recipe, tmp_path: Path) 
     )
     assert all(tensor.dtype != torch.bfloat16 for tensor in mixed.values())
     assert any(not torch.equal(tensor, plain[name]) for name, tensor in mixed.items())
-    compiled = tmp_path / "compiled"
-    outcome = neurodeploy(
-        "train", recipe, "--out", compiled, "--compile", "--set", "training.epochs=0"
-    )
-    assert outcome.code == 0, outcome.err
-    assert Recipe.load(compiled / "recipe.toml").training.compile
+    for options, setting in ((["--compile"], True), (["--no-compile"], False), ([], None)):
+        short = tmp_path / f"compile {setting}"
+        outcome = neurodeploy(
+            "train", recipe, "--out", short, *options, "--set", "training.epochs=0"
+        )
+        assert outcome.code == 0, outcome.err
+        assert Recipe.load(short / "recipe.toml").training.compile is setting
 
 
 # --- deploy ---------------------------------------------------------------------------------

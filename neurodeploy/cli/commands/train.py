@@ -94,8 +94,10 @@ class DeviceOptions:
     accumulate: int | None = PANEL.option(
         None, "Compute each batch in N parts to save memory (`training.accumulate`).", metavar="N"
     )
-    compile: bool = PANEL.option(
-        False, "Compile blocks with torch.compile, for GPUs (`training.compile`)."
+    compile: bool | None = PANEL.option(
+        None,
+        "Compile blocks with torch.compile (`training.compile`). By default on CUDA only.",
+        name="--compile/--no-compile",
     )
 
     def settings(self) -> list[str]:
@@ -103,8 +105,8 @@ class DeviceOptions:
         pairs = []
         if self.accumulate is not None:
             pairs.append(f"training.accumulate={self.accumulate}")
-        if self.compile:
-            pairs.append("training.compile=true")
+        if self.compile is not None:
+            pairs.append(f"training.compile={str(self.compile).lower()}")
         return pairs
 
     def start_engine(self) -> TrainingEngine:

@@ -22,6 +22,7 @@ from neurodeploy.learning.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
+from neurodeploy.learning.engine import Hardware, TrainingEngine
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.trainer import (
     BEST,
@@ -38,7 +39,8 @@ from neurodeploy.recipes.training_sections import ShortcutSection, TrainingSecti
 EVOLUTIONARY = ShortcutSection(method="evolutionary", after=("conv1",))
 
 
-def network(*, branches: bool = True) -> SpikingNetwork:
+def network(*, branches: bool = True, convolutions: int = 1) -> SpikingNetwork:
+    layers: list[dict[str, object]] = [{"type": "conv", "channels": 3}] * convolutions
     return SpikingNetwork(
         Architecture.from_dict(
             {
@@ -47,7 +49,7 @@ def network(*, branches: bool = True) -> SpikingNetwork:
                 "input_bits": 2,
                 "network": {
                     "steps": 2,
-                    "layers": [{"type": "conv", "channels": 3}, {"type": "dense", "neurons": 5}],
+                    "layers": [*layers, {"type": "dense", "neurons": 5}],
                 },
                 "neuron": {},
                 "branches": ["conv1"] if branches else [],
@@ -388,3 +390,80 @@ def test_evaluation_counts_samples_and_spikes() -> None:
         name: pytest.approx(values.mean().item()) for name, values in spikes.items()
     }
     assert evaluate(WithDropout(), dataset(30)).spike_rates == {}
+
+
+class FakeGpu(TrainingEngine):
+    """A process that takes itself for one on a GPU, and computes on the CPU."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("engine", "has_triton", "setting", "expected"),
+    [
+        (FakeGpu, True, None, True),
+        (FakeGpu, False, None, False),
+        (FakeGpu, True, False, False),
+        (FakeGpu, False, True, True),
+        (TrainingEngine, True, None, False),
+        (TrainingEngine, True, True, True),
+        (TrainingEngine, True, False, False),
+    ],
+)
+def test_blocks_are_compiled_where_training_runs_on_cuda(
+    engine: type[TrainingEngine],
+    has_triton: bool,
+    setting: bool | None,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unless the recipe decides; afterwards, on the CPU, the network runs as it was written."""
+    calls: list[str] = []
+    monkeypatch.setattr(
+        "neurodeploy.learning.trainer.find_spec", lambda name: name if has_triton else None
+    )
+    monkeypatch.setattr(SpikingNetwork, "compile_blocks", lambda self: calls.append("compiled"))
+    monkeypatch.setattr(SpikingNetwork, "uncompile_blocks", lambda self: calls.append("undone"))
+    training = TrainingSection(epochs=1, compile=setting)
+    Trainer(training, engine=engine(Hardware(accelerator="cpu"))).fit(
+        network(), dataset(8), dataset(4)
+    )
+    assert calls == (["compiled", "undone"] if expected else [])
+
+
+def test_auto_is_a_gpu_where_torch_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the default of `training.compile` follows the device that trains."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for is_available, kind in ((True, "gpu"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=is_available: found)
+        assert Hardware().kind == kind
+
+
+@pytest.mark.slow
+# torch's tracer looks at .grad of what is no leaf and hides the warning only if it is not raised.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_compiled_training_agrees_to_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inductor's code on the CPU, through batches, optimizer steps and validation."""
+    monkeypatch.setattr("neurodeploy.learning.trainer.find_spec", lambda name: name)
+    results: list[tuple[SpikingNetwork, History]] = []
+    for engine in (TrainingEngine, FakeGpu):
+        torch.compiler.reset()
+        trained = network(convolutions=2)
+        trainer = Trainer(
+            TrainingSection(epochs=2, batch_size=8),
+            shortcut=EVOLUTIONARY,
+            engine=engine(Hardware(accelerator="cpu")),
+        )
+        results.append((trained, trainer.fit(trained, dataset(16), dataset(8))))
+    (plain, expected), (compiled, actual) = results
+    for before, after in zip(expected.epochs, actual.epochs, strict=True):
+        # Float32 sums round in another order; no spike is decided by that here.
+        assert after.loss == pytest.approx(before.loss, rel=1e-5)
+        assert after.validation_loss == pytest.approx(before.validation_loss, rel=1e-5)
+        assert after.spike_rates == before.spike_rates
+    for name, values in plain.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], values, rtol=1e-4, atol=1e-5)
+    inputs = torch.from_numpy(dataset(8).inputs)
+    torch.testing.assert_close(compiled(inputs), plain(inputs), rtol=1e-4, atol=1e-5)

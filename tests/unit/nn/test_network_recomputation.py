@@ -8,17 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from neurodeploy.errors import TrainingError
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.recipes.recipe import Architecture
 
 Gradients = dict[str, Tensor]
 
 
-def network_of(model: str, norm: str, architecture: str) -> SpikingNetwork:
+def network_of(model: str, norm: str, architecture: str, *, depth: int = 2) -> SpikingNetwork:
     sizes: dict[str, object] = (
         {"blocks": [1, 1], "channels": 4}
         if architecture == "residual"
-        else {"layers": [{"type": "conv", "channels": 6}, {"type": "conv", "channels": 6}]}
+        else {"layers": [{"type": "conv", "channels": 6}] * depth}
     )
     if architecture == "residual":
         sizes["architecture"] = architecture
@@ -83,14 +84,57 @@ def test_recomputing_keeps_less() -> None:
 @pytest.mark.slow
 # torch's tracer looks at .grad of what is no leaf and hides the warning only if it is not raised.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
-@pytest.mark.parametrize("model", ["lif", "cuba"])
-def test_compiled_blocks_agree(model: str) -> None:
-    """What torch.compile captures gives the same spikes, and gradients to rounding."""
+@pytest.mark.parametrize(
+    ("model", "backend"), [("lif", "eager"), ("cuba", "eager"), ("lif", "inductor")]
+)
+def test_compiled_blocks_agree(model: str, backend: str) -> None:
+    """Captured by torch.compile, blocks give the same spikes, and gradients to rounding."""
     plain = network_of(model, "bn", "residual")
     compiled = copy.deepcopy(plain)
-    compiled.compile_blocks(backend="eager")
+    compiled.compile_blocks(backend=backend)
     expected, of_plain = one_step(plain)
     actual, of_compiled = one_step(compiled)
     torch.testing.assert_close(actual, expected)
     for name, gradient in of_plain.items():
         torch.testing.assert_close(of_compiled[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_can_be_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Afterwards blocks run as written, not through torch.compile."""
+
+    def refuse(*inputs: Tensor) -> Tensor:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(torch, "compile", lambda call, **options: refuse)
+    network = network_of("lif", "bn", "residual")
+    network.compile_blocks()
+    with pytest.raises(AssertionError, match="compiled"):
+        one_step(network)
+    network.uncompile_blocks()
+    one_step(network)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_blocks_of_many_shapes_stay_compiled() -> None:
+    """Each block keeps its own graphs: torch's limit of eight is for one, not for all together."""
+    graphs: list[tuple[int, ...]] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(tuple(inputs[0].shape))
+        return graph
+
+    torch.compiler.reset()
+    network = network_of("lif", "bn", "layers", depth=6)
+    network.compile_blocks(backend=count)
+    network.train()
+    for samples in (4, 3, 4, 3):
+        network(torch.ones(samples, 3, 2, 8, 8))
+    assert len(graphs) == 6 * 2
+
+
+def test_an_old_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would compile the first blocks and run the others as written, without an error."""
+    monkeypatch.setattr("neurodeploy.nn.network.CAN_COMPILE_BLOCKS", False)
+    with pytest.raises(TrainingError, match=r"Use torch 2\.14 or newer"):
+        network_of("lif", "bn", "layers").compile_blocks()
