@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -91,6 +91,40 @@ def require_writable(path: Path) -> None:
         blame = path if path.is_dir() else existing
         reason = "is a directory" if path.is_dir() else "is no directory that may be written to"
         raise OutputError(f"{path}: cannot be written ({blame} {reason}). Name another file.")
+
+
+def is_same_file(path: Path, other: Path) -> bool:
+    """Return whether two names lead to one file, through whatever links."""
+    try:
+        return path.samefile(other)
+    except OSError:  # one of them does not exist, or lies where nobody may look
+        return path.resolve() == other.resolve()
+
+
+def require_output(path: Path, suffixes: Sequence[str], *, inputs: Iterable[Path] = ()) -> None:
+    """Check before long work that `path` may be written: its suffix, its place, and its owner.
+
+    Args:
+        path: The file to create or replace.
+        suffixes: Those that it may have, the file behind a symbolic link as well.
+        inputs: Files that the work reads, and others that it writes.
+
+    Raises:
+        OutputError: If the suffix is another, `path` is one of `inputs`, or it cannot be written.
+    """
+    for name in dict.fromkeys((path, path.resolve())):
+        if name.suffix.lower() not in suffixes:
+            raise OutputError(
+                f"{path}: would be written to {name.name}, the name of such a file ends with "
+                f"{', '.join(suffixes)}. Name another file."
+            )
+    for other in inputs:
+        if is_same_file(path, other):
+            raise OutputError(
+                f"{path}: is also {other}, which this command reads or writes as something else. "
+                "Name another file; nothing was changed."
+            )
+    require_writable(path)
 
 
 def hash_file(path: Path | str) -> str:

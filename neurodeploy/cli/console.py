@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,9 +32,24 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def print_json(value: object) -> None:
-    """Print one JSON document to standard output and nothing else."""
+def print_json(value: object, *, wrote: Iterable[Path | None] = ()) -> None:
+    """Print one JSON document to standard output and nothing else.
+
+    Args:
+        value: The document; a mapping where files were written.
+        wrote: Files written, which the document names as `wrote`.
+    """
+    names = [str(path) for path in wrote if path is not None]
+    if names:
+        assert isinstance(value, Mapping)
+        value = {**value, "wrote": names}
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_written(paths: Iterable[Path]) -> None:
+    """Name the files written, on standard error."""
+    for path in paths:
+        err.print(f"wrote {relative(path)}", markup=False, soft_wrap=True)
 
 
 def print_error(message: object) -> None:

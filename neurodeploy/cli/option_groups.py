@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter
-from typing import Annotated, TypeVar, get_type_hints
+from pathlib import Path
+from typing import Annotated, TypeVar, get_args, get_type_hints
 
 import typer
 
+from neurodeploy.cli import console
+from neurodeploy.files import require_output
+from neurodeploy.run_files import files_of
+
 Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """Mark an option as a file that the command writes, with one of these suffixes."""
+
+    suffixes: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,7 @@ class Panel:
         metavar: str | None = None,
         min: float | None = None,
         max: float | None = None,
+        writes: Sequence[str] = (),
     ) -> Value:
         """Return a field of a dataclass that is an option of a command.
 
@@ -39,16 +52,20 @@ class Panel:
             metavar: The name of the value in --help.
             min: The least number allowed.
             max: The largest number allowed.
+            writes: Suffixes of the file that the command writes, where the value is such a file.
         """
         details = {"help": help, "metavar": metavar, "min": min, "max": max}
         details["rich_help_panel"] = self.title
-        return field(default=default, metadata={"name": name, "details": details})
+        return field(default=default, metadata={"name": name, "details": details, "writes": writes})
 
 
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Return `command` with the fields of its dataclasses in place of them.
 
     Typer reads arguments and options from a signature, so the result has a parameter for each.
+    Before the command runs, every file that it is to write (`Writes`) is checked: the right suffix,
+    a place that can be written, and none of the files that the command reads. After it, standard
+    error names the files written.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {
@@ -61,18 +78,59 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
         else:
             kind = Parameter.KEYWORD_ONLY
             parameters.append(parameter.replace(kind=kind, annotation=hints[name]))
+    suffixes = {
+        parameter.name: mark.suffixes
+        for parameter in parameters
+        for mark in get_args(parameter.annotation)[1:]
+        if isinstance(mark, Writes)
+    }
 
     @wraps(command)
     def run(**values: object) -> None:
+        written = _require_outputs(values, suffixes)
         built = {
             name: group(**{name: values.pop(name) for name in inspect.signature(group).parameters})
             for name, group in groups.items()
         }
-        command(**built, **values)
+        try:
+            command(**built, **values)
+        except typer.Exit:  # its work is done, only its finding is bad
+            console.print_written(written)
+            raise
+        console.print_written(written)
 
     run.__dict__["__signature__"] = inspect.Signature(parameters)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _require_outputs(
+    values: Mapping[str, object], suffixes: Mapping[str, Sequence[str]]
+) -> list[Path]:
+    """Return the files to write, once all have been checked.
+
+    Raises:
+        OutputError: If one of them must not or cannot be written.
+    """
+    files = [*_files([value for name, value in values.items() if name not in suffixes])]
+    written: list[Path] = []
+    for name, allowed in suffixes.items():
+        path = values[name]
+        if isinstance(path, Path):
+            require_output(path, allowed, inputs=[*files, *written])
+            written.append(path)
+    return written
+
+
+def _files(value: object) -> Iterator[Path]:
+    """Yield the files that a command reads for an option: paths, and names that are paths."""
+    if isinstance(value, Path):
+        yield from files_of(value)
+    elif isinstance(value, str) and Path(value).is_file():
+        yield Path(value)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _files(entry)
 
 
 def _parameters_of(group: type) -> Iterator[Parameter]:
@@ -82,5 +140,7 @@ def _parameters_of(group: type) -> Iterator[Parameter]:
         if entry.metadata:
             name = entry.metadata["name"] or "--" + entry.name.replace("_", "-")
             hint = Annotated[hint, typer.Option(name, **entry.metadata["details"])]
+            if entry.metadata["writes"]:
+                hint = Annotated[hint, Writes(entry.metadata["writes"])]
         default = Parameter.empty if entry.default is MISSING else entry.default
         yield Parameter(entry.name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)

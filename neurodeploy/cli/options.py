@@ -15,7 +15,6 @@ import typer
 from neurodeploy.cli.isolated_read import tried_apart
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.errors import DataError, FractionWarning, NetxError
-from neurodeploy.files import require_writable
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
@@ -325,19 +324,24 @@ class LongRunOptions:
 class PageOptions:
     """Files that people read."""
 
-    html: Path | None = GENERAL.option(None, "Write a self-contained HTML page.", metavar="FILE")
+    html: Path | None = GENERAL.option(
+        None,
+        "Write a self-contained HTML page.",
+        metavar="FILE.html",
+        writes=(".html", ".htm"),
+    )
     markdown_file: Path | None = GENERAL.option(
-        None, "Write a Markdown file.", name="--markdown", metavar="FILE"
+        None,
+        "Write a Markdown file.",
+        name="--markdown",
+        metavar="FILE.md",
+        writes=(".md", ".markdown"),
     )
 
-    def require_writable(self) -> None:
-        """Check, before the work, that the files can be written.
-
-        Raises:
-            OutputError: If one cannot.
-        """
-        for file in filter(None, (self.html, self.markdown_file)):
-            require_writable(file)
+    @property
+    def files(self) -> tuple[Path | None, ...]:
+        """The files to write."""
+        return self.html, self.markdown_file
 
 
 def parse_shape(text: str | None) -> tuple[int, ...] | None:

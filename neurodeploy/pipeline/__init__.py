@@ -36,14 +36,6 @@ from neurodeploy.pipeline.deployment.result import (
 )
 from neurodeploy.pipeline.deployment.steps import deploy as deploy
 from neurodeploy.pipeline.directory import (
-    MODEL as MODEL,
-    NET as NET,
-    NET_RECORD as NET_RECORD,
-    RECIPE as RECIPE,
-    REPORT as REPORT,
-    SAMPLES as SAMPLES,
-    SUMMARY as SUMMARY,
-    TEST as TEST,
     find_run as find_run,
     load_model as load_model,
     next_run_directory as next_run_directory,
@@ -63,3 +55,13 @@ from neurodeploy.pipeline.stages import (
     verify as verify,
 )
 from neurodeploy.pipeline.summary import RunResult as RunResult
+from neurodeploy.run_files import (
+    MODEL as MODEL,
+    NET as NET,
+    NET_RECORD as NET_RECORD,
+    RECIPE as RECIPE,
+    REPORT as REPORT,
+    SAMPLES as SAMPLES,
+    SUMMARY as SUMMARY,
+    TEST as TEST,
+)

@@ -1,4 +1,4 @@
-"""The directory of a run: names of its files, owner, versions."""
+"""The directory of a run: owner, model, versions."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ from pathlib import Path
 
 from neurodeploy import provenance
 from neurodeploy.errors import OutputError, RecipeError
-from neurodeploy.files import write_text
+from neurodeploy.files import is_same_file, write_text
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
+from neurodeploy.recipes.data_sections import NpzData
 from neurodeploy.recipes.recipe import Recipe
-
-RECIPE = "recipe.toml"
-MODEL = "model.safetensors"
-NET = "network.net"
-NET_RECORD = "network.json"
-SAMPLES = "samples.npz"
-REPORT = "report.html"
-SUMMARY = "summary.json"
-TEST = "test.json"
-TWIN = "twin.onnx"
+from neurodeploy.run_files import MODEL, RECIPE, REPORT, RUN_FILES, SUMMARY, TEST, TWIN
 
 _TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training", "pruning")
 """Sections of a recipe that trained weights depend on; of [recipe] it is the seed."""
@@ -38,7 +30,9 @@ def check_directory(recipe: Recipe, directory: Path, *, resume: bool) -> None:
 
     Raises:
         RecipeError: If the directory belongs to a run that this does not continue.
+        OutputError: If a file of the run would replace the recipe's data.
     """
+    require_data_apart(recipe, directory)
     path = directory / RECIPE
     if resume:
         if not path.exists():
@@ -54,12 +48,29 @@ def check_directory(recipe: Recipe, directory: Path, *, resume: bool) -> None:
         )
 
 
+def require_data_apart(recipe: Recipe, directory: Path) -> None:
+    """Check that no file that a run or a deployment writes is the recipe's own archive of samples.
+
+    Raises:
+        OutputError: If one is.
+    """
+    if not isinstance(recipe.data, NpzData):
+        return
+    data = Path(recipe.data.path).expanduser()
+    for name in RUN_FILES:
+        if is_same_file(directory / name, data):
+            raise OutputError(
+                f"{directory / name}: is the data of the recipe ({data}), and would be replaced. "
+                "Name another directory (--out), or move the data."
+            )
+
+
 def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:
     """Check the directory as `check_directory` does, and keep the effective recipe in it.
 
     Raises:
         RecipeError: If the directory belongs to a run that this does not continue.
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or a file of it is the recipe's data.
     """
     check_directory(recipe, directory, resume=resume)
     try:

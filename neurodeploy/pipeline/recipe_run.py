@@ -19,7 +19,7 @@ from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 from neurodeploy.pipeline.deployment.preflight import check_deployable
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.deployment.steps import deploy
-from neurodeploy.pipeline.directory import REPORT, SUMMARY, check_directory
+from neurodeploy.pipeline.directory import check_directory
 from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.prediction import accuracy_of, predict
 from neurodeploy.pipeline.stages import TrainingResult, run_twin, train, verify
@@ -28,6 +28,7 @@ from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import layer_activity_of, observe
 from neurodeploy.reports.pages.outline import write_page
 from neurodeploy.reports.report_builder import report
+from neurodeploy.run_files import REPORT, SUMMARY
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Record, Recording
 

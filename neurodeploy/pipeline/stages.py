@@ -24,10 +24,11 @@ from neurodeploy.onnx_models.reading import require_onnx
 from neurodeploy.onnx_models.twin_export import export_twin
 from neurodeploy.pipeline.deployment.preflight import check_deployable
 from neurodeploy.pipeline.deployment.result import Deployment
-from neurodeploy.pipeline.directory import MODEL, TEST, TWIN, begin_run, versions
+from neurodeploy.pipeline.directory import begin_run, versions
 from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
 from neurodeploy.pipeline.prediction import compare_with_lava, predict, shown_samples
 from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.run_files import MODEL, TEST, TWIN
 from neurodeploy.testing import Comparison
 
 

@@ -12,9 +12,7 @@ from neurodeploy.energy.presets import Tier
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
 from neurodeploy.reports.numbers import wilson_interval
-
-SUMMARY = "summary.json"
-"""Name of the file with a run's results in its directory."""
+from neurodeploy.run_files import SUMMARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

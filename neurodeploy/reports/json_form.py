@@ -218,8 +218,8 @@ class ContextJson(TypedDict):
     loihi2_measured: list[dict[str, object]]
 
 
-class ReportJson(TypedDict):
-    """A whole report."""
+class _ReportJson(TypedDict):
+    """The tables of a report."""
 
     network: NetworkJson
     workload: WorkloadJson
@@ -245,6 +245,12 @@ class ReportJson(TypedDict):
     warnings: list[str]
     uncounted_ops: list[str]
     accuracy: dict[str, float] | None
+
+
+class ReportJson(_ReportJson, total=False):
+    """A whole report."""
+
+    wrote: Annotated[list[str], "the pages written with it, by --html and --markdown"]
 
 
 def schema() -> Json:

@@ -14,8 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import OutputError
-from neurodeploy.files import replacing
+from neurodeploy.files import replacing, require_output
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (".npz", *HDF5_SUFFIXES)
@@ -46,19 +45,6 @@ class ArrayStream:
         return cls(shape=array.shape, dtype=array.dtype, pieces=(array,))
 
 
-def require_known_suffix(path: Path) -> None:
-    """Find out early whether results can be written in the format that a name asks for.
-
-    Raises:
-        OutputError: If not.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(
-            f"{path}: the format of a result is known by its suffix: {', '.join(SUFFIXES)}. "
-            "Name another file."
-        )
-
-
 def write_arrays(path: Path, streams: Mapping[str, ArrayStream]) -> None:
     """Write arrays to an `.npz` archive or an HDF5 file, whole or not at all.
 
@@ -69,7 +55,7 @@ def write_arrays(path: Path, streams: Mapping[str, ArrayStream]) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    require_known_suffix(path)
+    require_output(path, SUFFIXES)
     write = _write_hdf5 if path.suffix.lower() in HDF5_SUFFIXES else _write_archive
     with replacing(path) as temporary:
         write(temporary, streams)

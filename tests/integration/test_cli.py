@@ -493,7 +493,8 @@ def test_exports_are_models_that_other_commands_take(
     twin, step = tmp_path / "twin.onnx", tmp_path / "step.onnx"
     outcome = neurodeploy("export", net, "--ann", twin, "--step", step, "--json")
     assert outcome.code == 0
-    assert json.loads(outcome.out) == {"ann": str(twin), "step": str(step)}
+    named = {"ann": str(twin), "step": str(step)}
+    assert json.loads(outcome.out) == {**named, "wrote": list(named.values())}
     source = samples(np.random.default_rng(0).integers(0, 2, (2, 4, *shape)))
     plain = json.loads(neurodeploy("report", net, "-i", source, "--json").out)
     with_ann = json.loads(neurodeploy("report", net, "-i", source, "--ann", twin, "--json").out)

@@ -50,7 +50,6 @@ def compare(
     """
     from neurodeploy.reports.comparison import compare_networks, read_candidate
 
-    page.require_writable()
     comparison = compare_networks(
         [read_candidate(path) for path in networks], preset=preset, tier=tier
     )
@@ -63,7 +62,7 @@ def compare(
 
         write_comparison_markdown(comparison, page.markdown_file)
     if as_json:
-        console.print_json(comparison.to_dict())
+        console.print_json(comparison.to_dict(), wrote=page.files)
     else:
         _print(comparison)
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from neurodeploy.cli import console
+from neurodeploy.cli.option_groups import Writes
 from neurodeploy.cli.options import AsJson, FileOptions
-from neurodeploy.files import require_writable
 from neurodeploy.ir.graphs import Graph
 
 
@@ -29,6 +29,7 @@ def export(
             "RUN, the twin of the trained network; from a NET, of its layers as stored, relays and "
             "folded pools included.",
         ),
+        Writes((".onnx",)),
     ] = None,
     step: Annotated[
         Path | None,
@@ -37,6 +38,7 @@ def export(
             help="Write one step of the deployed network, in integers: states in, states out. From "
             "a RUN, that of its network.net.",
         ),
+        Writes((".onnx",)),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,8 +53,6 @@ def export(
 
     if ann is None and step is None:
         raise typer.BadParameter("nothing to write. Give --ann FILE, --step FILE, or both.")
-    for path in filter(None, (ann, step)):
-        require_writable(path)
     is_file = source.suffix.lower() in (".net", ".h5", ".hdf5")
     if ann is not None:
         export_twin(file.read(source) if is_file else _trained(source), ann)
@@ -62,12 +62,11 @@ def export(
             console.out.print(text, markup=False)
     if step is not None:
         export_step(file.read(source if is_file else source / "network.net"), step)
-        if not as_json:
-            console.out.print(f"{console.relative(step)}: one step, in integers", markup=False)
     if as_json:
         written = {"ann": ann, "step": step}
         console.print_json(
-            {key: None if path is None else str(path) for key, path in written.items()}
+            {key: None if path is None else str(path) for key, path in written.items()},
+            wrote=written.values(),
         )
 
 

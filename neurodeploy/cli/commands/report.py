@@ -176,7 +176,6 @@ def report(
     from neurodeploy.reports.report_builder import report as make_report
 
     timing = run.timing()
-    page.require_writable()
     graph = run.graph(refuses_fractions=not run.accept_silent_faults)
     profile = None if chip.measured is None else Measured.load(chip.measured)
     system = chip.system()
@@ -208,7 +207,7 @@ def report(
     if page.html is not None or page.markdown_file is not None:
         _write_pages(result, graph, recording, samples[:1], run, page, ann)
     if as_json:
-        console.print_json(result.to_json())
+        console.print_json(result.to_json(), wrote=page.files)
     else:
         console.out.print(terminal(result))
     if ann.strict and model is not None and model.macs.uncounted_ops:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from neurodeploy import testing
 from neurodeploy.cli import console
-from neurodeploy.cli.option_groups import Panel
+from neurodeploy.cli.option_groups import Panel, Writes
 from neurodeploy.cli.options import (
     GENERAL,
     AsJson,
@@ -26,8 +26,8 @@ from neurodeploy.cli.options import (
     RunOptions,
 )
 from neurodeploy.errors import DataError, NeurodeployWarning
-from neurodeploy.files import require_writable
 from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.samples.array_files import SUFFIXES
 from neurodeploy.samples.sources import Samples, open_samples
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
 from neurodeploy.simulation.long_runs.long_run import LongRun, parts_folder, run_samples
@@ -67,6 +67,7 @@ class RecordOptions:
             "layer k, with the axes of the input, `voltage` of the last layer, and everything "
             "else that is recorded.",
         ),
+        Writes(SUFFIXES),
     ]
     record: Recorded = GENERAL.option(
         Recorded.ALL,
@@ -113,6 +114,7 @@ class PlotOptions:
         "Draw rates, spikes, activity maps and membranes (of --states, else of the last layer) "
         "into an `.html`, `.svg` or `.png` file.",
         metavar="FILE",
+        writes=(".html", ".svg", ".png"),
     )
     sample: int = PLOT.option(
         0, "With --plot: the sample to show, counted from 0.", min=0, metavar="K"
@@ -123,19 +125,6 @@ class PlotOptions:
         "fire in about half of the steps.",
         metavar="N,N,...",
     )
-
-    def require_writable(self) -> None:
-        """Check, before the work, that the picture can be drawn.
-
-        Raises:
-            OutputError: If it cannot be written.
-            DataError: If its kind is unknown.
-        """
-        if self.plot is not None:
-            from neurodeploy.reports.plots.activity_plots import require_known_suffix
-
-            require_known_suffix(self.plot)
-            require_writable(self.plot)
 
     def chosen_neurons(self) -> list[int] | None:
         """Return the numbers of --neurons.
@@ -178,9 +167,7 @@ def simulate(
     `--resume`.
     """
     _require_fitting(backend, division, lava)
-    plot.require_writable()
     timing = run.timing()
-    require_writable(record.output)
     graph = run.graph()
     chosen = record.choose(graph.names)
     source = open_samples(run.input, key=run.key, steps=timing.steps, port=graph.input.shape)
@@ -197,15 +184,13 @@ def simulate(
         shown = source.read(plot.sample, plot.sample + 1) if plot.sample < facts.samples else None
         _draw(graph, facts, shown, plot, run, traced=record.states or [])
     if as_json:
-        console.print_json(_summary(facts, record.output, seconds))
+        summary = _summary(facts, record.output, seconds)
+        console.print_json(summary, wrote=(record.output, plot.plot))
         return
     console.out.print(_activity_table(facts))
     _warn_of_overflows(facts)
     duration = _duration(facts, seconds, resume=division.resume)
-    console.out.print(
-        f"{facts.samples} samples of {facts.steps} steps{duration}, written to "
-        f"{console.relative(record.output)}"
-    )
+    console.out.print(f"{facts.samples} samples of {facts.steps} steps{duration}")
 
 
 def _require_fitting(backend: Backend, division: LongRunOptions, lava: LavaOptions) -> None:

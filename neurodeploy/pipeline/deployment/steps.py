@@ -44,7 +44,7 @@ from neurodeploy.pipeline.deployment.lowering import (
 from neurodeploy.pipeline.deployment.net_record import write_net_record
 from neurodeploy.pipeline.deployment.relay_costs import measure_relays
 from neurodeploy.pipeline.deployment.result import Deployment, PruningOutcome, Step
-from neurodeploy.pipeline.directory import NET, NET_RECORD, SAMPLES
+from neurodeploy.pipeline.directory import require_data_apart
 from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.pipeline.prediction import (
     accuracy_of,
@@ -54,6 +54,7 @@ from neurodeploy.pipeline.prediction import (
     shown_samples,
 )
 from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.run_files import NET, NET_RECORD, SAMPLES
 from neurodeploy.samples.array_archives import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
@@ -89,9 +90,11 @@ def deploy(
     Raises:
         NeurodeployError: If any step fails; no file is left half-written.
         QuantizationError: If the integers lose more accuracy than the recipe allows.
+        OutputError: If a file to write is the recipe's own data.
         TargetLimitError: With every limit of the target that the network exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
     """
+    require_data_apart(recipe, directory)
     target = Target.load(recipe.quantization.target)
     work = _DeploymentWork(
         network=network,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.presets import Tier
-from neurodeploy.files import write_text
+from neurodeploy.files import require_output, write_text
 from neurodeploy.reports.activity import Activity
 from neurodeploy.reports.numbers import (
     format_count,
@@ -49,7 +49,7 @@ from neurodeploy.reports.pages.verdict_sections import (
     sensitivity_section,
     verdict_section,
 )
-from neurodeploy.reports.plots.activity_plots import save_drawing
+from neurodeploy.reports.plots.activity_plots import SUFFIXES, save_drawing
 from neurodeploy.reports.report import Report
 from neurodeploy.reports.run_summary import RunSummary
 from neurodeploy.reports.statements import verdict_in_short
@@ -178,9 +178,10 @@ def save_plot(activity: Activity, path: Path | str, *, title: str, description: 
     """Write the activity of a network: a page for `.html`, else one drawing, `.svg` or `.png`.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or its suffix is another.
     """
     path = Path(path)
+    require_output(path, SUFFIXES)
     if path.suffix.lower() != ".html":
         save_drawing(activity, path)
         return

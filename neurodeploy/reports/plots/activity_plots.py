@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.reports.activity import Activity, ActivityMap, Membrane, Readout
 from neurodeploy.reports.numbers import format_count
@@ -145,16 +144,6 @@ def save_drawing(activity: Activity, path: Path) -> None:
         )  # fmt: skip
     with replacing(path) as temporary:
         temporary.write_bytes(buffer.getvalue())
-
-
-def require_known_suffix(path: Path) -> None:
-    """Find out early whether a plot can be written in the format that a name asks for.
-
-    Raises:
-        OutputError: If not.
-    """
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{path}: plots are written as {', '.join(SUFFIXES)}. Name another file.")
 
 
 def _draw_maps(figure: FigureBase, maps: Sequence[ActivityMap]) -> None:

@@ -26,14 +26,10 @@ from neurodeploy.errors import (
     OutputError,
     SimulationError,
 )
-from neurodeploy.files import require_writable
+from neurodeploy.files import require_output
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_archives import CutShortError
-from neurodeploy.samples.array_files import (
-    ArrayStream,
-    require_known_suffix,
-    write_arrays,
-)
+from neurodeploy.samples.array_files import SUFFIXES, ArrayStream, write_arrays
 from neurodeploy.samples.sources import (
     ArraySamples,
     ObjectSamples,
@@ -311,8 +307,8 @@ def run_samples(
     """
     begin = time.perf_counter()
     output = Path(output)
-    require_known_suffix(output)
-    require_writable(output)
+    named = [Path(samples)] if isinstance(samples, Path | str) else []
+    require_output(output, SUFFIXES, inputs=named)
     source = as_samples(samples, graph, timing)
     plan, portion = _plan(graph, source, timing, feed, record, memory=memory, crew=crew)
     store = PartStore(parts_folder(output), _identity(plan, source))

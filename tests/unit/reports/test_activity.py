@@ -228,6 +228,6 @@ def test_pages_and_drawings_have_the_same_colours(shown, tmp_path) -> None:
                 assert f"{name}: {value};" in rules
 
 
-def test_unknown_formats_are_refused() -> None:
+def test_unknown_formats_are_refused(shown, tmp_path) -> None:
     with pytest.raises(OutputError, match=r"\.html, \.svg, \.png"):
-        activity_plots.require_known_suffix(Path("plot.gif"))
+        save_plot(shown, tmp_path / "plot.gif", title="")
