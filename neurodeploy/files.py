@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
+import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from neurodeploy.errors import DataError, NeurodeployError, OutputError
 
 PACKAGE = Path(__file__).resolve().parent
+_LOCK = ".lock"
+_held: set[tuple[Path, int]] = set()
+"""Locks of this process, by the thread that took them."""
 
 
 @contextmanager
@@ -91,6 +98,65 @@ def require_writable(path: Path) -> None:
         blame = path if path.is_dir() else existing
         reason = "is a directory" if path.is_dir() else "is no directory that may be written to"
         raise OutputError(f"{path}: cannot be written ({blame} {reason}). Name another file.")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while the block runs; create the folder if needed.
+
+    The system holds the lock for this process, so the end of the process releases it, whatever
+    ends it. A thread may take the lock again inside the block.
+
+    Raises:
+        OutputError: If another process or thread works in the folder, or it cannot be written.
+    """
+    path = folder.resolve() / _LOCK
+    owner = (path, threading.get_ident())
+    if owner in _held:
+        yield
+        return
+    created = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _take_lock(path, folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror or error}). Name another directory."
+        ) from error
+    with file:
+        _held.add(owner)
+        try:
+            yield
+        finally:
+            _held.discard(owner)
+            with suppress(OSError):
+                path.unlink()
+                for parent in created:  # those that nothing was written to
+                    parent.rmdir()
+
+
+def _take_lock(path: Path, folder: Path) -> IO[str]:
+    """Return the open file that holds the lock, with the number and name of this process in it."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            process = file.read() or "of unknown number"
+            file.close()
+            raise OutputError(
+                f"{folder}: process {process} is working in it. Wait until it ends, or name "
+                "another directory (--out)."
+            ) from error
+        # Its last owner may have removed the file between our opening it and our locking it.
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            break
+        file.close()
+    file.truncate(0)
+    file.write(f"{os.getpid()} ({' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])})")
+    file.flush()
+    return file
 
 
 def is_same_file(path: Path, other: Path) -> bool:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import LavaRuntimeError, OnnxError, VerificationError
-from neurodeploy.files import write_text
+from neurodeploy.files import locked, write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
@@ -55,9 +55,18 @@ def run(
 
     Raises:
         NeurodeployError: If any stage fails.
+        OutputError: If another process works in the directory.
         VerificationError: If a spike differs from Lava's; the report is written all the same.
     """
-    observer, watch = observer or Silence(), Stopwatch()
+    with locked(directory):
+        return _run(recipe, directory, resume, observer or Silence(), command)
+
+
+def _run(
+    recipe: Recipe, directory: Path, resume: bool, observer: Observer, command: str | None
+) -> RunResult:
+    """Run the pipeline in a directory that is locked."""
+    watch = Stopwatch()
     with watch.time("check"):
         observer.stage("check")
         test = _check_early(recipe, directory, resume=resume)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import NeurodeployError, NeurodeployWarning
-from neurodeploy.files import write_text
+from neurodeploy.files import locked, write_text
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.engine import TrainingEngine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
@@ -88,9 +89,23 @@ def train(
 
     Raises:
         NeurodeployError: With what went wrong; the last checkpoint stays usable.
+        OutputError: If another process works in the directory.
     """
-    observer = observer or Silence()
     engine = engine or TrainingEngine()
+    with ExitStack() as lock:
+        engine.first(lambda: lock.enter_context(locked(directory)))
+        return _train(recipe, directory, resume, is_tested, observer or Silence(), engine)
+
+
+def _train(
+    recipe: Recipe,
+    directory: Path,
+    resume: bool,
+    is_tested: bool,
+    observer: Observer,
+    engine: TrainingEngine,
+) -> TrainingResult:
+    """Train in a directory that is locked."""
     training, validation, test = parts = load_data(recipe)
     engine.first(lambda: begin_run(recipe, directory, resume=resume))
     engine.first(lambda: _warn_unless_deployable(recipe, parts))

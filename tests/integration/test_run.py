@@ -465,3 +465,28 @@ def test_an_interrupted_training_resumes_to_the_same_weights(
     )
     assert first.keys() == second.keys()
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize("command", ["train", "run", "deploy"])
+def test_a_directory_that_another_process_fills_is_left_alone(
+    neurodeploy, tiny_recipe, tmp_path: Path, command: str
+) -> None:
+    recipe, out = tiny_recipe(), tmp_path / "out"
+    assert neurodeploy("train", recipe, "--out", out).code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    program = "import sys, time; from pathlib import Path; from neurodeploy.files import locked\n"
+    program += "with locked(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
+    words = [sys.executable, "-c", program, str(out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            rest = (out,) if command == "deploy" else (recipe, "--out", out, "--resume")
+            outcome = neurodeploy(command, *rest)
+        finally:
+            process.kill()
+    assert outcome.code == 1
+    assert f"{out}: process {process.pid} (" in outcome.errors[0]
+    (out / ".lock").unlink()
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert neurodeploy(command, *rest).code == 0

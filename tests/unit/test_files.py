@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from neurodeploy import files
 from neurodeploy.errors import DataError, NeurodeployError, OutputError
-from neurodeploy.files import hash_file, replacing, write_text
+from neurodeploy.files import hash_file, locked, replacing, require_output, write_text
 
 
 def names(directory: Path) -> list[str]:
@@ -176,3 +179,58 @@ def test_folder_beside_the_package_comes_first(tmp_path: Path) -> None:
 def test_neither_folder(tmp_path: Path) -> None:
     with pytest.raises(NeurodeployError, match="Install neurodeploy again"):
         files._find_folder("_hardware", "hardware", package=tmp_path)
+
+
+def hold(folder: Path) -> subprocess.Popen[str]:
+    """Start a process that locks a folder and keeps it."""
+    program = (
+        "import sys, time; from pathlib import Path; from neurodeploy.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    )
+    words = [sys.executable, "-c", program, str(folder)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "a"
+    with hold(folder) as process:
+        try:
+            words = rf"process {process.pid} \(.*\) is working in it"
+            with pytest.raises(OutputError, match=words), locked(folder):
+                pass
+        finally:
+            process.kill()
+    with locked(folder), locked(folder):  # the dead process holds nothing, and a thread may nest
+        assert names(folder) == [".lock"]
+    assert names(folder) == []
+
+
+def test_a_lock_leaves_no_folder_that_it_made(tmp_path: Path) -> None:
+    with locked(tmp_path / "runs" / "a"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_threads_do_not_share_a_lock(tmp_path: Path) -> None:
+    with locked(tmp_path), ThreadPoolExecutor(1) as pool:
+        other = pool.submit(lambda: locked(tmp_path).__enter__())
+        assert isinstance(other.exception(), OutputError)
+        assert f"process {os.getpid()} " in str(other.exception())
+
+
+def test_inputs_are_known_through_links_and_outputs_by_their_suffix(tmp_path: Path) -> None:
+    source, other = tmp_path / "a.npz", tmp_path / "b.npz"
+    source.write_text("a")
+    require_output(other, (".npz",), inputs=[source])
+    other.symlink_to(source)
+    with pytest.raises(OutputError, match="Name another file"):
+        require_output(other, (".npz",), inputs=[source])
+    page = tmp_path / "page.html"
+    page.symlink_to(source)
+    with pytest.raises(OutputError, match=r"written to a\.npz, .* ends with \.html"):
+        require_output(page, (".html",))
+    with pytest.raises(OutputError, match="nothing was changed"):  # neither exists yet
+        require_output(tmp_path / "c.npz", (".npz",), inputs=[tmp_path / "." / "c.npz"])

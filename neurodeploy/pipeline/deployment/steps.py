@@ -18,7 +18,7 @@ from neurodeploy.chips.target import Target
 from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import OutputError, QuantizationError
-from neurodeploy.files import hash_file
+from neurodeploy.files import hash_file, locked
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.evaluation import evaluate
@@ -90,7 +90,8 @@ def deploy(
     Raises:
         NeurodeployError: If any step fails; no file is left half-written.
         QuantizationError: If the integers lose more accuracy than the recipe allows.
-        OutputError: If a file to write is the recipe's own data.
+        OutputError: If a file to write is the recipe's own data, or another process works in the
+            directory.
         TargetLimitError: With every limit of the target that the network exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
     """
@@ -106,7 +107,8 @@ def deploy(
         lava_samples=lava_samples,
         observer=observer or Silence(),
     )
-    return work.deploy()
+    with locked(directory):
+        return work.deploy()
 
 
 @dataclass(slots=True, kw_only=True)
