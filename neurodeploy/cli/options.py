@@ -10,17 +10,20 @@ from math import prod
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
 from neurodeploy.cli.isolated_read import tried_apart
 from neurodeploy.cli.option_groups import Panel
-from neurodeploy.errors import DataError, FractionWarning, NetxError
+from neurodeploy.errors import DataError, FractionWarning, NetxError, NeurodeployWarning
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
 from neurodeploy.netx.untrusted_hdf5 import check_file
 from neurodeploy.samples.array_archives import INPUT_BYTES_MAX
-from neurodeploy.samples.sources import open_samples
+from neurodeploy.samples.sources import open_samples, read_labels
+from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
@@ -193,7 +196,10 @@ class RunOptions(FileOptions, TimingOptions):
             metavar="IN",
             help="Samples: integers of shape (samples, T, C, H, W) or (samples, T, N), as array "
             "`input` of an `.npz` or HDF5 file, or an `.npy` file; an event table; or a folder of "
-            "`.bin`, `.dat` or `.aedat4` recordings (with --window T).",
+            "`.bin`, `.dat` or `.aedat4` recordings (with --window T). With an array `label`, one "
+            "class number a sample, the accuracy is measured: the class is the neuron of the last "
+            "layer with the highest voltage after the last step or, if that layer spikes, with the "
+            "most spikes.",
         ),
     ]
     spike_exp: int = FILE.option(
@@ -245,6 +251,63 @@ class RunOptions(FileOptions, TimingOptions):
                 "Split the samples over several files."
             )
         return conform_input(samples.read(0, samples.count), graph, feed=self.feed)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Share of the samples that were classified as their labels say.
+
+    Attributes:
+        accuracy: 0 to 1.
+        samples: Number of samples.
+        decision: The rule by which the last layer chooses a class.
+    """
+
+    accuracy: float
+    samples: int
+    decision: str
+
+    @classmethod
+    def of(
+        cls,
+        run: RunOptions,
+        graph: FixedPointGraph,
+        prediction: npt.NDArray[np.integer] | None,
+        *,
+        samples: int,
+    ) -> Score | None:
+        """Compare predictions with the labels in the file of samples.
+
+        Args:
+            run: Names the samples.
+            graph: The network.
+            prediction: Class of each sample; None if what decides was not recorded.
+            samples: Number of samples.
+
+        Returns:
+            None without labels, or, with a warning, where they cannot be used.
+        """
+        decision = Decision.of(graph)
+        try:
+            labels = read_labels(run.input, samples=samples, classes=graph.layers[-1].shape[0])
+            if labels is None:
+                return None
+            if decision is None:
+                raise DataError(f"{graph.layers[-1].name}: the last layer chooses no class.")
+            if prediction is None:
+                raise DataError(f"{decision}: not recorded. Record outputs (--record outputs).")
+        except DataError as error:
+            message = f"no accuracy, though there are labels. {error}"
+            warnings.warn(message, NeurodeployWarning, stacklevel=2)
+            return None
+        accuracy = float(np.mean(prediction == labels))
+        return cls(accuracy=accuracy, samples=samples, decision=decision)
+
+    def __str__(self) -> str:
+        return (
+            f"accuracy {self.accuracy:.2%} of {self.samples} samples, by their labels; the class "
+            f"is the neuron with {self.decision}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,11 @@ def float_spikes(
 
 
 def predict(recording: Recording) -> npt.NDArray[np.int64]:
-    """Return each sample's class, (samples,): the largest read-out voltage after the last step."""
+    """Return each sample's class, (samples,): the largest read-out voltage after the last step.
+
+    Raises:
+        SimulationError: If the voltage of the last layer was not kept.
+    """
     return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -214,3 +215,38 @@ def open_samples(
     if suffix == ".npy":
         return ArraySamples(np.load(path, mmap_mode="r", allow_pickle=False), name=str(path))
     return ArraySamples(load_inputs(path, key=key), name=found.name)
+
+
+def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray | None:
+    """Return the class of each sample, `label` beside the samples; None where there is none.
+
+    Args:
+        path: An `.npz` or HDF5 file of samples; other sources hold no classes.
+        samples: Number of samples.
+        classes: Number of classes of the network.
+
+    Raises:
+        DataError: If there are labels, but not one class of the network for each sample.
+    """
+    path = Path(path)
+    if path.suffix.lower() in HDF5_SUFFIXES:
+        with h5py.File(path, "r") as file:
+            if not isinstance(file.get("label"), h5py.Dataset):
+                return None
+            labels = np.asarray(file["label"])
+    elif path.is_dir() or "label" not in member_names(path):
+        return None
+    else:
+        labels = load_inputs(path, key="label")
+    where = f"{path}: 'label' of {labels.dtype} and shape {labels.shape}"
+    if labels.dtype.kind not in "iu" or labels.shape != (samples,):
+        raise DataError(
+            f"{where}: one integer for each of {samples} samples is required. Write class numbers, "
+            "such as numpy.unique(names, return_inverse=True)[1]."
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"{where}: holds {labels.min()} to {labels.max()}, the network has classes 0 to "
+            f"{classes - 1}. Number the classes from 0."
+        )
+    return labels

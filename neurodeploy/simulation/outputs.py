@@ -25,6 +25,7 @@ from neurodeploy.ir.integer_layers import (
     SigmaNeuron,
 )
 from neurodeploy.simulation.counters import count_spikes
+from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.layer_by_layer import LayerRun, Plan
 from neurodeploy.simulation.recording import (
     CountArray,
@@ -271,6 +272,7 @@ class Outputs:
     def __init__(self, graph: FixedPointGraph, plan: Plan, *, samples: int) -> None:
         self._samples = samples
         self._plan = plan
+        self._decision = Decision.of(graph)
         specs = [_array_specs(layer, plan, samples) for layer in graph]
         arrays = iter(zeros_together([spec for layer in specs for spec in layer.values()]))
         self.layers: Sequence[LayerOutputs] = [
@@ -303,4 +305,5 @@ class Outputs:
             health=tuple(outputs.health_found() for outputs in self.layers),
             seconds=seconds,
             startup_seconds=startup_seconds,
+            decision=self._decision,
         )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from neurodeploy.errors import SimulationError
 from neurodeploy.ir.integer_layers import IntArray as IntArray
+from neurodeploy.simulation.decision import Decision
 
 CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 SpikeArray = npt.NDArray[np.integer]
@@ -200,6 +201,7 @@ class Recording:
         health: Per layer, where the simulator can see it; else None.
         seconds: Wall time of stepping, without start-up.
         startup_seconds: Wall time before the first step.
+        decision: How the last layer chooses a class, where it does and the simulator knows it.
     """
 
     layers: tuple[str, ...]
@@ -214,6 +216,7 @@ class Recording:
     health: tuple[Health, ...] | None = None
     seconds: float = 0.0
     startup_seconds: float = 0.0
+    decision: Decision | None = None
 
     @classmethod
     def from_spikes(
@@ -243,6 +246,23 @@ class Recording:
     def traces(self) -> States:
         """States of the last layer after every step, by name; empty if they were not kept."""
         return self.states.get(self.layers[-1], {})
+
+    @property
+    def prediction(self) -> npt.NDArray[np.int64] | None:
+        """The class chosen for each sample, (samples,), by `decision`.
+
+        None without a decision, or where neither the states nor the spikes it needs were kept.
+        """
+        scores: npt.NDArray[np.integer]
+        if self.decision is Decision.VOLTAGE and "voltage" in self.traces:
+            scores = self.voltage[:, -1]
+        elif self.decision is Decision.SPIKES and self.events is not None:
+            scores = self.events[-1].total
+        elif self.decision is Decision.SPIKES and self.spikes[-1] is not None:
+            scores = self.spikes_of(-1).sum(axis=1, dtype=np.int64)
+        else:
+            return None
+        return np.asarray(scores.reshape(self.samples, -1).argmax(axis=1))
 
     @property
     def voltage(self) -> IntArray:

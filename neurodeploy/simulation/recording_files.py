@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.samples.array_files import ArrayStream, write_arrays
+from neurodeploy.samples.array_files import HDF5_SUFFIXES, ArrayStream, write_arrays
 from neurodeploy.simulation.recording import Recording
 
 
@@ -19,7 +20,8 @@ def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]
         `spikes_<k>` (samples, T, ...); states of the last layer by their names (`voltage` and
         `current` for LIF neurons), those of others as `<state>_<k>`; `final_<state>_<k>`
         (samples, ...); `events_<k>`, the events of each neuron (samples, ...) int32;
-        `active_<k>` and `membrane_<k>`, updates (samples,).
+        `active_<k>` and `membrane_<k>`, updates (samples,); `prediction`, the class of each sample
+        (samples,) int64, where the last layer chooses one and its grounds were recorded.
     """
     arrays: dict[str, npt.NDArray[np.generic]] = {"layers": np.array(recording.layers)}
     for k, name in enumerate(recording.layers):
@@ -39,6 +41,9 @@ def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]
             arrays[f"active_{k}"] = updates.active
             if updates.membrane is not None:
                 arrays[f"membrane_{k}"] = updates.membrane
+    prediction = recording.prediction
+    if prediction is not None:
+        arrays["prediction"] = prediction
     return arrays
 
 
@@ -54,3 +59,16 @@ def save_recording(path: str | Path, recording: Recording) -> None:
     """
     arrays = recording_arrays(recording)
     write_arrays(Path(path), {name: ArrayStream.of(array) for name, array in arrays.items()})
+
+
+def load_prediction(path: Path) -> npt.NDArray[np.int64] | None:
+    """Read the class of each sample from a file that a simulation has just written.
+
+    Returns:
+        (samples,); None where none was recorded.
+    """
+    if path.suffix.lower() in HDF5_SUFFIXES:
+        with h5py.File(path, "r") as file:
+            return np.asarray(file["prediction"]) if "prediction" in file else None
+    with np.load(path, allow_pickle=False) as archive:
+        return archive["prediction"] if "prediction" in archive.files else None

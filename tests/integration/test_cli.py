@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -15,6 +18,7 @@ from neurodeploy import netx
 from neurodeploy.cli import options
 from neurodeploy.cli.commands import simulate
 from neurodeploy.files import hardware_path
+from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording, Stream
 
@@ -137,10 +141,11 @@ def test_what_simulate_records_is_chosen(
             return dict(file)
 
     outputs = written("--record", "outputs")
-    assert set(outputs) == {"layers", "spikes_1", "voltage", "current"}
+    assert set(outputs) == {"layers", "spikes_1", "voltage", "current", "prediction"}
+    np.testing.assert_array_equal(outputs["prediction"], expected.spikes[1].sum(1).argmax(1))
     assert outputs["spikes_1"].dtype == np.uint8
     counts = written("--record", "counts")
-    assert set(counts) == {"layers"} | {
+    assert set(counts) == {"layers", "prediction"} | {
         f"{kind}_{k}" for kind in ("events", "active", "membrane") for k in (0, 1)
     }
     np.testing.assert_array_equal(counts["events_0"], expected.spikes[0].sum(1))
@@ -613,3 +618,82 @@ def test_the_schema_is_printed_without_a_network(neurodeploy) -> None:
     outcome = neurodeploy("report", "--schema")
     assert outcome.code == 0
     assert json.loads(outcome.out)["title"] == "neurodeploy report"
+
+
+@pytest.fixture
+def labelled(golden: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Write samples of `DENSE` with a `label`, half of them right by the rule of most spikes."""
+    inputs = np.random.default_rng(1).integers(0, 2, (4, 12, 24))
+    spikes = EventSimulator(netx.read(golden / DENSE)).run(inputs).spikes_of(-1)
+    right = spikes.sum(axis=1).argmax(axis=1)
+    labels = np.where(np.arange(4) < 2, right, (right + 1) % spikes.shape[2])
+
+    def write(label: object = labels, suffix: str = ".npz") -> Path:
+        path = tmp_path / f"labelled{suffix}"
+        if suffix == ".npz":
+            np.savez(path, input=inputs, label=label)
+        else:
+            with h5py.File(path, "w") as file:
+                file["input"], file["label"] = inputs, label
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("command", ["simulate", "verify", "report"])
+def test_labels_give_an_accuracy_and_the_rule_behind_it(
+    neurodeploy, golden: Path, labelled, tmp_path, monkeypatch, command: str, suffix: str
+) -> None:
+    monkeypatch.setattr(options, "LavaSimulator", lambda net, **_: EventSimulator(netx.read(net)))
+    rest = ("-o", tmp_path / f"out{suffix}") if command == "simulate" else ()
+    line = (command, golden / DENSE, "-i", labelled(suffix=suffix), *rest)
+    words = " ".join(neurodeploy(*line).out.split())
+    assert "accuracy 50.00% of 4 samples" in words
+    assert "the most spikes of the last layer over all steps" in words
+    answer = json.loads(neurodeploy(*line, "--json").out)["accuracy"]
+    assert answer["deployed" if command == "report" else "accuracy"] == 0.5
+
+
+def test_a_read_out_decides_by_its_voltage(neurodeploy, golden: Path, tmp_path: Path) -> None:
+    graph = netx.read(golden / DENSE)
+    last = graph.layers[-1]
+    silent = replace(last.neuron, threshold=np.full_like(last.neuron.threshold, THRESHOLD_MAX))
+    netx.write(replace(graph, layers=(*graph.layers[:-1], replace(last, neuron=silent))),
+               tmp_path / "readout.net")  # fmt: skip
+    inputs = np.random.default_rng(1).integers(0, 2, (4, 12, 24))
+    voltage = EventSimulator(netx.read(tmp_path / "readout.net")).run(inputs).voltage
+    right = voltage[:, -1].argmax(axis=1)
+    assert right.all()  # by its spikes, of which there are none, class 0 would win
+    np.savez(tmp_path / "in.npz", input=inputs, label=right)
+    line = ("simulate", tmp_path / "readout.net", "-i", tmp_path / "in.npz", "-o")
+    outcome = neurodeploy(*line, tmp_path / "out.npz")
+    assert "accuracy 100.00% of 4 samples" in outcome.out
+    assert "the highest voltage of the last layer" in " ".join(outcome.out.split())
+    with np.load(tmp_path / "out.npz") as file:
+        np.testing.assert_array_equal(file["prediction"], right)
+    outcome = neurodeploy(*line, tmp_path / "out.npz", "--record", "counts")
+    assert "not recorded" in " ".join(outcome.err.split())
+    assert "accuracy 1" not in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        (np.array(["cat", "dog", "cat", "cow"]), "integers"),
+        (np.zeros((4, 10), int), "one integer for each of 4 samples"),
+        (np.arange(5), "one integer for each of 4 samples"),
+        (np.full(4, 99), "holds 99 to 99, the network has classes 0 to"),
+        (np.full(4, -1), "holds -1 to -1"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_named(
+    neurodeploy, golden: Path, labelled, tmp_path: Path, label, words: str
+) -> None:
+    line = ("simulate", golden / DENSE, "-i", labelled(label), "-o", tmp_path / "out.npz")
+    outcome = neurodeploy(*line)
+    assert outcome.code == 0
+    said = " ".join(outcome.err.split())
+    assert "warning: no accuracy, though there are labels" in said
+    assert words in said
+    assert json.loads(neurodeploy(*line, "--json").out)["accuracy"] is None

@@ -17,11 +17,13 @@ from neurodeploy.cli.options import (
     Bindings,
     PageOptions,
     RunOptions,
+    Score,
     Strict,
     parse_bindings,
 )
 from neurodeploy.files import hash_file
 from neurodeploy.provenance import versions
+from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Feed, IntArray, Record
 
@@ -61,7 +63,11 @@ class AnnOptions:
     bind: Bindings = None
     strict: Strict = False
     accuracy: float | None = GENERAL.option(
-        None, "Accuracy of the deployed network on a test set, 0 to 1.", min=0, max=1
+        None,
+        "Accuracy of the deployed network on a test set, 0 to 1. Default: measured, if the samples "
+        "have labels.",
+        min=0,
+        max=1,
     )
     ann_accuracy: float | None = GENERAL.option(
         None, "Accuracy of the ANN on the same test set, 0 to 1.", min=0, max=1
@@ -187,9 +193,13 @@ def report(
             samples,
             timing=timing,
             feed=run.feed,
-            record=Record(spikes=(), states=(), counts=True),
+            record=Record(
+                spikes=(), states=() if Decision.of(graph) is None else None, counts=True
+            ),
             progress=advance,
         )
+    score = Score.of(run, graph, recording.prediction, samples=recording.samples)
+    accuracy = ann.accuracy if ann.accuracy is not None or score is None else score.accuracy
     result = make_report(
         graph,
         samples,
@@ -198,18 +208,20 @@ def report(
         feed=run.feed,
         presets=presets,
         onnx=model,
-        accuracy=None if ann.accuracy is None else {"deployed": ann.accuracy},
+        accuracy=None if accuracy is None else {"deployed": accuracy},
         ann_accuracy=ann.ann_accuracy,
         accuracy_gap=ann.accuracy_gap,
         measured=profile,
         system=system,
     )
     if page.html is not None or page.markdown_file is not None:
-        _write_pages(result, graph, recording, samples[:1], run, page, ann)
+        _write_pages(result, graph, recording, samples[:1], run, page, ann, score)
     if as_json:
         console.print_json(result.to_json(), wrote=page.files)
     else:
         console.out.print(terminal(result))
+        if score is not None:
+            console.out.print(str(score))
     if ann.strict and model is not None and model.macs.uncounted_ops:
         raise typer.Exit(1)
 
@@ -222,6 +234,7 @@ def _write_pages(
     run: RunOptions,
     page: PageOptions,
     ann: AnnOptions,
+    score: Score | None,
 ) -> None:
     """Write the report for people, with the activity on its first sample."""
     from neurodeploy.reports.activity import layer_activity_of, observe
@@ -239,6 +252,7 @@ def _write_pages(
     files = (("input", run.input), ("ANN", ann.ann), ("input of the ANN", ann.ann_input))
     shown = RunSummary(
         title=console.relative(run.net),
+        description="" if score is None else f"{score}.",
         report=result,
         raster=activity.raster,
         activity=activity,

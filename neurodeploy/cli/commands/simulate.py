@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from math import prod
 from pathlib import Path
@@ -24,11 +24,13 @@ from neurodeploy.cli.options import (
     LavaOptions,
     LongRunOptions,
     RunOptions,
+    Score,
 )
 from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_files import SUFFIXES
 from neurodeploy.samples.sources import Samples, open_samples
+from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
 from neurodeploy.simulation.long_runs.long_run import LongRun, parts_folder, run_samples
 from neurodeploy.simulation.long_runs.parts import Facts
@@ -39,7 +41,7 @@ from neurodeploy.simulation.recording import (
     Recording,
     Simulator,
 )
-from neurodeploy.simulation.recording_files import save_recording
+from neurodeploy.simulation.recording_files import load_prediction, save_recording
 
 PLOT = Panel("Plot")
 
@@ -64,8 +66,8 @@ class RecordOptions:
             "-o",
             metavar="OUT",
             help="Result file: `.npz`, or `.h5`, which is faster. Holds `spikes_<k>` for each "
-            "layer k, with the axes of the input, `voltage` of the last layer, and everything "
-            "else that is recorded.",
+            "layer k, with the axes of the input, `voltage` of the last layer, `prediction`, the "
+            "class of each sample, and everything else that is recorded.",
         ),
         Writes(SUFFIXES),
     ]
@@ -178,19 +180,25 @@ def simulate(
         samples = run.samples(graph, timing)
         simulator = lava.simulator(run, graph)
         recording = _run(simulator, samples, run, record=chosen, label="Lava", quiet=as_json)
+        recording = replace(recording, decision=Decision.of(graph))
         save_recording(record.output, recording)
         facts, seconds = Facts.of(recording), recording.seconds
     if plot.plot is not None:
         shown = source.read(plot.sample, plot.sample + 1) if plot.sample < facts.samples else None
         _draw(graph, facts, shown, plot, run, traced=record.states or [])
+    predicted = load_prediction(record.output)
+    score = Score.of(run, graph, predicted, samples=facts.samples)
     if as_json:
         summary = _summary(facts, record.output, seconds)
+        summary["accuracy"] = None if score is None else asdict(score)
         console.print_json(summary, wrote=(record.output, plot.plot))
         return
     console.out.print(_activity_table(facts))
     _warn_of_overflows(facts)
     duration = _duration(facts, seconds, resume=division.resume)
     console.out.print(f"{facts.samples} samples of {facts.steps} steps{duration}")
+    if score is not None:
+        console.out.print(str(score))
 
 
 def _require_fitting(backend: Backend, division: LongRunOptions, lava: LavaOptions) -> None:
@@ -317,6 +325,7 @@ def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
     ours = _run(EventSimulator(graph), samples, run, label="event simulation", quiet=as_json)
     theirs = _run(reference, samples, run, label="real Lava", quiet=as_json)
     comparison = testing.compare(ours, theirs)
+    score = Score.of(run, graph, ours.prediction, samples=ours.samples)
     if as_json:
         console.print_json(
             comparison.to_dict()
@@ -324,6 +333,7 @@ def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
                 "samples": ours.samples,
                 "steps": ours.steps,
                 "seconds": {"event": ours.seconds, "lava": theirs.seconds},
+                "accuracy": None if score is None else asdict(score),
             }
         )
     else:
@@ -332,6 +342,8 @@ def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
             f"event simulator {ours.seconds:.2f} s, Lava {theirs.seconds:.1f} s and "
             f"{theirs.startup_seconds:.1f} s to start"
         )
+        if score is not None:
+            console.out.print(str(score))
     if not comparison.is_equal:
         console.print_error(
             f"{console.relative(run.net)}: the event simulator differs from real Lava (numbers in "
