@@ -11,9 +11,10 @@ NET_RECORD = "network.json"
 SAMPLES = "samples.npz"
 REPORT = "report.html"
 SUMMARY = "summary.json"
+DEPLOYMENT = "deployment.json"
 TEST = "test.json"
 TWIN = "twin.onnx"
-RUN_FILES = (RECIPE, MODEL, NET, NET_RECORD, SAMPLES, REPORT, SUMMARY, TEST, TWIN)
+RUN_FILES = (RECIPE, MODEL, NET, NET_RECORD, SAMPLES, REPORT, SUMMARY, DEPLOYMENT, TEST, TWIN)
 """All of them, but for the checkpoints in folders of their own."""
 
 

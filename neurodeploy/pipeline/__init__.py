@@ -4,6 +4,7 @@
 
 - `recipe_run`: the whole run.
 - `stages`: train before deployment, verify after it.
+- `assessment`: a deployed network on the test part: accuracy, counts, energy, page.
 - `deployment`: from a trained network to a verified netx file.
 - `prediction`: networks on samples: classes, accuracy, real Lava.
 - `summary`: the results, for `summary.json` and the page.
@@ -20,9 +21,11 @@ A run lives in one directory:
     network.net        the file that Lava loads; network.json records its making
     samples.npz        the test samples that Lava is asked about, with labels
     report.html        for people
+    deployment.json    accuracy, counts and energy of what `deploy` made
     summary.json       for machines; written last, so its presence means that the run is whole
 """
 
+from neurodeploy.pipeline.assessment import assess_deployment as assess_deployment
 from neurodeploy.pipeline.deployment.agreement import (
     LayerCheck as LayerCheck,
     first_difference as first_difference,
@@ -56,6 +59,7 @@ from neurodeploy.pipeline.stages import (
 )
 from neurodeploy.pipeline.summary import RunResult as RunResult
 from neurodeploy.run_files import (
+    DEPLOYMENT as DEPLOYMENT,
     MODEL as MODEL,
     NET as NET,
     NET_RECORD as NET_RECORD,

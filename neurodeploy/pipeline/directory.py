@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from neurodeploy import provenance
@@ -11,7 +12,16 @@ from neurodeploy.files import is_same_file, write_text
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.recipes.data_sections import NpzData
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.run_files import MODEL, RECIPE, REPORT, RUN_FILES, SUMMARY, TEST, TWIN
+from neurodeploy.run_files import (
+    DEPLOYMENT,
+    MODEL,
+    RECIPE,
+    REPORT,
+    RUN_FILES,
+    SUMMARY,
+    TEST,
+    TWIN,
+)
 
 _TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training", "pruning")
 """Sections of a recipe that trained weights depend on; of [recipe] it is the seed."""
@@ -74,7 +84,8 @@ def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:
     """
     check_directory(recipe, directory, resume=resume)
     try:
-        for stale in (SUMMARY, REPORT, TEST, TWIN):  # of a finished run that goes on from here
+        # Of a finished run that goes on from here.
+        for stale in (SUMMARY, DEPLOYMENT, REPORT, TEST, TWIN):
             (directory / stale).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
@@ -83,14 +94,27 @@ def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:
     write_text(directory / RECIPE, recipe.to_toml())
 
 
+def require_source(source: Path, recipe: Recipe) -> None:
+    """Check that the network trained in `source` is the one that a recipe trains.
+
+    Raises:
+        RecipeError: If the recipe differs in something that training depends on; pruning in one
+            shot comes after it.
+    """
+    path = find_run(source) / RECIPE
+    before = Recipe.load(path)
+    if recipe.pruning.is_one_shot:
+        before = replace(before, pruning=recipe.pruning)
+    _require_same_training(before, recipe, path=path)
+
+
 def _require_same_training(before: Recipe, now: Recipe, *, path: Path) -> None:
     old, new = _training_settings(before), _training_settings(now)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             raise RecipeError(
                 f"{path}: the run was started with {key} = {old.get(key)}, it cannot go on with "
-                f"{new.get(key)}. Resume with the recipe it was started with, or start another "
-                "run (--out)."
+                f"{new.get(key)}. Keep the recipe it was started with, or train another run."
             )
 
 
@@ -138,7 +162,8 @@ def load_model(
     """Load the result of `train`: the network without branches, and its recipe.
 
     Args:
-        model: Directory of the run, or a model file in it, such as `training/best.safetensors`.
+        model: Directory of the run, or a file in it: a model, such as `training/best.safetensors`,
+            or any other, such as `network.net`, for the run's trained network.
         overrides: Values by dotted key that replace those of the recipe.
 
     Raises:
@@ -146,7 +171,8 @@ def load_model(
         RecipeError: If the recipe is missing or damaged.
     """
     recipe = Recipe.load(find_run(model) / RECIPE, overrides=overrides)
-    path = model if model.is_file() else model / MODEL
+    is_model = model.is_file() and model.name not in RUN_FILES
+    path = model if is_model else find_run(model) / MODEL
     network = remove_branches(SpikingNetwork.load(path, recipe=recipe))
     network.eval()
     return network, recipe

@@ -25,7 +25,7 @@ from neurodeploy.onnx_models.reading import require_onnx
 from neurodeploy.onnx_models.twin_export import export_twin
 from neurodeploy.pipeline.deployment.preflight import check_deployable
 from neurodeploy.pipeline.deployment.result import Deployment
-from neurodeploy.pipeline.directory import begin_run, versions
+from neurodeploy.pipeline.directory import begin_run, load_model, require_source, versions
 from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
 from neurodeploy.pipeline.prediction import compare_with_lava, predict, shown_samples
 from neurodeploy.recipes.recipe import Recipe
@@ -144,6 +144,25 @@ def _warn_unless_deployable(recipe: Recipe, parts: Sequence[Dataset]) -> None:
             NeurodeployWarning,
             stacklevel=4,
         )
+
+
+def take_over(source: Path, recipe: Recipe, directory: Path) -> TrainingResult:
+    """Begin a run with the network of another one.
+
+    Args:
+        source: Directory of a training or a run.
+        recipe: May differ from that run's only in what follows training.
+        directory: Of the new run; gets recipe and model.
+
+    Raises:
+        RecipeError: If the recipe trains another network, or a directory is not as it should be.
+        CheckpointError: If the model is missing, damaged, or not of this recipe.
+    """
+    require_source(source, recipe)
+    network = load_model(source)[0]
+    begin_run(recipe, directory, resume=False)
+    network.save(directory / MODEL)
+    return TrainingResult(network=network, history=History(epochs=(), best_epoch=0, kept_epoch=0))
 
 
 def _write_test(result: Evaluation, recipe: Recipe, directory: Path, *, samples: int) -> None:

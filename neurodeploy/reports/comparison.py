@@ -12,7 +12,7 @@ from neurodeploy.energy.presets import Tier
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
 from neurodeploy.reports.numbers import wilson_interval
-from neurodeploy.run_files import SUMMARY
+from neurodeploy.run_files import DEPLOYMENT, RUN_FILES, SUMMARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,16 +261,20 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def read_candidate(path: Path | str) -> Candidate:
-    """Read a run's directory, or what `report --json` printed.
+    """Read the directory of a run or a deployment, or what `report --json` printed.
 
     Args:
-        path: Directory with `summary.json`, or a JSON file.
+        path: Directory with `summary.json` or `deployment.json`, a file in it, or a JSON file.
 
     Raises:
         DataError: If it is missing or holds neither.
     """
     path = Path(path)
-    file = path / SUMMARY if path.is_dir() else path
+    if path.name in RUN_FILES:
+        path = path.absolute().parent
+    file = path
+    if path.is_dir():
+        file = path / (SUMMARY if (path / SUMMARY).exists() else DEPLOYMENT)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -280,8 +284,8 @@ def read_candidate(path: Path | str) -> Candidate:
         elif isinstance(error, UnicodeDecodeError):
             problem = "cannot be read (not UTF-8 text)"
         raise DataError(
-            f"{file}: {problem}. Give the directory of a whole run, or a file written from "
-            "`neurodeploy report --json`."
+            f"{file}: {problem}. Give the directory of a whole run or of a tested "
+            "deployment, or a file written from `neurodeploy report --json`."
         ) from error
     try:
         return _candidate(document, path, file)

@@ -321,3 +321,48 @@ def test_layers_of_the_summary_name_where_floats_and_integers_part() -> None:
     )
     assert pipeline.first_difference((entry, later)) == "b"
     assert pipeline.first_difference((entry,)) is None
+
+
+def test_a_deployment_is_tested_and_can_be_compared(
+    neurodeploy, trained: Path, tmp_path: Path
+) -> None:
+    outcome = neurodeploy("deploy", trained)
+    assert outcome.code == 0, outcome.err
+    assert "test accuracy" in outcome.out
+    assert (trained / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    small = tmp_path / "small"
+    options = ("--out", small, "--weight-bits", 4, "--json")
+    answer = json.loads(neurodeploy("deploy", trained, *options).out)
+    _, recipe = nd.pipeline.load_model(trained)
+    test = nd.load_data(recipe)[2]
+    graph = netx.read(small / "network.net")
+    expected = EventSimulator(graph).run(test.windows(recipe.network.steps))
+    right = float(np.mean(expected.voltage[:, -1].argmax(axis=1) == test.labels))
+    assert answer["test_accuracy"]["integer"] == right
+    summary = json.loads((small / "deployment.json").read_text())
+    assert summary["accuracy"] == answer["test_accuracy"]
+    assert summary["test"]["samples"] == len(test)
+    compared = json.loads(neurodeploy("compare", trained, small, "--json").out)
+    assert [entry["name"] for entry in compared["networks"]] == ["run", "small"]
+    assert compared["networks"][1]["accuracy"] == right
+
+
+def test_a_deployment_without_a_test_leaves_no_older_result(neurodeploy, trained: Path) -> None:
+    assert neurodeploy("deploy", trained).code == 0
+    answer = json.loads(neurodeploy("deploy", trained, "--no-test", "--json").out)
+    assert (answer["test_accuracy"], answer["report"]) == (None, None)
+    assert not (trained / "deployment.json").exists()
+    assert not (trained / "report.html").exists()
+    assert neurodeploy("compare", trained).code == 1
+
+
+def test_the_accuracy_of_every_width_is_shown(neurodeploy, trained: Path) -> None:
+    outcome = neurodeploy("deploy", trained, "--accuracy-budget", 0.9)
+    assert outcome.code == 0, outcome.err
+    tried = json.loads((trained / "network.json").read_text())["bits_tried"]
+    assert len(tried) > 1
+    lines = [line.split() for line in outcome.out.split("Accuracy budget")[1].splitlines()]
+    shown = {words[1]: words for words in lines if len(words) > 3 and words[1].isdecimal()}
+    for entry in tried:
+        assert f"{entry['validation_accuracy']:.2%}" in shown[str(entry["bits"])]
+    assert sum("chosen" in words for words in shown.values()) == 1

@@ -35,24 +35,28 @@ from neurodeploy.samples.array_archives import load_inputs
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Record
 
-FILES = {
-    "recipe.toml",
-    "training",
-    "fine_tuning",
-    "model.safetensors",
-    "network.net",
-    "network.json",
-    "samples.npz",
-    "report.html",
-    "summary.json",
-    "twin.onnx",
-}
+FILES = frozenset(
+    {
+        "recipe.toml",
+        "training",
+        "fine_tuning",
+        "model.safetensors",
+        "network.net",
+        "network.json",
+        "samples.npz",
+        "report.html",
+        "summary.json",
+        "twin.onnx",
+    }
+)
 WITH_LAVA = ("--set", "verification.backend=lava")
 
 
-def check_run(directory: Path, *, has_lava: bool) -> dict[str, object]:
+def check_run(
+    directory: Path, *, has_lava: bool, files: frozenset[str] = FILES
+) -> dict[str, object]:
     """Compute everything in `summary.json` again, from the files that the run left."""
-    assert {entry.name for entry in directory.iterdir()} == FILES
+    assert {entry.name for entry in directory.iterdir()} == files
     summary = json.loads((directory / "summary.json").read_text())
     recipe = Recipe.load(directory / "recipe.toml")
     steps = recipe.network.steps
@@ -490,3 +494,43 @@ def test_a_directory_that_another_process_fills_is_left_alone(
     (out / ".lock").unlink()
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert neurodeploy(command, *rest).code == 0
+
+
+def test_a_variant_of_a_run_trains_nothing(neurodeploy, tiny_recipe, tmp_path: Path) -> None:
+    trained, small = tmp_path / "trained", tmp_path / "small"
+    assert neurodeploy("train", tiny_recipe(), "--out", trained).code == 0
+    options = ("--set", "quantization.weight_bits=4", "--set", "pruning.sparsity=0.5")
+    options = (*options, "--set", 'pruning.schedule="one_shot"', "--out", small)
+    outcome = neurodeploy("run", "--from", trained, *options)
+    assert outcome.code == 0, outcome.err
+    check_run(small, has_lava=False, files=FILES - {"training"})
+    model = [folder / "model.safetensors" for folder in (trained, small)]
+    assert model[0].read_bytes() == model[1].read_bytes()
+    record = json.loads((small / "network.json").read_text())
+    assert record["weight_bits"] == 4
+    assert record["pruning"]["zero_share"] >= 0.5
+    assert neurodeploy("compare", small).code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (("--set", "training.epochs=3"), 1, "training.epochs"),
+        (("--set", "recipe.seed=9"), 1, "recipe.seed"),
+        (("--resume", "--out", "OUT"), 2, "--from trains nothing"),
+        (("digits",), 2, "either a RECIPE or a run"),
+    ],
+)
+def test_a_variant_changes_only_what_follows_training(
+    neurodeploy, tiny_recipe, tmp_path: Path, options: tuple[str, ...], code: int, words: str
+) -> None:
+    trained = tmp_path / "trained"
+    assert neurodeploy("train", tiny_recipe(), "--out", trained).code == 0
+    options = tuple(str(tmp_path / "out") if word == "OUT" else word for word in options)
+    if code == 1:
+        options = (*options, "--out", str(tmp_path / "out"))
+    outcome = neurodeploy("run", "--from", trained, *options)
+    assert outcome.code == code
+    assert words in " ".join(outcome.err.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+    assert neurodeploy("run").code == 2

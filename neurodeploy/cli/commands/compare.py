@@ -22,8 +22,8 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="RUN|REPORT.json...",
-            help="Directories of `neurodeploy run`, or files with the output of `neurodeploy "
-            "report --json`.",
+            help="Directories of `neurodeploy run` or `deploy`, or files with the output of "
+            "`neurodeploy report --json`.",
         ),
     ],
     page: PageOptions,

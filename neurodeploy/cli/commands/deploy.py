@@ -14,9 +14,9 @@ from rich.table import Table
 
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
-from neurodeploy.cli.commands.train import draw_stages, require_training_part
+from neurodeploy.cli.commands.train import draw_stages, print_accuracy, require_training_part
 from neurodeploy.cli.options import GENERAL, AsJson, Settings, parse_settings
-from neurodeploy.errors import OutputError
+from neurodeploy.files import locked
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
 from neurodeploy.ir.integer_layers import (
     FixedConv,
@@ -92,6 +92,13 @@ def deploy(
             help="Also compare this many calibration samples with real Lava.",
         ),
     ] = 0,
+    test: Annotated[
+        bool,
+        typer.Option(
+            help="Measure accuracy, counts and energy on the test part, and write `report.html` "
+            "and `deployment.json`."
+        ),
+    ] = True,
     set: Settings = None,
     out: Annotated[
         Path | None,
@@ -105,7 +112,8 @@ def deploy(
 
     Prints the result of each step, verifies the file on the calibration samples before it puts it
     in place, and records everything that went into it in `network.json`. Also writes `samples.npz`,
-    test samples to try it on. Replaces the files of an earlier deployment.
+    test samples to try it on. Then runs the file on the whole test part. Replaces the files of an
+    earlier deployment.
 
     Example: `neurodeploy deploy runs/digits-1 --target loihi2 --lava 8`
 
@@ -120,41 +128,57 @@ def deploy(
 
     network, recipe = pipeline.load_model(model, overrides=settings)
     directory = out or pipeline.find_run(model)
-    if (directory / pipeline.SUMMARY).exists():
-        raise OutputError(
-            f"{directory}: holds a whole run, whose report would no longer be about its network. "
-            "Name another directory (--out)."
-        )
-    with draw_stages(quiet=as_json) as observer:
+    with locked(directory), draw_stages(quiet=as_json) as observer:
         result = pipeline.deploy(network, recipe, directory, lava_samples=lava, observer=observer)
+        tested = None
+        if test:
+            tested = pipeline.assess_deployment(
+                network,
+                recipe,
+                result,
+                directory,
+                observer=observer,
+                command=console.command_line(),
+            )
     if as_json:
         console.print_json(
             {
-                "net": str(result.path),
                 "record": str(directory / pipeline.NET_RECORD),
-                "samples": str(result.samples),
+                "report": None if tested is None else str(directory / pipeline.REPORT),
+                "test_accuracy": None if tested is None else tested.summary["accuracy"],
                 "target": recipe.quantization.target,
-                "deployed": result.choice,
-                "validation_accuracy": result.validation_accuracy,
-                "weight_bits": result.weight_bits,
-                "scales": result.calibration.scales,
-                "steps": [dataclasses.asdict(step) for step in result.steps],
-                "agreement": [dataclasses.asdict(entry) for entry in result.agreement],
-                "skip_bits": result.calibration.skip_bits,
-                "relaying": (
-                    None if result.relaying is None else dataclasses.asdict(result.relaying)
-                ),
-                "relays": [dataclasses.asdict(cost) for cost in result.relay_costs],
-                "pruning": None if result.pruning is None else dataclasses.asdict(result.pruning),
-                "fit": None if result.fit is None else result.fit.to_dict(),
+                **_to_json(result),
             }
         )
         return
     _print_deployment(result)
-    console.out.print(f"deployed: {result.choice}")
     net, samples = console.relative(result.path), console.relative(result.samples)
+    if tested is not None:
+        print_accuracy(tested.accuracy)
+        console.out.print(f"report: {console.relative(directory / pipeline.REPORT)}")
     console.out.print(f"network: {net}, for {recipe.quantization.target}")
     console.out.print(f"next: neurodeploy verify {net} --input {samples}")
+
+
+def _to_json(result: pipeline.Deployment) -> dict[str, object]:
+    return {
+        "net": str(result.path),
+        "samples": str(result.samples),
+        "deployed": result.choice,
+        "validation_accuracy": result.validation_accuracy,
+        "weight_bits": result.weight_bits,
+        "bits_tried": [
+            {"bits": bits, "validation_accuracy": accuracy} for bits, accuracy in result.bits_tried
+        ],
+        "scales": result.calibration.scales,
+        "steps": [dataclasses.asdict(step) for step in result.steps],
+        "agreement": [dataclasses.asdict(entry) for entry in result.agreement],
+        "skip_bits": result.calibration.skip_bits,
+        "relaying": None if result.relaying is None else dataclasses.asdict(result.relaying),
+        "relays": [dataclasses.asdict(cost) for cost in result.relay_costs],
+        "pruning": None if result.pruning is None else dataclasses.asdict(result.pruning),
+        "fit": None if result.fit is None else result.fit.to_dict(),
+    }
 
 
 def _print_deployment(result: pipeline.Deployment) -> None:
@@ -164,6 +188,14 @@ def _print_deployment(result: pipeline.Deployment) -> None:
     for step in result.steps:
         steps.add_row(step.name, step.result)
     console.out.print(steps)
+    if result.bits_tried:
+        tried = Table("weight bits", title="Accuracy budget", title_justify="left")
+        tried.add_column("validation accuracy", justify="right")
+        tried.add_column("")
+        for bits, accuracy in result.bits_tried:
+            choice = "chosen" if bits == result.weight_bits else ""
+            tried.add_row(str(bits), f"{accuracy:.2%}", choice)
+        console.out.print(tried)
     calibration = result.calibration
     layers = _layer_table(
         result,
@@ -226,6 +258,7 @@ def _print_deployment(result: pipeline.Deployment) -> None:
                 str(cost.relay_bias),
             )
         console.out.print(relays)
+    console.out.print(f"deployed: {result.choice}")
 
 
 def _layer_table(result: pipeline.Deployment, title: str, caption: str) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
     from neurodeploy.learning.engine import TrainingEngine
     from neurodeploy.recipes.recipe import Recipe
     from neurodeploy.recipes.training_sections import PaperSection
+    from neurodeploy.reports.run_summary import AccuracyPoint
 
 
 PANEL = Panel("Devices")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecipeOptions:
-    """A recipe, and the directory of its results."""
+RECIPE_HELP = (
+    "A recipe in TOML (`FILE.toml`, or `FILE.toml#VARIANT` for one of several in the file), or the "
+    "name of a recipe listed by `neurodeploy recipes`."
+)
 
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="A recipe in TOML (`FILE.toml`, or `FILE.toml#VARIANT` for one of several in the "
-            "file), or the name of a recipe listed by `neurodeploy recipes`.",
-        ),
-    ]
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions:
+    """The directory of the results, and changes of the recipe."""
+
     out: Path | None = GENERAL.option(
         None, "Directory for the results. Default: `runs/<recipe name>-<n>`.", metavar="DIR"
     )
     set: Settings = None
     resume: bool = GENERAL.option(False, "Continue the interrupted run in --out.")
 
-    def load(self, *settings: str) -> Recipe:
-        """Load the recipe, and import the part of neurodeploy that trains.
+    def load_named(self, recipe: str, *settings: str) -> Recipe:
+        """Load a recipe, and import the part of neurodeploy that trains.
 
         Args:
+            recipe: Its name or path.
             settings: Further `key=value` pairs.
 
         Raises:
@@ -61,9 +61,49 @@ class RecipeOptions:
         """
         if self.resume and self.out is None:
             raise typer.BadParameter("--resume: which run? Name its directory with --out.")
-        recipe = load_recipe(self.recipe, [*(self.set or []), *settings])
+        loaded = load_recipe(recipe, [*(self.set or []), *settings])
         require_training_part()
-        return recipe
+        return loaded
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ResultOptions):
+    """A recipe, and the directory of its results."""
+
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineOptions(ResultOptions):
+    """A recipe or the training of another run, and the directory of the results."""
+
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)] = None
+    source: Path | None = GENERAL.option(
+        None,
+        "Take the network that was trained in this run, and its recipe; --set changes what follows "
+        "training, such as `quantization.weight_bits`.",
+        name="--from",
+        metavar="RUN",
+    )
+
+    def load(self) -> Recipe:
+        """Load the recipe, or that of the run whose network is taken.
+
+        Raises:
+            typer.BadParameter: If not exactly one of them is named.
+            NeurodeployError: As `load_named`.
+        """
+        if (self.recipe is None) == (self.source is None):
+            raise typer.BadParameter("Name either a RECIPE or a run (--from RUN).")
+        if self.source is not None and self.resume:
+            raise typer.BadParameter("--from trains nothing that --resume could continue.")
+        if self.source is None:
+            assert self.recipe is not None
+            return self.load_named(self.recipe)
+        require_training_part()
+        from neurodeploy import pipeline
+
+        return self.load_named(str(pipeline.find_run(self.source) / pipeline.RECIPE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +172,7 @@ class DeviceOptions:
 
 
 def train(
-    run: RecipeOptions,
+    run: TrainOptions,
     devices: DeviceOptions,
     test: Annotated[
         bool,
@@ -151,7 +191,7 @@ def train(
     On eight GPUs of this machine: `neurodeploy train RECIPE --devices 8 --precision bf16-mixed`.
     Start it on several machines with torchrun or SLURM.
     """
-    loaded = run.load(*devices.settings())
+    loaded = run.load_named(run.recipe, *devices.settings())
     from neurodeploy import pipeline
 
     engine = devices.start_engine()
@@ -198,12 +238,15 @@ def _print_targets(paper: PaperSection, *, accuracy: float) -> None:
         console.out.print(f"note: {paper.note}")
 
 
-def run(recipe: RecipeOptions, as_json: AsJson = False) -> None:
+def run(recipe: PipelineOptions, as_json: AsJson = False) -> None:
     """Run the whole pipeline: train, deploy, simulate, verify on real Lava, report.
 
     Writes `network.net`, `report.html` and `summary.json` to the output directory.
 
     Example: `neurodeploy run digits`
+
+    The same training with 4-bit weights: `neurodeploy run --from runs/digits-1 --set
+    quantization.weight_bits=4`
     """
     loaded = recipe.load()
     from neurodeploy import pipeline
@@ -214,6 +257,7 @@ def run(recipe: RecipeOptions, as_json: AsJson = False) -> None:
             loaded,
             directory,
             resume=recipe.resume,
+            source=recipe.source,
             observer=observer,
             command=console.command_line(),
         )
@@ -228,10 +272,7 @@ def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
     from neurodeploy.reports.pages.tables import terminal
 
     console.out.print(f"deployed: {result.deployment.choice}")
-    table = Table("stage", "test accuracy", "note", title="Accuracy", title_justify="left")
-    for point in result.accuracy:
-        table.add_row(point.stage, f"{point.value:.2%}", f"{point.note} ({point.samples} samples)")
-    console.out.print(table)
+    print_accuracy(result.accuracy)
     console.out.print(terminal(result.report))
     if result.verification is not None:
         console.out.print(
@@ -240,6 +281,14 @@ def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
         )
     for name in (pipeline.NET, pipeline.REPORT, pipeline.SUMMARY):
         console.out.print(f"wrote {console.relative(directory / name)}")
+
+
+def print_accuracy(points: Iterable[AccuracyPoint]) -> None:
+    """Print the accuracy of each stage on the test part."""
+    table = Table("stage", "test accuracy", "note", title="Accuracy", title_justify="left")
+    for point in points:
+        table.add_row(point.stage, f"{point.value:.2%}", f"{point.note} ({point.samples} samples)")
+    console.out.print(table)
 
 
 def require_training_part() -> None:

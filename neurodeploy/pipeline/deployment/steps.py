@@ -54,7 +54,7 @@ from neurodeploy.pipeline.prediction import (
     shown_samples,
 )
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.run_files import NET, NET_RECORD, SAMPLES
+from neurodeploy.run_files import DEPLOYMENT, NET, NET_RECORD, REPORT, SAMPLES, SUMMARY, TWIN
 from neurodeploy.samples.array_archives import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
@@ -90,8 +90,8 @@ def deploy(
     Raises:
         NeurodeployError: If any step fails; no file is left half-written.
         QuantizationError: If the integers lose more accuracy than the recipe allows.
-        OutputError: If a file to write is the recipe's own data, or another process works in the
-            directory.
+        OutputError: If a file to write is the recipe's own data, the directory holds a whole run,
+            or another process works in it.
         TargetLimitError: With every limit of the target that the network exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
     """
@@ -108,6 +108,13 @@ def deploy(
         observer=observer or Silence(),
     )
     with locked(directory):
+        if (directory / SUMMARY).exists():
+            raise OutputError(
+                f"{directory}: holds a whole run, whose report would no longer be about its "
+                "network. Name another directory (--out)."
+            )
+        for stale in (DEPLOYMENT, REPORT, TWIN):  # of an earlier deployment
+            (directory / stale).unlink(missing_ok=True)
         return work.deploy()
 
 
