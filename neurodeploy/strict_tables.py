@@ -52,7 +52,13 @@ class Range:
             and (self.maximum is None or value <= self.maximum)
             and (self.below is None or value < self.below)
         )
-        return "" if is_inside else f" = {_shown(value)}, it must be {self}"
+        if is_inside:
+            return ""
+        is_share = 1 in (self.maximum, self.below) and 0 in (self.minimum, self.above)
+        percent = (
+            f". For {value:g} % write {value / 100:g}" if is_share and 1 < value <= 100 else ""
+        )
+        return f" = {_shown(value)}, it must be {self}{percent}"
 
     def __str__(self) -> str:
         words = (

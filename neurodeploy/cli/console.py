@@ -6,9 +6,11 @@ import json
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +30,8 @@ class RunInterruptedError(Exception):
     """The user interrupted something that can go on; the message says how."""
 
 
+LINE_SECONDS = 30.0
+"""Time between two lines of progress where standard error is no terminal."""
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -101,16 +105,56 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
         yield bar
 
 
+class ProgressLines:
+    """Progress as lines, for logs and pipes: one at the end of each epoch, else every half minute.
+
+    An epoch ends where the first part of the note, up to a comma, becomes another.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._start = self._printed = time.monotonic()
+        self._last = (0, 0, "")
+
+    def advance(self, done: int, total: int, note: str = "") -> None:
+        """Take note of the progress, and print it if it is time."""
+        before = self._last[2]
+        if before.partition(",")[0] != note.partition(",")[0]:
+            self.close()
+        self._last = (done, total, note)
+        if time.monotonic() - self._printed >= LINE_SECONDS:
+            self._print()
+
+    def close(self) -> None:
+        """Print the end of an epoch, or of anything that took long."""
+        if self._last[2] or time.monotonic() - self._start >= LINE_SECONDS:
+            self._print()
+
+    def _print(self) -> None:
+        done, total, note = self._last
+        self._printed = time.monotonic()
+        words = [self._label, f"{done} of {total}", *filter(None, [note])]
+        if 0 < done < total:
+            left = (self._printed - self._start) * (total - done) / done
+            words.append(f"{timedelta(seconds=round(left))} left")
+        err.print(", ".join(words), markup=False, soft_wrap=True)
+
+
 @contextmanager
 def progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Return a function that is called with (done, total) and moves a bar."""
+    """Return a function that is called with (done, total) and moves a bar, or prints lines."""
+    lines = None if quiet or err.is_terminal else ProgressLines(label)
     with progress_bar(quiet=quiet) as bar:
         task = bar.add_task(label, total=total, note="")
 
         def advance(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
+            if lines is not None:
+                lines.advance(done, total)
 
         yield advance
+    if lines is not None:
+        lines.close()
 
 
 def command_line() -> str:

@@ -21,6 +21,7 @@ from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
 from neurodeploy.netx.untrusted_hdf5 import check_file
+from neurodeploy.run_files import net_of, samples_of
 from neurodeploy.samples.array_archives import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples, read_labels
 from neurodeploy.simulation.decision import Decision
@@ -35,7 +36,12 @@ FILE = Panel("How the file is read")
 LAVA = Panel("Real Lava")
 MANY = Panel("Many samples, many processes")
 
-NetFile = Annotated[Path, typer.Argument(metavar="NET", help="A netx file (`.net`).")]
+NetFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="NET", help="A netx file (`.net`), or the directory of a run.", callback=net_of
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON to standard output.")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Exit with 1 if an operator is not counted.")
@@ -194,9 +200,11 @@ class RunOptions(FileOptions, TimingOptions):
             "--input",
             "-i",
             metavar="IN",
+            callback=samples_of,
             help="Samples: integers of shape (samples, T, C, H, W) or (samples, T, N), as array "
             "`input` of an `.npz` or HDF5 file, or an `.npy` file; an event table; or a folder of "
-            "`.bin`, `.dat` or `.aedat4` recordings (with --window T). With an array `label`, one "
+            "`.bin`, `.dat` or `.aedat4` recordings (with --window T); or the "
+            "directory of a run, for its `samples.npz`. With an array `label`, one "
             "class number a sample, the accuracy is measured: the class is the neuron of the last "
             "layer with the highest voltage after the last step or, if that layer spikes, with the "
             "most spikes.",
@@ -250,7 +258,8 @@ class RunOptions(FileOptions, TimingOptions):
                 f"{size / 2**30:.0f} GiB, at most {INPUT_BYTES_MAX // 2**30} are read at once. "
                 "Split the samples over several files."
             )
-        return conform_input(samples.read(0, samples.count), graph, feed=self.feed)
+        values = samples.read(0, samples.count)
+        return conform_input(values, graph, feed=self.feed, where=samples.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from neurodeploy.data.augmentation import flip_images, roll_images
 from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, LabelArray, split
-from neurodeploy.data.packages import reason_of, tonic
+from neurodeploy.data.packages import layout_hint, reason_of, tonic
 from neurodeploy.data.stored import CountEncoding, StoredDataset
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing
@@ -190,15 +190,15 @@ def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordin
     options = {} if part == "all" else {"train": part == "train"}
     expected = (
         f"{root / pattern} is required. Get the set from {publication.page}, unpack it there, "
-        "and set data.root"
+        f"and set data.root.{layout_hint(root, Path(pattern).parts[0])}"
     )
     try:
         found = kind(str(root), **options)
     except FileNotFoundError as error:
-        raise DataError(f"data.root: {root / pattern}: no such file. {expected}.") from error
+        raise DataError(f"data.root: {root / pattern}: no such file. {expected}") from error
     except Exception as error:  # tonic and h5py raise whatever they stumble over
         raise DataError(
-            f"{root / pattern}: cannot be read ({reason_of(error)}). {expected}."
+            f"{root / pattern}: cannot be read ({reason_of(error)}). {expected}"
         ) from error
     if isinstance(section, ShdData):
         return found, [root / pattern]
@@ -208,7 +208,7 @@ def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordin
     absent = sorted(set(range(section.classes)) - set(found.targets))
     if absent:
         what = "no recordings" if not pairs else f"no recordings of classes {absent}"
-        raise DataError(f"data.root: {what} in {root / pattern}. {expected}.")
+        raise DataError(f"data.root: {what} in {root / pattern}. {expected}")
     return found, [Path(path) for path in found.data]
 
 

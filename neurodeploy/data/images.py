@@ -20,6 +20,7 @@ from neurodeploy.data.augmentation import (
 )
 from neurodeploy.data.dataset import LabelArray
 from neurodeploy.data.packages import (
+    layout_hint,
     reason_of,
     torchvision_datasets,
     torchvision_transforms,
@@ -235,7 +236,8 @@ def _how_to_get(section: MemorySection, missing: list[Path], root: Path) -> str:
         f"python -c \"import torchvision.datasets as d; d.{publication.kind}('{root}', "
         'download=True)"'
     )
-    return f"data.root: no such file: {what}. {advice}. Or set data.root to where they are."
+    hint = layout_hint(root, missing[0].relative_to(root).parts[0])
+    return f"data.root: no such file: {what}.{hint} {advice}. Or set data.root to where they are."
 
 
 # --- in folders: ImageNet ---------------------------------------------------------------------
@@ -344,7 +346,7 @@ def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -
         raise DataError(
             f"{folder}: no such folder; {layout}. Get the images from "
             f"{_PUBLICATIONS[section.source].page}, sort those for validation into folders by "
-            "class, and set data.root."
+            f"class, and set data.root.{layout_hint(root, folder.name)}"
         )
     try:
         found = torchvision_datasets().ImageFolder(str(folder))

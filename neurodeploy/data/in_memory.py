@@ -46,6 +46,37 @@ class ArrayDataset:
     scale: float
     warp: Warp | None = None
 
+    def __post_init__(self) -> None:
+        """Check the arrays.
+
+        Raises:
+            DataError: If dtypes, shapes or classes do not fit each other.
+        """
+        for name, array in (("inputs", self.inputs), ("labels", self.labels)):
+            if not isinstance(array, np.ndarray):
+                raise DataError(
+                    f"ArrayDataset: {name} are a {type(array).__name__}, a NumPy array is "
+                    "required: numpy.asarray(values)."
+                )
+            _require_integers(array, where=f"ArrayDataset: {name}")
+        before = self.inputs.ndim - len(self.shape)
+        if before not in (1, 2) or self.inputs.shape[before:] != self.shape:
+            axes = ", ".join(map(str, self.shape))
+            raise DataError(
+                f"ArrayDataset: inputs of shape {self.inputs.shape}, (samples, {axes}) for still "
+                f"images or (samples, T, {axes}) is required by shape = {self.shape}."
+            )
+        if self.labels.shape != self.inputs.shape[:1]:
+            raise DataError(
+                f"ArrayDataset: labels of shape {self.labels.shape}, {self.inputs.shape[:1]} is "
+                "required: a class for each sample."
+            )
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < self.classes:
+            raise DataError(
+                f"ArrayDataset: labels from {self.labels.min()} to {self.labels.max()}, 0 to "
+                f"{self.classes - 1} is allowed by classes = {self.classes}."
+            )
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -200,6 +231,7 @@ def check_arrays(
         raise DataError(
             f"{where}: input has shape {inputs.shape}, (samples, {wanted}) is required by "
             f"data.shape and encoding = '{section.encoding}'."
+            f"{_encoding_hint(inputs.shape, section, steps)}"
         )
     if labels.shape != inputs.shape[:1]:
         raise DataError(
@@ -229,11 +261,29 @@ def check_arrays(
     )
 
 
+def _encoding_hint(found: tuple[int, ...], section: NpzData, steps: int) -> str:
+    """Return the advice for arrays that another key would fit; empty where none would."""
+    if found[1:] == section.shape:
+        return " These are still images: set data.encoding = 'direct'."
+    if found[2:] == section.shape and section.encoding == "direct":
+        return f" These have {found[1]} steps each: set data.encoding = 'events'."
+    if found[2:] == section.shape:
+        return f" Set network.steps = {found[1]}, not {steps}."
+    if (1, *found[1:]) == section.shape:
+        return " Add the axis of the channels: input[:, None]."
+    return ""
+
+
 def _require_integers(array: npt.NDArray[np.generic], *, where: str) -> None:
     if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
         return
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
         raise DataError(f"{where} holds NaN or infinity. Integers are required.")
+    if array.dtype.kind in "USO":
+        raise DataError(
+            f"{where} is {array.dtype}, integers are required. Number the classes from 0: "
+            "names, label = numpy.unique(label, return_inverse=True)."
+        )
     raise DataError(
         f"{where} is {array.dtype}, integers are required. Round to integers, and say with "
         "data.input_bits how large they are."

@@ -6,6 +6,7 @@ from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, split
 from neurodeploy.data.event_frames import read_frames
 from neurodeploy.data.images import read_images
 from neurodeploy.data.in_memory import read_archive, read_digits
+from neurodeploy.errors import RecipeError
 from neurodeploy.recipes.data_sections import (
     Cifar10DvsData,
     DigitsData,
@@ -33,7 +34,13 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset, Dataset]:
     Raises:
         DataError: If a file is missing or malformed, values do not fit, or a class has too few
             samples to be in every part.
+        RecipeError: If `recipe` is something else.
     """
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(
+            f"load_data: {type(recipe).__name__} in place of a Recipe. Load one: "
+            "Recipe.load('digits'), or Recipe.load(path)."
+        )
     section = recipe.data
     steps = recipe.network.steps
     if isinstance(section, DigitsData):

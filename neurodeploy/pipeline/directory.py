@@ -137,7 +137,7 @@ def _flattened(path: str, value: object) -> dict[str, object]:
     return leaves
 
 
-def find_run(model: Path) -> Path:
+def find_run(model: Path | str) -> Path:
     """Return the run's directory that a model belongs to.
 
     Args:
@@ -146,6 +146,7 @@ def find_run(model: Path) -> Path:
     Raises:
         RecipeError: If there is none.
     """
+    model = Path(model)
     candidates = (model.parent, model.parent.parent) if model.is_file() else (model,)
     for directory in candidates:
         if (directory / RECIPE).is_file():
@@ -157,7 +158,7 @@ def find_run(model: Path) -> Path:
 
 
 def load_model(
-    model: Path, *, overrides: Mapping[str, str] | None = None
+    model: Path | str, *, overrides: Mapping[str, str] | None = None
 ) -> tuple[SpikingNetwork, Recipe]:
     """Load the result of `train`: the network without branches, and its recipe.
 
@@ -170,6 +171,7 @@ def load_model(
         CheckpointError: If the model is missing, damaged, or not of this recipe.
         RecipeError: If the recipe is missing or damaged.
     """
+    model = Path(model)
     recipe = Recipe.load(find_run(model) / RECIPE, overrides=overrides)
     is_model = model.is_file() and model.name not in RUN_FILES
     path = model if is_model else find_run(model) / MODEL

@@ -73,10 +73,11 @@ class Recipe:
 
     @classmethod
     def load(cls, path: Path | str, *, overrides: Mapping[str, str] | None = None) -> Recipe:
-        """Read a recipe from a TOML file.
+        """Read a recipe from a TOML file, or one that comes with neurodeploy.
 
         Args:
-            path: The file; `FILE.toml#VARIANT` for one of several that it holds.
+            path: The file; `FILE.toml#VARIANT` for one of several that it holds; or the name of a
+                recipe of neurodeploy, such as `digits`.
             overrides: Values by dotted key, each written as in TOML; any other text is a
                 string. Entries of lists have numbers: `network.layers.0.channels`.
 
@@ -84,6 +85,8 @@ class Recipe:
             RecipeError: If the file cannot be read, or anything in it is not allowed.
         """
         file, variant = split_variant(path)
+        if file.suffix != ".toml" and not file.exists():
+            return load_named(str(path), overrides=overrides)
         return cls.parse(_text(file), variant=variant, where=str(file), overrides=overrides)
 
     @staticmethod

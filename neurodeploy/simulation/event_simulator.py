@@ -105,8 +105,13 @@ class EventSimulator:
                 gives the same and needs no compiler. So it is too where NUMBA_DISABLE_JIT is set.
 
         Raises:
-            SimulationError: If the number of threads is not positive.
+            SimulationError: If `graph` is no network, or the number of threads is not positive.
         """
+        if not isinstance(graph, FixedPointGraph):
+            raise SimulationError(
+                f"simulation: {type(graph).__name__} in place of a FixedPointGraph. Read a file "
+                "with neurodeploy.netx.read(path), or quantize a Graph."
+            )
         if threads is not None and threads < 1:
             raise SimulationError(f"simulation: {threads} threads, at least 1 is needed.")
         self.graph = graph
@@ -329,24 +334,19 @@ def _sources(layer: FixedLayer) -> set[str]:
     return {connection.source for connection in layer.connections}
 
 
-def conform_input(
-    inputs: npt.NDArray[np.integer], graph: FixedPointGraph, *, feed: Feed
-) -> IntArray:
-    """Bring input to int32 of shape (samples, T, ...), or say what is wrong with it.
-
-    A flat port also takes (samples, T, C, H, W), read in C order.
+def require_fit(
+    shape: tuple[int, ...], graph: FixedPointGraph, *, feed: Feed, where: str = "input"
+) -> None:
+    """Check feed and shape of samples, (samples, T, ...) or for `Feed.BIAS` (samples, ...).
 
     Args:
-        inputs: Integers; (samples, T, ...) or for `Feed.BIAS` (samples, ...).
+        shape: Of all samples.
         graph: The network to be fed.
         feed: Where the input enters.
-
-    Returns:
-        (samples, T, *port) int32, or (samples, *port) for `Feed.BIAS`.
+        where: Name of the samples, for errors.
 
     Raises:
-        DataError: If the dtype is not integer, the shape does not fit, or a value exceeds what
-            the port can carry.
+        DataError: If the shape does not fit.
         SimulationError: If the feed does not exist in this network.
     """
     if feed is Feed.BIAS and not isinstance(graph.layers[0].neuron, CubaNeuron):
@@ -365,23 +365,55 @@ def conform_input(
             else f"simulation: feed '{feed}' needs an input block with neurons, which this network "
             "does not have. Use --feed port."
         )
+    port = graph.input.shape
+    leading = 1 if feed is Feed.BIAS else 2
+
+    def fits(values: tuple[int, ...]) -> bool:
+        return values == port or (len(port) == 1 and len(values) > 0 and prod(values) == prod(port))
+
+    if not fits(shape[leading:]):
+        expected = ", ".join((*("samples", "T")[:leading], *map(str, port)))
+        hint = ""
+        if leading == 2 and fits(shape[1:]):
+            hint = (
+                " Still images have no T axis: show each in T steps, "
+                "numpy.repeat(input[:, None], T, axis=1)."
+            )
+        elif len(shape) > 1 and fits(shape):
+            hint = " This is one sample: add the axis of the samples, input[None]."
+        raise DataError(f"{where}: shape {shape}, ({expected}) is required.{hint}")
+    if 0 in shape:
+        raise DataError(f"{where}: shape {shape}; at least one sample and one step needed.")
+
+
+def conform_input(
+    inputs: npt.NDArray[np.integer], graph: FixedPointGraph, *, feed: Feed, where: str = "input"
+) -> IntArray:
+    """Bring input to int32 of shape (samples, T, ...), or say what is wrong with it.
+
+    A flat port also takes (samples, T, C, H, W), read in C order.
+
+    Args:
+        inputs: Integers; (samples, T, ...) or for `Feed.BIAS` (samples, ...).
+        graph: The network to be fed.
+        feed: Where the input enters.
+        where: Name of the samples, for errors.
+
+    Returns:
+        (samples, T, *port) int32, or (samples, *port) for `Feed.BIAS`.
+
+    Raises:
+        DataError: If the dtype is not integer, the shape does not fit, or a value exceeds what
+            the port can carry.
+        SimulationError: If the feed does not exist in this network.
+    """
     array = np.asarray(inputs)
     if array.dtype.kind not in "iub":
         raise DataError(
-            f"input: dtype {array.dtype}, integers are required. Quantize the samples first."
+            f"{where}: dtype {array.dtype}, integers are required. Quantize the samples first."
         )
-    port = graph.input.shape
-    leading = 1 if feed is Feed.BIAS else 2
-    axes = ("samples", "T")[:leading]
-    found = array.shape[leading:]
-    if array.ndim <= leading or (
-        found != port and not (len(port) == 1 and prod(found) == prod(port))
-    ):
-        expected = ", ".join((*axes, *map(str, port)))
-        raise DataError(f"input: shape {array.shape}, ({expected}) is required.")
-    if 0 in array.shape:
-        raise DataError(f"input: shape {array.shape}; at least one sample and one step needed.")
-    array = array.reshape(*array.shape[:leading], *port)
+    require_fit(array.shape, graph, feed=feed, where=where)
+    array = array.reshape(*array.shape[: 1 if feed is Feed.BIAS else 2], *graph.input.shape)
     limits = np.iinfo(np.int32)
     low, high = _extremes(array)
     if feed is Feed.BIAS:
@@ -391,13 +423,13 @@ def conform_input(
         _require_range(low, high, 1 << bits, f"{bits} message bits (--input-bits)")
     elif feed is Feed.PORT and not (low >= 0 and high <= 1):
         warnings.warn(
-            f"input: values from {low} to {high} on a binary port; every value other than 0 counts "
-            "as one spike. Give the number of bits (--input-bits) if the values matter.",
+            f"{where}: values from {low} to {high} on a binary port; every value other than 0 "
+            "counts as one spike. Give the number of bits (--input-bits) if the values matter.",
             NeurodeployWarning,
             stacklevel=3,
         )
     if low < limits.min or high > limits.max:
-        raise DataError(f"input: values from {low} to {high} exceed 32 bits.")
+        raise DataError(f"{where}: values from {low} to {high} exceed 32 bits.")
     return array.astype(np.int32, copy=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -118,7 +119,7 @@ def test_the_default_is_a_window_of_the_inputs_length(
     assert code == 0
     expected = EventSimulator(netx.read(golden / DENSE)).run(inputs)
     with np.load(plain) as first, np.load(window) as second:
-        assert set(first) == {"spikes_0", "spikes_1", "voltage", "current", "layers"}
+        assert set(first) == {"spikes_0", "spikes_1", "voltage", "current", "layers", "prediction"}
         assert first["spikes_0"].shape == (3, 8, 20)
         assert first["voltage"].shape == (3, 8, 7)
         np.testing.assert_array_equal(first["spikes_0"], expected.spikes[0])
@@ -209,7 +210,7 @@ def test_graded_input_counts_by_its_value(
     assert "--input-bits" in outcome.err
     json.loads(outcome.out)
     outcome = neurodeploy("simulate", golden / DENSE, "-i", source, "-o", graded, "--input-bits", 4)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, f"wrote {graded}\n")
     with np.load(binary) as first, np.load(graded) as second:
         assert not np.array_equal(first["spikes_0"], second["spikes_0"])
 
@@ -303,7 +304,7 @@ def test_report_writes_a_page_and_markdown(
     page, text = tmp_path / "report.html", tmp_path / "report.md"
     command = ("report", golden / DENSE, "-i", source, "--html", page, "--markdown", text)
     outcome = neurodeploy(*command, "--stream", "--steps", 9)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, f"wrote {page}\nwrote {text}\n")
     assert "dense_1" in page.read_text()
     assert "dense_1" in text.read_text()
     assert max(map(len, outcome.out.splitlines())) <= 80
@@ -697,3 +698,50 @@ def test_labels_that_cannot_be_used_are_named(
     assert "warning: no accuracy, though there are labels" in said
     assert words in said
     assert json.loads(neurodeploy(*line, "--json").out)["accuracy"] is None
+
+
+def test_a_run_stands_for_the_files_in_it(
+    neurodeploy, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "LavaSimulator", lambda net, **_: EventSimulator(netx.read(net)))
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(golden / DENSE, run / "network.net")
+    inputs = np.random.default_rng(0).integers(0, 2, (2, 4, 24))
+    np.savez(run / "samples.npz", input=inputs)
+    for command, *rest in (
+        ("simulate", "-i", run, "-o", tmp_path / "out.npz"),
+        ("simulate", "-i", run / "network.net", "-o", tmp_path / "out.npz"),
+        ("verify", "-i", run),
+        ("report", "-i", run),
+        ("inspect",),
+        ("fit",),
+        ("export", "--step", tmp_path / "step.onnx"),
+    ):
+        outcome = neurodeploy(command, run, *rest)
+        assert outcome.code == 0, outcome.err
+        assert neurodeploy(command, run / "samples.npz", *rest).code == 0
+    outcome = neurodeploy("inspect", tmp_path)
+    assert outcome.code == 1
+    assert f"{tmp_path}: no network.net in this directory" in outcome.errors[0]
+    assert f"neurodeploy deploy {tmp_path}" in outcome.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((5, 24), "Still images have no T axis: show each in T steps, numpy.repeat(input[:, None]"),
+        ((5, 7, 25), "(samples, T, 24) is required."),
+        ((5, 7, 1, 2, 24), "(samples, T, 24) is required."),
+    ],
+)
+@pytest.mark.parametrize("command", ["simulate", "report"])
+def test_errors_show_the_shape_and_the_file(
+    neurodeploy, golden: Path, samples, tmp_path: Path, command: str, shape, words: str
+) -> None:
+    source = samples(np.ones(shape, int))
+    rest = ("-o", tmp_path / "out.npz") if command == "simulate" else ()
+    outcome = neurodeploy(command, golden / DENSE, "-i", source, *rest)
+    assert outcome.code == 1
+    assert f"{source}: 'input': shape {shape}, (samples, T, 24)" in outcome.errors[0]
+    assert words in outcome.errors[0]

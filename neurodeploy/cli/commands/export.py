@@ -11,6 +11,7 @@ from neurodeploy.cli import console
 from neurodeploy.cli.option_groups import Writes
 from neurodeploy.cli.options import AsJson, FileOptions
 from neurodeploy.ir.graphs import Graph
+from neurodeploy.run_files import net_of
 
 
 def export(
@@ -61,7 +62,7 @@ def export(
             text = f"{console.relative(ann)}: the ReLU twin{of if is_file else ''}"
             console.out.print(text, markup=False)
     if step is not None:
-        export_step(file.read(source if is_file else source / "network.net"), step)
+        export_step(file.read(net_of(source)), step)
     if as_json:
         written = {"ann": ann, "step": step}
         console.print_json(

@@ -15,6 +15,7 @@ from neurodeploy.chips.shorthand import parse_sketch
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, FileOptions
+from neurodeploy.run_files import net_of
 
 
 def fit(
@@ -22,7 +23,8 @@ def fit(
         str,
         typer.Argument(
             metavar="NET|SHAPES",
-            help="A `.net` file, or layer sizes in one line: 784-256-10, or 3x66x200-24c3s2-100-10 "
+            help="A `.net` file, the directory of a run, or layer sizes in one line: 784-256-10, "
+            "or 3x66x200-24c3s2-100-10 "
             "(24c3s2: 24 channels, kernel 3, stride 2; also p padding, d dilation, g groups; "
             "s2,1: rows and columns).",
         ),
@@ -52,7 +54,7 @@ def fit(
     """
     chip = Target.load(target)
     if net.lower().endswith((".net", ".h5", ".hdf5")) or Path(net).exists():
-        graph = file.read(Path(net))
+        graph = file.read(net_of(Path(net)))
         estimate = estimate_cores(sizes_of(graph), chip, cores_per_chip=cores_per_chip)
         violations = find_violations(graph, chip)
     else:

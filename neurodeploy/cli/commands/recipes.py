@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -93,10 +92,6 @@ def load_recipe(name_or_path: str, settings: list[str] | None) -> Recipe:
     Raises:
         RecipeError: If there is none, or anything in it is not allowed.
     """
-    from neurodeploy.recipes.recipe import Recipe, load_named, split_variant
+    from neurodeploy.recipes.recipe import Recipe
 
-    overrides = parse_settings(settings)
-    file, _ = split_variant(name_or_path)
-    if file.suffix == ".toml" or Path(name_or_path).exists():
-        return Recipe.load(name_or_path, overrides=overrides)
-    return load_named(name_or_path, overrides=overrides)
+    return Recipe.load(name_or_path, overrides=parse_settings(settings))

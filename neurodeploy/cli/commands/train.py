@@ -331,15 +331,18 @@ def _resumable(directory: Path) -> Iterator[None]:
 def draw_stages(*, quiet: bool) -> Iterator[pipeline.Observer]:
     """Draw stages and their progress on standard error; plain lines where it is no terminal."""
     with console.progress_bar(quiet=quiet) as bar:
-        yield _Drawing(bar, quiet=quiet)
+        drawing = _Drawing(bar, quiet=quiet)
+        yield drawing
+        drawing.close()
 
 
 class _Drawing:
-    """One bar per stage."""
+    """One bar per stage, or lines."""
 
     def __init__(self, bar: Progress, *, quiet: bool) -> None:
         self._bar, self._quiet = bar, quiet
         self._task: TaskID | None = None
+        self._lines: console.ProgressLines | None = None
 
     def stage(self, name: str, note: str = "") -> None:
         """Begin a stage."""
@@ -347,9 +350,18 @@ class _Drawing:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(name, total=None, note=note)
         if not self._quiet:
+            self.close()
             console.err.print(f"[bold]{name}[/] {note}")
+            self._lines = None if console.err.is_terminal else console.ProgressLines(name)
 
     def advance(self, done: int, total: int, note: str = "") -> None:
         """Move the stage's bar."""
         if self._task is not None:
             self._bar.update(self._task, completed=done, total=total, note=note)
+        if self._lines is not None:
+            self._lines.advance(done, total, note)
+
+    def close(self) -> None:
+        """End the last stage."""
+        if self._lines is not None:
+            self._lines.close()

@@ -36,7 +36,7 @@ from neurodeploy.samples.sources import (
     Samples,
     open_samples,
 )
-from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
+from neurodeploy.simulation.event_simulator import EventSimulator, conform_input, require_fit
 from neurodeploy.simulation.long_runs.engines import (
     Crew,
     WorkerLostError,
@@ -349,7 +349,7 @@ def _plan(
     """Check, before anything runs, that the run is possible as asked; divide its memory."""
     if source.count == 0:
         raise DataError(f"{source.name}: no samples; at least one sample is needed.")
-    conform_input(np.zeros((1, *source.shape), source.dtype), graph, feed=feed)
+    require_fit((source.count or 1, *source.shape), graph, feed=feed, where=source.name)
     record.resolve(graph.names)
     portion = divide_memory(
         graph,

@@ -13,7 +13,8 @@ from neurodeploy.data import (
     load_data,
     shift_images,
 )
-from neurodeploy.errors import DataError
+from neurodeploy.data.packages import layout_hint
+from neurodeploy.errors import DataError, RecipeError
 from neurodeploy.recipes.recipe import Recipe
 
 
@@ -132,6 +133,10 @@ def test_own_images_and_own_event_frames(tmp_path: Path) -> None:
 SHAPE = "shape = [1, 3, 4]\ninput_bits = 3"
 
 
+def frames(steps: int) -> npt.NDArray[np.int64]:
+    return np.repeat(images()[:, np.newaxis], steps, axis=1)
+
+
 @pytest.mark.parametrize(
     ("change", "keys", "message"),
     [
@@ -147,6 +152,15 @@ SHAPE = "shape = [1, 3, 4]\ninput_bits = 3"
         ({"input": images(3), "label": labels(3)}, SHAPE, "cannot be split"),
         ({"input": np.array(["a"] * 20, dtype=object)}, SHAPE, "cannot be read"),
         ({"input": np.int64(3)}, SHAPE, "input has shape"),
+        (
+            {"label": np.array(["cat", "dog"] * 10)},
+            SHAPE,
+            "Number the classes from 0: names, label",
+        ),
+        ({"input": images()}, SHAPE + '\nencoding = "events"', "set data.encoding = 'direct'"),
+        ({"input": frames(3)}, SHAPE, "have 3 steps each: set data.encoding = 'events'"),
+        ({"input": frames(3)}, SHAPE + '\nencoding = "events"', "Set network.steps = 3, not 2"),
+        ({"input": images()[:, 0]}, SHAPE, r"Add the axis of the channels: input\[:, None\]"),
     ],
 )
 def test_malformed_archives_are_named(
@@ -186,6 +200,38 @@ def test_relative_paths_start_where_the_command_runs(
     monkeypatch.chdir(tmp_path / "other")
     with pytest.raises(DataError, match=r"own\.npz: no such file in .*other, where relative paths"):
         load_data(recipe(keys))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"inputs": [[1], [2]]}, "inputs are a list, a NumPy array is required"),
+        ({"inputs": np.zeros((2, 1))}, "inputs is float64, integers are required"),
+        ({"inputs": np.zeros((2, 3), int)}, r"inputs of shape \(2, 3\), \(samples, 1\) for still"),
+        ({"labels": np.array(["a", "b"])}, "Number the classes from 0"),
+        ({"labels": np.array([0])}, r"labels of shape \(1,\), \(2,\) is required"),
+        ({"labels": np.array([0, 2])}, "labels from 0 to 2, 0 to 1 is allowed by classes = 2"),
+    ],
+)
+def test_a_data_set_checks_its_arrays(change: dict[str, object], message: str) -> None:
+    arrays = {"inputs": np.zeros((2, 1), np.int32), "labels": np.array([0, 1])} | change
+    with pytest.raises(DataError, match=message):
+        ArrayDataset(**arrays, shape=(1,), classes=2, scale=1.0)
+
+
+def test_a_recipe_is_required_and_not_its_name() -> None:
+    with pytest.raises(RecipeError, match=r"str in place of a Recipe.*Recipe\.load\('digits'\)"):
+        load_data("digits")
+
+
+def test_a_set_that_is_packed_or_lies_elsewhere_is_found(tmp_path: Path) -> None:
+    inner = tmp_path / "data" / "MNIST"
+    inner.mkdir(parents=True)
+    assert layout_hint(tmp_path, "MNIST") == f" It lies in {inner.parent}: set data.root to that."
+    assert f"set data.root to {inner.parent}" in layout_hint(inner, "MNIST")
+    (tmp_path / "NMNIST.tar.gz").touch()
+    assert layout_hint(tmp_path, "NMNIST") == f" {tmp_path} holds NMNIST.tar.gz: unpack it there."
+    assert layout_hint(tmp_path / "nowhere", "MNIST") == ""
 
 
 def numbered(samples: int) -> ArrayDataset:

@@ -250,3 +250,19 @@ def test_shipped_recipes_load() -> None:
         recipe = load_named(name)
         assert recipe.recipe.name == name
         assert Recipe.parse(recipe.to_toml()) == recipe
+
+
+def test_a_recipe_is_loaded_by_its_name_too() -> None:
+    assert Recipe.load("digits") == load_named("digits")
+    changed = Recipe.load("digits", overrides={"training.epochs": "2"})
+    assert changed.training.epochs == 2
+    with pytest.raises(RecipeError, match="Did you mean 'digits"):
+        Recipe.load("digit")
+
+
+def test_a_share_given_in_percent_is_answered_with_the_share() -> None:
+    with pytest.raises(RecipeError, match=r"it must be .* below 1\. For 70 % write 0\.7"):
+        Recipe.parse(TEXT, overrides={"pruning.sparsity": "70"})
+    with pytest.raises(RecipeError) as error:
+        Recipe.parse(TEXT, overrides={"pruning.sparsity": "-1"})
+    assert "%" not in str(error.value)

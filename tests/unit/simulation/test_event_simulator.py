@@ -386,3 +386,8 @@ def test_resets_that_lava_does_not_do_are_announced() -> None:
     with pytest.warns(NeurodeployWarning, match="a cannot be reset"):
         recording = run(sigma, 1, 1, 1, timing=Stream(reset_interval=2))
     assert recording.traces["sigma"].ravel().tolist() == [0, 1, 2]
+
+
+def test_a_path_is_no_network() -> None:
+    with pytest.raises(SimulationError, match=r"str in place of a FixedPointGraph.*netx\.read"):
+        EventSimulator("network.net")

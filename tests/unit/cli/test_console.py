@@ -1,0 +1,48 @@
+"""Progress where standard error is no terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from neurodeploy.cli import console
+from neurodeploy.cli.commands.train import draw_stages
+
+
+def test_every_epoch_is_a_line_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    with draw_stages(quiet=False) as observer:
+        observer.stage("train", "2 epochs")
+        for done in range(1, 7):
+            epoch = 1 if done <= 3 else 2
+            observer.advance(done, 6, f"epoch {epoch}/2, loss 0.{done}")
+        observer.stage("report")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "train 2 epochs",
+        "train, 3 of 6, epoch 1/2, loss 0.3, 0:00:00 left",
+        "train, 6 of 6, epoch 2/2, loss 0.6",
+        "report ",
+    ]
+
+
+def test_a_long_step_is_a_line_every_half_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress("simulation", 20, quiet=False) as advance:
+        for done in range(1, 21):
+            advance(done, 20)
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 6
+    assert all(line.startswith("simulation, ") for line in lines)
+    assert " left" in lines[0]
+    assert lines[-1].startswith("simulation, 20 of 20")
+
+
+def test_short_steps_and_quiet_ones_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress("simulation", 20, quiet=False) as advance:
+        advance(20, 20)
+    with draw_stages(quiet=True) as observer:
+        observer.stage("train")
+        observer.advance(1, 2, "epoch 1/2, loss 1")
+    assert capsys.readouterr().err == ""
