@@ -12,6 +12,7 @@ Modules at the root serve all folders:
 
     errors         the errors that users meet
     files          files written whole or not at all; the data files of the installation
+    run_files      names of the files in a run's directory
     fixedpoint     the chip's integer arithmetic
     provenance     versions, commit and hashes behind a result
     strict_tables  TOML and JSON read strictly into dataclasses

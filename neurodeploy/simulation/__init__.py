@@ -1,5 +1,6 @@
 """The simulator: exact integers, event by event, and the recordings that it makes.
 
+decision         the rule by which the last layer chooses a class
 recording        arguments and results of every simulator
 neurons          one step of each kind of neuron: the definition
 synapses         weighted sums
