@@ -46,4 +46,4 @@ def samples_of(path: Path) -> Path:
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """Return the files that a command may read when it is given `path`: a file, or a run."""
-    return (path, *(path / name for name in RUN_FILES)) if path.is_dir() else (path,)
+    return (path, *(path / name for name in RUN_FILES if (path / name).exists()))

@@ -343,8 +343,22 @@ def test_a_deployment_is_tested_and_can_be_compared(
     assert summary["accuracy"] == answer["test_accuracy"]
     assert summary["test"]["samples"] == len(test)
     compared = json.loads(neurodeploy("compare", trained, small, "--json").out)
-    assert [entry["name"] for entry in compared["networks"]] == ["run", "small"]
-    assert compared["networks"][1]["accuracy"] == right
+    accuracies = {entry["name"]: entry["accuracy"] for entry in compared["networks"]}
+    assert accuracies.keys() == {"run", "small"}
+    assert accuracies["small"] == right
+
+
+def test_a_model_is_named_by_any_file_of_its_run(neurodeploy, trained: Path) -> None:
+    """In Python as on the command line, as a path or as text."""
+    assert neurodeploy("deploy", trained, "--no-test").code == 0
+    network, recipe = pipeline.load_model(trained)
+    for model in (str(trained), trained / "network.net", str(trained / "model.safetensors")):
+        other, same = pipeline.load_model(model)
+        assert hash_weights(other) == hash_weights(network)
+        assert same == recipe
+    net = (trained / "network.net").read_bytes()
+    assert neurodeploy("deploy", trained / "network.net", "--no-test").code == 0
+    assert (trained / "network.net").read_bytes() == net
 
 
 def test_a_deployment_without_a_test_leaves_no_older_result(neurodeploy, trained: Path) -> None:
