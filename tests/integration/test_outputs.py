@@ -23,6 +23,7 @@ from neurodeploy.recipes.recipe import Recipe
 
 CONV = "10_conv_flatten_dense.net"
 READS = {
+    "run": ("source",),
     "deploy": ("model",),
     "simulate": ("net", "input", "lava_python"),
     "verify": ("net", "input", "lava_python"),
