@@ -132,7 +132,7 @@ class DeviceOptions:
         "32", "Precision of convolutions. Neurons and batch norm always compute in float32."
     )
     accumulate: int | None = PANEL.option(
-        None, "Compute each batch in N parts to save memory (`training.accumulate`).", metavar="N"
+        None, "Compute each batch in N parts to save memory: `training.accumulate`.", metavar="N"
     )
     compile: bool | None = PANEL.option(
         None,
