@@ -129,3 +129,24 @@ def test_training_warns_of_a_network_that_cannot_be_deployed(tiny_recipe, tmp_pa
     with pytest.warns(NeurodeployWarning, match="cannot be deployed: conv1: temporal batch norm"):
         result = pipeline.train(recipe, tmp_path / "run")
     assert len(result.history.epochs) == 1
+
+
+def test_slayers_blocks_deploy_as_they_train(neurodeploy, tmp_path: Path) -> None:
+    """Trained on the chip's grid, the integers of the file make the spikes of the floats."""
+    run = tmp_path / "run"
+    assert (
+        neurodeploy("train", "digits_slayer", "--out", run, "--set", "training.epochs=1").code == 0
+    )
+    outcome = neurodeploy("deploy", run, "--json")
+    assert outcome.code == 0, outcome.err
+    answer = json.loads(outcome.out)
+    scales = answer["scales"]
+    assert scales.pop("readout") > 0
+    assert scales == {"conv1": 1024.0, "conv2": 64.0, "conv3": 64.0, "conv4": 64.0}
+    # The first layer counts its state in finer units than SLAYER, which may move a rare spike.
+    assert min(layer["deployed"] for layer in answer["agreement"][:-1]) > 0.999
+    decays = [int(layer.neuron.current_decay) for layer in netx.read(run / "network.net")]
+    assert decays == [2048, 2048, 2048, 2048, 4096]
+    accuracy = answer["validation_accuracy"]
+    assert accuracy["float"] > 0.3
+    assert accuracy["deployed"] > accuracy["float"] - 0.02
