@@ -14,6 +14,7 @@ from neurodeploy import netx, pipeline
 from neurodeploy.data import ArrayDataset, Dataset, StoredDataset, load_data
 from neurodeploy.data.images import MemoryImages
 from neurodeploy.data.stored import PixelEncoding
+from neurodeploy.nn.blocks import Dense
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.pipeline import stages
 from neurodeploy.pipeline.deployment import steps
@@ -81,7 +82,10 @@ def made_up(recipe: Recipe) -> tuple[Dataset, ...]:
                 )
             )
             continue
-        pixels = rng.integers(0, 256, (size, *section.shape), dtype=np.uint8)
+        # Samples that differ at large: the mean over an image of noise would always be the same.
+        channels, height, width = section.shape
+        coarse = rng.integers(0, 256, (size, channels, 2, 2), dtype=np.uint8)
+        pixels = coarse.repeat(height // 2, axis=2).repeat(width // 2, axis=3)
         images = MemoryImages(
             images=torch.from_numpy(pixels), crop_padding=0, flip=False, policy=None
         )
@@ -105,14 +109,21 @@ def made_up(recipe: Recipe) -> tuple[Dataset, ...]:
 
 @torch.no_grad()
 def settle(network: SpikingNetwork, samples: Dataset) -> None:
-    """Take the statistics of all samples, to which the averages of two iterations are far."""
+    """Stand in for long training: statistics of all samples, and no layer that is silent."""
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.reset_running_stats()
             module.momentum = None
-    network(samples.batch(torch.arange(len(samples))))
+            module.weight.clamp_(min=0.5)  # some start at zero
+    inputs = samples.batch(torch.arange(len(samples)))
+    network(inputs)
     network.eval()
+    for _ in range(8):
+        spikes = network.forward_with_spikes(inputs)[1]
+        for name, block in network.blocks.items():
+            if isinstance(block, Dense) and spikes[name].mean() < 0.05:
+                block.synapse.weight.mul_(2)
 
 
 def deployed(
