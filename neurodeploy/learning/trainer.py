@@ -206,9 +206,9 @@ class _Run:
         )
 
     def _has_idle_parameters(self) -> bool:
-        """Return whether branches have no weight in some iteration."""
+        """Return whether branches have no weight in some iteration before the last."""
         return isinstance(self.network, Branched) and any(
-            self._rates(iteration)[1] == 0 for iteration in range(self.iterations)
+            self._rates(iteration)[1] == 0 for iteration in range(self.iterations - 1)
         )
 
     # --- training -------------------------------------------------------------------------
@@ -367,6 +367,9 @@ class _Run:
                 loss=training.loss,
                 label_smoothing=training.label_smoothing,
             )
+            if weight == 0 and self.engine.count > 1:
+                # Schedules end at zero. Processes that join gradients wait for those of branches.
+                loss = loss + 0.0 * sum(branch.sum() for branch in branches)
         return loss, int((output.detach().mean(dim=1).argmax(dim=1) == labels).sum())
 
     def _is_pruning(self, epoch: int) -> bool:

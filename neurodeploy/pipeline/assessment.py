@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.errors import OnnxError
@@ -14,6 +15,7 @@ from neurodeploy.files import locked, write_text
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.prediction import accuracy_of, predict
@@ -99,11 +101,7 @@ def assess(
         )
         accuracy = _accuracy(recipe, test, trained, deployment, recording)
     with watch.time("ReLU twin"):
-        twin, notes = None, list[str]()
-        try:
-            twin = run_twin(deployment, test, inputs, directory, observer=observer)
-        except OnnxError as error:  # an optional package is missing, or there is no such twin
-            notes.append(f"The ReLU twin was not run, so not every rule can hold. {error}")
+        twin, notes = _try_twin(deployment, test, inputs, directory, observer)
     observer.stage("report")
     with watch.time("report"):
         costs = report(
@@ -145,3 +143,17 @@ def _accuracy(
         "quantized": accuracy_of(quantized, test, recipe.network.steps),
         "integer": float(np.mean(predict(recording) == test.labels)),
     }
+
+
+def _try_twin(
+    deployment: Deployment,
+    test: Dataset,
+    inputs: npt.NDArray[np.int32],
+    directory: Path,
+    observer: Observer,
+) -> tuple[OnnxBaseline | None, tuple[str, ...]]:
+    """Return the run of the ReLU twin; without one, None and a note that says why."""
+    try:
+        return run_twin(deployment, test, inputs, directory, observer=observer), ()
+    except OnnxError as error:  # an optional package is missing, or there is no such twin
+        return None, (f"The ReLU twin was not run, so not every rule can hold. {error}",)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neurodeploy.data import Dataset
-from neurodeploy.pipeline import recipe_run
+from neurodeploy.pipeline import assessment
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.observation import Silence
 from neurodeploy.pipeline.stages import Verification
@@ -37,7 +37,7 @@ def test_lava_stands_beside_the_integers_on_the_same_samples(samples, expected) 
 
 def test_without_onnx_the_report_says_what_to_install(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("neurodeploy.onnx_models.reading.find_spec", lambda name: None)
-    twin, (note,) = recipe_run._try_twin(
+    twin, (note,) = assessment._try_twin(
         cast("Deployment", SimpleNamespace()),
         cast("Dataset", []),
         np.zeros((1, 2, 3), np.int32),
