@@ -299,18 +299,8 @@ class CubaNeuron(IntegerNeuron):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeltaNeuron(IntegerNeuron):
-    """Input neuron of a sigma-delta network: sends the change of its input.
-
-        act' = a << (e + 6),   d = act' - act + residue
-        o = d where |d| >= threshold << (e + 6), else 0;   residue = d - o;   sends o >> 6
-
-    Attributes:
-        threshold: vThMant; 0 sends every change.
-        spike_exponent: e, `spike_exp` of Lava's `Network`.
-
-    Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PyDeltaModelFixed`.
-    """
+class _SendsChanges(IntegerNeuron):
+    """A neuron that sends changes of a value once they reach a threshold."""
 
     threshold: int
     spike_exponent: int
@@ -327,7 +317,22 @@ class DeltaNeuron(IntegerNeuron):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmaDeltaNeuron(IntegerNeuron):
+class DeltaNeuron(_SendsChanges):
+    """Input neuron of a sigma-delta network: sends the change of its input.
+
+        act' = a << (e + 6),   d = act' - act + residue
+        o = d where |d| >= threshold << (e + 6), else 0;   residue = d - o;   sends o >> 6
+
+    Attributes:
+        threshold: vThMant; 0 sends every change.
+        spike_exponent: e, `spike_exp` of Lava's `Network`.
+
+    Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PyDeltaModelFixed`.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaDeltaNeuron(_SendsChanges):
     """Sums the changes it receives, rectifies, and sends the change of the result.
 
         sigma += a,   act' = max(sigma + (bias << (e + 6)), 0);   then as `DeltaNeuron`
@@ -338,19 +343,6 @@ class SigmaDeltaNeuron(IntegerNeuron):
 
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaDeltaModelFixed`.
     """
-
-    threshold: int
-    spike_exponent: int
-
-    is_graded: ClassVar[bool] = True
-    model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
-
-    def __post_init__(self) -> None:
-        _check_sigma_delta(self.threshold, self.spike_exponent)
-
-    def limited(self) -> tuple[LimitedParameter, ...]:
-        """Return nothing: no target limits more than the constructor does."""
-        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
