@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from math import prod
 
 from neurodeploy.counting.fan_out import synapse_fan_out
-from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
 from neurodeploy.ir.float_layers import Conv, Dense, Shape
-from neurodeploy.ir.graphs import FixedPointGraph, Graph
+from neurodeploy.ir.graphs import AnnLayerMacs, AnnMacs, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import FixedConv, FixedInjection, Synapse
 
 

@@ -28,7 +28,7 @@ from neurodeploy.energy.formulas import (
 from neurodeploy.energy.operations import Operations, operations_of
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.errors import DataError
-from neurodeploy.ir.ann_layers import AnnMacs
+from neurodeploy.ir.graphs import AnnMacs
 
 DEFAULT_PRESET = "cmos45_int8"
 

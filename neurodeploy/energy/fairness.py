@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.number_formats import activation_bits
 from neurodeploy.energy.presets import Tier
-from neurodeploy.ir.ann_layers import AnnMacs
+from neurodeploy.ir.graphs import AnnMacs
 
 ACCURACY_GAP = 0.01
 """Largest loss of accuracy against the ANN that a headline allows, as a fraction."""

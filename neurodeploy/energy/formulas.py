@@ -14,7 +14,7 @@ from math import ceil, log, log2, pow, sqrt
 
 from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.presets import EnergyPreset
-from neurodeploy.ir.ann_layers import AnnLayerMacs
+from neurodeploy.ir.graphs import AnnLayerMacs
 from neurodeploy.ir.integer_layers import NeuronModel
 
 KIBI = 1024

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from neurodeploy.energy.estimates import Energy, ann_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
-from neurodeploy.ir.ann_layers import AnnMacs
+from neurodeploy.ir.graphs import AnnMacs
 
 FLOATS = {"cmos45_int8": "cmos45_fp32", "cmos7_int8": "cmos7_fp32"}
 """The preset of 32-bit floats in the same technology."""

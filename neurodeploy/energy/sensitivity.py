@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from neurodeploy.counting.counts import Counts
 from neurodeploy.energy.estimates import System, ann_energy, network_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
-from neurodeploy.ir.ann_layers import AnnMacs
+from neurodeploy.ir.graphs import AnnMacs
 
 RATIO = "network / ANN"
 CHIP = "network on Loihi 1"

@@ -2,8 +2,7 @@
 
 - `float_layers`: the layers of a trained network.
 - `integer_layers`: populations, synapses and neurons in the chip's integers.
-- `ann_layers`: MACs of an ordinary network by layer, such as those of the ReLU twin.
-- `graphs`: the two graphs.
+- `graphs`: the two graphs, and the MACs of the ReLU twin that travel with the second.
 """
 
 from neurodeploy.ir.graphs import (

@@ -5,13 +5,12 @@ Writing an unquantised graph to a file is thereby a type error before it is a bu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 
 from neurodeploy.errors import GraphError
-from neurodeploy.ir.ann_layers import AnnMacs
 from neurodeploy.ir.float_layers import Input, Layer, Shape
 from neurodeploy.ir.integer_layers import FixedInjection, FixedLayer
 
@@ -99,6 +98,88 @@ class Graph:
                 raise GraphError(f"graph: {kind}.")
         self.shapes()
 
+    def replace_nodes(self, *, changed: Mapping[str, Layer], removed: Sequence[str] = ()) -> Graph:
+        """Return a new graph, nodes and edges in the same order.
+
+        Args:
+            changed: New layers by name.
+            removed: Names of nodes with one source each; their readers then read that source.
+        """
+        bridge: dict[str, str] = {}
+        for name in self.nodes:
+            if name in removed:
+                (source,) = self.sources(name)
+                bridge[name] = bridge.get(source, source)
+        return Graph(
+            nodes={
+                name: changed.get(name, layer)
+                for name, layer in self.nodes.items()
+                if name not in removed
+            },
+            edges=tuple(
+                (bridge.get(source, source), destination)
+                for source, destination in self.edges
+                if destination not in removed
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnLayerMacs:
+    """MACs of one layer of an ordinary network in one pass.
+
+    Attributes:
+        type: "conv" or "dense"; the operator in an ONNX model.
+        macs_standard: By the textbook, taps on padding included.
+        macs_border_exact: Without the taps on padding.
+        macs_nonzero: Those of `macs_border_exact` through weights other than zero; None if not
+            known.
+        weights: Stored weights.
+        zero_weights: Those of them that are zero; 0 where that is not known.
+        inputs: Values read.
+        outputs: Values written.
+    """
+
+    name: str
+    type: str
+    macs_standard: int
+    macs_border_exact: int
+    macs_nonzero: int | None = None
+    weights: int
+    zero_weights: int = 0
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnMacs:
+    """MACs of an ordinary network in one pass, batch 1: a ReLU twin, or an ONNX model.
+
+    Attributes:
+        layers: One row a layer.
+        macs_effective: Mean of a pass without products with a zero weight or activation; None
+            if not measured.
+    """
+
+    layers: tuple[AnnLayerMacs, ...]
+    macs_effective: float | None = None
+
+    @property
+    def macs_standard(self) -> int:
+        """Textbook MACs of a pass."""
+        return sum(layer.macs_standard for layer in self.layers)
+
+    @property
+    def macs_border_exact(self) -> int:
+        """MACs of a pass without the taps on padding."""
+        return sum(layer.macs_border_exact for layer in self.layers)
+
+    @property
+    def macs_nonzero(self) -> int | None:
+        """Those of `macs_border_exact` through weights other than zero; None if not known."""
+        known = [layer.macs_nonzero for layer in self.layers if layer.macs_nonzero is not None]
+        return sum(known) if len(known) == len(self.layers) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FixedInput:
@@ -136,8 +217,9 @@ class FixedPointGraph:
     Attributes:
         input: The input port.
         layers: Populations; their index is the k of a recording.
-        relu_twin: MACs of the trained network's ReLU twin, counted before lowering; None if not
-            known.
+        relu_twin: MACs of the trained network's ReLU twin; None if not known. They travel with
+            the network since its own layers cannot tell them: relay channels, merged groups and
+            folded pools make it larger than its twin.
     """
 
     input: FixedInput

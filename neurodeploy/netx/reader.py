@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from neurodeploy.errors import GraphError, NetxError
-from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
 from neurodeploy.ir.graphs import (
     INPUT,
+    AnnLayerMacs,
+    AnnMacs,
     FixedInput,
     FixedPointGraph,
 )

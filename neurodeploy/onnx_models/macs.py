@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neurodeploy.errors import OnnxError
-from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
 from neurodeploy.ir.float_layers import Shape
+from neurodeploy.ir.graphs import AnnLayerMacs, AnnMacs
 from neurodeploy.onnx_models.isolation import run_apart
 from neurodeploy.onnx_models.operators import (
     ELEMENTWISE,

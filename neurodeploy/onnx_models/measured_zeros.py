@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError, OnnxError
-from neurodeploy.ir.ann_layers import AnnMacs
+from neurodeploy.ir.graphs import AnnMacs
 from neurodeploy.onnx_models.isolation import run_apart
 from neurodeploy.onnx_models.macs import OnnxMacs, count_onnx_macs, node_names
 from neurodeploy.onnx_models.operators import OPERANDS, operator_key

@@ -1,14 +1,12 @@
 """Passes: from a float graph to the target's integers.
 
-- `base`: run passes, each result checked.
-- `folding`: batch norm, pooling and large groups become weights and neurons.
+- `folding`: batch norm, pooling and large groups become weights and neurons; run passes.
 - `pruning`: take out weights and channels.
 - `quantization`: floats become integers.
 - `calibration`: choose the scales of quantization from data.
 - `relays`: skip connections become relay channels.
 """
 
-from neurodeploy.passes.base import run_passes as run_passes
 from neurodeploy.passes.folding import (
     fold_average_pool as fold_average_pool,
     fold_batchnorm as fold_batchnorm,
@@ -16,6 +14,7 @@ from neurodeploy.passes.folding import (
     fold_normalization as fold_normalization,
     lower_max_pool as lower_max_pool,
     merge_groups as merge_groups,
+    run_passes as run_passes,
 )
 from neurodeploy.passes.pruning import (
     magnitude_masks as magnitude_masks,

@@ -8,10 +8,11 @@ zeros between them.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
-from neurodeploy.errors import GraphError
+from neurodeploy.errors import GraphError, PassError
 from neurodeploy.fixedpoint import GEOMETRY_MAX
 from neurodeploy.ir.float_layers import (
     AveragePool,
@@ -28,7 +29,32 @@ from neurodeploy.ir.float_layers import (
     Shape,
 )
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.passes.base import replace_nodes
+
+Pass = Callable[[Graph], Graph]
+"""A pass takes a graph and returns a new one; it never changes its argument."""
+
+
+def run_passes(graph: Graph, *passes: Pass) -> Graph:
+    """Run passes one after the other, checking the graph before, between and after.
+
+    Raises:
+        GraphError: If the graph is inconsistent to begin with.
+        NeurodeployError: If a pass cannot treat the graph.
+        PassError: If a pass returns an inconsistent graph; names the pass and those before it.
+    """
+    graph.check()
+    done: list[str] = []
+    for function in passes:
+        name = getattr(function, "__name__", type(function).__name__)
+        graph = function(graph)
+        try:
+            graph.check()
+        except GraphError as error:
+            raise PassError(
+                f"pass {name} (after {', '.join(done) or 'none'}): returned a broken graph: {error}"
+            ) from error
+        done.append(name)
+    return graph
 
 
 def fold_batchnorm(graph: Graph) -> Graph:
@@ -65,7 +91,7 @@ def fold_batchnorm(graph: Graph) -> Graph:
             synapse, weight=synapse.weight * scale, bias=layer.scale * bias + layer.shift
         )
         removed.append(name)
-    return replace_nodes(graph, changed=changed, removed=removed)
+    return graph.replace_nodes(changed=changed, removed=removed)
 
 
 def fold_average_pool(graph: Graph) -> Graph:
@@ -102,7 +128,7 @@ def fold_average_pool(graph: Graph) -> Graph:
                     " are no spikes; only the weights of a conv or dense layer can absorb them."
                 )
         removed.append(name)
-    return replace_nodes(graph, changed=changed, removed=removed)
+    return graph.replace_nodes(changed=changed, removed=removed)
 
 
 def _readers_behind_flatten(graph: Graph, name: str) -> list[str]:
@@ -200,7 +226,7 @@ def fold_global_average_pool(graph: Graph) -> Graph:
             repeated = np.repeat(dense.weight / (height * width), height * width, axis=1)
             changed[reader] = dataclasses.replace(dense, weight=repeated)
         removed.append(name)
-    return replace_nodes(graph, changed=changed, removed=removed)
+    return graph.replace_nodes(changed=changed, removed=removed)
 
 
 def fold_normalization(graph: Graph) -> Graph:
@@ -237,7 +263,7 @@ def fold_normalization(graph: Graph) -> Graph:
                 f"{name} -> {reader}: the normalized input is read by a {type(synapse).__name__}; "
                 "only the weights of a conv or dense layer can absorb mean and deviation."
             )
-    return replace_nodes(graph, changed=changed)
+    return graph.replace_nodes(changed=changed)
 
 
 def _dense_of_pixels(dense: Dense, entry: Input) -> Dense:
@@ -322,7 +348,7 @@ def merge_groups(graph: Graph) -> Graph:
         for name, layer in graph.nodes.items()
         if isinstance(layer, Conv) and layer.groups > GEOMETRY_MAX
     }
-    return replace_nodes(graph, changed=changed) if changed else graph
+    return graph.replace_nodes(changed=changed) if changed else graph
 
 
 def with_fewer_groups(conv: Conv) -> Conv:

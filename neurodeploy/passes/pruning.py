@@ -30,7 +30,6 @@ from neurodeploy.ir.float_layers import (
     is_neuron,
 )
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.passes.base import replace_nodes
 
 BoolArray = npt.NDArray[np.bool_]
 Scope = Literal["global", "layer"]
@@ -147,7 +146,7 @@ def prune_weights(
         layer = graph.nodes[name]
         assert isinstance(layer, Conv | Dense)
         changed[name] = dataclasses.replace(layer, weight=np.where(mask, layer.weight, 0.0))
-    return replace_nodes(graph, changed=changed)
+    return graph.replace_nodes(changed=changed)
 
 
 def prune_channels(graph: Graph, share: float) -> Graph:

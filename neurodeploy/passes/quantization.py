@@ -52,7 +52,6 @@ from neurodeploy.ir.integer_layers import (
     IntArray,
     Synapse,
 )
-from neurodeploy.passes.base import replace_nodes
 from neurodeploy.passes.relays import find_carried, relay_threshold_max
 
 Scales = Mapping[str, float]
@@ -286,7 +285,7 @@ def fit_input(graph: Graph, smallest: int, largest: int) -> Graph:
     if smallest >= entry.smallest:
         return graph
     fitted = dataclasses.replace(entry, smallest=smallest)
-    return replace_nodes(graph, changed={graph.input_name: fitted})
+    return graph.replace_nodes(changed={graph.input_name: fitted})
 
 
 def clip_weights(graph: Graph, target: Target, scales: Scales) -> Graph:
@@ -311,7 +310,7 @@ def clip_weights(graph: Graph, target: Target, scales: Scales) -> Graph:
             if outside.any():
                 kept = np.where(outside, clipped, weight)
                 changed[branch.node] = dataclasses.replace(branch.layer, weight=kept)
-    return replace_nodes(graph, changed=changed) if changed else graph
+    return graph.replace_nodes(changed=changed) if changed else graph
 
 
 def _weight_scale(

@@ -25,7 +25,7 @@ from neurodeploy.energy.fairness import Headline, Rule
 from neurodeploy.energy.measured import MeasuredJson
 from neurodeploy.energy.other_machines import PlatformFigure
 from neurodeploy.energy.presets import Tier
-from neurodeploy.ir.ann_layers import AnnLayerMacs
+from neurodeploy.ir.graphs import AnnLayerMacs
 
 Json = dict[str, object]
 

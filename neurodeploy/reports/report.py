@@ -22,7 +22,7 @@ from neurodeploy.energy.other_machines import NOTE, PlatformFigure, measured_run
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import Sensitivity
 from neurodeploy.fixedpoint import Int64Array
-from neurodeploy.ir.ann_layers import AnnMacs
+from neurodeploy.ir.graphs import AnnMacs
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 from neurodeploy.reports.json_form import (
     AnnJson,

@@ -31,8 +31,7 @@ from neurodeploy.energy.step_time import fastest_steps
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
 from neurodeploy.fixedpoint import Int64Array
-from neurodeploy.ir.ann_layers import AnnMacs
-from neurodeploy.ir.graphs import FixedPointGraph, Graph
+from neurodeploy.ir.graphs import AnnMacs, FixedPointGraph, Graph
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 from neurodeploy.onnx_models.twin_export import LAYERS_AS_STORED
 from neurodeploy.reports.report import AS_STORED, AS_TRAINED, NetworkFile, PresetComparison, Report

@@ -24,7 +24,6 @@ from neurodeploy.passes import (
     prune_weights,
     run_passes,
 )
-from neurodeploy.passes.base import replace_nodes
 from neurodeploy.recipes.training_sections import PruningSection
 
 
@@ -98,7 +97,7 @@ def make_twin(trained: Graph, lowered: Graph, deployed: FixedPointGraph) -> Grap
             if isinstance(before, Conv | Dense) and isinstance(synapse, FixedConv | FixedDense):
                 kept = _kept_weights(before, synapse)
                 changed[node] = dataclasses.replace(before, weight=before.weight * kept)
-    return replace_nodes(trained, changed=changed)
+    return trained.replace_nodes(changed=changed)
 
 
 def _kept_weights(before: Conv | Dense, synapse: FixedConv | FixedDense) -> npt.NDArray[np.bool_]:

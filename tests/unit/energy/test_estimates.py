@@ -20,7 +20,7 @@ from neurodeploy.energy.presets import (
     list_presets,
 )
 from neurodeploy.errors import DataError, TargetError
-from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
+from neurodeploy.ir.graphs import AnnLayerMacs, AnnMacs
 from neurodeploy.ir.integer_layers import NeuronModel
 
 # 784-256-10 LIF network, T = 10, all neurons active

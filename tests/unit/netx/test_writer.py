@@ -31,8 +31,7 @@ from neurodeploy.ir import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.ir.ann_layers import AnnLayerMacs, AnnMacs
-from neurodeploy.ir.graphs import INPUT
+from neurodeploy.ir.graphs import INPUT, AnnLayerMacs, AnnMacs
 from neurodeploy.ir.integer_layers import (
     FixedInjection,
     Neuron,
