@@ -5,9 +5,9 @@ refused; every failure of the HDF5 library becomes one `NetxError` that says whe
 
 Strings of variable length are kept in a *global heap*. HDF5 2.0 searches a damaged heap for ever:
 an object of size zero is a loop that nothing can interrupt. Netx files need the heap for one short
-word, the neuron's type, so `read_string` reads it without the library, with bounds. Source: HDF5
-File Format Specification version 3.0, sections III.E (global heap) and IV.B (variable-length
-types).
+word, the neuron's type, NIR files for names and edges; `read_strings` reads them without the
+library, with bounds. Source: HDF5 File Format Specification version 3.0, sections III.E (global
+heap) and IV.B (variable-length types).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -59,6 +60,7 @@ _HDF5_ERRORS = (
 REFERENCE_BYTES = 16
 """Length (4 bytes), address of the heap collection (8), index of the object (4)."""
 
+_REFERENCE = struct.Struct("<IQI")
 _SIGNATURE = b"GCOL"
 _HEADER = struct.Struct("<4sB3xQ")
 _OBJECT = struct.Struct("<HH4xQ")
@@ -66,21 +68,38 @@ _HEAP_BYTES_MAX = 1 << 24
 """A heap is 4096 bytes, or the size of the longest string in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """A kind of file that is kept in HDF5, and the error for one that cannot be trusted."""
+
+    name: str
+    suffix: str
+    error: type[NeurodeployError]
+
+
+NETX = FileKind("netx", ".net", NetxError)
+
+
+class HeapError(ValueError):
+    """A string of variable length is not where its reference points."""
+
+
 class UntrustedFile:
     """One open file, and how many elements may still be read from it."""
 
-    def __init__(self, file: h5py.File, path: Path) -> None:
+    def __init__(self, file: h5py.File, path: Path, kind: FileKind) -> None:
         """Wrap the open `file` that was found at `path`."""
         self.path = path
+        self.kind = kind
         self.base = int(file.userblock_size)
         self.has_wide_addresses = file.id.get_create_plist().get_sizes() == (8, 8)
         self._left = FILE_ELEMENTS_MAX
 
     def spend(self, elements: int, where: str) -> None:
-        """Take `elements` off those that may still be read; raise `NetxError` if too few are."""
+        """Take `elements` off those that may still be read, if there are as many."""
         self._left -= elements
         if self._left < 0:
-            raise NetxError(
+            raise self.kind.error(
                 f"{where}: the file's datasets have over {FILE_ELEMENTS_MAX} elements together, "
                 "more than is read. Is the file damaged?"
             )
@@ -99,7 +118,7 @@ class UntrustedGroup:
         return self._find(name) is not None
 
     def __len__(self) -> int:
-        with _guarded(self.where):
+        with _guarded(self.where, self._source.kind):
             return len(self._group)
 
     def subgroup(self, name: str) -> UntrustedGroup | None:
@@ -113,51 +132,81 @@ class UntrustedGroup:
         """Return a string.
 
         Raises:
-            NetxError: If it is missing, is something else, or is not ASCII.
+            Error of the kind of file: If it is missing, is something else, or is not ASCII.
         """
+        strings = self._strings(name, "one string is", count=1)
+        if strings is None:
+            raise self._source.kind.error(
+                f"{self.where}: required dataset '{name}' is missing (a string)."
+            )
+        if not strings.item().isascii():
+            raise self._source.kind.error(
+                f"{self.where}/{name}: not a readable string. ASCII is required."
+            )
+        return str(strings.item())
+
+    def texts(self, name: str) -> npt.NDArray[np.str_] | None:
+        """Return strings in the dataset's shape, or None if there is no such dataset.
+
+        Raises:
+            Error of the kind of file: If it holds something else, too much, or is not UTF-8.
+        """
+        return self._strings(name, "strings are")
+
+    def _strings(
+        self, name: str, required: str, count: int | None = None
+    ) -> npt.NDArray[np.str_] | None:
         where = f"{self.where}/{name}"
         node = self._find(name)
         if not isinstance(node, h5py.Dataset):
-            raise NetxError(f"{self.where}: required dataset '{name}' is missing (a string).")
-        with _guarded(where):
-            kind = h5py.check_string_dtype(node.dtype)
-            if node.size != 1 or kind is None or node.dtype.itemsize > _TEXT_MAX:
-                raise NetxError(f"{where}: one string is required, found {node.dtype}.")
+            return None
+        with _guarded(where, self._source.kind):
+            encoding = h5py.check_string_dtype(node.dtype)
+            is_countable = node.size if count is None else node.size == count
+            if not is_countable or encoding is None or node.dtype.itemsize > _TEXT_MAX:
+                raise self._source.kind.error(
+                    f"{where}: {required} required, found {node.dtype} of shape {node.shape}."
+                )
             self._require_own_data(node, where)
-            if kind.length is None:
-                value = self._variable_text(node, where)
+            if encoding.length is None:
+                values = self._variable_texts(node, where)
             else:
-                value = bytes(np.asarray(node[()]).ravel()[0])
+                values = [bytes(value) for value in np.asarray(node[()]).ravel()]
             try:
-                return value.decode("ascii")
+                return np.array([value.decode() for value in values]).reshape(node.shape)
             except UnicodeDecodeError as error:
-                raise NetxError(f"{where}: not a readable string. ASCII is required.") from error
+                raise self._source.kind.error(
+                    f"{where}: not a readable string. UTF-8 is required."
+                ) from error
 
-    def _variable_text(self, node: h5py.Dataset, where: str) -> bytes:
-        """Read a string of variable length; see the module for why not by h5py."""
+    def _variable_texts(self, node: h5py.Dataset, where: str) -> list[bytes]:
+        """Read strings of variable length; see the module for why not by h5py."""
         offset, size = node.id.get_offset(), node.id.get_storage_size()
-        if offset is None or size != REFERENCE_BYTES or not self._source.has_wide_addresses:
-            raise NetxError(
+        is_plain = offset is not None and size == REFERENCE_BYTES * node.size
+        if not is_plain or not self._source.has_wide_addresses:
+            raise self._source.kind.error(
                 f"{where}: a string stored in a way that is not read. Write it plainly."
             )
         try:
-            return read_string(self._source.path, offset, base=self._source.base, longest=_TEXT_MAX)
-        except NetxError as error:
-            raise NetxError(f"{where}: {error}. Is the file damaged?") from error
+            return read_strings(
+                self._source.path, offset, node.size, base=self._source.base, longest=_TEXT_MAX
+            )
+        except HeapError as error:
+            raise self._source.kind.error(f"{where}: {error}. Is the file damaged?") from error
 
     def is_true(self, name: str) -> bool:
         """Return a single true or false; false if it is missing.
 
         Raises:
-            NetxError: If it is something else.
+            Error of the kind of file: If it is something else.
         """
         node = self._find(name)
         if node is None:
             return False
         where = f"{self.where}/{name}"
-        with _guarded(where):
+        with _guarded(where, self._source.kind):
             if not isinstance(node, h5py.Dataset) or node.size != 1 or node.dtype.kind not in "bui":
-                raise NetxError(f"{where}: one true or false is required.")
+                raise self._source.kind.error(f"{where}: one true or false is required.")
             self._require_own_data(node, where)
             return bool(np.asarray(node[()]).ravel()[0])
 
@@ -176,7 +225,7 @@ class UntrustedGroup:
 
     def _attribute(self, name: str, kinds: str) -> object:
         """Read a single value if its type, checked before reading, is one of `kinds`."""
-        with _guarded(self.where):
+        with _guarded(self.where, self._source.kind):
             attributes = self._group.attrs
             if name not in attributes:
                 return None
@@ -190,16 +239,16 @@ class UntrustedGroup:
         """Return a dataset as int32, fractions dropped with a warning, or None if it is missing.
 
         Raises:
-            NetxError: As `numbers`, or if it is empty or a value exceeds 32 bits.
+            Error of the kind of file: As `numbers`, or if it is empty or a value exceeds 32 bits.
         """
         values = self.numbers(field)
         if values is None:
             return None
         where = f"{self.where}/{field.name}"
         if not values.size:
-            raise NetxError(f"{where}: shape {values.shape} holds nothing.")
+            raise self._source.kind.error(f"{where}: shape {values.shape} holds nothing.")
         if values.min() < _INT32.min or values.max() > _INT32.max:
-            raise NetxError(
+            raise self._source.kind.error(
                 f"{where}: values from {values.min()} to {values.max()} exceed 32 bits."
             )
         if values.dtype.kind == "f":
@@ -218,11 +267,11 @@ class UntrustedGroup:
         """As `integers`; a missing dataset is an error.
 
         Raises:
-            NetxError: As `integers`, or if it is missing.
+            Error of the kind of file: As `integers`, or if it is missing.
         """
         values = self.integers(field)
         if values is None:
-            raise NetxError(
+            raise self._source.kind.error(
                 f"{self.where}: required dataset '{field.name}' is missing "
                 f"({field.meaning}; {field.shapes})."
             )
@@ -231,40 +280,45 @@ class UntrustedGroup:
     def dtype(self, name: str) -> np.dtype[np.generic] | None:
         """Return the type of a dataset, or None if there is none."""
         node = self._find(name)
-        with _guarded(f"{self.where}/{name}"):
+        with _guarded(f"{self.where}/{name}", self._source.kind):
             return node.dtype if isinstance(node, h5py.Dataset) else None
 
     def numbers(self, field: Field) -> npt.NDArray[np.integer | np.floating] | None:
         """Return a dataset as it is stored, or None if it is missing.
 
         Raises:
-            NetxError: If it has a wrong type, is not finite, or is larger than what is read.
+            Error of the kind of file: If it has a wrong type, is not finite, or is larger than
+                anything that is read.
         """
         node = self._find(field.name)
         where = f"{self.where}/{field.name}"
         if node is None:
             return None
         if not isinstance(node, h5py.Dataset):
-            raise NetxError(f"{where}: a group, a dataset is required ({field.shapes}).")
-        with _guarded(where):
+            raise self._source.kind.error(
+                f"{where}: a group, a dataset is required ({field.shapes})."
+            )
+        with _guarded(where, self._source.kind):
             if node.dtype.kind not in ("iu" if field.content is Content.INTEGER else "iuf"):
-                raise NetxError(
+                raise self._source.kind.error(
                     f"{where}: dtype {node.dtype}, {field.content.value} are required."
                     + (" Lava hangs on others." if field.content is Content.INTEGER else "")
                 )
             self._require_own_data(node, where)
             values = np.asarray(node[()])
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise NetxError(f"{where}: holds NaN or infinity; every value must be a finite number.")
+            raise self._source.kind.error(
+                f"{where}: holds NaN or infinity; every value must be a finite number."
+            )
         return values
 
     def _find(self, name: str) -> h5py.Group | h5py.Dataset | None:
-        with _guarded(f"{self.where}/{name}"):
+        with _guarded(f"{self.where}/{name}", self._source.kind):
             link = self._group.get(name, getlink=True)
             if link is None:
                 return None
             if not isinstance(link, h5py.HardLink):
-                raise NetxError(
+                raise self._source.kind.error(
                     f"{self.where}/{name}: a link to somewhere else. Only data inside the file are "
                     "read. Write the dataset itself."
                 )
@@ -273,103 +327,130 @@ class UntrustedGroup:
     def _require_own_data(self, node: h5py.Dataset, where: str) -> None:
         """Check, before loading, where a dataset's values are and how many there are."""
         if node.external or node.is_virtual:
-            raise NetxError(
+            raise self._source.kind.error(
                 f"{where}: its values are in another file. Only data inside the file are read."
             )
         if node.size is None or node.size > ELEMENTS_MAX or prod(node.chunks or ()) > ELEMENTS_MAX:
-            raise NetxError(
+            raise self._source.kind.error(
                 f"{where}: {node.size} elements, at most {ELEMENTS_MAX} are read. "
                 "Is the file damaged?"
             )
         size = node.size * node.dtype.itemsize
         stored = node.id.get_storage_size()
         if size > max(_UNSTORED_BYTES_MAX, _EXPANSION_MAX * stored):
-            raise NetxError(
+            raise self._source.kind.error(
                 f"{where}: {size} bytes are declared, the file holds {stored}. Is the file damaged?"
             )
         self._source.spend(node.size, where)
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, kind: FileKind = NETX) -> None:
     """Check that there is a file to open; a pipe, for instance, would be waited for.
 
     Raises:
-        NetxError: If there is none.
+        Error of the kind of file: If there is none.
     """
     try:
-        kind = path.stat().st_mode
+        mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise NetxError(f"{path}: {reason}. Give the path of a .net file.") from error
-    if not stat.S_ISREG(kind):
-        raise NetxError(f"{path}: not a file. Give the path of a .net file.")
+        raise kind.error(f"{path}: {reason}. Give the path of a {kind.suffix} file.") from error
+    if not stat.S_ISREG(mode):
+        raise kind.error(f"{path}: not a file. Give the path of a {kind.suffix} file.")
 
 
 @contextmanager
-def open_root(path: Path) -> Iterator[UntrustedGroup]:
-    """Open a file and yield its root; raise `NetxError` if it is not HDF5."""
-    with _guarded(str(path)):
+def open_root(path: Path, kind: FileKind = NETX) -> Iterator[UntrustedGroup]:
+    """Open a file and yield its root; raise the kind's error if it is not HDF5."""
+    with _guarded(str(path), kind):
         file = h5py.File(path, "r")
     try:
-        with _guarded(str(path)):
-            source = UntrustedFile(file, path)
+        with _guarded(str(path), kind):
+            source = UntrustedFile(file, path, kind)
         yield UntrustedGroup(file, str(path), source)
     finally:
-        with _guarded(str(path)):
+        with _guarded(str(path), kind):
             file.close()
 
 
 @contextmanager
-def _guarded(where: str) -> Iterator[None]:
-    """Turn what the HDF5 library raises into one `NetxError`."""
+def _guarded(where: str, kind: FileKind) -> Iterator[None]:
+    """Turn every error of the HDF5 library into the one of this kind of file."""
     try:
         yield
     except NeurodeployError:
         raise
     except _HDF5_ERRORS as error:
-        raise NetxError(
-            f"{where}: cannot be read ({str(error) or type(error).__name__}). A netx file is HDF5; "
-            "this one is damaged, cut short or something else. Write or copy it again."
+        raise kind.error(
+            f"{where}: cannot be read ({str(error) or type(error).__name__}). A {kind.name} file "
+            "is HDF5; this one is damaged, cut short or something else. Write or copy it again."
         ) from error
 
 
-def read_string(path: Path, offset: int, *, base: int, longest: int) -> bytes:
-    """Read the string to which the reference at `offset` points.
+def read_strings(path: Path, offset: int, count: int, *, base: int, longest: int) -> list[bytes]:
+    """Read the strings to which references at `offset` point.
 
     Args:
         path: The file; its addresses have 8 bytes, as all but very old or special ones.
-        offset: Where in the file the 16 bytes of the reference are.
+        offset: Where in the file the references start, 16 bytes each.
+        count: How many there are.
         base: Offset from which addresses count: the size of the file's user block.
-        longest: Most bytes that are read.
+        longest: Most bytes of one string that are read.
 
     Returns:
-        The string, without a terminator.
+        The strings, without terminators.
 
     Raises:
-        NetxError: If it is longer, or what is found is not a heap.
+        HeapError: If one is longer, or its place is not a heap.
         OSError: If the file cannot be opened.
     """
+    strings = []
+    heaps: dict[int, _Heap] = {}
     with path.open("rb") as file:
-        length, address, sought = struct.unpack("<IQI", _read_at(file, offset, REFERENCE_BYTES))
-        if not 0 < length <= longest:
-            raise NetxError(f"a string of {length} bytes, 1 to {longest} are allowed")
-        header = _read_at(file, base + address, _HEADER.size)
-        signature, version, size = _HEADER.unpack(header)
-        if (signature, version) != (_SIGNATURE, 1):
-            raise NetxError("the string's place is not a heap")
-        heap = file.read(min(size, _HEAP_BYTES_MAX) - _HEADER.size)
+        references = _read_at(file, offset, count * REFERENCE_BYTES)
+        for length, address, sought in _REFERENCE.iter_unpack(references):
+            if not 0 < length <= longest:
+                raise HeapError(f"a string of {length} bytes, 1 to {longest} are allowed")
+            if address not in heaps:
+                if sum(len(heap.content) for heap in heaps.values()) > _HEAP_BYTES_MAX:
+                    raise HeapError(f"heaps of over {_HEAP_BYTES_MAX} bytes")
+                heaps[address] = _read_heap(file, base + address)
+            strings.append(heaps[address].string(sought, length))
+    return strings
+
+
+@dataclass(frozen=True, slots=True)
+class _Heap:
+    """One heap collection: its bytes, and (position, size) of its objects by index."""
+
+    content: bytes
+    objects: dict[int, tuple[int, int]]
+
+    def string(self, index: int, length: int) -> bytes:
+        """Return the first `length` bytes of an object."""
+        if index not in self.objects:
+            raise HeapError("the string is not in its heap")
+        position, size = self.objects[index]
+        if length > min(size, len(self.content) - position):
+            raise HeapError(f"a string of {length} bytes in a place of {size}")
+        return self.content[position : position + length]
+
+
+def _read_heap(file: BinaryIO, position: int) -> _Heap:
+    signature, version, size = _HEADER.unpack(_read_at(file, position, _HEADER.size))
+    if (signature, version) != (_SIGNATURE, 1):
+        raise HeapError("the string's place is not a heap")
+    content = file.read(max(min(size, _HEAP_BYTES_MAX) - _HEADER.size, 0))
+    objects: dict[int, tuple[int, int]] = {}
     position = 0
-    while position + _OBJECT.size <= len(heap):
-        index, _, stored = _OBJECT.unpack_from(heap, position)
+    while position + _OBJECT.size <= len(content):
+        index, _, stored = _OBJECT.unpack_from(content, position)
         position += _OBJECT.size
         if index == 0:  # the free space at the end
             break
-        if index == sought:
-            if length > min(stored, len(heap) - position):
-                raise NetxError(f"a string of {length} bytes in a place of {stored}")
-            return heap[position : position + length]
+        objects.setdefault(index, (position, stored))
         position += -(-stored // 8) * 8
-    raise NetxError("the string is not in its heap")
+    return _Heap(content, objects)
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
@@ -377,7 +458,7 @@ def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
         file.seek(position)
         content = file.read(size)
     except (OSError, ValueError, OverflowError) as error:
-        raise NetxError("the string's place is beyond the end of the file") from error
+        raise HeapError("the string's place is beyond the end of the file") from error
     if len(content) < size:
-        raise NetxError("the string's place is beyond the end of the file")
+        raise HeapError("the string's place is beyond the end of the file")
     return content

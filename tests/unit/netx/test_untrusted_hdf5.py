@@ -11,7 +11,7 @@ import pytest
 
 from neurodeploy.errors import NetxError
 from neurodeploy.netx import read
-from neurodeploy.netx.untrusted_hdf5 import read_string
+from neurodeploy.netx.untrusted_hdf5 import HeapError, read_strings
 
 
 def heap_file(
@@ -36,14 +36,14 @@ def heap_file(
 
 def test_a_string_is_found_by_its_index(tmp_path: Path) -> None:
     path = heap_file(tmp_path / "a")
-    assert read_string(path, 8, base=0, longest=256) == b"CUBA"
+    assert read_strings(path, 8, 1, base=0, longest=256) == [b"CUBA"]
     path = heap_file(tmp_path / "b", reference=(5, 100, 1))
-    assert read_string(path, 8, base=0, longest=256) == b"first"
+    assert read_strings(path, 8, 1, base=0, longest=256) == [b"first"]
 
 
 def test_addresses_count_from_the_user_block(tmp_path: Path) -> None:
     path = heap_file(tmp_path / "a", reference=(4, 60, 2))
-    assert read_string(path, 8, base=40, longest=256) == b"CUBA"
+    assert read_strings(path, 8, 1, base=40, longest=256) == [b"CUBA"]
 
 
 @pytest.mark.parametrize(
@@ -66,21 +66,21 @@ def test_addresses_count_from_the_user_block(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_heaps(tmp_path: Path, options: dict, message: str) -> None:
-    with pytest.raises(NetxError, match=message):
-        read_string(heap_file(tmp_path / "a", **options), 8, base=0, longest=256)
+    with pytest.raises(HeapError, match=message):
+        read_strings(heap_file(tmp_path / "a", **options), 8, 1, base=0, longest=256)
 
 
 def test_a_heap_without_an_end(tmp_path: Path) -> None:
     """A size beyond the file, and nothing but objects of size zero: the search still ends."""
     path = heap_file(tmp_path / "a", size=2**62, objects=((1, b""),) * 100_000)
-    with pytest.raises(NetxError, match="not in its heap"):
-        read_string(path, 8, base=0, longest=256)
+    with pytest.raises(HeapError, match="not in its heap"):
+        read_strings(path, 8, 1, base=0, longest=256)
 
 
 def test_reading_at_the_very_end(tmp_path: Path) -> None:
     path = heap_file(tmp_path / "a")
-    with pytest.raises(NetxError, match="beyond the end"):
-        read_string(path, path.stat().st_size - 3, base=0, longest=256)
+    with pytest.raises(HeapError, match="beyond the end"):
+        read_strings(path, path.stat().st_size - 3, 1, base=0, longest=256)
 
 
 @pytest.mark.parametrize("user_block", [0, 512, 4096])
