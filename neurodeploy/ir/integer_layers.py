@@ -23,8 +23,10 @@ import numpy.typing as npt
 
 from neurodeploy.errors import GraphError
 from neurodeploy.fixedpoint import (
+    BIAS_BITS,
     DECAY_UNITY,
     DELAY_MAX,
+    THRESHOLD_MAX,
     DenseWeight,
     effective_dense_weight,
     resonator_decay,
@@ -231,7 +233,23 @@ class LimitedParameter(NamedTuple):
 
 
 class IntegerNeuron(ABC):
-    """Attributes of every kind of neuron; one that lacks any cannot be made."""
+    """Attributes of every kind of neuron; one that lacks any cannot be made.
+
+    Attributes:
+        bias_bits: Width of a layer's bias; 0 if neurons of this kind have none.
+    """
+
+    bias_bits: ClassVar[int] = 0
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Name of the kind for people."""
+
+    @property
+    @abstractmethod
+    def states(self) -> tuple[str, ...]:
+        """Names of the states, in the order in which recordings hold them."""
 
     @property
     @abstractmethod
@@ -242,6 +260,11 @@ class IntegerNeuron(ABC):
     @abstractmethod
     def model(self) -> NeuronModel:
         """Arithmetic of an update, that of the most general neuron of the layer."""
+
+    @property
+    def is_readout(self) -> bool:
+        """True if no neuron of the layer ever fires: its voltages are the result."""
+        return False
 
     @abstractmethod
     def limited(self) -> tuple[LimitedParameter, ...]:
@@ -271,6 +294,9 @@ class CubaNeuron(IntegerNeuron):
     voltage_decay: IntArray
     threshold: IntArray
 
+    label: ClassVar[str] = "LIF"
+    states: ClassVar[tuple[str, ...]] = ("current", "voltage")
+    bias_bits: ClassVar[int] = BIAS_BITS
     is_graded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -281,6 +307,11 @@ class CubaNeuron(IntegerNeuron):
                     f"neuron {name}: values from {array.min()} to {array.max()}, less than "
                     f"{PARAMETER_LIMIT} in size is required: beyond, Lava's 32 bits overflow."
                 )
+
+    @property
+    def is_readout(self) -> bool:
+        """True if only a clipped voltage could reach any threshold."""
+        return bool((self.threshold >= THRESHOLD_MAX).all())
 
     @property
     def model(self) -> NeuronModel:
@@ -305,6 +336,7 @@ class _SendsChanges(IntegerNeuron):
     threshold: int
     spike_exponent: int
 
+    states: ClassVar[tuple[str, ...]] = ("sigma", "activation", "residue")
     is_graded: ClassVar[bool] = True
     model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
 
@@ -330,6 +362,8 @@ class DeltaNeuron(_SendsChanges):
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PyDeltaModelFixed`.
     """
 
+    label: ClassVar[str] = "delta"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaDeltaNeuron(_SendsChanges):
@@ -344,6 +378,9 @@ class SigmaDeltaNeuron(_SendsChanges):
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaDeltaModelFixed`.
     """
 
+    label: ClassVar[str] = "sigma-delta"
+    bias_bits: ClassVar[int] = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class SigmaNeuron(IntegerNeuron):
@@ -352,6 +389,8 @@ class SigmaNeuron(IntegerNeuron):
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaModelFixed`.
     """
 
+    label: ClassVar[str] = "sigma"
+    states: ClassVar[tuple[str, ...]] = ("sigma",)
     is_graded: ClassVar[bool] = True
     model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
 
@@ -384,6 +423,8 @@ class ResonateFireNeuron(IntegerNeuron):
     threshold: int
     is_phase: bool
 
+    label: ClassVar[str] = "resonate-and-fire"
+    states: ClassVar[tuple[str, ...]] = ("real", "imag")
     is_graded: ClassVar[bool] = False
     model: ClassVar[NeuronModel] = NeuronModel.RESONATE_FIRE
 
@@ -466,7 +507,7 @@ class FixedLayer:
         self._check_shape("bias", self.bias)
         for parameter in self.neuron.limited():
             self._check_shape(parameter.name, parameter.values)
-        if not isinstance(self.neuron, CubaNeuron | SigmaDeltaNeuron) and self.bias.any():
+        if not self.neuron.bias_bits and self.bias.any():
             raise GraphError(
                 f"{self.name}: a bias, but neurons of this kind ({type(self.neuron).__name__}) "
                 "have none. Leave it out."

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from neurodeploy.errors import GraphError, NetxError
 from neurodeploy.files import replacing
-from neurodeploy.fixedpoint import BIAS_BITS, wrap
+from neurodeploy.fixedpoint import wrap
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import (
     Connection,
@@ -126,9 +126,10 @@ def _layer_faults(layer: FixedLayer, *, is_first: bool) -> list[str]:
         )
     if is_block and layer.bias.any():
         faults.append("a bias in an input block; netx does not read one.")
-    if isinstance(layer.neuron, CubaNeuron) and np.any(wrap(layer.bias, BIAS_BITS) != layer.bias):
+    bits = layer.neuron.bias_bits
+    if bits and np.any(wrap(layer.bias, bits) != layer.bias):
         faults.append(
-            f"bias from {layer.bias.min()} to {layer.bias.max()}, {BIAS_BITS} bits are allowed. "
+            f"bias from {layer.bias.min()} to {layer.bias.max()}, {bits} bits are allowed. "
             "Use a smaller scale."
         )
     if layer.is_recurrent:

@@ -9,7 +9,6 @@ import numpy as np
 
 from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.errors import OnnxError
-from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.ir.float_layers import (
     AveragePool,
     BatchNorm,
@@ -32,12 +31,14 @@ from neurodeploy.ir.graphs import (
 )
 from neurodeploy.ir.integer_layers import (
     CubaNeuron,
+    DeltaNeuron,
     FixedComplexDense,
     FixedConv,
     FixedDense,
     FixedInjection,
     FixedLayer,
     ResonateFireNeuron,
+    SigmaDeltaNeuron,
     SigmaNeuron,
     Synapse,
 )
@@ -235,7 +236,6 @@ def _float_neuron(layer: FixedLayer) -> Layer:
         raise OnnxError(f"twin: '{layer.name}' has resonators, which have no counterpart in ReLU.")
     if isinstance(neuron, SigmaNeuron):
         return Integrator()
-    # from there on a neuron is a read-out: see `CubaNeuron`
-    if isinstance(neuron, CubaNeuron) and bool((neuron.threshold >= THRESHOLD_MAX).all()):
-        return Integrator()
-    return Cuba(threshold=1.0)
+    if isinstance(neuron, CubaNeuron | DeltaNeuron | SigmaDeltaNeuron):
+        return Integrator() if neuron.is_readout else Cuba(threshold=1.0)
+    raise OnnxError(f"twin: '{layer.name}' has {neuron.label} neurons, without a ReLU counterpart.")

@@ -271,10 +271,7 @@ def _map(name: str, events: npt.NDArray[np.integer]) -> ActivityMap:
 def _readout(graph: FixedPointGraph, recording: Recording) -> Readout | None:
     """Return the potentials of the last layer if its neurons never fire: the largest decides."""
     last = graph.layers[-1]
-    is_readout = isinstance(last.neuron, CubaNeuron) and bool(
-        (last.neuron.threshold >= THRESHOLD_MAX).all()
-    )
-    if not is_readout or len(last.shape) != 1:
+    if not last.neuron.is_readout or len(last.shape) != 1:
         return None
     values = recording.states[last.name]["voltage"][0] / STATE_UNIT
     return Readout(layer=last.name, values=values, winner=int(values[-1].argmax()))

@@ -5,9 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from math import prod
 
-from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.ir.integer_layers import CubaNeuron
 
 
 class Decision(StrEnum):
@@ -24,6 +22,6 @@ class Decision(StrEnum):
         last = graph.layers[-1]
         if last.neuron.is_graded or last.shape[0] < 2 or prod(last.shape[1:]) != 1:
             return None
-        if isinstance(last.neuron, CubaNeuron) and last.neuron.threshold.min() >= THRESHOLD_MAX:
+        if last.neuron.is_readout:
             return cls.VOLTAGE
         return cls.SPIKES

@@ -19,10 +19,7 @@ import numpy.typing as npt
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import (
-    CubaNeuron,
     FixedLayer,
-    ResonateFireNeuron,
-    SigmaNeuron,
 )
 from neurodeploy.simulation.counters import count_spikes
 from neurodeploy.simulation.decision import Decision
@@ -89,19 +86,6 @@ def _large_pages(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + size]
 
 
-def state_names(layer: FixedLayer) -> tuple[str, ...]:
-    """Return the names of the states of a layer's neurons, in the order of their arrays."""
-    match layer.neuron:
-        case CubaNeuron():
-            return ("current", "voltage")
-        case ResonateFireNeuron():
-            return ("real", "imag")
-        case SigmaNeuron():
-            return ("sigma",)
-        case _:
-            return ("sigma", "activation", "residue")
-
-
 class LayerOutputs:
     """Arrays of one layer for all samples; None where nothing is to be kept.
 
@@ -157,7 +141,7 @@ class LayerOutputs:
         layer = self.layer
         if self.spikes is not None:
             self.spikes[span] = run.spikes
-        for number, name in enumerate(state_names(layer)):
+        for number, name in enumerate(layer.neuron.states):
             if self.traces is not None:
                 self.traces[span, :, number] = run.traces[name]
             if self.finals is not None:
@@ -189,7 +173,7 @@ class LayerOutputs:
         """Return the states after every step by name."""
         return {
             name: self.traces[:, :, number]
-            for number, name in enumerate(state_names(self.layer))
+            for number, name in enumerate(self.layer.neuron.states)
             if self.traces is not None
         }
 
@@ -197,7 +181,7 @@ class LayerOutputs:
         """Return the states after the last step by name."""
         return {
             name: self.finals[:, number]
-            for number, name in enumerate(state_names(self.layer))
+            for number, name in enumerate(self.layer.neuron.states)
             if self.finals is not None
         }
 
@@ -229,7 +213,7 @@ class LayerOutputs:
 
     def update_counts(self) -> UpdateCounts:
         """Return active and membrane updates."""
-        has_voltage = "voltage" in state_names(self.layer)
+        has_voltage = "voltage" in self.layer.neuron.states
         return UpdateCounts(
             active=self.updates[:, 0].copy(),
             membrane=self.updates[:, 1].copy() if has_voltage else None,
@@ -238,7 +222,7 @@ class LayerOutputs:
 
 def _array_specs(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, ArraySpec]:
     """Name the arrays of a layer that are to be kept, with their shapes and types."""
-    record, steps, states = plan.record, plan.steps, len(state_names(layer))
+    record, steps, states = plan.record, plan.steps, len(layer.neuron.states)
     graded, shape, counted = layer.neuron.is_graded, layer.shape, count_type(plan.steps)
     total: ArraySpec = ((samples, *shape), counted)
     arrays: dict[str, tuple[bool, ArraySpec]] = {

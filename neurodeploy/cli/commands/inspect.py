@@ -12,16 +12,11 @@ from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, FileOptions, NetFile
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import (
-    CubaNeuron,
-    DeltaNeuron,
     FixedComplexDense,
     FixedConv,
     FixedDense,
     FixedInjection,
     FixedLayer,
-    ResonateFireNeuron,
-    SigmaDeltaNeuron,
-    SigmaNeuron,
 )
 
 _SYNAPSES: dict[type[object], str] = {
@@ -29,13 +24,6 @@ _SYNAPSES: dict[type[object], str] = {
     FixedDense: "dense",
     FixedComplexDense: "complex dense",
     FixedInjection: "input",
-}
-_NEURONS: dict[type[object], str] = {
-    CubaNeuron: "LIF",
-    DeltaNeuron: "delta",
-    SigmaDeltaNeuron: "sigma-delta",
-    SigmaNeuron: "sigma",
-    ResonateFireNeuron: "resonate-and-fire",
 }
 
 
@@ -83,7 +71,7 @@ def _print_tables(graph: FixedPointGraph, *, title: str) -> None:
             f"{name.replace('_', ' ')} {_span(values)}"
             for name, values in _parameters(layer).items()
         )
-        neurons.add_row(layer.name, _NEURONS[type(layer.neuron)], parameters, _span(layer.bias))
+        neurons.add_row(layer.name, layer.neuron.label, parameters, _span(layer.bias))
     console.out.print(layers)
     console.out.print(neurons)
 
@@ -100,7 +88,7 @@ def _describe(layer: FixedLayer) -> dict[str, object]:
         "zero_weight_fraction": float(np.mean(weights == 0)) if weights.size else None,
         "bias_range": _range(layer.bias),
         "neuron": {
-            "type": _NEURONS[type(layer.neuron)],
+            "type": layer.neuron.label,
             **{name: _range(values) for name, values in _parameters(layer).items()},
         },
     }

@@ -38,7 +38,6 @@ from neurodeploy.ir.integer_layers import (
     Synapse,
 )
 from neurodeploy.simulation.kernels.frame_layout import FRAME_BYTES_MAX
-from neurodeploy.simulation.outputs import state_names
 from neurodeploy.simulation.recording import Record, count_type
 
 SAMPLES_MAX = 1024
@@ -234,9 +233,9 @@ def sample_bytes(
         if layer.name in spikes:
             kept += steps * layer.neurons * (4 if layer.neuron.is_graded else 1)
         if layer.name in states:
-            kept += steps * layer.neurons * 4 * len(state_names(layer))
+            kept += steps * layer.neurons * 4 * len(layer.neuron.states)
         if record.final_states:
-            kept += layer.neurons * 4 * len(state_names(layer))
+            kept += layer.neurons * 4 * len(layer.neuron.states)
         if record.counts:
             kept += layer.neurons * 2 * counted * (1 + layer.is_recurrent) + 16 * record.updates
             written += 4 * layer.neurons
