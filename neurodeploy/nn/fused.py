@@ -27,7 +27,6 @@ from neurodeploy.nn.batch_norm import (
     process_count,
     update_running,
 )
-from neurodeploy.nn.functional.compiled import is_compilable
 from neurodeploy.nn.functional.lif_loops import (
     NO_ROWS,
     Currents,
@@ -38,9 +37,9 @@ from neurodeploy.nn.functional.lif_loops import (
     normalize_back_span,
     sum_span,
 )
-from neurodeploy.nn.functional.parallel import Span, cut_spans, lanes_of, run_spans
+from neurodeploy.nn.functional.parallel import Span, cut_spans, is_compilable, lanes_of, run_spans
 from neurodeploy.nn.functional.rows import Rows
-from neurodeploy.nn.functional.slopes import Float32Array, Slope
+from neurodeploy.nn.functional.surrogate import Float32Array, Slope
 from neurodeploy.nn.neuron import LIF
 
 

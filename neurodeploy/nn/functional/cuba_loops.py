@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+import torch
+from torch import Tensor
 
-from neurodeploy.nn.functional.parallel import Span
-from neurodeploy.nn.functional.slopes import Float32Array, Int32Array, Slope, slopes
+from neurodeploy.llvm_vectors import compiled, source_key
+from neurodeploy.nn.functional import surrogate as surrogates
+from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, run_spans
+from neurodeploy.nn.functional.surrogate import (
+    Exponential,
+    Float32Array,
+    Int32Array,
+    Slope,
+    Surrogate,
+    slopes,
+)
 
 Keeps = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """1 - decay / 4096 of current and voltage, (1,) or (M,) float64."""
 
 _ONE: Final = np.float32(1)
 _ZERO: Final = np.float32(0)
+_NOTHING: Final = np.zeros((0, 0), np.float32)
+
+_kernel = compiled(source_key(Path(file) for file in (__file__, surrogates.__file__)))
 
 
-class CubaLoopNumbers(NamedTuple):
-    """The numbers of a group of CUBA neurons.
-
-    Attributes:
-        scale: S.
-        is_power_of_two: Whether S is; else the current is handed over in float32.
-        level: A neuron spikes when V > level.
-        is_graded: Emit the voltage instead of 1.
-    """
+class _Numbers(NamedTuple):
+    """`CubaConstants` as the loops read them."""
 
     scale: np.float32
     is_power_of_two: bool
@@ -34,12 +42,52 @@ class CubaLoopNumbers(NamedTuple):
     is_graded: bool
 
 
-@njit(cache=True, nogil=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CubaConstants:
+    """The parameters that a group of CUBA neurons shares.
+
+    Attributes:
+        state_scale: S.
+        level: A neuron spikes when V > level; integer state units.
+        threshold: In SLAYER units.
+        margin: SLAYER's `threshold_eps`: the surrogate is centred on threshold + margin.
+        surrogate: Gives h.
+        is_graded: The output is the voltage, not 1, where a neuron spikes.
+        compat_decay_grad: Give the decays the reference's gradient, which has the wrong sign.
+    """
+
+    state_scale: int
+    level: int
+    threshold: float
+    margin: float
+    surrogate: Surrogate
+    is_graded: bool = False
+    compat_decay_grad: bool = False
+
+    @property
+    def is_power_of_two(self) -> bool:
+        """True if dividing by S and multiplying by it again is exact."""
+        return self.state_scale & (self.state_scale - 1) == 0
+
+    @property
+    def compiled_slope(self) -> Slope | None:
+        """The numbers from which compiled loops compute `slope`; None if they cannot."""
+        return Slope.of(self.surrogate, self.threshold, is_graded=self.is_graded)
+
+    def slope(self, voltage: Tensor) -> Tensor:
+        """Return d output / d voltage for a voltage in SLAYER units, as a new tensor."""
+        centred = voltage - self.margin
+        if self.is_graded and isinstance(self.surrogate, Exponential):
+            return self.surrogate.graded_derivative(centred, self.threshold)
+        return self.surrogate.derivative(centred, self.threshold)
+
+
+@_kernel
 def cuba_span(
     inputs: Float32Array,
     span: Span,
     keeps: Keeps,
-    neurons: CubaLoopNumbers,
+    neurons: _Numbers,
     states: tuple[Int32Array, Int32Array],
     spikes: Float32Array,
     voltages: Float32Array,
@@ -103,7 +151,7 @@ def cuba_span(
             current[begin + i], voltage[begin + i] = np.int32(u[i]), np.int32(v[i])
 
 
-@njit(cache=True, nogil=True)
+@_kernel
 def cuba_back_span(
     voltages: Float32Array,
     gradients: Float32Array,
@@ -155,3 +203,67 @@ def cuba_back_span(
                 into_v[i] = slope[i] * g[i] + keep_v[i] * into_v[i]
                 into_u[i] = into_v[i] + keep_u[i] * into_u[i]
                 target[i] = into_u[i]
+
+
+def run_cuba(
+    inputs: Tensor,
+    keeps: tuple[Tensor, Tensor],
+    states: tuple[Tensor | None, Tensor | None],
+    constants: CubaConstants,
+    *,
+    has_currents: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+    """Run CUBA neurons over all steps.
+
+    Args:
+        inputs: (T, M) float32, SLAYER units.
+        keeps: 1 - decay / 4096 of current and voltage, (1,) or (M,) float64.
+        states: U and reset V before the first step, (M,) int32, None for zero.
+        constants: Of the neurons.
+        has_currents: Give the currents as well.
+
+    Returns:
+        Spikes, V before the reset and, if wanted, U, all (T, M) float32; then U and V after the
+        last step, (M,) int32.
+    """
+    inputs = inputs.detach().contiguous()
+    x = inputs.numpy()
+    u, v = (
+        np.zeros(x.shape[1], np.int32) if state is None else state.numpy().copy()
+        for state in states
+    )
+    spikes, voltages = torch.empty_like(inputs), torch.empty_like(inputs)
+    currents = torch.empty_like(inputs) if has_currents else None
+    kept = _NOTHING if currents is None else currents.numpy()
+    fired, before = spikes.numpy(), voltages.numpy()
+    shares = (keeps[0].contiguous().numpy(), keeps[1].contiguous().numpy())
+    neurons = _Numbers(
+        np.float32(constants.state_scale),
+        constants.is_power_of_two,
+        float(constants.level),
+        constants.is_graded,
+    )
+    run_spans(
+        cut_spans(inputs.shape[0], inputs.shape[1], TILE),
+        lambda _, span: cuba_span(x, span, shares, neurons, (u, v), fired, before, kept),
+    )
+    return spikes, voltages, currents, torch.from_numpy(u), torch.from_numpy(v)
+
+
+def run_cuba_back(
+    voltages: Tensor,
+    grad: Tensor,
+    keeps: tuple[Tensor, Tensor],
+    constants: CubaConstants,
+    surrogate: Slope,
+) -> Tensor:
+    """Return the gradient of the inputs, (T, M), for decays that are not learned."""
+    result = torch.empty_like(voltages)
+    v, upstream, into = voltages.numpy(), grad.contiguous().numpy(), result.numpy()
+    shares = (keeps[0].contiguous().numpy(), keeps[1].contiguous().numpy())
+    centre = np.float32(constants.threshold), np.float32(constants.margin)
+    run_spans(
+        cut_spans(voltages.shape[0], voltages.shape[1], TILE),
+        lambda _, span: cuba_back_span(v, upstream, span, shares, *centre, surrogate, into),
+    )
+    return result

@@ -11,9 +11,8 @@ CUBA-LIF, in integers (S state units are one SLAYER unit, keep = 4096 - decay):
     s[t] = [V[t] > level]                    level = threshold · S
     Vr[t] = 0 where s[t], else V[t]
 
-This is the definition of the training form, gradients included: `compiled` is held
-equal to it by `tests/unit/nn/test_fused.py`, plain autograd by `tests/unit/nn/test_neuron.py`. Its
-steps are those of the chip's neuron, `simulation.neurons.LifDynamics`, while no state wraps or
+This is the definition of the training form, gradients included: compiled loops are held equal to
+it by `tests/unit/nn/test_fused.py`, plain autograd by `tests/unit/nn/test_neuron.py`. Its steps are those of the chip's neuron, `simulation.neurons.LifDynamics`, while no state wraps or
 clips: `tests/property/test_neuron_properties.py`.
 
 Gradients treat truncation as the identity and pass nothing through the reset, which leaves two
@@ -30,59 +29,19 @@ Source: lava-dl 0.6.0, `lava/lib/dl/slayer/neuron/cuba.py`,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from neurodeploy.fixedpoint import DECAY_BITS, DECAY_UNITY
-from neurodeploy.nn.functional.compiled import (
-    LifRows,
-    is_compilable,
-    run_cuba,
-    run_cuba_back,
-)
-from neurodeploy.nn.functional.slopes import Slope
-from neurodeploy.nn.functional.surrogate import Exponential, Surrogate
+from neurodeploy.nn.functional.cuba_loops import CubaConstants, run_cuba, run_cuba_back
+from neurodeploy.nn.functional.lif_loops import LifRows
+from neurodeploy.nn.functional.parallel import is_compilable
+from neurodeploy.nn.functional.surrogate import Slope, Surrogate
 
 TILE = 1 << 16
 """Neurons worked on together: int32 states of one tile stay in the second-level cache."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CubaConstants:
-    """The parameters that a group of CUBA neurons shares.
-
-    Attributes:
-        state_scale: S.
-        level: A neuron spikes when V > level; integer state units.
-        threshold: In SLAYER units.
-        margin: SLAYER's `threshold_eps`: the surrogate is centred on threshold + margin.
-        surrogate: Gives h.
-        is_graded: The output is the voltage, not 1, where a neuron spikes.
-        compat_decay_grad: Give the decays the reference's gradient, which has the wrong sign.
-    """
-
-    state_scale: int
-    level: int
-    threshold: float
-    margin: float
-    surrogate: Surrogate
-    is_graded: bool = False
-    compat_decay_grad: bool = False
-
-    @property
-    def compiled_slope(self) -> Slope | None:
-        """The numbers from which compiled loops compute `slope`; None if they cannot."""
-        return Slope.of(self.surrogate, self.threshold, is_graded=self.is_graded)
-
-    def slope(self, voltage: Tensor) -> Tensor:
-        """Return d output / d voltage for a voltage in SLAYER units, as a new tensor."""
-        centred = voltage - self.margin
-        if self.is_graded and isinstance(self.surrogate, Exponential):
-            return self.surrogate.graded_derivative(centred, self.threshold)
-        return self.surrogate.derivative(centred, self.threshold)
 
 
 # Step functions ------------------------------------------------------------------------------
@@ -349,9 +308,7 @@ class _CubaSpikes(torch.autograd.Function):
                 inputs,
                 (_keep_share(current_decay), _keep_share(voltage_decay)),
                 (current, voltage),
-                scale=scale,
-                level=constants.level,
-                is_graded=constants.is_graded,
+                constants,
                 has_currents=learns_decay,
             )
             ctx.save_for_backward(voltages, kept, current_decay, voltage_decay, current, voltage)
@@ -401,9 +358,8 @@ class _CubaSpikes(torch.autograd.Function):
                 voltages,
                 grad,
                 (_keep_share(current_decay), _keep_share(voltage_decay)),
-                threshold=constants.threshold,
-                margin=constants.margin,
-                surrogate=numbers,
+                constants,
+                numbers,
             )
             return grad_inputs, None, None, None, None, None
         current_keep, voltage_keep = _keep_fraction(current_decay), _keep_fraction(voltage_decay)

@@ -17,14 +17,18 @@ which define them; `tests/unit/nn/test_fused.py` compares.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+import torch
+from torch import Tensor
 
-from neurodeploy.nn.functional.parallel import Span
-from neurodeploy.nn.functional.slopes import Float32Array, Slope, slopes
+from neurodeploy.llvm_vectors import compiled, source_key
+from neurodeploy.nn.functional import surrogate as surrogates
+from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, run_spans
+from neurodeploy.nn.functional.surrogate import Float32Array, Slope, slopes
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -32,6 +36,8 @@ _ONE: Final = np.float32(1)
 _ZERO: Final = np.float32(0)
 _NOTHING: Final = np.zeros(0, np.float32)
 NO_ROWS: Final = np.zeros((0, 0), np.float32)
+
+_kernel = compiled(source_key(Path(file) for file in (__file__, surrogates.__file__)))
 
 
 class Lif(NamedTuple):
@@ -68,7 +74,7 @@ class Currents(NamedTuple):
     inverse: Float32Array = _NOTHING
 
 
-@njit(cache=True, nogil=True)
+@_kernel
 def sum_span(inputs: Float32Array, span: Span, centre: Float32Array, sums: Float64Array) -> None:
     """Add up inputs and their squares, around a centre.
 
@@ -98,14 +104,14 @@ def sum_span(inputs: Float32Array, span: Span, centre: Float32Array, sums: Float
         _empty(second, sums[1])
 
 
-@njit(cache=True, nogil=True)
+@_kernel
 def _empty(partial: Float32Array, total: Float64Array) -> None:
     for i in range(partial.size):
         total[i] += partial[i]
         partial[i] = 0
 
 
-@njit(cache=True, nogil=True)
+@_kernel
 def fire_span(currents: Currents, span: Span, neurons: Lif, spikes: Float32Array) -> None:
     """Run LIF neurons.
 
@@ -131,7 +137,7 @@ def fire_span(currents: Currents, span: Span, neurons: Lif, spikes: Float32Array
                 fired[i] = _ONE if kept[i] > threshold else _ZERO
 
 
-@njit(cache=True, nogil=True)
+@_kernel
 def _charge(
     state: Float32Array,
     row: Float32Array,
@@ -162,7 +168,7 @@ def _charge(
             state[i] = _ZERO if u > threshold else u
 
 
-@njit(cache=True, nogil=True)
+@_kernel
 def differentiate_span(
     currents: Currents,
     gradients: Float32Array,
@@ -238,7 +244,7 @@ def differentiate_span(
         _empty(second, sums[1])
 
 
-@njit(cache=True, nogil=True)
+@_kernel
 def normalize_back_span(
     inputs: Float32Array,
     gradients: Float32Array,
@@ -273,3 +279,46 @@ def normalize_back_span(
                 tile[i] = of_gradient[i] * d[i] + of_input[i] * x[i] + constant[i]
             for i in range(x.size):
                 target[i] = tile[i]
+
+
+class LifRows(torch.autograd.Function):
+    """The paper's LIF on (T, M) rows; keeps its inputs and computes the membranes again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        tau: float,
+        threshold: float,
+        surrogate: Slope,
+        reset_gradient: bool,
+    ) -> Tensor:
+        """Return spikes (T, M)."""
+        inputs = inputs.contiguous()
+        spikes = torch.empty_like(inputs)
+        currents, fired = Currents(inputs.detach().numpy()), spikes.numpy()
+        neurons = Lif(np.float32(tau), np.float32(threshold), reset_gradient)
+        run_spans(
+            cut_spans(inputs.shape[0], inputs.shape[1], TILE),
+            lambda _, span: fire_span(currents, span, neurons, fired),
+        )
+        ctx.neurons, ctx.surrogate = neurons, surrogate
+        ctx.save_for_backward(inputs)
+        return spikes
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the inputs, (T, M)."""
+        (inputs,) = ctx.saved_tensors
+        neurons, surrogate = ctx.neurons, ctx.surrogate
+        result, unused = torch.empty_like(inputs), np.empty((2, 0))
+        currents = Currents(inputs.detach().numpy())
+        upstream, into = grad.contiguous().numpy(), result.numpy()
+        run_spans(
+            cut_spans(inputs.shape[0], inputs.shape[1], TILE),
+            lambda _, span: differentiate_span(
+                currents, upstream, span, neurons, surrogate, into, unused
+            ),
+        )
+        return result, None, None, None, None

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
+from torch import Tensor
 
 SPANS = 16
 """Most spans that a matrix is cut into. Fixed, so that sums do not depend on the threads."""
@@ -22,6 +23,15 @@ TILE = 1024
 """Columns worked on at a time: their state stays in the first-level cache."""
 
 Span = tuple[int, int]
+
+
+def is_compilable(values: Tensor) -> bool:
+    """Return whether compiled loops can read a tensor: float32, on the CPU, not being traced."""
+    return (
+        values.device.type == "cpu"
+        and values.dtype == torch.float32
+        and not torch.compiler.is_compiling()
+    )
 
 
 def lanes_of(channels: int) -> int:

@@ -16,9 +16,8 @@ from numba import njit
 from torch import Tensor
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.functional.compiled import is_compilable
-from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, run_spans
-from neurodeploy.nn.functional.slopes import Float32Array
+from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, is_compilable, run_spans
+from neurodeploy.nn.functional.surrogate import Float32Array
 
 SMALLEST, LARGEST = -256, 254
 """Range of a weight integer; with mixed signs it is even."""

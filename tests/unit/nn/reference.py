@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from neurodeploy.fixedpoint import DECAY_UNITY
+from neurodeploy.nn.functional.cuba_loops import CubaConstants
 from neurodeploy.nn.functional.dynamics import (
-    CubaConstants,
     reset,
 )
 from neurodeploy.nn.functional.surrogate import Surrogate

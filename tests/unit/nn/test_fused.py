@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.nn.functional import dynamics, slopes
+from neurodeploy.nn.functional import dynamics
+from neurodeploy.nn.functional.cuba_loops import CubaConstants
 from neurodeploy.nn.functional.dynamics import (
-    CubaConstants,
     cuba_spikes,
     lif_spikes,
 )
@@ -23,6 +23,7 @@ from neurodeploy.nn.functional.surrogate import (
     Tanh,
     TanhPrinted,
     Triangular,
+    exponentials,
 )
 from neurodeploy.nn.fused import is_fusable, normalized_spikes
 from neurodeploy.nn.neuron import LIF
@@ -234,9 +235,9 @@ def test_compiled_cuba_against_torch(
 def test_the_exponential() -> None:
     values = np.linspace(-87, 0, 100_001, dtype=np.float32)
     found = values.copy()
-    slopes.exponentials(found, np.empty(found.shape, np.int32))
+    exponentials(found, np.empty(found.shape, np.int32))
     wanted = np.exp(values.astype(np.float64))
     assert float(np.abs(found / wanted - 1).max()) < 2.5e-7
     small = np.array([-1e30, -1000, -88], np.float32)
-    slopes.exponentials(small, np.empty(3, np.int32))
+    exponentials(small, np.empty(3, np.int32))
     assert float(small.max()) < 1e-38

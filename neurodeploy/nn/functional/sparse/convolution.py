@@ -24,8 +24,7 @@ from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 from torch.nn.grad import conv2d_input
 
-from neurodeploy.nn.functional.compiled import is_compilable
-from neurodeploy.nn.functional.parallel import SPANS, Span, run_spans
+from neurodeploy.nn.functional.parallel import SPANS, Span, is_compilable, run_spans
 from neurodeploy.nn.functional.sparse.row_vectors import Float32Array, Int64Array
 from neurodeploy.nn.functional.sparse.skipping_loops import (
     FLUSH,
