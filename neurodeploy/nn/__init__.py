@@ -3,19 +3,19 @@
 Tensors are time first, (T, N, C, H, W) or (T, N, C); `SlayerLayout` is for SLAYER's layout.
 In reading order:
 
-    network        a whole network: blocks, read-out, shortcut branches
-    residual       residual blocks, and the parts that a recipe asks for
-    blocks         dense, convolution, pooling and others, with SLAYER's names
-    spiking_block  the base of all blocks; axons and delays
-    synapse        weights and their linear maps
-    neuron         CUBA-LIF and LIF
-    batch_norm     batch norm of currents, statistics over all processes
-    normalization  SLAYER's norms and dropout inside a CUBA neuron
-    fused          batch norm and LIF as one function on CPUs
-    functional/    dynamics, surrogates and compiled loops
-    tracing        from a network to the float graph
-    slayer         layouts and state dictionaries of lava-dl
-    tensor_files   files of named tensors
+    network            a whole network: blocks, read-out, shortcut branches
+    residual           residual blocks, and how a recipe's sections become blocks
+    blocks             dense, convolution, pooling and others, with SLAYER's names
+    spiking_block      the base of all blocks; axons and delays
+    synapse            weights and their linear maps
+    neuron             CUBA-LIF and LIF
+    slayer_parameters  parameters, norms and dropout of a CUBA neuron
+    batch_norm         batch norm of currents, statistics over all processes
+    fused              batch norm and LIF as one function on CPUs
+    functional/        dynamics, surrogates and compiled loops
+    tracing            from a network to the float graph
+    slayer             layouts and state dictionaries of lava-dl
+    tensor_files       files of named tensors
 """
 
 from neurodeploy.nn.blocks import (
@@ -38,24 +38,21 @@ from neurodeploy.nn.functional.surrogate import (
     TanhPrinted,
     Triangular,
 )
-from neurodeploy.nn.neuron import (
-    LIF,
-    CubaLIF,
-    DeviceParams,
-    NeuronParams,
-    neuron_params,
-)
-from neurodeploy.nn.normalization import (
-    Dropout,
-    MeanOnlyBatchNorm,
-    WgtScaleBatchNorm,
-)
+from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.nn.slayer import (
     SlayerLayout,
     export_state_dict,
     from_time_first,
     import_state_dict,
     to_time_first,
+)
+from neurodeploy.nn.slayer_parameters import (
+    DeviceParams,
+    Dropout,
+    MeanOnlyBatchNorm,
+    NeuronParams,
+    WgtScaleBatchNorm,
+    neuron_params,
 )
 from neurodeploy.nn.spiking_block import Delay, shift_in_time
 

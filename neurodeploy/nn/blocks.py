@@ -35,7 +35,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.neuron import CubaLIF, NeuronParams
+from neurodeploy.nn.neuron import CubaLIF
+from neurodeploy.nn.slayer_parameters import NeuronParams
 from neurodeploy.nn.spiking_block import (
     ABSENT,
     OptionalPreHook,

@@ -30,8 +30,8 @@ from neurodeploy.nn.blocks import (
     MaxPool,
 )
 from neurodeploy.nn.fused import normalized_spikes
+from neurodeploy.nn.neuron import neuron_of
 from neurodeploy.nn.residual import (
-    Neurons,
     Parts,
     PreActivationBlock,
     ResidualBlock,
@@ -53,7 +53,6 @@ from neurodeploy.recipes.network_sections import (
     ResidualLayer,
 )
 from neurodeploy.recipes.recipe import Architecture, Recipe
-from neurodeploy.recipes.training_sections import LifNeuronSection
 
 FORMAT = "neurodeploy-network-1"
 CAN_COMPILE_BLOCKS = "isolate_recompiles" in inspect.signature(torch.compile).parameters
@@ -435,7 +434,7 @@ def _block(layer: LayerSection, shape: Shape, parts: Parts) -> nn.Module:
         case ResidualLayer():
             return _residual(layer, shape, parts)
         case NeuronLayer():
-            return Neurons(parts.make_neuron(), delay_shift=False)
+            return parts.make_neurons()
         case MaxPoolLayer():
             return MaxPool(layer.kernel, layer.stride, layer.padding)
         case AveragePoolLayer():
@@ -461,30 +460,30 @@ def _residual(layer: ResidualLayer, shape: Shape, parts: Parts) -> ResidualBlock
 
 
 def _spiking(layer: ConvLayer | DenseLayer, shape: Shape, parts: Parts) -> Conv | Dense:
-    # SLAYER's blocks have neither a bias nor, within a window, a step of delay.
-    has_bias = not layer.batch_norm and isinstance(parts.neuron, LifNeuronSection)
+    neuron = neuron_of(parts.neuron)
+    has_bias = not layer.batch_norm and neuron.has_bias
     block: Conv | Dense
     if isinstance(layer, ConvLayer):
         channels = layer.channels
         block = Conv(
-            parts.make_neuron(),
+            neuron,
             shape[0],
             channels,
             layer.kernel,
             layer.stride,
             layer.padding,
             groups=layer.groups,
-            delay_shift=False,
+            pre_hook_fx=neuron.weight_hook,
             bias=has_bias,
             generator=parts.generator,
         )
     else:
         channels = layer.neurons
         block = Dense(
-            parts.make_neuron(),
+            neuron,
             prod(shape),
             channels,
-            delay_shift=False,
+            pre_hook_fx=neuron.weight_hook,
             bias=has_bias,
             generator=parts.generator,
         )

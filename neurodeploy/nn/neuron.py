@@ -1,97 +1,86 @@
 """Spiking neurons as torch modules: SLAYER's CUBA-LIF and the paper's LIF.
 
-Both take weighted sums (T, N, C, ...), time first, and give spikes of the same shape. The
-arithmetic is in `neurodeploy.nn.functional.dynamics`; these modules hold parameters and state.
-
-The paper's LIF, u_pre = tau · u + x, is CUBA-LIF with full current decay (the current is the
-input) and voltage decay 1 - tau, without the integer rounding.
+They take weighted sums (T, N, C, ...), time first, and give spikes of the same shape. The
+arithmetic is in `neurodeploy.nn.functional.dynamics`; these modules hold parameters and state, and
+answer for their kind whatever differs between kinds when a network is built, traced or fine-tuned.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.errors import GraphError
+from neurodeploy.errors import GraphError, TraceError
 from neurodeploy.fixedpoint import DECAY_UNITY
-from neurodeploy.nn.functional.dynamics import (
-    CubaConstants,
-    cuba_spikes,
-    leaky_integrate,
-    lif_spikes,
-)
+from neurodeploy.ir.float_layers import Cuba
+from neurodeploy.nn.functional.cuba_loops import CubaConstants
+from neurodeploy.nn.functional.dynamics import cuba_spikes, leaky_integrate, lif_spikes
 from neurodeploy.nn.functional.quantizer import EightBitQuantizer
 from neurodeploy.nn.functional.rows import Rows, require_axes
-from neurodeploy.nn.functional.surrogate import Exponential, Surrogate
-from neurodeploy.nn.normalization import CHANNEL_AXIS
+from neurodeploy.nn.functional.surrogate import SURROGATES, Exponential, Surrogate
+from neurodeploy.nn.slayer_parameters import CHANNEL_AXIS, Decay, DeviceParams
+from neurodeploy.recipes.training_sections import (
+    CubaNeuronSection,
+    LifNeuronSection,
+    NeuronSection,
+)
 
 STATE_UNITS = 64
 """State units in one weight unit: S = 64 · W."""
 
-Decay = float | Sequence[float]
 
+class SpikingNeuron(nn.Module, ABC):
+    """A kind of neuron that networks of recipes are built of.
 
-class _RequiredParams(TypedDict):
-    threshold: float
-    current_decay: Decay
-    voltage_decay: Decay
-
-
-class NeuronParams(_RequiredParams, total=False):
-    """Keywords of `CubaLIF`; the first twelve are SLAYER's `neuron_params`."""
-
-    tau_grad: float
-    scale_grad: float
-    scale: int
-    norm: Callable[[], nn.Module] | None
-    dropout: nn.Module | None
-    shared_param: bool
-    persistent_state: bool
-    requires_grad: bool
-    graded_spike: bool
-    surrogate: Surrogate | None
-    compat_decay_grad: bool
-    compat_threshold: bool
-
-
-class DeviceParams(TypedDict):
-    """A CUBA group as the chip sees it; keys are the names of SLAYER's HDF5 datasets."""
-
-    type: str
-    iDecay: int | npt.NDArray[np.int64]
-    vDecay: int | npt.NDArray[np.int64]
-    vThMant: int
-    refDelay: int
-    gradedSpike: bool
-
-
-def neuron_params(
-    device_params: DeviceParams, scale: int = 64, p_scale: int = DECAY_UNITY
-) -> NeuronParams:
-    """Turn device parameters back into `neuron_params`.
-
-    Args:
-        device_params: As `CubaLIF.device_params` gives them; decays must be scalars.
-        scale: W, weight units in one SLAYER unit.
-        p_scale: Denominator of the decays.
-
-    Returns:
-        Threshold and decays.
+    Attributes:
+        has_bias: Whether synapses without batch norm that lead to such neurons have a bias.
+        surrogate: Stand-in for the derivative of the spike.
+        shape: (C, ...) of the last forward pass, None before the first.
+        weight_hook: Applied to weights that lead to such neurons: a quantiser, or None.
     """
-    return {
-        "threshold": device_params["vThMant"] / scale,
-        "current_decay": float(device_params["iDecay"]) / p_scale,
-        "voltage_decay": float(device_params["vDecay"]) / p_scale,
-    }
+
+    has_bias: ClassVar[bool]
+    surrogate: Surrogate
+    shape: torch.Size | None = None
+    weight_hook: Callable[[Tensor], Tensor] | None = None
+
+    def reset_state(self) -> None:
+        """Forget what was kept between forward passes; a neuron that keeps nothing does nothing."""
+
+    @abstractmethod
+    def to_graph(self, where: str, *, is_on_grid: bool) -> Cuba:
+        """Return the neuron as a layer of the float graph.
+
+        Args:
+            where: Name of the layer, for complaints.
+            is_on_grid: Whether what arrives is made of weights as `weight_hook` leaves them.
+
+        Raises:
+            TraceError: If it does something that the graph cannot express.
+        """
 
 
-class LIF(nn.Module):
+def neuron_of(section: NeuronSection) -> SpikingNeuron:
+    """Return a neuron as a recipe's [neuron] describes it."""
+    parameters = asdict(section)
+    del parameters["model"]
+    match section:
+        case LifNeuronSection():
+            surrogate = parameters.pop("surrogate")
+            return LIF(**parameters, surrogate=SURROGATES[surrogate.pop("name")](**surrogate))
+        case CubaNeuronSection():
+            return CubaLIF(**parameters)
+
+
+class LIF(SpikingNeuron):
     """The paper's leaky integrate-and-fire neuron, in floats, with hard reset.
 
         u_pre[t] = tau · u[t-1] + x[t],  o[t] = [u_pre[t] > V_th],  u[t] = u_pre[t] · (1 - o[t])
@@ -103,15 +92,14 @@ class LIF(nn.Module):
     Args:
         threshold: V_th, above 0.
         tau: Share of the membrane kept from step to step, in [0, 1].
-        surrogate: Stand-in for the derivative of the spike.
+        surrogate: See `SpikingNeuron`.
         reset_gradient: Differentiate through the reset as well; False treats o as a constant
             there.
 
-    Attributes:
-        shape: (C, ...) of the last forward pass, None before the first.
-
     Source: Guo et al., "Take A Shortcut Back", arXiv 2401.04486, eqs. 1-2.
     """
+
+    has_bias = True
 
     def __init__(
         self, threshold: float, tau: float, surrogate: Surrogate, *, reset_gradient: bool = True
@@ -125,7 +113,6 @@ class LIF(nn.Module):
         self.tau = float(tau)
         self.surrogate = surrogate
         self.reset_gradient = reset_gradient
-        self.shape: torch.Size | None = None
 
     @property
     def cx_current_decay(self) -> int:
@@ -138,13 +125,7 @@ class LIF(nn.Module):
         return round((1 - self.tau) * DECAY_UNITY)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return spikes for weighted sums.
-
-        Args:
-            x: (T, N, C, ...) float.
-
-        Returns:
-            Spikes, 0 or 1, same shape and dtype.
+        """Return spikes, 0 or 1, for weighted sums (T, N, C, ...), of their shape and dtype.
 
         Raises:
             GraphError: If x is not a float tensor of at least three axes.
@@ -161,6 +142,10 @@ class LIF(nn.Module):
         )
         return rows.restore(spikes)
 
+    def to_graph(self, where: str, *, is_on_grid: bool) -> Cuba:
+        """Return CUBA neurons with full current decay."""
+        return Cuba(threshold=self.threshold, current_decay=1.0, voltage_decay=1.0 - self.tau)
+
     def extra_repr(self) -> str:
         """Show the parameters in the module's printed form."""
         return (
@@ -169,7 +154,7 @@ class LIF(nn.Module):
         )
 
 
-class CubaLIF(nn.Module):
+class CubaLIF(SpikingNeuron):
     """SLAYER's current-based LIF neuron: integer state, bit for bit; see `functional.dynamics`.
 
     W = `scale` weight units make one SLAYER unit, S = 64 · W state units do. The threshold is
@@ -188,7 +173,8 @@ class CubaLIF(nn.Module):
         dropout: Module applied to the spikes, time first.
         shared_param: One decay for all; False draws one a channel at the first forward pass.
         persistent_state: Start each forward pass where the last one ended, unless the batch
-            size changes.
+            size changes. Kept is the current before the norm, unlike in lava-dl, so that running
+            in pieces equals running as a whole.
         requires_grad: Learn the decays.
         graded_spike: Emit the voltage instead of 1.
         surrogate: Use this instead of SLAYER's exponential.
@@ -202,10 +188,8 @@ class CubaLIF(nn.Module):
     Attributes:
         current_decay: Parameter, float32, decay · 4096, unrounded: (1,), or (C,).
         voltage_decay: The same.
-        shape: (C, ...) from the first forward pass on, None before.
-
-    Differs from the reference: the state kept by `persistent_state` is the current before the
-    norm, so that running in pieces equals running as a whole.
+        scale, w_scale, s_scale, p_scale, weight_exponent, ref_delay: Of lava-dl: W, W, S, 4096, 0
+            for S = 64 · W, and 1 for no refractory delay.
 
     Raises:
         GraphError: For a threshold below one weight unit, or decays of the wrong form.
@@ -213,6 +197,7 @@ class CubaLIF(nn.Module):
     Source: lava-dl 0.6.0, `lava/lib/dl/slayer/neuron/cuba.py`, `neuron/base.py`.
     """
 
+    has_bias = False  # as SLAYER's blocks
     current_state: Tensor | None
     voltage_state: Tensor | None
 
@@ -237,10 +222,10 @@ class CubaLIF(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.w_scale = int(scale)
-        self.s_scale = self.w_scale * STATE_UNITS
-        self.p_scale = DECAY_UNITY
-        self.quantize_8bit = EightBitQuantizer(self.w_scale)
+        self.scale = self.w_scale = int(scale)
+        self.s_scale, self.p_scale = self.w_scale * STATE_UNITS, DECAY_UNITY
+        self.weight_exponent, self.ref_delay = 0, 1
+        self.weight_hook = self.quantize_8bit = EightBitQuantizer(self.w_scale)
         self.threshold = int(threshold * self.w_scale) / self.w_scale
         if self.threshold <= 0:
             raise GraphError(
@@ -264,7 +249,6 @@ class CubaLIF(nn.Module):
         self.norm = None if norm is None else norm()
         if hasattr(self.norm, "pre_hook_fx"):
             object.__setattr__(self.norm, "pre_hook_fx", self.quantize_8bit)
-        self.shape: torch.Size | None = None
 
         self._ranges = [
             _decay_range(value, name, shared_param)
@@ -283,27 +267,10 @@ class CubaLIF(nn.Module):
         self.register_buffer("voltage_state", None, persistent=False)
         self.clamp()
 
-    # What others read ------------------------------------------------------------------------
-
-    @property
-    def scale(self) -> int:
-        """W, weight units in one SLAYER unit."""
-        return self.w_scale
-
     @property
     def v_th_mant(self) -> int:
         """Threshold in weight units."""
         return int(self.threshold * self.w_scale)
-
-    @property
-    def weight_exponent(self) -> int:
-        """Exponent of the weights on the chip: 0 for S = 64 · W."""
-        return int(math.log2(self.s_scale // self.w_scale) - 6)
-
-    @property
-    def ref_delay(self) -> int:
-        """Refractory delay: always 1, that is, none."""
-        return 1
 
     @property
     def cx_current_decay(self) -> int | npt.NDArray[np.int64]:
@@ -343,16 +310,11 @@ class CubaLIF(nn.Module):
             compat_decay_grad=self.compat_decay_grad,
         )
 
-    # Running ---------------------------------------------------------------------------------
-
     def forward(self, x: Tensor) -> Tensor:
-        """Return spikes for weighted sums.
+        """Return spikes, 0 or 1, or 0 or the voltage with `graded_spike`.
 
         Args:
-            x: (T, N, C, ...) float32, SLAYER units.
-
-        Returns:
-            Spikes of the same shape: 0 or 1, or 0 or the voltage with `graded_spike`.
+            x: (T, N, C, ...) float32, weighted sums in SLAYER units.
 
         Raises:
             GraphError: If the shape differs from that of the first forward pass.
@@ -378,17 +340,11 @@ class CubaLIF(nn.Module):
         return output if self.drop is None else self.drop(output)
 
     def dynamics(self, x: Tensor, *, has_threshold: bool = True) -> tuple[Tensor, Tensor]:
-        """Return current and voltage, both before any reset and differentiable.
+        """Return current (after the norm) and voltage, both before any reset and differentiable.
 
         Args:
-            x: (T, N, C, ...) float32, SLAYER units.
+            x: As for `forward`, and so are the results.
             has_threshold: False never resets: the affine read-out.
-
-        Returns:
-            Current (after the norm) and voltage, each of the shape of x.
-
-        Raises:
-            GraphError: If the shape differs from that of the first forward pass.
         """
         rows = self._prepare(x)
         current, final_current = self._current(x, rows, rows.spread(self.current_decay))
@@ -412,6 +368,25 @@ class CubaLIF(nn.Module):
     def reset_state(self) -> None:
         """Forget what `persistent_state` kept: the next forward pass starts at zero."""
         self.current_state = self.voltage_state = None
+
+    def to_graph(self, where: str, *, is_on_grid: bool) -> Cuba:
+        """Return CUBA neurons with the decays as the chip has them."""
+        refusals = {
+            "dropout": (self.drop is not None, "Train without, or set it to None afterwards"),
+            "norm": (self.norm is not None, "Use batch_norm of the block"),
+            "graded_spike": (self.graded_spike, "The deployed neuron sends spikes of 1"),
+            "persistent_state": (self.persistent_state, "Every sample starts from rest"),
+            "shared_param=False": (not self.shared_param, "Use one decay for the whole layer"),
+        }
+        for found, (is_found, advice) in refusals.items():
+            if is_found:
+                raise TraceError(f"{where}: {found} has no counterpart in the graph. {advice}.")
+        return Cuba(
+            threshold=self.threshold,
+            current_decay=int(self.cx_current_decay) / DECAY_UNITY,
+            voltage_decay=int(self.cx_voltage_decay) / DECAY_UNITY,
+            scale=self.w_scale if is_on_grid else None,
+        )
 
     def extra_repr(self) -> str:
         """Show the parameters in the module's printed form."""
@@ -444,6 +419,7 @@ class CubaLIF(nn.Module):
             )
         channels = x.shape[CHANNEL_AXIS]
         if not self._is_drawn:
+            self._is_drawn = True
             self._draw(channels)
         if self.current_decay.numel() not in (1, channels):
             raise GraphError(
@@ -458,7 +434,6 @@ class CubaLIF(nn.Module):
         return Rows.of(x)
 
     def _draw(self, channels: int) -> None:
-        self._is_drawn = True
         if self._is_loaded and channels == 1:
             return
         generator = torch.Generator().manual_seed(self._seed)
@@ -480,15 +455,14 @@ class CubaLIF(nn.Module):
         if not self.shared_param:
             for name in ("current_decay", "voltage_decay"):
                 found = state_dict.get(f"{prefix}{name}")
-                if isinstance(found, Tensor) and found.dim() == 1 and not self._fixed_for(found):
+                if not isinstance(found, Tensor) or found.dim() != 1:
+                    continue
+                if self.shape is None or found.numel() == self.shape[0]:
                     parameter = getattr(self, name)
                     parameter.data = parameter.new_zeros(found.shape)
                     self._is_drawn = found.numel() > 1
                     self._is_loaded = True
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-    def _fixed_for(self, found: Tensor) -> bool:
-        return self.shape is not None and found.numel() != self.shape[0]
 
 
 def _decay_range(decay: Decay, name: str, shared_param: bool) -> tuple[float, float]:

@@ -18,24 +18,19 @@ Learning in Spiking Neural Networks", NeurIPS 2021.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from neurodeploy.nn.batch_norm import affine_norm, batch_normalized, make_batch_norm
 from neurodeploy.nn.blocks import Conv
-from neurodeploy.nn.functional.surrogate import SURROGATES
 from neurodeploy.nn.fused import normalized_spikes
-from neurodeploy.nn.neuron import (
-    LIF,
-    CubaLIF,
-    NeuronParams,
-)
+from neurodeploy.nn.neuron import neuron_of
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.recipes.network_sections import NormKind
-from neurodeploy.recipes.training_sections import CubaNeuronSection, LifNeuronSection
+from neurodeploy.recipes.training_sections import NeuronSection
 
 
 class Neurons(SpikingBlock):
@@ -82,26 +77,10 @@ class Parts:
         generator: Draws initial weights.
     """
 
-    neuron: LifNeuronSection | CubaNeuronSection
+    neuron: NeuronSection
     norm: NormKind
     steps: int
     generator: torch.Generator
-
-    def make_neuron(self) -> LIF | NeuronParams:
-        """Return what a block takes as its neuron."""
-        section = self.neuron
-        if isinstance(section, LifNeuronSection):
-            parameters = asdict(section.surrogate)
-            surrogate = SURROGATES[parameters.pop("name")](**parameters)
-            return LIF(section.threshold, section.tau, surrogate)
-        return {
-            "threshold": section.threshold,
-            "current_decay": section.current_decay,
-            "voltage_decay": section.voltage_decay,
-            "tau_grad": section.tau_grad,
-            "scale_grad": section.scale_grad,
-            "scale": section.scale,
-        }
 
     def make_norm(self, channels: int, *, is_spatial: bool = True, alpha: float = 1.0) -> nn.Module:
         """Return a batch norm; see `make_batch_norm`."""
@@ -116,20 +95,21 @@ class Parts:
 
     def make_neurons(self) -> Neurons:
         """Return neurons without a synapse."""
-        return Neurons(self.make_neuron(), delay_shift=False)
+        return Neurons(neuron_of(self.neuron))
 
     def make_conv(
         self, in_channels: int, channels: int, kernel: int, *, stride: int, alpha: float = 1.0
     ) -> Conv:
         """Return a convolution with batch norm and neurons; the padding keeps the size."""
+        neuron = neuron_of(self.neuron)
         block = Conv(
-            self.make_neuron(),
+            neuron,
             in_channels,
             channels,
             kernel,
             stride,
             kernel // 2,
-            delay_shift=False,
+            pre_hook_fx=neuron.weight_hook,
             generator=self.generator,
         )
         block.batch_norm = self.make_norm(channels, alpha=alpha)
@@ -139,16 +119,13 @@ class Parts:
         self, in_channels: int, channels: int, kernel: int, *, stride: int, alpha: float
     ) -> NormalizedConv:
         """Return a convolution with batch norm, without neurons."""
-        neuron = self.make_neuron()
-        # As in a block of its own: SLAYER's weights are quantised.
-        hook = None if isinstance(neuron, nn.Module) else CubaLIF(**neuron).quantize_8bit
         synapse = ConvSynapse(
             in_channels,
             channels,
             kernel,
             stride,
             kernel // 2,
-            pre_hook_fx=hook,
+            pre_hook_fx=neuron_of(self.neuron).weight_hook,
             generator=self.generator,
         )
         return NormalizedConv(synapse, self.make_norm(channels, alpha=alpha))

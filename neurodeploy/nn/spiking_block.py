@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError
 from neurodeploy.nn.fused import normalized_spikes
-from neurodeploy.nn.neuron import CubaLIF, NeuronParams
+from neurodeploy.nn.neuron import CubaLIF, SpikingNeuron
+from neurodeploy.nn.slayer_parameters import NeuronParams
 from neurodeploy.nn.synapse import PreHook, Synapse
 
 
@@ -191,7 +192,7 @@ class SpikingBlock(nn.Module):
     def reset_state(self) -> None:
         """Forget what `persistent_state` kept."""
         self._last_spikes = None
-        if isinstance(self.neuron, CubaLIF):
+        if isinstance(self.neuron, SpikingNeuron):
             self.neuron.reset_state()
 
     def resolve_hook(self, pre_hook_fx: OptionalPreHook) -> PreHook | None:

@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor, nn
 
 from neurodeploy.errors import TraceError
-from neurodeploy.fixedpoint import DECAY_UNITY
 from neurodeploy.ir.float_layers import (
     AveragePool,
     BatchNorm,
@@ -36,7 +35,7 @@ from neurodeploy.nn.blocks import (
 )
 from neurodeploy.nn.functional.quantizer import EightBitQuantizer
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.nn.neuron import LIF, CubaLIF
+from neurodeploy.nn.neuron import SpikingNeuron
 from neurodeploy.nn.residual import (
     Neurons,
     NormalizedConv,
@@ -287,28 +286,11 @@ def _batch_norm(name: str, module: nn.Module) -> BatchNorm:
 
 
 def _neuron(name: str, neuron: nn.Module | None, *, is_on_grid: bool) -> Cuba:
-    if isinstance(neuron, LIF):
-        return Cuba(threshold=neuron.threshold, current_decay=1.0, voltage_decay=1.0 - neuron.tau)
-    if not isinstance(neuron, CubaLIF):
+    if not isinstance(neuron, SpikingNeuron):
         raise TraceError(
             f"{name}: a neuron {type(neuron).__name__} has no counterpart. LIF and CubaLIF have."
         )
-    refusals = {
-        "dropout": (neuron.drop is not None, "Train without, or set it to None afterwards"),
-        "norm": (neuron.norm is not None, "Use batch_norm of the block"),
-        "graded_spike": (neuron.graded_spike, "The deployed neuron sends spikes of 1"),
-        "persistent_state": (neuron.persistent_state, "Every sample starts from rest"),
-        "shared_param=False": (not neuron.shared_param, "Use one decay for the whole layer"),
-    }
-    for what, (is_found, advice) in refusals.items():
-        if is_found:
-            raise TraceError(f"{name}: {what} has no counterpart in the graph. {advice}.")
-    return Cuba(
-        threshold=neuron.threshold,
-        current_decay=int(neuron.cx_current_decay) / DECAY_UNITY,
-        voltage_decay=int(neuron.cx_voltage_decay) / DECAY_UNITY,
-        scale=neuron.w_scale if is_on_grid else None,
-    )
+    return neuron.to_graph(name, is_on_grid=is_on_grid)
 
 
 def _array(tensor: Tensor) -> FloatArray:

@@ -19,8 +19,7 @@ from neurodeploy.recipes.data_sections import ClassCount, DataSection, DigitsDat
 from neurodeploy.recipes.layouts import layout_of, shapes_of
 from neurodeploy.recipes.network_sections import NetworkSection
 from neurodeploy.recipes.training_sections import (
-    CubaNeuronSection,
-    LifNeuronSection,
+    NeuronSection,
     PaperSection,
     PruningSection,
     QuantizationSection,
@@ -63,7 +62,7 @@ class Recipe:
     recipe: RunSection
     data: DataSection
     network: NetworkSection
-    neuron: LifNeuronSection | CubaNeuronSection
+    neuron: NeuronSection
     shortcut: ShortcutSection = field(default_factory=ShortcutSection)
     training: TrainingSection
     pruning: PruningSection = field(default_factory=PruningSection)
@@ -220,7 +219,7 @@ class Architecture:
     classes: ClassCount
     input_bits: Annotated[int, Range(minimum=0, maximum=16)]
     network: NetworkSection
-    neuron: LifNeuronSection | CubaNeuronSection
+    neuron: NeuronSection
     branches: tuple[str, ...] = ()
     input_mean: tuple[float, ...] = ()
     input_deviation: tuple[PositiveFloat, ...] = ()

@@ -142,6 +142,9 @@ class CubaNeuronSection:
     scale: PositiveInt = 64
 
 
+NeuronSection = LifNeuronSection | CubaNeuronSection
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortcutSection:
     """Branches during training: [shortcut].

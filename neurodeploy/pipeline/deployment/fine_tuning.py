@@ -41,7 +41,7 @@ from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.functional.surrogate import Surrogate
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.nn.neuron import LIF, CubaLIF
+from neurodeploy.nn.neuron import SpikingNeuron
 from neurodeploy.passes.quantization import Population, Scales, find_populations, quantize
 from neurodeploy.pipeline.observation import Observer, iteration_callback
 from neurodeploy.recipes.recipe import Recipe
@@ -86,7 +86,7 @@ def fine_tune(
 def surrogate_of(network: SpikingNetwork) -> Surrogate:
     """Return the surrogate that the network was trained with."""
     for module in network.modules():
-        if isinstance(module, LIF | CubaLIF):
+        if isinstance(module, SpikingNeuron):
             return module.surrogate
     raise TraceError("network: no spiking layer. There is nothing to fine-tune.")
 

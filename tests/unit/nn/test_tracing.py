@@ -29,7 +29,7 @@ from neurodeploy.nn.batch_norm import TemporalBatchNorm
 from neurodeploy.nn.blocks import Pool
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.nn.neuron import CubaLIF
-from neurodeploy.nn.normalization import Dropout, MeanOnlyBatchNorm
+from neurodeploy.nn.slayer_parameters import Dropout, MeanOnlyBatchNorm
 from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.nn.tracing import trace
 from neurodeploy.passes import (

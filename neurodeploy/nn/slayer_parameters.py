@@ -1,21 +1,79 @@
-"""SLAYER's normalisation of the current and dropout of the spikes, inside a CUBA neuron.
+"""SLAYER's `neuron_params` of a CUBA neuron, and the modules that they can name.
 
-Both act on time-first tensors (T, N, C, ...), the channel on axis 2. They go into
-`neuron_params` as SLAYER's do: `norm=MeanOnlyBatchNorm`, a class, and `dropout=Dropout(0.1)`,
-an instance.
+`norm=MeanOnlyBatchNorm`, a class, normalises the current, and `dropout=Dropout(0.1)`, an instance,
+drops spikes. Both act on time-first tensors (T, N, C, ...), the channel on axis 2.
 
 Source: lava-dl 0.6.0, `lava/lib/dl/slayer/neuron/norm.py`, `dropout.py`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError
+from neurodeploy.fixedpoint import DECAY_UNITY
 from neurodeploy.nn.functional.quantizer import EightBitQuantizer
+from neurodeploy.nn.functional.surrogate import Surrogate
+
+Decay = float | Sequence[float]
+
+
+class _RequiredParams(TypedDict):
+    threshold: float
+    current_decay: Decay
+    voltage_decay: Decay
+
+
+class NeuronParams(_RequiredParams, total=False):
+    """Keywords of `CubaLIF`; the first twelve are SLAYER's `neuron_params`."""
+
+    tau_grad: float
+    scale_grad: float
+    scale: int
+    norm: Callable[[], nn.Module] | None
+    dropout: nn.Module | None
+    shared_param: bool
+    persistent_state: bool
+    requires_grad: bool
+    graded_spike: bool
+    surrogate: Surrogate | None
+    compat_decay_grad: bool
+    compat_threshold: bool
+
+
+class DeviceParams(TypedDict):
+    """A CUBA group as the chip sees it; keys are the names of SLAYER's HDF5 datasets."""
+
+    type: str
+    iDecay: int | npt.NDArray[np.int64]
+    vDecay: int | npt.NDArray[np.int64]
+    vThMant: int
+    refDelay: int
+    gradedSpike: bool
+
+
+def neuron_params(
+    device_params: DeviceParams, scale: int = 64, p_scale: int = DECAY_UNITY
+) -> NeuronParams:
+    """Turn device parameters, whose decays must be scalars, back into threshold and decays.
+
+    Args:
+        device_params: As `CubaLIF.device_params` gives them.
+        scale: W, weight units in one SLAYER unit.
+        p_scale: Denominator of the decays.
+    """
+    return {
+        "threshold": device_params["vThMant"] / scale,
+        "current_decay": float(device_params["iDecay"]) / p_scale,
+        "voltage_decay": float(device_params["vDecay"]) / p_scale,
+    }
+
 
 CHANNEL_AXIS = 2
 
@@ -65,14 +123,7 @@ class MeanOnlyBatchNorm(nn.Module):
         return -self.pre_hook_fx(self.running_mean, descale=True)
 
     def forward(self, current: Tensor) -> Tensor:
-        """Normalise a current.
-
-        Args:
-            current: (T, N, C, ...) float32, SLAYER units.
-
-        Returns:
-            Tensor of the same shape.
-        """
+        """Normalise a current (T, N, C, ...), float32, SLAYER units."""
         mean = self._mean(current)
         quantized = mean if self.pre_hook_fx is None else self.pre_hook_fx(mean)
         return current - _over_channels(quantized, current)
