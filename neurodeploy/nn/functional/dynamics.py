@@ -12,8 +12,9 @@ CUBA-LIF, in integers (S state units are one SLAYER unit, keep = 4096 - decay):
     Vr[t] = 0 where s[t], else V[t]
 
 This is the definition of the training form, gradients included: compiled loops are held equal to
-it by `tests/unit/nn/test_fused.py`, plain autograd by `tests/unit/nn/test_neuron.py`. Its steps are those of the chip's neuron, `simulation.neurons.LifDynamics`, while no state wraps or
-clips: `tests/property/test_neuron_properties.py`.
+it by `tests/unit/nn/test_fused.py`, plain autograd by `tests/unit/nn/test_neuron.py`. Its steps
+are those of the chip's neuron, `simulation.neurons.LifDynamics`, while no state wraps or clips:
+`tests/property/test_neuron_properties.py`.
 
 Gradients treat truncation as the identity and pass nothing through the reset, which leaves two
 linear filters running backwards in time; h is the surrogate, a = keep / 4096:
