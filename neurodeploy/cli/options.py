@@ -22,7 +22,7 @@ from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
 from neurodeploy.netx.untrusted_hdf5 import check_file
 from neurodeploy.run_files import net_of, samples_of
-from neurodeploy.samples.array_archives import INPUT_BYTES_MAX
+from neurodeploy.samples.array_files import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples, read_labels
 from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.event_simulator import conform_input

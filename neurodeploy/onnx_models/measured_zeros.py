@@ -22,7 +22,7 @@ from neurodeploy.onnx_models.isolation import run_apart
 from neurodeploy.onnx_models.macs import OnnxMacs, count_onnx_macs, node_names
 from neurodeploy.onnx_models.operators import OPERANDS, operator_key
 from neurodeploy.onnx_models.reading import inline_functions, require_onnx
-from neurodeploy.samples.array_archives import load_inputs, load_numbers, member_names
+from neurodeploy.samples.array_files import load_inputs, load_numbers, member_names
 
 if TYPE_CHECKING:
     import onnx

@@ -1,8 +1,7 @@
 """Samples from files: arrays, HDF5, event tables, camera recordings, opened a few at a time.
 
 sources            any file or Python sequence as samples
-array_archives     arrays in `.npy` and `.npz` files
+array_files        arrays in `.npy` and `.npz` files; results, written piece by piece
 event_tables       columns of events, and HDF5 data sets
 camera_recordings  recordings of event cameras as frames
-array_files        results, written piece by piece
 """

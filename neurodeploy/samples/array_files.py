@@ -1,39 +1,327 @@
-"""Files of results, written array by array and piece by piece: equal bytes for equal arrays.
+"""Arrays in files: `.npy` and `.npz` read a few samples at a time, results written piece by piece.
 
-How arrays were cut into pieces, and when they were written, leaves no trace in an `.npz` archive.
+A `.npy` file that ends early gives the samples before its end. An archive lists its arrays at its
+end, so one that was cut short cannot be opened; damage inside of it is found by its checksum.
+Nothing is unpickled, and declared sizes are compared with the file before anything is allocated.
+
+Equal arrays make equal bytes in an `.npz` archive, however they were cut into pieces and whenever
+they were written.
 """
 
 from __future__ import annotations
 
+import io
+import lzma
+import struct
+import tokenize
+import weakref
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import IO, cast
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
+from neurodeploy.errors import DataError
 from neurodeploy.files import replacing, require_output
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (".npz", *HDF5_SUFFIXES)
-_BLOCK = 1 << 20
+Array = npt.NDArray[np.generic]
+INPUT_BYTES_MAX = 16 * 2**30
+"""Largest array that is read as a whole: a small compressed file can hold a huge one."""
+DAMAGE = (
+    OSError,
+    ValueError,  # also UnicodeDecodeError
+    RuntimeError,  # encrypted; also NotImplementedError: unknown compression
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    SyntaxError,
+    tokenize.TokenError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+)
+"""Errors that zipfile and NumPy raise on damaged files, by trial."""
+_HEADER_BYTES_MAX = 4096
+"""No array of numbers needs a longer header; its length is declared in the file, up to 4 GiB."""
+_SKIPPED_AT_ONCE = 1 << 20
+_LOCAL_HEADER = b"PK\x03\x04"
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Those that NumPy writes; zipfile inflates the others without a bound on memory."""
+_WRITTEN_AT_ONCE = 1 << 20
 _LEVEL = 1
 """Of deflate: events are sparse, and higher levels take several times as long for little."""
-_CHUNK_BYTES = 1 << 20
-Array = npt.NDArray[np.generic]
+
+
+class CutShortError(DataError):
+    """Samples end before the file says they do; the first `complete` ones are whole."""
+
+    def __init__(self, message: str, *, complete: int) -> None:
+        super().__init__(message)
+        self.complete = complete
+
+
+def load_inputs(path: str | Path, *, key: str = "input") -> npt.NDArray[np.integer]:
+    """Read integers from an `.npz` file.
+
+    Args:
+        path: The archive.
+        key: Name of the array: `input` for samples, `label` for class numbers.
+
+    Returns:
+        The array as stored, booleans as uint8.
+
+    Raises:
+        DataError: If the file is missing or damaged, the array is not there, or it does not hold
+            integers.
+    """
+    return cast("npt.NDArray[np.integer]", load_numbers(path, key=key, allows_floats=False))
+
+
+def load_numbers(
+    path: str | Path, *, key: str = "input", allows_floats: bool = True
+) -> npt.NDArray[np.integer] | npt.NDArray[np.floating]:
+    """Read numbers from an `.npz` file; see `load_inputs`, which allows integers only."""
+    path = Path(path)
+    with _explained(path, key), _opened(path, key, allows_floats=allows_floats) as stored:
+        size = prod(stored.shape) * stored.dtype.itemsize
+        if size > INPUT_BYTES_MAX:
+            raise DataError(
+                f"{stored.name} of shape {stored.shape} takes {size / 2**30:.0f} GiB, at most "
+                f"{INPUT_BYTES_MAX // 2**30} are read. Split the samples over several files."
+            )
+        stored.file.seek(0)
+        array = np.lib.format.read_array(stored.file, allow_pickle=False)
+    return array.astype(np.uint8) if array.dtype.kind == "b" else np.asarray(array)
+
+
+def save_samples(
+    path: str | Path, inputs: npt.NDArray[np.integer], labels: npt.NDArray[np.integer]
+) -> None:
+    """Write samples and their classes as `input` and `label`, whole or not at all.
+
+    Raises:
+        OutputError: If the file cannot be written.
+    """
+    with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, input=inputs, label=labels)
+
+
+class ArrayFile:
+    """Samples in an `.npy` file, or in one array of an `.npz` archive.
+
+    Attributes:
+        name: Which file and array, for errors.
+        count: Number of samples that the header states.
+        shape: Of one sample.
+        dtype: As stored; booleans as uint8.
+        is_columnwise: Whether it is stored in Fortran's order, so that its samples are not one
+            after the other; `read` then gives nothing of use.
+    """
+
+    def __init__(self, path: Path | str, *, key: str = "input") -> None:
+        """Open the file, an archive by its content, and read the header of the array `key` in it.
+
+        Raises:
+            DataError: If the file is missing or damaged, or the array is not there or does not
+                hold integers.
+        """
+        self._path, self._key = Path(path), key
+        with _explained(self._path, key), ExitStack() as stack:
+            stored = stack.enter_context(_opened(self._path, key, allows_floats=False))
+            weakref.finalize(self, stack.pop_all().close)
+        if not stored.shape:
+            raise DataError(f"{stored.name} has shape (); samples must be its first axis.")
+        self.name = stored.name
+        self.count: int = stored.shape[0]
+        self.shape: tuple[int, ...] = stored.shape[1:]
+        self.dtype = integer_dtype(stored.dtype)
+        self.is_columnwise = stored.is_columnwise
+        self._stored = stored
+
+    def read(self, first: int, last: int) -> npt.NDArray[np.integer]:
+        """Read samples `first` to `last` - 1: (last - first, *shape), of `dtype`.
+
+        Cheap where each read goes on after the last one: a compressed array that is read again
+        from an earlier place is inflated from its beginning.
+
+        Raises:
+            CutShortError: If not all of them are there.
+            DataError: If the file is damaged; a wrong checksum shows with the last sample.
+        """
+        size = prod(self.shape) * self._stored.dtype.itemsize
+        with _explained(self._path, self._key):
+            self._stored.file.seek(self._stored.start + first * size)
+            data = self._stored.file.read((last - first) * size)
+        if len(data) < (last - first) * size:
+            complete = first + len(data) // size
+            raise CutShortError(
+                f"{self.name} is cut short: {complete} of {self.count} samples are complete.",
+                complete=complete,
+            )
+        values = np.frombuffer(data, self._stored.dtype).reshape(last - first, *self.shape)
+        return cast("npt.NDArray[np.integer]", values.view(self.dtype))
+
+
+def member_names(path: Path) -> list[str]:
+    """Return the names of an archive's arrays; none for a file that is no archive.
+
+    Raises:
+        DataError: If an archive is missing, damaged or cut short.
+    """
+    if not _is_archive(path):
+        return []
+    with _explained(path, "input"), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def integer_dtype(stored: np.dtype[np.generic]) -> np.dtype[np.integer]:
+    """Return the dtype in which integers or booleans are read: booleans as uint8."""
+    return np.dtype(np.uint8) if stored.kind == "b" else cast("np.dtype[np.integer]", stored)
+
+
+def require_integer_dtype(dtype: np.dtype[np.generic], *, where: str) -> None:
+    """Raise `DataError` for anything but integers and booleans."""
+    if dtype.kind not in "biu":
+        raise DataError(
+            f"{where} holds {_dtype_text(dtype)}, integers are required. Quantize the samples "
+            "first."
+        )
+
+
+def listed(names: list[str]) -> str:
+    """Name the first few of some arrays, for an error."""
+    return ", ".join(f"'{name}'" for name in names[:8]) or "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _OpenArray:
+    """An array in an open file; `start` is the offset of its values."""
+
+    name: str
+    file: IO[bytes]
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    is_columnwise: bool
+
+
+@contextmanager
+def _opened(path: Path, key: str, *, allows_floats: bool) -> Iterator[_OpenArray]:
+    """Open an array and check its header; damage is raised as it comes, see `_explained`."""
+    name = f"{path}: '{key}'" if _is_archive(path) else str(path)
+    with _open_bytes(path, key) as (file, _):
+        head = io.BytesIO(file.read(_HEADER_BYTES_MAX))
+    if np.lib.format.read_magic(head) == (1, 0):
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(head)
+    else:
+        shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(head)
+    if not allows_floats:
+        require_integer_dtype(dtype, where=name)
+    elif dtype.kind not in "biuf":
+        raise DataError(f"{name} holds {_dtype_text(dtype)}, numbers are required.")
+    with _open_bytes(path, key) as (file, stored):
+        size = head.tell() + prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or stored not in (None, size):
+            held = "" if stored is None else f", the file holds {stored} bytes of it"
+            raise DataError(f"{name} says it has shape {shape}{held}. Is it damaged?")
+        yield _OpenArray(
+            name=name,
+            file=file,
+            start=head.tell(),
+            shape=shape,
+            dtype=dtype,
+            is_columnwise=is_fortran and sum(extent > 1 for extent in shape) > 1,
+        )
+
+
+@contextmanager
+def _open_bytes(path: Path, key: str) -> Iterator[tuple[IO[bytes], int | None]]:
+    """Open an array at its first byte, with its size; None for a `.npy` file, which may be cut."""
+    if not _is_archive(path):
+        with path.open("rb") as file:
+            yield file, None
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if f"{key}.npy" not in names:
+            raise DataError(
+                f"{path}: no array '{key}'; it holds "
+                f"{listed([name.removesuffix('.npy') for name in names])}. "
+                f"Write it with numpy.savez(path, {key}=array)."
+            )
+        entry = archive.getinfo(f"{key}.npy")
+        if entry.flag_bits & 1 or entry.compress_type not in _COMPRESSIONS:
+            raise DataError(
+                f"{path}: '{key}' is encrypted or compressed in a way that NumPy does not write. "
+                f"Write it with numpy.savez(path, {key}=array)."
+            )
+        with archive.open(entry) as member:
+            assert isinstance(member, zipfile.ZipExtFile)
+            # zipfile skips by reading 16 MiB at a time, which memory limits do not foresee.
+            member.MAX_SEEK_READ = _SKIPPED_AT_ONCE
+            yield member, entry.file_size
+
+
+@contextmanager
+def _explained(path: Path, key: str) -> Iterator[None]:
+    """Turn every error that a missing or damaged file causes into a `DataError`."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file.") from error
+    except DAMAGE as error:
+        if not _is_archive(path):
+            kind, write = ".npy file", "numpy.save(path, array)"
+        elif "CRC" in str(error):
+            raise DataError(
+                f"{path}: '{key}' is damaged: its checksum is not that of its bytes. Get the file "
+                "again."
+            ) from error
+        elif isinstance(error, zipfile.BadZipFile) and _begins_with(path, _LOCAL_HEADER):
+            raise DataError(
+                f"{path}: cut short or damaged: an .npz archive ends with the list of its arrays, "
+                "which is missing. Get the whole file again."
+            ) from error
+        else:
+            kind, write = ".npz archive", f"numpy.savez(path, {key}=array)"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(
+            f"{path}: not a readable {kind} ({reason or type(error).__name__}). Write it with "
+            f"{write}."
+        ) from error
+
+
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() == ".npz" or _begins_with(path, b"PK")
+
+
+def _begins_with(path: Path, mark: bytes) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(mark)) == mark
+    return False
+
+
+def _dtype_text(dtype: np.dtype[np.generic]) -> str:
+    return "Python objects" if dtype.hasobject else str(dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayStream:
-    """An array that need not be in memory as a whole.
-
-    Attributes:
-        shape: Of all of it.
-        dtype: Of its values.
-        pieces: Parts of it along the first axis, in order.
-    """
+    """An array that need not be in memory as a whole: parts of it along the first axis."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
@@ -48,12 +336,8 @@ class ArrayStream:
 def write_arrays(path: Path, streams: Mapping[str, ArrayStream]) -> None:
     """Write arrays to an `.npz` archive or an HDF5 file, whole or not at all.
 
-    Args:
-        path: The file to create or replace.
-        streams: By name, in order.
-
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If the file cannot be written.
     """
     require_output(path, SUFFIXES)
     write = _write_hdf5 if path.suffix.lower() in HDF5_SUFFIXES else _write_archive
@@ -81,11 +365,11 @@ def _blocks(pieces: Iterable[Array]) -> Iterator[bytes]:
     waiting = bytearray()
     for piece in pieces:
         data = np.ascontiguousarray(piece).reshape(-1).view(np.uint8)
-        for first in range(0, len(data), _BLOCK):
-            waiting += data[first : first + _BLOCK].tobytes()
-            if len(waiting) >= _BLOCK:
-                yield bytes(waiting[:_BLOCK])
-                del waiting[:_BLOCK]
+        for first in range(0, len(data), _WRITTEN_AT_ONCE):
+            waiting += data[first : first + _WRITTEN_AT_ONCE].tobytes()
+            if len(waiting) >= _WRITTEN_AT_ONCE:
+                yield bytes(waiting[:_WRITTEN_AT_ONCE])
+                del waiting[:_WRITTEN_AT_ONCE]
     yield bytes(waiting)
 
 
@@ -96,7 +380,8 @@ def _write_hdf5(path: Path, streams: Mapping[str, ArrayStream]) -> None:
                 texts = np.concatenate([np.ravel(piece) for piece in stream.pieces])
                 file.create_dataset(name, data=[str(one) for one in texts])
                 continue
-            rows = max(1, _CHUNK_BYTES // max(1, _row_bytes(stream)))
+            row_bytes = prod(stream.shape[1:]) * stream.dtype.itemsize
+            rows = max(1, _WRITTEN_AT_ONCE // max(1, row_bytes))
             dataset = file.create_dataset(
                 name,
                 shape=stream.shape,
@@ -110,7 +395,3 @@ def _write_hdf5(path: Path, streams: Mapping[str, ArrayStream]) -> None:
             for piece in stream.pieces:
                 dataset[first : first + len(piece)] = piece
                 first += len(piece)
-
-
-def _row_bytes(stream: ArrayStream) -> int:
-    return int(np.prod(stream.shape[1:], dtype=np.int64)) * stream.dtype.itemsize

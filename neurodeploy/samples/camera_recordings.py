@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError
 from neurodeploy.ir.float_layers import Shape
-from neurodeploy.samples.array_archives import CutShortError
+from neurodeploy.samples.array_files import CutShortError
 
 SUFFIXES = (".bin", ".dat", ".aedat4")
 COUNT_MAX = 255
@@ -34,24 +34,17 @@ COUNT_MAX = 255
 _NMNIST_OVERFLOW_ROW = 240
 _NMNIST_OVERFLOW = 2**13
 _DAT_CD = 12
-_Columns = npt.NDArray[np.int64]
+_Column = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CameraEvents:
-    """Events of one recording, in order of time.
+    """Events of one recording in order of time: columns, rows, polarities 0 or 1, microseconds."""
 
-    Attributes:
-        x: (events,) int64, column.
-        y: (events,) int64, row.
-        polarity: (events,) int64, 0 or 1.
-        time: (events,) int64, microseconds.
-    """
-
-    x: _Columns
-    y: _Columns
-    polarity: _Columns
-    time: _Columns
+    x: _Column
+    y: _Column
+    polarity: _Column
+    time: _Column
 
     def __len__(self) -> int:
         return len(self.time)
@@ -61,12 +54,7 @@ class EventRecordings:
     """Recordings as samples of shape (T, C, H, W), uint8; C is 2, or 1 for both polarities."""
 
     def __init__(self, path: Path | str, *, steps: int | None, port: Shape | None) -> None:
-        """Find the files; none is read yet.
-
-        Args:
-            path: One recording, or a folder; those below it are taken in order of their paths.
-            steps: T.
-            port: (C, H, W) of the network's input.
+        """Find the files, those below a folder in order of their paths; none is read yet.
 
         Raises:
             DataError: If there are none, or T or the shape is missing or of no use.
@@ -136,12 +124,7 @@ def read_recording(path: Path) -> CameraEvents:
 
 
 def to_frames(events: CameraEvents, shape: tuple[int, ...], *, where: str) -> npt.NDArray[np.uint8]:
-    """Count events by bin of time, polarity and pixel.
-
-    Args:
-        events: Of one recording.
-        shape: (T, C, H, W); with C = 1 both polarities are counted together.
-        where: Start of errors.
+    """Count events by bin of time, polarity and pixel, together for both polarities if C is 1.
 
     Raises:
         DataError: If an event lies outside of (H, W).

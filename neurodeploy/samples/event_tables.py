@@ -21,34 +21,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError
-from neurodeploy.samples.array_archives import (
+from neurodeploy.samples.array_files import (
     ArrayFile,
     CutShortError,
     integer_dtype,
     listed,
-    member_names,
     require_integer_dtype,
 )
 
 _COLUMNS = ("shape", "step", "address")
 _BLOCK = 1 << 20
-
-
-class _Column(Protocol):
-    """One array of a table, (rows, ...)."""
-
-    count: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.integer]
-
-    def read(self, first: int, last: int) -> npt.NDArray[np.integer]: ...
 
 
 class Hdf5Array:
@@ -85,26 +73,25 @@ class Hdf5Array:
             CutShortError: If some of them cannot be read; those before the first such one can.
         """
         try:
-            return self._read(first, last)
+            values: npt.NDArray[np.integer] = self._dataset[first:last]
         except OSError as error:
-            complete = self._complete(first, last)
+            complete = next((n for n in range(first, last) if not self._is_readable(n)), last)
             raise CutShortError(
                 f"{self.name} is damaged ({_reason(error)}): {complete} of {self.count} samples "
                 "are complete.",
                 complete=complete,
             ) from error
-
-    def _read(self, first: int, last: int) -> npt.NDArray[np.integer]:
-        values: npt.NDArray[np.integer] = self._dataset[first:last]
         return values.view(np.uint8) if values.dtype.kind == "b" else values
 
-    def _complete(self, first: int, last: int) -> int:
-        for index in range(first, last):
-            try:
-                self._read(index, index + 1)
-            except OSError:
-                return index
-        return last
+    def _is_readable(self, index: int) -> bool:
+        try:
+            self._dataset[index : index + 1]
+        except OSError:
+            return False
+        return True
+
+
+_Column = ArrayFile | Hdf5Array
 
 
 class EventTable:
@@ -117,93 +104,57 @@ class EventTable:
         dtype: uint8 without payloads, else theirs.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        shape: Sequence[int],
-        offset: npt.NDArray[np.int64],
-        step: _Column,
-        address: _Column,
-        payload: _Column | None,
-    ) -> None:
-        """Check the table's outline.
+    def __init__(self, path: Path, names: Sequence[str], column: Callable[[str], _Column]) -> None:
+        """Open the columns, and check the table's outline.
+
+        Args:
+            path: The file.
+            names: Of all its arrays.
+            column: Opens one of them.
 
         Raises:
-            DataError: If shape, offsets and columns do not fit together.
+            DataError: If a column is missing, or shape, offsets and columns do not fit together.
         """
         self.name = str(path)
-        samples, *rest = (int(extent) for extent in shape)
-        columns = [step, address, *([] if payload is None else [payload])]
-        if len(rest) < 2 or min(rest) < 1 or any(column.shape for column in columns):
+        missing = [name for name in _COLUMNS if name not in names]
+        if "offset" not in names and "sample" not in names:
+            missing.append("offset")
+        if missing:
+            raise DataError(
+                f"{path}: an event table without {listed(missing)}; it holds {listed(list(names))}."
+            )
+        outline = column("shape")
+        shape = [int(extent) for extent in np.ravel(outline.read(0, outline.count))] or [0]
+        samples, *rest = shape
+        if "offset" in names:
+            offsets = column("offset")
+            offset = np.asarray(offsets.read(0, offsets.count)).astype(np.int64)
+        else:
+            offset = _offsets_of(path, column("sample"), samples)
+        self._step, self._address = column("step"), column("address")
+        self._payload = column("payload") if "payload" in names else None
+        self._columns = [one for one in (self._step, self._address, self._payload) if one]
+        if len(rest) < 2 or min(rest) < 1 or any(one.shape for one in self._columns):
             raise DataError(
                 f"{path}: an event table's shape must be (samples, T, ...), and its columns have "
                 f"one axis; shape is {tuple(shape)}."
             )
-        rows = {column.count for column in columns}
         if len(offset) != samples + 1 or offset[0] != 0 or np.any(np.diff(offset) < 0):
             raise DataError(
                 f"{path}: 'offset' must rise from 0 and have {samples + 1} entries, one more than "
                 "there are samples."
             )
+        rows = {one.count for one in self._columns}
         if rows != {int(offset[-1])}:
             raise DataError(
                 f"{path}: columns of {sorted(rows)} events, 'offset' ends at {offset[-1]}."
             )
         self.count = samples
         self.shape: tuple[int, ...] = tuple(rest)
-        self.dtype: np.dtype[np.integer] = np.dtype(np.uint8) if payload is None else payload.dtype
-        self._offset, self._step, self._address, self._payload = offset, step, address, payload
-
-    @classmethod
-    def from_archive(cls, path: Path) -> EventTable:
-        """Open a table in an `.npz` archive.
-
-        Raises:
-            DataError: If it is damaged or a column is missing.
-        """
-        names = member_names(path)
-        _require_columns(path, names)
-
-        def column(name: str) -> ArrayFile:
-            return ArrayFile(path, key=name)
-
-        return cls._of(path, names, column)
-
-    @classmethod
-    def from_hdf5(cls, path: Path, file: h5py.File) -> EventTable:
-        """Open a table in an HDF5 file.
-
-        Raises:
-            DataError: If a column is missing or no array of integers.
-        """
-        names = list(file)
-        _require_columns(path, names)
-
-        def column(name: str) -> Hdf5Array:
-            if not isinstance(file[name], h5py.Dataset):
-                raise DataError(f"{path}: '{name}' is a group, an array is required.")
-            return Hdf5Array(path, file[name])
-
-        return cls._of(path, names, column)
-
-    @classmethod
-    def _of(cls, path: Path, names: list[str], column: Callable[[str], _Column]) -> EventTable:
-        outline = column("shape")
-        shape = [int(extent) for extent in np.ravel(outline.read(0, outline.count))]
-        if "offset" in names:
-            offsets = column("offset")
-            offset = np.asarray(offsets.read(0, offsets.count)).astype(np.int64)
-        else:
-            offset = _offsets_of(path, column("sample"), shape[0] if shape else 0)
-        return cls(
-            path,
-            shape=shape or (0,),
-            offset=offset,
-            step=column("step"),
-            address=column("address"),
-            payload=column("payload") if "payload" in names else None,
+        self.dtype: np.dtype[np.integer] = (
+            self._payload.dtype if self._payload else np.dtype(np.uint8)
         )
+        self._offset = offset
 
     def read(self, first: int, last: int) -> npt.NDArray[np.integer]:
         """Return samples `first` to `last` - 1, dense: (last - first, *shape).
@@ -215,7 +166,7 @@ class EventTable:
         """
         begin, end = int(self._offset[first]), int(self._offset[last])
         columns: list[npt.NDArray[np.integer]] = []
-        for column in filter(None, (self._step, self._address, self._payload)):
+        for column in self._columns:
             try:
                 columns.append(column.read(begin, end))
             except CutShortError as error:
@@ -234,7 +185,7 @@ class EventTable:
         sample = np.repeat(np.arange(last - first), np.diff(self._offset[first : last + 1]))
         dense = np.zeros((last - first) * self.shape[0] * place, self.dtype)
         dense[(sample * self.shape[0] + step) * place + address] = (
-            1 if self._payload is None else columns[2]
+            columns[2] if self._payload else 1
         )
         if np.count_nonzero(dense) != len(step):
             raise DataError(
@@ -262,7 +213,7 @@ def open_hdf5(path: Path, *, key: str) -> Hdf5Array | EventTable:
     if key in file and isinstance(file[key], h5py.Dataset):
         return Hdf5Array(path, file[key])
     if is_event_archive(list(file)):
-        return EventTable.from_hdf5(path, file)
+        return EventTable(path, list(file), lambda name: _hdf5_array(path, file, name))
     names: list[str] = []
     file.visititems(lambda name, one: names.append(name) if isinstance(one, h5py.Dataset) else None)
     raise DataError(f"{path}: no data set '{key}'; it holds {listed(names)}. Name one with --key.")
@@ -273,14 +224,10 @@ def is_event_archive(names: Sequence[str]) -> bool:
     return "step" in names and "address" in names
 
 
-def _require_columns(path: Path, names: Sequence[str]) -> None:
-    missing = [name for name in _COLUMNS if name not in names]
-    if "offset" not in names and "sample" not in names:
-        missing.append("offset")
-    if missing:
-        raise DataError(
-            f"{path}: an event table without {listed(missing)}; it holds {listed(list(names))}."
-        )
+def _hdf5_array(path: Path, file: h5py.File, name: str) -> Hdf5Array:
+    if not isinstance(file[name], h5py.Dataset):
+        raise DataError(f"{path}: '{name}' is a group, an array is required.")
+    return Hdf5Array(path, file[name])
 
 
 def _offsets_of(path: Path, sample: _Column, samples: int) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
@@ -12,19 +13,15 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError
 from neurodeploy.ir.float_layers import Shape
-from neurodeploy.samples.array_archives import (
+from neurodeploy.samples.array_files import (
+    HDF5_SUFFIXES,
     ArrayFile,
     load_inputs,
     member_names,
     require_integer_dtype,
 )
-from neurodeploy.samples.array_files import HDF5_SUFFIXES
 from neurodeploy.samples.camera_recordings import SUFFIXES as RECORDING_SUFFIXES, EventRecordings
-from neurodeploy.samples.event_tables import (
-    EventTable,
-    is_event_archive,
-    open_hdf5,
-)
+from neurodeploy.samples.event_tables import EventTable, is_event_archive, open_hdf5
 
 IntegerArray = npt.NDArray[np.integer]
 
@@ -42,13 +39,10 @@ class Samples(Protocol):
 
     @property
     def name(self) -> str: ...  # noqa: D102 - above
-
     @property
     def count(self) -> int | None: ...  # noqa: D102
-
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
-
     @property
     def dtype(self) -> np.dtype[np.integer]: ...  # noqa: D102
 
@@ -107,26 +101,23 @@ class ObjectSamples:
             DataError: If there is no item, or it is no array of integers.
         """
         self.name = name
-        self._next = 0
+        self.count: int | None = None
         self._items: Sequence[object] | None = None
         self._rest: Iterator[object] = iter(())
-        self.count: int | None = None
+        self._next = 0
         if hasattr(items, "__len__") and hasattr(items, "__getitem__"):
-            known = cast("Sequence[object]", items)
-            if not len(known):
-                raise DataError(f"{name}: no samples.")
-            self._items = known
-            self.count = len(known)
-            head = self._array(known[0], 0)
+            self._items = cast("Sequence[object]", items)
+            self.count = len(self._items)
+            heads = [self._items[0]] if self.count else []
         else:
             self._rest = iter(items)
-            first = next(self._rest, None)
-            if first is None:
-                raise DataError(f"{name}: no samples.")
-            head = self._array(first, 0)
-        self._head: IntegerArray | None = None if self._items is not None else head
-        self.shape: tuple[int, ...] = head.shape
-        self.dtype: np.dtype[np.integer] = head.dtype
+            heads = list(islice(self._rest, 1))
+            self._rest = chain(heads, self._rest)
+        if not heads:
+            raise DataError(f"{name}: no samples.")
+        first = self._array(heads[0], 0)
+        self.shape: tuple[int, ...] = first.shape
+        self.dtype: np.dtype[np.integer] = first.dtype
 
     def _array(self, item: object, index: int) -> IntegerArray:
         value = item[0] if isinstance(item, tuple | list) and len(item) else item
@@ -163,26 +154,14 @@ class ObjectSamples:
                 f"{self.name}: sample {first} was passed already, and it can be read only once. "
                 "Give something with a length and an index."
             )
-        while self._next < last:
-            if self._head is not None:
-                item: object = self._head
-                self._head = None
-            else:
-                try:
-                    item = next(self._rest)
-                except StopIteration:
-                    return
+        for item in islice(self._rest, last - self._next):
             self._next += 1
             if self._next > first:
                 yield item
 
 
 def open_samples(
-    path: Path | str,
-    *,
-    key: str = "input",
-    steps: int | None = None,
-    port: Shape | None = None,
+    path: Path | str, *, key: str = "input", steps: int | None = None, port: Shape | None = None
 ) -> Samples:
     """Open a file, or a folder of event recordings, to be read piece by piece.
 
@@ -192,11 +171,7 @@ def open_samples(
     - `.bin`, `.dat`, `.aedat4`, or a folder of them: recordings of event cameras, each
       one sample (`neurodeploy.samples.camera_recordings`).
 
-    Args:
-        path: File or folder.
-        key: Name of the array or data set.
-        steps: T, for event recordings.
-        port: (C, H, W) of the network's input, for event recordings.
+    Event recordings need `steps`, T, and `port`, the (C, H, W) of the network's input.
 
     Raises:
         DataError: If it cannot be opened, or holds nothing that is known.
@@ -208,7 +183,7 @@ def open_samples(
     if suffix in HDF5_SUFFIXES:
         return open_hdf5(path, key=key)
     if key not in (names := member_names(path)) and is_event_archive(names):
-        return EventTable.from_archive(path)
+        return EventTable(path, names, lambda name: ArrayFile(path, key=name))
     found = ArrayFile(path, key=key)
     if not found.is_columnwise:
         return found
@@ -220,10 +195,7 @@ def open_samples(
 def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray | None:
     """Return the class of each sample, `label` beside the samples; None where there is none.
 
-    Args:
-        path: An `.npz` or HDF5 file of samples; other sources hold no classes.
-        samples: Number of samples.
-        classes: Number of classes of the network.
+    Only `.npz` and HDF5 files hold classes.
 
     Raises:
         DataError: If there are labels, but not one class of the network for each sample.

@@ -24,7 +24,7 @@ from networks import NETWORKS, random_samples, write_result
 from neurodeploy import netx
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.lava_bridge import LavaSimulator
-from neurodeploy.samples.array_archives import load_inputs
+from neurodeploy.samples.array_files import load_inputs
 from neurodeploy.simulation import (
     EventSimulator,
     Record,

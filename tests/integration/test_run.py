@@ -31,7 +31,7 @@ from neurodeploy.pipeline import prediction
 from neurodeploy.pipeline.deployment import steps
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.report_builder import report
-from neurodeploy.samples.array_archives import load_inputs
+from neurodeploy.samples.array_files import load_inputs
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Record
 

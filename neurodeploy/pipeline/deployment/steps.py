@@ -55,7 +55,7 @@ from neurodeploy.pipeline.prediction import (
 )
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.run_files import DEPLOYMENT, NET, NET_RECORD, REPORT, SAMPLES, SUMMARY, TWIN
-from neurodeploy.samples.array_archives import save_samples
+from neurodeploy.samples.array_files import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import Comparison

@@ -28,8 +28,7 @@ from neurodeploy.errors import (
 )
 from neurodeploy.files import require_output
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.samples.array_archives import CutShortError
-from neurodeploy.samples.array_files import SUFFIXES, ArrayStream, write_arrays
+from neurodeploy.samples.array_files import SUFFIXES, ArrayStream, CutShortError, write_arrays
 from neurodeploy.samples.sources import (
     ArraySamples,
     ObjectSamples,

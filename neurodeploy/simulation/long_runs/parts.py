@@ -26,8 +26,7 @@ from numpy.lib.npyio import NpzFile
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.samples.array_archives import DAMAGE
-from neurodeploy.samples.array_files import Array
+from neurodeploy.samples.array_files import DAMAGE, Array
 from neurodeploy.simulation.recording import Health, Recording
 from neurodeploy.simulation.recording_files import recording_arrays
 

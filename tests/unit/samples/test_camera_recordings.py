@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neurodeploy.errors import DataError
-from neurodeploy.samples.array_archives import CutShortError
+from neurodeploy.samples.array_files import CutShortError
 from neurodeploy.samples.camera_recordings import read_recording
 from neurodeploy.samples.sources import open_samples
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from neurodeploy.errors import DataError
-from neurodeploy.samples.array_archives import CutShortError
+from neurodeploy.samples.array_files import CutShortError
 from neurodeploy.samples.sources import open_samples
 
 SHAPE = (40, 3, 2, 9, 8)
