@@ -1,8 +1,7 @@
 """netx HDF5 files (`.net`), the format that lava-dl's `netx.hdf5.Network` loads.
 
 reader          a file to a `FixedPointGraph`
-layers          one layer of it: weights, geometry, delays, bias
-neuron_groups   a layer's neurons
+layers          one layer of it: weights, geometry, delays, bias, neurons
 schema          every dataset that a file may hold, for reader and writer
 untrusted_hdf5  the checks before anything of a stranger's file is loaded
 writer          a `FixedPointGraph` to a file that stock lava-dl runs exactly

@@ -1,4 +1,4 @@
-"""Read one layer of a netx file."""
+"""Read one layer of a netx file: its weights, geometry, delays, bias and neurons."""
 
 from __future__ import annotations
 
@@ -8,19 +8,13 @@ from math import prod
 
 import numpy as np
 
-from neurodeploy.errors import (
-    GraphError,
-    NetxError,
-    NeurodeployWarning,
-)
-from neurodeploy.fixedpoint import (
-    BIAS_BITS,
-    DELAY_MAX,
-    wrap,
-)
+from neurodeploy.errors import GraphError, NetxError, NeurodeployWarning
+from neurodeploy.fixedpoint import BIAS_BITS, DELAY_MAX, wrap
 from neurodeploy.ir.graphs import INPUT
 from neurodeploy.ir.integer_layers import (
     Connection,
+    CubaNeuron,
+    DeltaNeuron,
     FixedComplexDense,
     FixedConv,
     FixedDense,
@@ -33,20 +27,27 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.netx.neuron_groups import (
-    default_neuron,
-    from_lava_order,
-    read_neuron,
-)
 from neurodeploy.netx.schema import (
     COMPLEX_WEIGHT,
     ELEMENTS_MAX,
     GEOMETRY_MAX,
     LAYERS,
+    LIF_TYPES,
+    NEURONS,
     REFUSED_LAYERS,
+    RESONATOR_MARK,
+    RESONATOR_PHASE_MARK,
+    SIGMA_DELTA_TYPE,
     Field,
 )
 from neurodeploy.netx.untrusted_hdf5 import UntrustedGroup
+
+NO_NEURON = CubaNeuron(
+    current_decay=np.array(0, np.int32),
+    voltage_decay=np.array(4096, np.int32),
+    threshold=np.array(1 << 17, np.int32),
+)
+"""Lava's neuron for a dense layer without a neuron group: its current integrates, no spikes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,34 +59,34 @@ class Options:
 
 
 class LayerReader:
-    """Reads one /layer/<i> group; every complaint starts with where.
+    """Reads one /layer/<i> group; every complaint starts with `where`.
 
     Each method raises `NetxError` where the group is not what Lava reads without a fault.
+
+    Attributes:
+        where: File and group.
+        kind: The layer's type, a key of `LAYERS`.
     """
 
     def __init__(self, group: UntrustedGroup, options: Options, index: int) -> None:
-        """Prepare to read `group`, the `index`-th layer of the file."""
+        """Read the type of `group`, the `index`-th layer of the file."""
         self.where = group.where
+        self.kind = group.text("type")
         self._group = group
         self._options = options
         self._index = index
         self._weight: IntArray | None = None
-
-    def kind(self) -> str:
-        """Return the layer's type, a key of `LAYERS`."""
-        kind = self._group.text("type")
-        if kind in LAYERS:
-            return kind
-        if kind in REFUSED_LAYERS:
-            raise NetxError(f"{self.where}: layer type '{kind}'. {REFUSED_LAYERS[kind]}")
-        raise NetxError(
-            f"{self.where}: unknown layer type '{kind}', allowed are {', '.join(LAYERS)}. "
-            "Lava would skip the layer silently."
-        )
+        if self.kind in REFUSED_LAYERS:
+            raise NetxError(f"{self.where}: layer type '{self.kind}'. {REFUSED_LAYERS[self.kind]}")
+        if self.kind not in LAYERS:
+            raise NetxError(
+                f"{self.where}: unknown layer type '{self.kind}', allowed are {', '.join(LAYERS)}. "
+                "Lava would skip the layer silently."
+            )
 
     def input_shape(self) -> Shape | None:
         """Return the shape that an input layer states, if it does."""
-        shape = self._extents(_field("input", "shape"))
+        shape = self._shape()
         if shape is not None and len(shape) not in (1, 3):
             raise NetxError(f"{self.where}/shape: {shape}, (C, H, W) or (N,) is required.")
         return shape
@@ -97,27 +98,25 @@ class LayerReader:
                 f"{self.where}: required dataset 'shape' is missing; an input block with neurons "
                 "needs it."
             )
-        return self._layer(
-            "input", shape, (Connection(source=INPUT, synapse=FixedInjection()),), bias=None
-        )
+        return self._layer(shape, Connection(source=INPUT, synapse=FixedInjection()))
 
     def conv(self, source: str, source_shape: Shape) -> FixedLayer:
         """Read a conv layer that reads the layer `source`."""
-        field = _field("conv", "weight")
-        weight = self._group.required_integers(field)
+        weight = self._required("weight")
         if weight.ndim == 5 and weight.shape[-1] == 1:
             weight = weight[..., 0]
         if weight.ndim != 4 or 0 in weight.shape:
             raise NetxError(
-                f"{self.where}/weight: shape {weight.shape}, {field.shapes} is required."
+                f"{self.where}/weight: shape {weight.shape}, {LAYERS['conv']['weight'].shapes} is "
+                "required."
             )
         if max(weight.shape[2:]) > GEOMETRY_MAX:
             raise NetxError(
                 f"{self.where}/weight: kernel {weight.shape[2:]}, Lava allows {GEOMETRY_MAX} "
                 "at most. Use several layers."
             )
-        self._refuse(_field("conv", "delay"), "ignores delays of conv layers", is_defined=True)
-        shape = self._extents(_field("conv", "shape"))
+        self._refuse("delay", "ignores delays of conv layers", is_defined=True)
+        shape = self._shape()
         try:
             synapse = FixedConv(
                 weight=weight,
@@ -134,36 +133,30 @@ class LayerReader:
                 f"{self.where}/shape: {shape}, but the convolution of a {source_shape} source "
                 f"gives {computed}."
             )
-        bias = self._group.integers(_field("conv", "bias"))
+        bias = self._optional("bias")
         if bias is not None and bias.shape not in ((computed[0],), computed[::-1]):
             raise NetxError(
                 f"{self.where}/bias: shape {bias.shape}, one a channel ({computed[0]},) or one a "
                 f"neuron in Lava's order {computed[::-1]} is required."
             )
-        return self._layer(
-            "conv", computed, (Connection(source=source, synapse=synapse),), bias=bias
-        )
+        return self._layer(computed, Connection(source=source, synapse=synapse), bias=bias)
 
     def dense_inputs(self) -> int:
         """Return how many values a dense layer reads."""
         return int(self._forward_weight().shape[1])
 
-    def dense(self, source: str, inputs: int, *, is_recurrent: bool) -> FixedLayer:
+    def dense(self, source: str, inputs: int) -> FixedLayer:
         """Read a dense layer, plain, recurrent or complex, that reads the layer `source`."""
-        kind = "dense_rec" if is_recurrent else "dense"
         weight = self._forward_weight()
         shape = (weight.shape[0],)
-        name = self._name(kind)
         if self._group.subgroup("weight") is not None:
-            return self._complex_dense(source, weight, kind)
-        connections: tuple[Connection, ...]
-        if is_recurrent:
-            self._refuse(
-                _field("dense_rec", "delay"),
-                "scales the weights of a delayed recurrent layer wrongly",
-                is_defined=False,
-            )
-            recurrent = self._dense_weight(self._group, _field("dense_rec", "weight_rec"))
+            return self._complex_dense(source, weight)
+        if self.kind == "dense":
+            forward = FixedDense(weight=weight, delay=self._delay(shape[0], inputs))
+            connections = [Connection(source=source, synapse=forward)]
+        else:
+            self._refuse("delay", "scales the weights of a delayed recurrent layer wrongly")
+            recurrent = self._dense_weight(self._group, LAYERS["dense_rec"]["weight_rec"])
             if recurrent.shape != (shape[0], shape[0]):
                 raise NetxError(
                     f"{self.where}/weight_rec: shape {recurrent.shape}, "
@@ -171,28 +164,22 @@ class LayerReader:
                 )
             forward = FixedDense(weight=weight, partner=recurrent)
             backward = FixedDense(weight=recurrent, partner=weight)
-            connections = (
+            connections = [
                 Connection(source=source, synapse=forward),
-                Connection(source=name, synapse=backward),
-            )
+                Connection(source=self._name(), synapse=backward),
+            ]
             self._check_effect(backward, "weight_rec")
-        else:
-            forward = FixedDense(weight=weight, delay=self._delay(shape[0], inputs))
-            connections = (Connection(source=source, synapse=forward),)
         self._check_effect(forward, "weight")
-        bias = self._group.integers(_field(kind, "bias"))
-        return self._layer(kind, shape, connections, bias=bias)
+        return self._layer(shape, *connections, bias=self._optional("bias"))
 
-    def _complex_dense(self, source: str, real: IntArray, kind: str) -> FixedLayer:
-        if kind != "dense":
+    def _complex_dense(self, source: str, real: IntArray) -> FixedLayer:
+        if self.kind != "dense":
             raise NetxError(
                 f"{self.where}: a recurrent layer with complex weights; Lava drops the recurrence. "
                 "Use type 'dense'."
             )
         for name in ("bias", "delay"):
-            self._refuse(
-                _field("dense", name), f"ignores the {name} of complex layers", is_defined=True
-            )
+            self._refuse(name, f"ignores the {name} of complex layers", is_defined=True)
         weights = self._group.subgroup("weight")
         assert weights is not None
         imaginary = self._dense_weight(weights, COMPLEX_WEIGHT[1])
@@ -204,18 +191,12 @@ class LayerReader:
             raise NetxError(f"{self.where}: {error}") from error
         self._check_effect(synapse.real, "weight/real")
         self._check_effect(synapse.imaginary, "weight/imag")
-        connections = (Connection(source=source, synapse=synapse),)
-        return self._layer(kind, (real.shape[0],), connections, bias=None)
+        return self._layer((real.shape[0],), Connection(source=source, synapse=synapse))
 
     def _layer(
-        self,
-        kind: str,
-        shape: Shape,
-        connections: tuple[Connection, ...],
-        *,
-        bias: IntArray | None,
+        self, shape: Shape, *connections: Connection, bias: IntArray | None = None
     ) -> FixedLayer:
-        neuron = self._neuron(kind, shape)
+        neuron = self._neuron(shape)
         is_complex = isinstance(connections[0].synapse, FixedComplexDense)
         if isinstance(neuron, ResonateFireNeuron) != is_complex:
             raise NetxError(
@@ -231,41 +212,47 @@ class LayerReader:
         elif not isinstance(neuron, SigmaDeltaNeuron):
             bias = self._wrapped(bias)
         return FixedLayer(
-            name=self._name(kind),
+            name=self._name(),
             shape=shape,
             connections=connections,
             neuron=neuron,
-            bias=from_lava_order(bias, shape, f"{self.where}/bias"),
+            bias=_from_lava_order(bias, shape, f"{self.where}/bias"),
         )
 
-    def _name(self, kind: str) -> str:
+    def _name(self) -> str:
         name = self._group.attribute_text("name")
-        return name if name and name != INPUT else f"{kind}_{self._index}"
+        return name if name and name != INPUT else f"{self.kind}_{self._index}"
 
-    def _neuron(self, kind: str, shape: Shape) -> Neuron:
+    def _neuron(self, shape: Shape) -> Neuron:
         group = self._group.subgroup("neuron")
         if group is None:
             if "neuron" in self._group:
                 raise NetxError(f"{self.where}/neuron: a dataset, a group is required.")
-            if kind == "conv":
+            if self.kind == "conv":
                 raise NetxError(
                     f"{self.where}: no group 'neuron'; conv layers need one with type, iDecay, "
                     "vDecay and vThMant."
                 )
-            return default_neuron()
+            return NO_NEURON
         try:
-            return read_neuron(
+            return _read_neuron(
                 group,
                 shape,
-                is_input=kind == "input",
+                is_input=self.kind == "input",
                 spike_exponent=self._options.spike_exponent,
             )
         except GraphError as error:
             raise NetxError(f"{self.where}: {error}") from error
 
-    def _extents(self, field: Field) -> Shape | None:
-        read = self._group.required_integers if field.is_required else self._group.integers
-        values = read(field)
+    def _required(self, name: str) -> IntArray:
+        return self._group.required_integers(LAYERS[self.kind][name])
+
+    def _optional(self, name: str) -> IntArray | None:
+        return self._group.integers(LAYERS[self.kind][name])
+
+    def _shape(self) -> Shape | None:
+        is_required = LAYERS[self.kind]["shape"].is_required
+        values = self._required("shape") if is_required else self._optional("shape")
         if values is None:
             return None
         shape = tuple(int(extent) for extent in np.atleast_1d(values).ravel())
@@ -280,14 +267,14 @@ class LayerReader:
         if self._weight is None:
             weights = self._group.subgroup("weight")
             if weights is None:
-                self._weight = self._dense_weight(self._group, _field("dense", "weight"))
+                self._weight = self._dense_weight(self._group, LAYERS["dense"]["weight"])
             else:
                 self._weight = self._dense_weight(weights, COMPLEX_WEIGHT[0])
         return self._weight
 
     def _dense_weight(self, group: UntrustedGroup, field: Field) -> IntArray:
         weight = group.required_integers(field)
-        neurons = prod(self._extents(_field("dense", "shape")) or ())
+        neurons = prod(self._shape() or ())
         if weight.ndim == 1 and weight.size % neurons == 0:
             weight = weight.reshape(neurons, -1)
         if weight.ndim != 2 or weight.shape[0] != neurons:
@@ -321,7 +308,7 @@ class LayerReader:
         _warn(f"{message}.")
 
     def _delay(self, outputs: int, inputs: int) -> IntArray | None:
-        delay = self._group.integers(_field("dense", "delay"))
+        delay = self._optional("delay")
         if delay is None or not delay.any():
             return None
         if delay.min() < 0:
@@ -345,20 +332,20 @@ class LayerReader:
             )
         return np.broadcast_to(delay, (outputs, inputs)).astype(np.int32)
 
-    def _refuse(self, field: Field, fault: str, *, is_defined: bool) -> None:
+    def _refuse(self, name: str, fault: str, *, is_defined: bool = False) -> None:
         """Refuse a dataset that Lava drops or gets wrong; `is_defined`: it may be accepted."""
-        values = self._group.integers(field)
+        values = self._optional(name)
         if values is None or not values.any():
             return
-        message = f"{self.where}/{field.name}: values up to {values.max()}, but Lava {fault}"
+        message = f"{self.where}/{name}: values up to {values.max()}, but Lava {fault}"
         if is_defined and self._options.accept_silent_faults:
             _warn(f"{message}; so do we.")
             return
         way_out = ", or pass accept_silent_faults (--accept-silent-faults)" * is_defined
-        raise NetxError(f"{message}. Remove '{field.name}'{way_out}.")
+        raise NetxError(f"{message}. Write the layer without{way_out}.")
 
     def _groups(self) -> int:
-        values = self._group.required_integers(_field("conv", "groups"))
+        values = self._required("groups")
         if values.shape != ():
             raise NetxError(
                 f"{self.where}/groups: shape {values.shape}, a scalar dataset is required; Lava "
@@ -372,16 +359,16 @@ class LayerReader:
             )
         return groups
 
-    def _pair(self, key: str, *, smallest: int) -> tuple[int, int]:
-        values = self._group.required_integers(_field("conv", key))
+    def _pair(self, name: str, *, smallest: int) -> tuple[int, int]:
+        values = self._required(name)
         if values.shape not in ((), (2,)):
             raise NetxError(
-                f"{self.where}/{key}: shape {values.shape}, a scalar or (2,) is required."
+                f"{self.where}/{name}: shape {values.shape}, a scalar or (2,) is required."
             )
         pair = np.broadcast_to(values, (2,))
         if pair.min() < smallest or pair.max() > GEOMETRY_MAX:
             raise NetxError(
-                f"{self.where}/{key}: {pair.tolist()}, {smallest} to {GEOMETRY_MAX} are allowed "
+                f"{self.where}/{name}: {pair.tolist()}, {smallest} to {GEOMETRY_MAX} are allowed "
                 "(Lava holds it in 8 bits)."
             )
         return (int(pair[0]), int(pair[1]))
@@ -396,9 +383,89 @@ class LayerReader:
         return wrapped.astype(np.int32)
 
 
+def _read_neuron(
+    group: UntrustedGroup, shape: Shape, *, is_input: bool, spike_exponent: int
+) -> Neuron:
+    """Read the neurons of a layer; in an input block, sigma-delta neurons only send changes."""
+    kind = group.text("type")
+    if "messageBits" in group:
+        raise NetxError(
+            f"{group.where}/messageBits: Lava hangs on this dataset. Remove it, and give "
+            "the number with --input-bits instead."
+        )
+    if kind in LIF_TYPES:
+        if group.is_true("gradedSpike"):
+            _warn(
+                f"{group.where}/gradedSpike: true, but Lava's LIF neurons send plain spikes; "
+                "so do ours."
+            )
+        parameters = {
+            attribute: _from_lava_order(
+                _parameter(group, field), shape, f"{group.where}/{field.name}"
+            )
+            for attribute, field in NEURONS[CubaNeuron].parameters.items()
+        }
+        return CubaNeuron(**parameters)
+    if kind == SIGMA_DELTA_TYPE:
+        if not is_input and NEURONS[SigmaNeuron].mark in group:
+            return SigmaNeuron()
+        make = DeltaNeuron if is_input else SigmaDeltaNeuron
+        return make(**_scalars(group, make), spike_exponent=spike_exponent)
+    if RESONATOR_MARK in kind:
+        return ResonateFireNeuron(
+            **_scalars(group, ResonateFireNeuron), is_phase=RESONATOR_PHASE_MARK in kind
+        )
+    allowed = ", ".join((*LIF_TYPES, SIGMA_DELTA_TYPE))
+    raise NetxError(
+        f"{group.where}/type: '{kind}'; Lava runs {allowed} and those with '{RESONATOR_MARK}' in "
+        "their name (case-sensitive)."
+    )
+
+
+def _parameter(group: UntrustedGroup, field: Field) -> IntArray:
+    """Read a parameter whose arithmetic Lava does in the type that is stored."""
+    values = group.required_integers(field)
+    dtype = group.dtype(field.name)
+    is_wide = dtype.kind == "i" and dtype.itemsize >= 4
+    if not is_wide and (values.shape != () or dtype == np.uint64):
+        raise NetxError(
+            f"{group.where}/{field.name}: an array of {dtype} overflows inside Lava. "
+            "Store int32 or int64."
+        )
+    return values
+
+
+def _scalars(group: UntrustedGroup, neuron: type[Neuron]) -> dict[str, int]:
+    """Read parameters that all neurons of a layer share."""
+    found = {}
+    for attribute, field in NEURONS[neuron].parameters.items():
+        values = _parameter(group, field)
+        if values.size != 1:
+            raise NetxError(
+                f"{group.where}/{field.name}: shape {values.shape}, one value is required; Lava's "
+                "neurons of this kind share it."
+            )
+        found[attribute] = int(values.ravel()[0])
+    return found
+
+
+def _from_lava_order(values: IntArray, shape: Shape, where: str) -> IntArray:
+    """Bring one value, (C,), (N,) or Lava's (W, H, C) to (), (C, 1, 1), (N,) or (C, H, W)."""
+    if values.size == 1:
+        return values.reshape(())
+    in_lava = shape[::-1]
+    try:
+        fits = np.broadcast_shapes(values.shape, in_lava) == in_lava
+    except ValueError:
+        fits = False
+    if not fits:
+        raise NetxError(
+            f"{where}: shape {values.shape} does not fit the layer. One value, "
+            f"one a channel or neuron ({shape[0]},), or the full shape {in_lava} is allowed."
+        )
+    full = values.reshape((1,) * (len(shape) - values.ndim) + values.shape)
+    return np.ascontiguousarray(full.transpose())
+
+
 def _warn(message: str) -> None:
     warnings.warn(message, NeurodeployWarning, stacklevel=2)
-
-
-def _field(kind: str, name: str) -> Field:
-    return next(field for field in LAYERS[kind] if field.name == name)

@@ -17,26 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from neurodeploy.errors import GraphError, NetxError
-from neurodeploy.ir.graphs import (
-    INPUT,
-    AnnLayerMacs,
-    AnnMacs,
-    FixedInput,
-    FixedPointGraph,
-)
+from neurodeploy.ir.graphs import INPUT, AnnLayerMacs, AnnMacs, FixedInput, FixedPointGraph
 from neurodeploy.ir.integer_layers import FixedLayer, Shape
 from neurodeploy.netx.layers import LayerReader, Options
 from neurodeploy.netx.schema import LAYERS_MAX, RELU_TWIN, TWIN_BYTES_MAX
-from neurodeploy.netx.untrusted_hdf5 import (
-    UntrustedGroup,
-    check_file,
-    open_root,
-)
+from neurodeploy.netx.untrusted_hdf5 import UntrustedGroup, check_file, open_root
 from neurodeploy.strict_tables import read_table
 
 SPIKE_EXPONENT = 6
 """Default of `spike_exp` in Lava's `Network`."""
-
 _LARGEST_COUNT = (1 << 63) - 1
 
 
@@ -95,11 +84,7 @@ class _State:
 
 
 def _read_network(
-    root: UntrustedGroup,
-    options: Options,
-    *,
-    input_shape: Shape | None,
-    input_bits: int | None,
+    root: UntrustedGroup, options: Options, *, input_shape: Shape | None, input_bits: int | None
 ) -> FixedPointGraph:
     if input_bits is None:
         # An attribute in a file from elsewhere may mean anything; only a sane one is taken.
@@ -110,8 +95,7 @@ def _read_network(
     layers: list[FixedLayer] = []
     for index, group in enumerate(_layer_groups(root)):
         reader = LayerReader(group, options, index)
-        kind = reader.kind()
-        if kind == "input":
+        if reader.kind == "input":
             if index > 0:
                 raise NetxError(f"{reader.where}: an input layer must be the first layer.")
             shape = reader.input_shape()
@@ -120,7 +104,7 @@ def _read_network(
                 layers.append(reader.input_block(shape))
                 state.source = layers[-1].name
                 port = layers[-1].shape
-        elif kind == "flatten":
+        elif reader.kind == "flatten":
             if layers and len(layers[-1].shape) == 1:
                 raise NetxError(
                     f"{reader.where}: a flatten layer after a flat layer; Lava fails on it. "
@@ -128,12 +112,12 @@ def _read_network(
                 )
             state.is_flat = True
         else:
-            if kind == "conv":
+            if reader.kind == "conv":
                 source = _conv_source(state, reader.where)
                 layer = reader.conv(state.source, source)
             else:
                 source = _dense_source(state, reader, is_first=not layers)
-                layer = reader.dense(state.source, prod(source), is_recurrent=kind != "dense")
+                layer = reader.dense(state.source, prod(source))
             port = port or source
             layers.append(layer)
             state = _State(shape=layer.shape, source=layer.name)
@@ -160,13 +144,11 @@ def _read_twin(root: UntrustedGroup) -> AnnMacs | None:
             "(uint8) are read. Deploy the network again."
         )
     try:
-        tables = json.loads(stored.tobytes())
+        tables, reason = json.loads(stored.tobytes()), ""
     except (ValueError, RecursionError) as error:
-        raise NetxError(
-            f"{where}: not a list of layers in JSON ({error}). Deploy the network again."
-        ) from error
+        tables, reason = None, f" ({error})"
     if not isinstance(tables, list):
-        raise NetxError(f"{where}: not a list of layers in JSON. Deploy the network again.")
+        raise NetxError(f"{where}: not a list of layers in JSON{reason}. Deploy the network again.")
     layers = []
     for number, table in enumerate(tables):
         place = f"{where}: layer {number}"

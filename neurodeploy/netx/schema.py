@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
 from neurodeploy.fixedpoint import GEOMETRY_MAX as GEOMETRY_MAX
 from neurodeploy.ir.integer_layers import (
@@ -20,169 +19,112 @@ from neurodeploy.ir.integer_layers import (
 )
 
 
-class Content(Enum):
-    """Which numbers a dataset may hold."""
-
-    INTEGER = "integers"
-    """Integers only. Lava's neurons hang for ever on floats."""
-    NUMBER = "numbers"
-    """Integers, or finite floats, whose fraction Lava drops."""
-    TEXT = "text"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Field:
-    """One dataset of a layer.
+    """One dataset of numbers.
 
     Attributes:
-        name: Path below the layer's group.
-        content: What it may hold.
-        is_required: Whether Lava fails without it.
+        name: Path below its group.
         shapes: Allowed shapes, in words.
         meaning: What Lava does with it.
+        is_required: Whether Lava fails without it.
+        allows_floats: Whether it may hold finite floats, whose fraction Lava drops. On other
+            floats Lava hangs for ever.
     """
 
     name: str
-    content: Content
-    is_required: bool
     shapes: str
     meaning: str
+    is_required: bool = True
+    allows_floats: bool = False
 
 
-_SHAPE = Field(
-    name="shape",
-    content=Content.INTEGER,
-    is_required=True,
-    shapes="(C, H, W) or (N,)",
-    meaning="shape of the layer's output",
-)
+def _by_name(*fields: Field) -> dict[str, Field]:
+    return {field.name: field for field in fields}
+
+
+_OUTPUT_SHAPE = Field("shape", "(C, H, W) or (N,)", "shape of the layer's output")
 _GEOMETRY = "scalar, or (2,) in (H, W) order; at most 127"
+_BIAS = "added to the voltage each step, times 2**6; held in 16 bits"
 _DENSE = (
-    _SHAPE,
+    _OUTPUT_SHAPE,
     Field(
-        name="weight",
-        content=Content.NUMBER,
-        is_required=True,
-        shapes="(N, inputs)",
-        meaning="weights; columns in C order of (C, H, W) after a flatten",
+        "weight",
+        "(N, inputs)",
+        "weights; columns in C order of (C, H, W) after a flatten",
+        allows_floats=True,
     ),
-    Field(
-        name="bias",
-        content=Content.NUMBER,
-        is_required=False,
-        shapes="scalar, (1,) or (N,)",
-        meaning="added to the voltage each step, times 2**6; held in 16 bits",
-    ),
+    Field("bias", "scalar, (1,) or (N,)", _BIAS, is_required=False, allows_floats=True),
 )
 
 COMPLEX_WEIGHT = tuple(
-    Field(
-        name=name,
-        content=Content.NUMBER,
-        is_required=True,
-        shapes="(N, inputs)",
-        meaning=f"weights into the {meaning} part",
-    )
-    for name, meaning in (("real", "real"), ("imag", "imaginary"))
+    Field(name, "(N, inputs)", f"weights into the {part} part", allows_floats=True)
+    for name, part in (("real", "real"), ("imag", "imaginary"))
 )
 """Datasets of a dense layer's group `weight`, if its neurons are resonators."""
 
-LAYERS: dict[str, tuple[Field, ...]] = {
-    "input": (
+LAYERS: dict[str, dict[str, Field]] = {
+    "input": _by_name(
         Field(
-            name="shape",
-            content=Content.INTEGER,
+            "shape",
+            "(C, H, W) or (N,)",
+            "shape of the input; required with a neuron",
             is_required=False,
-            shapes="(C, H, W) or (N,)",
-            meaning="shape of the input; required with a neuron",
         ),
     ),
-    "conv": (
-        _SHAPE,
+    "conv": _by_name(
+        _OUTPUT_SHAPE,
         Field(
-            name="weight",
-            content=Content.NUMBER,
-            is_required=True,
-            shapes="(out, in / groups, KH, KW) or the same with a trailing 1",
-            meaning="correlation kernel, used as it is",
+            "weight",
+            "(out, in / groups, KH, KW) or the same with a trailing 1",
+            "correlation kernel, used as it is",
+            allows_floats=True,
         ),
-        *(
-            Field(
-                name=name,
-                content=Content.INTEGER,
-                is_required=True,
-                shapes=_GEOMETRY,
-                meaning=f"{name} of the convolution",
-            )
-            for name in ("stride", "padding", "dilation")
-        ),
+        Field("stride", _GEOMETRY, "stride of the convolution"),
+        Field("padding", _GEOMETRY, "padding of the convolution"),
+        Field("dilation", _GEOMETRY, "dilation of the convolution"),
+        Field("groups", "scalar; at most 127", "channel groups"),
+        Field("bias", "(C,) or (W, H, C)", _BIAS, is_required=False, allows_floats=True),
         Field(
-            name="groups",
-            content=Content.INTEGER,
-            is_required=True,
-            shapes="scalar; at most 127",
-            meaning="channel groups",
-        ),
-        Field(
-            name="bias",
-            content=Content.NUMBER,
+            "delay",
+            "any",
+            "ignored by Lava; only zeros are accepted",
             is_required=False,
-            shapes="(C,) or (W, H, C)",
-            meaning="added to the voltage each step, times 2**6; held in 16 bits",
-        ),
-        Field(
-            name="delay",
-            content=Content.NUMBER,
-            is_required=False,
-            shapes="any",
-            meaning="ignored by Lava; only zeros are accepted",
+            allows_floats=True,
         ),
     ),
-    "dense": (
+    "dense": _by_name(
         *_DENSE,
         Field(
-            name="delay",
-            content=Content.NUMBER,
+            "delay",
+            "scalar, (N,) an output, (inputs,) an input, or (N, inputs)",
+            "steps that an event is held back; at most 62",
             is_required=False,
-            shapes="scalar, (N,) an output, (inputs,) an input, or (N, inputs)",
-            meaning="steps that an event is held back; at most 62",
+            allows_floats=True,
         ),
     ),
-    "dense_rec": (
+    "dense_rec": _by_name(
         *_DENSE,
         Field(
-            name="weight_rec",
-            content=Content.NUMBER,
-            is_required=True,
-            shapes="(N, N)",
-            meaning="weights of the layer's own events of the step before",
+            "weight_rec",
+            "(N, N)",
+            "weights of the layer's own events of the step before",
+            allows_floats=True,
         ),
         Field(
-            name="delay",
-            content=Content.NUMBER,
+            "delay",
+            "any",
+            "breaks Lava's weights in this layer; only zeros are accepted",
             is_required=False,
-            shapes="any",
-            meaning="breaks Lava's weights in this layer; only zeros are accepted",
+            allows_floats=True,
         ),
     ),
-    "flatten": (),
+    "flatten": {},
 }
 """Layer types that are read, with their datasets."""
 
-
-def _parameters(shapes: str, **datasets: tuple[str, str]) -> dict[str, Field]:
-    """Return the datasets of neurons by attribute, from their names and meanings."""
-    return {
-        attribute: Field(
-            name=name, content=Content.INTEGER, is_required=True, shapes=shapes, meaning=meaning
-        )
-        for attribute, (name, meaning) in datasets.items()
-    }
-
-
 LIF_TYPES = ("CUBA", "LOIHI")
 """`neuron/type` of leaky integrate-and-fire neurons; case-sensitive in Lava."""
-
 SIGMA_DELTA_TYPE = "SDNN"
 RESONATOR_MARK = "RF"
 """A `neuron/type` that contains this is a resonate-and-fire neuron."""
@@ -190,7 +132,7 @@ RESONATOR_PHASE_MARK = "PHASE"
 """If the type contains this too, the neuron fires by phase, else by level."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class NeuronFormat:
     """The group `neuron` of one class of neurons.
 
@@ -205,43 +147,43 @@ class NeuronFormat:
     mark: str = ""
 
 
+_LIF = "scalar, (1,), (C,) or (N,), or the layer's shape as (W, H, C)"
+_ONE = "scalar or (1,)"
 _SIGMA_DELTA = NeuronFormat(
-    type=SIGMA_DELTA_TYPE,
-    parameters=_parameters("scalar or (1,)", threshold=("vThMant", "threshold of a change")),
+    SIGMA_DELTA_TYPE, {"threshold": Field("vThMant", _ONE, "threshold of a change")}
 )
 
 NEURONS: dict[type[Neuron], NeuronFormat] = {
     CubaNeuron: NeuronFormat(
-        type="CUBA",
-        parameters=_parameters(
-            "scalar, (1,), (C,) or (N,), or the layer's shape as (W, H, C)",
-            current_decay=("iDecay", "decay of the current, 4096 for all in one step"),
-            voltage_decay=("vDecay", "decay of the voltage, 0 for none"),
-            threshold=("vThMant", "threshold, times 2**6"),
-        ),
+        "CUBA",
+        {
+            "current_decay": Field(
+                "iDecay", _LIF, "decay of the current, 4096 for all in one step"
+            ),
+            "voltage_decay": Field("vDecay", _LIF, "decay of the voltage, 0 for none"),
+            "threshold": Field("vThMant", _LIF, "threshold, times 2**6"),
+        },
     ),
     DeltaNeuron: _SIGMA_DELTA,
     SigmaDeltaNeuron: _SIGMA_DELTA,
-    SigmaNeuron: NeuronFormat(type=SIGMA_DELTA_TYPE, parameters={}, mark="sigma_output"),
+    SigmaNeuron: NeuronFormat(SIGMA_DELTA_TYPE, {}, mark="sigma_output"),
     ResonateFireNeuron: NeuronFormat(
-        type=RESONATOR_MARK,
-        parameters=_parameters(
-            "scalar or (1,)",
-            sine_decay=("sinDecay", "sine of the turn in a step, times 2**12"),
-            cosine_decay=("cosDecay", "cosine of the turn in a step, times 2**12"),
-            threshold=("vThMant", "threshold, times 2**6"),
-        ),
+        RESONATOR_MARK,
+        {
+            "sine_decay": Field("sinDecay", _ONE, "sine of the turn in a step, times 2**12"),
+            "cosine_decay": Field("cosDecay", _ONE, "cosine of the turn in a step, times 2**12"),
+            "threshold": Field("vThMant", _ONE, "threshold, times 2**6"),
+        },
     ),
 }
 """Every class of neurons as the file holds it."""
 
 RELU_TWIN = Field(
-    name="relu_twin",
-    content=Content.INTEGER,
-    is_required=False,
-    shapes="(bytes,)",
-    meaning="MACs of the trained network's ReLU twin: a list of layers in JSON, as UTF-8 bytes "
+    "relu_twin",
+    "(bytes,)",
+    "MACs of the trained network's ReLU twin: a list of layers in JSON, as UTF-8 bytes "
     "beside the group of layers; ignored by Lava",
+    is_required=False,
 )
 
 REFUSED_LAYERS: dict[str, str] = {
@@ -257,15 +199,9 @@ REFUSED_LAYERS: dict[str, str] = {
 
 ELEMENTS_MAX = 1 << 27
 """Largest dataset that is read: a bound on memory for files from strangers."""
-
 FILE_ELEMENTS_MAX = 1 << 28
 """Most elements that are read from one file, each dataset counted as often as it is used."""
-
 TWIN_BYTES_MAX = 1 << 22
 """Longest description of a ReLU twin that is read."""
-
 LAYERS_MAX = 4096
 """Most layers that are read from one file."""
-
-NO_NEURON = {"iDecay": 0, "vDecay": 4096, "vThMant": 1 << 17}
-"""Lava's neuron for a dense layer without a neuron group: its current integrates, no spikes."""

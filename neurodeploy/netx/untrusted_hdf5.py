@@ -26,19 +26,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import (
-    FractionWarning,
-    NetxError,
-    NeurodeployError,
-)
+from neurodeploy.errors import FractionWarning, NetxError, NeurodeployError
 from neurodeploy.fixedpoint import truncate
 from neurodeploy.ir.integer_layers import IntArray
-from neurodeploy.netx.schema import (
-    ELEMENTS_MAX,
-    FILE_ELEMENTS_MAX,
-    Content,
-    Field,
-)
+from neurodeploy.netx.schema import ELEMENTS_MAX, FILE_ELEMENTS_MAX, Field
 
 _INT32 = np.iinfo(np.int32)
 _TEXT_MAX = 256
@@ -88,7 +79,6 @@ class UntrustedFile:
     """One open file, and how many elements may still be read from it."""
 
     def __init__(self, file: h5py.File, path: Path, kind: FileKind) -> None:
-        """Wrap the open `file` that was found at `path`."""
         self.path = path
         self.kind = kind
         self.base = int(file.userblock_size)
@@ -106,10 +96,12 @@ class UntrustedFile:
 
 
 class UntrustedGroup:
-    """One group of the file; every complaint starts with `where`."""
+    """One group of the file; every complaint starts with `where`.
+
+    Each method raises the error of the file's kind for what is not as it should be.
+    """
 
     def __init__(self, group: h5py.Group, where: str, source: UntrustedFile) -> None:
-        """Wrap `group`, found at `where`."""
         self.where = where
         self._group = group
         self._source = source
@@ -129,11 +121,7 @@ class UntrustedGroup:
         return UntrustedGroup(node, f"{self.where}/{name}", self._source)
 
     def text(self, name: str) -> str:
-        """Return a string.
-
-        Raises:
-            Error of the kind of file: If it is missing, is something else, or is not ASCII.
-        """
+        """Return a string; it is an error if it is missing, something else, or not ASCII."""
         strings = self._strings(name, "one string is", count=1)
         if strings is None:
             raise self._source.kind.error(
@@ -146,11 +134,7 @@ class UntrustedGroup:
         return str(strings.item())
 
     def texts(self, name: str) -> npt.NDArray[np.str_] | None:
-        """Return strings in the dataset's shape, or None if there is no such dataset.
-
-        Raises:
-            Error of the kind of file: If it holds something else, too much, or is not UTF-8.
-        """
+        """Return strings of UTF-8 in the dataset's shape, or None if there is no such dataset."""
         return self._strings(name, "strings are")
 
     def _strings(
@@ -195,11 +179,7 @@ class UntrustedGroup:
             raise self._source.kind.error(f"{where}: {error}. Is the file damaged?") from error
 
     def is_true(self, name: str) -> bool:
-        """Return a single true or false; false if it is missing.
-
-        Raises:
-            Error of the kind of file: If it is something else.
-        """
+        """Return a single true or false; false if it is missing."""
         node = self._find(name)
         if node is None:
             return False
@@ -226,20 +206,17 @@ class UntrustedGroup:
     def _attribute(self, name: str, kinds: str) -> object:
         """Read a single value if its type, checked before reading, is one of `kinds`."""
         with _guarded(self.where, self._source.kind):
-            attributes = self._group.attrs
-            if name not in attributes:
+            if name not in self._group.attrs:
                 return None
-            described = attributes.get_id(name)
-            if described.dtype.kind not in kinds or described.shape != ():
-                return None
-            value: object = attributes[name]
+            described = self._group.attrs.get_id(name)
+            is_sane = described.dtype.kind in kinds and described.shape == ()
+            value: object = self._group.attrs[name] if is_sane else None
             return value
 
     def integers(self, field: Field) -> IntArray | None:
         """Return a dataset as int32, fractions dropped with a warning, or None if it is missing.
 
-        Raises:
-            Error of the kind of file: As `numbers`, or if it is empty or a value exceeds 32 bits.
+        An empty one and one beyond 32 bits are errors too.
         """
         values = self.numbers(field)
         if values is None:
@@ -264,11 +241,7 @@ class UntrustedGroup:
         return values.astype(np.int32)
 
     def required_integers(self, field: Field) -> IntArray:
-        """As `integers`; a missing dataset is an error.
-
-        Raises:
-            Error of the kind of file: As `integers`, or if it is missing.
-        """
+        """As `integers`; a missing dataset is an error."""
         values = self.integers(field)
         if values is None:
             raise self._source.kind.error(
@@ -277,19 +250,14 @@ class UntrustedGroup:
             )
         return values
 
-    def dtype(self, name: str) -> np.dtype[np.generic] | None:
-        """Return the type of a dataset, or None if there is none."""
-        node = self._find(name)
+    def dtype(self, name: str) -> np.dtype[np.generic]:
+        """Return the type of a dataset that has been read."""
         with _guarded(f"{self.where}/{name}", self._source.kind):
-            return node.dtype if isinstance(node, h5py.Dataset) else None
+            found: np.dtype[np.generic] = self._group[name].dtype
+            return found
 
     def numbers(self, field: Field) -> npt.NDArray[np.integer | np.floating] | None:
-        """Return a dataset as it is stored, or None if it is missing.
-
-        Raises:
-            Error of the kind of file: If it has a wrong type, is not finite, or is larger than
-                anything that is read.
-        """
+        """Return a dataset of finite numbers as it is stored, or None if it is missing."""
         node = self._find(field.name)
         where = f"{self.where}/{field.name}"
         if node is None:
@@ -299,11 +267,11 @@ class UntrustedGroup:
                 f"{where}: a group, a dataset is required ({field.shapes})."
             )
         with _guarded(where, self._source.kind):
-            if node.dtype.kind not in ("iu" if field.content is Content.INTEGER else "iuf"):
-                raise self._source.kind.error(
-                    f"{where}: dtype {node.dtype}, {field.content.value} are required."
-                    + (" Lava hangs on others." if field.content is Content.INTEGER else "")
-                )
+            if node.dtype.kind not in ("iuf" if field.allows_floats else "iu"):
+                allowed = "numbers are required."
+                if not field.allows_floats:
+                    allowed = "integers are required. Lava hangs on others."
+                raise self._source.kind.error(f"{where}: dtype {node.dtype}, {allowed}")
             self._require_own_data(node, where)
             values = np.asarray(node[()])
         if values.dtype.kind == "f" and not np.isfinite(values).all():

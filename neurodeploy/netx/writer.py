@@ -16,7 +16,6 @@ from neurodeploy.files import replacing
 from neurodeploy.fixedpoint import wrap
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import (
-    Connection,
     CubaNeuron,
     DeltaNeuron,
     FixedComplexDense,
@@ -43,13 +42,9 @@ def write(graph: FixedPointGraph, path: str | Path) -> None:
 
     The number of input bits, which has no place in the format, and the layers' names are kept in
     HDF5 attributes, the counts of the ReLU twin in a dataset beside the layers; Lava ignores both.
-    The spike exponent of sigma-delta neurons has no place
-    either: whoever loads the file gives it (`spike_exp` of Lava's `Network`).
-    The input of a dense layer comes back flat, which is what Lava reads there.
-
-    Args:
-        graph: A sequential network: each layer reads the one before, and itself if recurrent.
-        path: The `.net` file to create or replace.
+    The spike exponent of sigma-delta neurons is not kept: whoever loads the file gives it
+    (`spike_exp` of Lava's `Network`). The input of a dense layer comes back flat, which is what
+    Lava reads there.
 
     Raises:
         NetxError: If the graph is not sequential, or Lava would run a layer with other weights
@@ -72,11 +67,7 @@ def write(graph: FixedPointGraph, path: str | Path) -> None:
 def find_faults(graph: FixedPointGraph) -> list[str]:
     """List what keeps a graph from being a netx file that Lava runs exactly.
 
-    Args:
-        graph: Any integer network.
-
-    Returns:
-        One sentence for each fault, starting with the layer's name; empty if there is none.
+    Each fault is a sentence that begins with the layer's name.
     """
     faults: list[str] = []
     previous = INPUT
@@ -222,7 +213,7 @@ def _write_layer(group: h5py.Group, layer: FixedLayer) -> None:
             _write_conv(group, forward)
         case FixedDense():
             _write_type(group, "dense_rec" if layer.is_recurrent else "dense")
-            _write_dense(group, forward, layer.connections, layer.name)
+            _write_dense(group, forward)
         case FixedComplexDense():
             _write_type(group, "dense")
             _write_array(group, "weight/real", forward.real.weight)
@@ -238,27 +229,28 @@ def _write_array(group: h5py.Group, key: str, values: npt.NDArray[np.integer]) -
 
 def _write_conv(group: h5py.Group, synapse: FixedConv) -> None:
     weight = synapse.weight
-    group.create_dataset("inChannels", data=np.int64(weight.shape[1] * synapse.groups))
-    group.create_dataset("outChannels", data=np.int64(weight.shape[0]))
-    group.create_dataset("groups", data=np.int64(synapse.groups))
-    group.create_dataset("kernelSize", data=np.array(weight.shape[2:], np.int64))
-    group.create_dataset("stride", data=np.array(synapse.stride, np.int64))
-    group.create_dataset("padding", data=np.array(synapse.padding, np.int64))
-    group.create_dataset("dilation", data=np.array(synapse.dilation, np.int64))
+    geometry = {
+        "inChannels": weight.shape[1] * synapse.groups,
+        "outChannels": weight.shape[0],
+        "groups": synapse.groups,
+        "kernelSize": weight.shape[2:],
+        "stride": synapse.stride,
+        "padding": synapse.padding,
+        "dilation": synapse.dilation,
+    }
+    for name, value in geometry.items():
+        group.create_dataset(name, data=np.array(value, np.int64))
     _write_array(group, "weight", weight)
 
 
-def _write_dense(
-    group: h5py.Group, synapse: FixedDense, connections: tuple[Connection, ...], name: str
-) -> None:
+def _write_dense(group: h5py.Group, synapse: FixedDense) -> None:
     group.create_dataset("inFeatures", data=np.int64(synapse.weight.shape[1]))
     group.create_dataset("outFeatures", data=np.int64(synapse.weight.shape[0]))
     _write_array(group, "weight", synapse.weight)
     if synapse.delay is not None:
         _write_array(group, "delay", synapse.delay)
-    for connection in connections:
-        if connection.source == name and isinstance(connection.synapse, FixedDense):
-            _write_array(group, "weight_rec", connection.synapse.weight)
+    if synapse.partner is not None:
+        _write_array(group, "weight_rec", synapse.partner)
 
 
 def _write_bias(group: h5py.Group, layer: FixedLayer) -> None:
