@@ -9,18 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import (
-    DataError,
-    LavaRuntimeError,
-    NetxError,
-    SimulationError,
-)
+from neurodeploy.errors import DataError, LavaRuntimeError, NetxError, SimulationError
 from neurodeploy.lava_bridge.runtime import find_runtime
-from neurodeploy.lava_bridge.worker import (
-    Job,
-    require_last_layer,
-    run_jobs,
-)
+from neurodeploy.lava_bridge.worker import Job, require_last_layer, run_jobs
 from neurodeploy.simulation.recording import (
     Feed,
     IntArray,

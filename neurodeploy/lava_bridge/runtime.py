@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -26,7 +27,7 @@ import numpy as np
 
 from neurodeploy.errors import LavaRuntimeError, NeurodeployError
 from neurodeploy.files import hardware_path
-from neurodeploy.lava_bridge.worker import Job, run_jobs
+from neurodeploy.lava_bridge.worker import Job, run_jobs, tail
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,6 @@ SUPPORTED = ((3, 10), (3, 11), (3, 12), (3, 13))
 FREE_BYTES = 700 * 2**20
 """Space that the installation needs while it runs."""
 INSTALL_SECONDS = 900.0
-TAIL_LINES = 12
 
 UNNEEDED = (
     "tests",  # lava-nc's own tests, installed at the top level: 110 MB
@@ -94,10 +94,7 @@ def runtime_path() -> Path:
 
 
 def find_runtime(path: Path | None = None) -> Path:
-    """Return the interpreter of an installed runtime.
-
-    Args:
-        path: Folder of the runtime; None for the one of the running environment.
+    """Return the interpreter of the runtime at `path`, or else of the running environment's.
 
     Raises:
         LavaRuntimeError: If there is none.
@@ -159,12 +156,7 @@ def install_runtime(
 
 
 def diagnose(path: Path | None = None, *, python: Path | None = None) -> RuntimeReport:
-    """Examine the runtime, or a named interpreter, and run a small network on it.
-
-    Args:
-        path: Folder of the runtime; None for the one of the running environment.
-        python: Interpreter to examine instead.
-    """
+    """Examine the runtime at `path`, or an interpreter, and run a small network on it."""
     folder = runtime_path() if path is None else Path(path)
     interpreter = _python_of(folder) if python is None else Path(python)
     is_present = os.access(interpreter, os.X_OK)
@@ -205,10 +197,6 @@ def self_test(python: Path, *, is_isolated: bool = True) -> tuple[float, Mapping
 
     One neuron without leak integrates 3 a step (weight 4, bias -1) and spikes above 8: it fires at
     every third step of its input.
-
-    Args:
-        python: Interpreter that has Lava.
-        is_isolated: See `worker.run_jobs`.
 
     Returns:
         Seconds taken, and the versions of what took part.
@@ -265,7 +253,7 @@ def _examine_interpreter(python: Path | str | None) -> tuple[Path, tuple[int, in
             "Use Linux (for instance WSL) or macOS."
         )
     if python is None:
-        base, version = Path(sys.executable), (sys.version_info.major, sys.version_info.minor)
+        base, version = Path(sys.executable), sys.version_info[:2]
     else:
         found = shutil.which(str(python))
         if found is None:
@@ -278,7 +266,7 @@ def _examine_interpreter(python: Path | str | None) -> tuple[Path, tuple[int, in
         if answer.returncode or len(words) != 2:
             raise LavaRuntimeError(
                 f"{python}: does not run as Python. Name a Python interpreter, 3.10 to 3.13."
-                + _tail(answer.stderr)
+                + tail(answer.stderr)
             )
         version = (int(words[0]), int(words[1]))
     if version not in SUPPORTED:
@@ -302,7 +290,7 @@ def _build(folder: Path, base: Path, requirements: Path, tell: Callable[[str], N
     if made.returncode:
         raise LavaRuntimeError(
             f"{base}: cannot make a virtual environment. Install its venv module (on Debian the "
-            "package python3-venv), or name another interpreter." + _tail(made.stderr)
+            "package python3-venv), or name another interpreter." + tail(made.stderr)
         )
     tell("downloading and installing Lava")
     python = str(_python_of(folder))
@@ -312,30 +300,21 @@ def _build(folder: Path, base: Path, requirements: Path, tell: Callable[[str], N
         if bundled.returncode:
             raise LavaRuntimeError(
                 f"{base}: has neither pip nor ensurepip. Install pip for it, or name another "
-                "interpreter." + _tail(bundled.stderr)
+                "interpreter." + tail(bundled.stderr)
             )
         pip = [python, "-I", "-m", "pip"]
-    installed = _call(
-        [
-            *pip,
-            "install",
-            "--no-deps",
-            "--ignore-requires-python",
-            "--no-compile",
-            "--no-input",
-            "--disable-pip-version-check",
-            "--no-warn-script-location",
-            "--requirement",
-            str(requirements),
-        ]
+    options = (
+        "--no-deps --ignore-requires-python --no-compile --no-input --disable-pip-version-check "
+        "--no-warn-script-location"
     )
+    installed = _call([*pip, "install", *options.split(), "--requirement", str(requirements)])
     if installed.returncode:
         output = installed.stderr + installed.stdout
         if os.strerror(errno.ENOSPC) in output:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise LavaRuntimeError(
             "Lava runtime: pip could not install it. Check the connection and pip's settings; "
-            "nothing was changed." + _tail(output)
+            "nothing was changed." + tail(output)
         )
     tell("removing what is not needed")
     _trim(folder)
@@ -387,12 +366,7 @@ def _is_torch_absent(python: Path, *, is_isolated: bool) -> bool:
 
 def _write_manifest(folder: Path, fingerprint: str, versions: Mapping[str, str]) -> None:
     count, size = _census(folder)
-    manifest = {
-        "recipe": fingerprint,
-        "versions": dict(versions),
-        "files": count,
-        "bytes": size,
-    }
+    manifest = {"recipe": fingerprint, "versions": dict(versions), "files": count, "bytes": size}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -425,11 +399,8 @@ def _census(folder: Path) -> tuple[int, int]:
 
 def _size(folder: Path) -> int:
     """Return the bytes that a folder takes on disk."""
-    total = 0
-    for root, _, files in os.walk(folder):
-        for name in files:
-            total += Path(root, name).lstat().st_blocks * 512
-    return total
+    files = (Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return sum(file.lstat().st_blocks * 512 for file in files)
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -485,15 +456,8 @@ def _explained(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Let one installation at a time work on `folder`; a second waits and finds it done."""
-    import fcntl  # does not exist on Windows, where nothing gets here
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _tail(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])

@@ -15,27 +15,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 
-from neurodeploy.errors import (
-    DataError,
-    LavaRuntimeError,
-    NeurodeployError,
-    SimulationError,
-)
+from neurodeploy.errors import DataError, LavaRuntimeError, NeurodeployError, SimulationError
 from neurodeploy.files import hardware_path
 from neurodeploy.simulation.counters import count_spikes
-from neurodeploy.simulation.recording import (
-    IntArray,
-    Record,
-    Recording,
-    SpikeArray,
-)
+from neurodeploy.simulation.recording import IntArray, Record, Recording, SpikeArray
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +59,12 @@ class Job:
         timing: "window" or "stream".
         steps: Steps of one sample.
         feed: "port", "neuron" or "bias".
-        input_bits: `input_message_bits` of Lava's `Network`.
-        input_shape: `input_shape` of the same, in Lava's order (W, H, C), or None.
-        spike_exponent: `spike_exp` of the same.
-        sparse_fc_layer: `sparse_fc_layer` of the same.
-        reset_interval: `reset_interval` of the same, for "stream".
-        reset_offset: `reset_offset` of the same, for "stream".
+        input_bits: `input_message_bits` of Lava's `Network`, whose own names the following have.
+        input_shape: In Lava's order (W, H, C), or None.
+        spike_exponent: `spike_exp`.
+        sparse_fc_layer: For dense layers.
+        reset_interval: For "stream".
+        reset_offset: For "stream".
         record: What to keep.
     """
 
@@ -93,30 +83,10 @@ class Job:
     record: Record = Record()  # noqa: RUF009 - a frozen value
 
 
-_OPTIONS = (
-    "timing",
-    "steps",
-    "feed",
-    "input_bits",
-    "input_shape",
-    "spike_exponent",
-    "sparse_fc_layer",
-    "reset_interval",
-    "reset_offset",
-)
+_OPTIONS = [
+    spec.name for spec in fields(Job) if spec.name not in ("net", "inputs", "layers", "record")
+]
 """Fields of a job that travel as they are."""
-
-
-@dataclass(slots=True)
-class _Session:
-    """A running worker, and its words so far."""
-
-    process: subprocess.Popen[bytes]
-    ready: Mapping[str, str] = field(default_factory=dict)
-    output: bytearray = field(default_factory=bytearray)
-    errors: bytearray = field(default_factory=bytearray)
-    last_sign: float = field(default_factory=time.monotonic)
-    traceback_at: float | None = None
 
 
 def run_jobs(
@@ -141,9 +111,6 @@ def run_jobs(
         progress: Called with (samples done, samples in all).
         versions: Filled with the versions of Python, Lava and the packages below it.
 
-    Returns:
-        One recording per job.
-
     Raises:
         DataError: If an input does not fit its network.
         SimulationError: If a job cannot be done as asked.
@@ -154,15 +121,16 @@ def run_jobs(
         with tempfile.TemporaryDirectory(prefix="neurodeploy-lava-") as name:
             folder = Path(name)
             _write_request(folder, jobs)
-            _run_worker(
-                python,
-                folder,
-                is_isolated=is_isolated,
-                timeout=timeout,
-                silence=silence,
-                report=_progress_report(jobs, progress),
-            )
-            reply = json.loads((folder / "reply.json").read_text(encoding="utf-8"))
+            report = _progress_report(jobs, progress)
+            worker = _Worker(python, folder, is_isolated=is_isolated, report=report)
+            try:
+                trouble = worker.watch(timeout=timeout, silence=silence)
+            finally:
+                worker.stop()
+            logger.debug("Lava worker: %s", worker.complaints)
+            if trouble:
+                raise LavaRuntimeError(f"Lava worker: {trouble}{tail(worker.complaints)}")
+            reply = _read_reply(folder, worker)
             elapsed = time.monotonic() - start
             if versions is not None:
                 versions.update(reply["versions"])
@@ -219,181 +187,152 @@ def _progress_report(
     return report
 
 
-def _run_worker(
-    python: Path,
-    folder: Path,
-    *,
-    is_isolated: bool,
-    timeout: float | None,
-    silence: float,
-    report: Callable[[int], None],
-) -> None:
-    """Start the worker, watch it to its end, and raise what it reports."""
-    script = hardware_path() / "lava_runtime" / "run_netx.py"
-    command = [str(python), *(["-I"] if is_isolated else []), str(script), str(folder)]
-    # One thread a process: Lava starts several processes a layer, which share the cores already.
-    environment = {**dict.fromkeys(THREADS, "1"), **PORTABLE_FLOATS, **os.environ}
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    session = _Session(process=process)
-    try:
-        complaint = _watch(session, timeout=timeout, silence=silence, report=report)
-    finally:
-        _stop(process)
-    logger.debug("Lava worker: %s", session.errors.decode(errors="replace"))
-    if complaint:
-        raise LavaRuntimeError(f"Lava worker: {complaint}{_tail(session)}")
-    _raise_reported(folder, session)
+class _Worker:
+    """A running worker, and its words so far."""
+
+    def __init__(
+        self, python: Path, folder: Path, *, is_isolated: bool, report: Callable[[int], None]
+    ) -> None:
+        script = hardware_path() / "lava_runtime" / "run_netx.py"
+        # One thread a process: Lava starts several a layer, which share the cores already.
+        environment = {**dict.fromkeys(THREADS, "1"), **PORTABLE_FLOATS, **os.environ}
+        self.process = subprocess.Popen(
+            [str(python), *(["-I"] if is_isolated else []), str(script), str(folder)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._stdout, self._stderr = self.process.stdout, self.process.stderr
+        self._report = report
+        self._output, self._errors = bytearray(), bytearray()
+        self._last_sign = time.monotonic()
+        self._traceback_at: float | None = None
+        self.is_ready = False
+
+    @property
+    def complaints(self) -> str:
+        """What it printed that was no message."""
+        return self._errors.decode(errors="replace")
+
+    def watch(self, *, timeout: float | None, silence: float) -> str | None:
+        """Follow it until it ends; return why it had to be stopped, if it had."""
+        start = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            for stream in (self._stdout, self._stderr):
+                os.set_blocking(stream.fileno(), False)
+                selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select(timeout=0.2):
+                    if not self._take(os.read(key.fd, 65536), key.fd):
+                        selector.unregister(key.fd)
+                now = time.monotonic()
+                if timeout is not None and now - start > timeout:
+                    return (
+                        f"not done after the {timeout:g} s allowed; all its processes were ended. "
+                        "Allow more time, or run fewer samples or steps."
+                    )
+                if now - self._last_sign > silence:
+                    return (
+                        f"no sign of life for {silence:g} s; all its processes were ended. Lava "
+                        "hangs when a file holds what it does not expect; check it with "
+                        "`neurodeploy inspect`."
+                    )
+                if self._traceback_at and now - self._traceback_at > TRACEBACK_SECONDS:
+                    return "a process failed and the others wait for it; all were ended."
+        return None
+
+    def _take(self, data: bytes, source: int) -> bool:
+        """Understand what a stream brought: progress, readiness, complaints; false at its end."""
+        if source == self._stderr.fileno():
+            self._errors += data
+            if b"Traceback (most recent call last)" in self._errors:
+                self._traceback_at = self._traceback_at or time.monotonic()
+            return bool(data)
+        self._output += data
+        *lines, rest = bytes(self._output).split(b"\n")
+        self._output[:] = rest
+        for line in lines:
+            try:
+                message = json.loads(line)
+            except ValueError:
+                message = None
+            if not isinstance(message, dict):
+                self._errors += line + b"\n"  # Lava prints some failures
+                continue
+            self._last_sign = time.monotonic()
+            self._traceback_at = None
+            if "ready" in message:
+                self.is_ready = True
+                logger.debug("Lava worker: ready, %s", message["ready"])
+            elif "samples" in message:
+                self._report(int(message["samples"]))
+        return bool(data)
+
+    def stop(self) -> None:
+        """End it with all it started.
+
+        Closing its standard input makes its supervisor end every process and clean up; only if
+        that fails, the rest is killed here.
+        """
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self._stdout.read()  # without blocking: full pipes would keep it from ending
+            self._stderr.read()
+            time.sleep(0.01)
+        self._stdout.close()
+        self._stderr.close()
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
-def _watch(
-    session: _Session,
-    *,
-    timeout: float | None,
-    silence: float,
-    report: Callable[[int], None],
-) -> str | None:
-    """Follow a worker until it ends; return why it had to be stopped, if it had."""
-    process = session.process
-    assert process.stdout is not None
-    assert process.stderr is not None
-    start = time.monotonic()
-    with selectors.DefaultSelector() as selector:
-        for stream in (process.stdout, process.stderr):
-            os.set_blocking(stream.fileno(), False)
-            selector.register(stream, selectors.EVENT_READ, data=stream)
-        while selector.get_map():
-            for key, _ in selector.select(timeout=0.2):
-                _take(session, key.data, report, selector.unregister)
-            now = time.monotonic()
-            if timeout is not None and now - start > timeout:
-                return (
-                    f"not done after the {timeout:g} s allowed; all its processes were ended. "
-                    "Allow more time, or run fewer samples or steps."
-                )
-            if now - session.last_sign > silence:
-                return (
-                    f"no sign of life for {silence:g} s; all its processes were ended. Lava hangs "
-                    "when a file holds what it does not expect; check it with "
-                    "`neurodeploy inspect`."
-                )
-            if session.traceback_at is not None and now - session.traceback_at > TRACEBACK_SECONDS:
-                return "a process failed and the others wait for it; all were ended."
-    return None
-
-
-def _take(
-    session: _Session,
-    stream: IO[bytes],
-    report: Callable[[int], None],
-    close: Callable[[IO[bytes]], object],
-) -> None:
-    """Read a stream of the worker: progress, readiness, complaints."""
-    data = os.read(stream.fileno(), 65536)
-    if not data:
-        close(stream)
-        return
-    if stream is session.process.stderr:
-        session.errors += data
-        if b"Traceback (most recent call last)" in session.errors:
-            session.traceback_at = session.traceback_at or time.monotonic()
-        return
-    session.output += data
-    *lines, rest = bytes(session.output).split(b"\n")
-    session.output[:] = rest
-    for line in lines:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            message = None
-        if not isinstance(message, dict):
-            session.errors += line + b"\n"  # Lava prints some failures
-            continue
-        session.last_sign = time.monotonic()
-        session.traceback_at = None
-        if "ready" in message:
-            session.ready = message["ready"]
-            logger.debug("Lava worker: ready, %s", session.ready)
-        elif "samples" in message:
-            report(int(message["samples"]))
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the worker with all it started.
-
-    Closing its standard input makes its supervisor end every process and clean up; only if that
-    fails, the rest is killed here.
-    """
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdin.close()
-    deadline = time.monotonic() + STOP_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        process.stdout.read()  # without blocking: full pipes would keep it from ending
-        process.stderr.read()
-        time.sleep(0.01)
-    process.stdout.close()
-    process.stderr.close()
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _tail(session: _Session) -> str:
-    """Return the last lines of what the worker complained about."""
-    text = session.errors.decode(errors="replace")
+def tail(text: str) -> str:
+    """Return the last lines of what a process said, to be put below an error."""
     lines = [line for line in text.splitlines() if line.strip()]
     return "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])
 
 
-def _raise_reported(folder: Path, session: _Session) -> None:
-    """Raise the error that the worker replied with, if it did."""
+def _read_reply(folder: Path, worker: _Worker) -> dict[str, Any]:
+    """Return what the worker replied with, or raise it if it is an error."""
     path = folder / "reply.json"
     if not path.exists():
-        status = session.process.returncode
         raise LavaRuntimeError(
-            f"Lava worker: it ended with status {status} and without a reply."
-            + ("" if session.ready else " Does this interpreter work, and does it have Lava?")
+            f"Lava worker: it ended with status {worker.process.returncode} and without a reply."
+            + ("" if worker.is_ready else " Does this interpreter work, and does it have Lava?")
             + " Run `neurodeploy lava doctor`."
-            + _tail(session)
+            + tail(worker.complaints)
         )
-    reply = json.loads(path.read_text(encoding="utf-8"))
+    reply: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if "error" not in reply:
-        return
+        return reply
     error = reply["error"]
     kinds: Mapping[str, type[NeurodeployError]] = {"input": DataError, "plan": SimulationError}
-    raised = kinds.get(error["kind"])
-    if raised is not None:
-        raise raised(error["message"])
-    details = [line for line in error["details"].splitlines() if line.strip()][-TAIL_LINES:]
-    if not session.ready:
+    if error["kind"] in kinds:
+        raise kinds[error["kind"]](error["message"])
+    if not worker.is_ready:
         raise LavaRuntimeError(
             f"Lava worker: Lava cannot be imported ({error['message']}). "
             "Run `neurodeploy lava install`, or name an interpreter that has Lava."
-            + "".join(f"\n    {line}" for line in details)
+            + tail(error["details"])
         )
     raise LavaRuntimeError(
         f"Lava: {error['message']}. Lava cannot run this file as asked; "
-        "`neurodeploy inspect` shows what is in it." + "".join(f"\n    {line}" for line in details)
+        "`neurodeploy inspect` shows what is in it." + tail(error["details"])
     )
 
 
 def _read_recording(
-    folder: Path, name: str, job: Job, result: dict[str, object], startup: float
+    folder: Path, name: str, job: Job, result: dict[str, Any], startup: float
 ) -> Recording:
     """Read one job's arrays into a recording."""
-    described = result["layers"]
-    seconds = result["seconds"]
-    assert isinstance(described, list)
-    assert isinstance(seconds, float)
+    described: list[dict[str, list[Any]]] = result["layers"]
     samples, steps = len(job.inputs), job.steps
     names = job.layers or tuple(f"layer{index}" for index in range(len(described)))
     if len(names) != len(described):
@@ -439,18 +378,13 @@ def _read_recording(
         )
         if job.record.counts
         else None,
-        seconds=seconds,
+        seconds=result["seconds"],
         startup_seconds=startup,
     )
 
 
 def require_last_layer(record: Record, layers: tuple[str, ...]) -> None:
-    """Refuse states that the worker's probes cannot see.
-
-    Raises:
-        SimulationError: If states of a layer before the last are asked for after every step, or a
-            layer does not exist.
-    """
+    """Raise `SimulationError` for states that the worker's probes cannot see."""
     inner = sorted(record.resolve(layers)[1] - {layers[-1]})
     if inner:
         raise SimulationError(
