@@ -11,8 +11,7 @@ simulating files never loads torch.
 Modules at the root serve all folders:
 
     errors         the errors that users meet
-    files          files written whole or not at all; the data files of the installation
-    run_files      names of the files in a run's directory
+    files          files written whole or not at all; files of a run, and of the installation
     fixedpoint     the chip's integer arithmetic
     provenance     versions, commit and hashes behind a result
     strict_tables  TOML and JSON read strictly into dataclasses

@@ -1,4 +1,7 @@
-"""Write files whole or not at all, and find the data files that come with neurodeploy."""
+"""Write files whole or not at all; name the files of a run, and find those of the installation.
+
+Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from neurodeploy.errors import DataError, NeurodeployError, OutputError
+from neurodeploy.errors import DataError, NetxError, NeurodeployError, OutputError
 
 PACKAGE = Path(__file__).resolve().parent
+RECIPE = "recipe.toml"
+MODEL = "model.safetensors"
+NET = "network.net"
+NET_RECORD = "network.json"
+SAMPLES = "samples.npz"
+REPORT = "report.html"
+SUMMARY = "summary.json"
+DEPLOYMENT = "deployment.json"
+TEST = "test.json"
+TWIN = "twin.onnx"
+RUN_FILES = (RECIPE, MODEL, NET, NET_RECORD, SAMPLES, REPORT, SUMMARY, DEPLOYMENT, TEST, TWIN)
+"""All of them, but for the checkpoints in folders of their own."""
+
 _LOCK = ".lock"
 _held: set[tuple[Path, int]] = set()
 """Locks of this process, by the thread that took them."""
@@ -30,12 +46,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     the temporary file is removed and `path` is as it was. Data reach the disk before the
     move, so a power cut cannot leave an empty file under the final name.
 
-    Args:
-        path: The file to create or replace; where it is a symbolic link, the file it points to.
-            Missing parent directories are created.
-
-    Yields:
-        A path in the same directory with the same suffix; write the content there.
+    Missing parent directories are created; a symbolic link stays, and the file it points to is
+    replaced. The temporary path is in the same directory and has the same suffix.
 
     Raises:
         OutputError: If the directory cannot be created or written, or the disk is full.
@@ -208,6 +220,35 @@ def hash_file(path: Path | str) -> str:
         ) from error
 
 
+def net_of(path: Path) -> Path:
+    """Return the netx file that `path` is, or that the run with this directory or file deployed.
+
+    Raises:
+        NetxError: If it is a directory without one.
+    """
+    if path.name in RUN_FILES and (path.parent / NET).is_file():
+        return path.parent / NET
+    if not path.is_dir():
+        return path
+    if not (path / NET).is_file():
+        raise NetxError(
+            f"{path}: no {NET} in this directory. Name a netx file, or deploy a training first: "
+            f"neurodeploy deploy {path}."
+        )
+    return path / NET
+
+
+def samples_of(path: Path) -> Path:
+    """Return the samples that `path` is, or that the run with this directory or netx file left."""
+    run = path.parent if path.name == NET else path
+    return run / SAMPLES if (run / SAMPLES).is_file() and (run / NET).is_file() else path
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Return the files that a command may read when it is given `path`: a file, or a run."""
+    return (path, *(path / name for name in RUN_FILES if (path / name).exists()))
+
+
 def hardware_path() -> Path:
     """Return the folder with target files and the Lava worker."""
     return _find_folder("_hardware", "hardware")
@@ -223,9 +264,6 @@ def _find_folder(installed: str, in_checkout: str, *, package: Path = PACKAGE) -
 
     An editable install leaves a copy of the wheel's folder elsewhere, which nobody must read;
     hence nothing is looked up by distribution.
-
-    Raises:
-        NeurodeployError: If the installation lacks it.
     """
     candidates = (package / installed, package.parent / in_checkout)
     for candidate in candidates:

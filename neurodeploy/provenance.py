@@ -19,14 +19,10 @@ def provenance(
     """Return commit, device and versions for the log of a measurement.
 
     Args:
-        folder: Any folder of the checkout whose commit is recorded.
+        folder: Any folder of the checkout whose commit is recorded; "unknown" outside of one.
         code: Paths from its top that the number depends on; if git sees changes there that are
             not committed, "+changes" is added to the commit.
-        packages: Distributions whose versions matter.
-
-    Returns:
-        "commit" ("unknown" outside a checkout), "device", "python", and one entry for each
-        package ("none" where it is not installed).
+        packages: Distributions whose versions matter; "none" where one is not installed.
     """
     commit = _git(folder, "rev-parse", "--short", "HEAD") or "unknown"
     paths = [f":/{path}" for path in code]

@@ -13,8 +13,7 @@ from typing import Annotated, TypeVar, get_args, get_type_hints
 import typer
 
 from neurodeploy.cli import console
-from neurodeploy.files import require_output
-from neurodeploy.run_files import files_of
+from neurodeploy.files import files_of, require_output
 
 Value = TypeVar("Value")
 

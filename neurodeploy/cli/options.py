@@ -17,11 +17,11 @@ import typer
 from neurodeploy.cli.isolated_read import tried_apart
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.errors import DataError, FractionWarning, NetxError, NeurodeployWarning
+from neurodeploy.files import net_of, samples_of
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
 from neurodeploy.netx.untrusted_hdf5 import check_file
-from neurodeploy.run_files import net_of, samples_of
 from neurodeploy.samples.array_files import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples, read_labels
 from neurodeploy.simulation.decision import Decision

@@ -25,6 +25,17 @@ A run lives in one directory:
     summary.json       for machines; written last, so its presence means that the run is whole
 """
 
+from neurodeploy.files import (
+    DEPLOYMENT as DEPLOYMENT,
+    MODEL as MODEL,
+    NET as NET,
+    NET_RECORD as NET_RECORD,
+    RECIPE as RECIPE,
+    REPORT as REPORT,
+    SAMPLES as SAMPLES,
+    SUMMARY as SUMMARY,
+    TEST as TEST,
+)
 from neurodeploy.pipeline.assessment import assess_deployment as assess_deployment
 from neurodeploy.pipeline.deployment.agreement import (
     LayerCheck as LayerCheck,
@@ -58,14 +69,3 @@ from neurodeploy.pipeline.stages import (
     verify as verify,
 )
 from neurodeploy.pipeline.summary import RunResult as RunResult
-from neurodeploy.run_files import (
-    DEPLOYMENT as DEPLOYMENT,
-    MODEL as MODEL,
-    NET as NET,
-    NET_RECORD as NET_RECORD,
-    RECIPE as RECIPE,
-    REPORT as REPORT,
-    SAMPLES as SAMPLES,
-    SUMMARY as SUMMARY,
-    TEST as TEST,
-)

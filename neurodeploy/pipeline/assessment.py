@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.errors import OnnxError
-from neurodeploy.files import locked, write_text
+from neurodeploy.files import DEPLOYMENT, REPORT, locked, write_text
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
@@ -25,7 +25,6 @@ from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import layer_activity_of, observe
 from neurodeploy.reports.pages.outline import write_page
 from neurodeploy.reports.report_builder import report
-from neurodeploy.run_files import DEPLOYMENT, REPORT
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Record, Recording
 

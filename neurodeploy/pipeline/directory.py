@@ -8,11 +8,7 @@ from pathlib import Path
 
 from neurodeploy import provenance
 from neurodeploy.errors import OutputError, RecipeError
-from neurodeploy.files import is_same_file, write_text
-from neurodeploy.nn.network import SpikingNetwork, remove_branches
-from neurodeploy.recipes.data_sections import NpzData
-from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.run_files import (
+from neurodeploy.files import (
     DEPLOYMENT,
     MODEL,
     RECIPE,
@@ -21,7 +17,12 @@ from neurodeploy.run_files import (
     SUMMARY,
     TEST,
     TWIN,
+    is_same_file,
+    write_text,
 )
+from neurodeploy.nn.network import SpikingNetwork, remove_branches
+from neurodeploy.recipes.data_sections import NpzData
+from neurodeploy.recipes.recipe import Recipe
 
 _TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training", "pruning")
 """Sections of a recipe that trained weights depend on; of [recipe] it is the seed."""

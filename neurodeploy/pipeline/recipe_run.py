@@ -10,7 +10,7 @@ import numpy as np
 
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import LavaRuntimeError, VerificationError
-from neurodeploy.files import locked, write_text
+from neurodeploy.files import SUMMARY, locked, write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
 from neurodeploy.pipeline.assessment import assess
 from neurodeploy.pipeline.deployment.preflight import check_deployable
@@ -20,7 +20,6 @@ from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.stages import take_over, train, verify
 from neurodeploy.pipeline.summary import RunResult
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.run_files import SUMMARY
 
 
 def run(

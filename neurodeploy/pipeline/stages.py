@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import NeurodeployError, NeurodeployWarning
-from neurodeploy.files import locked, write_text
+from neurodeploy.files import MODEL, TEST, TWIN, locked, write_text
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.engine import TrainingEngine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
@@ -29,7 +29,6 @@ from neurodeploy.pipeline.directory import begin_run, load_model, require_source
 from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
 from neurodeploy.pipeline.prediction import compare_with_lava, predict, shown_samples
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.run_files import MODEL, TEST, TWIN
 from neurodeploy.testing import Comparison
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from neurodeploy.energy.estimates import DEFAULT_PRESET
 from neurodeploy.energy.presets import Tier
 from neurodeploy.errors import DataError
-from neurodeploy.files import hash_file
+from neurodeploy.files import DEPLOYMENT, RUN_FILES, SUMMARY, hash_file
 from neurodeploy.reports.numbers import wilson_interval
-from neurodeploy.run_files import DEPLOYMENT, RUN_FILES, SUMMARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ import typer
 from neurodeploy.cli import console
 from neurodeploy.cli.option_groups import Writes
 from neurodeploy.cli.options import AsJson, FileOptions
+from neurodeploy.files import net_of
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.run_files import net_of
 
 
 def export(

@@ -15,7 +15,7 @@ from neurodeploy.chips.shorthand import parse_sketch
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, FileOptions
-from neurodeploy.run_files import net_of
+from neurodeploy.files import net_of
 
 
 def fit(

@@ -18,7 +18,17 @@ from neurodeploy.chips.target import Target
 from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import OutputError, QuantizationError
-from neurodeploy.files import hash_file, locked
+from neurodeploy.files import (
+    DEPLOYMENT,
+    NET,
+    NET_RECORD,
+    REPORT,
+    SAMPLES,
+    SUMMARY,
+    TWIN,
+    hash_file,
+    locked,
+)
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.evaluation import evaluate
@@ -54,7 +64,6 @@ from neurodeploy.pipeline.prediction import (
     shown_samples,
 )
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.run_files import DEPLOYMENT, NET, NET_RECORD, REPORT, SAMPLES, SUMMARY, TWIN
 from neurodeploy.samples.array_files import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
