@@ -122,7 +122,7 @@ def run_jobs(
             folder = Path(name)
             _write_request(folder, jobs)
             report = _progress_report(jobs, progress)
-            worker = _Worker(python, folder, is_isolated=is_isolated, report=report)
+            worker = _LavaProcess(python, folder, is_isolated=is_isolated, report=report)
             try:
                 trouble = worker.watch(timeout=timeout, silence=silence)
             finally:
@@ -187,7 +187,7 @@ def _progress_report(
     return report
 
 
-class _Worker:
+class _LavaProcess:
     """A running worker, and its words so far."""
 
     def __init__(
@@ -216,7 +216,7 @@ class _Worker:
 
     @property
     def complaints(self) -> str:
-        """What it printed that was no message."""
+        """All it printed that was no message."""
         return self._errors.decode(errors="replace")
 
     def watch(self, *, timeout: float | None, silence: float) -> str | None:
@@ -299,7 +299,7 @@ def tail(text: str) -> str:
     return "".join(f"\n    {line}" for line in lines[-TAIL_LINES:])
 
 
-def _read_reply(folder: Path, worker: _Worker) -> dict[str, Any]:
+def _read_reply(folder: Path, worker: _LavaProcess) -> dict[str, Any]:
     """Return what the worker replied with, or raise it if it is an error."""
     path = folder / "reply.json"
     if not path.exists():
