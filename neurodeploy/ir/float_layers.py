@@ -11,10 +11,23 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from neurodeploy.errors import GraphError
 from neurodeploy.fixedpoint import FloatArray as FloatArray
 
 Shape = tuple[int, ...]
+
+
+class KeepsShape:
+    """A layer whose output has the shape of its source."""
+
+    __slots__ = ()
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Return the source's shape."""
+        return source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +40,7 @@ class Input:
         largest: Largest magnitude of an integer input value (1 for spikes).
         smallest: Smallest integer input value; below 0, values have signs, which spikes of a
             binary port do not carry.
-        mean: Of each channel, in integer units; empty without normalization.
-        deviation: Of each channel, in integer units; empty without normalization.
+        mean: Of each channel, in integer units; empty without normalization, as `deviation`.
     """
 
     shape: Shape
@@ -45,36 +57,83 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Conv:
-    """Convolution (correlation) with zero padding.
+class Convolution:
+    """Convolution (a correlation, as torch's `conv2d`) with zero padding, of floats or integers.
 
     Attributes:
-        weight: (out_channels, in_channels / groups, KH, KW) float64.
-        bias: (out_channels,) float64; (out_channels, H, W) where it differs between positions;
-            or None.
+        weight: (out_channels, in_channels / groups, KH, KW).
         stride: (H, W).
         padding: (H, W).
         dilation: (H, W).
         groups: Channel groups.
     """
 
-    weight: FloatArray
-    bias: FloatArray | None = None
+    weight: npt.NDArray[np.generic]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
 
     def output_shape(self, source: Shape) -> Shape:
-        """Return (C, H, W)."""
-        return convolved_shape(
-            source, self.weight.shape, self.stride, self.padding, self.dilation, self.groups
-        )
+        """Return (C, H, W) of the output for a source of shape (C, H, W)."""
+        outputs, per_group, *kernel = self.weight.shape
+        if len(source) != 3:
+            raise GraphError(
+                f"conv: source of shape {source}, (C, H, W) is required. "
+                "A dense layer cannot be followed by a conv layer."
+            )
+        if source[0] != per_group * self.groups:
+            raise GraphError(
+                f"conv: source has {source[0]} channels, the weight reads "
+                f"{per_group * self.groups}."
+            )
+        size = []
+        for axis in (0, 1):
+            extent = self.dilation[axis] * (kernel[axis] - 1) + 1
+            room = source[axis + 1] + 2 * self.padding[axis] - extent
+            size.append(room // self.stride[axis] + 1)
+        if min(size) < 1:
+            raise GraphError(
+                f"conv: kernel {tuple(kernel)} with padding {self.padding} is larger than the "
+                f"source {source}."
+            )
+        return (outputs, *size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Dense:
-    """Linear map; a spatial source is read flattened in C order.
+class Conv(Convolution):
+    """Convolution of floats.
+
+    Attributes:
+        weight: float64.
+        bias: (out_channels,) float64; (out_channels, H, W) where it differs between positions;
+            or None.
+    """
+
+    weight: FloatArray
+    bias: FloatArray | None = None
+
+
+class FullyConnected:
+    """Linear map, of floats or integers; a spatial source is read flattened in C order."""
+
+    __slots__ = ()
+    weight: npt.NDArray[np.generic]
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Return (N,) of the output for a source of any shape."""
+        outputs, inputs = self.weight.shape
+        if prod(source) != inputs:
+            raise GraphError(
+                f"dense: source of shape {source} has {prod(source)} values, "
+                f"the weight reads {inputs}."
+            )
+        return (outputs,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dense(FullyConnected):
+    """Linear map of floats.
 
     Attributes:
         weight: (out, in) float64.
@@ -83,10 +142,6 @@ class Dense:
 
     weight: FloatArray
     bias: FloatArray | None = None
-
-    def output_shape(self, source: Shape) -> Shape:
-        """Return (N,)."""
-        return dense_shape(source, self.weight.shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,13 +177,7 @@ class Flatten:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pool:
-    """Windows that slide over an image.
-
-    Attributes:
-        kernel: Window, (H, W).
-        stride: (H, W).
-        padding: Zeros on each side, (H, W).
-    """
+    """Windows that slide over an image; kernel, stride and padding with zeros are (H, W)."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -177,7 +226,7 @@ class GlobalAveragePool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cuba:
+class Cuba(KeepsShape):
     """Leaky integrate-and-fire neuron with a decaying current, reset to zero by its spikes.
 
         u[t] = (1 - current_decay) · u[t-1] + x[t]
@@ -199,107 +248,28 @@ class Cuba:
     voltage_decay: float = 0.0
     scale: int | None = None
 
-    def output_shape(self, source: Shape) -> Shape:
-        """Return the source's shape."""
-        return source
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Integrator:
+class Integrator(KeepsShape):
     """Read-out: a neuron that neither leaks nor fires.
 
     Its potential after step T is the sum of all it received; the class scores are that sum
     divided by T.
     """
 
-    def output_shape(self, source: Shape) -> Shape:
-        """Return the source's shape."""
-        return source
 
-
-Layer = (
-    Input
-    | Conv
-    | Dense
-    | BatchNorm
-    | Flatten
-    | MaxPool
-    | AveragePool
-    | GlobalAveragePool
-    | Cuba
-    | Integrator
-)
+Pool = MaxPool | AveragePool | GlobalAveragePool
+Layer = Input | Conv | Dense | BatchNorm | Flatten | Pool | Cuba | Integrator
 
 
 def is_neuron(layer: Layer) -> bool:
-    """Return whether a layer is a population of neurons.
-
-    Raises:
-        GraphError: If it is of a kind that is not known here.
-    """
+    """Return whether a layer is a population of neurons; GraphError for an unknown kind."""
     match layer:
         case Cuba() | Integrator():
             return True
-        case Input() | Conv() | Dense() | BatchNorm() | Flatten():
-            return False
-        case MaxPool() | AveragePool() | GlobalAveragePool():
+        case Input() | Conv() | Dense() | BatchNorm() | Flatten() | _Pool() | GlobalAveragePool():
             return False
     raise GraphError(
         f"graph: a layer of type {type(layer).__name__}, of which it is not known whether it "
         "holds neurons. Name it in `is_neuron`."
     )
-
-
-def convolved_shape(
-    source: Shape,
-    weight: Shape,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-) -> Shape:
-    """Return (C, H, W) of a convolution's output.
-
-    Args:
-        source: Shape of the source.
-        weight: Shape of the weight, (out, in / groups, KH, KW).
-        stride: (H, W).
-        padding: (H, W).
-        dilation: (H, W).
-        groups: Channel groups.
-
-    Raises:
-        GraphError: If the source does not fit, or the output would be empty.
-    """
-    if len(source) != 3:
-        raise GraphError(
-            f"conv: source of shape {source}, (C, H, W) is required. "
-            "A dense layer cannot be followed by a conv layer."
-        )
-    if source[0] != weight[1] * groups:
-        raise GraphError(
-            f"conv: source has {source[0]} channels, the weight reads {weight[1] * groups}."
-        )
-    extent = [dilation[axis] * (weight[axis + 2] - 1) + 1 for axis in (0, 1)]
-    size = [
-        (source[axis + 1] + 2 * padding[axis] - extent[axis]) // stride[axis] + 1 for axis in (0, 1)
-    ]
-    if min(size) < 1:
-        raise GraphError(
-            f"conv: kernel {weight[2:]} with padding {padding} is larger than the source {source}."
-        )
-    return (weight[0], *size)
-
-
-def dense_shape(source: Shape, weight: Shape) -> Shape:
-    """Return (N,) of a dense layer's output for a source of any shape.
-
-    Raises:
-        GraphError: If the number of inputs differs.
-    """
-    if prod(source) != weight[1]:
-        raise GraphError(
-            f"dense: source of shape {source} has {prod(source)} values, "
-            f"the weight reads {weight[1]}."
-        )
-    return (weight[0],)

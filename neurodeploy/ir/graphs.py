@@ -40,11 +40,7 @@ class Graph:
 
     @property
     def input_name(self) -> str:
-        """Name of the input node.
-
-        Raises:
-            GraphError: If there is not exactly one.
-        """
+        """Name of the input node; GraphError if there is not exactly one."""
         names = [name for name, layer in self.nodes.items() if isinstance(layer, Input)]
         if len(names) != 1:
             raise GraphError(f"graph: {len(names)} input nodes, exactly one is required.")
@@ -58,11 +54,7 @@ class Graph:
         return layer
 
     def shapes(self) -> dict[str, Shape]:
-        """Return the output shape of every node.
-
-        Raises:
-            GraphError: If a shape does not fit; the message names both ends of the edge.
-        """
+        """Return every node's output shape; GraphError names both ends of an edge that misfits."""
         shapes: dict[str, Shape] = {}
         for name, layer in self.nodes.items():
             sources = self.sources(name)
@@ -82,11 +74,7 @@ class Graph:
         return shapes
 
     def check(self) -> None:
-        """Check names, order and shapes.
-
-        Raises:
-            GraphError: If an edge names an unknown node, a node has no source, or shapes clash.
-        """
+        """Raise GraphError if an edge's end is unknown, a node lacks a source, or shapes clash."""
         for source, destination in self.edges:
             for end in (source, destination):
                 if end not in self.nodes:
@@ -215,7 +203,6 @@ class FixedPointGraph:
     """An integer network: populations in an order in which each comes after its sources.
 
     Attributes:
-        input: The input port.
         layers: Populations; their index is the k of a recording.
         relu_twin: MACs of the trained network's ReLU twin; None if not known. They travel with
             the network since its own layers cannot tell them: relay channels, merged groups and
@@ -229,52 +216,8 @@ class FixedPointGraph:
     def __post_init__(self) -> None:
         self.check()
 
-    def __iter__(self) -> Iterator[FixedLayer]:
-        return iter(self.layers)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the layers in order."""
-        return tuple(layer.name for layer in self.layers)
-
-    @property
-    def has_input_neuron(self) -> bool:
-        """True if the first layer is an input block: neurons fed without a synapse."""
-        return any(
-            isinstance(connection.synapse, FixedInjection)
-            for connection in self.layers[0].connections
-        )
-
-    def shape_of(self, name: str) -> Shape:
-        """Return the shape of a layer or of the input.
-
-        Raises:
-            GraphError: If there is no such layer.
-        """
-        if name == INPUT:
-            return self.input.shape
-        for layer in self.layers:
-            if layer.name == name:
-                return layer.shape
-        raise GraphError(f"graph: no layer '{name}'. Layers: {', '.join(self.names)}.")
-
-    def reads_values(self, layer: FixedLayer) -> bool:
-        """True if the synapses of `layer` use the values of events, not only their presence.
-
-        Lava decides this for a layer as a whole: its recurrent synapse follows the forward one.
-        """
-        sources = {connection.source for connection in layer.connections} - {layer.name}
-        if INPUT in sources and self.input.is_graded:
-            return True
-        return any(other.neuron.is_graded for other in self.layers if other.name in sources)
-
     def check(self) -> None:
-        """Check names, order and shapes.
-
-        Raises:
-            GraphError: If the graph is empty, a name is used twice, a source is unknown or
-                comes later, or a shape does not fit.
-        """
+        """Raise GraphError if there is no layer, or names, order or shapes do not fit."""
         if not self.layers:
             raise GraphError("graph: no layers. A network needs at least one.")
         known: dict[str, Shape] = {INPUT: self.input.shape}
@@ -300,3 +243,38 @@ class FixedPointGraph:
                         f"the layer has {layer.shape}."
                     )
             known[layer.name] = layer.shape
+
+    def __iter__(self) -> Iterator[FixedLayer]:
+        return iter(self.layers)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the layers in order."""
+        return tuple(layer.name for layer in self.layers)
+
+    @property
+    def has_input_neuron(self) -> bool:
+        """True if the first layer is an input block: neurons fed without a synapse."""
+        return any(
+            isinstance(connection.synapse, FixedInjection)
+            for connection in self.layers[0].connections
+        )
+
+    def shape_of(self, name: str) -> Shape:
+        """Return the shape of a layer or of the input; GraphError if there is none."""
+        if name == INPUT:
+            return self.input.shape
+        for layer in self.layers:
+            if layer.name == name:
+                return layer.shape
+        raise GraphError(f"graph: no layer '{name}'. Layers: {', '.join(self.names)}.")
+
+    def reads_values(self, layer: FixedLayer) -> bool:
+        """True if the synapses of `layer` use the values of events, not only their presence.
+
+        Lava decides this for a layer as a whole: its recurrent synapse follows the forward one.
+        """
+        sources = {connection.source for connection in layer.connections} - {layer.name}
+        if INPUT in sources and self.input.is_graded:
+            return True
+        return any(other.neuron.is_graded for other in self.layers if other.name in sources)

@@ -4,8 +4,7 @@ A `FixedLayer` is a population of neurons with the synapses that lead into it, a
 skip connections are a second synapse into the same population, recurrence is a synapse from the
 population itself. A netx file holds the special case of one synapse from the layer before.
 
-Spatial shapes are (C, H, W), flat ones (N,). Where a dense synapse reads a spatial source, it
-reads it flattened in C order (channel slowest). `output_shape` raises GraphError if a source does
+Spatial shapes are (C, H, W), flat ones (N,). `output_shape` raises GraphError if a source does
 not fit.
 """
 
@@ -31,7 +30,7 @@ from neurodeploy.fixedpoint import (
     effective_dense_weight,
     resonator_decay,
 )
-from neurodeploy.ir.float_layers import Shape as Shape, convolved_shape, dense_shape
+from neurodeploy.ir.float_layers import Convolution, FullyConnected, KeepsShape, Shape as Shape
 
 IntArray = npt.NDArray[np.int32]
 
@@ -42,11 +41,7 @@ SPIKE_EXPONENT_MAX = 24
 
 
 def require_integers(array: npt.NDArray[np.generic], *, where: str) -> None:
-    """Refuse an array that is not int32.
-
-    Raises:
-        GraphError: If the dtype is any other; a float must never be stored here.
-    """
+    """Raise GraphError for an array that is not int32: a float must never be stored here."""
     if array.dtype != np.int32:
         raise GraphError(
             f"{where}: dtype {array.dtype}, int32 is required. Quantize before you build the layer."
@@ -54,22 +49,10 @@ def require_integers(array: npt.NDArray[np.generic], *, where: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FixedConv:
-    """Convolution (a correlation, as torch's `conv2d`) with integer weights, used as they are.
-
-    Attributes:
-        weight: (out_channels, in_channels / groups, KH, KW) int32.
-        stride: (H, W).
-        padding: (H, W), zeros.
-        dilation: (H, W).
-        groups: Channel groups.
-    """
+class FixedConv(Convolution):
+    """Convolution with int32 weights, used as they are."""
 
     weight: IntArray
-    stride: tuple[int, int] = (1, 1)
-    padding: tuple[int, int] = (0, 0)
-    dilation: tuple[int, int] = (1, 1)
-    groups: int = 1
 
     def __post_init__(self) -> None:
         require_integers(self.weight, where="conv weight")
@@ -88,15 +71,9 @@ class FixedConv:
                 f"conv: {self.groups} groups do not divide {self.weight.shape[0]} output channels."
             )
 
-    def output_shape(self, source: Shape) -> Shape:
-        """Return (C, H, W) of the output for a source of shape (C, H, W)."""
-        return convolved_shape(
-            source, self.weight.shape, self.stride, self.padding, self.dilation, self.groups
-        )
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FixedDense:
+class FixedDense(FullyConnected):
     """All-to-all synapse with integer weights, optionally delayed.
 
     Lava's dense synapse changes some stored matrices; `effective` is the one it uses.
@@ -133,11 +110,7 @@ class FixedDense:
 
     @cached_property
     def effective(self) -> DenseWeight:
-        """The weights that Lava's synapse acts with.
-
-        Raises:
-            GraphError: If all weights are zero: Lava cannot load such a layer.
-        """
+        """The weights that Lava's synapse acts with; GraphError if all are zero."""
         stored = (self.weight,) if self.partner is None else (self.weight, self.partner)
         try:
             return effective_dense_weight(*stored)[0]
@@ -147,19 +120,10 @@ class FixedDense:
                 "Remove the layer or give it a weight."
             ) from error
 
-    def output_shape(self, source: Shape) -> Shape:
-        """Return (N,) of the output for a source of any shape."""
-        return dense_shape(source, self.weight.shape)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FixedComplexDense:
-    """Two all-to-all synapses from one source, into the two inputs of a resonator.
-
-    Attributes:
-        real: Into the real part.
-        imaginary: Into the imaginary part; same shape.
-    """
+    """Two all-to-all synapses of one shape from one source, into both inputs of a resonator."""
 
     real: FixedDense
     imaginary: FixedDense
@@ -179,12 +143,8 @@ class FixedComplexDense:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FixedInjection:
+class FixedInjection(KeepsShape):
     """Input added to the neuron's current as it is: no weight and no step of delay."""
-
-    def output_shape(self, source: Shape) -> Shape:
-        """Return the shape of the source."""
-        return source
 
 
 Synapse = FixedConv | FixedDense | FixedComplexDense | FixedInjection
@@ -219,13 +179,7 @@ class NeuronModel(StrEnum):
 
 
 class LimitedParameter(NamedTuple):
-    """A neuron's numbers, from 0 to a limit of the chip.
-
-    Attributes:
-        name: The neuron's attribute.
-        values: Of a shape that broadcasts to the layer's.
-        limit: Name of the largest value in a target's file.
-    """
+    """A neuron's attribute, whose values lie between 0 and a limit from a target's file."""
 
     name: str
     values: IntArray
@@ -329,9 +283,22 @@ class CubaNeuron(IntegerNeuron):
         )
 
 
+class _Unlimited(IntegerNeuron):
+    """A neuron whose parameters no target limits more than its constructor does."""
+
+    def limited(self) -> tuple[LimitedParameter, ...]:
+        """Return nothing."""
+        return ()
+
+
 @dataclass(frozen=True, kw_only=True)
-class _SendsChanges(IntegerNeuron):
-    """A neuron that sends changes of a value once they reach a threshold."""
+class _SendsChanges(_Unlimited):
+    """A neuron that sends changes of a value once they reach a threshold.
+
+    Attributes:
+        threshold: vThMant; 0 sends every change.
+        spike_exponent: e, `spike_exp` of Lava's `Network`.
+    """
 
     threshold: int
     spike_exponent: int
@@ -341,11 +308,17 @@ class _SendsChanges(IntegerNeuron):
     model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
 
     def __post_init__(self) -> None:
-        _check_sigma_delta(self.threshold, self.spike_exponent)
-
-    def limited(self) -> tuple[LimitedParameter, ...]:
-        """Return nothing: no target limits more than the constructor does."""
-        return ()
+        exponent = self.spike_exponent
+        if not 0 <= exponent <= SPIKE_EXPONENT_MAX:
+            raise GraphError(
+                f"neuron: spike exponent {exponent}, 0 to {SPIKE_EXPONENT_MAX} are allowed."
+            )
+        largest = (1 << (25 - exponent)) - 1
+        if not 0 <= self.threshold <= largest:
+            raise GraphError(
+                f"neuron: threshold {self.threshold} with spike exponent {exponent}, "
+                f"0 to {largest} are allowed: beyond, Lava's 32 bits overflow."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,10 +327,6 @@ class DeltaNeuron(_SendsChanges):
 
         act' = a << (e + 6),   d = act' - act + residue
         o = d where |d| >= threshold << (e + 6), else 0;   residue = d - o;   sends o >> 6
-
-    Attributes:
-        threshold: vThMant; 0 sends every change.
-        spike_exponent: e, `spike_exp` of Lava's `Network`.
 
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PyDeltaModelFixed`.
     """
@@ -371,10 +340,6 @@ class SigmaDeltaNeuron(_SendsChanges):
 
         sigma += a,   act' = max(sigma + (bias << (e + 6)), 0);   then as `DeltaNeuron`
 
-    Attributes:
-        threshold: vThMant; 0 sends every change.
-        spike_exponent: e, `spike_exp` of Lava's `Network`.
-
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaDeltaModelFixed`.
     """
 
@@ -383,7 +348,7 @@ class SigmaDeltaNeuron(_SendsChanges):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigmaNeuron(IntegerNeuron):
+class SigmaNeuron(_Unlimited):
     """Output neuron of a sigma-delta network: adds up its input and sends the sum.
 
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaModelFixed`.
@@ -394,13 +359,9 @@ class SigmaNeuron(IntegerNeuron):
     is_graded: ClassVar[bool] = True
     model: ClassVar[NeuronModel] = NeuronModel.SIGMA_DELTA
 
-    def limited(self) -> tuple[LimitedParameter, ...]:
-        """Return nothing: no target limits more than the constructor does."""
-        return ()
-
 
 @dataclass(frozen=True, kw_only=True)
-class ResonateFireNeuron(IntegerNeuron):
+class ResonateFireNeuron(_Unlimited):
     """Neuron whose complex state turns and shrinks each step.
 
         re' = clip(tz(c·re) - tz(s·im) + (a_re << 6))
@@ -441,22 +402,6 @@ class ResonateFireNeuron(IntegerNeuron):
         """(sine, cosine) that Lava turns the state by, times 2**12."""
         return resonator_decay(self.sine_decay, self.cosine_decay)
 
-    def limited(self) -> tuple[LimitedParameter, ...]:
-        """Return nothing: no target limits more than the constructor does."""
-        return ()
-
-
-def _check_sigma_delta(threshold: int, spike_exponent: int) -> None:
-    if not 0 <= spike_exponent <= SPIKE_EXPONENT_MAX:
-        raise GraphError(
-            f"neuron: spike exponent {spike_exponent}, 0 to {SPIKE_EXPONENT_MAX} are allowed."
-        )
-    if not 0 <= threshold < 1 << (25 - spike_exponent):
-        raise GraphError(
-            f"neuron: threshold {threshold} with spike exponent {spike_exponent}, "
-            f"0 to {(1 << (25 - spike_exponent)) - 1} are allowed: beyond, Lava's 32 bits overflow."
-        )
-
 
 Neuron = CubaNeuron | DeltaNeuron | SigmaDeltaNeuron | SigmaNeuron | ResonateFireNeuron
 
@@ -468,7 +413,6 @@ class Connection:
     Attributes:
         source: Name of a layer, of the graph's input, or of the layer itself (recurrence: events
             of the step before).
-        synapse: The weights.
     """
 
     source: str
@@ -483,7 +427,6 @@ class FixedLayer:
         name: Unique within the graph.
         shape: (C, H, W) or (N,).
         connections: Incoming synapses; their contributions add up.
-        neuron: Dynamics.
         bias: int32 of shape (), (C, 1, 1), (N,) or full. LIF: in int16 range, added to the
             voltage every step, times 2**6. Sigma-delta: added to the sum, times 2**(e + 6).
             Other neurons have none: zero.
@@ -514,12 +457,20 @@ class FixedLayer:
             )
         is_resonator = isinstance(self.neuron, ResonateFireNeuron)
         for connection in self.connections:
-            if isinstance(connection.synapse, FixedComplexDense) != is_resonator:
+            synapse = connection.synapse
+            if isinstance(synapse, FixedComplexDense) != is_resonator:
                 raise GraphError(
                     f"{self.name}: resonate-and-fire neurons and complex synapses need each other."
                 )
-        if self.is_recurrent:
-            self._check_recurrence()
+            if connection.source != self.name:
+                continue
+            if not isinstance(synapse, FixedDense):
+                raise GraphError(f"{self.name}: only dense synapses can be recurrent.")
+            if synapse.delay is not None:
+                raise GraphError(
+                    f"{self.name}: a recurrent synapse with delays; Lava scales its weights "
+                    "wrongly. Leave the delays out."
+                )
 
     def _check_shape(self, name: str, array: IntArray) -> None:
         try:
@@ -531,18 +482,6 @@ class FixedLayer:
                 f"{self.name}: {name} of shape {array.shape} does not fit the layer's shape "
                 f"{self.shape}. One value, one a channel, or one a neuron is allowed."
             )
-
-    def _check_recurrence(self) -> None:
-        for connection in self.connections:
-            if connection.source != self.name:
-                continue
-            if not isinstance(connection.synapse, FixedDense):
-                raise GraphError(f"{self.name}: only dense synapses can be recurrent.")
-            if connection.synapse.delay is not None:
-                raise GraphError(
-                    f"{self.name}: a recurrent synapse with delays; Lava scales its weights "
-                    "wrongly. Leave the delays out."
-                )
 
     @property
     def neurons(self) -> int:
