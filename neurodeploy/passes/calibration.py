@@ -7,8 +7,8 @@ scale shrinks and the run is repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import log2
 
 import numpy as np
@@ -76,9 +76,6 @@ def calibrate(
         clipping: Which weights may be clipped; see `choose_scales`.
         percentile: The share of |weights| that "percentile" keeps, in percent.
 
-    Returns:
-        The calibrated network.
-
     Raises:
         QuantizationError: If the network cannot be represented, a value of the input cannot be
             reproduced, or a spiking layer is silent on all samples.
@@ -87,27 +84,19 @@ def calibrate(
         raise QuantizationError(f"calibration: margin {margin}, at least 1 is required.")
     graph = fit_input(graph, int(inputs.min()), int(inputs.max()))
     steps = int(inputs.shape[1])
-    with_skips, without_skips = (
-        choose_scales(
-            graph,
-            target,
-            steps=steps,
-            guard_overflow=False,
-            clipping=clipping,
-            percentile=percentile,
-            has_skips=has_skips,
-        )
-        for has_skips in (True, False)
+    choose = partial(
+        choose_scales, graph, target, steps=steps, clipping=clipping, percentile=percentile
     )
+    with_skips = choose(guard_overflow=False)
+    without_skips = choose(guard_overflow=False, has_skips=False)
     scales = dict(with_skips)
     for _ in range(_ROUNDS):
         clipped = clip_weights(graph, target, scales)
         fixed = quantize(clipped, target, steps=steps, scales=scales)
         recording = EventSimulator(fixed).run(inputs)
-        excess = _find_excess(recording, margin)
+        excess = _find_excess(graph, recording, margin)
         if not excess:
             break
-        _require_free_scales(graph, excess, margin)
         scales.update({name: scales[name] / factor for name, factor in excess.items()})
     else:
         raise QuantizationError(
@@ -127,13 +116,8 @@ def calibrate(
         scales=scales,
         skip_bits=skip_bits,
         health=recording.health,
-        spike_rates=spike_rates(recording),
+        spike_rates=_spike_rates(recording),
     )
-
-
-def spike_rates(recording: Recording) -> tuple[float, ...]:
-    """Return the mean spikes per neuron and step, by layer."""
-    return tuple(float(np.mean(recording.spikes_of(name) != 0)) for name in recording.layers)
 
 
 def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
@@ -154,42 +138,45 @@ def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
                 f"{health.voltage_clips} times; none may. Quantize with a larger margin, or "
                 "fine-tune with a smaller learning rate."
             )
-    for layer, rate in zip(graph.layers[:-1], spike_rates(recording)[:-1], strict=True):
+    for layer, rate in zip(graph.layers[:-1], _spike_rates(recording)[:-1], strict=True):
         if rate == 0:
-            raise QuantizationError(
-                f"{layer.name}: no neuron spikes on any of the {recording.samples} calibration "
-                "samples; nothing would reach the layers behind it. Train on, or check the input "
-                "scale."
+            found = f"no neuron spikes on any of the {recording.samples} calibration samples"
+            effect = "nothing would reach the layers behind it"
+        elif rate == 1:
+            found = (
+                f"every neuron spikes in every step of all {recording.samples} calibration samples"
             )
-        if rate == 1:
-            raise QuantizationError(
-                f"{layer.name}: every neuron spikes in every step of all {recording.samples} "
-                "calibration samples; the layers behind it would see a constant. Train on, or "
-                "check the input scale."
-            )
+            effect = "the layers behind it would see a constant"
+        else:
+            continue
+        raise QuantizationError(
+            f"{layer.name}: {found}; {effect}. Train on, or check the input scale."
+        )
 
 
-def _find_excess(recording: Recording, margin: float) -> dict[str, float]:
-    """Return the factors, over 1, by which states exceed what the margin allows, by layer."""
+def _spike_rates(recording: Recording) -> tuple[float, ...]:
+    return tuple(float(np.mean(recording.spikes_of(name) != 0)) for name in recording.layers)
+
+
+def _find_excess(graph: Graph, recording: Recording, margin: float) -> dict[str, float]:
+    """Return the factors, over 1, by which states exceed what the margin allows, by layer.
+
+    Raises:
+        QuantizationError: If training fixed the scale of such a layer, so that it cannot shrink.
+    """
     assert recording.health is not None
-    factors = {
-        name: margin * max(health.current_peak / CURRENT_LIMIT, health.voltage_peak / VOLTAGE_LIMIT)
-        for name, health in zip(recording.layers, recording.health, strict=True)
-    }
-    return {name: factor for name, factor in factors.items() if factor > 1}
-
-
-def _require_free_scales(graph: Graph, excess: Mapping[str, float], margin: float) -> None:
-    """Refuse to shrink a scale that training fixed."""
-    fixed = {
-        population.name
-        for population in find_populations(graph)
-        if getattr(population.neuron, "scale", None) is not None
-    }
-    stuck = min(excess.keys() & fixed, default=None)
+    excess: dict[str, float] = {}
+    for name, health in zip(recording.layers, recording.health, strict=True):
+        share = max(health.current_peak / CURRENT_LIMIT, health.voltage_peak / VOLTAGE_LIMIT)
+        if margin * share > 1:
+            excess[name] = margin * share
+    neurons = {population.name: population.neuron for population in find_populations(graph)}
+    fixed = {name for name in excess if getattr(neurons[name], "scale", None) is not None}
+    stuck = min(fixed, default=None)
     if stuck is not None:
         raise QuantizationError(
             f"{stuck}: its states reach {excess[stuck]:.2f} times what the margin of {margin:g} "
             "allows, and its scale is fixed by training on SLAYER's grid. Allow a smaller margin "
             "or train with smaller weights."
         )
+    return excess

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodeploy.errors import GraphError, PassError
 from neurodeploy.fixedpoint import GEOMETRY_MAX
@@ -30,6 +32,7 @@ from neurodeploy.ir.float_layers import (
 )
 from neurodeploy.ir.graphs import Graph
 
+Number = TypeVar("Number", np.int32, np.float64)
 Pass = Callable[[Graph], Graph]
 """A pass takes a graph and returns a new one; it never changes its argument."""
 
@@ -62,9 +65,6 @@ def fold_batchnorm(graph: Graph) -> Graph:
 
     scale · (W x + b) + shift = (scale · W) x + (scale · b + shift), so the function is the same
     up to rounding in float64.
-
-    Returns:
-        The same graph without `BatchNorm` nodes.
 
     Raises:
         GraphError: If a batch norm does not directly follow a conv or dense layer of its own.
@@ -99,9 +99,6 @@ def fold_average_pool(graph: Graph) -> Graph:
 
     Both are linear, so a convolution of averages is one convolution with a larger kernel and the
     product of the strides, and a dense layer reads each pixel through every window it lies in.
-
-    Returns:
-        The same graph without `AveragePool` nodes.
 
     Raises:
         GraphError: If something other than a conv or dense layer reads a pool, or a convolution
@@ -197,16 +194,10 @@ def _conv_of_averages(
 
 
 def fold_global_average_pool(graph: Graph) -> Graph:
-    """Fold each global average pool into the dense layers that read it.
+    """Fold each global average pool into the dense layers that read it, else GraphError.
 
     W mean(x) = sum over positions of (W / positions) x: the dense layer reads the whole (C, H, W)
     source, with each weight repeated over the positions of its channel.
-
-    Returns:
-        The same graph without `GlobalAveragePool` nodes.
-
-    Raises:
-        GraphError: If something other than a dense layer reads a pool.
     """
     shapes = graph.shapes()
     changed: dict[str, Layer] = {}
@@ -236,13 +227,7 @@ def fold_normalization(graph: Graph) -> Graph:
     reads the integers x themselves. The function is the same up to rounding in float64, padding
     included: a convolution pads with normalized zeros, so the constant term of an output position
     sums over the taps that lie on the image only, and the bias differs between positions near the
-    border and inside.
-
-    Args:
-        graph: A float graph with pooling folded.
-
-    Returns:
-        The same graph; its input has no mean and no deviation.
+    border and inside. Pooling must be folded before.
 
     Raises:
         GraphError: If something other than a conv or dense layer reads the input.
@@ -304,12 +289,8 @@ def lower_max_pool(graph: Graph) -> Graph:
     """Turn each max pool of spikes into a spiking layer that fires when any input does.
 
     A depthwise convolution with weights above the threshold and neurons that keep nothing from
-    step to step computes the OR of each window, which is the maximum of 0s and 1s. Where the
-    channels are more than the groups that Lava allows, neighbouring channels share a group, with
-    zeros between them.
-
-    Returns:
-        The same graph without `MaxPool` nodes; the new neurons have the pool's name.
+    step to step computes the OR of each window, which is the maximum of 0s and 1s. The new neurons
+    have the pool's name.
 
     Raises:
         GraphError: If a pool does not read spikes.
@@ -328,42 +309,41 @@ def lower_max_pool(graph: Graph) -> Graph:
                 f"{name}: max pool of '{source}', a {type(graph.nodes[source]).__name__}; only "
                 "spikes can be pooled by their maximum. Put the pool after a spiking layer."
             )
-        nodes[f"{name}.synapse"] = _window_of_ones(layer, shapes[source][0])
+        channels = shapes[source][0]
+        ones = np.ones((channels, 1, *layer.kernel))
+        nodes[f"{name}.synapse"] = _with_fewer_groups(
+            Conv(weight=ones, stride=layer.stride, padding=layer.padding, groups=channels)
+        )
         nodes[name] = Cuba(threshold=0.5, current_decay=1.0, voltage_decay=1.0)
         edges += [(source, f"{name}.synapse"), (f"{name}.synapse", name)]
     return Graph(nodes=nodes, edges=tuple(edges))
 
 
-def _window_of_ones(pool: MaxPool, channels: int) -> Conv:
-    weight = np.ones((channels, 1, *pool.kernel))
-    return with_fewer_groups(
-        Conv(weight=weight, stride=pool.stride, padding=pool.padding, groups=channels)
-    )
-
-
 def merge_groups(graph: Graph) -> Graph:
     """Reduce each convolution to the groups that Lava can hold; its function stays the same."""
     changed: dict[str, Layer] = {
-        name: with_fewer_groups(layer)
+        name: _with_fewer_groups(layer)
         for name, layer in graph.nodes.items()
         if isinstance(layer, Conv) and layer.groups > GEOMETRY_MAX
     }
     return graph.replace_nodes(changed=changed) if changed else graph
 
 
-def with_fewer_groups(conv: Conv) -> Conv:
-    """Merge neighbouring groups until Lava can hold their number; the function stays the same.
-
-    A channel has zeros for the inputs of the groups that joined its own.
-    """
+def _with_fewer_groups(conv: Conv) -> Conv:
     if conv.groups <= GEOMETRY_MAX:
         return conv
     groups = max(n for n in range(1, GEOMETRY_MAX + 1) if conv.groups % n == 0)
-    together = conv.groups // groups
-    outputs, inputs, *taps = conv.weight.shape
-    weight: FloatArray = np.zeros((outputs, together, inputs, *taps))
+    weight = join_groups(conv.weight, conv.groups, conv.groups // groups)
+    return dataclasses.replace(conv, weight=weight, groups=groups)
+
+
+def join_groups(weight: npt.NDArray[Number], groups: int, together: int) -> npt.NDArray[Number]:
+    """Return a convolution's weight with `together` neighbouring groups made one.
+
+    A channel has zeros for the inputs of the groups that joined its own.
+    """
+    outputs, inputs, *taps = weight.shape
+    joined = np.zeros((outputs, together, inputs, *taps), weight.dtype)
     channels = np.arange(outputs)
-    weight[channels, channels // (outputs // conv.groups) % together] = conv.weight
-    return dataclasses.replace(
-        conv, weight=weight.reshape(outputs, together * inputs, *taps), groups=groups
-    )
+    joined[channels, channels // (outputs // groups) % together] = weight
+    return joined.reshape(outputs, together * inputs, *taps)

@@ -16,17 +16,15 @@ import numpy.typing as npt
 
 from neurodeploy.errors import GraphError, QuantizationError
 from neurodeploy.ir.float_layers import (
-    AveragePool,
     BatchNorm,
     Conv,
     Cuba,
     Dense,
     Flatten,
     FloatArray,
-    GlobalAveragePool,
     Integrator,
     Layer,
-    MaxPool,
+    Pool,
     is_neuron,
 )
 from neurodeploy.ir.graphs import Graph
@@ -35,7 +33,6 @@ BoolArray = npt.NDArray[np.bool_]
 Scope = Literal["global", "layer"]
 
 _PATTERN = re.compile(r"(\d+):(\d+)")
-_CHANNELWISE = (MaxPool, AveragePool, GlobalAveragePool, Flatten)
 
 
 def magnitude_masks(
@@ -43,31 +40,25 @@ def magnitude_masks(
 ) -> dict[str, BoolArray]:
     """Return masks that keep the largest weights.
 
+    Each layer keeps its largest weight whatever the share, as a layer without weights would cut
+    the network in two. Of equal weights the first is kept.
+
     Args:
         weights: By layer, of any shape.
-        sparsity: Share of weights to take out, 0 to less than 1.
+        sparsity: Share of weights to take out, 0 to less than 1, else QuantizationError.
         scope: "global": rank the weights of all layers together. "layer": the same share of each.
-
-    Returns:
-        Masks of the weights' shapes. Each layer keeps its largest weight whatever the share, as a
-        layer without weights would cut the network in two. Of equal weights the first is kept.
-
-    Raises:
-        QuantizationError: If the sparsity is out of range.
     """
     if not 0 <= sparsity < 1:
         raise QuantizationError(f"pruning: sparsity {sparsity}, 0 to less than 1 is allowed.")
     sizes = {name: np.abs(weight).ravel() for name, weight in weights.items()}
     if scope == "global":
         ranked = np.concatenate(list(sizes.values())) if sizes else np.zeros(0)
-        kept = np.split(
-            _largest(ranked, sparsity), np.cumsum([size.size for size in sizes.values()])[:-1]
-        )
+        ends = np.cumsum([size.size for size in sizes.values()])
+        kept = np.split(_largest(ranked, sparsity), ends[:-1])
     else:
         kept = [_largest(size, sparsity) for size in sizes.values()]
     masks: dict[str, BoolArray] = {}
     for (name, size), mask in zip(sizes.items(), kept, strict=True):
-        mask = mask.copy()
         mask[int(size.argmax())] = True
         masks[name] = mask.reshape(weights[name].shape)
     return masks
@@ -79,9 +70,6 @@ def pattern_masks(weights: Mapping[str, FloatArray], *, pattern: str) -> dict[st
     Args:
         weights: By layer, (out, in, ...); for convolutions each tap has groups of its own.
         pattern: "N:M". A last group of fewer than M inputs keeps its N largest too.
-
-    Raises:
-        QuantizationError: If it is not such a pattern.
     """
     keep, group = parse_pattern(pattern)
     masks: dict[str, BoolArray] = {}
@@ -99,11 +87,7 @@ def pattern_masks(weights: Mapping[str, FloatArray], *, pattern: str) -> dict[st
 
 
 def parse_pattern(pattern: str) -> tuple[int, int]:
-    """Read "N:M".
-
-    Raises:
-        QuantizationError: If it is anything else, or N is not between 1 and M.
-    """
+    """Read "N:M"; QuantizationError if it is anything else, or N is not between 1 and M."""
     match = _PATTERN.fullmatch(pattern)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise QuantizationError(
@@ -123,30 +107,26 @@ def prune_weights(
         scope: Where the share holds.
         pattern: "N:M" instead of a share; see `pattern_masks`.
 
-    Returns:
-        The same graph with zeros.
-
     Raises:
         QuantizationError: If both a share and a pattern are given, one is out of range, or batch
             norm is not folded.
     """
     if sparsity and pattern:
         raise QuantizationError("pruning: a sparsity and a pattern exclude each other. Give one.")
-    weights = {
-        name: layer.weight for name, layer in graph.nodes.items() if isinstance(layer, Conv | Dense)
-    }
     _require_folded(graph)
+    synapses = _synapses(graph)
+    weights = {name: layer.weight for name, layer in synapses.items()}
     masks = (
         pattern_masks(weights, pattern=pattern)
         if pattern
         else magnitude_masks(weights, sparsity=sparsity, scope=scope)
     )
-    changed: dict[str, Layer] = {}
-    for name, mask in masks.items():
-        layer = graph.nodes[name]
-        assert isinstance(layer, Conv | Dense)
-        changed[name] = dataclasses.replace(layer, weight=np.where(mask, layer.weight, 0.0))
-    return graph.replace_nodes(changed=changed)
+    return graph.replace_nodes(
+        changed={
+            name: dataclasses.replace(layer, weight=np.where(masks[name], layer.weight, 0.0))
+            for name, layer in synapses.items()
+        }
+    )
 
 
 def prune_channels(graph: Graph, share: float) -> Graph:
@@ -159,9 +139,6 @@ def prune_channels(graph: Graph, share: float) -> Graph:
     Args:
         graph: A float graph with batch norm folded, pools still in place.
         share: Of each layer's channels, rounded down; at least one channel stays.
-
-    Returns:
-        A graph of the same nodes with smaller layers.
 
     Raises:
         QuantizationError: If the share is out of range, or no layer has channels to spare.
@@ -179,9 +156,9 @@ def prune_channels(graph: Graph, share: float) -> Graph:
         readers = _free_readers(graph, name) if _is_prunable(name, layer) else None
         if readers is None:
             continue
-        feeding = [nodes[source] for source in graph.sources(name)]
         strength = np.zeros(shapes[name][0])
-        for synapse in feeding:
+        for source in graph.sources(name):
+            synapse = nodes[source]
             assert isinstance(synapse, Conv | Dense)
             strength += np.abs(synapse.weight).reshape(len(synapse.weight), -1).sum(axis=1)
         count = int(share * len(strength))
@@ -203,9 +180,13 @@ def prune_channels(graph: Graph, share: float) -> Graph:
 
 def zero_share(graph: Graph) -> float:
     """Return the share of a float graph's weights that are zero."""
-    weights = [layer.weight for layer in graph.nodes.values() if isinstance(layer, Conv | Dense)]
-    total = sum(weight.size for weight in weights)
-    return sum(int(np.count_nonzero(weight == 0)) for weight in weights) / max(total, 1)
+    weights = [layer.weight for layer in _synapses(graph).values()]
+    zeros = sum(int(np.count_nonzero(weight == 0)) for weight in weights)
+    return zeros / max(sum(weight.size for weight in weights), 1)
+
+
+def _synapses(graph: Graph) -> dict[str, Conv | Dense]:
+    return {name: node for name, node in graph.nodes.items() if isinstance(node, Conv | Dense)}
 
 
 def _require_folded(graph: Graph) -> None:
@@ -245,7 +226,7 @@ def _free_readers(graph: Graph, name: str) -> list[str] | None:
     while waiting:
         reader = waiting.pop()
         layer = graph.nodes[reader]
-        if isinstance(layer, _CHANNELWISE):
+        if isinstance(layer, Pool | Flatten):
             waiting += graph.destinations(reader)
         elif isinstance(layer, Dense) or (isinstance(layer, Conv) and layer.groups == 1):
             readers.append(reader)

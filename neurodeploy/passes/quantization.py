@@ -22,36 +22,27 @@ from neurodeploy.fixedpoint import (
     DECAY_UNITY,
     STATE_EXPONENT,
     THRESHOLD_MAX,
+    Int32Array,
     round_half_even,
     round_to_even_integer,
     truncate,
 )
 from neurodeploy.ir.float_layers import (
-    AveragePool,
     BatchNorm,
     Conv,
     Cuba,
     Dense,
     Flatten,
     FloatArray,
-    GlobalAveragePool,
     Input,
     Integrator,
     Layer,
-    MaxPool,
+    Pool,
     Shape,
     is_neuron,
 )
 from neurodeploy.ir.graphs import INPUT, FixedInput, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import (
-    Connection,
-    CubaNeuron,
-    FixedConv,
-    FixedDense,
-    FixedLayer,
-    IntArray,
-    Synapse,
-)
+from neurodeploy.ir.integer_layers import Connection, CubaNeuron, FixedConv, FixedDense, FixedLayer
 from neurodeploy.passes.relays import find_carried, relay_threshold_max
 
 Scales = Mapping[str, float]
@@ -67,8 +58,7 @@ class Branch:
     """One synapse that leads into a population.
 
     Attributes:
-        node: Name of the conv or dense node in the float graph.
-        layer: That node.
+        node: Name of `layer` in the float graph.
         source: Name of the population (or `INPUT`) whose events it reads.
         unit: Float value of one integer unit of the source.
         is_identity: Whether this is an identity skip, which has no node of its own and whose
@@ -101,13 +91,7 @@ class Population:
 
 
 def find_populations(graph: Graph) -> tuple[Population, ...]:
-    """Group a graph into populations: each neuron node with what leads into it.
-
-    Args:
-        graph: A float graph with batch norm and pooling folded.
-
-    Returns:
-        Populations in graph order.
+    """Group a graph, batch norm and pooling folded, into populations in graph order.
 
     Raises:
         QuantizationError: If a neuron, or something between two, has no integer counterpart.
@@ -135,12 +119,11 @@ def find_populations(graph: Graph) -> tuple[Population, ...]:
 def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
     layer = graph.nodes[node]
     if isinstance(layer, Cuba):
+        # An identity skip as a synapse: weight 1 from each neuron to the one at its place.
+        weight = np.eye(shape[0])
+        synapse = Conv(weight=weight[:, :, None, None]) if len(shape) == 3 else Dense(weight=weight)
         return Branch(
-            node=f"{node} -> {name}",
-            layer=_identity(shape),
-            source=node,
-            unit=1.0,
-            is_identity=True,
+            node=f"{node} -> {name}", layer=synapse, source=node, unit=1.0, is_identity=True
         )
     if isinstance(layer, BatchNorm):
         raise QuantizationError(f"{node}: batch norm is not folded. Run fold_batchnorm first.")
@@ -159,7 +142,7 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
                 f"{source}: mean and deviation are not folded. Run fold_normalization first."
             )
         return Branch(node=node, layer=layer, source=INPUT, unit=origin.scale)
-    if isinstance(origin, MaxPool | AveragePool | GlobalAveragePool):
+    if isinstance(origin, Pool):
         raise QuantizationError(
             f"{source}: pooling is not lowered. Run lower_max_pool, fold_average_pool and "
             "fold_global_average_pool first."
@@ -170,12 +153,6 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
             "send events."
         )
     return Branch(node=node, layer=layer, source=source, unit=1.0)
-
-
-def _identity(shape: Shape) -> Conv | Dense:
-    """An identity skip as a synapse: weight 1 from each neuron to the one at its place."""
-    weight = np.eye(shape[0])
-    return Conv(weight=weight[:, :, None, None]) if len(shape) == 3 else Dense(weight=weight)
 
 
 def choose_scales(
@@ -198,8 +175,7 @@ def choose_scales(
         target: The chip.
         steps: T, steps of one sample: bounds how far a voltage without leak can go.
         guard_overflow: Also keep currents and voltages within their 24 bits for *every* input.
-            That worst case costs precision in wide layers; `passes.calibration` measures
-            on data instead.
+            That worst case costs precision in wide layers; `calibrate` measures on data instead.
         clipping: Which weights the scale leaves no room for: "max" none; "percentile" the largest
             100 - `percentile` percent of each synapse; "mse" those whose loss makes the squared
             error of all rounded weights smallest. `clip_weights` then clips them.
@@ -215,7 +191,6 @@ def choose_scales(
         QuantizationError: If a population cannot be represented.
     """
     scales: dict[str, float] = {}
-    largest_input = graph.input.largest
     populations = find_populations(graph)
     carried = find_carried([(p.name, [b.source for b in p.branches]) for p in populations])
     for population in populations:
@@ -240,7 +215,7 @@ def choose_scales(
             if has_skips or not branch.is_identity:
                 limits.append(_weight_scale(weight, target, allowed, percentile))
             flat = np.abs(weight).reshape(channels, -1).sum(axis=1)
-            reach += flat * (largest_input if branch.source == INPUT else 1)
+            reach += flat * (graph.input.largest if branch.source == INPUT else 1)
         bias = float(np.abs(population.bias).max(initial=0.0))
         if bias > 0:
             limits.append(target.bias_max / bias)
@@ -251,9 +226,8 @@ def choose_scales(
                 largest = min(largest, relay_threshold_max(target, leak))
             limits.append(largest / neuron.threshold)
         if guard_overflow:
-            memory = _memory(neuron, steps)
             largest_bias = np.abs(population.bias).reshape(channels, -1).max(axis=1)
-            worst = float((reach + largest_bias).max()) * memory
+            worst = float((reach + largest_bias).max()) * _memory(neuron, steps)
             limits.append((CURRENT_LIMIT >> STATE_EXPONENT) / worst * 0.999)
         scales[name] = min(limits)
     return scales
@@ -264,11 +238,6 @@ def fit_input(graph: Graph, smallest: int, largest: int) -> Graph:
 
     Negative values need a port that carries numbers: on a binary one, each would count as a spike
     of 1.
-
-    Args:
-        graph: A float graph.
-        smallest: Smallest value that the input will hold.
-        largest: Largest value that the input will hold.
 
     Returns:
         The graph, whose input knows of negative values if there are any.
@@ -289,20 +258,13 @@ def fit_input(graph: Graph, smallest: int, largest: int) -> Graph:
 
 
 def clip_weights(graph: Graph, target: Target, scales: Scales) -> Graph:
-    """Clip the weights that a choice of scales leaves no room for; the others stay as they are.
-
-    Args:
-        graph: A float graph with batch norm and pooling folded.
-        target: The chip.
-        scales: From `choose_scales`.
-    """
+    """Clip the weights that a choice of scales leaves no room for; the others stay as they are."""
     changed: dict[str, Layer] = {}
     for population in find_populations(graph):
         for branch in population.branches:
-            unit = scales[population.name] * branch.unit
-            weight = branch.layer.weight
             if branch.is_identity:
                 continue
+            unit, weight = scales[population.name] * branch.unit, branch.layer.weight
             clipped = np.clip(weight, target.weight_min / unit, target.weight_max / unit)
             # A weight at the very end rounds to the end either way: it counts as clipped only
             # where the rounded one would lie outside.
@@ -364,19 +326,15 @@ def quantize(
         steps: T, steps of one sample.
         scales: By population; None for `choose_scales` with its worst-case guard.
 
-    Returns:
-        The integer network.
-
     Raises:
         QuantizationError: If a value leaves the target's range, or a layer would go silent.
     """
     if scales is None:
         scales = choose_scales(graph, target, steps=steps)
     shapes = graph.shapes()
-    entry = graph.input
     layers = []
     for population in find_populations(graph):
-        scale = scales[population.name]
+        scale, shape = scales[population.name], shapes[population.name]
         connections = tuple(
             Connection(source=branch.source, synapse=_quantize_synapse(branch, scale, target))
             for branch in population.branches
@@ -384,12 +342,13 @@ def quantize(
         layers.append(
             FixedLayer(
                 name=population.name,
-                shape=shapes[population.name],
+                shape=shape,
                 connections=connections,
                 neuron=_quantize_neuron(population, scale, target),
-                bias=_quantize_bias(population, scale, shapes[population.name], target),
+                bias=_quantize_bias(population, scale, shape, target),
             )
         )
+    entry = graph.input
     is_binary = entry.largest == 1 and entry.smallest >= 0
     bits = 0 if is_binary else max(1, int(entry.largest).bit_length())
     return FixedPointGraph(
@@ -397,7 +356,7 @@ def quantize(
     )
 
 
-def _quantize_synapse(branch: Branch, scale: float, target: Target) -> Synapse:
+def _quantize_synapse(branch: Branch, scale: float, target: Target) -> FixedConv | FixedDense:
     layer = branch.layer
     weight = round_to_even_integer(layer.weight * (scale * branch.unit)).astype(np.int32)
     low, high = int(weight.min()), int(weight.max())
@@ -429,15 +388,17 @@ def _quantize_synapse(branch: Branch, scale: float, target: Target) -> Synapse:
     return synapse
 
 
-def _quantize_bias(population: Population, scale: float, shape: Shape, target: Target) -> IntArray:
+def _quantize_bias(
+    population: Population, scale: float, shape: Shape, target: Target
+) -> Int32Array:
     bias = round_half_even(population.bias * scale)
     if np.abs(bias).max(initial=0) > target.bias_max:
         raise QuantizationError(
             f"{population.name}: integer bias up to {np.abs(bias).max()}, target '{target.name}' "
             f"allows {target.bias_max}. Use a smaller scale than {scale:g}."
         )
-    is_shared = bias.ndim == 1
-    return bias.astype(np.int32).reshape((-1, *(1,) * (len(shape) - 1)) if is_shared else shape)
+    by_channel = (-1, *(1,) * (len(shape) - 1))
+    return bias.astype(np.int32).reshape(by_channel if bias.ndim == 1 else shape)
 
 
 def _quantize_neuron(population: Population, scale: float, target: Target) -> CubaNeuron:

@@ -23,6 +23,7 @@ lava-dl 0.6.0; `tests/differential` repeats that, and shows the one with bias.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -41,20 +42,18 @@ from neurodeploy.ir.integer_layers import (
     IntArray,
     Shape,
 )
+from neurodeploy.passes.folding import join_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayCost:
-    """The relays of one layer.
+    """The relay channels and neurons of one layer.
 
     Attributes:
-        layer: Its name.
-        channels: Relay channels.
-        neurons: Relay neurons.
         weights: Stored weights more than without, zeros included.
         relay_weight: Integer weight of a relay.
         relay_bias: Bias that holds the relays below their threshold; 0 where none is needed.
-        threshold: Largest threshold of its main channels.
+        threshold: Largest threshold of the layer's main channels.
     """
 
     layer: str
@@ -83,37 +82,25 @@ class Lowered:
 
 
 def find_carried(chain: Sequence[tuple[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
-    """Find the sources whose spikes each layer of a chain has to relay.
+    """Find the sources that each layer of a chain has to relay to later ones, in chain order.
 
     Args:
         chain: (name, names of its sources) in order; a source earlier than the layer before is a
             skip connection.
-
-    Returns:
-        For each layer the sources that it must carry on to later layers, in chain order.
     """
-    position = {name: index for index, (name, _) in enumerate(chain)}
+    position = {INPUT: -1} | {name: index for index, (name, _) in enumerate(chain)}
     carried: dict[str, set[str]] = {name: set() for name, _ in chain}
-    for index, (name, sources) in enumerate(chain):
+    for index, (_, sources) in enumerate(chain):
         for source in sources:
-            start = -1 if source == INPUT else position[source]
-            if source == name:
-                continue
-            for between in range(start + 1, index):
-                carried[chain[between][0]].add(source)
-    order = {INPUT: -1, **position}
-    return {
-        name: tuple(sorted(sources, key=order.__getitem__)) for name, sources in carried.items()
-    }
+            for between, _ in chain[position[source] + 1 : index]:
+                carried[between].add(source)
+    return {name: tuple(sorted(held, key=position.__getitem__)) for name, held in carried.items()}
 
 
 def relay_threshold_max(target: Target, voltage_decay: int) -> int:
-    """Return the largest threshold that a layer with relays may have.
+    """Return the largest threshold that a layer with relays may have at a vDecay of 0 to 4096.
 
-    Args:
-        target: The chip. One that promises a set of neuron parameters for every channel has no
-            such bound.
-        voltage_decay: vDecay of the layer, 0 to 4096: the more leak, the larger the threshold.
+    A chip with a set of neuron parameters for every channel sets no such bound.
     """
     if _has_channel_parameters(target):
         return target.threshold_max
@@ -134,9 +121,6 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
         target: Decides how a relay outbids the threshold: by its weight, or, where every channel
             may have its own parameters, by a threshold of its own.
 
-    Returns:
-        The sequential network; a graph without skip connections comes back as it is.
-
     Raises:
         QuantizationError: If a skip cannot be relayed exactly; the message names it.
     """
@@ -145,8 +129,7 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
     own = {layer.name: layer.shape[0] for layer in graph}
     if not any(carried.values()):
         return Lowered(graph=graph, channels=own, costs=())
-    shapes = {layer.name: layer.shape for layer in graph} | {INPUT: graph.input.shape}
-    builder = _Builder(graph=graph, target=target, carried=carried, shapes=shapes)
+    builder = _Builder(graph=graph, target=target, carried=carried)
     layers: list[FixedLayer] = []
     costs: list[RelayCost] = []
     previous = INPUT
@@ -156,7 +139,7 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
         else:
             lowered, cost = builder.rebuild(layer, previous)
             layers.append(lowered)
-            costs += [cost] if cost is not None else []
+            costs += [cost] if cost else []
         previous = layer.name
     return Lowered(
         graph=FixedPointGraph(input=graph.input, layers=tuple(layers)),
@@ -172,20 +155,21 @@ class _Builder:
     graph: FixedPointGraph
     target: Target
     carried: Mapping[str, tuple[str, ...]]
-    shapes: Mapping[str, Shape]
 
     def rebuild(self, layer: FixedLayer, previous: str) -> tuple[FixedLayer, RelayCost | None]:
         """Return `layer` with relay inputs for its skips and relay outputs where it carries."""
-        where = layer.name
         main = self._main(layer, previous)
-        _, taps_y, taps_x = main.weight.shape[1:]
-        offsets = self._input_offsets(previous)
-        inputs = sum(self.shapes[source][0] for source in offsets)
+        # Where each source's channels begin in the output of the layer before.
+        offsets: dict[str, int] = {}
+        inputs = 0
+        for source in (previous, *self.carried.get(previous, ())):
+            offsets[source] = inputs
+            inputs += self._channels(source)
         own = layer.shape[0]
-        relayed = self.carried[where]
-        outputs = own + sum(self.shapes[source][0] for source in relayed)
-        weight = np.zeros((outputs, inputs, taps_y, taps_x), np.int32)
-        weight[:own, : self.shapes[previous][0]] = _ungrouped(main)
+        relayed = self.carried[layer.name]
+        outputs = own + sum(map(self._channels, relayed))
+        weight = np.zeros((outputs, inputs, *main.weight.shape[2:]), np.int32)
+        weight[:own, : self._channels(previous)] = _ungrouped(main)
         for connection in layer.connections:
             if connection.source != previous:
                 skip = self._skip(layer, connection, main, previous)
@@ -195,41 +179,33 @@ class _Builder:
         row = own
         for source in relayed:
             self._check_relayed(layer, source)
-            count = self.shapes[source][0]
-            first = offsets[source]
-            diagonal = np.arange(count)
-            weight[row + diagonal, first + diagonal, *_tap(main, where)] = relay_weight
-            row += count
+            diagonal = np.arange(self._channels(source))
+            places = (row + diagonal, offsets[source] + diagonal, *_tap(main, layer.name))
+            weight[places] = relay_weight
+            row += len(diagonal)
         shape = (outputs, *layer.shape[1:])
+        synapse = dataclasses.replace(main, weight=weight, groups=1)
         rebuilt = FixedLayer(
-            name=where,
+            name=layer.name,
             shape=shape,
-            connections=(
-                Connection(
-                    source=previous,
-                    synapse=FixedConv(
-                        weight=weight,
-                        stride=main.stride,
-                        padding=main.padding,
-                        dilation=main.dilation,
-                    ),
-                ),
-            ),
+            connections=(Connection(source=previous, synapse=synapse),),
             neuron=self._neuron(layer, shape, has_relays=bool(relayed)),
             bias=_extend(layer.bias, layer.shape, shape, value=relay_bias),
         )
-        cost = None
-        if relayed:
-            cost = RelayCost(
-                layer=where,
-                channels=outputs - own,
-                neurons=(outputs - own) * prod(layer.shape[1:]),
-                weights=weight.size - main.weight.size,
-                relay_weight=relay_weight,
-                relay_bias=relay_bias,
-                threshold=int(_cuba(layer).threshold.max()),
-            )
-        return rebuilt, cost
+        if not relayed:
+            return rebuilt, None
+        return rebuilt, RelayCost(
+            layer=layer.name,
+            channels=outputs - own,
+            neurons=(outputs - own) * prod(layer.shape[1:]),
+            weights=weight.size - main.weight.size,
+            relay_weight=relay_weight,
+            relay_bias=relay_bias,
+            threshold=int(_cuba(layer).threshold.max()),
+        )
+
+    def _channels(self, source: str) -> int:
+        return self.graph.shape_of(source)[0]
 
     def _main(self, layer: FixedLayer, previous: str) -> FixedConv:
         """The synapse from the layer before; every layer of a block must have one."""
@@ -241,15 +217,6 @@ class _Builder:
                 f"convolution from '{previous}'. Skip connections over conv layers can be lowered."
             )
         return main
-
-    def _input_offsets(self, previous: str) -> dict[str, int]:
-        """Where each source's channels begin in the output of the layer before."""
-        offsets: dict[str, int] = {previous: 0}
-        begin = self.shapes[previous][0]
-        for source in self.carried.get(previous, ()):
-            offsets[source] = begin
-            begin += self.shapes[source][0]
-        return offsets
 
     def _skip(
         self, layer: FixedLayer, connection: Connection, main: FixedConv, previous: str
@@ -269,7 +236,7 @@ class _Builder:
                 "they must be equal."
             )
         weight = _ungrouped(synapse)
-        first = []
+        taps_read = []
         for axis in (0, 1):
             taps = weight.shape[axis + 2]
             # A relay holds every before-th pixel, so that only one tap can be read of it there.
@@ -288,33 +255,27 @@ class _Builder:
                     f"does not lie on the taps of the kernel {main.weight.shape[2:]} with padding "
                     f"{main.padding} that would read it. An identity or a 1x1 convolution does."
                 )
-            first.append(offset)
+            taps_read.append(slice(offset, offset + taps))
         placed = np.zeros((*weight.shape[:2], *main.weight.shape[2:]), np.int32)
-        rows = slice(first[0], first[0] + weight.shape[2])
-        columns = slice(first[1], first[1] + weight.shape[3])
-        placed[:, :, rows, columns] = weight
+        placed[:, :, *taps_read] = weight
         return placed
 
     def _path_stride(self, source: str, until: str) -> tuple[int, int]:
         """Product of the strides of the layers after `source` up to and with `until`."""
-        stride = np.ones(2, np.int64)
-        names = [layer.name for layer in self.graph]
-        first = 0 if source == INPUT else names.index(source) + 1
-        for index in range(first, names.index(until) + 1):
-            before = INPUT if index == 0 else names[index - 1]
-            stride *= self._main(self.graph.layers[index], before).stride
-        return int(stride[0]), int(stride[1])
+        names = [INPUT, *self.graph.names]
+        path = slice(names.index(source), names.index(until))
+        pairs = zip(self.graph.layers[path], names[path], strict=True)
+        strides = [self._main(layer, before).stride for layer, before in pairs]
+        return prod(rows for rows, _ in strides), prod(columns for _, columns in strides)
 
     def _check_relayed(self, layer: FixedLayer, source: str) -> None:
         """A relay repeats single spikes of LIF neurons only."""
-        if source == INPUT:
-            if self.graph.input.is_graded:
-                raise QuantizationError(
-                    f"{layer.name}: would have to relay the graded input; only spikes can be "
-                    "relayed. Put a spiking layer before the first skip connection."
-                )
-            return
-        if self.graph.layers[self.graph.names.index(source)].neuron.is_graded:
+        if source == INPUT and self.graph.input.is_graded:
+            raise QuantizationError(
+                f"{layer.name}: would have to relay the graded input; only spikes can be "
+                "relayed. Put a spiking layer before the first skip connection."
+            )
+        if any(other.name == source and other.neuron.is_graded for other in self.graph):
             raise QuantizationError(
                 f"{layer.name}: would have to relay graded spikes of '{source}'; only binary ones "
                 "can be relayed."
@@ -391,16 +352,7 @@ def _tap(conv: FixedConv, where: str) -> tuple[int, int]:
 
 
 def _ungrouped(conv: FixedConv) -> IntArray:
-    """(out, in, KH, KW) with zeros where groups do not connect."""
-    if conv.groups == 1:
-        return conv.weight
-    outputs, per_group, *kernel = conv.weight.shape
-    dense = np.zeros((outputs, per_group * conv.groups, *kernel), np.int32)
-    rows = outputs // conv.groups
-    for group in range(conv.groups):
-        out = slice(group * rows, (group + 1) * rows)
-        dense[out, group * per_group : (group + 1) * per_group] = conv.weight[out]
-    return dense
+    return join_groups(conv.weight, conv.groups, conv.groups)
 
 
 def _extend(values: IntArray, shape: Shape, extended: Shape, *, value: int) -> IntArray:
