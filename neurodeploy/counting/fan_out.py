@@ -54,10 +54,7 @@ class FanOut:
 
 
 def dense_fan_out(weight: NumberArray) -> FanOut:
-    """Count the instances that leave every input of a dense synapse.
-
-    Args:
-        weight: (out, in), the weights as they act.
+    """Count the instances that leave every input of a dense synapse of weights (out, in).
 
     Raises:
         DataError: If the weight is not two-dimensional.
@@ -148,9 +145,7 @@ def conv_fan_out(weight: NumberArray, source: Shape, **geometry: Unpack[ConvGeom
 def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
     """Count the instances that leave every source of a synapse, deployed or of the float network.
 
-    Args:
-        synapse: The synapse; an injection has no instances.
-        source: Shape of its source.
+    An injection has no instances.
 
     Raises:
         GraphError: If all weights of a deployed dense synapse are zero, or the synapse is of an
@@ -306,10 +301,7 @@ def _check_padding_mode(
 def _times_read(positions: Int64Array, size: int, mode: str) -> Int64Array:
     """Return (taps, size): how often each tap reads each pixel.
 
-    Args:
-        positions: (taps, outputs), the pixel of each; the frame is 0 to `size` - 1.
-        size: Extent of the frame.
-        mode: Padding outside the frame.
+    Positions are (taps, outputs), the pixel of each; the frame is 0 to `size` - 1.
     """
     is_inside = np.ones(positions.shape, dtype=bool)
     if mode == "zeros":
@@ -329,21 +321,17 @@ def _times_read(positions: Int64Array, size: int, mode: str) -> Int64Array:
 
 def _nonzero_per_tap(weight: NumberArray, *, groups: int, is_transposed: bool) -> Int64Array:
     """Return (in channels, *kernel): nonzero weights of every tap, over the output channels."""
-    kernel = weight.shape[2:]
-    if is_transposed:
-        of_input: Int64Array = np.count_nonzero(weight, axis=1).astype(np.int64)
-        return of_input
-    grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
-    counted: Int64Array = np.count_nonzero(grouped, axis=1).astype(np.int64)
-    return counted.reshape(groups * weight.shape[1], *kernel)
+    if not is_transposed:  # the output channels of each group in a row
+        weight = weight.reshape(groups, -1, *weight.shape[1:])
+    counted: Int64Array = np.count_nonzero(weight, axis=1).astype(np.int64)
+    return counted if is_transposed else counted.reshape(-1, *counted.shape[2:])
 
 
 def _reach_sum(per_tap: Int64Array, reach: Sequence[Int64Array]) -> Int64Array:
     """Contract the kernel axes, first to last; each leaves its axis of space at the end."""
-    result = per_tap
     for hits in reach:
-        result = np.tensordot(result, hits, axes=([1], [0]))
-    return result
+        per_tap = np.tensordot(per_tap, hits, axes=([1], [0]))
+    return per_tap
 
 
 def _per_axis(value: Sequence[int] | int, axes: int, name: str) -> tuple[int, ...]:

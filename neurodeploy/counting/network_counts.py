@@ -12,12 +12,12 @@ All counts are integers: one dot product per synapse of its fan-out map
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.counting.counts import Counts, LayerCounts, SynapseSize
 from neurodeploy.counting.fan_out import NumberArray, synapse_fan_out
 from neurodeploy.counting.synapse_counts import (
     InputKind,
@@ -28,7 +28,7 @@ from neurodeploy.counting.synapse_counts import (
 )
 from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import Int64Array
-from neurodeploy.ir.float_layers import BatchNorm
+from neurodeploy.ir.float_layers import BatchNorm, Shape
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import (
     Connection,
@@ -36,9 +36,154 @@ from neurodeploy.ir.integer_layers import (
     FixedConv,
     FixedInjection,
     FixedLayer,
+    NeuronModel,
 )
 from neurodeploy.simulation.counters import count_spikes
-from neurodeploy.simulation.recording import CountArray, EventCounts, Feed, Recording, SpikeArray
+from neurodeploy.simulation.recording import CountArray, EventCounts, Feed, Recording
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynapseSize:
+    """Sizes of one synapse that models of memory energy need; counts are over all samples.
+
+    Attributes:
+        type: "conv", "dense", "complex_dense" or "injection".
+        source: Name of the sender.
+        source_neurons: Number of senders.
+        weights: Stored weights, shared ones once.
+        sops: Through weights other than zero.
+        sops_stored: The same, zero weights included.
+        dense_macs: MACs of one pass by the textbook.
+    """
+
+    type: str
+    source: str
+    source_neurons: int
+    weights: int
+    events: int
+    sops: int
+    sops_stored: int
+    dense_macs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Counts over all samples and steps, of one layer or added up over the layers.
+
+    Attributes:
+        events: Input events.
+        sops: Operations through weights other than zero.
+        sops_stored: The same, zero weights included.
+        sops_ac: Those of `sops` that only add.
+        sops_mac: Those of `sops` that multiply (graded input).
+        sops_cached: `sops` if a static graded input were computed in its first step only;
+            equal to `sops` where that does not apply.
+        dense_exact: MACs of one pass, border exact.
+        dense_macs: MACs of one pass by the textbook.
+        updates_dense: Neurons · steps.
+        updates_active: Updates with potential, input or bias; None if the recording cannot tell.
+        spikes: Output events.
+        bias_adds: Neurons · steps where the layer has biases, else 0.
+        messages: Events that must be sent to this layer, one each for all of its cores: a lower
+            bound for any mapping.
+    """
+
+    events: int
+    sops: int
+    sops_stored: int
+    sops_ac: int
+    sops_mac: int
+    sops_cached: int
+    dense_exact: int
+    dense_macs: int
+    neurons: int
+    updates_dense: int
+    updates_active: int | None
+    spikes: int
+    bias_adds: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCounts(Totals):
+    """Counts of one layer.
+
+    Attributes:
+        name: The layer's name; a recurrent synapse is a row "<layer>.recurrent" without neurons.
+        type: As in `SynapseSize`; joined by "+" where several synapses lead in.
+        kind: Declared kind of the input, joined likewise.
+        weights: Stored weights, shared ones once.
+        zero_weights: Those of them that are zero.
+        neurobench_macs: Those of `sops` that NeuroBench, which looks at values, calls MACs.
+        model: Neuron model, for the arithmetic of an update; None for a row without neurons.
+        by_sample: (samples,) int64 by name: events, sops, sops_stored, spikes and, where known,
+            updates_active.
+    """
+
+    name: str
+    type: str
+    kind: str
+    shape: Shape
+    weights: int
+    zero_weights: int
+    neurobench_macs: int
+    model: NeuronModel | None
+    synapses: tuple[SynapseSize, ...] = field(repr=False)
+    by_sample: Mapping[str, Int64Array] = field(repr=False, compare=False)
+
+    @property
+    def zero_weight_fraction(self) -> float:
+        """Share of the stored weights that is zero."""
+        return self.zero_weights / self.weights if self.weights else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Counts:
+    """Counts of a network for a recording, one row a layer.
+
+    Attributes:
+        samples: Number of samples.
+        steps: Steps of a sample, T.
+        input_kind: Declared kind of the network's input.
+        membrane_updates: NeuroBench's membrane updates over all samples; None if the recording
+            cannot tell, or neurons have no voltage.
+    """
+
+    samples: int
+    steps: int
+    input_kind: InputKind
+    layers: tuple[LayerCounts, ...]
+    membrane_updates: int | None = None
+
+    @property
+    def by_sample(self) -> dict[str, Int64Array]:
+        """Sums over the layers, (samples,) int64 by name; a count unknown of a layer is missing."""
+        rows = self.layers
+        names = [name for name in rows[0].by_sample if all(name in row.by_sample for row in rows)]
+        return {name: np.sum([row.by_sample[name] for row in rows], axis=0) for name in names}
+
+    @property
+    def sops_by_sample(self) -> Int64Array:
+        """SOPs of every sample, all layers: (samples,) int64."""
+        return self.by_sample["sops"]
+
+    @property
+    def totals(self) -> Totals:
+        """Sums over the layers."""
+        active = [row.updates_active for row in self.layers]
+        known = [updates for updates in active if updates is not None]
+        names = {entry.name for entry in fields(Totals)} - {"updates_active"}
+        return Totals(
+            updates_active=sum(known) if len(known) == len(active) else None,
+            **{name: sum(getattr(row, name) for row in self.layers) for name in names},
+        )
+
+    @property
+    def sigma(self) -> float:
+        """Spikes per synapse per inference: stored SOPs of a sample / exact dense MACs."""
+        totals = self.totals
+        synapses = totals.dense_exact * self.samples
+        return totals.sops_stored / synapses if synapses else 0.0
 
 
 def count(
@@ -77,18 +222,18 @@ def count(
         active_updates = {name: updates.active for name, updates in counted_updates}
     rows: list[LayerCounts] = []
     for layer in graph:
-        forward = tuple(c for c in layer.connections if c.source != layer.name)
-        backward = tuple(c for c in layer.connections if c.source == layer.name)
         active = None if active_updates is None else active_updates.get(layer.name)
-        counted = [_count_connection(graph, layer, c, values, sent, feed) for c in forward]
+        pairs = [
+            (one, _count_connection(graph, layer, one, values, sent, feed))
+            for one in layer.connections
+        ]
+        forward = [pair for pair in pairs if pair[0].source != layer.name]
+        backward = [pair for pair in pairs if pair[0].source == layer.name]
         spikes = sent[layer.name].total
-        rows.append(
-            _layer_row(layer.name, layer, forward, counted, (samples, steps), spikes, active)
-        )
+        rows.append(_layer_row(layer.name, layer, forward, (samples, steps), spikes, active))
         if backward:
             name = f"{layer.name}.recurrent"
-            counted = [_count_connection(graph, layer, c, values, sent, feed) for c in backward]
-            rows.append(_layer_row(name, layer, backward, counted, (samples, steps), None, None))
+            rows.append(_layer_row(name, layer, backward, (samples, steps), None, None))
     return Counts(
         samples=samples,
         steps=steps,
@@ -124,7 +269,6 @@ def _kind_of_input(graph: FixedPointGraph, feed: Feed) -> InputKind:
 
 
 def _kind_of_neuron(layer: FixedLayer) -> InputKind:
-    """Return the kind of events that a layer's neurons send."""
     return InputKind.GRADED if layer.neuron.is_graded else InputKind.BINARY
 
 
@@ -174,7 +318,10 @@ def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, Even
                     "required."
                 )
             if layer.name in read:
-                _check_sender(layer, spikes)
+                try:
+                    check_kind(spikes, _kind_of_neuron(layer))
+                except DataError as error:
+                    raise DataError(f"{layer.name}: {error}") from error
             events = count_spikes(
                 spikes, is_graded=layer.neuron.is_graded, is_recurrent=layer.is_recurrent
             )
@@ -185,14 +332,6 @@ def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, Even
             )
         sent[layer.name] = events
     return sent
-
-
-def _check_sender(layer: FixedLayer, spikes: SpikeArray) -> None:
-    """Refuse spikes that neurons of this kind cannot send."""
-    try:
-        check_kind(spikes, _kind_of_neuron(layer))
-    except DataError as error:
-        raise DataError(f"{layer.name}: {error}") from error
 
 
 def _count_connection(
@@ -221,8 +360,7 @@ def _count_connection(
 def _layer_row(
     name: str,
     layer: FixedLayer,
-    connections: Sequence[Connection],
-    counted: Sequence[SynapseCounts],
+    pairs: Sequence[tuple[Connection, SynapseCounts]],
     extent: tuple[int, int],
     spikes: CountArray | None,
     active: Int64Array | None,
@@ -232,13 +370,13 @@ def _layer_row(
     Args:
         name: Of the row.
         layer: The layer.
-        connections: Those that the row is about.
-        counted: Counts of each.
+        pairs: The connections that the row is about, and the counts of each.
         extent: (samples, steps).
         spikes: (samples, *layer), events of every neuron; None for a row without neurons.
-        active: (samples,), active updates, or None.
+        active: (samples,), active updates of the layer, or None.
     """
     samples, steps = extent
+    counted = [counts for _, counts in pairs]
     sizes = tuple(
         SynapseSize(
             type=_type_of(connection),
@@ -250,12 +388,16 @@ def _layer_row(
             sops_stored=int(counts.sops_stored.sum()),
             dense_macs=counts.fan_out.dense_macs,
         )
-        for connection, counts in zip(connections, counted, strict=True)
+        for connection, counts in pairs
     )
-    neurons = layer.neurons if spikes is not None else 0
-    biased = int(np.count_nonzero(np.broadcast_to(layer.bias, layer.shape))) if neurons else 0
-    if active is None and biased == neurons:  # a bias makes every update active
-        active = np.full(samples, neurons * steps, dtype=np.int64)
+    neurons = biased = 0
+    if spikes is None:
+        active = np.zeros(samples, dtype=np.int64)
+    else:
+        neurons = layer.neurons
+        biased = int(np.count_nonzero(np.broadcast_to(layer.bias, layer.shape)))
+        if active is None and biased == neurons:  # a bias makes every update active
+            active = np.full(samples, neurons * steps, dtype=np.int64)
     messages: dict[str, int] = {}
     for size, counts in zip(sizes, counted, strict=True):
         # several synapses from one source share their messages
@@ -270,15 +412,18 @@ def _layer_row(
         else spikes.reshape(samples, -1).sum(axis=1, dtype=np.int64),
         **({} if active is None else {"updates_active": active}),
     }
+    sops = sum(size.sops for size in sizes)
+    sops_mac = sum(int(c.sops.sum()) for c in counted if c.kind is InputKind.GRADED)
     return LayerCounts(
         name=name,
         type="+".join(dict.fromkeys(size.type for size in sizes)),
         kind="+".join(dict.fromkeys(counts.kind.value for counts in counted)),
         shape=layer.shape,
         events=sum(size.events for size in sizes),
-        sops=sum(size.sops for size in sizes),
+        sops=sops,
         sops_stored=sum(size.sops_stored for size in sizes),
-        sops_mac=sum(int(c.sops.sum()) for c in counted if c.kind is InputKind.GRADED),
+        sops_ac=sops - sops_mac,
+        sops_mac=sops_mac,
         sops_cached=sum(
             int((c.sops if c.encoder_macs_cached is None else c.encoder_macs_cached).sum())
             for c in counted

@@ -21,9 +21,6 @@ def ann_macs(graph: Graph | FixedPointGraph) -> AnnMacs:
     are the MACs of its layers as stored, more than its twin's: relay channels, blocks of zeros, and
     pools that were folded into weights are counted.
 
-    Args:
-        graph: The float network before it was lowered, or a deployed one.
-
     Raises:
         GraphError: If shapes do not fit.
     """

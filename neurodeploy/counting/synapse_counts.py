@@ -105,7 +105,7 @@ def count_totals(
     Args:
         fan_out: From `conv_fan_out` or `dense_fan_out`.
         sent: Events of every sender.
-        kind: Declared kind of the sender.
+        kind: That of the sender.
         steps: Number of steps.
 
     Raises:
@@ -131,17 +131,17 @@ def count_totals(
             stored[part] = per_source @ fan_out.stored.reshape(-1)
             if has_values:
                 by_value[part] = _rows(sent.valued[part]) @ fan_out.nonzero.reshape(-1)
-    zeros = np.zeros(samples, dtype=np.int64)
+    none = np.zeros(samples, dtype=np.int64)
     cached = sops // steps if has_values and sent.is_static else None
     is_analog = kind is InputKind.ANALOG
     return SynapseCounts(
         kind=kind,
         fan_out=fan_out,
-        events=zeros if is_analog else events,
-        messages=zeros if is_analog else messages,
-        sops=zeros if is_analog else sops,
-        sops_stored=zeros if is_analog else stored,
-        encoder_macs=sops if is_analog else zeros,
+        events=none if is_analog else events,
+        messages=none if is_analog else messages,
+        sops=none if is_analog else sops,
+        sops_stored=none if is_analog else stored,
+        encoder_macs=sops if is_analog else none,
         encoder_macs_cached=cached,
         neurobench_macs=by_value,
     )

@@ -5,11 +5,10 @@ In reading order:
 - `presets`: constants of one technology or chip, each with its source.
 - `operations`: the operations of one inference as plain numbers.
 - `formulas`: operations and constants to picojoules, by term.
-- `estimates`: the energy of a network and of an ANN, with bounds.
+- `estimates`: the energy of a network and of an ANN, with bounds; the shortest step of a chip.
 - `measured`: counters of a real chip in place of counted ones.
-- `step_time`: the shortest step that a chip could take.
-- `number_formats`: the ANN in int8, narrow int8 and fp32.
-- `fairness`: the rules that allow one ratio as a headline, and published break-evens.
+- `fairness`: the rules that allow one ratio as a headline, published break-evens, and the ANN in
+  int8, narrow int8 and fp32.
 - `sensitivity`: the influence of each assumption.
 - `other_machines`: published figures of other machines, for context.
 """

@@ -4,20 +4,20 @@
 - **Tier B** adds memory accesses, which decide most comparisons.
 - **Tier C** uses per-operation energies of Loihi 1; none are published for Loihi 2.
 
-`estimate_energy` takes the operations of one inference as plain numbers, from whatever source;
-`network_energy` takes them from the counts of a deployed network. The formulas are in
-`neurodeploy.energy.formulas`.
+The formulas of the terms are in `neurodeploy.energy.formulas`. Beside energies stands the shortest
+step that a chip could take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from types import MappingProxyType
 
 from neurodeploy.chips.target import EVIDENCE, Evidence
-from neurodeploy.counting.counts import Counts
+from neurodeploy.counting.network_counts import Counts
 from neurodeploy.energy.formulas import (
     ann_memory_terms,
     arithmetic_terms,
@@ -31,6 +31,8 @@ from neurodeploy.errors import DataError
 from neurodeploy.ir.graphs import AnnMacs
 
 DEFAULT_PRESET = "cmos45_int8"
+
+_STEP_TIMES = ("time_synaptic_op", "time_update_active", "time_update_inactive", "time_barrier")
 
 MESH_HOPS_EAST_WEST = (8 * 8 - 1) / (3 * 8)
 MESH_HOPS_NORTH_SOUTH = (4 * 4 - 1) / (3 * 4)
@@ -86,14 +88,11 @@ class System:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticEnergy:
-    """Energy of powered chips in one inference, whatever they compute.
+    """Energy, in pJ, of powered chips in one inference, whatever they compute.
 
     Attributes:
-        power_mw: Of one chip, mW.
-        chips: Number of chips.
-        step_time_us: Duration of a step, us.
-        is_real_time: Whether that is the preset's assumption.
-        energy: pJ.
+        power_mw: Of one chip.
+        is_real_time: Whether the duration of a step is the preset's assumption.
     """
 
     power_mw: float
@@ -108,12 +107,8 @@ class Energy:
     """Energy of one inference in picojoules.
 
     Attributes:
-        tier: Scope of the model.
         preset: Name of the constants.
-        low: Lower bound, pJ.
-        nominal: The model's value, pJ.
-        high: Upper bound, pJ.
-        breakdown: Terms of the nominal value, pJ.
+        breakdown: Terms of the nominal value.
         evidence: Weakest evidence among the energies used.
         excludes: Costs that are left out.
         basis: Meaning of the bounds.
@@ -153,7 +148,7 @@ def estimate_energy(
         operations: Those of one inference.
         preset: Constants of any tier.
         arithmetic: Constants of tier A to which a preset of tier B is added.
-        system: Step time, chips and placement; tier C only.
+        system: For tier C.
 
     Raises:
         DataError: If tier B is asked for without constants of tier A, or without accesses.
@@ -181,19 +176,12 @@ def network_energy(
     arithmetic: EnergyPreset | None = None,
     system: System = System(),
 ) -> Energy:
-    """Return the energy of one inference of a spiking network: the mean over its samples.
-
-    Args:
-        counts: From `neurodeploy.counting.network_counts.count`.
-        preset: Constants of any tier.
-        arithmetic: Constants of tier A to which a preset of tier B is added.
-        system: Step time, chips and placement; tier C only.
+    """Return `estimate_energy` of a counted network: the mean over its samples.
 
     Raises:
         DataError: If tier B is asked for without constants of tier A, or there are no samples.
     """
-    operations = operations_of(counts)
-    return estimate_energy(operations, preset, arithmetic=arithmetic, system=system)
+    return estimate_energy(operations_of(counts), preset, arithmetic=arithmetic, system=system)
 
 
 def ann_energy(
@@ -209,8 +197,8 @@ def ann_energy(
     where they were measured.
 
     Args:
-        macs: From `neurodeploy.counting.relu_twin.ann_macs`.
-        preset: Constants of tier A or B.
+        macs: Of the ANN, one pass.
+        preset: Constants of any tier.
         arithmetic: Constants of tier A to which a preset of tier B is added.
         skips_zeros: Weights of zero are skipped in the nominal value and the upper bound, too.
 
@@ -237,10 +225,8 @@ def ann_energy(
 
     def memory(*, has_reuse: bool, skips: bool) -> dict[str, float]:
         return _summed(
-            [
-                ann_memory_terms(preset, row, has_reuse=has_reuse, skips_zeros=skips)
-                for row in macs.layers
-            ]
+            ann_memory_terms(preset, row, has_reuse=has_reuse, skips_zeros=skips)
+            for row in macs.layers
         )
 
     least = fewest * mac + sum(memory(has_reuse=True, skips=True).values())
@@ -252,9 +238,50 @@ def ann_energy(
     return _energy(preset, least, ideal, most, reads, also=base)
 
 
+def fastest_steps(
+    counts: Counts, presets: Sequence[EnergyPreset], *, cores: Mapping[str, int | None]
+) -> dict[str, float | None]:
+    """Return the shortest mean duration of a step, us, by preset of tier C.
+
+    It is the barrier and the busiest core, a lower bound: no mapping to cores is known, so a
+    layer's work is shared out evenly over the most cores that it may take. Bursts of activity,
+    routing and input take longer. None where a preset states no times, or a layer does not fit.
+
+    Args:
+        counts: Of the network.
+        presets: Of any tier.
+        cores: By layer; None where no number of cores can hold it.
+    """
+    chips = [preset for preset in presets if preset.tier is Tier.CHIP]
+    return {preset.name: _fastest_step(counts, preset, cores) for preset in chips}
+
+
+def _fastest_step(
+    counts: Counts, preset: EnergyPreset, cores: Mapping[str, int | None]
+) -> float | None:
+    if any(name not in preset.constants for name in _STEP_TIMES):
+        return None
+    operation, active, idle, barrier = map(preset.value, _STEP_TIMES)
+    work: dict[str, float] = {}
+    for row in counts.layers:
+        busy = row.updates_dense if row.updates_active is None else row.updates_active
+        name = row.name if row.name in cores else row.name.removesuffix(".recurrent")
+        work[name] = work.get(name, 0.0) + (
+            row.sops_stored * operation + busy * active + (row.updates_dense - busy) * idle
+        )
+    busiest = 0.0
+    for name, nanoseconds in work.items():
+        number = cores.get(name)
+        if number is None:
+            return None
+        busiest = max(busiest, nanoseconds / number / counts.steps / counts.samples)
+    return (barrier + busiest) / 1000
+
+
 def _arithmetic_energy(operations: Operations, preset: EnergyPreset) -> Energy:
-    nominal = _arithmetic_of(operations, preset)
-    low = sum(_arithmetic_of(operations, preset, saved=operations.sops_saved).values())
+    nominal = arithmetic_terms(preset, operations)
+    saving = replace(operations, sops_mac=operations.sops_mac - operations.sops_saved)
+    low = sum(arithmetic_terms(preset, saving).values())
     value = sum(nominal.values())
     basis = "no range: the counts are exact"
     if low != value:
@@ -265,21 +292,14 @@ def _arithmetic_energy(operations: Operations, preset: EnergyPreset) -> Energy:
 def _memory_energy(
     operations: Operations, preset: EnergyPreset, arithmetic: EnergyPreset
 ) -> Energy:
-    base = _arithmetic_of(operations, arithmetic)
+    base = arithmetic_terms(arithmetic, operations)
     packed, words = (
-        base
-        | _summed(
-            [memory_terms(preset, access, is_word_wide=wide) for access in operations.accesses]
-        )
+        base | _summed(memory_terms(preset, one, is_word_wide=wide) for one in operations.accesses)
         for wide in (False, True)
     )
+    basis = "low and nominal: packed bits; high: one 64-bit word an access"
     return _energy(
-        preset,
-        sum(packed.values()),
-        packed,
-        sum(words.values()),
-        "low and nominal: packed bits; high: one 64-bit word an access",
-        also=arithmetic,
+        preset, sum(packed.values()), packed, sum(words.values()), basis, also=arithmetic
     )
 
 
@@ -290,42 +310,33 @@ def _chip_energy(operations: Operations, preset: EnergyPreset, system: System) -
     stored_conv = conv if operations.sops_stored_conv is None else operations.sops_stored_conv
     dense = operations.updates_dense
     active = dense if operations.updates_active is None else operations.updates_active
-    spikes, messages = operations.spikes, operations.messages * system.destination_cores
+    messages = operations.messages * system.destination_cores
     has_hops = bool(system.hops_east_west or system.hops_north_south)
     hops = (system.hops_east_west * messages, system.hops_north_south * messages)
     random_hops = (MESH_HOPS_EAST_WEST * messages, MESH_HOPS_NORTH_SOUTH * messages)
-    nominal = chip_terms(
-        preset,
+    terms = partial(chip_terms, preset, updates_dense=dense, spikes=operations.spikes)
+    nominal = terms(
         sops_dense=stored - stored_conv,
         sops_conv=stored_conv,
-        updates_dense=dense,
         updates_active=active,
-        spikes=spikes,
         messages=messages,
         hops=hops,
     )
-    low = chip_terms(
-        preset,
+    low = terms(
         sops_dense=sops - conv,
         sops_conv=conv,
-        updates_dense=dense,
         updates_active=0.0,
-        spikes=spikes,
         messages=operations.messages,
     )
-    high = chip_terms(
-        preset,
+    high = terms(
         sops_dense=stored,
-        updates_dense=dense,
         updates_active=dense,
-        spikes=spikes,
         messages=messages,
         hops=hops if has_hops else random_hops,
     )
     static = _static_of(operations, preset, system)
-    known = "active counted"
-    if operations.updates_active is None:
-        known = "every neuron taken as active"
+    is_known = operations.updates_active is not None
+    known = "active counted" if is_known else "every neuron taken as active"
     placed = "hops as given" if has_hops else "no hops"
     most = "hops as given" if has_hops else "hops of a random placement"
     chips = "one chip" if static.chips == 1 else f"{static.chips} chips"
@@ -354,20 +365,7 @@ def _static_of(operations: Operations, preset: EnergyPreset, system: System) -> 
     )
 
 
-def _arithmetic_of(
-    operations: Operations, preset: EnergyPreset, *, saved: float = 0.0
-) -> dict[str, float]:
-    return arithmetic_terms(
-        preset,
-        sops_ac=operations.sops_ac,
-        sops_mac=operations.sops_mac - saved,
-        updates=operations.updates,
-        spikes=operations.spikes,
-        bias_adds=operations.bias_adds,
-    )
-
-
-def _summed(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _summed(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     total: dict[str, float] = {}
     for row in rows:
         for term, value in row.items():

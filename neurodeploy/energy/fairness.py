@@ -3,17 +3,22 @@
 Most published ratios compare networks of different accuracy, count arithmetic alone, or give the
 ordinary network no integers and no reuse. The rules are those that must hold before one number may
 stand for a comparison; a report names those that do not.
+
+A spiking network deployed in 8-bit integers is to be compared with an ordinary one that is given
+the same: 8-bit integers, and activations no wider than T steps of spikes can tell apart. 32-bit
+floats, which most papers compare with, stand beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil, log2
+from types import MappingProxyType
 
-from neurodeploy.energy.estimates import Energy
-from neurodeploy.energy.number_formats import activation_bits
-from neurodeploy.energy.presets import Tier
-from neurodeploy.ir.graphs import AnnMacs
+from neurodeploy.energy.estimates import Energy, ann_energy
+from neurodeploy.energy.presets import EnergyPreset, Tier
+from neurodeploy.ir.ann_layers import AnnMacs
 
 ACCURACY_GAP = 0.01
 """Largest loss of accuracy against the ANN that a headline allows, as a fraction."""
@@ -37,16 +42,13 @@ spiking network was found, or follows, to need less energy than an ordinary one.
 RATE_BREAK_EVEN = (0.057, 5, "arXiv 2409.08290 v4, abstract")
 """Mean rate below which a spiking network was found to win, at how many steps, and the source."""
 
+FLOATS = {"cmos45_int8": "cmos45_fp32", "cmos7_int8": "cmos7_fp32"}
+"""The preset of 32-bit floats in the same technology."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule of a fair comparison and its verdict.
-
-    Attributes:
-        name: The condition.
-        holds: Whether it is met.
-        found: The facts behind the verdict, in one sentence.
-    """
+    """One condition of a fair comparison, and the facts behind its verdict in one sentence."""
 
     name: str
     holds: bool
@@ -107,7 +109,7 @@ def judge(
 
     Args:
         pairs: Energies of network and ANN, one pair a preset.
-        facts: About both sides.
+        facts: Those beside the energies.
         narrow: The ANN's energy with narrow activations.
         sparse: The ANN's energy with its weights of zero skipped, by the first preset of tier B.
         steps: T.
@@ -195,3 +197,124 @@ def _input_rule(facts: ComparisonFacts, gap: float) -> Rule:
     is_able = facts.ann_accuracy >= facts.accuracy - gap
     found = f"{seen}, {'which is enough' if is_able else 'and is less accurate'}"
     return Rule(name=name, holds=is_able, found=found)
+
+
+# ----------------------------------------------- number formats of the ordinary network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnFormat:
+    """The ordinary network in one number format.
+
+    Attributes:
+        name: Such as "int8, 3-bit activations".
+        weight_bits: In memory.
+        activation_bits: In memory.
+        arithmetic: Energy of one inference, tier A.
+        memory: The same of tier B.
+        passes: Of an inference.
+    """
+
+    name: str
+    weight_bits: int
+    activation_bits: int
+    arithmetic: Energy
+    memory: Energy
+    passes: int = 1
+
+
+def activation_bits(steps: int) -> int:
+    """Return the bits of an ordinary activation that can hold as much as T steps of spikes.
+
+    Source: Yan et al., arXiv 2409.08290: ⌈log2(T + 1)⌉.
+    """
+    return max(1, ceil(log2(steps + 1)))
+
+
+def narrow_ann_energy(
+    macs: AnnMacs, preset: EnergyPreset | None, *, arithmetic: EnergyPreset, steps: int
+) -> Energy | None:
+    """Return the ordinary network's energy with ⌈log2(T + 1)⌉-bit activations, tier B only."""
+    if preset is None or preset.tier is not Tier.MEMORY:
+        return None
+    narrowed = _with_bits(preset, activation_bits=activation_bits(steps))
+    return ann_energy(macs, narrowed, arithmetic=arithmetic)
+
+
+def ann_formats(
+    macs: AnnMacs,
+    memory: EnergyPreset | None,
+    *,
+    arithmetic: EnergyPreset,
+    steps: int,
+    has_step_passes: bool = False,
+) -> tuple[AnnFormat, ...]:
+    """Return the ordinary network's energies in each format, narrowest first.
+
+    Narrow activations save memory accesses; their products are charged as 8-bit ones. Floats are
+    left out where `arithmetic` has no counterpart in floats (`FLOATS`).
+
+    Args:
+        macs: Of the ordinary network.
+        memory: Preset of tier B; without it there are no formats.
+        arithmetic: Preset of tier A for the integers.
+        steps: T of the spiking network, which sets the narrow width.
+        has_step_passes: Add the ordinary network in T passes, one a step: where the input changes
+            from step to step, a single pass sees only its mean.
+    """
+    if memory is None:
+        return ()
+    narrow = activation_bits(steps)
+    widths = [("int8", 8, 8, arithmetic)]
+    if narrow < 8:
+        widths.insert(0, (f"int8, {narrow}-bit activations", 8, narrow, arithmetic))
+    if arithmetic.name in FLOATS:
+        widths.append(("fp32", 32, 32, EnergyPreset.load(FLOATS[arithmetic.name])))
+    formats = []
+    for name, weight_bits, bits, numbers in widths:
+        plain = ann_energy(macs, numbers)
+        widened = _with_bits(memory, weight_bits=weight_bits, activation_bits=bits)
+        stored = ann_energy(macs, widened, arithmetic=numbers)
+        assert plain is not None
+        assert stored is not None
+        form = AnnFormat(
+            name=name,
+            weight_bits=weight_bits,
+            activation_bits=bits,
+            arithmetic=plain,
+            memory=stored,
+        )
+        formats.append(form)
+        if name == "int8" and has_step_passes:
+            formats.append(_repeated(form, steps))
+    return tuple(formats)
+
+
+def _repeated(form: AnnFormat, passes: int) -> AnnFormat:
+    """Return several passes of an ordinary network."""
+
+    def times(energy: Energy) -> Energy:
+        return replace(
+            energy,
+            low=energy.low * passes,
+            nominal=energy.nominal * passes,
+            high=energy.high * passes,
+            breakdown=MappingProxyType({k: v * passes for k, v in energy.breakdown.items()}),
+            basis=f"{energy.basis}; {passes} passes",
+        )
+
+    return replace(
+        form,
+        name=f"{form.name}, {passes} passes (one a step)",
+        arithmetic=times(form.arithmetic),
+        memory=times(form.memory),
+        passes=passes,
+    )
+
+
+def _with_bits(preset: EnergyPreset, **bits: int) -> EnergyPreset:
+    """Return a preset of tier B with other widths of weights or activations in memory."""
+    changed = {
+        name: replace(preset.constants[name], value=float(value)) for name, value in bits.items()
+    }
+    return replace(preset, constants=MappingProxyType({**preset.constants, **changed}))

@@ -1,7 +1,4 @@
-"""Energy by term: plain numbers and constants in, picojoules out.
-
-Each function is one formula of one tier. `energy.estimates` applies them to the operations of one
-inference.
+"""Energy by term: numbers and constants in, picojoules out; each function is a formula of one tier.
 
 Source: the formulas combine Horowitz, ISSCC 2014; Davies et al., IEEE Micro 38(1), 2018; and
 SANA-FE 2.2.9 (Boyle et al., IEEE TCAD 44(8), 2025). Every constant is in its preset's file.
@@ -9,10 +6,9 @@ SANA-FE 2.2.9 (Boyle et al., IEEE TCAD 44(8), 2025). Every constant is in its pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import ceil, log, log2, pow, sqrt
 
-from neurodeploy.energy.operations import LayerAccesses
+from neurodeploy.energy.operations import LayerAccesses, Operations
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.ir.graphs import AnnLayerMacs
 from neurodeploy.ir.integer_layers import NeuronModel
@@ -21,38 +17,22 @@ KIBI = 1024
 WORD_BITS = 64
 
 
-def arithmetic_terms(
-    preset: EnergyPreset,
-    *,
-    sops_ac: float,
-    sops_mac: float = 0.0,
-    updates: Mapping[NeuronModel, float] | None = None,
-    spikes: float = 0.0,
-    bias_adds: float = 0.0,
-) -> dict[str, float]:
+def arithmetic_terms(preset: EnergyPreset, operations: Operations) -> dict[str, float]:
     """Return tier A of a spiking network, by term, in pJ.
 
-        E = AC·e_ac + MAC·e_mac + updates·(m·e_mac + a·e_ac) + spikes·e_ac + bias adds·e_ac
-
-    Args:
-        preset: Constants of tier A.
-        sops_ac: Synaptic operations on binary or ternary input.
-        sops_mac: Synaptic operations on graded input, and MACs of an analog encoder.
-        updates: Neuron updates by model, every neuron at every step.
-        spikes: Spikes; each is one subtraction.
-        bias_adds: Additions of biases.
+    E = AC·e_ac + MAC·e_mac + updates·(m·e_mac + a·e_ac) + spikes·e_ac + bias adds·e_ac
     """
     mac, ac = preset.value("mac"), preset.value("ac")
-    counted = [
+    updates = [
         (NeuronModel(model), number)  # type: ignore[call-arg]  # a look-up, not a new member
-        for model, number in (updates or {}).items()
+        for model, number in operations.updates.items()
     ]
     return {
-        "accumulates": sops_ac * ac,
-        "multiply-accumulates": sops_mac * mac,
-        "neuron updates": sum(n * (model.macs * mac + model.acs * ac) for model, n in counted),
-        "spikes": spikes * ac,
-        "biases": bias_adds * ac,
+        "accumulates": operations.sops_ac * ac,
+        "multiply-accumulates": operations.sops_mac * mac,
+        "neuron updates": sum(n * (model.macs * mac + model.acs * ac) for model, n in updates),
+        "spikes": operations.spikes * ac,
+        "biases": operations.bias_adds * ac,
     }
 
 
@@ -62,12 +42,7 @@ def access_energy(
     """Return the energy of one 64-bit access to a memory of `size` bytes, in pJ.
 
     Power laws join the anchors at 8 KiB, 32 KiB and 1 MiB; below 8 KiB it is constant, above
-    1 MiB it grows with the square root.
-
-    Args:
-        preset: Constants of tier B.
-        size: Bytes.
-        on_chip_limit: Bytes beyond which the memory is DRAM; None for no limit.
+    1 MiB it grows with the square root. Beyond `on_chip_limit` bytes the memory is DRAM.
     """
     small, medium, large = (
         preset.value(name) for name in ("access_8_kib", "access_32_kib", "access_1_mib")
@@ -88,10 +63,7 @@ def memory_terms(
 ) -> dict[str, float]:
     """Return the memory accesses of one spiking layer, by term, in pJ.
 
-    Args:
-        preset: Constants of tier B.
-        layer: The synapse and its neurons.
-        is_word_wide: Charge every access a whole 64-bit word, not its packed bits.
+    An access is charged its packed bits, or a whole 64-bit word if `is_word_wide`.
     """
     weight_bits, accumulator_bits, state_bits = (
         preset.value(name) for name in ("weight_bits", "accumulator_bits", "state_bits")
@@ -120,7 +92,7 @@ def ann_memory_terms(
 
     Args:
         preset: Constants of tier B.
-        layer: The layer.
+        layer: Sizes of the layer.
         has_reuse: Each weight and input is read once (ideal), else once for every MAC.
         skips_zeros: Weights of zero are not read; they are stored all the same, as those of a
             spiking layer are.
@@ -164,11 +136,11 @@ def chip_terms(
     Args:
         preset: Constants of tier C.
         sops_dense: Synaptic operations of dense layers.
-        sops_conv: Synaptic operations of convolutions.
+        sops_conv: Those of convolutions.
         updates_dense: Updates of every neuron at every step.
         updates_active: Those with potential, input or bias.
-        spikes: Spikes.
-        messages: Messages between cores.
+        spikes: Of all neurons.
+        messages: Between cores.
         hops: Hops of messages between tiles, east to west and north to south.
     """
     east_west, north_south = hops

@@ -66,15 +66,13 @@ class MeasuredJson(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Counters and energies of a chip's profiler, per inference.
+    """Counters and energies of a chip's profiler, per inference; None if not measured.
 
     Attributes:
         path: The file.
         source: Which chip and tool, in the words of the file.
         samples: Inferences that were measured.
-        counters: Per inference, by name; only those that the file has.
-        static_pj: Static energy of an inference, pJ; None if not measured.
-        total_pj: Whole energy of an inference, pJ; None if not measured.
+        counters: By name; only those that the file has.
     """
 
     path: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
 
-from neurodeploy.counting.counts import Counts, LayerCounts
+from neurodeploy.counting.network_counts import Counts, LayerCounts
 from neurodeploy.errors import DataError
 from neurodeploy.ir.integer_layers import NeuronModel
 
@@ -17,11 +17,11 @@ class LayerAccesses:
     """Memory accesses of one synapse and its neurons in one inference; tier B needs them.
 
     Attributes:
-        sops: Operations; each reads a weight and reads and writes an accumulator.
+        sops: Each reads a weight and reads and writes an accumulator.
         weights: Stored weights, shared ones once.
-        events: Events; each is written to and read from a queue.
+        events: Each is written to and read from a queue.
         source_neurons: Senders.
-        neurons: Neurons of the layer.
+        neurons: Of the layer.
         updates: Neuron updates to charge here; 0 for a second synapse into the same neurons.
         states: State words of a neuron.
     """
@@ -49,7 +49,7 @@ class Operations:
         sops_saved: Multiplications that computing a static input once would save.
         updates: Neuron updates by model, every neuron at every step.
         updates_active: Those of them that are active; None if not known.
-        spikes: Spikes of all neurons.
+        spikes: Of all neurons.
         bias_adds: Additions of biases.
         messages: Spikes · destination layers.
         accesses: One entry a synapse; tier B needs them.

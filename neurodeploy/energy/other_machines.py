@@ -22,17 +22,14 @@ NOTE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformFigure:
-    """One machine.
+    """The energy of an inference on one machine.
 
     Attributes:
-        name: Of the machine.
-        energy: pJ an inference: of the spiking network, or of the ANN where the figure is per MAC.
+        energy: pJ, of the spiking network, or of the ANN where the figure is per MAC.
         is_ann: True for the ANN's.
         formula: The published figures and the counts they are multiplied with.
         technology: Process and voltage.
         note: Conditions of the figure.
-        source: Where it can be looked up.
-        evidence: One of `neurodeploy.chips.target.EVIDENCE`.
     """
 
     name: str
@@ -46,11 +43,7 @@ class PlatformFigure:
 
 
 def platform_figures(operations: Operations, macs: int) -> tuple[PlatformFigure, ...]:
-    """Multiply published figures with counts.
-
-    Args:
-        operations: Of the spiking network.
-        macs: Of the ANN, one pass.
+    """Multiply published figures with the operations of a network and the MACs of an ANN's pass.
 
     Raises:
         TargetError: If the file of figures is malformed.

@@ -46,14 +46,7 @@ REQUIRED: Mapping[Tier, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constant:
-    """One constant.
-
-    Attributes:
-        value: The number; not negative.
-        unit: Its unit.
-        source: Where it can be looked up.
-        evidence: One of `neurodeploy.chips.target.EVIDENCE`.
-    """
+    """A number that is not negative, its unit, and where it can be looked up."""
 
     value: NotNegativeFloat
     unit: str
@@ -63,14 +56,12 @@ class Constant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyPreset:
-    """Constants of one technology.
+    """Constants of one technology by name.
 
     Attributes:
         name: Short name, such as "cmos45_int8".
         tier: Which model of energy they belong to.
-        description: One sentence.
         technology: Process and voltage.
-        constants: By name.
     """
 
     name: str
@@ -103,11 +94,7 @@ class EnergyPreset:
         return preset
 
     def value(self, name: str) -> float:
-        """Return the value of a constant.
-
-        Raises:
-            TargetError: If this preset does not state it.
-        """
+        """Return a constant; a TargetError names those that there are."""
         if name not in self.constants:
             raise TargetError(
                 f"energy preset '{self.name}': no constant '{name}', there are "

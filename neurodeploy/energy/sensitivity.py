@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from neurodeploy.counting.counts import Counts
-from neurodeploy.energy.estimates import System, ann_energy, network_energy
+from neurodeploy.counting.network_counts import Counts
+from neurodeploy.energy.estimates import Energy, System, ann_energy, network_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.ir.graphs import AnnMacs
 
@@ -17,14 +16,7 @@ CHIP = "network on Loihi 1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensitivity:
-    """Influence of one assumption on a figure.
-
-    Attributes:
-        assumption: The assumption and its two ends.
-        quantity: The figure: `RATIO`, or `CHIP` in pJ.
-        low: Its smallest value.
-        high: Its largest.
-    """
+    """Range of a figure, `RATIO` or `CHIP` (in pJ), between the ends of an assumption."""
 
     assumption: str
     quantity: str
@@ -45,7 +37,9 @@ def find_sensitivities(
     arithmetic: EnergyPreset,
     system: System = System(),  # noqa: B008 - a frozen value, not shared state
 ) -> tuple[Sensitivity, ...]:
-    """Change one assumption after the other.
+    """Change one assumption after the other; the largest factor comes first.
+
+    Assumptions that change nothing are left out, and ratios to an ANN that computes nothing.
 
     Args:
         counts: Of the network.
@@ -53,10 +47,6 @@ def find_sensitivities(
         presets: Those of the report.
         arithmetic: Constants of tier A that tier B is added to.
         system: Step time, chips and placement.
-
-    Returns:
-        Largest factor first; assumptions that change nothing are left out, and ratios to an ANN
-        that computes nothing.
     """
     entries = _chip(counts, presets, system)
     if macs is not None and macs.macs_border_exact:
@@ -69,22 +59,30 @@ def _ratios(
     counts: Counts, macs: AnnMacs, presets: Sequence[EnergyPreset], arithmetic: EnergyPreset
 ) -> Iterator[Sensitivity]:
     """Yield the influence of every assumption on the ratio of network and ANN."""
-    plain = [
-        _ratio(counts, macs, preset, preset) for preset in presets if preset.tier is Tier.ARITHMETIC
-    ]
-    if len(plain) > 1:
+
+    def energies(
+        preset: EnergyPreset, network: Counts = counts, *, skips_zeros: bool = False
+    ) -> tuple[Energy, Energy]:
+        ann = ann_energy(macs, preset, arithmetic=arithmetic, skips_zeros=skips_zeros)
+        assert ann is not None  # as in tier C, of which no ratios are made
+        return network_energy(network, preset, arithmetic=arithmetic), ann
+
+    def ratio(network: float, ann: float) -> float:
+        return network / ann if ann else 0.0
+
+    own, other = energies(arithmetic)
+    base = ratio(own.nominal, other.nominal)
+    pairs = [energies(preset) for preset in presets if preset.tier is Tier.ARITHMETIC]
+    if len(pairs) > 1:
+        plain = [ratio(network.nominal, ann.nominal) for network, ann in pairs]
         yield _between("which numbers are multiplied (presets of tier A)", plain)
-    base = _ratio(counts, macs, arithmetic, arithmetic)
     for preset in presets:
         if preset.tier is not Tier.MEMORY:
             continue
-        network = network_energy(counts, preset, arithmetic=arithmetic)
-        ann = ann_energy(macs, preset, arithmetic=arithmetic)
-        assert ann is not None
+        network, ann = energies(preset)
         nominal = network.nominal / ann.nominal
-        stored = network_energy(_with_zeros(counts), preset, arithmetic=arithmetic)
-        without = ann_energy(macs, preset, arithmetic=arithmetic, skips_zeros=True)
-        assert without is not None
+        _, without = energies(preset, skips_zeros=True)
+        stored, _ = energies(preset, _with_zeros(counts))
         yield _between(f"memory counted or not ({preset.name})", [base, nominal])
         yield _between(
             "the network's memory accesses: packed bits or whole words",
@@ -98,11 +96,9 @@ def _ratios(
             "zero weights on both sides: skipped, or fetched like others",
             [network.nominal / without.nominal, stored.nominal / ann.nominal],
         )
-    cached, ann = network_energy(counts, arithmetic), ann_energy(macs, arithmetic)
-    assert ann is not None
     yield _between(
         "a static image: computed once, or at every step (tier A)",
-        [cached.low / ann.nominal, cached.nominal / ann.nominal],
+        [ratio(own.low, other.nominal), base],
     )
 
 
@@ -136,38 +132,26 @@ def _between(assumption: str, values: Sequence[float], quantity: str = RATIO) ->
     return Sensitivity(assumption=assumption, quantity=quantity, low=min(values), high=max(values))
 
 
-def _ratio(counts: Counts, macs: AnnMacs, preset: EnergyPreset, arithmetic: EnergyPreset) -> float:
-    network = network_energy(counts, preset, arithmetic=arithmetic)
-    ann = ann_energy(macs, preset, arithmetic=arithmetic)
-    assert ann is not None
-    return network.nominal / ann.nominal if ann.nominal else 0.0
-
-
 def _with_activity(counts: Counts, *, is_active: bool) -> Counts:
     """Take all neuron updates as active, or none."""
-    rows = tuple(
-        dataclasses.replace(row, updates_active=row.updates_dense if is_active else 0)
-        for row in counts.layers
+    rows = (
+        replace(row, updates_active=row.updates_dense if is_active else 0) for row in counts.layers
     )
-    return dataclasses.replace(counts, layers=rows)
+    return replace(counts, layers=tuple(rows))
 
 
 def _with_zeros(counts: Counts) -> Counts:
     """Charge zero weights like others."""
     rows = []
     for row in counts.layers:
-        extra = row.sops_stored - row.sops
-        mac = row.sops_stored if row.sops_mac == row.sops else row.sops_mac
-        rows.append(
-            dataclasses.replace(
-                row,
-                sops=row.sops_stored,
-                sops_mac=mac,
-                sops_cached=row.sops_cached + extra,
-                synapses=tuple(
-                    dataclasses.replace(synapse, sops=synapse.sops_stored)
-                    for synapse in row.synapses
-                ),
-            )
+        macs = row.sops_stored if row.sops_mac == row.sops else row.sops_mac
+        charged = replace(
+            row,
+            sops=row.sops_stored,
+            sops_ac=row.sops_stored - macs,
+            sops_mac=macs,
+            sops_cached=row.sops_cached + row.sops_stored - row.sops,
+            synapses=tuple(replace(one, sops=one.sops_stored) for one in row.synapses),
         )
-    return dataclasses.replace(counts, layers=tuple(rows))
+        rows.append(charged)
+    return replace(counts, layers=tuple(rows))

@@ -19,7 +19,7 @@ from typing import (
 
 from neurodeploy.chips.cores import FitJson
 from neurodeploy.chips.target import Evidence
-from neurodeploy.counting.counts import Totals
+from neurodeploy.counting.network_counts import Totals
 from neurodeploy.counting.neurobench import NeuroBenchJson
 from neurodeploy.energy.fairness import Headline, Rule
 from neurodeploy.energy.measured import MeasuredJson

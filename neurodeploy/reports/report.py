@@ -12,12 +12,11 @@ from typing import cast
 import numpy as np
 
 from neurodeploy.chips.cores import ChipFit
-from neurodeploy.counting.counts import Counts, LayerCounts
+from neurodeploy.counting.network_counts import Counts, LayerCounts
 from neurodeploy.counting.neurobench import NeuroBenchMetrics
 from neurodeploy.energy.estimates import Energy
-from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN, Headline, Rule
+from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN, AnnFormat, Headline, Rule
 from neurodeploy.energy.measured import MeasuredJson
-from neurodeploy.energy.number_formats import AnnFormat
 from neurodeploy.energy.other_machines import NOTE, PlatformFigure, measured_runs
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import Sensitivity

@@ -14,20 +14,30 @@ import numpy.typing as npt
 from neurodeploy.chips.cores import estimate_cores
 from neurodeploy.chips.layer_sizes import LayerSize, sizes_of
 from neurodeploy.chips.target import Target
-from neurodeploy.counting.counts import Counts
-from neurodeploy.counting.network_counts import count
+from neurodeploy.counting.network_counts import Counts, count
 from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_counts
 from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
-from neurodeploy.energy.estimates import DEFAULT_PRESET, System, ann_energy, estimate_energy
-from neurodeploy.energy.fairness import ACCURACY_GAP, SIGMA_BREAK_EVEN, ComparisonFacts, judge
+from neurodeploy.energy.estimates import (
+    DEFAULT_PRESET,
+    System,
+    ann_energy,
+    estimate_energy,
+    fastest_steps,
+)
+from neurodeploy.energy.fairness import (
+    ACCURACY_GAP,
+    SIGMA_BREAK_EVEN,
+    ComparisonFacts,
+    ann_formats,
+    judge,
+    narrow_ann_energy,
+)
 from neurodeploy.energy.measured import Measured
-from neurodeploy.energy.number_formats import ann_formats, narrow_ann_energy
 from neurodeploy.energy.operations import Operations, operations_of
 from neurodeploy.energy.other_machines import platform_figures
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import find_sensitivities
-from neurodeploy.energy.step_time import fastest_steps
 from neurodeploy.errors import DataError
 from neurodeploy.files import hash_file
 from neurodeploy.fixedpoint import Int64Array

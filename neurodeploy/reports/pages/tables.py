@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neurodeploy.counting.counts import LayerCounts, Totals
+from neurodeploy.counting.network_counts import LayerCounts, Totals
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
 from neurodeploy.fixedpoint import Int64Array

@@ -13,7 +13,7 @@ from neurodeploy.energy.formulas import (
     memory_terms,
     static_energy,
 )
-from neurodeploy.energy.operations import LayerAccesses
+from neurodeploy.energy.operations import LayerAccesses, Operations
 from neurodeploy.energy.presets import (
     EnergyPreset,
     Tier,
@@ -56,9 +56,8 @@ class TestArithmetic:
     )
     def test_totals(self, name, network, ann):
         preset = EnergyPreset.load(name)
-        terms = arithmetic_terms(
-            preset, sops_ac=201_984, updates={NeuronModel.LIF: 2660}, spikes=138
-        )
+        done = Operations(steps=10, sops_ac=201_984, updates={NeuronModel.LIF: 2660}, spikes=138)
+        terms = arithmetic_terms(preset, done)
         assert cents(sum(terms.values())) == network
         twin = ann_energy(TWIN, preset)
         assert twin is not None
@@ -66,7 +65,7 @@ class TestArithmetic:
 
     def test_graded_input_multiplies(self):
         preset = EnergyPreset.load("cmos45_int8")
-        graded = arithmetic_terms(preset, sops_ac=0, sops_mac=10)
+        graded = arithmetic_terms(preset, Operations(steps=10, sops_mac=10))
         assert cents(sum(graded.values())) == 3.0
 
 

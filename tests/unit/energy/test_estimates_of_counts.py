@@ -10,10 +10,10 @@ import pytest
 import neurodeploy as nd
 from neurodeploy.counting.fan_out import conv_fan_out
 from neurodeploy.counting.synapse_counts import InputKind
+from neurodeploy.energy.estimates import fastest_steps
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.other_machines import measured_runs, platform_figures
-from neurodeploy.energy.step_time import fastest_step
 from neurodeploy.errors import DataError
 
 EXAMPLE = nd.Operations(
@@ -173,7 +173,8 @@ def test_the_fastest_step_is_barrier_and_busiest_core(make_report):
     assert static["fastest_step_us"] == pytest.approx(expected)
     assert static["energy_at_fastest_step"] == pytest.approx(104 * expected * 10 * 1e3)
     cores = {"hidden": None, "output": 1}
-    assert fastest_step(report.counts, preset("loihi1_davies2018"), cores=cores) is None
+    davies = preset("loihi1_davies2018")
+    assert fastest_steps(report.counts, [davies], cores=cores) == {davies.name: None}
 
 
 def test_other_machines_are_context():

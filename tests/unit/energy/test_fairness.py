@@ -8,8 +8,7 @@ import json
 import pytest
 
 from neurodeploy.energy.estimates import ann_energy, network_energy
-from neurodeploy.energy.fairness import ComparisonFacts, judge
-from neurodeploy.energy.number_formats import activation_bits, narrow_ann_energy
+from neurodeploy.energy.fairness import ComparisonFacts, activation_bits, judge, narrow_ann_energy
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.energy.sensitivity import CHIP, RATIO
 

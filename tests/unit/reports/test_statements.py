@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from neurodeploy.energy.estimates import ann_energy
-from neurodeploy.energy.fairness import Headline, Rule
-from neurodeploy.energy.number_formats import ann_formats
+from neurodeploy.energy.fairness import Headline, Rule, ann_formats
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import (
     CHIP,
