@@ -4,7 +4,6 @@ In reading order:
 
 - `fan_out`: synapses that leave each source neuron, for dense layers and for convolutions with
   stride, padding, dilation and groups.
-- `kernel_taps`: the taps of a kernel that read data, in closed form.
 - `synapse_counts`: events times fan-out: the SOPs of one layer.
 - `counts`: counts of a network as data.
 - `network_counts`: a deployed network and its recording to counts.

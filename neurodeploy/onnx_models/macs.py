@@ -9,8 +9,9 @@ and whose sizes are not known is an error; a node of a kind that is not known is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ from neurodeploy.onnx_models.operators import (
     operator_key,
 )
 from neurodeploy.onnx_models.reading import OnnxGraph, load_onnx, require_onnx
-from neurodeploy.onnx_models.shapes import Scope, ShapeResolver, subgraphs
+from neurodeploy.onnx_models.shapes import Scope, first_output, subgraphs
 
 if TYPE_CHECKING:
     import onnx
@@ -38,30 +39,23 @@ _FOLDABLE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnnxNodeMacs:
+class OnnxNodeMacs(AnnLayerMacs):
     """MACs of one node in one pass.
 
+    A node without a name is called "<operator>_<position>"; one inside a loop, a branch or a
+    definition "<outer>/<inner>". Operands that are not stored are its inputs.
+
     Attributes:
-        name: The node's name; "<operator>_<position>" if it has none; "<outer>/<inner>" inside a
-            loop or branch.
-        op: Operator.
-        macs_standard: By the textbook, taps on padding included.
-        macs_border_exact: Without the taps on padding.
         precision: "int8" for integer operators and between Dequantize- and QuantizeLinear, else
             "float".
-        weights: Stored values among its two operands.
-        inputs: Values read that are not stored.
-        outputs: Values written.
     """
 
-    name: str
-    op: str
-    macs_standard: int
-    macs_border_exact: int
     precision: str
-    weights: int
-    inputs: int
-    outputs: int
+
+    @property
+    def op(self) -> str:
+        """Its operator."""
+        return self.type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +64,7 @@ class OnnxOperator:
 
     Attributes:
         name: As in `OnnxNodeMacs`.
-        op: Operator.
-        domain: Its domain; "" for ONNX's own.
+        domain: The operator's; "" for ONNX's own.
         size: Values written (values read, for reductions); None if not known.
     """
 
@@ -140,41 +133,27 @@ class OnnxMacs:
 
     def per_sample(self) -> OnnxMacs:
         """Return the counts of one sample of a pass."""
-        return replace(
-            self,
-            samples=1,
-            nodes=tuple(
-                replace(
-                    node,
-                    macs_standard=self.share(node.macs_standard),
-                    macs_border_exact=self.share(node.macs_border_exact),
-                    inputs=self.share(node.inputs),
-                    outputs=self.share(node.outputs),
-                )
-                for node in self.nodes
-            ),
-            elementwise_ops=tuple(
-                replace(entry, size=None if entry.size is None else self.share(entry.size))
-                for entry in self.elementwise_ops
-            ),
-        )
+        nodes = [
+            replace(
+                node,
+                macs_standard=self.share(node.macs_standard),
+                macs_border_exact=self.share(node.macs_border_exact),
+                inputs=self.share(node.inputs),
+                outputs=self.share(node.outputs),
+            )
+            for node in self.nodes
+        ]
+        elementwise = [
+            replace(entry, size=None if entry.size is None else self.share(entry.size))
+            for entry in self.elementwise_ops
+        ]
+        return replace(self, samples=1, nodes=tuple(nodes), elementwise_ops=tuple(elementwise))
 
     def to_ann(self) -> AnnMacs:
         """Return the same counts as a baseline for energies."""
-        return AnnMacs(
-            layers=tuple(
-                AnnLayerMacs(
-                    name=node.name,
-                    type=node.op,
-                    macs_standard=node.macs_standard,
-                    macs_border_exact=node.macs_border_exact,
-                    weights=node.weights,
-                    inputs=node.inputs,
-                    outputs=node.outputs,
-                )
-                for node in self.nodes
-            )
-        )
+        names = [entry.name for entry in fields(AnnLayerMacs)]
+        rows = ({name: getattr(node, name) for name in names} for node in self.nodes)
+        return AnnMacs(layers=tuple(AnnLayerMacs(**row) for row in rows))
 
     def to_json(self) -> dict[str, object]:
         """Return the counts as JSON values."""
@@ -213,15 +192,13 @@ class OnnxMacs:
 def count_onnx_macs(
     path: str | Path, *, bindings: Mapping[str, int] | None = None, bind_batch: bool = False
 ) -> OnnxMacs:
-    """Count the MACs of an ONNX model.
+    """Count the MACs of an ONNX model, in a process with limits on time and memory.
 
     Args:
         path: The model. Weights stored beside it are not read.
         bindings: Size by name of a symbolic dimension of an input; "<input>:<axis>" for one
             without a name.
         bind_batch: Bind the first dimension of every input to 1 where nothing else is said.
-
-    The model is read in a process of its own, with limits on time and memory.
 
     Raises:
         OnnxError: If the file is no whole ONNX model, a dimension is not known, reading exceeds
@@ -232,10 +209,9 @@ def count_onnx_macs(
 
 
 def _count(path: Path, bindings: Mapping[str, int], bind_batch: bool) -> OnnxMacs:
-    """Count the MACs of a model in this process."""
     graph = load_onnx(path, bindings=bindings, bind_batch=bind_batch)
-    tally = _Tally(str(path), graph.resolver)
-    tally.walk(graph.model.graph, graph.scope, prefix="", times=1)
+    tally = _Tally(str(path))
+    tally.walk(graph.model.graph, graph.scope)
     return OnnxMacs(
         path=str(path),
         sha256=graph.sha256,
@@ -283,50 +259,44 @@ class _Tally:
     """The nodes counted so far."""
 
     path: str
-    resolver: ShapeResolver
     nodes: list[OnnxNodeMacs] = field(default_factory=list)
     elementwise: list[OnnxOperator] = field(default_factory=list)
     uncounted: list[OnnxOperator] = field(default_factory=list)
 
-    def walk(self, graph: onnx.GraphProto, scope: Scope, *, prefix: str, times: int) -> None:
+    def walk(
+        self, graph: onnx.GraphProto, scope: Scope, *, prefix: str = "", times: int = 1
+    ) -> None:
         """Count a graph that is run `times` times."""
         producers = {name: node for node in graph.node for name in node.output if name}
-        readers: dict[str, int] = {}
-        for name in (
-            *(n for node in graph.node for n in node.input),
-            *(info.name for info in graph.output),
-        ):
-            readers[name] = readers.get(name, 0) + 1
+        reads = Counter(name for node in graph.node for name in node.input)
+        reads.update(info.name for info in graph.output)
         for node, own in zip(graph.node, node_names(graph), strict=True):
             name, operator = prefix + own, operator_key(node)
             if operator in OPERANDS:
-                self._add_macs(node, scope, name, times, producers)
+                self.nodes.append(self._macs_of(node, scope, name, times, producers))
             elif any(True for _ in subgraphs(node)):
                 self._enter(node, scope, name, times)
             elif operator in ELEMENTWISE:
-                self._add_elementwise(node, scope, name, times, producers, readers)
+                if not _is_folded(node, producers, reads):
+                    size = _elements(node, scope)
+                    size = None if size is None else size * times
+                    self.elementwise.append(OnnxOperator(name=name, op=node.op_type, size=size))
             elif operator not in LAYOUT:
-                self._expand(node, scope, name, times)
+                definition = scope.resolver.expand(node, scope)
+                if definition is None:
+                    missed = OnnxOperator(name=name, op=node.op_type, domain=node.domain)
+                    self.uncounted.append(missed)
+                else:
+                    self.walk(*definition, prefix=f"{name}/", times=times)
 
-    def _expand(self, node: onnx.NodeProto, scope: Scope, name: str, times: int) -> None:
-        """Count the operators that define this one; list it if nothing defines it."""
-        definition = self.resolver.expand(node, scope)
-        if definition is None:
-            self.uncounted.append(OnnxOperator(name=name, op=node.op_type, domain=node.domain))
-            return
-        around = self.resolver
-        self.resolver, graph, inner = definition
-        self.walk(graph, inner, prefix=f"{name}/", times=times)
-        self.resolver = around
-
-    def _add_macs(
+    def _macs_of(
         self,
         node: onnx.NodeProto,
         scope: Scope,
         name: str,
         times: int,
         producers: Mapping[str, onnx.NodeProto],
-    ) -> None:
+    ) -> OnnxNodeMacs:
         standard, exact = count_operator(node, scope, name=f"{self.path}: {name}")
         positions = OPERANDS[operator_key(node)]
         operands = list(node.input) if node.op_type == "Einsum" else []
@@ -337,43 +307,21 @@ class _Tally:
         is_integer = operator_key(node) in INTEGER_OPERATORS or all(
             one in producers and producers[one].op_type == "DequantizeLinear" for one in operands
         )
-        self.nodes.append(
-            OnnxNodeMacs(
-                name=name,
-                op=node.op_type,
-                macs_standard=standard * times,
-                macs_border_exact=exact * times,
-                precision="int8" if is_integer else "float",
-                weights=sum(_size(one, scope) or 0 for one in stored),
-                inputs=times * sum(_size(one, scope) or 0 for one in operands if one not in stored),
-                outputs=times * (_size(next(filter(None, node.output), ""), scope) or 0),
-            )
-        )
-
-    def _add_elementwise(
-        self,
-        node: onnx.NodeProto,
-        scope: Scope,
-        name: str,
-        times: int,
-        producers: Mapping[str, onnx.NodeProto],
-        readers: Mapping[str, int],
-    ) -> None:
-        source = node.input[0] if node.input else ""
-        if node.op_type == "BatchNormalization":
-            before = producers.get(source)
-            if before is not None and operator_key(before) in _FOLDABLE and readers[source] == 1:
-                return
-        reads = node.op_type.startswith(("Reduce", "Arg")) or node.op_type == "TopK"
-        size = _size(source if reads else next(filter(None, node.output), ""), scope)
-        self.elementwise.append(
-            OnnxOperator(name=name, op=node.op_type, size=None if size is None else size * times)
+        return OnnxNodeMacs(
+            name=name,
+            type=node.op_type,
+            macs_standard=standard * times,
+            macs_border_exact=exact * times,
+            precision="int8" if is_integer else "float",
+            weights=sum(_size(one, scope) or 0 for one in stored),
+            inputs=times * sum(_size(one, scope) or 0 for one in operands if one not in stored),
+            outputs=times * (_size(first_output(node), scope) or 0),
         )
 
     def _enter(self, node: onnx.NodeProto, scope: Scope, name: str, times: int) -> None:
         """Count the graphs inside a node as often as they are known to run."""
         inner = dict(subgraphs(node))
-        output = next(filter(None, node.output), "")
+        output = first_output(node)
         runs = scope.runs[output]
         if node.op_type == "If" and runs is not None:
             taken = (scope.integers(node.input[0]) or (0,))[0]
@@ -387,22 +335,33 @@ class _Tally:
                     f"{'branch' if node.op_type == 'If' else 'number of iterations'}, or unrolled."
                 )
             step = f"{name}/{key}/" if len(inner) > 1 else f"{name}/"
-            self.walk(
-                graph,
-                scope.inner[output, key],
-                prefix=step,
-                times=times * (1 if runs is None else runs),
-            )
+            rounds = times * (1 if runs is None else runs)
+            self.walk(graph, scope.inner[output, key], prefix=step, times=rounds)
+
+
+def _is_folded(
+    node: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto], reads: Mapping[str, int]
+) -> bool:
+    """Return whether a batch normalisation can be folded into the operator before it."""
+    if node.op_type != "BatchNormalization" or node.input[0] not in producers:
+        return False
+    return operator_key(producers[node.input[0]]) in _FOLDABLE and reads[node.input[0]] == 1
+
+
+def _elements(node: onnx.NodeProto, scope: Scope) -> int | None:
+    """Return how many values an operator writes, or reads if it reduces them."""
+    reduces = node.op_type.startswith(("Reduce", "Arg")) or node.op_type == "TopK"
+    return _size(node.input[0] if reduces else first_output(node), scope)
 
 
 def _is_stored(name: str, scope: Scope, producers: Mapping[str, onnx.NodeProto]) -> bool:
     """Return whether a tensor is stored, or made of stored ones by moving and scaling alone."""
-    while name in producers and not scope.is_constant(name):
+    while name in producers and name not in scope.constants:
         before = producers[name]
         if before.op_type not in LAYOUT or not before.input:
             return False
         name = before.input[0]
-    return scope.is_constant(name)
+    return name in scope.constants
 
 
 def _size(name: str, scope: Scope) -> int | None:
@@ -415,6 +374,6 @@ def _first_mac(graph: onnx.GraphProto) -> str | None:
         if operator_key(node) in OPERANDS:
             return str(node.op_type)
         for _, inner in subgraphs(node):
-            if (found := _first_mac(inner)) is not None:
+            if found := _first_mac(inner):
                 return found
     return None

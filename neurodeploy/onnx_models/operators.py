@@ -7,63 +7,20 @@ known is an error, never a zero.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from neurodeploy.counting.kernel_taps import count_taps
 from neurodeploy.errors import OnnxError
 from neurodeploy.ir.float_layers import Shape
-from neurodeploy.onnx_models.shapes import Scope
+from neurodeploy.onnx_models.shapes import Scope, first_output
 
 if TYPE_CHECKING:
     import onnx
 
 Macs = tuple[int, int]
 
-_RUNTIME = "com.microsoft:"
-_BLOCKED = "com.microsoft.nchwc:"
-"""Domains of onnxruntime's own operators, in models that it wrote."""
-
-OPERANDS: Mapping[str, tuple[int, int]] = {
-    "Conv": (0, 1),
-    "ConvInteger": (0, 1),
-    "QLinearConv": (0, 3),
-    "ConvTranspose": (0, 1),
-    "DeformConv": (0, 1),
-    "Gemm": (0, 1),
-    "MatMul": (0, 1),
-    "MatMulInteger": (0, 1),
-    "QLinearMatMul": (0, 3),
-    "Einsum": (0, 1),
-    "LSTM": (0, 1),
-    "GRU": (0, 1),
-    "RNN": (0, 1),
-    "DFT": (0, 0),
-    "STFT": (0, 0),
-    f"{_RUNTIME}FusedConv": (0, 1),
-    f"{_RUNTIME}QLinearConv": (0, 3),
-    f"{_RUNTIME}FusedGemm": (0, 1),
-    f"{_RUNTIME}FusedMatMul": (0, 1),
-    f"{_RUNTIME}QGemm": (0, 3),
-    f"{_RUNTIME}MatMulIntegerToFloat": (0, 1),
-    f"{_RUNTIME}DynamicQuantizeMatMul": (0, 1),
-    f"{_RUNTIME}MatMulNBits": (0, 1),
-    f"{_BLOCKED}Conv": (0, 1),
-}
-"""Positions of the two inputs that are multiplied, by operator."""
-
-INTEGER_OPERATORS = frozenset(
-    {
-        "ConvInteger",
-        "QLinearConv",
-        "MatMulInteger",
-        "QLinearMatMul",
-        *(
-            _RUNTIME + name
-            for name in ("QLinearConv", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
-        ),
-    }
-)
+AttributeT = TypeVar("AttributeT", int, str, list[int])
 
 _GATES: Mapping[str, int] = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -115,6 +72,14 @@ _MOVING = """
     com.microsoft.nchwc:ReorderInput com.microsoft.nchwc:ReorderOutput
 """
 
+_OF_INTEGERS = """
+    ConvInteger QLinearConv MatMulInteger QLinearMatMul com.microsoft:QLinearConv
+    com.microsoft:QGemm com.microsoft:MatMulIntegerToFloat com.microsoft:DynamicQuantizeMatMul
+"""
+
+INTEGER_OPERATORS = frozenset(_OF_INTEGERS.split())
+"""Operators of `OPERANDS` that multiply integers."""
+
 ELEMENTWISE = frozenset(_COMPUTING.split())
 """Operators without MACs whose sizes are listed."""
 
@@ -133,28 +98,9 @@ def count_operator(node: onnx.NodeProto, scope: Scope, *, name: str) -> Macs:
     Raises:
         OnnxError: If a dimension is not known, or shapes contradict each other.
     """
-    operator: dict[str, Callable[[_Node], Macs]] = {
-        "Conv": _conv,
-        "ConvInteger": _conv,
-        "QLinearConv": _conv,
-        "FusedConv": _conv,
-        "ConvTranspose": _transposed_conv,
-        "DeformConv": _deformed_conv,
-        "Gemm": _gemm,
-        "FusedGemm": _gemm,
-        "QGemm": _gemm,
-        "FusedMatMul": _fused_matmul,
-        "MatMulNBits": _packed_matmul,
-        "Einsum": _einsum,
-        "LSTM": _recurrent,
-        "GRU": _recurrent,
-        "RNN": _recurrent,
-        "DFT": _dft,
-        "STFT": _stft,
-    }
-    reader = _Node(node, scope, name)
+    count, *_ = _RULES[operator_key(node)]
     try:
-        return operator.get(node.op_type, _matmul)(reader)
+        return count(_Node(node, scope, name))
     except (IndexError, ValueError, ZeroDivisionError) as error:
         if isinstance(error, OnnxError):
             raise
@@ -193,7 +139,7 @@ class _Node:
 
     @property
     def result(self) -> Shape:
-        return self.shape(next(filter(None, self.node.output)))
+        return self.shape(first_output(self.node))
 
     def values(self, position: int) -> Shape | None:
         """Return the values of a small integer input; None if it is missing or not known."""
@@ -213,59 +159,41 @@ class _Node:
             )
         return default
 
-    def ints(self, name: str, default: list[int]) -> list[int]:
-        for attribute in self.node.attribute:
-            if attribute.name == name:
-                return list(attribute.ints)
-        return default
-
-    def integer(self, name: str, default: int) -> int:
-        for attribute in self.node.attribute:
-            if attribute.name == name:
-                return int(attribute.i)
-        return default
-
-    def text(self, name: str, default: str) -> str:
-        for attribute in self.node.attribute:
-            if attribute.name == name:
-                return bytes(attribute.s).decode()
+    def attribute(self, name: str, default: AttributeT) -> AttributeT:
+        """Return an attribute; its type is that of the default."""
+        for entry in self.node.attribute:
+            if entry.name == name:
+                value: Any = getattr(entry, {int: "i", list: "ints", str: "s"}[type(default)])
+                if isinstance(default, str):
+                    value = value.decode()
+                found: AttributeT = value
+                return found
         return default
 
 
-def _conv(node: _Node) -> Macs:
+def _conv(node: _Node, *, is_transposed: bool = False) -> Macs:
+    """Count the taps at every position, and those of them that meet no padding.
+
+    Seen from its output, a transposed convolution is the one of which it is the transpose.
+    """
     source, weight, result = node.operand(0), node.operand(1), node.result
+    positions, padded = (source, result) if is_transposed else (result, source)
     axes = len(weight) - 2
-    strides, dilations = node.ints("strides", [1] * axes), node.ints("dilations", [1] * axes)
-    pads, auto = node.ints("pads", [0] * 2 * axes), node.text("auto_pad", "NOTSET")
-    before = pads[:axes]
-    if auto != "NOTSET":
+    strides = node.attribute("strides", [1] * axes)
+    dilations = node.attribute("dilations", [1] * axes)
+    extra = node.attribute("output_padding", [0] * axes)
+    auto = node.attribute("auto_pad", "NOTSET")
+    before = list(node.attribute("pads", [0] * axes))[:axes] if auto == "NOTSET" else [0] * axes
+    if auto.startswith("SAME") or node.attribute("output_shape", []):  # pads follow from sizes
         for axis in range(axes):
             extent = (weight[axis + 2] - 1) * dilations[axis] + 1
-            total = max((result[axis + 2] - 1) * strides[axis] + extent - source[axis + 2], 0)
-            halves = {"SAME_UPPER": total // 2, "SAME_LOWER": total - total // 2}
-            before[axis] = halves.get(auto, 0)
-    shared = result[0] * result[1] * weight[1]
-    pairs = _tap_pairs(result, weight, source, strides, dilations, before)
-    return shared * prod(result[2:]) * prod(weight[2:]), shared * pairs
-
-
-def _transposed_conv(node: _Node) -> Macs:
-    source, weight, result = node.operand(0), node.operand(1), node.result
-    axes = len(weight) - 2
-    strides, dilations = node.ints("strides", [1] * axes), node.ints("dilations", [1] * axes)
-    extra, pads = node.ints("output_padding", [0] * axes), node.ints("pads", [0] * 2 * axes)
-    auto = node.text("auto_pad", "NOTSET")
-    before = [0] * axes if auto == "VALID" else pads[:axes]
-    if node.ints("output_shape", []) or auto.startswith("SAME"):  # then pads follow from sizes
-        for axis in range(axes):
-            extent = (weight[axis + 2] - 1) * dilations[axis] + 1
-            full = strides[axis] * (source[axis + 2] - 1) + extent
-            total = max(full + extra[axis] - result[axis + 2], 0)
+            full = (positions[axis + 2] - 1) * strides[axis] + extent
+            total = max(full + extra[axis] - padded[axis + 2], 0)
             before[axis] = total // 2 if auto == "SAME_UPPER" else total - total // 2
-    shared = source[0] * source[1] * weight[1]
-    # Seen from its output, it is the convolution of which it is the transpose.
-    pairs = _tap_pairs(source, weight, result, strides, dilations, before)
-    return shared * prod(source[2:]) * prod(weight[2:]), shared * pairs
+    shared = positions[0] * positions[1] * weight[1]
+    numbers = zip(positions[2:], weight[2:], strides, dilations, before, padded[2:], strict=True)
+    pairs = prod(_count_taps(*axis) for axis in numbers)
+    return shared * prod(positions[2:]) * prod(weight[2:]), shared * pairs
 
 
 def _deformed_conv(node: _Node) -> Macs:
@@ -274,32 +202,57 @@ def _deformed_conv(node: _Node) -> Macs:
     return (prod(result) * prod(weight[1:]),) * 2
 
 
-def _tap_pairs(
-    positions: Shape,
-    weight: Shape,
-    padded: Shape,
-    strides: list[int],
-    dilations: list[int],
-    before: list[int],
+def _count_taps(
+    positions: int, taps: int, stride: int, dilation: int, padding: int, size: int
 ) -> int:
-    """Count the pairs of position and tap that meet a value of `padded`, not its padding."""
-    return prod(
-        count_taps(
-            positions=positions[axis + 2],
-            taps=weight[axis + 2],
-            stride=strides[axis],
-            dilation=dilations[axis],
-            padding=before[axis],
-            size=padded[axis + 2],
-        )
-        for axis in range(len(weight) - 2)
-    )
+    """Count pairs of position o and tap t with 0 <= o · stride + t · dilation - padding < size.
+
+    It is a number of lattice points below a line, which the steps of Euclid's algorithm count
+    without an array: a declared extent of 10^9 costs as little as one of 10. Padding before the
+    frame is negative where the frame is cropped.
+    """
+    if positions < 1 or taps < 1 or size < 1:
+        return 0
+
+    def below(limit: int) -> int:
+        """Count the pairs with o · stride + t · dilation < limit."""
+        if limit <= 0:
+            return 0
+        some = min(taps, _divide_up(limit, dilation))  # taps that fit at position 0
+        every = _divide_up(limit - (positions - 1) * stride, dilation)
+        every = min(max(every, 0), some)  # taps that fit at every position
+        last = limit - (some - 1) * dilation  # what the last of them leaves for o · stride
+        return every * positions + _sum_of_floors(some - every, stride, dilation, last + stride - 1)
+
+    return below(size + padding) - below(padding)
+
+
+def _divide_up(value: int, divisor: int) -> int:
+    return -(-value // divisor)
+
+
+def _sum_of_floors(count: int, divisor: int, factor: int, offset: int) -> int:
+    """Return the sum of (factor · i + offset) // divisor over i = 0 ... count - 1.
+
+    Whole multiples of the divisor are summed at once; what is left counts points under a line
+    of slope below one, whose axes are then exchanged, as in Euclid's algorithm.
+    """
+    total = 0
+    while count > 0:
+        total += (factor // divisor) * (count * (count - 1) // 2) + (offset // divisor) * count
+        factor, offset = factor % divisor, offset % divisor
+        height = factor * count + offset
+        if height < divisor:
+            break
+        count, offset = height // divisor, height % divisor
+        factor, divisor = divisor, factor
+    return total
 
 
 def _gemm(node: _Node) -> Macs:
     left, right = node.operand(0), node.operand(1)
-    rows, inner = reversed(left) if node.integer("transA", 0) else left
-    columns = right[0] if node.integer("transB", 0) else right[1]
+    rows, inner = reversed(left) if node.attribute("transA", 0) else left
+    columns = right[0] if node.attribute("transB", 0) else right[1]
     return (rows * inner * columns,) * 2
 
 
@@ -313,9 +266,9 @@ def _matmul(node: _Node) -> Macs:
 
 def _fused_matmul(node: _Node) -> Macs:
     left, right = node.operand(0), node.operand(1)
-    inner = left[-2] if node.integer("transA", 0) and len(left) > 1 else left[-1]
-    if node.integer("transBatchA", 0):
-        inner = left[0] if node.integer("transA", 0) else left[-1]
+    inner = left[-2] if node.attribute("transA", 0) and len(left) > 1 else left[-1]
+    if node.attribute("transBatchA", 0):
+        inner = left[0] if node.attribute("transA", 0) else left[-1]
     if inner not in right:
         raise ValueError(right)
     return (prod(node.result) * inner,) * 2
@@ -323,7 +276,7 @@ def _fused_matmul(node: _Node) -> Macs:
 
 def _packed_matmul(node: _Node) -> Macs:
     """Count a product with a weight of a few bits, packed: its sizes are attributes."""
-    inner, columns = node.integer("K", 0), node.integer("N", 0)
+    inner, columns = node.attribute("K", 0), node.attribute("N", 0)
     left = node.operand(0)
     if left[-1] != inner:
         raise ValueError(left)
@@ -338,7 +291,7 @@ def _broadcast(left: Shape, right: Shape) -> Shape:
 
 def _einsum(node: _Node) -> Macs:
     """Count the product of all index sizes if some index is summed over, else nothing."""
-    left, arrow, right = node.text("equation", "").replace(" ", "").partition("->")
+    left, arrow, right = node.attribute("equation", "").replace(" ", "").partition("->")
     terms = left.split(",")
     sizes: dict[str, int] = {}
     for term, tensor in zip(terms, node.node.input, strict=True):
@@ -373,7 +326,7 @@ def _recurrent(node: _Node) -> Macs:
     lengths = node.values(4)
     steps = source[0] * source[1]
     if lengths is not None:
-        steps = sum(min(max(length, 0), source[node.integer("layout", 0)]) for length in lengths)
+        steps = sum(min(max(length, 0), source[node.attribute("layout", 0)]) for length in lengths)
     return (weight[0] * steps * gates * hidden * (source[2] + hidden),) * 2
 
 
@@ -383,10 +336,11 @@ def _dft(node: _Node) -> Macs:
     A product of two real numbers is one MAC, one of two complex numbers four.
     """
     source, result = node.operand(0), node.result
-    axis = node.integer("axis", 1) if node.scope.opset < 20 else node.stored(2, -2)
+    is_old = node.scope.resolver.opsets.get("", 0) < 20
+    axis = node.attribute("axis", 1) if is_old else node.stored(2, -2)
     outputs, present = result[axis], source[axis]
     terms = node.stored(1, present)
-    if node.integer("inverse", 0) and node.integer("onesided", 0):
+    if node.attribute("inverse", 0) and node.attribute("onesided", 0):
         terms = outputs // 2 + 1
     shared = prod(result) * source[-1]
     return shared * terms, shared * min(terms, present)
@@ -398,3 +352,36 @@ def _stft(node: _Node) -> Macs:
     window = node.node.input[2] if len(node.node.input) > 2 else ""
     length = node.shape(window)[0] if window else node.stored(3, source[1])
     return (prod(result) * prod(source[2:]) * length,) * 2
+
+
+_RULES: Mapping[str, tuple[Callable[[_Node], Macs], int, int]] = {
+    "Conv": (_conv, 0, 1),
+    "ConvInteger": (_conv, 0, 1),
+    "QLinearConv": (_conv, 0, 3),
+    "ConvTranspose": (partial(_conv, is_transposed=True), 0, 1),
+    "DeformConv": (_deformed_conv, 0, 1),
+    "Gemm": (_gemm, 0, 1),
+    "MatMul": (_matmul, 0, 1),
+    "MatMulInteger": (_matmul, 0, 1),
+    "QLinearMatMul": (_matmul, 0, 3),
+    "Einsum": (_einsum, 0, 1),
+    "LSTM": (_recurrent, 0, 1),
+    "GRU": (_recurrent, 0, 1),
+    "RNN": (_recurrent, 0, 1),
+    "DFT": (_dft, 0, 0),
+    "STFT": (_stft, 0, 0),
+    "com.microsoft:FusedConv": (_conv, 0, 1),
+    "com.microsoft:QLinearConv": (_conv, 0, 3),
+    "com.microsoft:FusedGemm": (_gemm, 0, 1),
+    "com.microsoft:FusedMatMul": (_fused_matmul, 0, 1),
+    "com.microsoft:QGemm": (_gemm, 0, 3),
+    "com.microsoft:MatMulIntegerToFloat": (_matmul, 0, 1),
+    "com.microsoft:DynamicQuantizeMatMul": (_matmul, 0, 1),
+    "com.microsoft:MatMulNBits": (_packed_matmul, 0, 1),
+    "com.microsoft.nchwc:Conv": (_conv, 0, 1),
+}
+"""By operator: the rule that counts it, and the positions of the two inputs that are multiplied.
+Those of Microsoft's domains are onnxruntime's own, in models that it wrote."""
+
+OPERANDS = {name: positions for name, (_, *positions) in _RULES.items()}
+"""Positions of the two inputs that are multiplied, by operator."""

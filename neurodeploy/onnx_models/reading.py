@@ -37,7 +37,6 @@ class OnnxGraph:
         model: The model, functions inlined, large constants turned into inputs.
         inputs: Shapes of what the user feeds.
         constants: Shapes of everything stored, by name.
-        resolver: Finds the shapes of the model's graphs.
         scope: The shapes of the outermost graph, and of those inside it.
         bindings: Sizes of symbolic dimensions as used.
     """
@@ -47,7 +46,6 @@ class OnnxGraph:
     model: onnx.ModelProto
     inputs: Mapping[str, Shape]
     constants: Mapping[str, Shape]
-    resolver: ShapeResolver
     scope: Scope
     bindings: Mapping[str, int] = field(default_factory=dict)
 
@@ -167,14 +165,13 @@ def load_onnx(
         if info.name not in constants and info.type.HasField("tensor_type")
     }
     _forget_open_shapes(model.graph)
-    model, resolver, scope = _infer(model, path, constants)
+    model, scope = _infer(model, path, constants)
     return OnnxGraph(
         path=path,
         sha256=sha256,
         model=model,
         inputs=inputs,
         constants=constants,
-        resolver=resolver,
         scope=scope,
         bindings=bound,
     )
@@ -326,7 +323,7 @@ def _forget_open_shapes(graph: onnx.GraphProto) -> None:
 
 def _infer(
     model: onnx.ModelProto, path: Path, constants: Mapping[str, Shape]
-) -> tuple[onnx.ModelProto, ShapeResolver, Scope]:
+) -> tuple[onnx.ModelProto, Scope]:
     """Check a model and infer its shapes."""
     import onnx
 
@@ -345,12 +342,11 @@ def _infer(
     except faults as error:
         fault = error
         inferred = _infer_loosely(model)
-    resolver = ShapeResolver(model)
     if inferred is not None:
-        scope = resolver.resolve(inferred.graph, stored=constants)
+        scope = ShapeResolver(model).resolve(inferred.graph, stored=constants)
         names = [name for node in inferred.graph.node for name in node.output if name]
         if fault is None or all(scope.sizes(name) is not None for name in names):
-            return inferred, resolver, scope
+            return inferred, scope
     raise OnnxError(f"{path}: not a valid model ({_first_line(fault)}).") from fault
 
 

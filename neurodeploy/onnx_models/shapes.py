@@ -7,6 +7,7 @@ follow from sizes and stored numbers alone are run, and no others.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -38,6 +39,7 @@ class Scope:
     """The known shapes and values of a graph; a subgraph sees those around it as well.
 
     Attributes:
+        resolver: Finds the shapes of the model that the graph belongs to.
         types: Types by name, with their shapes as far as they are known.
         constants: Names of the tensors that are stored in the model.
         values: Small values that follow from sizes and stored numbers.
@@ -45,42 +47,23 @@ class Scope:
             the attribute that holds the graph.
         runs: How often a node runs its graph, by its first output; None if the model does not
             tell.
-        opset: Version of ONNX's own operators.
-        outer: The scope around.
     """
 
-    types: dict[str, onnx.TypeProto] = field(default_factory=dict)
+    resolver: ShapeResolver
+    types: ChainMap[str, onnx.TypeProto] = field(default_factory=ChainMap)
     constants: set[str] = field(default_factory=set)
-    values: dict[str, Value] = field(default_factory=dict)
+    values: ChainMap[str, Value] = field(default_factory=ChainMap)
     inner: dict[tuple[str, str], Scope] = field(default_factory=dict)
     runs: dict[str, int | None] = field(default_factory=dict)
-    opset: int = 0
-    outer: Scope | None = None
-
-    def type_of(self, name: str) -> onnx.TypeProto | None:
-        """Return a tensor's type, None if it is not known."""
-        if name in self.types:
-            return self.types[name]
-        return None if self.outer is None else self.outer.type_of(name)
 
     def shape(self, name: str) -> Dims | None:
         """Return a tensor's dimensions, None if not even their number is known."""
-        kind = self.type_of(name)
+        kind = self.types.get(name)
         return None if kind is None else dims_of(kind)
-
-    def is_constant(self, name: str) -> bool:
-        """Return whether a tensor is stored in the model."""
-        return name in self.constants or (self.outer is not None and self.outer.is_constant(name))
-
-    def value(self, name: str) -> Value | None:
-        """Return a small value; None if it is not known."""
-        if name in self.values:
-            return self.values[name]
-        return None if self.outer is None else self.outer.value(name)
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """Return the elements of a small value of integers or booleans; None if it is none."""
-        value = self.value(name)
+        value = self.values.get(name)
         if value is None or value.dtype.kind not in "iub":
             return None
         return tuple(int(element) for element in value.reshape(-1))
@@ -98,7 +81,7 @@ class ShapeResolver:
     """Shapes and small values of the graphs of one model.
 
     Attributes:
-        opsets: Versions of the operator sets, by domain.
+        opsets: Versions of the operator sets, by domain; "" for ONNX's own.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -122,12 +105,16 @@ class ShapeResolver:
             graph: The graph, its nodes in the order in which they run.
             outer: The scope around it.
             stored: Names and shapes of constants that were taken out of it.
-            types: Types of its inputs, where the node around it knows better than the graph.
+            types: Types that are known better than the graph declares them.
             values: Values of its inputs.
         """
         import onnx
 
-        scope = Scope(outer=outer, values=dict(values or {}), opset=self.opsets.get("", 0))
+        scope = Scope(self)
+        if outer is not None:
+            scope.types, scope.values = outer.types.new_child(), outer.values.new_child()
+            scope.constants |= outer.constants
+        scope.values |= values or {}
         for info in (*graph.input, *graph.value_info, *graph.output):
             if info.HasField("type"):
                 scope.types[info.name] = info.type
@@ -149,20 +136,14 @@ class ShapeResolver:
                 scope.constants.add(node.output[0])
         return scope
 
-    def expand(
-        self, node: onnx.NodeProto, scope: Scope
-    ) -> tuple[ShapeResolver, onnx.GraphProto, Scope] | None:
-        """Return the graph of simpler operators that defines a standard operator, if there is one.
-
-        Returns:
-            The resolver of the graph, the graph, and its scope.
-        """
+    def expand(self, node: onnx.NodeProto, scope: Scope) -> tuple[onnx.GraphProto, Scope] | None:
+        """Return the graph of simpler operators that defines a standard operator, and its scope."""
         import onnx
         from onnx.inliner import inline_local_functions
 
         schema, body = self._schema(node), self._definition(node, scope)
-        kinds = [scope.type_of(name) for name in node.input if name]
-        if schema is None or body is None or None in kinds:
+        names = [name for name in node.input if name]
+        if schema is None or body is None or not all(name in scope.types for name in names):
             return None
         call = onnx.NodeProto.FromString(node.SerializeToString())
         body.domain = call.domain = "definitions"
@@ -172,51 +153,41 @@ class ShapeResolver:
             for name, entry in schema.attributes.items()
             if name not in given and entry.default_value.name
         )
-        names = dict.fromkeys(name for name in node.input if name)
-        graph = onnx.helper.make_graph(
-            [call],
-            "definition",
-            [onnx.ValueInfoProto(name=name, type=scope.type_of(name)) for name in names],
-            [
-                onnx.ValueInfoProto(name=name, type=scope.type_of(name))
-                for name in node.output
-                if name
-            ],
-        )
         # A definition may leave out the operator sets that it shares with the model.
         versions = self.opsets | {entry.domain: entry.version for entry in body.opset_import}
         imports = [onnx.helper.make_opsetid(*entry) for entry in versions.items()]
         del body.opset_import[:]
         body.opset_import.extend(imports)
         imports.append(onnx.helper.make_opsetid("definitions", 1))
-        model = onnx.helper.make_model(
-            graph, functions=[body], opset_imports=imports, ir_version=max(self._ir_version, 10)
-        )
+        model = self._model_of(call, scope)
+        del model.opset_import[:]
+        model.opset_import.extend(imports)
+        model.functions.append(body)
+        model.ir_version = max(self._ir_version, 10)
         model = inline_local_functions(model)
-        resolver = ShapeResolver(model)
-        values = {name: value for name in names if (value := scope.value(name)) is not None}
-        resolved = resolver.resolve(model.graph, values=values)
-        resolved.constants |= {name for name in names if scope.is_constant(name)}
-        return resolver, model.graph, resolved
+        resolved = ShapeResolver(model).resolve(
+            model.graph,
+            types={name: scope.types[name] for name in node.output if name in scope.types},
+            values=_known(scope, names),
+        )
+        resolved.constants |= scope.constants.intersection(names)
+        return model.graph, resolved
 
     def _definition(self, node: onnx.NodeProto, scope: Scope) -> onnx.FunctionProto | None:
         import onnx
 
         schema: Any = self._schema(node)  # the stubs of onnx leave the definitions out
-        if schema is None:
+        if schema is None or not (schema.has_function or schema.has_context_dependent_function):
             return None
+        versions = schema.context_dependent_function_opset_versions
         if schema.has_function:
             versions = schema.function_opset_versions
-        elif schema.has_context_dependent_function:
-            versions = schema.context_dependent_function_opset_versions
-        else:
-            return None
         opset = self.opsets[_domain(node.domain)]
         version = max((v for v in versions if v <= opset), default=min(versions))
         if schema.has_function:
             content: bytes = schema.get_function_with_opset_version(version)
         else:
-            kinds = [scope.type_of(name) for name in node.input]
+            kinds = [scope.types.get(name) for name in node.input]
             content = schema.get_context_dependent_function_with_opset_version(
                 version,
                 node.SerializeToString(),
@@ -239,9 +210,8 @@ class ShapeResolver:
 
         if all(scope.sizes(name) is not None for name in node.output if name):
             return
-        kinds = {name: scope.type_of(name) for name in node.input if name}
-        known = {name: kind for name, kind in kinds.items() if kind is not None}
-        if len(known) < len(kinds):
+        names = [name for name in node.input if name]
+        if not all(name in scope.types for name in names):
             return
         schema = self._schema(node)
         if schema is None:
@@ -251,12 +221,8 @@ class ShapeResolver:
                 outputs = infer_node_outputs(
                     schema,
                     node,
-                    known,
-                    {
-                        name: to_tensor(name, value)
-                        for name in known
-                        if (value := scope.value(name)) is not None
-                    },
+                    {name: scope.types[name] for name in names},
+                    {name: to_tensor(name, value) for name, value in _known(scope, names).items()},
                     opset_imports=self._imports,
                     ir_version=self._ir_version,
                 )
@@ -264,7 +230,7 @@ class ShapeResolver:
                 outputs = {}
             if any(dims_of(kind) is None for kind in outputs.values()) or not outputs:
                 definition = self.expand(node, scope)
-                inner = {} if definition is None else definition[2].types
+                inner = {} if definition is None else definition[1].types
                 outputs |= {name: inner[name] for name in node.output if name in inner}
         for name, kind in outputs.items():
             if name and scope.sizes(name) is None:
@@ -278,22 +244,7 @@ class ShapeResolver:
         import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-        names = dict.fromkeys(name for name in node.input if name)
-        valued = {name: value for name in names if (value := scope.value(name)) is not None}
-        graph = onnx.helper.make_graph(
-            [node],
-            "node",
-            [
-                onnx.ValueInfoProto(name=name, type=scope.type_of(name))
-                for name in names
-                if name not in valued
-            ],
-            [onnx.ValueInfoProto(name=name) for name in node.output if name],
-            [to_tensor(name, value) for name, value in valued.items()],
-        )
-        model = onnx.helper.make_model(
-            graph, opset_imports=self._imports, ir_version=self._ir_version
-        )
+        model = self._model_of(node, scope, _known(scope, node.input))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -304,23 +255,35 @@ class ShapeResolver:
             )
         except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented):
             return {}
-        elements = {
-            "float": onnx.TensorProto.FLOAT,
-            "float16": onnx.TensorProto.FLOAT16,
-            "double": onnx.TensorProto.DOUBLE,
-        } | {
-            name.lower(): number
-            for name, number in onnx.TensorProto.DataType.items()
-            if "INT" in name or name == "BOOL"
-        }
-        return {
-            output.name: onnx.helper.make_tensor_type_proto(
-                elements[output.type.removeprefix("tensor(").removesuffix(")")],
-                [dim if isinstance(dim, int) else None for dim in output.shape],
-            )
-            for output in session.get_outputs()
-            if output.type.removeprefix("tensor(").removesuffix(")") in elements
-        }
+        found = {}
+        for output in session.get_outputs():
+            name = output.type.removeprefix("tensor(").removesuffix(")").upper()
+            if (element := getattr(onnx.TensorProto, name, None)) is not None:
+                dims = [dim if isinstance(dim, int) else None for dim in output.shape]
+                found[output.name] = onnx.helper.make_tensor_type_proto(element, dims)
+        return found
+
+    def _model_of(
+        self, node: onnx.NodeProto, scope: Scope, stored: Mapping[str, Value] | None = None
+    ) -> onnx.ModelProto:
+        """Return a model of one node, some of whose inputs are stored."""
+        import onnx
+
+        stored = stored or {}
+        graph = onnx.helper.make_graph(
+            [node],
+            "node",
+            [
+                onnx.ValueInfoProto(name=name, type=scope.types.get(name))
+                for name in dict.fromkeys(node.input)
+                if name and name not in stored
+            ],
+            [onnx.ValueInfoProto(name=name) for name in node.output if name],
+            [to_tensor(name, value) for name, value in stored.items()],
+        )
+        return onnx.helper.make_model(
+            graph, opset_imports=self._imports, ir_version=self._ir_version
+        )
 
     def _compute(self, node: onnx.NodeProto, scope: Scope) -> None:
         """Run a node if its inputs are known values and its outputs are small."""
@@ -336,40 +299,28 @@ class ShapeResolver:
             return
         if node.op_type.startswith("Random") or node.op_type in _RANDOM:
             return
-        feed = {name: scope.value(name) for name in node.input if name}
-        if any(value is None for value in feed.values()):
+        feed = _known(scope, node.input)
+        if any(name and name not in feed for name in node.input):
             return
-        for name in filter(None, node.output):
-            sizes = scope.sizes(name)
-            if node.op_type not in _UNBOUNDED and (sizes is None or prod(sizes) > SMALL):
-                return
-        for name, value in self._run(node, scope, feed).items():
-            self._store(scope, name, value)
+        sizes = [scope.sizes(name) for name in node.output if name]
+        is_small = all(size is not None and prod(size) <= SMALL for size in sizes)
+        if is_small or node.op_type in _UNBOUNDED:
+            for name, value in self._run(node, scope, feed).items():
+                self._store(scope, name, value)
 
     def _run(
-        self, node: onnx.NodeProto, scope: Scope, feed: Mapping[str, Value | None]
+        self, node: onnx.NodeProto, scope: Scope, feed: Mapping[str, Value]
     ) -> dict[str, Value]:
         """Run one node; an empty answer if it cannot be run."""
-        import onnx
         from onnx.reference import ReferenceEvaluator
 
-        names = [name for name in node.output if name]
-        graph = onnx.helper.make_graph(
-            [node],
-            "node",
-            [onnx.ValueInfoProto(name=name, type=scope.type_of(name)) for name in feed],
-            [onnx.ValueInfoProto(name=name) for name in names],
-        )
-        model = onnx.helper.make_model(
-            graph, opset_imports=self._imports, ir_version=self._ir_version
-        )
         try:
-            results = ReferenceEvaluator(model).run(None, dict(feed))
+            results = ReferenceEvaluator(self._model_of(node, scope)).run(None, dict(feed))
         except Exception:  # a value that Python cannot compute is a value that is not known
             return {}
         return {
             name: np.asarray(result)
-            for name, result in zip(names, results, strict=True)
+            for name, result in zip(filter(None, node.output), results, strict=True)
             if isinstance(result, np.ndarray | np.generic)
         }
 
@@ -387,17 +338,17 @@ class ShapeResolver:
 
     def _enter(self, node: onnx.NodeProto, scope: Scope) -> None:
         """Resolve the graphs inside a node, and the node's outputs with them."""
-        key = next(filter(None, node.output), "")
-        bodies = dict(subgraphs(node))
-        if node.op_type == "Loop" and not _domain(node.domain):
+        key, bodies = first_output(node), dict(subgraphs(node))
+        operator = "" if _domain(node.domain) else node.op_type
+        if operator == "Loop":
             self._loop(node, bodies["body"], scope, key)
-        elif node.op_type == "Scan" and not _domain(node.domain):
+        elif operator == "Scan":
             self._scan(node, bodies["body"], scope, key)
         else:
             for name, body in bodies.items():
                 scope.inner[key, name] = self.resolve(body, outer=scope)
             scope.runs[key] = None
-            if node.op_type == "If" and not _domain(node.domain):
+            if operator == "If":
                 self._branch(node, bodies, scope, key)
 
     def _branch(
@@ -410,52 +361,27 @@ class ShapeResolver:
         branch = ("else_branch", "then_branch")[taken[0]]
         inner = scope.inner[key, branch]
         for name, info in zip(node.output, bodies[branch].output, strict=False):
-            kind, value = inner.type_of(info.name), inner.value(info.name)
-            if name and kind is not None:
-                scope.types[name] = kind
-            if name and value is not None:
-                scope.values[name] = value
+            if name and info.name in inner.types:
+                scope.types[name] = inner.types[info.name]
+            if name and info.name in inner.values:
+                scope.values[name] = inner.values[info.name]
 
     def _loop(self, node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope, key: str) -> None:
         """Resolve a loop; its state is taken to keep its shape if one round keeps it."""
         start = list(node.input[2:])
         states = [info.name for info in body.input[2:]]
-        types = _types_of(states, [scope.type_of(name) for name in start])
+        types = _types_of(states, [scope.types.get(name) for name in start])
         inner = self.resolve(body, outer=scope, types=types)
         after = [info.name for info in body.output[1 : 1 + len(states)]]
-        if any(
-            inner.shape(before) != inner.shape(name)
-            for before, name in zip(states, after, strict=False)
-        ):
+        if any(inner.shape(a) != inner.shape(b) for a, b in zip(states, after, strict=False)):
             # Shapes differ from round to round: only those that the body itself declares hold.
             inner = self.resolve(body, outer=scope)
         scope.inner[key, "body"] = inner
-        runs = scope.runs[key] = self._loop_count(node, body, scope, inner)
-        final = [inner.type_of(name) for name in after]
-        final += [
-            _stacked(inner.type_of(info.name), runs, axis=0)
-            for info in body.output[1 + len(states) :]
-        ]
+        runs = scope.runs[key] = _rounds(node, body, scope, inner)
+        final = [inner.types.get(name) for name in after]
+        scanned = body.output[1 + len(states) :]
+        final += [_stacked(inner.types.get(info.name), runs, axis=0) for info in scanned]
         scope.types |= _types_of(node.output, final, unless=scope)
-
-    @staticmethod
-    def _loop_count(
-        node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope, inner: Scope
-    ) -> int | None:
-        """Return a loop's rounds if its limit is known and its condition stays true."""
-        limit = scope.integers(node.input[0]) if node.input[0] else None
-        has_start = len(node.input) > 1 and node.input[1]
-        start = scope.integers(node.input[1]) if has_start else (1,)
-        if start is not None and not start[0]:
-            return 0
-        if limit is None or start is None:
-            return None
-        producers = {name: entry for entry in body.node for name in entry.output}
-        condition, entering = body.output[0].name, body.input[1].name
-        while condition in producers and producers[condition].op_type == "Identity":
-            condition = producers[condition].input[0]
-        goes_on = condition == entering or inner.integers(condition) == (1,)
-        return max(limit[0], 0) if goes_on else None
 
     def _scan(self, node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope, key: str) -> None:
         """Resolve a scan, which runs once for each slice of its inputs."""
@@ -466,7 +392,7 @@ class ShapeResolver:
         states = len(node.input) - scanned
         axes = list(options.get("scan_input_axes", [])) or [0] * scanned
         is_old = self.opsets.get("", 0) < 9  # then with a batch, and lengths of its own
-        kinds = [scope.type_of(name) for name in node.input]
+        kinds = [scope.types.get(name) for name in node.input]
         dims = scope.shape(node.input[states])
         kinds[states:] = [
             _sliced(kind, axis) for kind, axis in zip(kinds[states:], axes, strict=True)
@@ -475,14 +401,35 @@ class ShapeResolver:
         types = {} if is_old else _types_of(names, kinds)
         inner = scope.inner[key, "body"] = self.resolve(body, outer=scope, types=types)
         runs = scope.runs[key] = None if is_old or not dims else dims[axes[0]]
-        results = len(body.output) - states
-        out_axes = list(options.get("scan_output_axes", [])) or [0] * results
-        final = [inner.type_of(info.name) for info in body.output]
+        out_axes = list(options.get("scan_output_axes", [])) or [0] * (len(body.output) - states)
+        final = [inner.types.get(info.name) for info in body.output]
         final[states:] = [
             _stacked(kind, runs, axis) for kind, axis in zip(final[states:], out_axes, strict=True)
         ]
         if not is_old:
             scope.types |= _types_of(node.output, final, unless=scope)
+
+
+def _rounds(node: onnx.NodeProto, body: onnx.GraphProto, scope: Scope, inner: Scope) -> int | None:
+    """Return a loop's rounds if its limit is known and its condition stays true."""
+    limit = scope.integers(node.input[0]) if node.input[0] else None
+    has_start = len(node.input) > 1 and node.input[1]
+    start = scope.integers(node.input[1]) if has_start else (1,)
+    if start is not None and not start[0]:
+        return 0
+    if limit is None or start is None:
+        return None
+    producers = {name: entry for entry in body.node for name in entry.output}
+    condition, entering = body.output[0].name, body.input[1].name
+    while condition in producers and producers[condition].op_type == "Identity":
+        condition = producers[condition].input[0]
+    goes_on = condition == entering or inner.integers(condition) == (1,)
+    return max(limit[0], 0) if goes_on else None
+
+
+def first_output(node: onnx.NodeProto) -> str:
+    """Return the name of a node's first output that has one; "" if none has."""
+    return next(filter(None, node.output), "")
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[tuple[str, onnx.GraphProto]]:
@@ -511,6 +458,11 @@ def to_tensor(name: str, value: Value) -> onnx.TensorProto:
     return onnx.numpy_helper.from_array(value, name)
 
 
+def _known(scope: Scope, names: Iterable[str]) -> dict[str, Value]:
+    """Return the values that are known, by name."""
+    return {name: scope.values[name] for name in names if name in scope.values}
+
+
 def _domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
@@ -528,8 +480,7 @@ def _types_of(
 
 def _stacked(kind: onnx.TypeProto | None, runs: int | None, axis: int) -> onnx.TypeProto | None:
     """Return the type of the results of all rounds, joined along a new axis."""
-    dims = None if kind is None else dims_of(kind)
-    if kind is None or dims is None:
+    if kind is None or (dims := dims_of(kind)) is None:
         return None
     position = axis if axis >= 0 else len(dims) + 1 + axis
     return _tensor_type(kind, (*dims[:position], runs, *dims[position:]))
@@ -537,8 +488,7 @@ def _stacked(kind: onnx.TypeProto | None, runs: int | None, axis: int) -> onnx.T
 
 def _sliced(kind: onnx.TypeProto | None, axis: int) -> onnx.TypeProto | None:
     """Return the type of one slice along an axis."""
-    dims = None if kind is None else dims_of(kind)
-    if kind is None or not dims:
+    if kind is None or not (dims := dims_of(kind)):
         return None
     position = axis % len(dims)
     return _tensor_type(kind, dims[:position] + dims[position + 1 :])
