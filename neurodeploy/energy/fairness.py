@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from neurodeploy.energy.estimates import Energy, ann_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
-from neurodeploy.ir.ann_layers import AnnMacs
+from neurodeploy.ir.graphs import AnnMacs
 
 ACCURACY_GAP = 0.01
 """Largest loss of accuracy against the ANN that a headline allows, as a fraction."""

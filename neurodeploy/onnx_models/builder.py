@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from neurodeploy.errors import OnnxError
 from neurodeploy.files import replacing
-from neurodeploy.ir.float_layers import Shape
+from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.ir.float_layers import Conv, Shape
+from neurodeploy.ir.integer_layers import FixedConv
 
 if TYPE_CHECKING:
     import onnx
@@ -68,12 +70,28 @@ class GraphBuilder:
     def add(self, operator: str, *inputs: str, out: str, **attributes: Attribute) -> str:
         """Append a node, called after its output."""
         helper = self._onnx.helper
-        node = helper.make_node(operator, list(inputs), [out], name=out)
-        node.attribute.extend(
-            helper.make_attribute(key, value) for key, value in attributes.items()
-        )
+        node = helper.make_node(operator, inputs, [out], name=out)
+        node.attribute.extend(helper.make_attribute(*entry) for entry in attributes.items())
         self._nodes.append(node)
         return out
+
+    def conv(
+        self, value: str, layer: Conv | FixedConv, *bias: FloatArray, name: str, out: str
+    ) -> str:
+        """Append a convolution in floats; its weight and bias are stored under its name."""
+        stored = [self.store(f"{name}.weight", layer.weight.astype(np.float32))]
+        stored += [self.store(f"{name}.bias", one.astype(np.float32)) for one in bias]
+        return self.add(
+            "Conv",
+            value,
+            *stored,
+            out=out,
+            kernel_shape=list(layer.weight.shape[2:]),
+            strides=list(layer.stride),
+            pads=[*layer.padding, *layer.padding],
+            dilations=list(layer.dilation),
+            group=layer.groups,
+        )
 
     def save(self, path: str | Path) -> None:
         """Check the model and write it, whole or not at all.
@@ -81,12 +99,9 @@ class GraphBuilder:
         Raises:
             OnnxError: If it is larger than an ONNX file can be.
         """
-        helper = self._onnx.helper
-        graph = helper.make_graph(
-            self._nodes, self._name, self._inputs, self._outputs, list(self._stored.values())
-        )
+        helper, stored = self._onnx.helper, list(self._stored.values())
         model = helper.make_model(
-            graph,
+            helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, stored),
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="neurodeploy",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,14 +49,9 @@ _ZERO_POINTS: Mapping[str, tuple[int, int]] = {
 """Positions of the zero points of the two operands."""
 
 _RUN_AS: Mapping[str, str] = {
-    "Conv": "Conv",
-    "ConvInteger": "Conv",
-    "QLinearConv": "Conv",
+    **dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), "Conv"),
+    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"), "MatMul"),
     "ConvTranspose": "ConvTranspose",
-    "Gemm": "MatMul",
-    "MatMul": "MatMul",
-    "MatMulInteger": "MatMul",
-    "QLinearMatMul": "MatMul",
     "Einsum": "Einsum",
 }
 """Operators that have a counterpart on masks, and which."""
@@ -69,7 +64,6 @@ class OnnxActivity:
     """The zeros of a model on samples, and its outputs.
 
     Attributes:
-        samples: Number of samples.
         macs_effective: By node, over all samples: products of two values other than zero.
         macs_nonzero: By node, of one sample: MACs through weights other than zero, border exact;
             activations all count.
@@ -125,25 +119,23 @@ class OnnxBaseline:
 
     def to_json(self) -> dict[str, object]:
         """Return what a report says beyond the counts that every baseline has."""
-        activity = self.activity
+        counts, activity = self.macs.to_json(), self.activity
+        by_layer = None
+        if activity is not None:
+            effective = activity.macs_effective
+            by_layer = {name: value / activity.samples for name, value in effective.items()}
         return {
-            "sha256": self.macs.sha256,
-            "bindings": dict(self.macs.bindings),
+            "sha256": counts["sha256"],
+            "bindings": counts["bindings"],
             "precision": "int8" if self.macs.is_integer else "float",
-            "int8_nodes": [one.name for one in self.macs.nodes if one.precision == "int8"],
+            "int8_nodes": counts["int8_nodes"],
             "samples": 0 if activity is None else activity.samples,
             "samples_from": self.samples or None,
             "macs_effective": self.macs_effective,
-            "macs_effective_by_layer": None
-            if activity is None
-            else {
-                name: value / activity.samples for name, value in activity.macs_effective.items()
-            },
+            "macs_effective_by_layer": by_layer,
             "unmeasured": [] if activity is None else list(activity.unmeasured),
             "accuracy": self.accuracy,
-            "elementwise_ops": {
-                one.name: {"op": one.op, "size": one.size} for one in self.macs.elementwise_ops
-            },
+            "elementwise_ops": counts["elementwise_ops"],
         }
 
 
@@ -284,8 +276,7 @@ def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:
 
     counted = {node.name: node for node in macs.nodes}
     constant = {entry.name for entry in model.graph.initializer} | {""}
-    added: list[onnx.NodeProto] = []
-    outputs: list[str] = []
+    masks = _Masks()
     measured: dict[str, str] = {}
     for number, (node, name) in enumerate(
         zip(model.graph.node, node_names(model.graph), strict=True)
@@ -299,100 +290,81 @@ def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:
             continue
         measured[name] = f"neurodeploy_{number}_effective"
         for suffix, ones in (("", frozenset()), ("_weights", frozenset(node.input) - constant)):
-            nodes, result = _mask_nodes(node, prefix=f"neurodeploy_{number}{suffix}", ones=ones)
-            total = f"{measured[name]}{suffix}"
-            nodes.append(helper.make_node("Cast", [result], [f"{result}_double"], to=_DOUBLE))
-            nodes.append(helper.make_node("ReduceSum", [f"{result}_double"], [total], keepdims=0))
-            added += nodes
-            outputs.append(total)
-    model.graph.node.extend(added)
-    model.graph.output.extend(helper.make_tensor_value_info(name, _DOUBLE, []) for name in outputs)
+            result = masks.multiply(node, f"neurodeploy_{number}{suffix}", ones=ones)
+            double = masks.cast(result, _DOUBLE, out=f"{result}_double")
+            total = masks.add("ReduceSum", double, out=f"{measured[name]}{suffix}", keepdims=0)
+            model.graph.output.append(helper.make_tensor_value_info(total, _DOUBLE, []))
+    model.graph.node.extend(masks.nodes)
     return measured
 
 
-def _mask_nodes(
-    node: onnx.NodeProto, *, prefix: str, ones: frozenset[str]
-) -> tuple[list[onnx.NodeProto], str]:
-    """Return the nodes that run an operator on masks, and the name of their result.
+class _Masks:
+    """Nodes that run operators on masks."""
 
-    The mask of an operand in `ones` is 1 everywhere.
-    """
-    from onnx import helper
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
 
-    positions = range(len(node.input)) if node.op_type == "Einsum" else OPERANDS[node.op_type]
-    zero_points = _ZERO_POINTS.get(node.op_type, ())
-    options = {one.name: one for one in node.attribute}
-    nodes: list[onnx.NodeProto] = []
-    masks = []
-    for side, position in enumerate(positions):
-        value, mask = node.input[position], f"{prefix}_mask{side}"
-        point = node.input[zero_points[side]] if _has(node, zero_points, side) else ""
-        if point:
-            nodes += _centered(value, point, mask, is_conv="Conv" in node.op_type, side=side)
-            value = f"{mask}_centered"
-        if node.input[position] in ones:
-            one = helper.make_tensor("", _FLOAT, [1], [1.0])
-            nodes.append(helper.make_node("Shape", [value], [f"{mask}_size"]))
-            nodes.append(helper.make_node("ConstantOfShape", [f"{mask}_size"], [mask], value=one))
-        else:
-            nodes.append(helper.make_node("Cast", [value], [f"{mask}_bool"], to=_BOOL))
-            nodes.append(helper.make_node("Cast", [f"{mask}_bool"], [mask], to=_FLOAT))
-        turned = options.get("transA" if side == 0 else "transB")
-        if node.op_type == "Gemm" and turned is not None and turned.i:
-            nodes.append(helper.make_node("Transpose", [mask], [f"{mask}_t"], perm=[1, 0]))
-            mask = f"{mask}_t"
-        masks.append(mask)
-    result = f"{prefix}_products"
-    copy = helper.make_node(_RUN_AS[node.op_type], masks, [result])
-    if copy.op_type != "MatMul":
-        copy.attribute.extend(node.attribute)
-    nodes.append(copy)
-    return nodes, result
+    def add(self, operator: str, *inputs: str, out: str, **attributes: Any) -> str:
+        from onnx import helper
 
+        self.nodes.append(helper.make_node(operator, inputs, [out], **attributes))
+        return out
 
-def _has(node: onnx.NodeProto, positions: tuple[int, ...], side: int) -> bool:
-    return len(positions) > side and len(node.input) > positions[side]
+    def cast(self, value: str, kind: int, *, out: str) -> str:
+        return self.add("Cast", value, out=out, to=kind)
 
+    def multiply(self, node: onnx.NodeProto, prefix: str, *, ones: frozenset[str]) -> str:
+        """Run an operator on masks of its operands: 1 everywhere for one in `ones`."""
+        positions = range(len(node.input)) if node.op_type == "Einsum" else OPERANDS[node.op_type]
+        points = _ZERO_POINTS.get(node.op_type, ())
+        is_turned = {entry.name for entry in node.attribute if entry.i}
+        masks = []
+        for side, position in enumerate(positions):
+            value, mask = node.input[position], f"{prefix}_mask{side}"
+            point = node.input[points[side]] if points and len(node.input) > points[side] else ""
+            if value in ones:
+                mask = self._ones(value, mask)
+            else:
+                if point:
+                    value = self._center(value, point, mask, node.op_type, side)
+                mask = self.cast(self.cast(value, _BOOL, out=f"{mask}_bool"), _FLOAT, out=mask)
+            if node.op_type == "Gemm" and ("transA", "transB")[side] in is_turned:
+                mask = self.add("Transpose", mask, out=f"{mask}_t", perm=[1, 0])
+            masks.append(mask)
+        operator, result = _RUN_AS[node.op_type], f"{prefix}_products"
+        self.add(operator, *masks, out=result)
+        if operator != "MatMul":
+            self.nodes[-1].attribute.extend(node.attribute)
+        return result
 
-def _centered(
-    value: str, point: str, mask: str, *, is_conv: bool, side: int
-) -> list[onnx.NodeProto]:
-    """Return the nodes that take the zero point off an integer operand.
+    def _ones(self, value: str, mask: str) -> str:
+        from onnx import helper
 
-    One of several values belongs to an output channel of a convolution's weight, a row of a
-    product's left side or a column of its right side.
-    """
-    from onnx import helper
+        one = helper.make_tensor("", _FLOAT, [1], [1.0])
+        size = self.add("Shape", value, out=f"{mask}_size")
+        return self.add("ConstantOfShape", size, out=mask, value=one)
 
-    nodes = [
-        helper.make_node("Cast", [value], [f"{mask}_value"], to=_FLOAT),
-        helper.make_node("Cast", [point], [f"{mask}_point"], to=_FLOAT),
-    ]
-    shift = f"{mask}_point"
-    if is_conv and side == 1:
-        nodes += [
-            helper.make_node(
-                "Constant", [], [f"{mask}_shape"], value=helper.make_tensor("", _INT64, [1], [-1])
-            ),
-            helper.make_node("Reshape", [shift, f"{mask}_shape"], [f"{mask}_flat"]),
-            helper.make_node("Transpose", [f"{mask}_value"], [f"{mask}_last"]),
-            helper.make_node("Sub", [f"{mask}_last", f"{mask}_flat"], [f"{mask}_moved"]),
-            helper.make_node("Transpose", [f"{mask}_moved"], [f"{mask}_centered"]),
-        ]
-        return nodes
-    if not is_conv and side == 0:
-        nodes += [
-            helper.make_node(
-                "Constant",
-                [],
-                [f"{mask}_shape"],
-                value=helper.make_tensor("", _INT64, [2], [-1, 1]),
-            ),
-            helper.make_node("Reshape", [shift, f"{mask}_shape"], [f"{mask}_rows"]),
-        ]
-        shift = f"{mask}_rows"
-    nodes.append(helper.make_node("Sub", [f"{mask}_value", shift], [f"{mask}_centered"]))
-    return nodes
+    def _center(self, value: str, point: str, mask: str, operator: str, side: int) -> str:
+        """Take the zero point off an integer operand.
+
+        One of several values belongs to an output channel of a convolution's weight, a row of a
+        product's left side or a column of its right side.
+        """
+        from onnx import helper
+
+        value = self.cast(value, _FLOAT, out=f"{mask}_value")
+        point = self.cast(point, _FLOAT, out=f"{mask}_point")
+        is_weight = "Conv" in operator and side == 1
+        if is_weight or ("Conv" not in operator and side == 0):
+            shape = [-1] if is_weight else [-1, 1]
+            stored = helper.make_tensor("", _INT64, [len(shape)], shape)
+            wanted = self.add("Constant", out=f"{mask}_shape", value=stored)
+            point = self.add("Reshape", point, wanted, out=f"{mask}_aligned")
+        if not is_weight:
+            return self.add("Sub", value, point, out=f"{mask}_centered")
+        last = self.add("Transpose", value, out=f"{mask}_last")
+        moved = self.add("Sub", last, point, out=f"{mask}_moved")
+        return self.add("Transpose", moved, out=f"{mask}_centered")
 
 
 def read_baseline(

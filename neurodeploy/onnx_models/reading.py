@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
@@ -32,7 +32,6 @@ class OnnxGraph:
     """A model with every dimension bound, without its large weights.
 
     Attributes:
-        path: Its file.
         sha256: Of the file.
         model: The model, functions inlined, large constants turned into inputs.
         inputs: Shapes of what the user feeds.
@@ -41,21 +40,16 @@ class OnnxGraph:
         bindings: Sizes of symbolic dimensions as used.
     """
 
-    path: Path
     sha256: str
     model: onnx.ModelProto
     inputs: Mapping[str, Shape]
     constants: Mapping[str, Shape]
     scope: Scope
-    bindings: Mapping[str, int] = field(default_factory=dict)
+    bindings: Mapping[str, int]
 
 
 def require_onnx(what: str, *modules: str) -> None:
-    """Require optional packages; the error says what to install.
-
-    Raises:
-        OnnxError: If they are.
-    """
+    """Raise an OnnxError that says what to install if onnx or a further package is missing."""
     missing = [name for name in ("onnx", *modules) if find_spec(name) is None]
     if missing:
         raise OnnxError(
@@ -65,10 +59,7 @@ def require_onnx(what: str, *modules: str) -> None:
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, str]:
-    """Read a model file without its external data.
-
-    Returns:
-        The model, and the SHA-256 of the file.
+    """Read a model file without its external data; return it and the SHA-256 of the file.
 
     Raises:
         OnnxError: If it is missing, too large, or no whole ONNX model.
@@ -122,28 +113,27 @@ def _decode_names(message: Message) -> None:
     """Replace strings that are not UTF-8: protobuf hands them out as bytes and takes none back."""
     from google.protobuf.message import Message
 
-    if message.DESCRIPTOR.name == "TensorProto":
+    if message.DESCRIPTOR.name == "TensorProto":  # all but its name is data
         if isinstance(message.name, bytes):
-            message.name = message.name.decode(errors="backslashreplace")
+            message.name = _text(message.name)
         return
     for entry, value in message.ListFields():
-        if isinstance(value, bytes) and entry.type == entry.TYPE_STRING:
-            setattr(message, entry.name, value.decode(errors="backslashreplace"))
-        elif entry.type == entry.TYPE_MESSAGE:
+        if entry.type == entry.TYPE_MESSAGE:
             for inner in (value,) if isinstance(value, Message) else value:
                 _decode_names(inner)
+        elif entry.type == entry.TYPE_STRING and isinstance(value, bytes):
+            setattr(message, entry.name, _text(value))
         elif entry.type == entry.TYPE_STRING and any(isinstance(text, bytes) for text in value):
-            texts = [
-                text.decode(errors="backslashreplace") if isinstance(text, bytes) else text
-                for text in value
-            ]
+            texts = [_text(text) for text in value]
             del value[:]
             value.extend(texts)
 
 
-def load_onnx(
-    path: Path, *, bindings: Mapping[str, int] | None = None, bind_batch: bool = False
-) -> OnnxGraph:
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
+
+
+def load_onnx(path: Path, *, bindings: Mapping[str, int], bind_batch: bool) -> OnnxGraph:
     """Read a model, bind its symbolic dimensions and infer every shape.
 
     Args:
@@ -158,7 +148,7 @@ def load_onnx(
     model, sha256 = read_model(path)
     model = inline_functions(model, path)
     constants = _take_out_constants(model, path)
-    bound = _bind(model, path, dict(bindings or {}), constants, bind_batch=bind_batch)
+    bound = _bind(model, path, dict(bindings), constants, bind_batch=bind_batch)
     inputs = {
         info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim)
         for info in model.graph.input
@@ -167,7 +157,6 @@ def load_onnx(
     _forget_open_shapes(model.graph)
     model, scope = _infer(model, path, constants)
     return OnnxGraph(
-        path=path,
         sha256=sha256,
         model=model,
         inputs=inputs,
@@ -327,19 +316,13 @@ def _infer(
     """Check a model and infer its shapes."""
     import onnx
 
-    faults = (
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-    )
+    invalid, failed = onnx.checker.ValidationError, onnx.shape_inference.InferenceError
     fault: Exception | None = None
     inferred: onnx.ModelProto | None
     try:
         onnx.checker.check_model(model)
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
-    except faults as error:
+    except (invalid, failed, RuntimeError, ValueError, TypeError) as error:
         fault = error
         inferred = _infer_loosely(model)
     if inferred is not None:

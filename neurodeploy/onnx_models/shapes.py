@@ -28,7 +28,8 @@ SMALL = 1024
 _UNBOUNDED = ("Compress", "NonZero", "Unique")
 """Operators whose result has a size of its own, at most that of their small inputs times a rank."""
 
-_RANDOM = ("Bernoulli", "Multinomial")
+_RANDOM = ("Random", "Bernoulli", "Multinomial")
+"""Beginnings of the names of operators that give another value at every run."""
 
 Dims = tuple[int | None, ...]
 Value = npt.NDArray[np.generic]
@@ -297,10 +298,8 @@ class ShapeResolver:
                 count = part if node.op_type == "Shape" else prod(dims)
                 self._store(scope, node.output[0], np.array(count, dtype=np.int64))
             return
-        if node.op_type.startswith("Random") or node.op_type in _RANDOM:
-            return
         feed = _known(scope, node.input)
-        if any(name and name not in feed for name in node.input):
+        if node.op_type.startswith(_RANDOM) or any(x and x not in feed for x in node.input):
             return
         sizes = [scope.sizes(name) for name in node.output if name]
         is_small = all(size is not None and prod(size) <= SMALL for size in sizes)

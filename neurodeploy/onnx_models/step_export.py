@@ -82,9 +82,7 @@ def _problems(graph: FixedPointGraph) -> list[str]:
                 "integrate-and-fire neurons can be exported."
             )
             continue
-        decays = np.concatenate(
-            [neuron.current_decay.reshape(-1), neuron.voltage_decay.reshape(-1)]
-        )
+        decays = np.append(neuron.current_decay, neuron.voltage_decay)
         if decays.min() < 0 or decays.max() > DECAY_UNITY:
             found.append(f"'{layer.name}' has decays outside 0 to {DECAY_UNITY}.")
         for connection in layer.connections:
@@ -129,9 +127,8 @@ def _add_layer(
         drive = builder.add("Add", drive, part, out=f"{name}.sum{number}") if drive else part
     current = builder.input(f"{name}.current", layer.shape, np.int64)
     voltage = builder.input(f"{name}.voltage", layer.shape, np.int64)
-    scaled = builder.add(
-        "Mul", drive, builder.integer(1 << STATE_EXPONENT), out=f"{name}.drive.scaled"
-    )
+    unit = builder.integer(1 << STATE_EXPONENT)
+    scaled = builder.add("Mul", drive, unit, out=f"{name}.drive.scaled")
     kept = _add_decay(builder, current, neuron.current_decay, f"{name}.current.kept")
     full = builder.add("Add", kept, scaled, out=f"{name}.current.full")
     if any(isinstance(one.synapse, FixedInjection) for one in layer.connections):
@@ -163,27 +160,13 @@ def _add_synapse(
         return builder.add("Identity", "input", out=name)
     values = builder.add("Cast", events, out=f"{name}.float", to=1)
     if isinstance(synapse, FixedConv):
-        total = builder.add(
-            "Conv",
-            values,
-            builder.store(f"{name}.weight", synapse.weight.astype(np.float32)),
-            out=f"{name}.product",
-            kernel_shape=list(synapse.weight.shape[2:]),
-            strides=list(synapse.stride),
-            pads=[*synapse.padding, *synapse.padding],
-            dilations=list(synapse.dilation),
-            group=synapse.groups,
-        )
+        total = builder.conv(values, synapse, name=name, out=f"{name}.product")
         return builder.add("Cast", total, out=name, to=7)
     assert isinstance(synapse, FixedDense)
     flat = builder.add("Flatten", values, out=f"{name}.flat", axis=1)
     acting = synapse.effective
-    total = builder.add(
-        "MatMul",
-        flat,
-        builder.store(f"{name}.weight", acting.mantissa.T.astype(np.float32)),
-        out=f"{name}.product",
-    )
+    weight = builder.store(f"{name}.weight", acting.mantissa.T.astype(np.float32))
+    total = builder.add("MatMul", flat, weight, out=f"{name}.product")
     whole = builder.add("Cast", total, out=f"{name}.whole", to=7)
     if acting.shift:
         divisor = builder.integer(1 << acting.shift)
@@ -215,9 +198,8 @@ def _add_turn(builder: GraphBuilder, value: str, name: str) -> str:
     """Bring a current back into 24 bits by one turn; see `fixedpoint.wrap_current`."""
     turn = builder.integer(1 << 24)
     above = builder.add("Greater", value, builder.integer(CURRENT_LIMIT), out=f"{name}.is_above")
-    below = builder.add(
-        "LessOrEqual", value, builder.integer(-CURRENT_LIMIT), out=f"{name}.is_below"
-    )
+    lowest = builder.integer(-CURRENT_LIMIT)
+    below = builder.add("LessOrEqual", value, lowest, out=f"{name}.is_below")
     less = builder.add("Sub", value, turn, out=f"{name}.less")
     more = builder.add("Add", value, turn, out=f"{name}.more")
     some = builder.add("Where", below, more, value, out=f"{name}.not_below")

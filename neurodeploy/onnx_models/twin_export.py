@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +23,10 @@ from neurodeploy.ir.float_layers import (
     MaxPool,
     Shape,
 )
-from neurodeploy.ir.graphs import (
-    INPUT,
-    FixedPointGraph,
-    Graph,
-)
+from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import (
     CubaNeuron,
     DeltaNeuron,
-    FixedComplexDense,
     FixedConv,
     FixedDense,
     FixedInjection,
@@ -94,54 +88,24 @@ def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
 
 
 def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, source: Shape) -> str:
+    def store(key: str, values: FloatArray) -> str:
+        return builder.store(f"{name}.{key}", values.astype(np.float32))
+
     match layer:
         case Conv():
-            return builder.add(
-                "Conv",
-                value,
-                builder.store(f"{name}.weight", layer.weight.astype(np.float32)),
-                *(
-                    []
-                    if layer.bias is None
-                    else [builder.store(f"{name}.bias", layer.bias.astype(np.float32))]
-                ),
-                out=name,
-                kernel_shape=list(layer.weight.shape[2:]),
-                strides=list(layer.stride),
-                pads=[*layer.padding, *layer.padding],
-                dilations=list(layer.dilation),
-                group=layer.groups,
-            )
+            bias = [] if layer.bias is None else [layer.bias]
+            return builder.conv(value, layer, *bias, name=name, out=name)
         case Dense():
             if len(source) > 1:
                 value = builder.add("Flatten", value, out=f"{name}.flat", axis=1)
-            bias = np.zeros(len(layer.weight)) if layer.bias is None else layer.bias
-            return builder.add(
-                "Gemm",
-                value,
-                builder.store(f"{name}.weight", layer.weight.astype(np.float32)),
-                builder.store(f"{name}.bias", bias.astype(np.float32)),
-                out=name,
-                transB=1,
-            )
+            weight = store("weight", layer.weight)
+            added = np.zeros(len(layer.weight)) if layer.bias is None else layer.bias
+            return builder.add("Gemm", value, weight, store("bias", added), out=name, transB=1)
         case BatchNorm():
             zeros = np.zeros(layer.scale.shape)
-            stored: dict[str, FloatArray] = {
-                "scale": layer.scale,
-                "shift": layer.shift,
-                "mean": zeros,
-                "var": zeros + 1,
-            }
-            return builder.add(
-                "BatchNormalization",
-                value,
-                *(
-                    builder.store(f"{name}.{key}", one.astype(np.float32))
-                    for key, one in stored.items()
-                ),
-                out=name,
-                epsilon=0.0,
-            )
+            numbers = {"scale": layer.scale, "shift": layer.shift, "mean": zeros, "var": zeros + 1}
+            stored = [store(key, values) for key, values in numbers.items()]
+            return builder.add("BatchNormalization", value, *stored, out=name, epsilon=0.0)
         case MaxPool() | AveragePool():
             attributes: dict[str, Attribute] = {
                 "kernel_shape": list(layer.kernel),
@@ -168,10 +132,7 @@ def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, sourc
 
 
 def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
-    """Return a deployed network as a float graph, and the name of the exported one.
-
-    Weights are as they act, in their integer units.
-    """
+    """Return a deployed network as a float graph, weights as they act, and its name as a model."""
     nodes: dict[str, Layer] = {INPUT: Input(shape=fixed.input.shape)}
     edges: list[tuple[str, str]] = []
     for layer in fixed:
@@ -184,9 +145,8 @@ def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
             if isinstance(connection.synapse, FixedInjection):
                 ends.append(connection.source)
                 continue
-            name = f"{layer.name}.synapse" + (str(number) if number else "")
-            bias = layer.bias if number == 0 else None
-            nodes[name] = _float_synapse(layer, connection.synapse, bias)
+            name = f"{layer.name}.synapse{number or ''}"
+            nodes[name] = _float_synapse(layer, connection.synapse, has_bias=number == 0)
             edges.append((connection.source, name))
             ends.append(name)
         nodes[layer.name] = _float_neuron(layer)
@@ -196,38 +156,32 @@ def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
     return Graph(nodes=nodes, edges=tuple(edges)), RELU_TWIN if is_twin else LAYERS_AS_STORED
 
 
-def _float_synapse(
-    layer: FixedLayer,
-    synapse: Synapse,
-    bias: np.ndarray[tuple[int, ...], np.dtype[np.int32]] | None,
-) -> Conv | Dense:
-    if isinstance(synapse, FixedComplexDense | FixedInjection):
-        raise OnnxError(f"twin: '{layer.name}' has complex synapses, which ONNX has not.")
+def _float_synapse(layer: FixedLayer, synapse: Synapse, *, has_bias: bool) -> Conv | Dense:
+    bias = None
+    if has_bias and layer.bias.any():
+        bias = np.broadcast_to(layer.bias, layer.shape).astype(np.float64)
     if isinstance(synapse, FixedConv):
-        channels = layer.shape[0]
-        added = None
-        if bias is not None and bias.any():
-            full = np.broadcast_to(bias, layer.shape).reshape(channels, -1)
-            if (full != full[:, :1]).any():
+        if bias is not None:
+            bias = bias.reshape(layer.shape[0], -1)
+            if (bias != bias[:, :1]).any():
                 raise OnnxError(
                     f"twin: '{layer.name}' has a bias for every neuron, a convolution of ONNX one "
                     "a channel. Export the float network instead."
                 )
-            added = full[:, 0].astype(np.float64)
+            bias = bias[:, 0]
         return Conv(
             weight=synapse.weight.astype(np.float64),
-            bias=added,
+            bias=bias,
             stride=synapse.stride,
             padding=synapse.padding,
             dilation=synapse.dilation,
             groups=synapse.groups,
         )
-    assert isinstance(synapse, FixedDense)
+    if not isinstance(synapse, FixedDense):
+        raise OnnxError(f"twin: '{layer.name}' has complex synapses, which ONNX has not.")
     acting = synapse.effective
-    added = None
-    if bias is not None and bias.any():
-        added = np.broadcast_to(bias, layer.shape).reshape(prod(layer.shape)).astype(np.float64)
-    return Dense(weight=acting.mantissa / 2.0**acting.shift, bias=added)
+    bias = None if bias is None else bias.reshape(-1)
+    return Dense(weight=acting.mantissa / 2.0**acting.shift, bias=bias)
 
 
 def _float_neuron(layer: FixedLayer) -> Layer:
