@@ -1,9 +1,8 @@
 """The progress of a training: records of iterations and epochs, and checkpoints.
 
-A checkpoint is all that training needs to go on as if it had never stopped, in one file.
-
-One safetensors file holds the tensors (weights, the best weights, optimizer, random states) and,
-in its header, JSON with everything else. A single file is written whole or not at all.
+A checkpoint is all that training needs to go on as if it had never stopped. It is a single
+safetensors file, written whole or not at all: the tensors (weights, the best weights, optimizer,
+random states) and, in its header, JSON with everything else.
 """
 
 from __future__ import annotations
@@ -15,11 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from neurodeploy.errors import CheckpointError
-from neurodeploy.nn.tensor_files import (
-    JsonTable,
-    read_tensors,
-    write_tensors,
-)
+from neurodeploy.nn.tensor_files import JsonTable, read_tensors, write_tensors
 
 FORMAT = "neurodeploy-checkpoint-1"
 
@@ -35,8 +30,7 @@ class EpochRecord:
         train_accuracy: Of the trained output, while training.
         validation_accuracy: Of the main output.
         validation_loss: Of the main output.
-        branch_weight: λ at the epoch's last iteration.
-        learning_rate: At the epoch's last iteration.
+        branch_weight: λ at the epoch's last iteration, as is the learning rate.
         spike_rates: On the validation part, by layer.
         seconds: Wall-clock time of the epoch.
     """
@@ -54,11 +48,7 @@ class EpochRecord:
 
     @classmethod
     def from_json(cls, entry: object) -> EpochRecord:
-        """Take up what `dataclasses.asdict` and JSON made of a record.
-
-        Raises:
-            ValueError: If it is something else.
-        """
+        """Take up what `dataclasses.asdict` and JSON made of a record, or raise ValueError."""
         if not isinstance(entry, dict) or entry.keys() != {field.name for field in fields(cls)}:
             raise ValueError("an epoch's record has the wrong keys")
         record: EpochRecord = cls(**entry)
@@ -70,13 +60,10 @@ class IterationRecord:
     """The argument of the callback of each iteration.
 
     Attributes:
-        iteration: From 0, over the whole run.
-        iterations: Of the whole run.
-        epoch: From 1.
-        epochs: Of the whole run.
+        iteration: From 0, over the whole run; `iterations` counts those of the whole run.
+        epoch: From 1, of `epochs`.
         loss: Of this batch.
-        branch_weight: λ.
-        learning_rate: Used in this iteration.
+        branch_weight: λ in this iteration, as is the learning rate.
     """
 
     iteration: int
@@ -106,13 +93,7 @@ class History:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checkpoint:
-    """The content of a checkpoint.
-
-    Attributes:
-        tensors: By name.
-        settings: All that the run depends on; a resumed run must have the same.
-        progress: How far it came.
-    """
+    """The content of a checkpoint; a resumed run must have the same settings."""
 
     tensors: Mapping[str, Tensor]
     settings: JsonTable
@@ -120,12 +101,8 @@ class Checkpoint:
 
     def group(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors under `prefix.`, without it."""
-        start = f"{prefix}."
-        return {
-            name.removeprefix(start): tensor
-            for name, tensor in self.tensors.items()
-            if name.startswith(start)
-        }
+        names = [name for name in self.tensors if name.startswith(f"{prefix}.")]
+        return {name.removeprefix(f"{prefix}."): self.tensors[name] for name in names}
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -134,12 +111,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         OutputError: If it cannot be written; an older one stays as it was.
     """
-    write_tensors(
-        path,
-        checkpoint.tensors,
-        kind=FORMAT,
-        metadata={"settings": checkpoint.settings, "progress": checkpoint.progress},
-    )
+    metadata: JsonTable = {"settings": checkpoint.settings, "progress": checkpoint.progress}
+    write_tensors(path, checkpoint.tensors, kind=FORMAT, metadata=metadata)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -93,15 +93,7 @@ class Hardware:
 
 
 class TrainingEngine:
-    """This process among all that train together.
-
-    Args:
-        hardware: What to use.
-
-    Attributes:
-        hardware: As given.
-        rank: Number of this process.
-        count: Number of processes.
+    """This process among all that train together: number `rank` of `count`.
 
     Raises:
         TrainingError: If the processes cannot be started as asked.
@@ -138,7 +130,7 @@ class TrainingEngine:
 
         Args:
             network: Trained in place.
-            make_optimizer: Gives the optimizer of a network.
+            make_optimizer: Called with the network.
             has_idle_parameters: Whether some iteration leaves parameters without a gradient.
         """
         if self.count > 1:
@@ -185,9 +177,9 @@ class TrainingEngine:
         """Return every process's value."""
         if self.count == 1:
             return [value]
-        values: list[T | None] = [None] * self.count
+        values = [value] * self.count
         distributed.all_gather_object(values, value)
-        return cast("list[T]", values)
+        return values
 
     def share(self, value: T) -> T:
         """Return process 0's value."""
@@ -197,11 +189,7 @@ class TrainingEngine:
         return shared
 
     def first(self, action: Callable[[], None]) -> None:
-        """Let process 0 do something; its error is everyone's.
-
-        Raises:
-            NeurodeployError: Of the action.
-        """
+        """Let process 0 do something; its `NeurodeployError` is everyone's."""
         error: NeurodeployError | None = None
         if self.is_first:
             try:
@@ -214,29 +202,28 @@ class TrainingEngine:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Turn the failure of another process into an error that says so.
-
-        Raises:
-            TrainingError: If an exchange with another process fails.
-        """
+        """Turn the failure of another process into a `TrainingError` that says so."""
         try:
             yield
-        except distributed.DistError as error:
-            reason = self._lost(error)
         except RuntimeError as error:
-            if self.count == 1 or isinstance(error, NeurodeployError) or not _is_exchange(error):
+            if not self._is_lost(error):
                 raise
-            reason = self._lost(error)
+            reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
         else:
             return
-        raise TrainingError(reason)
-
-    def _lost(self, error: BaseException) -> str:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
-        return (
+        raise TrainingError(
             f"process {self.rank} of {self.count}: another process ended or does not answer "
-            f"({first_line}). The checkpoint of the last whole epoch is kept; go on with --resume."
+            f"({reason}). The checkpoint of the last whole epoch is kept; go on with --resume."
         )
+
+    def _is_lost(self, error: RuntimeError) -> bool:
+        """Return whether an exchange failed; gloo and NCCL have no class of errors for all."""
+        if isinstance(error, distributed.DistError):
+            return True
+        if self.count == 1 or isinstance(error, NeurodeployError):
+            return False
+        words = ("gloo", "nccl", "connection", "timed out", "peer")
+        return any(word in str(error).lower() for word in words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -245,7 +232,7 @@ class Prepared:
 
     Attributes:
         engine: This process.
-        fabric: Fabric's view.
+        fabric: Fabric's view of it.
         module: The network with what joins it to the others around it.
         optimizer: Steps at the precision asked for.
         raw_optimizer: The same as torch made it, whose state is stored.
@@ -298,12 +285,7 @@ class Prepared:
         }
 
     def restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        """Take up what `optimizer_state` gave.
-
-        Raises:
-            KeyError: If something is missing.
-            ValueError: If a name is malformed or a tensor does not fit.
-        """
+        """Take up what `optimizer_state` gave; KeyError or ValueError if it does not fit."""
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             parameter, key = name.rsplit(".", 1)
@@ -340,12 +322,6 @@ def _start(hardware: Hardware) -> Fabric:
             f"{hardware.nodes} make {hardware.devices * hardware.nodes}. Say the same to both."
         )
     return fabric
-
-
-def _is_exchange(error: RuntimeError) -> bool:
-    """Return whether gloo or NCCL raised it; gloo has no class of its own for that."""
-    text = str(error).lower()
-    return any(word in text for word in ("gloo", "nccl", "connection", "timed out", "peer"))
 
 
 @contextlib.contextmanager

@@ -22,12 +22,11 @@ class RecordsSpikes(Protocol):
 
     def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the main output and each layer's spikes, (N, T, ...)."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How well a network does.
+    """The result of `evaluate`.
 
     Attributes:
         accuracy: Fraction of samples, 0 to 1.

@@ -36,16 +36,13 @@ def combine_outputs(main: Tensor, branches: Sequence[Tensor], *, weight: float) 
 def classification_loss(
     output: Tensor, labels: Tensor, *, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """Return the cross-entropy of the output's mean over time.
+    """Return the cross-entropy of the output's mean over time, a scalar.
 
     Args:
         output: (N, T, classes) float.
         labels: (N,) int64.
         label_smoothing: Share of the target that is spread over all classes.
         reduction: "mean" or "sum" over the batch.
-
-    Returns:
-        Scalar.
     """
     return functional.cross_entropy(
         output.mean(dim=1), labels, label_smoothing=label_smoothing, reduction=reduction
@@ -64,17 +61,8 @@ def tet_loss(
 
     L_TET is the mean over steps of each step's cross-entropy, L_MSE the mean over steps and
     classes of (output - φ)²: each step is asked to classify by itself, and outputs are kept near
-    the potential at which a neuron fires.
-
-    Args:
-        output: (N, T, classes) float.
-        labels: (N,) int64.
-        weight: λ, 0 to 1.
-        target: φ.
-        label_smoothing: Share of the target that is spread over all classes.
-
-    Returns:
-        Scalar, mean over the batch.
+    the potential at which a neuron fires. Arguments are those of `classification_loss`, and
+    λ = `weight`, 0 to 1, and φ = `target`.
 
     Source: Deng et al., "Temporal Efficient Training of Spiking Neural Network via Gradient
     Re-weighting", ICLR 2022, L_TET, L_MSE and L_TOTAL.
@@ -92,25 +80,11 @@ def tet_loss(
 def training_loss(
     output: Tensor, labels: Tensor, *, loss: LossSection, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return what a recipe makes small.
-
-    Args:
-        output: (N, T, classes) float, branches included.
-        labels: (N,) int64.
-        loss: [training.loss].
-        label_smoothing: [training] label_smoothing.
-
-    Returns:
-        Scalar, mean over the batch.
-    """
+    """Return the loss that a recipe's [training.loss] names, of an output with its branches."""
     if isinstance(loss, CrossEntropyLoss):
         return classification_loss(output, labels, label_smoothing=label_smoothing)
     return tet_loss(
-        output,
-        labels,
-        weight=loss.weight,
-        target=loss.target,
-        label_smoothing=label_smoothing,
+        output, labels, weight=loss.weight, target=loss.target, label_smoothing=label_smoothing
     )
 
 
@@ -132,8 +106,8 @@ def shortcut_loss(
         labels: (N,) int64.
         weight: λ at this iteration.
         kind: "joint": L(b_n + λ Σ b_l), the paper's. "separate": L(b_n) + λ Σ L(b_l), ours.
-        loss: [training.loss].
-        label_smoothing: [training] label_smoothing.
+        loss: As for `training_loss`, as is the smoothing.
+        label_smoothing: Share of the target that is spread over all classes.
 
     Returns:
         The output that is trained, (N, T, classes), and the loss, a scalar. With λ = 0 both are

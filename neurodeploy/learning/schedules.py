@@ -1,4 +1,4 @@
-"""Learning rate and branch weight by iteration: pure functions of its number.
+"""Settings that change with the iteration: learning rate, branch weight, share of pruned weights.
 
 A schedule of the branch weight is a function of the progress i / I, which gives the factor on λ.
 As in the paper's Algorithm 1, i counts from 1: the progress is 1 / I in the first iteration and
@@ -14,10 +14,16 @@ and name it in the recipe: `[shortcut] schedule = "late"`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
-from neurodeploy.errors import RecipeError
+import torch
+from torch import Tensor, nn
+
+from neurodeploy.errors import RecipeError, TrainingError
+from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
+from neurodeploy.passes.pruning import magnitude_masks, parse_pattern, pattern_masks
+from neurodeploy.recipes.training_sections import PruningSection
 
 BranchSchedule = Callable[[float], float]
 """Factor on λ for the progress i / I."""
@@ -39,23 +45,10 @@ def learning_rate_at(
     return start * 0.5 * (1.0 + math.cos(math.pi * iteration / iterations))
 
 
-def _constant(progress: float) -> float:
-    del progress
-    return 1.0
-
-
-def _linear(progress: float) -> float:
-    return 1.0 - progress
-
-
-def _cosine(progress: float) -> float:
-    return 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
 _SCHEDULES: dict[str, BranchSchedule] = {
-    "constant": _constant,  # eq. 6
-    "linear": _linear,  # eq. 10
-    "cosine": _cosine,  # an addition of ours
+    "constant": lambda progress: 1.0,  # eq. 6
+    "linear": lambda progress: 1.0 - progress,  # eq. 10
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),  # an addition of ours
 }
 _OF_METHOD = {"shortcut": "constant", "evolutionary": "linear"}
 
@@ -118,3 +111,103 @@ def branch_weight_at(
         weight = 1.0 if method == "shortcut" else 0.25
     progress = (iteration + 1) / iterations
     return weight * branch_schedule(schedule or _OF_METHOD[method])(progress)
+
+
+class Pruner:
+    """Masks that grow while a network is trained: its zeros stay, and more weights become zero.
+
+    The share of zeros at a point p of the pruning, 0 to 1, is s · (1 - (1 - p)³): fast while
+    weights are redundant, slow at the end. Which weights are masked follows from the weights
+    alone, so a training that goes on from a checkpoint prunes as one that was never interrupted.
+
+    Args:
+        network: Changed in place, by `after_step`.
+        settings: What to take out; None to keep the zeros that are there, and no more.
+        iterations: Of the whole training.
+
+    Raises:
+        TrainingError: If a layer has no plain weight (weight normalisation).
+
+    Source: Zhu and Gupta, "To prune, or not to prune", arXiv 1710.01878, eq. 1.
+    """
+
+    def __init__(
+        self, network: nn.Module, settings: PruningSection | None, *, iterations: int
+    ) -> None:
+        self._weights = dict(_prunable(network))
+        self._settings = settings
+        self._iterations = max(1, iterations)
+        self._masks: dict[str, Tensor] = {}
+
+    def start(self) -> None:
+        """Take up the zeros of the weights as they are now; at the start of each epoch."""
+        self._masks = {name: weight.detach() != 0 for name, weight in self._weights.items()}
+
+    def after_step(self, iteration: int) -> None:
+        """Prune after the step of an iteration, counted from 0 over the whole training."""
+        if self._is_due(iteration):
+            self._grow(iteration)
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.mul_(self._masks[name])
+
+    def is_done(self, iteration: int) -> bool:
+        """Return whether the full sparsity is reached after an iteration."""
+        return self._progress(iteration) >= 1
+
+    def sparsity_at(self, iteration: int) -> float:
+        """Return the share of zeros asked for after an iteration."""
+        assert self._settings is not None
+        return self._settings.sparsity * self._curve(iteration)
+
+    def _curve(self, iteration: int) -> float:
+        return 1.0 - (1.0 - self._progress(iteration)) ** 3
+
+    def _progress(self, iteration: int) -> float:
+        if self._settings is None:
+            return 1.0
+        begin = self._settings.begin * self._iterations
+        end = self._settings.end * self._iterations
+        reached = iteration + 1
+        return 1.0 if reached >= end else max(0.0, (reached - begin) / (end - begin))
+
+    def _is_due(self, iteration: int) -> bool:
+        if self._settings is None:
+            return False
+        before, now = self._progress(iteration - 1), self._progress(iteration)
+        return before < 1 <= now or (0 < now < 1 and iteration % self._settings.interval == 0)
+
+    def _grow(self, iteration: int) -> None:
+        """Choose the masks that are due after an iteration."""
+        assert self._settings is not None
+        weights = {
+            name: weight.detach().double().cpu().numpy() for name, weight in self._weights.items()
+        }
+        if self._settings.pattern:
+            keep, group = parse_pattern(self._settings.pattern)
+            kept = group - round((group - keep) * self._curve(iteration))
+            masks = pattern_masks(weights, pattern=f"{kept}:{group}")
+        else:
+            masks = magnitude_masks(
+                weights, sparsity=self.sparsity_at(iteration), scope=self._settings.scope
+            )
+        self._masks = {
+            name: torch.from_numpy(mask).to(self._weights[name].device)
+            for name, mask in masks.items()
+        }
+
+
+def _prunable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the weights of a network's synapses that training may change."""
+    for name, module in network.named_modules():
+        if isinstance(module, ConvSynapse | DenseSynapse):
+            if module.weight_norm_enabled:
+                raise TrainingError(
+                    f"{name}: pruning with weight normalisation is not possible. Train without it."
+                )
+            if module.weight.requires_grad:
+                yield name, module.weight
+        elif isinstance(module, nn.ParameterList):
+            for index, weight in enumerate(module):
+                if weight.requires_grad:
+                    yield f"{name}.{index}", weight

@@ -8,13 +8,12 @@ also has shortcut branches, a file form or spikes to be counted offers the metho
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
@@ -22,35 +21,22 @@ from typing import Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.data import (
-    Dataset,
-    Part,
-    count_batches,
-    draw_moves,
-    move_images,
-    training_batches,
-)
+from neurodeploy import data
+from neurodeploy.data import Dataset, Part
 from neurodeploy.errors import CheckpointError, TrainingError
 from neurodeploy.files import write_text
-from neurodeploy.learning.checkpoints import (
-    Checkpoint,
-    EpochRecord,
-    History,
-    IterationRecord,
-    read_checkpoint,
-    require_same_settings,
-    write_checkpoint,
-)
+from neurodeploy.learning import checkpoints
+from neurodeploy.learning.checkpoints import EpochRecord, History, IterationRecord
 from neurodeploy.learning.engine import TrainingEngine
 from neurodeploy.learning.evaluation import evaluate
-from neurodeploy.learning.gradual_pruning import Pruner
 from neurodeploy.learning.losses import shortcut_loss
 from neurodeploy.learning.schedules import (
+    Pruner,
     branch_schedule,
     branch_weight_at,
     learning_rate_at,
 )
-from neurodeploy.nn.network import CAN_COMPILE_BLOCKS
+from neurodeploy.nn.network import CAN_COMPILE_BLOCKS, SpikingNetwork
 from neurodeploy.recipes.training_sections import PruningSection, ShortcutSection, TrainingSection
 
 logger = logging.getLogger(__name__)
@@ -67,7 +53,6 @@ class Branched(Protocol):
 
     def forward_with_branches(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the main output and that of each branch, all (N, T, classes)."""
-        ...
 
 
 @runtime_checkable
@@ -76,31 +61,18 @@ class Savable(Protocol):
 
     def save(self, path: Path | str) -> None:
         """Write it, whole or not at all."""
-        ...
 
 
-@runtime_checkable
-class Compilable(Protocol):
-    """A network whose blocks can run through torch.compile."""
-
-    def compile_blocks(self) -> None:
-        """Let torch.compile translate each block at its next call, in place."""
-        ...
-
-    def uncompile_blocks(self) -> None:
-        """Undo `compile_blocks`."""
-        ...
-
-
+@dataclass(eq=False)
 class Trainer:
     """Train networks as a recipe says.
 
-    Args:
+    Attributes:
         training: Optimisation.
         seed: Start of all randomness: order of the samples, augmentation, dropout.
         shortcut: How branches count; matters only for a network that has some.
         shift: Training images move by up to this many pixels.
-        pruning: Weights to take out while training; None for none.
+        pruning: Weights to take out while training.
         keeps_zeros: Let weights that are zero at the start stay zero.
         directory: Where checkpoint, metrics, best and last network go; None writes nothing.
         engine: The processes that train together; by default this one alone, on a GPU if torch
@@ -109,32 +81,26 @@ class Trainer:
         on_epoch: Called after every epoch, once its checkpoint is written.
     """
 
-    def __init__(
-        self,
-        training: TrainingSection,
-        *,
-        seed: int = 0,
-        shortcut: ShortcutSection | None = None,
-        shift: int = 0,
-        pruning: PruningSection | None = None,
-        keeps_zeros: bool = False,
-        directory: Path | str | None = None,
-        engine: TrainingEngine | None = None,
-        on_iteration: Callable[[IterationRecord], None] | None = None,
-        on_epoch: Callable[[EpochRecord], None] | None = None,
-    ) -> None:
-        self.training = training
-        self.seed = seed
-        self.shortcut = shortcut or ShortcutSection()
+    training: TrainingSection
+    _: KW_ONLY
+    seed: int = 0
+    shortcut: ShortcutSection = field(default_factory=ShortcutSection)
+    shift: int = 0
+    pruning: PruningSection = field(default_factory=PruningSection)
+    keeps_zeros: bool = False
+    directory: Path | str | None = None
+    engine: TrainingEngine | None = None
+    on_iteration: Callable[[IterationRecord], None] | None = None
+    on_epoch: Callable[[EpochRecord], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown schedule before training.
+
+        Raises:
+            RecipeError: Naming those there are.
+        """
         if self.shortcut.schedule is not None:
-            branch_schedule(self.shortcut.schedule)  # refuse an unknown name before training
-        self.shift = shift
-        self.pruning = pruning if pruning is not None and pruning.is_gradual else None
-        self.keeps_zeros = keeps_zeros
-        self.directory = None if directory is None else Path(directory)
-        self.engine = engine
-        self.on_iteration = on_iteration
-        self.on_epoch = on_epoch
+            branch_schedule(self.shortcut.schedule)
 
     def fit(
         self, network: nn.Module, train: Dataset, validation: Dataset, *, resume: bool = False
@@ -163,8 +129,8 @@ class Trainer:
             run = _Run(self, engine, network, train, validation)
             if resume:
                 run.restore()
-            elif self.directory is not None and (self.directory / CHECKPOINT).exists():
-                logger.info("%s: starting afresh", self.directory)
+            elif run.directory is not None and (run.directory / CHECKPOINT).exists():
+                logger.info("%s: starting afresh", run.directory)
             with engine.together():
                 run.go()
                 return run.finish()
@@ -182,6 +148,8 @@ class _Run:
         validation: Dataset,
     ) -> None:
         self.trainer = trainer
+        self.training = trainer.training
+        self.directory = None if trainer.directory is None else Path(trainer.directory)
         self.engine = engine
         self.network = network
         self.train = train
@@ -190,41 +158,37 @@ class _Run:
         self.records: list[EpochRecord] = []
         self.best_epoch = 0
         self.best_state: dict[str, Tensor] = {}
-        self.per_epoch = count_batches(len(train), trainer.training.batch_size)
-        self.iterations = self.per_epoch * trainer.training.epochs
+        self.per_epoch = data.count_batches(len(train), self.training.batch_size)
+        self.iterations = self.per_epoch * self.training.epochs
         self.pruner: Pruner | None = None
-        if trainer.pruning is not None or trainer.keeps_zeros:
-            self.pruner = Pruner(network, trainer.pruning, iterations=self.iterations)
-        self.compiled: Compilable | None = None
-        if isinstance(network, Compilable) and _is_compiled(trainer.training, engine.device):
+        if trainer.pruning.is_gradual or trainer.keeps_zeros:
+            growing = trainer.pruning if trainer.pruning.is_gradual else None
+            self.pruner = Pruner(network, growing, iterations=self.iterations)
+        self.compiled: SpikingNetwork | None = None
+        if isinstance(network, SpikingNetwork) and _is_compiled(self.training, engine.device):
             network.compile_blocks()
             self.compiled = network
         self.prepared = engine.prepare(
             network,
-            lambda module: make_optimizer(module, trainer.training),
-            has_idle_parameters=self._has_idle_parameters(),
-        )
-
-    def _has_idle_parameters(self) -> bool:
-        """Return whether branches have no weight in some iteration before the last."""
-        return isinstance(self.network, Branched) and any(
-            self._rates(iteration)[1] == 0 for iteration in range(self.iterations - 1)
+            lambda module: make_optimizer(module, self.training),
+            # Branches may have no weight in some iteration before the last.
+            has_idle_parameters=isinstance(network, Branched)
+            and any(self._rates(iteration)[1] == 0 for iteration in range(self.iterations - 1)),
         )
 
     # --- training -------------------------------------------------------------------------
 
     def go(self) -> None:
         """Train the epochs that are missing."""
-        for epoch in range(len(self.records) + 1, self.trainer.training.epochs + 1):
+        for epoch in range(len(self.records) + 1, self.training.epochs + 1):
             record = self._epoch(epoch)
             self.records.append(record)
-            if (
-                epoch == 1
-                or self._is_pruning(epoch)
-                or self._is_better(record, self.records[self.best_epoch - 1])
-            ):
+            best = self.records[self.best_epoch - 1]
+            if epoch == 1 or self._is_pruning(epoch) or _quality(record) > _quality(best):
                 self.best_epoch = epoch
-                self.best_state = _state(self.network)
+                self.best_state = {
+                    name: tensor.clone() for name, tensor in self.network.state_dict().items()
+                }
                 self._save_network(BEST)
             self._save_network(LAST)
             self._write_progress()
@@ -235,7 +199,7 @@ class _Run:
     def finish(self) -> History:
         """Return the network the weights to keep."""
         kept = len(self.records)
-        if self.trainer.training.keep == "best" and self.best_epoch:
+        if self.training.keep == "best" and self.best_epoch:
             kept = self.best_epoch
             self.network.load_state_dict(self.best_state)
         if self.compiled is not None:
@@ -253,25 +217,25 @@ class _Run:
         losses, correct = 0.0, 0
         first = (epoch - 1) * self.per_epoch
         rate = weight = 0.0
-        data = training_batches(
+        batches = data.training_batches(
             self.train,
-            self.trainer.training.batch_size,
+            self.training.batch_size,
             generator=self.generator,
-            accumulate=self.trainer.training.accumulate,
+            accumulate=self.training.accumulate,
             rank=self.engine.rank,
             processes=self.engine.count,
         )
-        for iteration, parts in enumerate(data, first):
+        for iteration, parts in enumerate(batches, first):
             rate, weight = self._rates(iteration)
             loss, right = self._step(parts, rate=rate, weight=weight)
-            if self.pruner is not None and math.isfinite(loss):
-                self.pruner.after_step(iteration)
             if not math.isfinite(loss):
                 raise TrainingError(
                     f"epoch {epoch}, iteration {iteration}: the loss is {loss} at learning rate "
                     f"{rate:g}. Use a smaller training.learning_rate; the checkpoint of the last "
                     "whole epoch is kept."
                 )
+            if self.pruner is not None:
+                self.pruner.after_step(iteration)
             losses += loss * parts[0].size
             correct += right
             if self.trainer.on_iteration is not None and self.engine.is_first:
@@ -280,7 +244,7 @@ class _Run:
                         iteration=iteration,
                         iterations=self.iterations,
                         epoch=epoch,
-                        epochs=self.trainer.training.epochs,
+                        epochs=self.training.epochs,
                         loss=loss,
                         branch_weight=weight,
                         learning_rate=rate,
@@ -306,22 +270,21 @@ class _Run:
         )
 
     def _rates(self, iteration: int) -> tuple[float, float]:
-        training, shortcut = self.trainer.training, self.trainer.shortcut
-        return (
-            learning_rate_at(
-                iteration,
-                self.iterations,
-                start=training.learning_rate,
-                schedule=training.schedule,
-            ),
-            branch_weight_at(
-                iteration,
-                self.iterations,
-                method=shortcut.method,
-                weight=shortcut.weight,
-                schedule=shortcut.schedule,
-            ),
+        shortcut = self.trainer.shortcut
+        rate = learning_rate_at(
+            iteration,
+            self.iterations,
+            start=self.training.learning_rate,
+            schedule=self.training.schedule,
         )
+        weight = branch_weight_at(
+            iteration,
+            self.iterations,
+            method=shortcut.method,
+            weight=shortcut.weight,
+            schedule=shortcut.schedule,
+        )
+        return rate, weight
 
     def _step(self, parts: list[Part], *, rate: float, weight: float) -> tuple[float, int]:
         """Do one iteration; a loss that is not finite leaves the weights as they are.
@@ -331,12 +294,12 @@ class _Run:
         """
         for group in self.prepared.optimizer.param_groups:
             group["lr"] = rate
-        moves = draw_moves(parts[0].size, self.trainer.shift, generator=self.generator)
+        moves = data.draw_moves(parts[0].size, self.trainer.shift, generator=self.generator)
         self.prepared.optimizer.zero_grad()
         totals = torch.zeros(2, dtype=torch.float64)
         for number, part in enumerate(parts):
             with self.prepared.collecting(is_last=number == len(parts) - 1):
-                inputs = move_images(part.inputs, moves[part.places])
+                inputs = data.move_images(part.inputs, moves[part.places])
                 loss, right = self._loss(inputs, part.labels, weight=weight)
                 share = len(part.labels) / part.size
                 totals += torch.tensor([float(loss.detach()) * share, right])
@@ -351,7 +314,7 @@ class _Run:
     def _loss(self, inputs: Tensor, labels: Tensor, *, weight: float) -> tuple[Tensor, int]:
         """Return the loss of a part and its number of right answers."""
         inputs, labels = self.engine.to_device(inputs), self.engine.to_device(labels)
-        module, training = self.prepared.module, self.trainer.training
+        module = self.prepared.module
         with self.prepared.computing():
             main, branches = (
                 cast("Branched", module).forward_with_branches(inputs)
@@ -364,8 +327,8 @@ class _Run:
                 labels,
                 weight=weight,
                 kind=self.trainer.shortcut.loss,
-                loss=training.loss,
-                label_smoothing=training.label_smoothing,
+                loss=self.training.loss,
+                label_smoothing=self.training.label_smoothing,
             )
             if weight == 0 and self.engine.count > 1:
                 # Schedules end at zero. Processes that join gradients wait for those of branches.
@@ -379,25 +342,27 @@ class _Run:
         # The first epoch that has all zeros replaces what came before, however good that was.
         return not self.pruner.is_done((epoch - 1) * self.per_epoch - 1)
 
-    @staticmethod
-    def _is_better(new: EpochRecord, old: EpochRecord) -> bool:
-        return (new.validation_accuracy, -new.validation_loss) > (
-            old.validation_accuracy,
-            -old.validation_loss,
-        )
-
     # --- files ----------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, object]:
-        """The settings that identify a run, in JSON's types."""
+        """Return the settings that identify a run, in JSON's types."""
+        pruning = self.trainer.pruning
+        sections: dict[str, TrainingSection | ShortcutSection | PruningSection] = {
+            "training": self.training,
+            "shortcut": self.trainer.shortcut,
+            "pruning": pruning if pruning.is_gradual else PruningSection(),
+        }
         settings: dict[str, object] = {
-            **{f"training.{key}": value for key, value in asdict(self.trainer.training).items()},
-            **{f"shortcut.{key}": value for key, value in asdict(self.trainer.shortcut).items()},
+            **{
+                f"{name}.{key}": value
+                for name, section in sections.items()
+                for key, value in asdict(section).items()
+            },
+            "keeps_zeros": self.trainer.keeps_zeros,
             "seed": self.trainer.seed,
             "processes": self.engine.count,
             "precision": self.engine.hardware.precision,
             "data.shift": self.trainer.shift,
-            **_pruning_settings(self.trainer),
             "training data": self.train.digest(),
             "validation data": self.validation.digest(),
             "weights": {
@@ -409,14 +374,15 @@ class _Run:
         return cast("dict[str, object]", json.loads(json.dumps(settings)))
 
     def _save_network(self, name: str) -> None:
-        if not self.engine.is_first or self.trainer.directory is None:
-            return
-        if isinstance(self.network, Savable):
-            self.network.save(self.trainer.directory / name)
+        if (
+            self.engine.is_first
+            and self.directory is not None
+            and isinstance(self.network, Savable)
+        ):
+            self.network.save(self.directory / name)
 
     def _write_progress(self) -> None:
-        directory = self.trainer.directory
-        if directory is None:
+        if self.directory is None:
             return
         # What every process must take part in comes before the others leave.
         optimizer = self.prepared.optimizer_state()
@@ -431,39 +397,39 @@ class _Run:
             "random.torch": random,
         }
         records = [asdict(record) for record in self.records]
-        write_text(directory / METRICS, "".join(json.dumps(record) + "\n" for record in records))
-        write_checkpoint(
-            directory / CHECKPOINT,
-            Checkpoint(
-                tensors=tensors,
-                settings=self._settings(),
-                progress={
-                    "best_epoch": self.best_epoch,
-                    "epochs": records,
-                    "scaler": self.prepared.scaler_state(),
-                },
-            ),
+        write_text(
+            self.directory / METRICS, "".join(json.dumps(record) + "\n" for record in records)
+        )
+        progress: dict[str, object] = {
+            "best_epoch": self.best_epoch,
+            "epochs": records,
+            "scaler": self.prepared.scaler_state(),
+        }
+        checkpoints.write_checkpoint(
+            self.directory / CHECKPOINT,
+            checkpoints.Checkpoint(tensors=tensors, settings=self._settings(), progress=progress),
         )
 
     def restore(self) -> None:
         """Take up the directory's checkpoint; without one, start at the beginning."""
-        if self.trainer.directory is None:
+        if self.directory is None:
             raise TrainingError("trainer: resume without a directory. Give the run's directory.")
-        path = self.trainer.directory / CHECKPOINT
+        path = self.directory / CHECKPOINT
         if not path.exists():
             return
-        checkpoint = read_checkpoint(path)
-        require_same_settings(checkpoint.settings, self._settings(), path=path)
+        checkpoint = checkpoints.read_checkpoint(path)
+        checkpoints.require_same_settings(checkpoint.settings, self._settings(), path=path)
         try:
-            records = [
-                EpochRecord.from_json(entry) for entry in _list(checkpoint.progress["epochs"])
-            ]
+            entries, scaler = checkpoint.progress["epochs"], checkpoint.progress["scaler"]
+            if not isinstance(entries, list) or not isinstance(scaler, dict):
+                raise TypeError("epochs or scaler have the wrong type")
+            records = [EpochRecord.from_json(entry) for entry in entries]
             best_epoch = checkpoint.progress["best_epoch"]
             if not isinstance(best_epoch, int) or not 0 < best_epoch <= len(records):
                 raise ValueError(f"best epoch {best_epoch} of {len(records)}")
             self.network.load_state_dict(checkpoint.group("network"))
             self.prepared.restore_optimizer(checkpoint.group("optimizer"))
-            self.prepared.restore_scaler(_numbers(checkpoint.progress["scaler"]))
+            self.prepared.restore_scaler(scaler)
             self.generator.set_state(checkpoint.tensors["random.data"])
             torch.set_rng_state(checkpoint.tensors["random.torch"][self.engine.rank].clone())
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -486,17 +452,13 @@ def _is_compiled(training: TrainingSection, device: torch.device) -> bool:
 def make_optimizer(network: nn.Module, training: TrainingSection) -> torch.optim.Optimizer:
     """Make the optimizer; only weights (two axes or more) decay, not biases or batch norm."""
     learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in learned if parameter.ndim > 1]
+    others = [parameter for parameter in learned if parameter.ndim <= 1]
     groups = [
-        {
-            "params": [parameter for parameter in learned if parameter.ndim > 1],
-            "weight_decay": training.weight_decay,
-        },
-        {
-            "params": [parameter for parameter in learned if parameter.ndim <= 1],
-            "weight_decay": 0.0,
-        },
+        {"params": parameters, "weight_decay": decay}
+        for parameters, decay in ((weights, training.weight_decay), (others, 0.0))
+        if parameters
     ]
-    groups = [group for group in groups if group["params"]]
     if not groups:
         raise TrainingError("network: nothing to learn. Every parameter is fixed.")
     if training.optimizer == "adamw":
@@ -506,26 +468,9 @@ def make_optimizer(network: nn.Module, training: TrainingSection) -> torch.optim
     return torch.optim.SGD(groups, lr=training.learning_rate, momentum=training.momentum)
 
 
-def _state(network: nn.Module) -> dict[str, Tensor]:
-    return copy.deepcopy({name: tensor.detach() for name, tensor in network.state_dict().items()})
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError("epochs are no list")
-    return value
-
-
-def _pruning_settings(trainer: Trainer) -> dict[str, object]:
-    chosen = trainer.pruning or PruningSection()
-    entries: dict[str, object] = {f"pruning.{key}": v for key, v in asdict(chosen).items()}
-    return entries | {"keeps_zeros": trainer.keeps_zeros}
-
-
-def _numbers(value: object) -> dict[str, float]:
-    if not isinstance(value, dict):
-        raise TypeError("the scaler's state is no table")
-    return {str(key): float(number) for key, number in value.items()}
+def _quality(record: EpochRecord) -> tuple[float, float]:
+    """Return what the best epoch has most of."""
+    return record.validation_accuracy, -record.validation_loss
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neurodeploy.data import ArrayDataset
-from neurodeploy.learning.gradual_pruning import Pruner
+from neurodeploy.learning.schedules import Pruner
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.recipes.recipe import Architecture
