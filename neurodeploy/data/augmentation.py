@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neurodeploy.data.packages import torchvision_transforms
-
 
 def shift_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> Tensor:
-    """Move every sample by a random number of pixels in each direction; zeros move in.
-
-    This is what "pad, then crop at a random place" does.
-
-    Args:
-        images: (batch, ..., H, W), any dtype; all steps of a sample move together.
-        pixels: Largest move, either way.
-        generator: Chooses it.
-
-    Returns:
-        A new tensor like `images`.
-    """
+    """Move every sample by up to so many pixels in each direction, as "pad, then crop" does."""
     return move_images(images, draw_moves(len(images), pixels, generator=generator))
 
 
@@ -52,7 +38,7 @@ def move_images(images: Tensor, moves: Tensor) -> Tensor:
     if pixels == 0:
         return images
     height, width = images.shape[-2:]
-    padded = torch.nn.functional.pad(images, (pixels,) * 4)
+    padded = functional.pad(images, (pixels,) * 4)
     corners = (moves + pixels).tolist()
     return torch.stack(
         [
@@ -73,45 +59,19 @@ def roll_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> T
 
 
 def flip_images(images: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Mirror every other sample, on average, from left to right.
+    """Mirror every other sample, on average, from left to right, with all its steps.
 
     Args:
-        images: (batch, ..., W), any dtype; all steps of a sample are mirrored together.
-        generator: Chooses which.
-
-    Returns:
-        A new tensor like `images`.
+        images: (batch, ..., W), any dtype.
+        generator: Chooses the samples.
     """
     is_flipped = torch.randint(2, (len(images),), generator=generator).bool()
     return torch.where(is_flipped.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
 
 
-def auto_augment(
-    images: Tensor, policy: Literal["cifar10", "imagenet"], *, generator: torch.Generator
-) -> Tensor:
-    """Apply torchvision's AutoAugment to every image.
-
-    Args:
-        images: (batch, 1 or 3, H, W) uint8.
-        policy: The published set of operations.
-        generator: Chooses among them.
-
-    Returns:
-        A new tensor like `images`.
-    """
-    transforms = torchvision_transforms()
-    augment = transforms.AutoAugment(transforms.AutoAugmentPolicy(policy))
-    seed = int(torch.randint(2**62, (), generator=generator))
-    # torchvision draws from torch's global generator and takes no other: it is set here and
-    # put back as it was.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return torch.stack([augment(image) for image in images])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warp:
-    """How much `warp_images` turns and resizes images.
+    """Limits of what `warp_images` does.
 
     Attributes:
         degrees: Images are turned by up to this much, either way.
@@ -129,11 +89,8 @@ def warp_images(images: Tensor, warp: Warp, *, generator: torch.Generator) -> Te
 
     Args:
         images: (batch, C, H, W) of integers.
-        warp: How much.
+        warp: Limits of the changes.
         generator: Chooses each image's angle and sizes.
-
-    Returns:
-        A new tensor like `images`.
     """
     draws = 2 * torch.rand((3, len(images)), generator=generator, dtype=torch.float64) - 1
     angles = draws[0] * math.radians(warp.degrees)

@@ -1,15 +1,16 @@
 """Data sets as training and evaluation see them, their split into parts, and their batches.
 
 Inputs stay integers until they reach the network, which multiplies them by one power of two:
-what the chip will see is what training sees.
+what the chip will see, as the payload of a spike, is what training sees.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset as TorchDataset
 
+from neurodeploy.data.augmentation import Warp, warp_images
 from neurodeploy.errors import DataError, TrainingError
 
 IntArray = npt.NDArray[np.int32]
@@ -33,44 +35,36 @@ class Dataset(Protocol):
     @property
     def labels(self) -> LabelArray:
         """(samples,) int64."""
-        ...
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W) or (N,) of one step of one sample."""
-        ...
 
     @property
     def classes(self) -> int:
         """Number of classes."""
-        ...
 
     @property
     def scale(self) -> float:
         """The network sees scale · value."""
-        ...
 
     @property
     def value_range(self) -> tuple[int, int]:
         """Smallest and largest value that a sample may hold."""
-        ...
 
     @property
     def workers(self) -> int:
         """Processes that read batches ahead; 0 reads in this one."""
-        ...
 
     @property
     def is_random(self) -> bool:
         """True if the data set itself augments training batches."""
-        ...
-
-    def __len__(self) -> int: ...
 
     @property
     def is_static(self) -> bool:
         """True if a sample is one image, shown in every step."""
-        ...
+
+    def __len__(self) -> int: ...
 
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
         """Return the samples with these indices, (batch, ...), integers of any dtype.
@@ -79,19 +73,149 @@ class Dataset(Protocol):
             indices: (batch,) int64.
             seed: Chooses the augmentation; without one there is none.
         """
-        ...
 
     def subset(self, indices: npt.NDArray[np.integer]) -> Dataset:
         """Return the samples with these indices, in this order."""
-        ...
 
     def windows(self, steps: int) -> IntArray:
-        """Return what a simulator reads: (samples, T, *shape) int32, all of it in memory."""
-        ...
+        """Return what a simulator reads, all of it in memory: take a subset of a large set first.
+
+        Args:
+            steps: T.
+
+        Returns:
+            (samples, T, *shape) int32; a static image is repeated.
+
+        Raises:
+            DataError: If the samples last another number of steps.
+        """
 
     def digest(self) -> str:
-        """Return a short name that changes with any input or label."""
-        ...
+        """Return a short name that changes with any input, label or augmentation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ArrayDataset:
+    """Samples and labels in memory; the trainer may shift them.
+
+    Attributes:
+        inputs: (samples, *shape) int32 for images that stay the same in every step, or
+            (samples, T, *shape) int32, with shape (C, H, W) or (N,).
+        labels: (samples,) int64.
+        shape: Of one step of one sample.
+        classes: Number of classes.
+        scale: The network sees scale · integer.
+        warp: How much a seeded batch of images is turned and resized; None for not at all.
+    """
+
+    inputs: IntArray
+    labels: LabelArray
+    shape: tuple[int, ...]
+    classes: int
+    scale: float
+    warp: Warp | None = None
+
+    def __post_init__(self) -> None:
+        """Check that dtypes, shapes and classes fit each other.
+
+        Raises:
+            DataError: Naming what does not.
+        """
+        for name, array in (("inputs", self.inputs), ("labels", self.labels)):
+            if not isinstance(array, np.ndarray):
+                raise DataError(
+                    f"ArrayDataset: {name} are a {type(array).__name__}, a NumPy array is "
+                    "required: numpy.asarray(values)."
+                )
+            require_integers(array, where=f"ArrayDataset: {name}")
+        before = self.inputs.ndim - len(self.shape)
+        if before not in (1, 2) or self.inputs.shape[before:] != self.shape:
+            axes = ", ".join(map(str, self.shape))
+            raise DataError(
+                f"ArrayDataset: inputs of shape {self.inputs.shape}, (samples, {axes}) for still "
+                f"images or (samples, T, {axes}) is required by shape = {self.shape}."
+            )
+        if self.labels.shape != self.inputs.shape[:1]:
+            raise DataError(
+                f"ArrayDataset: labels of shape {self.labels.shape}, {self.inputs.shape[:1]} is "
+                "required: a class for each sample."
+            )
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < self.classes:
+            raise DataError(
+                f"ArrayDataset: labels from {self.labels.min()} to {self.labels.max()}, 0 to "
+                f"{self.classes - 1} is allowed by classes = {self.classes}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def is_static(self) -> bool:
+        """True if a sample is one image, shown in every step."""
+        return self.inputs.ndim == 1 + len(self.shape)
+
+    @property
+    def value_range(self) -> tuple[int, int]:
+        """Smallest and largest value that a sample holds."""
+        return int(self.inputs.min()), int(self.inputs.max())
+
+    @property
+    def workers(self) -> int:
+        """None: the samples are at hand."""
+        return 0
+
+    @property
+    def is_random(self) -> bool:
+        """True if a seed changes the samples."""
+        return self.warp is not None
+
+    def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
+        """Return the samples with these indices, (batch, ...) int32, warped if there is a seed."""
+        found = torch.from_numpy(self.inputs)[indices]
+        if self.warp is None or seed is None:
+            return found
+        return warp_images(found, self.warp, generator=torch.Generator().manual_seed(seed))
+
+    def subset(self, indices: npt.NDArray[np.integer]) -> ArrayDataset:
+        """Return the samples with these indices, in this order."""
+        return replace(self, inputs=self.inputs[indices], labels=self.labels[indices])
+
+    def windows(self, steps: int) -> IntArray:
+        """Return what a simulator reads, (samples, T, *shape) int32."""
+        if self.is_static:
+            return np.repeat(self.inputs[:, np.newaxis], steps, axis=1)
+        require_steps(self.inputs.shape[1], steps)
+        return self.inputs
+
+    def digest(self) -> str:
+        """Return a short name that changes with any input, label or augmentation."""
+        digest = hashlib.sha256(repr((self.inputs.shape, self.scale, self.warp)).encode())
+        digest.update(np.ascontiguousarray(self.inputs).tobytes())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def require_integers(array: npt.NDArray[np.generic], *, where: str) -> None:
+    """Refuse floats and names of classes with a `DataError` that says how to make integers."""
+    if np.issubdtype(array.dtype, np.integer) or array.dtype == np.bool_:
+        return
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise DataError(f"{where} holds NaN or infinity. Integers are required.")
+    if array.dtype.kind in "USO":
+        raise DataError(
+            f"{where} is {array.dtype}, integers are required. Number the classes from 0: "
+            "names, label = numpy.unique(label, return_inverse=True)."
+        )
+    raise DataError(
+        f"{where} is {array.dtype}, integers are required. Round to integers, and say with "
+        "data.input_bits how large they are."
+    )
+
+
+def require_steps(found: int, wanted: int) -> None:
+    """Refuse samples that do not last T = `wanted` steps."""
+    if found != wanted:
+        raise DataError(f"data: samples of {found} steps, the network takes {wanted}.")
 
 
 def range_of(parts: Sequence[Dataset]) -> tuple[int, int]:
@@ -105,8 +229,8 @@ def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dat
 
     Args:
         dataset: All samples.
-        fraction: Of them, the second part's share, above 0 and below 1.
-        seed: Chooses which.
+        fraction: The second part's share, above 0 and below 1.
+        seed: Chooses the samples of each part.
 
     Raises:
         DataError: If a class has too few samples to be in both parts.
@@ -154,12 +278,7 @@ def batches(
     seeds: Sequence[int | None] = [None] * len(parts)
     if generator is not None and dataset.is_random:
         seeds = torch.randint(2**62, (len(parts),), generator=generator).tolist()
-    reader = _BatchReader(dataset, parts, seeds)
-    if dataset.workers:
-        yield from _read_ahead(reader, dataset.workers)
-    else:
-        for number in range(len(parts)):
-            yield reader[number]
+    yield from _read(dataset, parts, seeds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -215,12 +334,13 @@ def training_batches(
             f"training data: batches of {len(dataset) // count} samples for {processes} "
             "processes. Use a larger training.batch_size or fewer devices."
         )
-    places: list[list[Tensor]] = []
+    places: list[tuple[Tensor, ...]] = []
     chosen: list[Tensor] = []
-    for batch in torch.tensor_split(order, count):
+    batches_of_all = torch.tensor_split(order, count)
+    for batch in batches_of_all:
         mine = torch.tensor_split(torch.arange(len(batch)), processes)[rank]
         pieces = torch.tensor_split(mine, min(accumulate, len(mine)))
-        places.append(list(pieces))
+        places.append(pieces)
         chosen.extend(batch[piece] for piece in pieces)
     seeds: Sequence[int | None] = [None] * len(chosen)
     if dataset.is_random:
@@ -230,19 +350,12 @@ def training_batches(
             for number, pieces in enumerate(places)
             for index in range(len(pieces))
         ]
-    reader = _BatchReader(dataset, chosen, seeds)
-    read = (
-        _read_ahead(reader, dataset.workers)
-        if dataset.workers
-        else (reader[number] for number in range(len(chosen)))
-    )
-    sizes = [len(batch) for batch in torch.tensor_split(order, count)]
-    for mine_of_batch, size in zip(places, sizes, strict=True):
-        parts = []
-        for piece in mine_of_batch:
-            inputs, labels = next(read)
-            parts.append(Part(inputs=inputs, labels=labels, places=piece, size=size))
-        yield parts
+    read = _read(dataset, chosen, seeds)
+    for pieces, batch in zip(places, batches_of_all, strict=True):
+        yield [
+            Part(inputs=inputs, labels=labels, places=piece, size=len(batch))
+            for piece, (inputs, labels) in zip(pieces, read, strict=False)
+        ]
 
 
 def count_batches(samples: int, batch_size: int) -> int:
@@ -269,12 +382,21 @@ class _BatchReader(TorchDataset[tuple[Tensor, Tensor]]):
         return self.dataset.batch(indices, seed=self.seeds[number]), self.labels[indices]
 
 
-def _read_ahead(reader: _BatchReader, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Read in processes; forked, so that images in memory are shared and not copied."""
+def _read(
+    dataset: Dataset, parts: Sequence[Tensor], seeds: Sequence[int | None]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Read batches, ahead in processes if the data set has workers.
+
+    Processes are forked, so that images in memory are shared and not copied.
+    """
+    reader = _BatchReader(dataset, parts, seeds)
+    if not dataset.workers:
+        yield from (reader[number] for number in range(len(reader)))
+        return
     loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
         reader,
         batch_size=None,
-        num_workers=workers,
+        num_workers=dataset.workers,
         multiprocessing_context="fork" if sys.platform == "linux" else None,
         generator=torch.Generator(),  # or the loader would draw from torch's global one
     )

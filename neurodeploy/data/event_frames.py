@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,33 +15,24 @@ import torch
 from torch import Tensor
 
 from neurodeploy.data.augmentation import flip_images, roll_images
-from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, LabelArray, split
-from neurodeploy.data.packages import layout_hint, reason_of, tonic
-from neurodeploy.data.stored import CountEncoding, StoredDataset
+from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, split
+from neurodeploy.data.stored import StoredDataset, import_package, layout_hint, reason_of
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing
 from neurodeploy.recipes.data_sections import (
     Cifar10DvsData,
     DvsGestureData,
-    NmnistData,
+    EventSection,
     ShdData,
 )
 
 logger = logging.getLogger(__name__)
 
-EventSection = Cifar10DvsData | NmnistData | DvsGestureData | ShdData
 _LARGEST_COUNT = 255
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _EventFiles:
-    """Facts about a published set.
-
-    Attributes:
-        kind: tonic's class.
-        page: Where it is offered.
-        files: Below `root`, for the training and the test part; a pattern of names.
-    """
+class _Publication(NamedTuple):
+    """tonic's class, where the set is offered, and patterns of its training and test files."""
 
     kind: str
     page: str
@@ -49,17 +40,17 @@ class _EventFiles:
 
 
 _PUBLICATIONS = {
-    "cifar10dvs": _EventFiles(
+    "cifar10dvs": _Publication(
         kind="CIFAR10DVS",
         page="https://figshare.com/ndownloader/files/38023437 (CIFAR10DVS.zip, .aedat4 files)",
         files=("CIFAR10DVS/CLASS/*.aedat4", "CIFAR10DVS/CLASS/*.aedat4"),
     ),
-    "nmnist": _EventFiles(
+    "nmnist": _Publication(
         kind="NMNIST",
         page="https://www.garrickorchard.com/datasets/n-mnist (train.zip, test.zip)",
         files=("NMNIST/Train/DIGIT/*.bin", "NMNIST/Test/DIGIT/*.bin"),
     ),
-    "dvs_gesture": _EventFiles(
+    "dvs_gesture": _Publication(
         kind="DVSGesture",
         page="https://figshare.com/ndownloader/files/38022171 (ibmGestureTrain.tar.gz) and "
         "https://figshare.com/ndownloader/files/38020584 (ibmGestureTest.tar.gz), the set cut "
@@ -69,7 +60,7 @@ _PUBLICATIONS = {
             "DVSGesture/ibmGestureTest/userNN_LIGHT/CLASS.npy",
         ),
     ),
-    "shd": _EventFiles(
+    "shd": _Publication(
         kind="SHD",
         page="https://zenkelab.org/datasets (shd_train.h5.zip, shd_test.h5.zip)",
         files=("SHD/shd_train.h5", "SHD/shd_test.h5"),
@@ -79,14 +70,9 @@ _PUBLICATIONS = {
 
 
 def read_frames(section: EventSection, *, steps: int) -> tuple[Dataset, Dataset]:
-    """Read an event set from the recipe's folder; the first time, make its frames.
+    """Read an event set from the recipe's folder; the first time, make its frames of T steps.
 
-    Args:
-        section: Names set and folder.
-        steps: T.
-
-    Returns:
-        Training and test part: as published, or for CIFAR10-DVS split by `test_fraction`.
+    Training and test part are those published, or for CIFAR10-DVS split by `test_fraction`.
 
     Raises:
         DataError: If files are missing or damaged; it says which, where they come from and how
@@ -114,11 +100,6 @@ class Frames:
     frames: npt.NDArray[np.uint8]
     flip: bool
     roll: int
-
-    @property
-    def is_static(self) -> bool:
-        """They have time steps."""
-        return False
 
     @property
     def is_random(self) -> bool:
@@ -165,28 +146,20 @@ def _part(section: EventSection, part: str, *, steps: int) -> StoredDataset:
         raise DataError(f"{path}: damaged ({error}). Delete it; it is made again.") from error
     if found.dtype != records or len(found) != len(recordings):
         raise DataError(f"{path}: holds something else than frames. Delete it; it is made again.")
-    labels: LabelArray = np.array(found["label"], dtype=np.int64)
-    return StoredDataset(
-        source=Frames(
-            path=path,
-            frames=found["frames"],
-            flip=isinstance(section, Cifar10DvsData) and section.flip,
-            roll=0 if isinstance(section, ShdData) else section.roll,
-        ),
-        indices=np.arange(len(labels)),
-        labels=labels,
-        shape=section.shape,
-        classes=section.classes,
-        encoding=CountEncoding(input_bits=section.input_bits),
-        workers=section.workers,
+    frames = Frames(
+        path=path,
+        frames=found["frames"],
+        flip=isinstance(section, Cifar10DvsData) and section.flip,
+        roll=0 if isinstance(section, ShdData) else section.roll,
     )
+    return StoredDataset.of(section, frames, np.array(found["label"], dtype=np.int64))
 
 
 def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordings, Sequence[Path]]:
     """Return tonic's data set, in an order that no file system changes, and its files."""
     publication = _PUBLICATIONS[section.source]
     pattern = publication.files[part == "test"]
-    kind = _without_download(getattr(tonic().datasets, publication.kind))
+    kind = _without_download(getattr(import_package("tonic").datasets, publication.kind))
     options = {} if part == "all" else {"train": part == "train"}
     expected = (
         f"{root / pattern} is required. Get the set from {publication.page}, unpack it there, "
@@ -221,7 +194,7 @@ def _without_download(kind: type) -> Callable[..., _Recordings]:
 
 
 def _fingerprint(files: Sequence[Path], root: Path) -> str:
-    digest = hashlib.sha256(tonic().__version__.encode())
+    digest = hashlib.sha256(import_package("tonic").__version__.encode())
     for file in files:
         state = file.stat()
         name = file.relative_to(root).as_posix()
@@ -271,8 +244,10 @@ def _frame_maker(
     section: EventSection, steps: int
 ) -> Callable[[npt.NDArray[np.void]], npt.NDArray[np.uint8]]:
     """Return the function from one recording to (T, *shape) uint8, counts above 255 cut off."""
-    transforms = tonic().transforms
-    sensor = getattr(tonic().datasets, _PUBLICATIONS[section.source].kind).sensor_size
+    transforms = import_package("tonic").transforms
+    sensor = getattr(
+        import_package("tonic").datasets, _PUBLICATIONS[section.source].kind
+    ).sensor_size
     is_scaled = isinstance(section, Cifar10DvsData | DvsGestureData)
     size = (*section.shape[:0:-1], section.shape[0]) if is_scaled else sensor
     shrink = transforms.Downsample(sensor_size=sensor, target_size=size[:2])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,77 +14,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurodeploy.data.augmentation import (
-    auto_augment,
-    flip_images,
-    shift_images,
-)
+from neurodeploy.data.augmentation import flip_images, shift_images
 from neurodeploy.data.dataset import LabelArray
-from neurodeploy.data.packages import (
-    layout_hint,
-    reason_of,
-    torchvision_datasets,
-    torchvision_transforms,
-)
-from neurodeploy.data.stored import PixelEncoding, StoredDataset
+from neurodeploy.data.stored import StoredDataset, import_package, layout_hint, reason_of
 from neurodeploy.errors import DataError
 from neurodeploy.recipes.data_sections import (
     Cifar10Data,
     Cifar100Data,
-    FashionMnistData,
     ImageNetData,
+    ImageSection,
+    MemoryImageSection,
     MnistData,
 )
 
-MemorySection = MnistData | FashionMnistData | Cifar10Data | Cifar100Data
-ImageSection = MemorySection | ImageNetData
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ImageFiles:
-    """Facts about a published set.
-
-    Attributes:
-        kind: torchvision's class.
-        page: Where it is offered.
-    """
-
-    kind: str
-    page: str
-
-
-_PUBLICATIONS = {
-    "mnist": _ImageFiles(
-        kind="MNIST",
-        page="http://yann.lecun.com/exdb/mnist",
+_CLASSES_AND_PAGES = {
+    "mnist": ("MNIST", "http://yann.lecun.com/exdb/mnist"),
+    "fashion_mnist": ("FashionMNIST", "https://github.com/zalandoresearch/fashion-mnist"),
+    "cifar10": (
+        "CIFAR10",
+        "https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-10 python version)",
     ),
-    "fashion_mnist": _ImageFiles(
-        kind="FashionMNIST",
-        page="https://github.com/zalandoresearch/fashion-mnist",
-    ),
-    "cifar10": _ImageFiles(
-        kind="CIFAR10",
-        page="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-10 python version)",
-    ),
-    "cifar100": _ImageFiles(
-        kind="CIFAR100",
-        page="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
-    ),
-    "imagenet": _ImageFiles(
-        kind="ImageFolder",
-        page="https://image-net.org/download.php (ILSVRC 2012; free registration)",
+    "cifar100": (
+        "CIFAR100",
+        "https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
     ),
 }
+"""torchvision's class for each source, and where the set is offered."""
+_IMAGENET_PAGE = "https://image-net.org/download.php (ILSVRC 2012; free registration)"
 
 
 def read_images(section: ImageSection) -> tuple[StoredDataset, StoredDataset]:
-    """Read an image set from the recipe's folder.
-
-    Args:
-        section: Names set and folder.
-
-    Returns:
-        The published training part, and the test part.
+    """Return the published training part and test part of an image set in the recipe's folder.
 
     Raises:
         DataError: If files are missing or damaged; it says which, where they come from and how
@@ -94,10 +55,13 @@ def read_images(section: ImageSection) -> tuple[StoredDataset, StoredDataset]:
     return _memory_part(section, train=True), _memory_part(section, train=False)
 
 
-def _encoding(section: ImageSection) -> PixelEncoding:
-    return PixelEncoding(
-        input_bits=section.input_bits, normalization=section.normalization, mean=section.mean
-    )
+@contextlib.contextmanager
+def _seeded(generator: torch.Generator) -> Iterator[None]:
+    """Seed torch's global generator inside the block: torchvision draws from no other."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 # --- in memory: MNIST and CIFAR ---------------------------------------------------------------
@@ -117,12 +81,7 @@ class MemoryImages:
     images: Tensor
     crop_padding: int
     flip: bool
-    policy: Literal["cifar10", "imagenet"] | None
-
-    @property
-    def is_static(self) -> bool:
-        """They are images."""
-        return True
+    policy: Literal["cifar10"] | None
 
     @property
     def is_random(self) -> bool:
@@ -138,7 +97,10 @@ class MemoryImages:
         if self.flip:
             images = flip_images(images, generator=generator)
         if self.policy is not None:
-            images = auto_augment(images, self.policy, generator=generator)
+            transforms = import_package("torchvision.transforms")
+            augment = transforms.AutoAugment(transforms.AutoAugmentPolicy(self.policy))
+            with _seeded(generator):
+                return torch.stack([augment(image) for image in images])
         return images
 
     def digest(self) -> str:
@@ -155,9 +117,10 @@ class _Kind(Protocol):
     targets: object
 
 
-def _memory_part(section: MemorySection, *, train: bool) -> StoredDataset:
+def _memory_part(section: MemoryImageSection, *, train: bool) -> StoredDataset:
     root = Path(section.root).expanduser()
-    kind = getattr(torchvision_datasets(), _PUBLICATIONS[section.source].kind)
+    name, page = _CLASSES_AND_PAGES[section.source]
+    kind = getattr(import_package("torchvision.datasets"), name)
     files = _expected_files(kind, root)
     missing = [path for path in files if not path.is_file()]
     if missing:
@@ -173,8 +136,7 @@ def _memory_part(section: MemorySection, *, train: bool) -> StoredDataset:
         damaged = _damaged_files(kind, root)
         names = ", ".join(map(str, damaged)) or f"{files[0].parent}: the files"
         raise DataError(
-            f"{names}: damaged or incomplete ({reason_of(error)}). Get the set again from "
-            f"{_PUBLICATIONS[section.source].page}."
+            f"{names}: damaged or incomplete ({reason_of(error)}). Get the set again from {page}."
         ) from error
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     if images.shape[1:] != section.shape or images.dtype != torch.uint8:
@@ -185,20 +147,13 @@ def _memory_part(section: MemorySection, *, train: bool) -> StoredDataset:
     _check_labels(labels, len(images), section.classes, where=str(files[0].parent))
     with_flip = not isinstance(section, MnistData) and section.flip
     augmented = isinstance(section, Cifar10Data | Cifar100Data) and section.auto_augment
-    return StoredDataset(
-        source=MemoryImages(
-            images=images.contiguous(),
-            crop_padding=section.crop_padding,
-            flip=with_flip,
-            policy="cifar10" if augmented else None,
-        ),
-        indices=np.arange(len(labels)),
-        labels=labels,
-        shape=section.shape,
-        classes=section.classes,
-        encoding=_encoding(section),
-        workers=section.workers,
+    source = MemoryImages(
+        images=images.contiguous(),
+        crop_padding=section.crop_padding,
+        flip=with_flip,
+        policy="cifar10" if augmented else None,
     )
+    return StoredDataset.of(section, source, labels)
 
 
 def _expected_files(kind: type, root: Path) -> list[Path]:
@@ -219,23 +174,21 @@ def _checksums(kind: type) -> list[tuple[Path, str]]:
 
 
 def _damaged_files(kind: type, root: Path) -> list[Path]:
-    check = torchvision_datasets().utils.check_integrity
+    check = import_package("torchvision.datasets").utils.check_integrity
     return [root / path for path, checksum in _checksums(kind) if not check(root / path, checksum)]
 
 
-def _how_to_get(section: MemorySection, missing: list[Path], root: Path) -> str:
-    publication = _PUBLICATIONS[section.source]
-    packed = [path.with_name(path.name + ".gz") for path in missing]
-    is_packed = all(path.is_file() for path in packed)
+def _how_to_get(section: MemoryImageSection, missing: list[Path], root: Path) -> str:
+    name, page = _CLASSES_AND_PAGES[section.source]
     what = ", ".join(str(path) for path in missing)
-    advice = (
-        f"Unpack what is there: gunzip --keep {missing[0].parent}/*.gz"
-        if is_packed
-        else f"Get the set from {publication.page} and put the files there, unpacked; on a "
-        "machine with a network torchvision does both: "
-        f"python -c \"import torchvision.datasets as d; d.{publication.kind}('{root}', "
-        'download=True)"'
-    )
+    if all(path.with_name(path.name + ".gz").is_file() for path in missing):
+        advice = f"Unpack what is there: gunzip --keep {missing[0].parent}/*.gz"
+    else:
+        advice = (
+            f"Get the set from {page} and put the files there, unpacked; on a machine with a "
+            "network torchvision does both: "
+            f"python -c \"import torchvision.datasets as d; d.{name}('{root}', download=True)\""
+        )
     hint = layout_hint(root, missing[0].relative_to(root).parts[0])
     return f"data.root: no such file: {what}.{hint} {advice}. Or set data.root to where they are."
 
@@ -264,11 +217,6 @@ class FolderImages:
     auto_augment: bool
 
     @property
-    def is_static(self) -> bool:
-        """They are images."""
-        return True
-
-    @property
     def is_random(self) -> bool:
         """True if a generator changes the samples."""
         return self.random_crop or self.flip or self.auto_augment
@@ -280,15 +228,8 @@ class FolderImages:
             DataError: If a file is damaged or gone.
         """
         files = [self.files[index] for index in indices.tolist()]
-        if generator is None:
-            change = self._plain()
-            return torch.stack([change(self._image(file)) for file in files])
-        change = self._random()
-        seed = int(torch.randint(2**62, (), generator=generator))
-        # torchvision draws from torch's global generator and takes no other: it is set here and
-        # put back as it was.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        change = self._change(is_random=generator is not None)
+        with contextlib.nullcontext() if generator is None else _seeded(generator):
             return torch.stack([change(self._image(file)) for file in files])
 
     def digest(self) -> str:
@@ -301,38 +242,28 @@ class FolderImages:
     def _image(self, file: str) -> object:
         path = self.root / file
         try:
-            return torchvision_datasets().folder.default_loader(str(path))
+            return import_package("torchvision.datasets").folder.default_loader(str(path))
         except Exception as error:  # Pillow's plug-ins raise whatever they stumble over
             raise DataError(
                 f"{path}: cannot be read as an image ({reason_of(error)}). Get the file again, or "
                 "remove it."
             ) from error
 
-    def _plain(self) -> Callable[[object], Tensor]:
-        transforms = torchvision_transforms()
-        plain: Callable[[object], Tensor] = transforms.Compose(
-            [
-                transforms.Resize(round(self.size * 256 / 224)),
-                transforms.CenterCrop(self.size),
-                transforms.PILToTensor(),
-            ]
+    def _change(self, *, is_random: bool) -> Callable[[object], Tensor]:
+        """Return the function from a decoded image to (3, size, size) uint8."""
+        transforms = import_package("torchvision.transforms")
+        crop = [transforms.Resize(round(self.size * 256 / 224)), transforms.CenterCrop(self.size)]
+        others = []
+        if is_random and self.random_crop:
+            crop = [transforms.RandomResizedCrop(self.size)]
+        if is_random and self.flip:
+            others.append(transforms.RandomHorizontalFlip())
+        if is_random and self.auto_augment:
+            others.append(transforms.AutoAugment(transforms.AutoAugmentPolicy.IMAGENET))
+        change: Callable[[object], Tensor] = transforms.Compose(
+            [*crop, *others, transforms.PILToTensor()]
         )
-        return plain
-
-    def _random(self) -> Callable[[object], Tensor]:
-        transforms = torchvision_transforms()
-        crop = [transforms.RandomResizedCrop(self.size)]
-        middle = [transforms.Resize(round(self.size * 256 / 224)), transforms.CenterCrop(self.size)]
-        policy = transforms.AutoAugmentPolicy.IMAGENET
-        changes: Callable[[object], Tensor] = transforms.Compose(
-            [
-                *(crop if self.random_crop else middle),
-                *([transforms.RandomHorizontalFlip()] if self.flip else []),
-                *([transforms.AutoAugment(policy)] if self.auto_augment else []),
-                transforms.PILToTensor(),
-            ]
-        )
-        return changes
+        return change
 
 
 def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -> StoredDataset:
@@ -345,11 +276,11 @@ def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -
     if not folder.is_dir():
         raise DataError(
             f"{folder}: no such folder; {layout}. Get the images from "
-            f"{_PUBLICATIONS[section.source].page}, sort those for validation into folders by "
+            f"{_IMAGENET_PAGE}, sort those for validation into folders by "
             f"class, and set data.root.{layout_hint(root, folder.name)}"
         )
     try:
-        found = torchvision_datasets().ImageFolder(str(folder))
+        found = import_package("torchvision.datasets").ImageFolder(str(folder))
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{folder}: {reason_of(error)} {layout}.") from error
     names: list[str] = found.classes
@@ -366,22 +297,15 @@ def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -
                 f"{layout}."
             )
     labels = np.asarray(found.targets, dtype=np.int64)
-    return StoredDataset(
-        source=FolderImages(
-            root=folder,
-            files=tuple(str(Path(path).relative_to(folder)) for path, _ in found.samples),
-            size=section.size,
-            random_crop=section.random_crop,
-            flip=section.flip,
-            auto_augment=section.auto_augment,
-        ),
-        indices=np.arange(len(labels)),
-        labels=labels,
-        shape=section.shape,
-        classes=section.classes,
-        encoding=_encoding(section),
-        workers=section.workers,
+    source = FolderImages(
+        root=folder,
+        files=tuple(str(Path(path).relative_to(folder)) for path, _ in found.samples),
+        size=section.size,
+        random_crop=section.random_crop,
+        flip=section.flip,
+        auto_augment=section.auto_augment,
     )
+    return StoredDataset.of(section, source, labels)
 
 
 def _check_labels(labels: LabelArray, samples: int, classes: int, *, where: str) -> None:

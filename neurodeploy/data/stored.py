@@ -1,9 +1,12 @@
-"""Data sets that stay where they are, as bytes, and become numbers batch by batch."""
+"""Published data sets: bytes that become numbers batch by batch, and the packages to read them."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurodeploy.data.dataset import IntArray, LabelArray
+from neurodeploy.data.dataset import IntArray, LabelArray, require_steps
 from neurodeploy.errors import DataError
-from neurodeploy.recipes.data_sections import Normalization
+from neurodeploy.recipes.data_sections import EventSection, ImageSection, Normalization
 
+_PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
 _WINDOW_BATCH = 256
 
 
@@ -22,14 +26,8 @@ class Source(Protocol):
     """Where samples are: in memory, in image files, in a file of frames."""
 
     @property
-    def is_static(self) -> bool:
-        """True if a sample is one image, shown in every step."""
-        ...
-
-    @property
     def is_random(self) -> bool:
         """True if a generator changes the samples."""
-        ...
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
         """Return samples as bytes.
@@ -41,29 +39,9 @@ class Source(Protocol):
         Returns:
             (batch, ...) uint8.
         """
-        ...
 
     def digest(self) -> str:
         """Return a short name that changes with samples and augmentation."""
-        ...
-
-
-class Encoding(Protocol):
-    """How bytes become what the network is given."""
-
-    @property
-    def scale(self) -> float:
-        """The network sees scale · value."""
-        ...
-
-    @property
-    def value_range(self) -> tuple[int, int]:
-        """Smallest and largest value that the result may hold."""
-        ...
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Return the network's input for (batch, ...) uint8."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +110,7 @@ class CountEncoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredDataset:
-    """Some of a source's samples.
+    """Some of a source's samples, a `Dataset`.
 
     Attributes:
         source: All of them.
@@ -149,8 +127,32 @@ class StoredDataset:
     labels: LabelArray
     shape: tuple[int, ...]
     classes: int
-    encoding: Encoding
+    encoding: PixelEncoding | CountEncoding
     workers: int = 0
+
+    @classmethod
+    def of(
+        cls, section: ImageSection | EventSection, source: Source, labels: LabelArray
+    ) -> StoredDataset:
+        """Return all samples of a source, encoded as a recipe says."""
+        encoding = (
+            CountEncoding(input_bits=section.input_bits)
+            if isinstance(section, EventSection)
+            else PixelEncoding(
+                input_bits=section.input_bits,
+                normalization=section.normalization,
+                mean=section.mean,
+            )
+        )
+        return cls(
+            source=source,
+            indices=np.arange(len(labels)),
+            labels=labels,
+            shape=section.shape,
+            classes=section.classes,
+            encoding=encoding,
+            workers=section.workers,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -167,8 +169,8 @@ class StoredDataset:
 
     @property
     def is_static(self) -> bool:
-        """True if a sample is one image, shown in every step."""
-        return self.source.is_static
+        """True for images, false for frames of events."""
+        return isinstance(self.encoding, PixelEncoding)
 
     @property
     def is_random(self) -> bool:
@@ -186,32 +188,56 @@ class StoredDataset:
         return replace(self, indices=self.indices[indices], labels=self.labels[indices])
 
     def windows(self, steps: int) -> IntArray:
-        """Return what a simulator reads, all of it in memory: take a subset of a large set first.
-
-        Args:
-            steps: T.
-
-        Returns:
-            (samples, T, *shape) int32; a static image is repeated.
-
-        Raises:
-            DataError: If the samples last another number of steps.
-        """
+        """Return what a simulator reads, (samples, T, *shape) int32."""
         found = np.empty((len(self), steps, *self.shape), dtype=np.int32)
         for start in range(0, len(self), _WINDOW_BATCH):
             places = torch.arange(start, min(start + _WINDOW_BATCH, len(self)))
             values = self.batch(places).numpy()
-            if not self.is_static and values.shape[1] != steps:
-                raise DataError(
-                    f"data: samples of {values.shape[1]} steps, the network takes {steps}."
-                )
+            if not self.is_static:
+                require_steps(values.shape[1], steps)
             found[start : start + len(values)] = values[:, np.newaxis] if self.is_static else values
         return found
 
     def digest(self) -> str:
         """Return a short name that changes with samples, augmentation and encoding."""
-        digest = hashlib.sha256()
-        digest.update(repr((self.source.digest(), self.encoding)).encode())
+        digest = hashlib.sha256(repr((self.source.digest(), self.encoding)).encode())
         digest.update(np.ascontiguousarray(self.indices).tobytes())
         digest.update(np.ascontiguousarray(self.labels).tobytes())
         return digest.hexdigest()[:16]
+
+
+def import_package(name: str) -> ModuleType:
+    """Return a module of torchvision or tonic, imported where it is needed.
+
+    Raises:
+        DataError: If the package is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise DataError(
+            f"data: {package} is needed for this source and cannot be imported ({error}). "
+            "Install it: pip install 'neurodeploy[data]'."
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of what another package says, or else the error's name."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def layout_hint(root: Path, first: str) -> str:
+    """Return the advice for a set that is packed, or lies above or below; empty for any other.
+
+    Args:
+        root: Folder that was named.
+        first: Folder or file that it should hold.
+    """
+    packed = sorted(path.name for path in root.glob("*") if path.name.endswith(_PACKED))
+    if packed:
+        return f" {root} holds {', '.join(packed)}: unpack it there."
+    if root.name == first:
+        return f" {root} is one level too deep: set data.root to {root.parent}."
+    below = sorted(root.glob(f"*/{first}"))
+    return f" It lies in {below[0].parent}: set data.root to that." if below else ""

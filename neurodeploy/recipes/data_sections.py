@@ -360,16 +360,7 @@ class ShdData(EventData):
     classes: ClassVar[int] = 20
 
 
-DataSection = (
-    DigitsData
-    | NpzData
-    | MnistData
-    | FashionMnistData
-    | Cifar10Data
-    | Cifar100Data
-    | ImageNetData
-    | Cifar10DvsData
-    | NmnistData
-    | DvsGestureData
-    | ShdData
-)
+MemoryImageSection = MnistData | FashionMnistData | Cifar10Data | Cifar100Data
+ImageSection = MemoryImageSection | ImageNetData
+EventSection = Cifar10DvsData | NmnistData | DvsGestureData | ShdData
+DataSection = DigitsData | NpzData | ImageSection | EventSection

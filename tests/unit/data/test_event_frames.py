@@ -19,7 +19,7 @@ from neurodeploy.data import (
     roll_images,
 )
 from neurodeploy.data.event_frames import _without_download
-from neurodeploy.data.packages import tonic
+from neurodeploy.data.stored import import_package
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.samples.sources import ObjectSamples, open_samples
@@ -159,7 +159,9 @@ def test_a_simulation_reads_the_frames_that_training_sees(
     write(tmp_path / file, events)
     dtype = np.dtype([("x", int), ("y", int), ("t", int), ("p", int)])
     table = np.array([(x, y, t, p) for t, x, y, p in events], dtype)
-    frames = tonic().transforms.ToFrame(sensor_size=(*size, 2), n_time_bins=7)(table)
+    frames = import_package("tonic").transforms.ToFrame(sensor_size=(*size, 2), n_time_bins=7)(
+        table
+    )
     found = open_samples(tmp_path / file, steps=7, port=(2, *size)).read(0, 1)
     assert np.array_equal(found[0], frames)
 
@@ -168,8 +170,8 @@ def test_a_simulation_reads_tonic_data_sets(tmp_path: Path) -> None:
     """A set whose transform makes frames, as (frames, label)."""
     for number in range(3):
         write_nmnist(tmp_path / f"NMNIST/Test/{number}/{number}.bin", recording(number))
-    kind = _without_download(tonic().datasets.NMNIST)
-    to_frames = tonic().transforms.ToFrame(sensor_size=(34, 34, 2), n_time_bins=2)
+    kind = _without_download(import_package("tonic").datasets.NMNIST)
+    to_frames = import_package("tonic").transforms.ToFrame(sensor_size=(34, 34, 2), n_time_bins=2)
     samples = ObjectSamples(kind(str(tmp_path), train=False, transform=to_frames))
     assert (samples.count, samples.shape) == (3, (2, 2, 34, 34))
     by_label = sorted(samples.read(0, 3).tolist(), key=lambda one: np.nonzero(one)[-1][0])

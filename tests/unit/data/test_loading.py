@@ -13,7 +13,7 @@ from neurodeploy.data import (
     load_data,
     shift_images,
 )
-from neurodeploy.data.packages import layout_hint
+from neurodeploy.data.stored import layout_hint
 from neurodeploy.errors import DataError, RecipeError
 from neurodeploy.recipes.recipe import Recipe
 
