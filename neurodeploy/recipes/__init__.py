@@ -4,6 +4,5 @@ network_sections   [network]: layers one by one, or an architecture by its name
 data_sections      [data]: the source of the samples
 training_sections  all other sections
 layouts            from an architecture to its layers and their shapes
-variants           overrides of single keys, several recipes in one file
-recipe             the whole recipe, and the recipes that come with neurodeploy
+recipe             the whole recipe, its variants and overrides; the recipes of neurodeploy
 """

@@ -17,7 +17,6 @@ from neurodeploy.strict_tables import (
 )
 
 Normalization = Literal["scale", "center", "mean_std"]
-Encoding = Literal["direct", "events"]
 ClassCount = Annotated[int, Range(minimum=2)]
 EventSize = Annotated[int, Range(minimum=1, maximum=128)]
 
@@ -54,9 +53,6 @@ class DigitsData:
     enlarge: Annotated[int, Range(minimum=1, maximum=32)] = 1
 
     classes: ClassVar[int] = 10
-    encoding: ClassVar[Encoding] = "direct"
-    input_mean: ClassVar[tuple[float, ...]] = ()
-    input_deviation: ClassVar[tuple[float, ...]] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,14 +79,11 @@ class NpzData:
     path: Text
     shape: Annotated[tuple[PositiveInt, ...], Lengths((1, 3))]
     classes: ClassCount
-    encoding: Encoding = "direct"
+    encoding: Literal["direct", "events"] = "direct"
     test_fraction: ProperFraction = 0.2
     validation_fraction: ProperFraction = 0.15
     input_bits: Annotated[int, Range(minimum=0, maximum=16)] = 0
     shift: NotNegativeInt = 0
-
-    input_mean: ClassVar[tuple[float, ...]] = ()
-    input_deviation: ClassVar[tuple[float, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +91,9 @@ class _StoredData:
     """Keys that all published sets have.
 
     Attributes:
-        source: Name of the set.
         root: Folder that holds the set, laid out as torchvision expects for images and tonic for
-            events; nothing is downloaded. Relative to the directory that the command runs in;
-            `~` is the home directory.
-        validation_fraction: Share of the training part that is held out, stratified, chosen by
-            the recipe's seed.
+            events; nothing is downloaded. A path as in `NpzData`.
+        validation_fraction: As for the digits.
         workers: Processes that prepare batches ahead; changes nothing but the speed.
     """
 
@@ -116,7 +106,7 @@ class _StoredData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PixelData(_StoredData):
+class PixelData(_StoredData):
     """Keys that all sets of images have.
 
     Attributes:
@@ -136,33 +126,15 @@ class _PixelData(_StoredData):
     input_bits: Annotated[int, Range(minimum=1, maximum=8)] = 8
     normalization: Normalization = "scale"
 
-    encoding: ClassVar[Encoding] = "direct"
     mean: ClassVar[tuple[float, ...]]
     deviation: ClassVar[tuple[float, ...]]
 
-    @property
-    def input_mean(self) -> tuple[float, ...]:
-        """Mean of each channel in the units of x, for "mean_std"; else empty."""
-        return self._in_units(self.mean)
-
-    @property
-    def input_deviation(self) -> tuple[float, ...]:
-        """Deviation of each channel in the units of x, for "mean_std"; else empty."""
-        return self._in_units(self.deviation)
-
-    def _in_units(self, shares: tuple[float, ...]) -> tuple[float, ...]:
-        if self.normalization != "mean_std":
-            return ()
-        return tuple(share * 255 / 2 ** (8 - self.input_bits) for share in shares)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageData(_PixelData):
+class ImageData(PixelData):
     """Keys of sets of small images; each set is a [data] section of its own.
 
-    Attributes:
-        crop_padding: Training images are padded by so many black pixels and cropped at a random
-            place.
+    Training images are padded by `crop_padding` black pixels and cropped at a random place.
     """
 
     crop_padding: NotNegativeInt = 0
@@ -235,7 +207,7 @@ class Cifar100Data(_CifarData):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageNetData(_PixelData):
+class ImageNetData(PixelData):
     """ImageNet, or any images in folders of classes, as [data].
 
     The root holds train/CLASS/*.JPEG and val/CLASS/*.JPEG; `val` is the test part.
@@ -282,10 +254,6 @@ class EventData(_StoredData):
     cache: Text | None = None
     input_bits: Annotated[int, Range(minimum=0, maximum=7)] = 0
 
-    encoding: ClassVar[Encoding] = "events"
-    input_mean: ClassVar[tuple[float, ...]] = ()
-    input_deviation: ClassVar[tuple[float, ...]] = ()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cifar10DvsData(EventData):
@@ -316,11 +284,7 @@ class Cifar10DvsData(EventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NmnistData(EventData):
-    """N-MNIST as [data]: 60000 + 10000 recordings of 34x34 pixels, two polarities.
-
-    Attributes:
-        roll: As for CIFAR10-DVS.
-    """
+    """N-MNIST as [data]: 60000 + 10000 recordings of 34x34 pixels; `roll` as for CIFAR10-DVS."""
 
     source: Literal["nmnist"]
     roll: NotNegativeInt = 0
@@ -333,9 +297,7 @@ class NmnistData(EventData):
 class DvsGestureData(EventData):
     """DVS Gesture as [data]: recordings of 128x128 pixels, two polarities, eleven gestures.
 
-    Attributes:
-        size: As for CIFAR10-DVS.
-        roll: As for CIFAR10-DVS.
+    Keys are those of CIFAR10-DVS.
     """
 
     source: Literal["dvs_gesture"]

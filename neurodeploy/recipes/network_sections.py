@@ -9,18 +9,14 @@ from neurodeploy.strict_tables import NotEmpty, NotNegativeInt, PositiveFloat, P
 
 NormKind = Literal["tdbn", "bn", "tebn"]
 ResidualKind = Literal["standard", "ms", "sew"]
+Readout = Literal["linear", "gap_linear"]
 
 # --- layers ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
-    """Keys of every entry of [[network.layers]].
-
-    Attributes:
-        type: Chooses the class of the entry.
-        name: Of the block or layer; by default its type and number.
-    """
+    """Keys of every entry of [[network.layers]]; a layer's default name is its type and number."""
 
     type: str
     name: str = ""
@@ -31,11 +27,8 @@ class ConvLayer(_Layer):
     """Convolution and spiking neurons.
 
     Attributes:
-        channels: Output channels.
-        kernel: Height and width.
-        stride: Height and width.
+        kernel: Height and width, as for `stride`.
         padding: Zeros on each side.
-        groups: Channel groups.
         batch_norm: Normalise the current over batch, time and space before the neuron.
     """
 
@@ -52,9 +45,7 @@ class ConvLayer(_Layer):
 class DenseLayer(_Layer):
     """Dense synapse and spiking neurons, flattening its source.
 
-    Attributes:
-        neurons: Number of neurons.
-        batch_norm: Normalise the current over batch and time before the neuron.
+    Batch norm normalises the current over batch and time before the neuron.
     """
 
     type: Literal["dense"]
@@ -69,7 +60,7 @@ class ResidualLayer(_Layer):
     Where channels or size change, the skip is a 1x1 convolution with batch norm.
 
     Attributes:
-        channels: Output channels.
+        channels: Of the output.
         stride: Of the first convolution and of the 1x1 one.
         residual: "standard": o = g(f(x) + x) with spiking g, the paper's choice. "ms":
             pre-activation, x + f(g(x)); the sum is a current, so a layer of neurons must follow
@@ -92,10 +83,7 @@ class ResidualLayer(_Layer):
 class PoolLayer(_Layer):
     """Keys of both kinds of pooling.
 
-    Attributes:
-        kernel: Height and width.
-        stride: Height and width.
-        padding: On each side: zeros for the mean, never the largest for the maximum.
+    The padding on each side is zeros for the mean, never the largest for the maximum.
     """
 
     kernel: PositiveInt = 2
@@ -149,7 +137,6 @@ class _Network:
     """Keys of every architecture.
 
     Attributes:
-        architecture: Its name.
         steps: T, the number of time steps a sample lasts.
         norm: Batch norm of the currents, over batch, time and space. "bn": gamma starts at 1.
             "tdbn": gamma starts at V_th. "tebn": as tdbn, and a learned factor for each step.
@@ -170,14 +157,12 @@ class SequentialNetwork(_Network):
     """Layers one after the other.
 
     Attributes:
-        architecture: "sequential", the default.
-        layers: In order.
         readout: "linear": flatten and a linear map. "gap_linear": mean over space first.
     """
 
     architecture: Literal["sequential"] = "sequential"
     layers: Annotated[tuple[LayerSection, ...], NotEmpty()]
-    readout: Literal["linear", "gap_linear"] = "linear"
+    readout: Readout = "linear"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,8 +172,7 @@ class _Residual(_Network):
     Attributes:
         stem: "cifar": 3x3 convolution. "imagenet": 7x7 with stride 2, then 3x3 max pooling with
             stride 2.
-        residual: See `ResidualLayer`.
-        alpha: See `ResidualLayer`.
+        residual: As in `ResidualLayer`, as is `alpha`.
     """
 
     stem: Literal["cifar", "imagenet"] = "cifar"
@@ -198,14 +182,13 @@ class _Residual(_Network):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidualNetwork(_Residual):
-    """A residual network by its name.
+    """A residual network by its name; `width` multiplies all numbers of channels.
 
     Attributes:
         architecture: "resnet18", "resnet34": stages of [2, 2, 2, 2] and [3, 4, 6, 3] blocks at
             64, 128, 256, 512 channels. "resnet19": [3, 3, 2] at 128, 256, 512, then 256 dense
             neurons. "resnet20": [3, 3, 3] at 16, 32, 64. "resnet20m": the paper's authors' own:
             three stem convolutions, [2, 2, 2, 2] at 64 to 512, f(x) = 0 at the start.
-        width: Multiplies all numbers of channels.
     """
 
     architecture: Literal["resnet18", "resnet19", "resnet20", "resnet20m", "resnet34"]
@@ -228,12 +211,10 @@ class ResidualStages(_Residual):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainNetwork(_Network):
-    """A deep network without skip connections, by its name.
+    """A deep network without skip connections, by its name; `width` multiplies all channels.
 
-    Attributes:
-        architecture: "plain14", "plain20": a stem, stages of [2, 2, 2] and [3, 3, 3] blocks of
-            two convolutions at 16, 32, 64 channels, mean over space, linear map.
-        width: Multiplies all numbers of channels.
+    "plain14" and "plain20" have a stem, stages of [2, 2, 2] and [3, 3, 3] blocks of two
+    convolutions at 16, 32, 64 channels, mean over space, linear map.
     """
 
     architecture: Literal["plain14", "plain20"]
@@ -242,12 +223,9 @@ class PlainNetwork(_Network):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainStages(_Network):
-    """A deep network without skip connections, of one's own.
+    """A deep network of one's own without skip connections.
 
-    Attributes:
-        blocks: Number of blocks of two convolutions of each stage; each stage but the first
-            halves the image.
-        channels: Of the first stage; doubled from stage to stage.
+    Keys are those of `ResidualStages`; a block is two convolutions.
     """
 
     architecture: Literal["plain"]
@@ -257,12 +235,10 @@ class PlainStages(_Network):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VggNetwork(_Network):
-    """Stages of 3x3 convolutions with pooling between.
+    """Stages of 3x3 convolutions with pooling after each of the five.
 
     Attributes:
-        architecture: "vgg11" or "vgg16".
         width: Multiplies all numbers of channels.
-        pooling: After each of the five stages.
         hidden: Dense neurons before the read-out; [4096, 4096] in the original for ImageNet.
     """
 
@@ -276,9 +252,7 @@ class VggNetwork(_Network):
 class CifarNetwork(_Network):
     """Wu et al.'s CIFARNet: 128-256-pool-512-pool-1024-512 convolutions, 1024-512 dense.
 
-    Attributes:
-        width: Multiplies all numbers of channels and dense neurons.
-        pooling: After the second and third convolution.
+    `width` multiplies all numbers of channels and dense neurons.
     """
 
     architecture: Literal["cifarnet"]
@@ -288,12 +262,7 @@ class CifarNetwork(_Network):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlpNetwork(_Network):
-    """Dense layers.
-
-    Attributes:
-        hidden: Neurons of each layer.
-        batch_norm: Normalise the currents.
-    """
+    """Dense layers; `hidden` are the neurons of each."""
 
     architecture: Literal["mlp"]
     hidden: Annotated[tuple[PositiveInt, ...], NotEmpty()]

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from neurodeploy.errors import RecipeError
 from neurodeploy.files import recipes_path
-from neurodeploy.recipes.data_sections import ClassCount, DataSection, DigitsData
+from neurodeploy.recipes.data_sections import ClassCount, DataSection, DigitsData, PixelData
 from neurodeploy.recipes.layouts import layout_of, shapes_of
 from neurodeploy.recipes.network_sections import NetworkSection
 from neurodeploy.recipes.training_sections import (
@@ -28,7 +28,6 @@ from neurodeploy.recipes.training_sections import (
     TrainingSection,
     VerificationSection,
 )
-from neurodeploy.recipes.variants import apply_variant, override, toml_value, variant_names
 from neurodeploy.strict_tables import (
     Lengths,
     PositiveFloat,
@@ -44,20 +43,7 @@ from neurodeploy.strict_tables import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that a run depends on.
-
-    Attributes:
-        recipe: Name and seed.
-        data: Where samples come from.
-        network: Its layers.
-        neuron: Its neurons.
-        shortcut: Branches during training.
-        training: Optimisation.
-        pruning: Weights and channels to take out.
-        quantization: From floats to integers.
-        verification: Against Lava.
-        paper: The published result that it is to reproduce, if there is one.
-    """
+    """All that a run depends on; `paper` is the published result to reproduce, if there is one."""
 
     recipe: RunSection
     data: DataSection
@@ -95,7 +81,7 @@ class Recipe:
         Raises:
             RecipeError: If the file cannot be read.
         """
-        return variant_names(_toml(_text(Path(path)), where=str(path)), where=str(path))
+        return tuple(_variants(_toml(_text(Path(path)), where=str(path)), where=str(path)))
 
     @classmethod
     def parse(
@@ -109,18 +95,19 @@ class Recipe:
         """Read a recipe from TOML text.
 
         Args:
-            text: TOML.
-            variant: One of its variants, if it has any.
+            text: One recipe, or several as [[variant]] entries: each has a `name`, which is that of
+                the recipe, and sections whose keys are added to the common ones or replace them.
+            variant: The one to read, if there are several.
             where: Start of errors.
             overrides: As in `load`.
 
         Raises:
             RecipeError: If anything in it is not allowed.
         """
-        table = apply_variant(_toml(text, where=where), variant, where=where)
+        table = _variant(_toml(text, where=where), variant, where=where)
         where = where if variant is None else f"{where}#{variant}"
         for key, value in (overrides or {}).items():
-            override(table, key, toml_value(value), where=where)
+            _override(table, key, value, where=where)
         return cls.from_dict(table, where=where)
 
     @classmethod
@@ -132,8 +119,8 @@ class Recipe:
         """
         recipe = read_table(cls, table, where=where, noun="section")
         shapes_of(layout_of(recipe.network), recipe.data.shape, where=where)
-        check_branches(recipe.shortcut, recipe.network, where=where)
-        check_pruning(recipe.pruning, where=where)
+        _check_branches(recipe.shortcut, recipe.network, where=where)
+        _check_pruning(recipe.pruning, where=where)
         if isinstance(recipe.data, DigitsData) and recipe.data.input_bits < 4:
             raise RecipeError(
                 f"{where} [data]: input_bits = {recipe.data.input_bits}, the digits have pixels "
@@ -150,12 +137,8 @@ class Recipe:
         return "\n".join(toml_lines(self.to_dict())) + "\n"
 
 
-def check_pruning(pruning: PruningSection, *, where: str) -> None:
-    """Check the keys of [pruning] against each other.
-
-    Raises:
-        RecipeError: If they contradict each other.
-    """
+def _check_pruning(pruning: PruningSection, *, where: str) -> None:
+    """Check the keys of [pruning] against each other."""
     if pruning.pattern:
         keep, mark, group = pruning.pattern.partition(":")
         is_pattern = bool(mark) and keep.isdecimal() and group.isdecimal()
@@ -199,19 +182,90 @@ def _toml(text: str, *, where: str) -> Table:
         raise RecipeError(f"{where}: not valid TOML: {error}.") from error
 
 
+def _override(table: Table, key: str, text: str, *, where: str) -> None:
+    """Set one dotted key in place; tables on the way are made, list entries must exist."""
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    parts = key.split(".")
+    if len(parts) < 2 or not all(parts):
+        raise RecipeError(
+            f"{where}: override '{key}': section.key is required, such as training.epochs."
+        )
+    here: object = table
+    for index, part in enumerate(parts):
+        is_last = index == len(parts) - 1
+        if isinstance(here, dict):
+            if is_last:
+                here[part] = value
+            here = here.setdefault(part, {})
+        elif isinstance(here, list) and part.isdecimal() and int(part) < len(here):
+            if is_last:
+                here[int(part)] = value
+            here = here[int(part)]
+        else:
+            found = ".".join(parts[:index])
+            what = f"has {len(here)} entries" if isinstance(here, list) else "is not a table"
+            raise RecipeError(f"{where}: override '{key}': '{found}' {what}.")
+
+
+def _variant(table: Table, variant: str | None, *, where: str) -> Table:
+    """Return the recipe of one variant of a file, or of a file without any."""
+    variants = _variants(table, where=where)
+    if variant is None:
+        if variants:
+            names = ", ".join(variants)
+            raise RecipeError(
+                f"{where}: holds {len(variants)} variants: {names}. Name one, as in "
+                f"{where}#{next(iter(variants))}."
+            )
+        return table
+    if variant not in variants:
+        raise RecipeError(f"{where}: no variant '{variant}'." + suggestion(variant, variants))
+    common = {key: value for key, value in table.items() if key != "variant"}
+    own = {key: value for key, value in variants[variant].items() if key != "name"}
+    named = _merged({"recipe": {"name": variant}}, own)
+    return _merged(common, named)
+
+
+def _variants(table: Table, *, where: str) -> dict[str, Table]:
+    entries = table.get("variant", [])
+    if not isinstance(entries, list):
+        raise RecipeError(f"{where} [variant]: a list is required: write [[variant]].")
+    variants: dict[str, Table] = {}
+    for number, entry in enumerate(entries):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name or "#" in name:
+            raise RecipeError(
+                f"{where} [[variant]] {number}: a name without '#' is required, as in "
+                'name = "resnet18_t2".'
+            )
+        if name in variants:
+            raise RecipeError(f"{where}: a second variant '{name}'. Names must differ.")
+        variants[name] = entry
+    return variants
+
+
+def _merged(common: Mapping[str, object], own: Mapping[str, object]) -> Table:
+    """Return `common` with the keys of `own` added or in place; tables are merged key by key."""
+    merged = {**common, **own}
+    for key in common.keys() & own.keys():
+        before, value = common[key], own[key]
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merged(before, value)
+    return merged
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """The part of a recipe that a network is built from, and its input and output.
 
     Attributes:
         shape: (C, H, W) or (N,) of one step of one sample.
-        classes: Number of outputs.
         input_bits: The network sees x / 2**input_bits for an integer x, |x| <= 2**input_bits.
         input_mean: Of each channel: the network sees (x - input_mean) / input_deviation instead;
-            empty for none.
-        input_deviation: Of each channel; empty for none.
-        network: The layers, or an architecture by its name.
-        neuron: Their neurons.
+            both are empty for none.
         branches: Names of the blocks that have a shortcut branch.
     """
 
@@ -227,12 +281,19 @@ class Architecture:
     @classmethod
     def of(cls, recipe: Recipe) -> Architecture:
         """Return the architecture that a recipe trains."""
+        data = recipe.data
+        mean: tuple[float, ...] = ()
+        deviation: tuple[float, ...] = ()
+        if isinstance(data, PixelData) and data.normalization == "mean_std":
+            unit = 255 / 2 ** (8 - data.input_bits)
+            mean = tuple(share * unit for share in data.mean)
+            deviation = tuple(share * unit for share in data.deviation)
         return cls(
-            shape=recipe.data.shape,
-            classes=recipe.data.classes,
-            input_bits=recipe.data.input_bits,
-            input_mean=recipe.data.input_mean,
-            input_deviation=recipe.data.input_deviation,
+            shape=data.shape,
+            classes=data.classes,
+            input_bits=data.input_bits,
+            input_mean=mean,
+            input_deviation=deviation,
             network=recipe.network,
             neuron=recipe.neuron,
             branches=(
@@ -252,7 +313,7 @@ class Architecture:
         architecture = read_table(cls, table, where=where, noun="section")
         shapes_of(layout_of(architecture.network), architecture.shape, where=where)
         shortcut = ShortcutSection(after=architecture.branches)
-        check_branches(shortcut, architecture.network, where=where)
+        _check_branches(shortcut, architecture.network, where=where)
         return architecture
 
     def to_dict(self) -> Table:
@@ -260,12 +321,8 @@ class Architecture:
         return plain_table(self)
 
 
-def check_branches(shortcut: ShortcutSection, network: NetworkSection, *, where: str) -> None:
-    """Check that every branch starts at a block, and that a method with branches has some.
-
-    Raises:
-        RecipeError: If not.
-    """
+def _check_branches(shortcut: ShortcutSection, network: NetworkSection, *, where: str) -> None:
+    """Check that every branch starts at a block, and that a method with branches has some."""
     layout = layout_of(network)
     names = layout.branch_points
     if shortcut.after == "stage" and not layout.stages:
@@ -296,9 +353,6 @@ def recipe_sources() -> dict[str, str]:
     """Return the source of each recipe by name: `FILE.toml`, or `FILE.toml#VARIANT`.
 
     A file that is one recipe has the file's name; variants have names of their own.
-
-    Raises:
-        RecipeError: If two recipes have the same name.
     """
     sources: dict[str, str] = {}
     for path in sorted(recipes_path().glob("*.toml")):
@@ -312,11 +366,7 @@ def recipe_sources() -> dict[str, str]:
 
 
 def load_named(name: str, *, overrides: Mapping[str, str] | None = None) -> Recipe:
-    """Load a recipe by its name.
-
-    Args:
-        name: A key of `recipe_sources`.
-        overrides: As in `Recipe.load`.
+    """Load a recipe by its name in `recipe_sources`, with overrides as in `Recipe.load`.
 
     Raises:
         RecipeError: If there is none, or anything in it is not allowed.

@@ -35,11 +35,7 @@ class RunSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RectangularSurrogate:
-    """1 / width within width / 2 of the threshold: [neuron.surrogate].
-
-    Attributes:
-        width: The paper's a.
-    """
+    """1 / width within width / 2 of the threshold, the paper's a: [neuron.surrogate]."""
 
     name: Literal["rectangular"] = "rectangular"
     width: PositiveFloat = 1.0
@@ -47,11 +43,7 @@ class RectangularSurrogate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriangularSurrogate:
-    """A triangle from 0 to twice the threshold: [neuron.surrogate].
-
-    Attributes:
-        height: The paper's gamma.
-    """
+    """A triangle up to twice the threshold, its height the paper's gamma: [neuron.surrogate]."""
 
     name: Literal["triangular"]
     height: PositiveFloat = 1.0
@@ -59,12 +51,7 @@ class TriangularSurrogate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TanhSurrogate:
-    """The derivative of a tanh step: [neuron.surrogate].
-
-    Attributes:
-        height: The paper's k.
-        slope: Steepness.
-    """
+    """The derivative of a tanh step, its height the paper's k: [neuron.surrogate]."""
 
     name: Literal["tanh"]
     height: PositiveFloat = 1.0
@@ -73,11 +60,7 @@ class TanhSurrogate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TanhPrintedSurrogate:
-    """The paper's third formula exactly as printed, for comparison: [neuron.surrogate].
-
-    Attributes:
-        height: The paper's k.
-    """
+    """The paper's third formula exactly as printed, for comparison: [neuron.surrogate]."""
 
     name: Literal["tanh_printed"]
     height: PositiveFloat = 1.0
@@ -87,9 +70,7 @@ class TanhPrintedSurrogate:
 class ExponentialSurrogate:
     """SLAYER's surrogate: [neuron.surrogate].
 
-    Attributes:
-        tau_grad: Width, in hundreds of thresholds.
-        scale_grad: Height, in tenths.
+    `tau_grad` is its width in hundreds of thresholds, `scale_grad` its height in tenths.
     """
 
     name: Literal["exponential"]
@@ -110,10 +91,7 @@ SurrogateSection = (
 class LifNeuronSection:
     """The paper's neuron: u ← τu + Wx, a spike where u > V_th, reset to zero: [neuron].
 
-    Attributes:
-        tau: τ, the share of the potential that remains after a step.
-        threshold: V_th.
-        surrogate: Replaces the derivative of the spike.
+    The surrogate stands in place of the derivative of the spike.
     """
 
     model: Literal["lif"] = "lif"
@@ -128,8 +106,7 @@ class CubaNeuronSection:
 
     Attributes:
         threshold: In SLAYER's units.
-        tau_grad: Width of the exponential surrogate.
-        scale_grad: Height of the exponential surrogate.
+        tau_grad: Width of the exponential surrogate; `scale_grad` is its height.
         scale: Integer weight units in one unit of weight.
     """
 
@@ -182,9 +159,8 @@ class TetLoss:
     """Temporal efficient training: the mean of each step's cross-entropy: [training.loss].
 
     Attributes:
-        weight: λ of TET: share of the regulariser, the squared distance of each step's output
-            to `target`.
-        target: φ of TET.
+        weight: λ: share of the regulariser, the squared distance of each step's output to `target`.
+        target: φ.
     """
 
     name: Literal["tet"]
@@ -205,13 +181,11 @@ class TrainingSection:
             batches differ by one.
         accumulate: Parts of a batch that are computed one after the other, to save memory;
             batch norm then sees a part at a time.
-        optimizer: "sgd" or "adamw".
         learning_rate: At the first iteration.
         momentum: Of SGD; the first beta of AdamW.
         weight_decay: On weights, never on biases, thresholds or batch norm.
         schedule: "cosine": from `learning_rate` to zero, iteration by iteration. "constant".
-        loss: The function to minimise.
-        label_smoothing: 0 for none.
+        label_smoothing: Share of the target that is spread over all classes.
         keep: Which weights go on to deployment: "best" on the validation part, or "last".
         threads: For torch; 0 leaves torch's own choice.
         checkpoint_activations: Keep only what enters each block and run the block again in the
@@ -284,7 +258,7 @@ class QuantizationSection:
 
     Attributes:
         target: Name of the chip in `hardware/targets`, or the path of a target's TOML file.
-        weight_bits: Of mixed-sign weights, 2 to 8.
+        weight_bits: Of weights that may have either sign.
         accuracy_budget: Take the fewest bits that cost at most this much validation accuracy
             against `weight_bits`, as a share (0.01 is one point); 0 searches for none.
         clipping: How far out a weight may lie before it is clipped, which leaves finer steps to
@@ -297,8 +271,8 @@ class QuantizationSection:
         margin: How many times larger than on the calibration samples a state may become before
             it wraps or clips.
         calibration_samples: Training samples from which each layer's scale is chosen.
-        fine_tune_epochs: Epochs of training with the integer arithmetic as forward pass.
-        fine_tune_learning_rate: Its learning rate.
+        fine_tune_epochs: Epochs of training with the integer arithmetic as forward pass, at
+            `fine_tune_learning_rate`.
     """
 
     target: Text = "loihi2"
@@ -318,10 +292,9 @@ class VerificationSection:
     """Comparison with Lava: [verification].
 
     Attributes:
-        backend: "lava": compare every spike with real Lava. "none".
+        backend: "lava": compare every spike with real Lava. "none": do without.
         lava_samples: Test samples that run on Lava too.
-        lava_python: Interpreter that has Lava; by default the runtime of
-            `neurodeploy lava install`.
+        lava_python: Interpreter that has Lava; by default that of `neurodeploy lava install`.
     """
 
     backend: Literal["lava", "none"] = "lava"
@@ -351,11 +324,8 @@ class PaperTarget:
 class SettingSources:
     """The text behind each setting of a recipe, as dotted keys: [paper.settings].
 
-    Attributes:
-        v1: Keys from the paper's first version, arXiv 2401.04486v1.
-        neurips: Keys from its later text for NeurIPS 2024.
-        authors_code: Keys from the authors' other public repositories.
-        ours: Keys that none of them has.
+    They come from the paper's first version (arXiv 2401.04486v1), its later text for NeurIPS
+    2024, the authors' other public repositories, or, as `ours`, from none of them.
     """
 
     v1: tuple[Text, ...] = ()
@@ -373,7 +343,6 @@ class PaperSection:
             "NeurIPS" (the later text for NeurIPS 2024).
         targets: Its accuracies. Two where the paper contradicts itself; none where the figure is
             not established.
-        settings: The text behind each setting.
         note: Further remarks on the row or the target.
         trials: Seeds whose mean is compared with the target.
         gpu_hours: Rough estimate for all trials; see training/README.md.

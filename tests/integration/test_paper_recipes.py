@@ -14,6 +14,7 @@ from neurodeploy.learning.losses import combine_outputs, training_loss
 from neurodeploy.learning.trainer import make_optimizer
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.synapse import ConvSynapse
+from neurodeploy.recipes.data_sections import EventSection
 from neurodeploy.recipes.recipe import Recipe, load_named, recipe_sources
 
 ROWS = {name: recipe for name in recipe_sources() if (recipe := load_named(name)).paper is not None}
@@ -183,7 +184,7 @@ def test_a_full_size_network_trains_one_step(name: str) -> None:
         if isinstance(module, ConvSynapse):
             module.register_forward_hook(count)
     shape = recipe.data.shape
-    is_static = recipe.data.encoding == "direct"
+    is_static = not isinstance(recipe.data, EventSection)
     size = (1, *shape) if is_static else (1, recipe.network.steps, *shape)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 2**recipe.data.input_bits, size, generator=generator)
