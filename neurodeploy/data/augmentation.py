@@ -16,11 +16,9 @@ def shift_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> 
 
 
 def draw_moves(count: int, pixels: int, *, generator: torch.Generator) -> Tensor:
-    """Draw how far `move_images` moves each of `count` samples.
+    """Return how far `move_images` moves each of `count` samples, (count, 2) int64.
 
-    Returns:
-        (count, 2) int64, from where each sample's first row and column come, within ±pixels;
-        zeros for 0 pixels, without using the generator.
+    Zeros for 0 pixels, without using the generator.
     """
     if pixels == 0:
         return torch.zeros(count, 2, dtype=torch.int64)
@@ -28,12 +26,7 @@ def draw_moves(count: int, pixels: int, *, generator: torch.Generator) -> Tensor
 
 
 def move_images(images: Tensor, moves: Tensor) -> Tensor:
-    """Move each sample; zeros move in.
-
-    Args:
-        images: (batch, ..., H, W), any dtype; all steps of a sample move together.
-        moves: (batch, 2), as `draw_moves` gives them.
-    """
+    """Move each sample, (..., H, W) of any dtype, all steps together; zeros move in."""
     pixels = int(moves.abs().max()) if moves.numel() else 0
     if pixels == 0:
         return images
@@ -59,38 +52,23 @@ def roll_images(images: Tensor, pixels: int, *, generator: torch.Generator) -> T
 
 
 def flip_images(images: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Mirror every other sample, on average, from left to right, with all its steps.
-
-    Args:
-        images: (batch, ..., W), any dtype.
-        generator: Chooses the samples.
-    """
+    """Mirror every other sample, on average, from left to right, all steps together."""
     is_flipped = torch.randint(2, (len(images),), generator=generator).bool()
     return torch.where(is_flipped.view(-1, *[1] * (images.ndim - 1)), images.flip(-1), images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warp:
-    """Limits of what `warp_images` does.
-
-    Attributes:
-        degrees: Images are turned by up to this much, either way.
-        zoom: Height and width are changed by up to this share, each by itself.
-    """
+    """Limits of `warp_images`: degrees of a turn either way, share of a change of each size."""
 
     degrees: float = 0.0
     zoom: float = 0.0
 
 
 def warp_images(images: Tensor, warp: Warp, *, generator: torch.Generator) -> Tensor:
-    """Turn and resize every image about its middle; zeros move in.
+    """Turn and resize every image, (batch, C, H, W), about its middle; zeros move in.
 
     Values between pixels are interpolated and rounded: integers stay integers.
-
-    Args:
-        images: (batch, C, H, W) of integers.
-        warp: Limits of the changes.
-        generator: Chooses each image's angle and sizes.
     """
     draws = 2 * torch.rand((3, len(images)), generator=generator, dtype=torch.float64) - 1
     angles = draws[0] * math.radians(warp.degrees)

@@ -16,19 +16,18 @@ from torch import Tensor
 
 from neurodeploy.data.augmentation import flip_images, roll_images
 from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, split
-from neurodeploy.data.stored import StoredDataset, import_package, layout_hint, reason_of
+from neurodeploy.data.stored import StoredDataset, import_package, is_hidden, layout_hint, reason_of
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing
-from neurodeploy.recipes.data_sections import (
-    Cifar10DvsData,
-    DvsGestureData,
-    EventSection,
-    ShdData,
-)
+from neurodeploy.recipes.data_sections import Cifar10DvsData, DvsGestureData, EventSection, ShdData
+from neurodeploy.samples.camera_recordings import CameraEvents, to_frames
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_COUNT = 255
+_LARGEST_SIZE = 128
+"""Height and width of the cameras whose positions are scaled down."""
+_MADE_AS = "counted by samples.camera_recordings"
+"""The way frames are made: frames that were made another way are made again."""
 
 
 class _Publication(NamedTuple):
@@ -87,17 +86,10 @@ def read_frames(section: EventSection, *, steps: int) -> tuple[Dataset, Dataset]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frames:
-    """Frames in a file that is mapped, not read, and what training does to them.
+    """Frames in a file that is mapped, not read, and what training does to them."""
 
-    Attributes:
-        path: The file; its name holds a digest of the recordings.
-        frames: (samples, T, *shape) uint8, numbers of events.
-        flip: Mirror at random.
-        roll: Largest move, in pixels.
-    """
-
-    path: Path
-    frames: npt.NDArray[np.uint8]
+    path: Path  # its name holds a digest of the recordings
+    frames: npt.NDArray[np.uint8]  # (samples, T, *shape), numbers of events
     flip: bool
     roll: int
 
@@ -170,12 +162,18 @@ def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordin
     except FileNotFoundError as error:
         raise DataError(f"data.root: {root / pattern}: no such file. {expected}") from error
     except Exception as error:  # tonic and h5py raise whatever they stumble over
+        hidden = next(root.glob("*/**/._*"), None)
+        hint = f" {hidden} is a hidden file of macOS; delete such files." if hidden else ""
         raise DataError(
-            f"{root / pattern}: cannot be read ({reason_of(error)}). {expected}"
+            f"{root / pattern}: cannot be read ({reason_of(error)}).{hint} {expected}"
         ) from error
     if isinstance(section, ShdData):
         return found, [root / pattern]
-    pairs = sorted(zip(map(str, found.data), found.targets, strict=True))
+    pairs = sorted(
+        (str(path), label)
+        for path, label in zip(found.data, found.targets, strict=True)
+        if not is_hidden(Path(path))
+    )
     found.data = [path for path, _ in pairs]
     found.targets = [label for _, label in pairs]
     absent = sorted(set(range(section.classes)) - set(found.targets))
@@ -194,7 +192,7 @@ def _without_download(kind: type) -> Callable[..., _Recordings]:
 
 
 def _fingerprint(files: Sequence[Path], root: Path) -> str:
-    digest = hashlib.sha256(import_package("tonic").__version__.encode())
+    digest = hashlib.sha256(f"{import_package('tonic').__version__}, {_MADE_AS}".encode())
     for file in files:
         state = file.stat()
         name = file.relative_to(root).as_posix()
@@ -213,21 +211,21 @@ def _write(
 ) -> None:
     """Make the frames of all recordings, whole or not at all."""
     logger.info("%s: making frames of %s recordings", path, len(recordings))
-    convert = _frame_maker(section, steps)
     try:
         with replacing(path) as temporary:
             written = np.lib.format.open_memmap(
                 temporary, mode="w+", dtype=records, shape=(len(recordings),)
             )
             for index in range(len(recordings)):
-                where = files[index] if len(files) == len(recordings) else f"{files[0]}[{index}]"
+                is_alone = len(files) == len(recordings)
+                where = str(files[index]) if is_alone else f"{files[0]}[{index}]"
                 try:
                     events, label = recordings[index]
-                    counts = convert(events)
+                    counts = _count_events(events, section, steps, where=where)
                 except Exception as error:  # parsers raise whatever they stumble over
+                    reason = reason_of(error).removeprefix(f"{where}: ")
                     raise DataError(
-                        f"{where}: cannot be read as events ({reason_of(error)}). "
-                        "Get the file again."
+                        f"{where}: cannot be read as events ({reason}). Get the file again."
                     ) from error
                 if not 0 <= label < section.classes:
                     raise DataError(
@@ -240,24 +238,14 @@ def _write(
         raise OutputError(f"{error} Or name another folder with data.cache.") from error
 
 
-def _frame_maker(
-    section: EventSection, steps: int
-) -> Callable[[npt.NDArray[np.void]], npt.NDArray[np.uint8]]:
-    """Return the function from one recording to (T, *shape) uint8, counts above 255 cut off."""
-    transforms = import_package("tonic").transforms
-    sensor = getattr(
-        import_package("tonic").datasets, _PUBLICATIONS[section.source].kind
-    ).sensor_size
-    is_scaled = isinstance(section, Cifar10DvsData | DvsGestureData)
-    size = (*section.shape[:0:-1], section.shape[0]) if is_scaled else sensor
-    shrink = transforms.Downsample(sensor_size=sensor, target_size=size[:2])
-    frame = transforms.ToFrame(sensor_size=size, n_time_bins=steps)
-
-    def convert(events: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
-        if not len(events):
-            return np.zeros((steps, *section.shape), dtype=np.uint8)
-        counts = frame(shrink(events) if size != sensor else events)
-        frames: npt.NDArray[np.uint8] = np.minimum(counts, _LARGEST_COUNT).astype(np.uint8)
-        return frames.reshape(steps, *section.shape)
-
-    return convert
+def _count_events(
+    events: npt.NDArray[np.void], section: EventSection, steps: int, *, where: str
+) -> npt.NDArray[np.uint8]:
+    """Count a recording's events as a simulation of its file does: (T, *shape)."""
+    columns = {name: events[name].astype(np.int64) for name in events.dtype.names or ()}
+    x, y = columns["x"], columns.get("y", np.zeros_like(columns["x"]))
+    if isinstance(section, Cifar10DvsData | DvsGestureData):
+        x, y = x * section.size // _LARGEST_SIZE, y * section.size // _LARGEST_SIZE
+    recording = CameraEvents(x=x, y=y, polarity=columns["p"], time=columns["t"])
+    shape = section.shape if len(section.shape) == 3 else (1, 1, *section.shape)
+    return to_frames(recording, (steps, *shape), where=where).reshape(steps, *section.shape)

@@ -8,15 +8,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from neurodeploy.data.augmentation import flip_images, shift_images
-from neurodeploy.data.dataset import LabelArray
-from neurodeploy.data.stored import StoredDataset, import_package, layout_hint, reason_of
+from neurodeploy.data.stored import StoredDataset, import_package, is_hidden, layout_hint, reason_of
 from neurodeploy.errors import DataError
 from neurodeploy.recipes.data_sections import (
     Cifar10Data,
@@ -30,10 +29,7 @@ from neurodeploy.recipes.data_sections import (
 _CLASSES_AND_PAGES = {
     "mnist": ("MNIST", "http://yann.lecun.com/exdb/mnist"),
     "fashion_mnist": ("FashionMNIST", "https://github.com/zalandoresearch/fashion-mnist"),
-    "cifar10": (
-        "CIFAR10",
-        "https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-10 python version)",
-    ),
+    "cifar10": ("CIFAR10", "https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-10 python version)"),
     "cifar100": (
         "CIFAR100",
         "https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
@@ -69,14 +65,7 @@ def _seeded(generator: torch.Generator) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MemoryImages:
-    """Images in memory, and what training does to them.
-
-    Attributes:
-        images: (samples, C, H, W) uint8.
-        crop_padding: See `neurodeploy.recipes.data_sections.ImageData`.
-        flip: Whether to mirror at random.
-        policy: Of AutoAugment; None for none.
-    """
+    """Images in memory, (samples, C, H, W) uint8, and what training does to them."""
 
     images: Tensor
     crop_padding: int
@@ -110,13 +99,6 @@ class MemoryImages:
         return digest.hexdigest()
 
 
-class _Kind(Protocol):
-    """One of torchvision's classes that hold a set in memory."""
-
-    data: object
-    targets: object
-
-
 def _memory_part(section: MemoryImageSection, *, train: bool) -> StoredDataset:
     root = Path(section.root).expanduser()
     name, page = _CLASSES_AND_PAGES[section.source]
@@ -129,11 +111,12 @@ def _memory_part(section: MemoryImageSection, *, train: bool) -> StoredDataset:
         with warnings.catch_warnings():
             # CIFAR's files describe a dtype as NumPy did long ago; NumPy 2.4.0 to 2.4.4 warn of it.
             warnings.filterwarnings("ignore", message=".*align should be passed")
-            found: _Kind = kind(str(root), train=train, download=False)
+            found = kind(str(root), train=train, download=False)
         images = torch.as_tensor(np.asarray(found.data))
         labels = np.asarray(found.targets, dtype=np.int64)
     except Exception as error:  # torchvision raises whatever its parsers stumble over
-        damaged = _damaged_files(kind, root)
+        is_whole = import_package("torchvision.datasets").utils.check_integrity
+        damaged = [root / path for path, md5 in _checksums(kind) if not is_whole(root / path, md5)]
         names = ", ".join(map(str, damaged)) or f"{files[0].parent}: the files"
         raise DataError(
             f"{names}: damaged or incomplete ({reason_of(error)}). Get the set again from {page}."
@@ -144,7 +127,15 @@ def _memory_part(section: MemoryImageSection, *, train: bool) -> StoredDataset:
             f"{files[0].parent}: images are {images.dtype} of shape {tuple(images.shape[1:])}, "
             f"uint8 of shape {section.shape} is required by source = '{section.source}'."
         )
-    _check_labels(labels, len(images), section.classes, where=str(files[0].parent))
+    if labels.shape != (len(images),) or not len(images):
+        raise DataError(
+            f"{files[0].parent}: {len(images)} images and {len(labels)} labels. Get the set again."
+        )
+    if labels.min() < 0 or labels.max() >= section.classes:
+        raise DataError(
+            f"{files[0].parent}: labels from {labels.min()} to {labels.max()}, 0 to "
+            f"{section.classes - 1} are required. Get the set again."
+        )
     with_flip = not isinstance(section, MnistData) and section.flip
     augmented = isinstance(section, Cifar10Data | Cifar100Data) and section.auto_augment
     source = MemoryImages(
@@ -173,11 +164,6 @@ def _checksums(kind: type) -> list[tuple[Path, str]]:
     return [(folder / name, checksum) for name, checksum in entries]
 
 
-def _damaged_files(kind: type, root: Path) -> list[Path]:
-    check = import_package("torchvision.datasets").utils.check_integrity
-    return [root / path for path, checksum in _checksums(kind) if not check(root / path, checksum)]
-
-
 def _how_to_get(section: MemoryImageSection, missing: list[Path], root: Path) -> str:
     name, page = _CLASSES_AND_PAGES[section.source]
     what = ", ".join(str(path) for path in missing)
@@ -198,35 +184,19 @@ def _how_to_get(section: MemoryImageSection, missing: list[Path], root: Path) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FolderImages:
-    """Image files, decoded when they are wanted, and what training does to them.
-
-    Attributes:
-        root: Folder above all files.
-        files: Relative paths.
-        size: Height and width that images are brought to.
-        random_crop: Train on random parts.
-        flip: Mirror at random.
-        auto_augment: Apply AutoAugment's ImageNet policy.
-    """
+    """Image files below a folder, decoded when they are wanted, and what training does to them."""
 
     root: Path
     files: tuple[str, ...]
-    size: int
-    random_crop: bool
-    flip: bool
-    auto_augment: bool
+    section: ImageNetData
 
     @property
     def is_random(self) -> bool:
         """True if a generator changes the samples."""
-        return self.random_crop or self.flip or self.auto_augment
+        return self.section.random_crop or self.section.flip or self.section.auto_augment
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Return (batch, 3, size, size) uint8.
-
-        Raises:
-            DataError: If a file is damaged or gone.
-        """
+        """Return (batch, 3, size, size) uint8; `DataError` if a file is damaged or gone."""
         files = [self.files[index] for index in indices.tolist()]
         change = self._change(is_random=generator is not None)
         with contextlib.nullcontext() if generator is None else _seeded(generator):
@@ -234,7 +204,8 @@ class FolderImages:
 
     def digest(self) -> str:
         """Return a short name that changes with file names, size and augmentation."""
-        settings = (self.size, self.random_crop, self.flip, self.auto_augment)
+        section = self.section
+        settings = (section.size, section.random_crop, section.flip, section.auto_augment)
         digest = hashlib.sha256(repr(settings).encode())
         digest.update("\n".join(self.files).encode())
         return digest.hexdigest()
@@ -252,13 +223,14 @@ class FolderImages:
     def _change(self, *, is_random: bool) -> Callable[[object], Tensor]:
         """Return the function from a decoded image to (3, size, size) uint8."""
         transforms = import_package("torchvision.transforms")
-        crop = [transforms.Resize(round(self.size * 256 / 224)), transforms.CenterCrop(self.size)]
+        size = self.section.size
+        crop = [transforms.Resize(round(size * 256 / 224)), transforms.CenterCrop(size)]
         others = []
-        if is_random and self.random_crop:
-            crop = [transforms.RandomResizedCrop(self.size)]
-        if is_random and self.flip:
+        if is_random and self.section.random_crop:
+            crop = [transforms.RandomResizedCrop(size)]
+        if is_random and self.section.flip:
             others.append(transforms.RandomHorizontalFlip())
-        if is_random and self.auto_augment:
+        if is_random and self.section.auto_augment:
             others.append(transforms.AutoAugment(transforms.AutoAugmentPolicy.IMAGENET))
         change: Callable[[object], Tensor] = transforms.Compose(
             [*crop, *others, transforms.PILToTensor()]
@@ -267,6 +239,7 @@ class FolderImages:
 
 
 def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -> StoredDataset:
+    datasets = import_package("torchvision.datasets")
     root = Path(section.root).expanduser()
     folder = root / part
     layout = (
@@ -275,12 +248,17 @@ def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -
     )
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: no such folder; {layout}. Get the images from "
-            f"{_IMAGENET_PAGE}, sort those for validation into folders by "
-            f"class, and set data.root.{layout_hint(root, folder.name)}"
+            f"{folder}: no such folder; {layout}. Get the images from {_IMAGENET_PAGE}, sort "
+            "those for validation into folders by class, and set data.root."
+            f"{layout_hint(root, folder.name)}"
         )
     try:
-        found = import_package("torchvision.datasets").ImageFolder(str(folder))
+        found = datasets.ImageFolder(
+            str(folder),
+            is_valid_file=lambda path: (
+                not is_hidden(Path(path)) and datasets.folder.is_image_file(path)
+            ),
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{folder}: {reason_of(error)} {layout}.") from error
     names: list[str] = found.classes
@@ -297,22 +275,6 @@ def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -
                 f"{layout}."
             )
     labels = np.asarray(found.targets, dtype=np.int64)
-    source = FolderImages(
-        root=folder,
-        files=tuple(str(Path(path).relative_to(folder)) for path, _ in found.samples),
-        size=section.size,
-        random_crop=section.random_crop,
-        flip=section.flip,
-        auto_augment=section.auto_augment,
-    )
+    files = tuple(str(Path(path).relative_to(folder)) for path, _ in found.samples)
+    source = FolderImages(root=folder, files=files, section=section)
     return StoredDataset.of(section, source, labels)
-
-
-def _check_labels(labels: LabelArray, samples: int, classes: int, *, where: str) -> None:
-    if labels.shape != (samples,) or not samples:
-        raise DataError(f"{where}: {samples} images and {len(labels)} labels. Get the set again.")
-    if labels.min() < 0 or labels.max() >= classes:
-        raise DataError(
-            f"{where}: labels from {labels.min()} to {labels.max()}, 0 to {classes - 1} are "
-            "required. Get the set again."
-        )

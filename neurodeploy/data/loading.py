@@ -10,13 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.data.augmentation import Warp
-from neurodeploy.data.dataset import (
-    TEST_SPLIT_SEED,
-    ArrayDataset,
-    Dataset,
-    require_integers,
-    split,
-)
+from neurodeploy.data.dataset import TEST_SPLIT_SEED, ArrayDataset, Dataset, require_integers, split
 from neurodeploy.data.event_frames import read_frames
 from neurodeploy.data.images import read_images
 from neurodeploy.errors import DataError, RecipeError
@@ -28,17 +22,11 @@ DIGITS_MEAN = 5
 
 
 def load_data(recipe: Recipe) -> tuple[Dataset, Dataset, Dataset]:
-    """Load the recipe's data in three parts. Nothing is ever downloaded.
+    """Load the recipe's training, validation and test part. Nothing is ever downloaded.
 
     The test part is the published one; where none was published it is stratified and the same
     for every seed. The validation part is taken from the rest, stratified, by the recipe's seed.
     Only what the training part gives in a seeded batch is augmented.
-
-    Args:
-        recipe: Its [data], [recipe] seed and [network] steps are read.
-
-    Returns:
-        Training, validation and test part.
 
     Raises:
         DataError: If a file is missing or malformed, values do not fit, or a class has too few

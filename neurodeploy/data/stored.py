@@ -30,15 +30,7 @@ class Source(Protocol):
         """True if a generator changes the samples."""
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
-        """Return samples as bytes.
-
-        Args:
-            indices: (batch,) int64.
-            generator: Chooses the augmentation; without one there is none.
-
-        Returns:
-            (batch, ...) uint8.
-        """
+        """Return samples as bytes, (batch, ...) uint8; augmented only if there is a generator."""
 
     def digest(self) -> str:
         """Return a short name that changes with samples and augmentation."""
@@ -113,13 +105,9 @@ class StoredDataset:
     """Some of a source's samples, a `Dataset`.
 
     Attributes:
-        source: All of them.
-        indices: (samples,) int64, which of them and in which order.
-        labels: (samples,) int64.
-        shape: (C, H, W) or (N,) of one step of one sample.
-        classes: Number of classes.
+        source: All samples.
+        indices: (samples,) int64, those of this data set, in its order.
         encoding: From bytes to the network's input.
-        workers: Processes that read batches ahead.
     """
 
     source: Source
@@ -227,12 +215,15 @@ def reason_of(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def is_hidden(path: Path) -> bool:
+    """Return whether a file is hidden, as `._x` that archives of macOS hold beside each `x`."""
+    return path.name.startswith(".")
+
+
 def layout_hint(root: Path, first: str) -> str:
     """Return the advice for a set that is packed, or lies above or below; empty for any other.
 
-    Args:
-        root: Folder that was named.
-        first: Folder or file that it should hold.
+    `first` is a folder or file that `root`, which was named, should hold.
     """
     packed = sorted(path.name for path in root.glob("*") if path.name.endswith(_PACKED))
     if packed:

@@ -113,25 +113,24 @@ def read_recording(path: Path) -> CameraEvents:
     """
     try:
         read = {".bin": _read_nmnist, ".dat": _read_dat, ".aedat4": _read_aedat4}
-        events = read[path.suffix.lower()](path)
+        return read[path.suffix.lower()](path)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
-    if len(events) and np.any(np.diff(events.time) < 0):
-        raise DataError(f"{path}: its times go backwards. Is it damaged?")
-    return events
 
 
 def to_frames(events: CameraEvents, shape: tuple[int, ...], *, where: str) -> npt.NDArray[np.uint8]:
     """Count events by bin of time, polarity and pixel, together for both polarities if C is 1.
 
     Raises:
-        DataError: If an event lies outside of (H, W).
+        DataError: If an event lies outside of (H, W), or before the one that it follows.
     """
     steps, channels, height, width = shape
     if not len(events):
         return np.zeros(shape, np.uint8)
+    if np.any(np.diff(events.time) < 0):
+        raise DataError(f"{where}: its times go backwards. Is it damaged?")
     if events.x.max() >= width or events.y.max() >= height:
         raise DataError(
             f"{where}: an event at column {events.x.max()}, row {events.y.max()} at most; the "

@@ -15,6 +15,7 @@ import torch
 from neurodeploy.data import (
     Dataset,
     batches,
+    event_frames,
     load_data,
     roll_images,
 )
@@ -399,6 +400,52 @@ def test_events_outside_the_sensor_are_refused(
     write_nmnist(path, [(0, 40, 0, 0), (5000, 0, 0, 0), (10000, 0, 0, 0)])
     with pytest.raises(DataError, match=f"{path.name}: cannot be read as events"):
         load_data(recipe("nmnist", tmp_path))
+
+
+@pytest.mark.parametrize("order", ["mixed", "reversed"])
+def test_times_out_of_order_are_refused_by_training_as_by_a_simulation(
+    tmp_path: Path, damaged: Callable[[str, str], Path], order: str
+) -> None:
+    """Cut into spans by time, such a recording would keep few of its events, or none."""
+    path = damaged("nmnist", "*.bin")
+    events = recording(0)
+    write_nmnist(path, events[::-1] if order == "reversed" else [*events[2:], *events[:2]])
+    with pytest.raises(DataError, match="its times go backwards"):
+        open_samples(path, steps=2, port=(2, 34, 34)).read(0, 1)
+    with pytest.raises(DataError, match=rf"{path.name}: cannot be read as events \(its times go"):
+        load_data(recipe("nmnist", tmp_path))
+    assert all("train" in made.name for made in tmp_path.glob("frames/*"))
+
+
+@pytest.mark.parametrize(("source", "pattern"), [("cifar10dvs", "*.aedat4"), ("nmnist", "*.bin")])
+def test_hidden_files_of_macos_archives_are_no_recordings(
+    tmp_path: Path, source: str, pattern: str
+) -> None:
+    WRITERS[source](tmp_path)
+    sizes = [len(part) for part in load_data(recipe(source, tmp_path))]
+    for path in list(tmp_path.rglob(pattern)):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7 Mac OS X")
+    assert [len(part) for part in load_data(recipe(source, tmp_path))] == sizes
+
+
+def test_hidden_files_that_tonic_takes_for_gestures_are_named(tmp_path: Path) -> None:
+    write_gesture_set(tmp_path)
+    path = min(tmp_path.rglob("*.npy"))
+    path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7 Mac OS X")
+    with pytest.raises(DataError, match=rf"\._{path.name} is a hidden file of macOS; delete"):
+        load_data(recipe("dvs_gesture", tmp_path))
+
+
+def test_frames_made_another_way_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of an older version may lack events of recordings that are refused by now."""
+    write_nmnist_set(tmp_path)
+    monkeypatch.setattr(event_frames, "_MADE_AS", "counted by tonic")
+    load_data(recipe("nmnist", tmp_path))
+    monkeypatch.undo()
+    load_data(recipe("nmnist", tmp_path))
+    assert len(list((tmp_path / "frames").iterdir())) == 4
 
 
 def test_a_class_without_recordings_is_named(tmp_path: Path) -> None:

@@ -407,6 +407,15 @@ def test_folders_are_classes_and_images_get_one_size(tmp_path: Path) -> None:
     assert one_pass(augmented, 1)[0].shape == first[0].shape
 
 
+def test_hidden_files_of_macos_archives_are_no_images(tmp_path: Path) -> None:
+    write_folders(tmp_path)
+    for path in list(tmp_path.rglob("*.JPEG")):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7 Mac OS X")
+    parts = load_data(recipe(section("imagenet", tmp_path, *SMALL)))
+    assert [len(part) for part in parts] == [12, 4, 9]
+    assert all_of(parts[2]).shape == (9, 3, 14, 14)
+
+
 def test_folders_that_do_not_fit_are_named(tmp_path: Path) -> None:
     data = recipe(section("imagenet", tmp_path, *SMALL))
     with pytest.raises(DataError, match=r"train: no such folder.*image-net\.org"):
