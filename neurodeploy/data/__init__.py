@@ -24,6 +24,7 @@ from neurodeploy.data.dataset import (
     batches as batches,
     count_batches as count_batches,
     range_of as range_of,
+    smallest_part as smallest_part,
     training_batches as training_batches,
 )
 from neurodeploy.data.loading import load_data as load_data

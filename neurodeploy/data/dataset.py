@@ -69,9 +69,7 @@ class Dataset(Protocol):
     def batch(self, indices: Tensor, *, seed: int | None = None) -> Tensor:
         """Return the samples with these indices, (batch, ...), integers of any dtype.
 
-        Args:
-            indices: (batch,) int64.
-            seed: Chooses the augmentation; without one there is none.
+        The seed chooses the augmentation; without one there is none.
         """
 
     def subset(self, indices: npt.NDArray[np.integer]) -> Dataset:
@@ -80,14 +78,11 @@ class Dataset(Protocol):
     def windows(self, steps: int) -> IntArray:
         """Return what a simulator reads, all of it in memory: take a subset of a large set first.
 
-        Args:
-            steps: T.
-
         Returns:
             (samples, T, *shape) int32; a static image is repeated.
 
         Raises:
-            DataError: If the samples last another number of steps.
+            DataError: If the samples last another number of steps than T.
         """
 
     def digest(self) -> str:
@@ -227,11 +222,6 @@ def range_of(parts: Sequence[Dataset]) -> tuple[int, int]:
 def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dataset]:
     """Split off a stratified share; scikit-learn's split, so that others can repeat it.
 
-    Args:
-        dataset: All samples.
-        fraction: The second part's share, above 0 and below 1.
-        seed: Chooses the samples of each part.
-
     Raises:
         DataError: If a class has too few samples to be in both parts.
     """
@@ -239,10 +229,7 @@ def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dat
 
     try:
         first, second = train_test_split(
-            np.arange(len(dataset)),
-            test_size=fraction,
-            stratify=dataset.labels,
-            random_state=seed,
+            np.arange(len(dataset)), test_size=fraction, stratify=dataset.labels, random_state=seed
         )
     except ValueError as error:
         raise DataError(
@@ -318,7 +305,7 @@ def training_batches(
         batch_size: Largest size of a batch, all processes together.
         generator: Chooses order and augmentation.
         accumulate: Parts that a process computes one after the other.
-        rank: Number of this process.
+        rank: Number of this process among all `processes`.
         processes: How many share a batch.
 
     Yields:
@@ -361,6 +348,12 @@ def training_batches(
 def count_batches(samples: int, batch_size: int) -> int:
     """Return the number of batches in one pass over the samples."""
     return -(-samples // batch_size)
+
+
+def smallest_part(samples: int, batch_size: int, *, accumulate: int = 1, processes: int = 1) -> int:
+    """Return the size of the smallest part that `training_batches` yields."""
+    mine = samples // max(1, count_batches(samples, batch_size)) // processes
+    return mine // min(accumulate, mine) if mine else 0
 
 
 class _BatchReader(TorchDataset[tuple[Tensor, Tensor]]):

@@ -24,12 +24,10 @@ class EpochRecord:
     """One line of the metrics file.
 
     Attributes:
-        epoch: From 1.
-        iterations: Done so far in the whole run.
+        epoch: From 1; `iterations` counts those done so far in the whole run.
         loss: Mean training loss of the epoch, branches and smoothing included.
         train_accuracy: Of the trained output, while training.
-        validation_accuracy: Of the main output.
-        validation_loss: Of the main output.
+        validation_accuracy: Of the main output, as is `validation_loss`.
         branch_weight: λ at the epoch's last iteration, as is the learning rate.
         spike_rates: On the validation part, by layer.
         seconds: Wall-clock time of the epoch.
@@ -57,13 +55,11 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IterationRecord:
-    """The argument of the callback of each iteration.
+    """The argument of the callback of each iteration, its loss, λ and learning rate included.
 
     Attributes:
-        iteration: From 0, over the whole run; `iterations` counts those of the whole run.
+        iteration: From 0, over the whole run, which has `iterations`.
         epoch: From 1, of `epochs`.
-        loss: Of this batch.
-        branch_weight: λ in this iteration, as is the learning rate.
     """
 
     iteration: int
@@ -77,13 +73,10 @@ class IterationRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class History:
-    """The epochs of a training, and the one that was kept.
+    """The epochs of a training, and the one whose weights were kept.
 
-    Attributes:
-        epochs: One record each.
-        best_epoch: The one of highest validation accuracy, of lowest loss among those; 0 if no
-            epoch was trained.
-        kept_epoch: The one whose weights the network now has.
+    The best epoch is the one of highest validation accuracy, of lowest loss among those; 0 if no
+    epoch was trained.
     """
 
     epochs: tuple[EpochRecord, ...]

@@ -47,8 +47,7 @@ class Hardware:
         accelerator: "auto" takes GPUs where torch sees any.
         devices: Processes on each node; each GPU process has one GPU.
         nodes: Machines.
-        strategy: "ddp": every process holds the whole network. "auto": "ddp" for more than one
-            process.
+        strategy: "ddp": every process holds the whole network. "auto": that for more than one.
         precision: "32", or the type of convolutions under autocast; neurons and batch norm
             always compute in float32.
         timeout: Seconds after which a process that waits for another gives up.
@@ -85,11 +84,6 @@ class Hardware:
         if self.accelerator == "auto":
             return "gpu" if torch.cuda.is_available() else "cpu"
         return self.accelerator
-
-    @property
-    def is_single(self) -> bool:
-        """True if one process is enough."""
-        return self.devices * self.nodes == 1
 
 
 class TrainingEngine:
@@ -130,7 +124,7 @@ class TrainingEngine:
 
         Args:
             network: Trained in place.
-            make_optimizer: Called with the network.
+            make_optimizer: Called with it.
             has_idle_parameters: Whether some iteration leaves parameters without a gradient.
         """
         if self.count > 1:
@@ -146,7 +140,6 @@ class TrainingEngine:
             if hasattr(network, name):
                 module.mark_forward_method(name)
         return Prepared(
-            engine=self,
             fabric=self._fabric,
             module=module,
             optimizer=cast("torch.optim.Optimizer", optimizer),
@@ -231,38 +224,23 @@ class Prepared:
     """A network and its optimizer, as all processes share them.
 
     Attributes:
-        engine: This process.
-        fabric: Fabric's view of it.
         module: The network with what joins it to the others around it.
         optimizer: Steps at the precision asked for.
         raw_optimizer: The same as torch made it, whose state is stored.
     """
 
-    engine: TrainingEngine
     fabric: Fabric
     module: nn.Module
     optimizer: torch.optim.Optimizer
     raw_optimizer: torch.optim.Optimizer
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradient to that of the parameters."""
-        self.fabric.backward(loss)
-
     def collecting(self, *, is_last: bool) -> AbstractContextManager[None]:
         """Return the context of one part of a batch: only the last exchanges gradients."""
-        if self.engine.count == 1 or is_last:
+        if self.fabric.world_size == 1 or is_last:
             return contextlib.nullcontext()
         context: AbstractContextManager[None] = self.fabric.no_backward_sync(
             cast("_FabricModule", self.module)
         )
-        return context
-
-    def computing(self) -> AbstractContextManager[None]:
-        """Return the context of a forward pass at the precision asked for.
-
-        Fabric gives it to `forward` by itself, to other methods in several processes only.
-        """
-        context: AbstractContextManager[None] = self.fabric.autocast()
         return context
 
     def scaler_state(self) -> dict[str, float]:
@@ -301,7 +279,7 @@ def _start(hardware: Hardware) -> Fabric:
 
     timeout = timedelta(seconds=hardware.timeout)
     strategy: FabricStrategy | str = "auto"
-    if hardware.strategy == "ddp" or not hardware.is_single:
+    if hardware.strategy == "ddp" or hardware.devices * hardware.nodes > 1:
         strategy = DDPStrategy(timeout=timeout)
     try:
         with _quiet():

@@ -13,12 +13,7 @@ from neurodeploy.recipes.training_sections import CrossEntropyLoss, LossSection
 
 
 def combine_outputs(main: Tensor, branches: Sequence[Tensor], *, weight: float) -> Tensor:
-    """Return the output that is trained: o = b_n + weight · Σ b_l.
-
-    Args:
-        main: b_n, (N, T, classes).
-        branches: b_l, each (N, T, classes).
-        weight: λ at this iteration (`schedules.branch_weight_at`).
+    """Return the output that is trained, o = b_n + λ · Σ b_l, each (N, T, classes).
 
     Source: Guo et al., "Take A Shortcut Back", NeurIPS 2024, eqs. 6 and 10.
     """
@@ -50,12 +45,7 @@ def classification_loss(
 
 
 def tet_loss(
-    output: Tensor,
-    labels: Tensor,
-    *,
-    weight: float,
-    target: float,
-    label_smoothing: float = 0.0,
+    output: Tensor, labels: Tensor, *, weight: float, target: float, label_smoothing: float = 0.0
 ) -> Tensor:
     """Return the loss of temporal efficient training: (1 - λ) · L_TET + λ · L_MSE.
 
@@ -98,7 +88,9 @@ def shortcut_loss(
     loss: LossSection,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Return what training with branches makes small.
+    """Return the output that is trained with branches, (N, T, classes), and its loss, a scalar.
+
+    With λ = 0 both are those of the network without branches, to the bit.
 
     Args:
         main: b_n, (N, T, classes).
@@ -106,12 +98,8 @@ def shortcut_loss(
         labels: (N,) int64.
         weight: λ at this iteration.
         kind: "joint": L(b_n + λ Σ b_l), the paper's. "separate": L(b_n) + λ Σ L(b_l), ours.
-        loss: As for `training_loss`, as is the smoothing.
+        loss: [training.loss].
         label_smoothing: Share of the target that is spread over all classes.
-
-    Returns:
-        The output that is trained, (N, T, classes), and the loss, a scalar. With λ = 0 both are
-        those of the network without branches, to the bit.
     """
 
     def of(output: Tensor) -> Tensor:

@@ -32,13 +32,9 @@ BranchSchedule = Callable[[float], float]
 def learning_rate_at(
     iteration: int, iterations: int, *, start: float, schedule: Literal["cosine", "constant"]
 ) -> float:
-    """Return the learning rate of one iteration.
+    """Return the learning rate of iteration i of I, i from 0 to I - 1.
 
-    Args:
-        iteration: i, from 0 to iterations - 1.
-        iterations: I, of the whole run.
-        start: The first one.
-        schedule: "cosine": start · (1 + cos(π i / I)) / 2. "constant": start.
+    "cosine" is start · (1 + cos(π i / I)) / 2.
     """
     if schedule == "constant":
         return start
@@ -69,11 +65,7 @@ def register_branch_schedule(name: str, schedule: BranchSchedule) -> None:
 
 
 def branch_schedule(name: str) -> BranchSchedule:
-    """Return a schedule by its name.
-
-    Raises:
-        RecipeError: If there is none.
-    """
+    """Return a schedule by its name, or raise a `RecipeError` with those there are."""
     if name not in _SCHEDULES:
         raise RecipeError(
             f"[shortcut]: schedule = '{name}', allowed: {', '.join(map(repr, _SCHEDULES))}. "
@@ -100,9 +92,6 @@ def branch_weight_at(
         weight: λ; None for that of the paper: 0.25 for "evolutionary", 1 for "shortcut".
         schedule: Name of another schedule than the method's; no effect for "vanilla".
 
-    Raises:
-        RecipeError: If there is no such schedule.
-
     Source: Guo et al., "Take A Shortcut Back", NeurIPS 2024, eqs. 6 and 10, Algorithm 1.
     """
     if method == "vanilla":
@@ -119,14 +108,7 @@ class Pruner:
     The share of zeros at a point p of the pruning, 0 to 1, is s · (1 - (1 - p)³): fast while
     weights are redundant, slow at the end. Which weights are masked follows from the weights
     alone, so a training that goes on from a checkpoint prunes as one that was never interrupted.
-
-    Args:
-        network: Changed in place, by `after_step`.
-        settings: What to take out; None to keep the zeros that are there, and no more.
-        iterations: Of the whole training.
-
-    Raises:
-        TrainingError: If a layer has no plain weight (weight normalisation).
+    Without settings it keeps the zeros that are there, and no more.
 
     Source: Zhu and Gupta, "To prune, or not to prune", arXiv 1710.01878, eq. 1.
     """

@@ -37,6 +37,7 @@ from neurodeploy.learning.schedules import (
     learning_rate_at,
 )
 from neurodeploy.nn.network import CAN_COMPILE_BLOCKS, SpikingNetwork
+from neurodeploy.recipes.layouts import check_batch_norms
 from neurodeploy.recipes.training_sections import PruningSection, ShortcutSection, TrainingSection
 
 logger = logging.getLogger(__name__)
@@ -94,11 +95,7 @@ class Trainer:
     on_epoch: Callable[[EpochRecord], None] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown schedule before training.
-
-        Raises:
-            RecipeError: Naming those there are.
-        """
+        """Refuse an unknown schedule before training."""
         if self.shortcut.schedule is not None:
             branch_schedule(self.shortcut.schedule)
 
@@ -112,8 +109,8 @@ class Trainer:
 
         Args:
             network: Gives (N, T, classes) for a batch of integer inputs.
-            train: What it learns from.
-            validation: What the best epoch is chosen on.
+            train: The samples that it learns from.
+            validation: The samples that the best epoch is chosen on.
             resume: Go on from the directory's checkpoint, if there is one. On a CPU, with the
                 same number of threads, the result is that of an uninterrupted run, to the bit.
 
@@ -160,6 +157,8 @@ class _Run:
         self.best_state: dict[str, Tensor] = {}
         self.per_epoch = data.count_batches(len(train), self.training.batch_size)
         self.iterations = self.per_epoch * self.training.epochs
+        if isinstance(network, SpikingNetwork) and self.iterations:
+            self._check_batch_norms(network)
         self.pruner: Pruner | None = None
         if trainer.pruning.is_gradual or trainer.keeps_zeros:
             growing = trainer.pruning if trainer.pruning.is_gradual else None
@@ -174,6 +173,20 @@ class _Run:
             # Branches may have no weight in some iteration before the last.
             has_idle_parameters=isinstance(network, Branched)
             and any(self._rates(iteration)[1] == 0 for iteration in range(self.iterations - 1)),
+        )
+
+    def _check_batch_norms(self, network: SpikingNetwork) -> None:
+        smallest = data.smallest_part(
+            len(self.train),
+            self.training.batch_size,
+            accumulate=self.training.accumulate,
+            processes=self.engine.count,
+        )
+        check_batch_norms(
+            network.architecture.network,
+            network.architecture.shape,
+            samples=smallest,
+            is_static=self.train.is_static,
         )
 
     # --- training -------------------------------------------------------------------------
@@ -197,7 +210,7 @@ class _Run:
                 self.trainer.on_epoch(record)
 
     def finish(self) -> History:
-        """Return the network the weights to keep."""
+        """Leave the network with the weights to keep."""
         kept = len(self.records)
         if self.training.keep == "best" and self.best_epoch:
             kept = self.best_epoch
@@ -270,12 +283,9 @@ class _Run:
         )
 
     def _rates(self, iteration: int) -> tuple[float, float]:
-        shortcut = self.trainer.shortcut
+        training, shortcut = self.training, self.trainer.shortcut
         rate = learning_rate_at(
-            iteration,
-            self.iterations,
-            start=self.training.learning_rate,
-            schedule=self.training.schedule,
+            iteration, self.iterations, start=training.learning_rate, schedule=training.schedule
         )
         weight = branch_weight_at(
             iteration,
@@ -305,7 +315,7 @@ class _Run:
                 totals += torch.tensor([float(loss.detach()) * share, right])
                 # The processes' gradients are averaged: what is averaged must be n times too large.
                 scale = share * self.engine.count
-                self.prepared.backward(loss if scale == 1 else loss * scale)
+                self.prepared.fabric.backward(loss if scale == 1 else loss * scale)
         value, right_sum = self.engine.sum(totals).tolist()
         if math.isfinite(value):
             self.prepared.optimizer.step()
@@ -315,7 +325,8 @@ class _Run:
         """Return the loss of a part and its number of right answers."""
         inputs, labels = self.engine.to_device(inputs), self.engine.to_device(labels)
         module = self.prepared.module
-        with self.prepared.computing():
+        # Fabric gives `forward` its precision by itself, other methods in several processes only.
+        with self.prepared.fabric.autocast():
             main, branches = (
                 cast("Branched", module).forward_with_branches(inputs)
                 if isinstance(self.network, Branched)

@@ -13,11 +13,12 @@ CIFARNet: Wu et al., "Direct Training for Spiking Neural Networks", AAAI 2019.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from math import prod
+from typing import Literal, NamedTuple
 
-from neurodeploy.errors import RecipeError
+from neurodeploy.errors import RecipeError, TrainingError
 from neurodeploy.recipes.network_sections import (
     AveragePoolLayer,
     CifarNetwork,
@@ -31,7 +32,7 @@ from neurodeploy.recipes.network_sections import (
     NeuronLayer,
     PlainNetwork,
     PlainStages,
-    ResidualKind,
+    Readout,
     ResidualLayer,
     ResidualNetwork,
     ResidualStages,
@@ -48,13 +49,13 @@ class Layout:
 
     Attributes:
         layers: In order; each has a name.
-        readout: "linear" or "gap_linear".
+        readout: As in `SequentialNetwork`.
         blocks: Names of the layers that count as blocks for shortcut branches, in order.
         stages: Names of the last block of each stage; empty where there are no stages.
     """
 
     layers: tuple[LayerSection, ...]
-    readout: Literal["linear", "gap_linear"]
+    readout: Readout
     blocks: tuple[str, ...]
     stages: tuple[str, ...] = ()
 
@@ -66,11 +67,8 @@ class Layout:
     @property
     def branch_points(self) -> tuple[str, ...]:
         """Names of the layers that can have a shortcut branch: all that hold neurons."""
-        return tuple(
-            layer.name
-            for layer in self.layers
-            if isinstance(layer, ConvLayer | DenseLayer | ResidualLayer | NeuronLayer)
-        )
+        holders = ConvLayer | DenseLayer | ResidualLayer | NeuronLayer
+        return tuple(layer.name for layer in self.layers if isinstance(layer, holders))
 
     def branches(self, after: Literal["stage", "block"] | tuple[str, ...]) -> tuple[str, ...]:
         """Return the names of the blocks that get a shortcut branch.
@@ -94,12 +92,12 @@ def layout_of(network: NetworkSection) -> Layout:
             return _residual(network)
         case PlainNetwork() | PlainStages():
             return _plain(network)
-        case VggNetwork():
-            return _vgg(network)
-        case CifarNetwork():
-            return _cifarnet(network)
+        case VggNetwork() | CifarNetwork():
+            return _pooled(network)
         case MlpNetwork():
-            return _mlp(network)
+            layers = tuple(_dense(network.hidden, batch_norm=network.batch_norm))
+            names = tuple(layer.name for layer in layers)
+            return Layout(layers=layers, readout="linear", blocks=names)
 
 
 def _sequential(network: SequentialNetwork) -> Layout:
@@ -111,89 +109,98 @@ def _sequential(network: SequentialNetwork) -> Layout:
     return dataclasses.replace(layout, blocks=layout.branch_points)
 
 
-# --- residual and plain networks ------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stages:
-    """Numbers of blocks and channels, stage by stage."""
-
-    blocks: tuple[int, ...]
-    channels: tuple[int, ...]
-
-    def __iter__(self) -> Iterator[tuple[str, int, int]]:
-        """Yield name, channels and stride of each block."""
-        for stage, (blocks, channels) in enumerate(zip(self.blocks, self.channels, strict=True), 1):
-            for block in range(1, blocks + 1):
-                stride = 2 if stage > 1 and block == 1 else 1
-                yield f"stage{stage}_block{block}", channels, stride
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(name for name, _, _ in self)
-
-    @property
-    def last_names(self) -> tuple[str, ...]:
-        return tuple(f"stage{stage}_block{blocks}" for stage, blocks in enumerate(self.blocks, 1))
-
-
-_FOUR_STAGES = (64, 128, 256, 512)
-_THREE_STAGES = (16, 32, 64)
-_NAMED_STAGES = {
-    "resnet18": _Stages(blocks=(2, 2, 2, 2), channels=_FOUR_STAGES),
-    "resnet34": _Stages(blocks=(3, 4, 6, 3), channels=_FOUR_STAGES),
-    "resnet19": _Stages(blocks=(3, 3, 2), channels=(128, 256, 512)),
-    "resnet20": _Stages(blocks=(3, 3, 3), channels=_THREE_STAGES),
-    "resnet20m": _Stages(blocks=(2, 2, 2, 2), channels=_FOUR_STAGES),
-    "plain14": _Stages(blocks=(2, 2, 2), channels=_THREE_STAGES),
-    "plain20": _Stages(blocks=(3, 3, 3), channels=_THREE_STAGES),
-}
-_RESNET19_HIDDEN = 256
+def _staged(
+    layers: Iterable[LayerSection], names: Sequence[Sequence[str]], *, readout: Readout
+) -> Layout:
+    """Return a layout whose blocks have these names, stage by stage."""
+    return Layout(
+        layers=tuple(layers),
+        readout=readout,
+        blocks=tuple(name for stage in names for name in stage),
+        stages=tuple(stage[-1] for stage in names),
+    )
 
 
 def _scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def _stages(network: ResidualNetwork | ResidualStages | PlainNetwork | PlainStages) -> _Stages:
+# --- residual and plain networks ------------------------------------------------------------
+
+_FOUR_STAGES = (64, 128, 256, 512)
+_THREE_STAGES = (16, 32, 64)
+_BLOCKS_AND_CHANNELS = {
+    "resnet18": ((2, 2, 2, 2), _FOUR_STAGES),
+    "resnet34": ((3, 4, 6, 3), _FOUR_STAGES),
+    "resnet19": ((3, 3, 2), (128, 256, 512)),
+    "resnet20": ((3, 3, 3), _THREE_STAGES),
+    "resnet20m": ((2, 2, 2, 2), _FOUR_STAGES),
+    "plain14": ((2, 2, 2), _THREE_STAGES),
+    "plain20": ((3, 3, 3), _THREE_STAGES),
+}
+_RESNET19_HIDDEN = 256
+
+
+class _Block(NamedTuple):
+    name: str
+    channels: int
+    stride: int
+
+
+def _stages(
+    network: ResidualNetwork | ResidualStages | PlainNetwork | PlainStages,
+) -> list[list[_Block]]:
+    """Return the blocks of each stage."""
     if isinstance(network, ResidualNetwork | PlainNetwork):
-        named = _NAMED_STAGES[network.architecture]
-        channels = tuple(_scaled(count, network.width) for count in named.channels)
-        return _Stages(blocks=named.blocks, channels=channels)
-    doubled = tuple(network.channels << stage for stage in range(len(network.blocks)))
-    return _Stages(blocks=network.blocks, channels=doubled)
+        counts, widths = _BLOCKS_AND_CHANNELS[network.architecture]
+        channels = [_scaled(width, network.width) for width in widths]
+    else:
+        counts = network.blocks
+        channels = [network.channels << stage for stage in range(len(counts))]
+    return [
+        [
+            _Block(
+                name=f"stage{stage}_block{number}",
+                channels=channels[stage - 1],
+                stride=2 if stage > 1 and number == 1 else 1,
+            )
+            for number in range(1, count + 1)
+        ]
+        for stage, count in enumerate(counts, 1)
+    ]
+
+
+def _names(stages: Iterable[Iterable[_Block]]) -> list[list[str]]:
+    return [[block.name for block in stage] for stage in stages]
 
 
 def _residual(network: ResidualNetwork | ResidualStages) -> Layout:
     stages = _stages(network)
     is_own = network.architecture == "resnet20m"
     layers: list[LayerSection] = list(
-        _stem(stages.channels[0], network.stem, convolutions=3 if is_own else 1)
+        _stem(stages[0][0].channels, network.stem, convolutions=3 if is_own else 1)
     )
     layers.extend(
         ResidualLayer(
             type="residual",
-            name=name,
-            channels=channels,
-            stride=stride,
+            name=block.name,
+            channels=block.channels,
+            stride=block.stride,
             residual=network.residual,
             alpha=network.alpha,
             zero_init=is_own,
         )
-        for name, channels, stride in stages
+        for stage in stages
+        for block in stage
     )
-    last: ResidualKind = network.residual
-    if last == "ms":
+    if network.residual == "ms":
         layers.append(NeuronLayer(type="neuron", name="spikes"))
-    readout: Literal["linear", "gap_linear"] = "gap_linear"
-    if isinstance(network, ResidualNetwork) and network.architecture == "resnet19":
-        hidden = _scaled(_RESNET19_HIDDEN, network.width)
-        layers.append(GlobalAveragePoolLayer(type="global_average_pool", name="pool"))
-        layers.append(DenseLayer(type="dense", name="dense", neurons=hidden, batch_norm=False))
-        readout = "linear"
-    return Layout(
-        layers=tuple(layers), readout=readout, blocks=stages.names, stages=stages.last_names
-    )
+    if not isinstance(network, ResidualNetwork) or network.architecture != "resnet19":
+        return _staged(layers, _names(stages), readout="gap_linear")
+    hidden = _scaled(_RESNET19_HIDDEN, network.width)
+    layers.append(GlobalAveragePoolLayer(type="global_average_pool", name="pool"))
+    layers.append(DenseLayer(type="dense", name="dense", neurons=hidden, batch_norm=False))
+    return _staged(layers, _names(stages), readout="linear")
 
 
 def _stem(
@@ -216,75 +223,51 @@ def _stem(
 
 def _plain(network: PlainNetwork | PlainStages) -> Layout:
     stages = _stages(network)
-    layers = list(_stem(stages.channels[0], "cifar", convolutions=1))
-    for name, channels, stride in stages:
-        # The second convolution carries the block's name: its spikes are those of the block.
-        layers.append(_conv(f"{name}_conv1", channels, stride=stride))
-        layers.append(_conv(name, channels))
-    return Layout(
-        layers=tuple(layers),
-        readout="gap_linear",
-        blocks=stages.names,
-        stages=stages.last_names,
-    )
+    layers = list(_stem(stages[0][0].channels, "cifar", convolutions=1))
+    for stage in stages:
+        for block in stage:
+            # The second convolution carries the block's name: its spikes are those of the block.
+            layers.append(_conv(f"{block.name}_conv1", block.channels, stride=block.stride))
+            layers.append(_conv(block.name, block.channels))
+    return _staged(layers, _names(stages), readout="gap_linear")
 
 
 def _conv(name: str, channels: int, *, stride: int = 1) -> ConvLayer:
     return ConvLayer(type="conv", name=name, channels=channels, stride=stride)
 
 
-# --- the others -----------------------------------------------------------------------------
+# --- convolutions with pooling between, dense layers ----------------------------------------
 
-_VGG = {
+_WIDTHS = {
     "vgg11": ((64,), (128,), (256,) * 2, (512,) * 2, (512,) * 2),
     "vgg16": ((64,) * 2, (128,) * 2, (256,) * 3, (512,) * 3, (512,) * 3),
+    "cifarnet": ((128, 256), (512,), (1024, 512)),
 }
-_CIFARNET = ((128, 256), (512,), (1024, 512))
 _CIFARNET_HIDDEN = (1024, 512)
 
 
-def _vgg(network: VggNetwork) -> Layout:
+def _pooled(network: VggNetwork | CifarNetwork) -> Layout:
+    widths = _WIDTHS[network.architecture]
+    if isinstance(network, VggNetwork):
+        hidden = network.hidden
+        names = [
+            [f"stage{stage}_conv{number + 1}" for number in range(len(each))]
+            for stage, each in enumerate(widths, 1)
+        ]
+        pools = [f"stage{stage}_pool" for stage in range(1, len(widths) + 1)]
+    else:
+        hidden = tuple(_scaled(neurons, network.width) for neurons in _CIFARNET_HIDDEN)
+        names, pools = [["conv1", "conv2"], ["conv3"], ["conv4", "conv5"]], ["pool1", "pool2"]
     layers: list[LayerSection] = []
-    blocks: list[str] = []
-    stages: list[str] = []
-    for stage, widths in enumerate(_VGG[network.architecture], 1):
-        for number, channels in enumerate(widths, 1):
-            blocks.append(f"stage{stage}_conv{number}")
-            layers.append(_conv(blocks[-1], _scaled(channels, network.width)))
-        stages.append(blocks[-1])
-        layers.append(_pool(f"stage{stage}_pool", network.pooling))
-    layers.extend(_dense(network.hidden))
-    return Layout(
-        layers=tuple(layers), readout="linear", blocks=tuple(blocks), stages=tuple(stages)
-    )
-
-
-def _cifarnet(network: CifarNetwork) -> Layout:
-    layers: list[LayerSection] = []
-    blocks: list[str] = []
-    stages: list[str] = []
-    for stage, widths in enumerate(_CIFARNET, 1):
-        for channels in widths:
-            blocks.append(f"conv{len(blocks) + 1}")
-            layers.append(_conv(blocks[-1], _scaled(channels, network.width)))
-        stages.append(blocks[-1])
-        if stage < len(_CIFARNET):
-            layers.append(_pool(f"pool{stage}", network.pooling))
-    layers.extend(_dense(_scaled(neurons, network.width) for neurons in _CIFARNET_HIDDEN))
-    return Layout(
-        layers=tuple(layers), readout="linear", blocks=tuple(blocks), stages=tuple(stages)
-    )
-
-
-def _mlp(network: MlpNetwork) -> Layout:
-    layers = tuple(_dense(network.hidden, batch_norm=network.batch_norm))
-    return Layout(layers=layers, readout="linear", blocks=tuple(layer.name for layer in layers))
-
-
-def _pool(name: str, pooling: Literal["average", "max"]) -> MaxPoolLayer | AveragePoolLayer:
-    if pooling == "max":
-        return MaxPoolLayer(type="max_pool", name=name)
-    return AveragePoolLayer(type="average_pool", name=name)
+    for stage, (stage_names, each) in enumerate(zip(names, widths, strict=True)):
+        for name, channels in zip(stage_names, each, strict=True):
+            layers.append(_conv(name, _scaled(channels, network.width)))
+        if stage < len(pools):
+            if network.pooling == "max":
+                layers.append(MaxPoolLayer(type="max_pool", name=pools[stage]))
+            else:
+                layers.append(AveragePoolLayer(type="average_pool", name=pools[stage]))
+    return _staged([*layers, *_dense(hidden)], names, readout="linear")
 
 
 def _dense(hidden: Iterable[int], *, batch_norm: bool = True) -> Iterator[DenseLayer]:
@@ -298,12 +281,7 @@ def _dense(hidden: Iterable[int], *, batch_norm: bool = True) -> Iterator[DenseL
 
 
 def output_shape(layer: LayerSection, shape: Shape, *, where: str = "layer") -> Shape:
-    """Return the shape of a layer's output.
-
-    Args:
-        layer: The layer.
-        shape: (C, H, W) or (N,) of its source.
-        where: Start of errors.
+    """Return the shape of a layer's output for the (C, H, W) or (N,) of its source.
 
     Raises:
         RecipeError: If the source does not fit.
@@ -346,15 +324,10 @@ def output_shape(layer: LayerSection, shape: Shape, *, where: str = "layer") -> 
 
 
 def shapes_of(layout: Layout, shape: Shape, *, where: str) -> dict[str, Shape]:
-    """Return the output shape of each layer, after checking its name and that its source fits.
-
-    Args:
-        layout: The layers.
-        shape: (C, H, W) or (N,) of the input.
-        where: Start of errors.
+    """Return the output shape of each layer, for the (C, H, W) or (N,) of the input.
 
     Raises:
-        RecipeError: If something does not fit.
+        RecipeError: If a layer's name or source does not fit.
     """
     shapes: dict[str, Shape] = {}
     is_current = False
@@ -390,3 +363,32 @@ def shapes_of(layout: Layout, shape: Shape, *, where: str) -> dict[str, Shape]:
             f"{where} [network]: readout = 'gap_linear' after a dense layer. Use 'linear'."
         )
     return shapes
+
+
+def check_batch_norms(
+    network: NetworkSection, shape: Shape, *, samples: int, is_static: bool
+) -> None:
+    """Check that every batch norm takes its mean and variance from several values.
+
+    Args:
+        network: The layers, or an architecture by its name.
+        shape: (C, H, W) or (N,) of the input.
+        samples: Of the smallest part of a batch that is computed at once.
+        is_static: Whether a sample is one image, of which the first layer sees one step only.
+
+    Raises:
+        TrainingError: Naming the first layer that does not.
+    """
+    layout = layout_of(network)
+    shapes = shapes_of(layout, shape, where="network")
+    for number, layer in enumerate(layout.layers):
+        has_norm = isinstance(layer, ResidualLayer) or (
+            isinstance(layer, ConvLayer | DenseLayer) and layer.batch_norm
+        )
+        steps = 1 if is_static and number == 0 else network.steps
+        if has_norm and samples * steps * prod(shapes[layer.name][1:]) == 1:
+            raise TrainingError(
+                f"layer '{layer.name}': batch norm over a single value of each channel, of one "
+                "sample, step and place, would leave nothing of it. At least two are required: use "
+                "a larger training.batch_size, a smaller training.accumulate or fewer devices."
+            )

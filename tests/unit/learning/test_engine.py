@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from neurodeploy.data import (
     ArrayDataset,
     batches,
+    smallest_part,
     training_batches,
 )
 from neurodeploy.errors import TrainingError
@@ -56,6 +57,17 @@ def test_parts_make_up_the_batches(accumulate: int, processes: int) -> None:
         assert places.tolist() == list(range(len(labels)))
         assert torch.equal(torch.cat([part.inputs for part in parts]), inputs)
         assert torch.equal(torch.cat([part.labels for part in parts]), labels)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_smallest_part_is_foretold(samples: int, batch_size: int, accumulate: int) -> None:
+    found = training_batches(
+        numbered(samples), batch_size, generator=torch.Generator(), accumulate=accumulate
+    )
+    sizes = [len(part.labels) for parts in found for part in parts]
+    assert min(sizes) == smallest_part(samples, batch_size, accumulate=accumulate)
 
 
 def test_a_batch_must_give_every_process_a_sample() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from neurodeploy.recipes.recipe import Architecture
 from neurodeploy.recipes.training_sections import ShortcutSection, TrainingSection
 
 EVOLUTIONARY = ShortcutSection(method="evolutionary", after=("conv1",))
+VANILLA = ShortcutSection()
 
 
 def network(*, branches: bool = True, convolutions: int = 1) -> SpikingNetwork:
@@ -291,6 +293,44 @@ def test_a_validation_loss_that_is_not_finite_stops_training(tmp_path: Path) -> 
     with pytest.raises(TrainingError, match="epoch 1: the loss on the validation part is"):
         fit(OnlyTrains(), directory=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_batch_norm_over_one_value_is_refused_before_training(tmp_path: Path) -> None:
+    """`dense2` sees as many values as samples and steps, `conv1` 16 places of one static step."""
+
+    def narrow(steps: int, *, layers: Sequence[dict[str, object]]) -> SpikingNetwork:
+        table = {
+            "shape": [1, 4, 4],
+            "classes": 2,
+            "input_bits": 2,
+            "network": {"steps": steps, "layers": [*layers]},
+            "neuron": {},
+        }
+        return SpikingNetwork(Architecture.from_dict(table, where="test"))
+
+    conv = {"type": "conv", "channels": 3}
+    dense: dict[str, object] = {"type": "dense", "neurons": 5}
+    point = {"type": "conv", "channels": 3, "kernel": 4, "padding": 0}  # a map of 1x1
+    plain = dense | {"batch_norm": False}
+    cases = [
+        (narrow(1, layers=[conv, dense]), section(batch_size=1), "dense2"),
+        (narrow(1, layers=[conv, dense]), section(batch_size=8, accumulate=4), "dense2"),
+        (narrow(1, layers=[conv, dense]), section(batch_size=29, accumulate=8), "dense2"),
+        (narrow(4, layers=[point]), section(batch_size=1), "conv1"),  # the same in every step
+        (narrow(1, layers=[conv, point]), section(batch_size=1), "conv2"),
+    ]
+    for module, training, name in cases:
+        iterations: list[IterationRecord] = []
+        with pytest.raises(TrainingError, match=f"'{name}'.*single value.*training.batch_size"):
+            fit(module, training, directory=tmp_path, shortcut=VANILLA, iterations=iterations)
+        assert not iterations
+        assert not list(tmp_path.iterdir())
+    for module, training in [
+        (narrow(2, layers=[conv, dense]), section(batch_size=1, epochs=1)),
+        (narrow(1, layers=[conv, dense]), section(batch_size=8, accumulate=3, epochs=1)),
+        (narrow(1, layers=[conv, plain]), section(batch_size=1, epochs=1)),
+    ]:
+        assert len(fit(module, training, shortcut=VANILLA).epochs) == 1
 
 
 def test_a_network_without_parameters_is_refused() -> None:
