@@ -111,11 +111,7 @@ class ArrayDataset:
     warp: Warp | None = None
 
     def __post_init__(self) -> None:
-        """Check that dtypes, shapes and classes fit each other.
-
-        Raises:
-            DataError: Naming what does not.
-        """
+        """Check that dtypes, shapes and classes fit each other, or raise a `DataError`."""
         for name, array in (("inputs", self.inputs), ("labels", self.labels)):
             if not isinstance(array, np.ndarray):
                 raise DataError(
@@ -321,14 +317,13 @@ def training_batches(
             f"training data: batches of {len(dataset) // count} samples for {processes} "
             "processes. Use a larger training.batch_size or fewer devices."
         )
-    places: list[tuple[Tensor, ...]] = []
-    chosen: list[Tensor] = []
     batches_of_all = torch.tensor_split(order, count)
+    places: list[tuple[Tensor, ...]] = []
     for batch in batches_of_all:
         mine = torch.tensor_split(torch.arange(len(batch)), processes)[rank]
-        pieces = torch.tensor_split(mine, min(accumulate, len(mine)))
-        places.append(pieces)
-        chosen.extend(batch[piece] for piece in pieces)
+        places.append(torch.tensor_split(mine, min(accumulate, len(mine))))
+    shares = list(zip(batches_of_all, places, strict=True))
+    chosen = [batch[piece] for batch, pieces in shares for piece in pieces]
     seeds: Sequence[int | None] = [None] * len(chosen)
     if dataset.is_random:
         drawn = torch.randint(2**62, (count, processes * accumulate), generator=generator)
@@ -338,7 +333,7 @@ def training_batches(
             for index in range(len(pieces))
         ]
     read = _read(dataset, chosen, seeds)
-    for pieces, batch in zip(places, batches_of_all, strict=True):
+    for batch, pieces in shares:
         yield [
             Part(inputs=inputs, labels=labels, places=piece, size=len(batch))
             for piece, (inputs, labels) in zip(pieces, read, strict=False)

@@ -158,7 +158,18 @@ class _Run:
         self.per_epoch = data.count_batches(len(train), self.training.batch_size)
         self.iterations = self.per_epoch * self.training.epochs
         if isinstance(network, SpikingNetwork) and self.iterations:
-            self._check_batch_norms(network)
+            smallest = data.smallest_part(
+                len(train),
+                self.training.batch_size,
+                accumulate=self.training.accumulate,
+                processes=engine.count,
+            )
+            check_batch_norms(
+                network.architecture.network,
+                network.architecture.shape,
+                samples=smallest,
+                is_static=train.is_static,
+            )
         self.pruner: Pruner | None = None
         if trainer.pruning.is_gradual or trainer.keeps_zeros:
             growing = trainer.pruning if trainer.pruning.is_gradual else None
@@ -173,20 +184,6 @@ class _Run:
             # Branches may have no weight in some iteration before the last.
             has_idle_parameters=isinstance(network, Branched)
             and any(self._rates(iteration)[1] == 0 for iteration in range(self.iterations - 1)),
-        )
-
-    def _check_batch_norms(self, network: SpikingNetwork) -> None:
-        smallest = data.smallest_part(
-            len(self.train),
-            self.training.batch_size,
-            accumulate=self.training.accumulate,
-            processes=self.engine.count,
-        )
-        check_batch_norms(
-            network.architecture.network,
-            network.architecture.shape,
-            samples=smallest,
-            is_static=self.train.is_static,
         )
 
     # --- training -------------------------------------------------------------------------

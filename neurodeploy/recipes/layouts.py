@@ -371,13 +371,13 @@ def check_batch_norms(
     """Check that every batch norm takes its mean and variance from several values.
 
     Args:
-        network: The layers, or an architecture by its name.
+        network: [network].
         shape: (C, H, W) or (N,) of the input.
         samples: Of the smallest part of a batch that is computed at once.
         is_static: Whether a sample is one image, of which the first layer sees one step only.
 
     Raises:
-        TrainingError: Naming the first layer that does not.
+        TrainingError: Naming a layer for which that is not so.
     """
     layout = layout_of(network)
     shapes = shapes_of(layout, shape, where="network")
