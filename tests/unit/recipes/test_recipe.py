@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import fields
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Literal, cast, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -266,3 +269,101 @@ def test_a_share_given_in_percent_is_answered_with_the_share() -> None:
     with pytest.raises(RecipeError) as error:
         Recipe.parse(TEXT, overrides={"pruning.sparsity": "-1"})
     assert "%" not in str(error.value)
+
+
+def sections_in(hint: object) -> Iterator[tuple[type, bool]]:
+    """Yield the dataclasses that a type may be, and whether they are entries of a list."""
+    if isinstance(hint, type) and is_dataclass(hint):
+        yield hint, False
+    for inner in get_args(hint):
+        for section, is_list in sections_in(inner):
+            yield section, is_list or get_origin(hint) is tuple
+
+
+Place = tuple[tuple[str, type, bool], ...]
+"""Name, class and is-a-list of each table on the way to a key."""
+
+
+def places(kind: type = Recipe, above: Place = ()) -> Iterator[Place]:
+    hints = get_type_hints(kind, include_extras=True)
+    for spec in fields(kind):
+        for section, is_list in sections_in(hints[spec.name]):
+            place = (*above, (spec.name, section, is_list))
+            yield place
+            yield from places(section, place)
+
+
+def keys() -> Iterator[tuple[Place, str]]:
+    for place in places():
+        for spec in fields(place[-1][1]):
+            yield place, spec.name
+
+
+def tag_of(section: type) -> dict[str, object]:
+    """The key that chooses this class among others, if there is one."""
+    first = fields(section)[0].name
+    hint = get_type_hints(section)[first]
+    return {first: get_args(hint)[0]} if get_origin(hint) is Literal else {}
+
+
+def test_every_key_is_meant_by_its_misspelling() -> None:
+    """Of every section, surrogate, layer, loss and architecture there is."""
+    found = list(keys())
+    assert {"ResidualLayer", "TanhSurrogate", "PaperTarget", "ShdData", "VggNetwork"} <= {
+        place[-1][1].__name__ for place, _ in found
+    }
+    for place, key in found:
+        table: dict[str, object] = tomllib.loads(TEXT)
+        here, path = table, ""
+        for name, section, is_list in place:
+            inner = {**tag_of(section), **({"steps": 1} if name == "network" else {})}
+            if not tag_of(section):
+                inner = {**cast("dict[str, object]", here.get(name, {})), **inner}
+            here[name] = [inner] if is_list else inner
+            here, path = inner, f"{path}.{name}.0" if is_list else f"{path}.{name}"
+        here[key + key[-1]] = 0
+        with pytest.raises(RecipeError) as error:
+            Recipe.from_dict(table, where="mine.toml")
+        assert str(error.value) == (
+            f"mine.toml [{path[1:]}]: unknown key '{key + key[-1]}'. Did you mean '{key}'?"
+        )
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in fields(Recipe)])
+def test_every_section_is_meant_by_its_misspelling(name: str) -> None:
+    table = tomllib.loads(TEXT) | {name[:-1]: {}}
+    with pytest.raises(RecipeError, match=f"unknown section '{name[:-1]}'. Did you mean '{name}'"):
+        Recipe.from_dict(table)
+
+
+def words_of(hint: object) -> set[str]:
+    """Return the words that a key's type allows."""
+    if get_origin(hint) is Literal:
+        return set(get_args(hint))
+    return {word for inner in get_args(hint) for word in words_of(inner)}
+
+
+def test_the_keys_and_choices_that_the_documentation_names_are_there() -> None:
+    readme = Path(__file__).parents[3] / "training" / "README.md"
+    table = readme.read_text(encoding="utf-8").partition("## Keys of a recipe beyond these")[2]
+    allowed: dict[tuple[str, str], set[str]] = {}
+    for place in places():
+        path = ".".join(name for name, _, _ in place)
+        for name, hint in get_type_hints(place[-1][1], include_extras=True).items():
+            allowed.setdefault((path, name), set()).update(words_of(hint))
+    section, rows = "", 0
+    for row in table.splitlines():
+        cells = [cell.strip() for cell in row.split("|")]
+        if not row.startswith("|") or set(row) <= set("|-") or cells[1] == "section":
+            continue
+        section = cells[1].strip("`[]") or section
+        for key in re.findall(r"`(\w+)`", cells[2]):
+            assert (section, key) in allowed, (section, key)
+            named = set(re.findall(r'"(\w+)"', cells[3].partition("`{")[0]))
+            choices = allowed[section, key]
+            if choices:
+                assert named <= choices, (section, key)
+            if key in ("architecture", "type", "source", "stem", "residual", "norm"):
+                assert named == choices, (section, key)
+            rows += 1
+    assert rows > 20

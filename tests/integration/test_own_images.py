@@ -1,0 +1,71 @@
+"""The section "Your own images" of training/README.md, run word for word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+README = Path(__file__).parents[2] / "training" / "README.md"
+
+
+def blocks() -> dict[str, str]:
+    """Return the code of the section by its language."""
+    (section,) = re.findall(
+        r"^## Your own images\n(.*?)^## ", README.read_text(encoding="utf-8"), re.M | re.S
+    )
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.M | re.S)
+    assert [language for language, _ in found] == ["python", "toml", "sh"]
+    return dict(found)
+
+
+def own_images(samples: int = 150) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Ten classes of grey images without an axis of channels: a bright patch on noise."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(samples) % 10
+    images = rng.integers(0, 60, (samples, 28, 28)).astype(np.uint8)
+    for image, number in zip(images, classes, strict=True):
+        top, left = 9 * (number // 4), 7 * (number % 4)
+        image[top : top + 8, left : left + 6] += 190
+    return images, classes
+
+
+def save(names: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.generic]]:
+    """Run the section's Python with images of these classes."""
+    exec(blocks()["python"], {"images": own_images()[0], "names": names})
+    with np.load("mine.npz") as archive:
+        return dict(archive)
+
+
+@pytest.mark.slow
+def test_own_images_reach_a_deployed_file_in_three_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neurodeploy: Callable[..., Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(np.array([f"class {number}" for number in own_images()[1]]))
+    Path("mine.toml").write_text(blocks()["toml"], encoding="utf-8")
+    commands = blocks()["sh"].splitlines()
+    assert len(commands) == 3
+    for command in commands:
+        outcome = neurodeploy(*command.split()[1:])
+        assert outcome.code == 0, outcome.err
+    assert Path("runs/mine/network.net").is_file()
+    assert "accuracy" in outcome.out
+    with np.load("runs/mine/samples.npz") as archive:
+        assert len(archive["input"]) == 30
+        assert sorted(set(archive["label"].tolist())) == list(range(10))
+
+
+def test_classes_may_be_numbers_or_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images, classes = own_images()
+    for names in (classes, classes + 7, np.array(list("abcdefghij"))[classes]):
+        found = save(names)
+        assert np.array_equal(found["label"], classes)
+        assert found["input"].dtype == np.uint8
+        assert np.array_equal(found["input"][:, 0], images)
