@@ -26,6 +26,14 @@ WORD: Final = 64
 _WORD_TYPE: Final = ir.IntType(WORD)
 
 
+def _operator(instruction: str) -> Callable[[Vector, Vector | int], Vector]:
+    return lambda left, right: left._apply(getattr(left.builder, instruction), right)
+
+
+def _comparison(sign: str) -> Callable[[Vector, Vector | int], Vector]:
+    return lambda left, right: left._apply(partial(left.builder.icmp_signed, sign), right)
+
+
 class Vector:
     """Numbers in registers: some lanes of them or, without lanes, a single one.
 
@@ -78,54 +86,32 @@ class Vector:
             return self._apply(partial(self.builder.fadd, flags=("contract",)), other)
         return self._apply(self.builder.add, other)
 
-    def __sub__(self, other: Vector | int) -> Vector:
-        return self._apply(self.builder.sub, other)
-
     def __mul__(self, other: Vector | int) -> Vector:
         if self._is_float:
             return self._apply(partial(self.builder.fmul, flags=("contract",)), other)
         return self._apply(self.builder.mul, other)
 
-    def __and__(self, other: Vector | int) -> Vector:
-        return self._apply(self.builder.and_, other)
-
-    def __or__(self, other: Vector | int) -> Vector:
-        return self._apply(self.builder.or_, other)
-
-    def __lshift__(self, other: Vector | int) -> Vector:
-        return self._apply(self.builder.shl, other)
-
-    def unsigned_rshift(self, other: Vector | int) -> Vector:
-        """Shift right, zeros from the left; of numbers that are not negative the same as `>>`."""
-        return self._apply(self.builder.lshr, other)
-
-    def _compare(self, sign: str, other: Vector | int) -> Vector:
-        return Vector(
-            self.builder, self.builder.icmp_signed(sign, self.value, self._operand(other))
-        )
-
-    def __lt__(self, other: Vector | int) -> Vector:
-        return self._compare("<", other)
-
-    def __le__(self, other: Vector | int) -> Vector:
-        return self._compare("<=", other)
-
-    def __gt__(self, other: Vector | int) -> Vector:
-        return self._compare(">", other)
-
-    def equals(self, other: Vector | int) -> Vector:
-        """Compare; `==` is left to Python, which needs a truth value."""
-        return self._compare("==", other)
+    __sub__ = _operator("sub")
+    __and__ = _operator("and_")
+    __or__ = _operator("or_")
+    __lshift__ = _operator("shl")
+    unsigned_rshift = _operator("lshr")
+    """Shift right, zeros from the left; of numbers that are not negative the same as `>>`."""
+    __lt__ = _comparison("<")
+    __le__ = _comparison("<=")
+    __gt__ = _comparison(">")
+    equals = _comparison("==")
+    """Compare; `==` is left to Python, which needs a truth value."""
 
     def differs(self, other: Vector | int) -> Vector:
         """Compare with `!=`."""
         if self._is_float:  # unordered: not a number differs from everything
             return self._apply(partial(self.builder.fcmp_unordered, "!="), other)
-        return self._compare("!=", other)
+        return self._apply(partial(self.builder.icmp_signed, "!="), other)
 
     def unsigned_reaches(self, other: Vector | int) -> Vector:
         """Compare with `>=` as unsigned numbers."""
-        return self._apply(lambda *both: self.builder.icmp_unsigned(">=", *both), other)
+        return self._apply(partial(self.builder.icmp_unsigned, ">="), other)
 
     def __abs__(self) -> Vector:
         return self.negated_where(self < 0)
@@ -152,9 +138,8 @@ class Vector:
     def bitmask(self) -> Vector:
         """Return lanes of one bit as a word, the first lane lowest."""
         mask = self.builder.bitcast(self.value, ir.IntType(self.lanes))
-        return Vector(
-            self.builder, mask if self.lanes == WORD else self.builder.zext(mask, _WORD_TYPE)
-        )
+        word = mask if self.lanes == WORD else self.builder.zext(mask, _WORD_TYPE)
+        return Vector(self.builder, word)
 
     def count_set(self) -> Vector:
         """Return the number of bits that are set."""
@@ -230,11 +215,9 @@ class Memory:
 
     def at(self, offset: Vector | int) -> Memory:
         """Return the place this many numbers or records further on."""
-        distance = (
-            Vector(self.builder, ir.Constant(_WORD_TYPE, offset))
-            if isinstance(offset, int)
-            else offset
-        )
+        distance = offset
+        if isinstance(distance, int):
+            distance = Vector(self.builder, ir.Constant(_WORD_TYPE, distance))
         if self._fields:
             distance *= len(self._fields)
         return Memory(self.builder, self.builder.gep(self.pointer, [distance.value]), self._fields)
@@ -266,10 +249,7 @@ def vector_function(returns: Any) -> Callable[[Callable[..., Vector | None]], Ca
     """Make a function for compiled loops of one that computes with vectors.
 
     It gets arrays as `Memory`, from their first number or record, and numbers as a `Vector` without
-    lanes. It returns such a number, or None.
-
-    Args:
-        returns: Numba's type of the result.
+    lanes. It returns such a number, of numba's type `returns`, or None.
     """
 
     def decorate(body: Callable[..., Vector | None]) -> Callable[..., Any]:

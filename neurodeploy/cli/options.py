@@ -24,11 +24,10 @@ from neurodeploy.netx import read
 from neurodeploy.netx.untrusted_hdf5 import check_file
 from neurodeploy.samples.array_files import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples, read_labels
-from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
-from neurodeploy.simulation.recording import Feed, IntArray, Stream, Timing, Window
+from neurodeploy.simulation.recording import Decision, Feed, IntArray, Stream, Timing, Window
 
 GENERAL = Panel()
 TIME = Panel("Time")

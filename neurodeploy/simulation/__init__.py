@@ -1,7 +1,6 @@
 """The simulator: exact integers, event by event, and the recordings that it makes.
 
-decision         the rule by which the last layer chooses a class
-recording        arguments and results of every simulator
+recording        arguments and results of every simulator, and the rule by which a class is chosen
 neurons          one step of each kind of neuron: the definition
 synapses         weighted sums
 counters         neuron updates and events

@@ -10,22 +10,14 @@ Source: the rule is SANA-FE's, 2.2.9 `src/models.cpp`; membrane updates are Neur
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.fixedpoint import Int64Array, decay
-from neurodeploy.ir.integer_layers import (
-    CubaNeuron,
-    FixedComplexDense,
-    FixedConv,
-    FixedDense,
-    FixedInjection,
-    FixedLayer,
-    IntArray,
-    Synapse,
-)
+from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer, IntArray
 from neurodeploy.simulation.neurons import Dynamics
 from neurodeploy.simulation.recording import (
     CountArray,
@@ -34,19 +26,14 @@ from neurodeploy.simulation.recording import (
     UpdateCounts,
     count_type,
 )
-from neurodeploy.simulation.synapses import apply_synapse, multiply_exactly
+from neurodeploy.simulation.synapses import BoolArray
 
-BoolArray = npt.NDArray[np.bool_]
+_AT_ONCE = 1 << 22
+"""Values that are looked at together, which bounds the memory of counting."""
 
 
 class UpdateCounter:
-    """Watches one layer over one batch.
-
-    Args:
-        layer: The layer.
-        samples: Size of the batch.
-        bias_image: (samples, *layer) in place of the layer's bias, or None.
-    """
+    """Watches one layer over one batch; see `start_dynamics` for the arguments."""
 
     def __init__(self, layer: FixedLayer, samples: int, bias_image: IntArray | None) -> None:
         self._layer = layer
@@ -57,7 +44,7 @@ class UpdateCounter:
         self._has_bias = np.broadcast_to(bias != 0, (samples, *layer.shape))
 
     def count_active(self, neurons: Dynamics, arrives: BoolArray) -> None:
-        """Count the active neurons; `arrives` is (samples, *layer)."""
+        """Count the active neurons; `arrives` is (samples, *layer), where an event arrives."""
         is_active = arrives | self._has_bias
         states = neurons.states()
         if isinstance(self._layer.neuron, CubaNeuron):
@@ -86,67 +73,11 @@ class UpdateCounter:
         return UpdateCounts(active=self._active, membrane=membrane)
 
 
-def arrivals(synapse: Synapse, events: SpikeArray) -> BoolArray:
-    """Return where an event arrives through a weight that is not zero.
-
-    Args:
-        synapse: The weights.
-        events: (samples, T, *source) integers below 2**31 in size.
-
-    Returns:
-        (samples, T, *output) bool, before the step of delay that Lava adds.
-    """
-    sent = (events != 0).astype(np.int32)
-    match synapse:
-        case FixedConv():
-            mask = FixedConv(
-                weight=(synapse.weight != 0).astype(np.int32),
-                stride=synapse.stride,
-                padding=synapse.padding,
-                dilation=synapse.dilation,
-                groups=synapse.groups,
-            )
-            where: BoolArray = apply_synapse(mask, sent).astype(bool)
-            return where
-        case FixedDense():
-            return _dense_arrivals(synapse, sent)
-        case FixedComplexDense():
-            reached = _dense_arrivals(synapse.real, sent)
-            reached |= _dense_arrivals(synapse.imaginary, sent)
-            return reached
-        case FixedInjection():
-            direct: BoolArray = sent.astype(bool)
-            return direct
-
-
-def _dense_arrivals(synapse: FixedDense, sent: IntArray) -> BoolArray:
-    samples, steps = sent.shape[:2]
-    rows = sent.reshape(samples * steps, -1)
-    mask = synapse.effective.mantissa != 0
-    if synapse.delay is None:
-        counts = multiply_exactly(rows, mask.T.astype(np.int32))
-        reached: BoolArray = counts.astype(bool).reshape(samples, steps, -1)
-        return reached
-    result: BoolArray = np.zeros((samples, steps, len(mask)), bool)
-    for delay in np.unique(synapse.delay):
-        if delay < steps:
-            part = (mask & (synapse.delay == delay)).T.astype(np.int32)
-            counts = multiply_exactly(rows, part).reshape(samples, steps, -1)
-            result[:, delay:] |= counts[:, : steps - delay] != 0
-    return result
-
-
-# How many events every neuron sent: what counting operations needs in place of spikes.
-
-_AT_ONCE = 1 << 22
-"""Values that are looked at together, which bounds the memory of counting."""
-
-
 def count_spikes(spikes: SpikeArray, *, is_graded: bool, is_recurrent: bool) -> EventCounts:
-    """Count the events of one layer.
+    """Count the events of one layer, (samples, T, *layer).
 
     Args:
-        spikes: (samples, T, *layer), what it sent.
+        spikes: What it sent.
         is_graded: Whether its events carry a value.
         is_recurrent: Whether it reads its own events.
     """
@@ -154,16 +85,8 @@ def count_spikes(spikes: SpikeArray, *, is_graded: bool, is_recurrent: bool) -> 
     if not is_recurrent:
         return counted
     earlier = count_senders(spikes[:, :-1], has_values=is_graded)
-    return EventCounts(
-        total=counted.total,
-        valued=counted.valued,
-        is_static=counted.is_static,
-        earlier=EventCounts(
-            total=earlier.total,
-            valued=earlier.valued,
-            is_static=spikes.shape[1] > 1 and not earlier.total.any(),
-        ),
-    )
+    is_silent = spikes.shape[1] > 1 and not earlier.total.any()
+    return replace(counted, earlier=replace(earlier, is_static=is_silent))
 
 
 def count_senders(

@@ -14,8 +14,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,24 +25,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import (
-    DataError,
-    NeurodeployWarning,
-    SimulationError,
-)
+from neurodeploy.errors import DataError, NeurodeployWarning, SimulationError
 from neurodeploy.fixedpoint import BIAS_BITS
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
-from neurodeploy.ir.integer_layers import (
-    CubaNeuron,
-    FixedInjection,
-    FixedLayer,
-)
+from neurodeploy.ir.integer_layers import CubaNeuron, FixedInjection, FixedLayer
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer
-from neurodeploy.simulation.layer_by_layer import (
-    Plan,
-    reset_steps,
-    run_layer,
-)
+from neurodeploy.simulation.layer_by_layer import Plan, reset_steps, run_layer
 from neurodeploy.simulation.outputs import Outputs
 from neurodeploy.simulation.recording import (
     Feed,
@@ -81,9 +70,8 @@ class EventSimulator:
     for N neurons on P pixels (P = 1 for flat layers), and 48 · T · N more for every layer that is
     not compiled, or may have to run in NumPy as values of other layers' events reach it. Each
     thread takes the sums of one sample beside: for the largest layer of at most 32 channels, 2 or
-    4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than
-    4 MiB. All together stays below `batch_bytes`, down to one sample. Neither the groups nor the
-    threads change a result.
+    4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than 4 MiB. All together
+    stays below `batch_bytes`, down to one sample. Neither groups nor threads change a result.
     """
 
     def __init__(
@@ -130,17 +118,14 @@ class EventSimulator:
         record: Record = Record(),  # noqa: B008 - likewise
         progress: Progress | None = None,
     ) -> Recording:
-        """Run all samples; see `neurodeploy.simulation.recording.Simulator`.
+        """Run all samples; the recording has the health of every layer.
 
         Args:
-            inputs: As there, and so on below.
+            inputs: (samples, T, *port) integers; without the T axis for `Feed.BIAS`.
             timing: Windows or Lava's time.
             feed: How the input enters.
             record: What to keep.
             progress: Called after each group of samples.
-
-        Returns:
-            What happened, health included.
 
         Raises:
             DataError: If the input has the wrong shape, kind or range.
@@ -173,20 +158,18 @@ class EventSimulator:
 
     def _layers(self, values: IntArray, plan: Plan) -> tuple[CompiledLayer | None, ...]:
         """Compile what can be compiled; None for the other layers."""
+        if not (self._is_compiled and _has_compiler()):
+            return (None,) * len(self.graph.layers)
         largest = 1
         if self.graph.input.is_graded and plan.feed is not Feed.BIAS:
             largest = max(int(values.max()), -int(values.min()), 1)
             largest = 1 << (largest - 1).bit_length()  # few different ones, to be kept
-        found: list[CompiledLayer | None] = []
-        is_compiled = self._is_compiled and _has_compiler()
         for layer in self.graph:
-            key = (layer.name, largest)
-            if is_compiled and key not in self._compiled:
-                self._compiled[key] = compile_layer(
+            if (layer.name, largest) not in self._compiled:
+                self._compiled[layer.name, largest] = compile_layer(
                     self.graph, layer, largest_input=largest, spreads=self._spreads
                 )
-            found.append(self._compiled[key] if is_compiled else None)
-        return tuple(found)
+        return tuple(self._compiled[name, largest] for name in self.graph.names)
 
     def _groups(
         self, layers: tuple[CompiledLayer | None, ...], plan: Plan, samples: int
@@ -196,18 +179,15 @@ class EventSimulator:
         listed = sum(prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
         listed += prod(self.graph.input.shape) if self.graph.input.is_graded else 0
         listed += sum(layer.neurons for layer in self.graph if layer.neuron.is_graded)
-        size = 4 * plan.steps * listed
-        workers = self._threads
+        size, sums, workers = 4 * plan.steps * listed, 0, self._threads
         for layer, compiled in zip(self.graph, layers, strict=True):
             if compiled is None or compiled.sizes:
                 size += 48 * plan.steps * layer.neurons
-            injected = all(isinstance(c.synapse, FixedInjection) for c in layer.connections)
-            if compiled is None and not injected:
-                workers = 1  # NumPy's matrix products use all processors themselves
-        sums = 0
-        for compiled in layers:
-            spreading = compiled.spreading_for(plan.steps) if compiled is not None else None
-            sums = max(sums, spreading.frame_bytes(plan.steps) if spreading is not None else 0)
+            if compiled is None:
+                if not all(isinstance(c.synapse, FixedInjection) for c in layer.connections):
+                    workers = 1  # NumPy's matrix products use all processors themselves
+            elif (spreading := compiled.spreading_for(plan.steps)) is not None:
+                sums = max(sums, spreading.frame_bytes(plan.steps))
         workers = max(1, min(workers, samples, self._batch_bytes // (size + sums)))
         group = min(
             (self._batch_bytes // workers - sums) // size,
@@ -217,70 +197,63 @@ class EventSimulator:
         return workers, max(1, group)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Work:
-    """Runs groups of samples through all layers, each thread in a store of its own."""
+    """Runs groups of samples, `size` at most, through all layers; each thread in its own store."""
 
-    def __init__(
-        self,
-        graph: FixedPointGraph,
-        layers: tuple[CompiledLayer | None, ...],
-        plan: Plan,
-        size: int,
-        outputs: Outputs,
-    ) -> None:
-        self._graph, self._layers, self._plan = graph, layers, plan
-        self._size, self._outputs = size, outputs
-        self._lag = 1 if isinstance(plan.timing, Stream) else 0
-        self._stores: SimpleQueue[EventStore] = SimpleQueue()
-        self._is_listed = {term.source for layer in layers if layer for term in layer.terms}
+    graph: FixedPointGraph
+    layers: tuple[CompiledLayer | None, ...]
+    plan: Plan
+    size: int
+    outputs: Outputs
+    stores: SimpleQueue[EventStore] = field(default_factory=SimpleQueue)
 
     def run(self, values: IntArray, first: int, stop: int) -> int:
         """Run samples first to stop; return their number."""
-        graph, plan, span = self._graph, self._plan, slice(first, stop)
-        part = values[span]
+        graph, plan, span = self.graph, self.plan, slice(first, stop)
+        part, lag = values[span], 1 if isinstance(plan.timing, Stream) else 0
         known: dict[str, SpikeArray] = {}
+        is_listed = {term.source for layer in self.layers if layer for term in layer.terms}
         with self._borrowed_store() as store:
-            if plan.feed is not Feed.BIAS and store is not None and INPUT in self._is_listed:
+            if plan.feed is not Feed.BIAS and store is not None and INPUT in is_listed:
                 store.collect(INPUT, part)
-            for index, (layer, compiled) in enumerate(zip(graph, self._layers, strict=True)):
-                outputs = self._outputs.layers[index]
+            for index, (layer, compiled) in enumerate(zip(graph, self.layers, strict=True)):
+                outputs = self.outputs.layers[index]
                 if compiled is None or store is None or not store.fits(compiled):
                     for source in _sources(layer) - {*known, layer.name}:
                         known[source] = self._spread(source, part, store)
                     run = run_layer(graph, layer, index, known, part, plan)
                     known[layer.name] = run.spikes
                     outputs.write(span, run)
-                    if store is not None and layer.name in self._is_listed:
+                    if store is not None and layer.name in is_listed:
                         store.collect(layer.name, run.spikes)
                     continue
                 resets = np.array(reset_steps(plan.timing, plan.steps, index), bool)
-                store.run(compiled, span, lag=self._lag, resets=resets, outputs=outputs)
+                store.run(compiled, span, lag=lag, resets=resets, outputs=outputs)
         return stop - first
 
     def _spread(self, source: str, part: IntArray, store: EventStore | None) -> SpikeArray:
         """Return the events of a compiled layer, or of the input, for a layer that NumPy runs."""
         if source == INPUT:
-            return part if self._graph.input.is_graded else (part != 0).astype(np.uint8)
+            return part if self.graph.input.is_graded else (part != 0).astype(np.uint8)
         assert store is not None
-        shape = (len(part), self._plan.steps, *self._graph.shape_of(source))
+        shape = (len(part), self.plan.steps, *self.graph.shape_of(source))
         return store.spread(source, len(part)).reshape(shape)
 
     @contextmanager
     def _borrowed_store(self) -> Iterator[EventStore | None]:
         """Lend a store that no other thread uses; None if no layer needs one."""
-        if all(layer is None for layer in self._layers):
+        if all(layer is None for layer in self.layers):
             yield None
             return
-        from neurodeploy.simulation.kernels.layer_records import (
-            EventStore,  # only now: it loads a compiler
-        )
+        from neurodeploy.simulation.kernels import layer_records  # only now: it loads a compiler
 
         try:
-            store = self._stores.get_nowait()
+            store = self.stores.get_nowait()
         except Empty:
-            store = EventStore(self._graph, steps=self._plan.steps, samples=self._size)
+            store = layer_records.EventStore(self.graph, steps=self.plan.steps, samples=self.size)
         yield store
-        self._stores.put(store)
+        self.stores.put(store)
 
 
 def _run_side_by_side(
@@ -292,15 +265,12 @@ def _run_side_by_side(
             yield work.run(values, first, stop)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="neurodeploy") as pool:
-        waiting = {pool.submit(work.run, values, first, stop) for first, stop in spans}
         try:
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
+            runs = [pool.submit(work.run, values, first, stop) for first, stop in spans]
+            for future in as_completed(runs):
+                yield future.result()
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def _has_compiler() -> bool:
@@ -339,11 +309,7 @@ def require_fit(
 ) -> None:
     """Check feed and shape of samples, (samples, T, ...) or for `Feed.BIAS` (samples, ...).
 
-    Args:
-        shape: Of all samples.
-        graph: The network to be fed.
-        feed: Where the input enters.
-        where: Name of the samples, for errors.
+    `where` names the samples in errors.
 
     Raises:
         DataError: If the shape does not fit.
@@ -372,8 +338,7 @@ def require_fit(
         return values == port or (len(port) == 1 and len(values) > 0 and prod(values) == prod(port))
 
     if not fits(shape[leading:]):
-        expected = ", ".join((*("samples", "T")[:leading], *map(str, port)))
-        hint = ""
+        expected, hint = ", ".join((*("samples", "T")[:leading], *map(str, port))), ""
         if leading == 2 and fits(shape[1:]):
             hint = (
                 " Still images have no T axis: show each in T steps, "
@@ -389,18 +354,10 @@ def require_fit(
 def conform_input(
     inputs: npt.NDArray[np.integer], graph: FixedPointGraph, *, feed: Feed, where: str = "input"
 ) -> IntArray:
-    """Bring input to int32 of shape (samples, T, ...), or say what is wrong with it.
+    """Return samples as int32, (samples, T, *port), or for `Feed.BIAS` (samples, *port).
 
-    A flat port also takes (samples, T, C, H, W), read in C order.
-
-    Args:
-        inputs: Integers; (samples, T, ...) or for `Feed.BIAS` (samples, ...).
-        graph: The network to be fed.
-        feed: Where the input enters.
-        where: Name of the samples, for errors.
-
-    Returns:
-        (samples, T, *port) int32, or (samples, *port) for `Feed.BIAS`.
+    A flat port also takes (samples, T, C, H, W), read in C order. `where` names the samples in
+    errors.
 
     Raises:
         DataError: If the dtype is not integer, the shape does not fit, or a value exceeds what
@@ -417,10 +374,10 @@ def conform_input(
     limits = np.iinfo(np.int32)
     low, high = _extremes(array)
     if feed is Feed.BIAS:
-        _require_range(low, high, 1 << (BIAS_BITS - 1), "the bias of an input block")
+        _require_range(low, high, BIAS_BITS - 1, "the bias of an input block")
     elif feed is Feed.PORT and graph.input.is_graded:
         bits = graph.input.message_bits
-        _require_range(low, high, 1 << bits, f"{bits} message bits (--input-bits)")
+        _require_range(low, high, bits, f"{bits} message bits (--input-bits)")
     elif feed is Feed.PORT and not (low >= 0 and high <= 1):
         warnings.warn(
             f"{where}: values from {low} to {high} on a binary port; every value other than 0 "
@@ -443,16 +400,12 @@ def _extremes(array: npt.NDArray[np.integer]) -> tuple[int, int]:
     return int(array.min()), int(array.max())
 
 
-def _require_range(low: int, high: int, bound: int, carrier: str) -> None:
-    """Refuse values of `bound` or more in size.
-
-    Raises:
-        DataError: If there are any.
-    """
-    if max(high, -low) >= bound:
+def _require_range(low: int, high: int, bits: int, carrier: str) -> None:
+    """Refuse values of 2**bits or more in size."""
+    if max(high, -low) >= 1 << bits:
         raise DataError(
-            f"input: values from {low} to {high} do not fit {carrier}: less than {bound} in size "
-            "is allowed. Scale the input."
+            f"input: values from {low} to {high} do not fit {carrier}: less than {1 << bits} in "
+            "size is allowed. Scale the input."
         )
 
 

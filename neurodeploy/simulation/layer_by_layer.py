@@ -8,22 +8,16 @@ The kernels have the same four parts: gather what reaches the neurons, step, wri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.ir.integer_layers import (
-    FixedComplexDense,
-    FixedDense,
-    FixedInjection,
-    FixedLayer,
-    Synapse,
-)
-from neurodeploy.simulation.counters import UpdateCounter, arrivals
+from neurodeploy.ir.integer_layers import FixedComplexDense, FixedInjection, FixedLayer, Synapse
+from neurodeploy.simulation.counters import UpdateCounter
 from neurodeploy.simulation.neurons import start_dynamics
 from neurodeploy.simulation.recording import (
     Feed,
@@ -36,7 +30,9 @@ from neurodeploy.simulation.recording import (
     UpdateCounts,
     Window,
 )
-from neurodeploy.simulation.synapses import apply_synapse
+from neurodeploy.simulation.synapses import BoolArray, apply_synapse, arrivals
+
+Summed = TypeVar("Summed", Int64Array, BoolArray)
 
 
 @dataclass(slots=True)
@@ -78,14 +74,21 @@ def run_layer(
         index: Its place in the network.
         known: Events of the input and of all layers that it reads, (samples, T, ...) integers.
         values: The input as it was given, for an input block.
-        plan: What to run.
+        plan: Settings of the run.
     """
     samples, steps = len(values), plan.steps
-    drive, recurrent = gather(layer, known, values, plan)
+    ports = (2,) if any(isinstance(c.synapse, FixedComplexDense) for c in layer.connections) else ()
+    drive = np.zeros((samples, steps, *layer.shape, *ports), np.int64)
+    gather(drive, apply_synapse, layer, known, values, plan)
+    recurrent = next((c.synapse for c in layer.connections if c.source == layer.name), None)
     bias_image = values if plan.feed is Feed.BIAS and index == 0 else None
     neurons = start_dynamics(layer, samples, bias_image=bias_image)
-    counter = UpdateCounter(layer, samples, bias_image) if plan.record.has_updates else None
-    arrives = gather_reached(layer, known, values, plan) if plan.record.has_updates else None
+    counter: UpdateCounter | None = None
+    arrives: BoolArray | None = None
+    if plan.record.has_updates:
+        counter = UpdateCounter(layer, samples, bias_image)
+        arrives = np.zeros((samples, steps, *layer.shape), bool)
+        gather(arrives, arrivals, layer, known, values, plan)
     reads_values = graph.reads_values(layer)
     resets = reset_steps(plan.timing, steps, index)
     dtype = np.int32 if layer.neuron.is_graded else np.uint8
@@ -125,56 +128,36 @@ def run_layer(
     )
 
 
-def gather_reached(
-    layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: Plan
-) -> npt.NDArray[np.bool_]:
-    """Return where events of other layers arrive: (samples, T, *layer)."""
-    reached = np.zeros((len(values), plan.steps, *layer.shape), bool)
+def gather(
+    total: Summed,
+    send: Callable[[Synapse, SpikeArray], Summed],
+    layer: FixedLayer,
+    known: Mapping[str, SpikeArray],
+    values: IntArray,
+    plan: Plan,
+) -> None:
+    """Add up what reaches the neurons from other layers at every step.
+
+    The share of a recurrent synapse is known only step by step.
+
+    Args:
+        total: (samples, T, *layer, *ports), zero: gets the sums; of truth values, whether any.
+        send: Applies a synapse to events.
+        layer: As in `run_layer`.
+        known: Likewise.
+        values: Likewise.
+        plan: Likewise.
+    """
     for connection in layer.connections:
         if isinstance(connection.synapse, FixedInjection):
             if plan.feed is not Feed.BIAS:
-                reached |= values != 0
+                total += send(connection.synapse, values)
         elif connection.source != layer.name:
-            found = arrivals(connection.synapse, known[connection.source])
-            found = found.reshape(reached.shape)
+            sent = send(connection.synapse, known[connection.source]).reshape(total.shape)
             if isinstance(plan.timing, Stream):
-                reached[:, 1:] |= found[:, :-1]
+                total[:, 1:] += sent[:, :-1]
             else:
-                reached |= found
-    return reached
-
-
-def gather(
-    layer: FixedLayer, known: Mapping[str, SpikeArray], values: IntArray, plan: Plan
-) -> tuple[Int64Array, FixedDense | None]:
-    """Add up what reaches the neurons from other layers at every step.
-
-    Returns:
-        (samples, T, *layer, *ports) int64, and the recurrent synapse, whose share is known
-        only step by step, or None.
-    """
-    ports = (2,) if any(_is_complex(c.synapse) for c in layer.connections) else ()
-    drive = np.zeros((len(values), plan.steps, *layer.shape, *ports), np.int64)
-    recurrent: FixedDense | None = None
-    for connection in layer.connections:
-        synapse = connection.synapse
-        if isinstance(synapse, FixedInjection):
-            if plan.feed is not Feed.BIAS:
-                drive += values
-        elif connection.source == layer.name:
-            assert isinstance(synapse, FixedDense)
-            recurrent = synapse
-        else:
-            sent = apply_synapse(synapse, known[connection.source]).reshape(drive.shape)
-            if isinstance(plan.timing, Stream):
-                drive[:, 1:] += sent[:, :-1]
-            else:
-                drive += sent
-    return drive, recurrent
-
-
-def _is_complex(synapse: Synapse) -> bool:
-    return isinstance(synapse, FixedComplexDense)
+                total += sent
 
 
 def reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:

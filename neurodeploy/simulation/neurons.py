@@ -1,12 +1,12 @@
-"""Neurons, step by step: one class for each kind, one protocol for all.
+"""Neurons, step by step: one class for each kind.
 
 Each holds the state of a batch of neurons in int64 and applies Lava's widths explicitly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,52 @@ from neurodeploy.simulation.recording import Health
 _STATE_BITS = 32
 
 
-class Dynamics(Protocol):
-    """A batch of neurons of one layer, walking through time."""
+class _Range:
+    """The width of one state; remembers how far it went beyond, and how often.
 
+    Args:
+        low: Smallest value that is kept as it is.
+        high: The largest.
+        conform: Brings the others into the range.
+    """
+
+    def __init__(self, low: int, high: int, conform: Callable[[Int64Array], Int64Array]) -> None:
+        self._low, self._high, self._conform = low, high, conform
+        self.peak = 0
+        self.overflows = 0
+
+    def keep(self, values: Int64Array) -> Int64Array:
+        """Return values as the state holds them."""
+        low, high = int(values.min()), int(values.max())
+        self.peak = max(self.peak, high, -low)
+        if low >= self._low and high <= self._high:
+            return values
+        kept = self._conform(values)
+        self.overflows += int(np.count_nonzero(values != kept))
+        return kept
+
+
+def _current_range() -> _Range:
+    return _Range(1 - CURRENT_LIMIT, CURRENT_LIMIT, lambda u: wrap_current(wrap(u, _STATE_BITS)))
+
+
+def _voltage_range() -> _Range:
+    return _Range(-VOLTAGE_LIMIT, VOLTAGE_LIMIT, lambda v: clip_voltage(wrap(v, _STATE_BITS)))
+
+
+def _word_range() -> _Range:
+    limit = 1 << (_STATE_BITS - 1)
+    return _Range(-limit, limit - 1, lambda values: wrap(values, _STATE_BITS))
+
+
+class Dynamics(ABC):
+    """A batch of neurons of one layer, walking through time; its health is that of two states."""
+
+    def __init__(self, first: _Range, second: _Range) -> None:
+        """Take the ranges of those states."""
+        self._first, self._second = first, second
+
+    @abstractmethod
     def step(self, arriving: Int64Array) -> IntArray:
         """Advance by one step.
 
@@ -53,30 +96,30 @@ class Dynamics(Protocol):
         Returns:
             (samples, *layer) int32: the events; 0 where there is none.
         """
-        ...
 
-    def reset(self) -> None:
-        """Set the states to zero where Lava's neuron can be reset, else do nothing."""
-        ...
-
+    @abstractmethod
     def states(self) -> Mapping[str, Int64Array]:
         """Return the states by name, each (samples, *layer) int64."""
-        ...
+
+    def reset(self) -> None:  # noqa: B027 - most do nothing
+        """Set the states to zero where Lava does, which ignores `reset_interval` but for LIF."""
 
     def health(self) -> Health:
         """Return peaks and overflow counts so far."""
-        ...
+        return Health(
+            current_peak=self._first.peak,
+            voltage_peak=self._second.peak,
+            current_wraps=self._first.overflows,
+            voltage_clips=self._second.overflows,
+        )
 
 
 def start_dynamics(
     layer: FixedLayer, samples: int, *, bias_image: IntArray | None = None
 ) -> Dynamics:
-    """Return the neurons of `layer` in their zero state.
+    """Return the neurons of a layer for a batch of samples, in their zero state.
 
-    Args:
-        layer: The layer.
-        samples: Size of the batch.
-        bias_image: (samples, *layer) int32 in place of the layer's bias; LIF only.
+    `bias_image` is (samples, *layer) int32 in place of the layer's bias; LIF only.
     """
     shape = (samples, *layer.shape)
     match layer.neuron:
@@ -90,7 +133,7 @@ def start_dynamics(
             return ResonatorDynamics(neuron, shape)
 
 
-class LifDynamics:
+class LifDynamics(Dynamics):
     """Leaky integrate-and-fire. This is the definition; all other forms are held equal to it.
 
         p = wrap32(decay(u, iDecay) + (a << 6));     u = wrap24(p)
@@ -107,14 +150,13 @@ class LifDynamics:
 
     def __init__(self, neuron: CubaNeuron, bias: IntArray, shape: tuple[int, ...]) -> None:
         """Start at zero; `bias` (…) int32 broadcasts over `shape` (samples, *layer)."""
+        super().__init__(_current_range(), _voltage_range())
         self._current_decay = neuron.current_decay.astype(np.int64)
         self._voltage_decay = neuron.voltage_decay.astype(np.int64)
         self._bias = scale_up(wrap(bias, BIAS_BITS))
         self._threshold = scale_up(neuron.threshold)
         self._current = np.zeros(shape, np.int64)
         self._voltage = np.zeros(shape, np.int64)
-        self._current_peak = self._voltage_peak = 0
-        self._current_wraps = self._voltage_clips = 0
 
     def step(self, arriving: Int64Array) -> IntArray:
         """Advance by one step; see `Dynamics`."""
@@ -124,21 +166,10 @@ class LifDynamics:
     def integrate(self, arriving: Int64Array) -> Int64Array:
         """Advance current and voltage; return the voltage, (samples, *layer), before its reset."""
         current = decay(self._current, self._current_decay) + scale_up(arriving)
-        low, high = int(current.min()), int(current.max())
-        self._current_peak = max(self._current_peak, high, -low)
-        if high > CURRENT_LIMIT or low <= -CURRENT_LIMIT:
-            self._current_wraps += int(
-                np.count_nonzero((current > CURRENT_LIMIT) | (current <= -CURRENT_LIMIT))
-            )
-            current = wrap_current(wrap(current, _STATE_BITS))
-        voltage = decay(self._voltage, self._voltage_decay) + current + self._bias
-        low, high = int(voltage.min()), int(voltage.max())
-        self._voltage_peak = max(self._voltage_peak, high, -low)
-        if high > VOLTAGE_LIMIT or low < -VOLTAGE_LIMIT:
-            self._voltage_clips += int(np.count_nonzero(np.abs(voltage) > VOLTAGE_LIMIT))
-            voltage = clip_voltage(wrap(voltage, _STATE_BITS))
-        self._current, self._voltage = current, voltage
-        return voltage
+        self._current = self._first.keep(current)
+        voltage = decay(self._voltage, self._voltage_decay) + self._current + self._bias
+        self._voltage = self._second.keep(voltage)
+        return self._voltage
 
     def fire(self) -> npt.NDArray[np.bool_]:
         """Return which neurons spike, (samples, *layer), and reset their voltage in place."""
@@ -155,17 +186,8 @@ class LifDynamics:
         """Return "current" and "voltage", the latter after the spike reset."""
         return {"current": self._current, "voltage": self._voltage}
 
-    def health(self) -> Health:
-        """Return how close current and voltage came to 24 bits."""
-        return Health(
-            current_peak=self._current_peak,
-            voltage_peak=self._voltage_peak,
-            current_wraps=self._current_wraps,
-            voltage_clips=self._voltage_clips,
-        )
 
-
-class SigmaDeltaDynamics:
+class SigmaDeltaDynamics(Dynamics):
     """Sigma-delta neuron, and the delta neuron of an input block, which does not sum.
 
         delta:        act' = a << (e + 6)
@@ -179,12 +201,10 @@ class SigmaDeltaDynamics:
     """
 
     def __init__(
-        self,
-        neuron: DeltaNeuron | SigmaDeltaNeuron,
-        bias: IntArray,
-        shape: tuple[int, ...],
+        self, neuron: DeltaNeuron | SigmaDeltaNeuron, bias: IntArray, shape: tuple[int, ...]
     ) -> None:
         """Start at zero; `bias` (…) int32 broadcasts over `shape` (samples, *layer)."""
+        super().__init__(_word_range(), _word_range())
         self._exponent = neuron.spike_exponent + STATE_EXPONENT
         self._threshold = neuron.threshold << self._exponent
         self._bias = wrap(scale_up(bias, self._exponent), _STATE_BITS)
@@ -192,16 +212,15 @@ class SigmaDeltaDynamics:
         self._sigma = np.zeros(shape, np.int64)
         self._activation = np.zeros(shape, np.int64)
         self._residue = np.zeros(shape, np.int64)
-        self._sigma_range, self._activation_range = _Range(), _Range()
 
     def step(self, arriving: Int64Array) -> IntArray:
         """Advance by one step; see `Dynamics`."""
         if self._has_sigma:
-            self._sigma = self._sigma_range.wrap(self._sigma + arriving)
-            activation = self._activation_range.wrap(self._sigma + self._bias)
+            self._sigma = self._first.keep(self._sigma + arriving)
+            activation = self._second.keep(self._sigma + self._bias)
             activation = np.maximum(activation, 0)
         else:
-            activation = self._activation_range.wrap(scale_up(arriving, self._exponent))
+            activation = self._second.keep(scale_up(arriving, self._exponent))
         change = wrap(activation - self._activation + self._residue, _STATE_BITS)
         # |-2**31| is -2**31 in int32, hence below every threshold.
         is_sent = wrap(np.abs(change), _STATE_BITS) >= self._threshold
@@ -210,23 +229,12 @@ class SigmaDeltaDynamics:
         self._activation = activation
         return scale_down(sent).astype(np.int32)
 
-    def reset(self) -> None:
-        """Do nothing: Lava ignores `reset_interval` in sigma-delta layers."""
-
     def states(self) -> Mapping[str, Int64Array]:
         """Return "sigma" (zero in a delta neuron, as in Lava), "activation" and "residue"."""
-        return {
-            "sigma": self._sigma,
-            "activation": self._activation,
-            "residue": self._residue,
-        }
-
-    def health(self) -> Health:
-        """Return how close sigma and the activation came to 32 bits."""
-        return _health(self._sigma_range, self._activation_range)
+        return {"sigma": self._sigma, "activation": self._activation, "residue": self._residue}
 
 
-class SigmaDynamics:
+class SigmaDynamics(Dynamics):
     """Sums and sends the sum: sigma = wrap32(sigma + a).
 
     Source: lava-nc 0.10.0 `lava/proc/sdn/models.py:PySigmaModelFixed`.
@@ -234,27 +242,20 @@ class SigmaDynamics:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         """Start at zero; `shape` is (samples, *layer)."""
+        super().__init__(_word_range(), _word_range())
         self._sigma = np.zeros(shape, np.int64)
-        self._range = _Range()
 
     def step(self, arriving: Int64Array) -> IntArray:
         """Advance by one step; see `Dynamics`."""
-        self._sigma = self._range.wrap(self._sigma + arriving)
+        self._sigma = self._first.keep(self._sigma + arriving)
         return self._sigma.astype(np.int32)
-
-    def reset(self) -> None:
-        """Do nothing: Lava ignores `reset_interval` in sigma-delta layers."""
 
     def states(self) -> Mapping[str, Int64Array]:
         """Return "sigma"."""
         return {"sigma": self._sigma}
 
-    def health(self) -> Health:
-        """Return how close sigma came to 32 bits."""
-        return _health(self._range, _Range())
 
-
-class ResonatorDynamics:
+class ResonatorDynamics(Dynamics):
     """Resonate-and-fire, by phase or by level; see `ResonateFireNeuron` for the equations.
 
     Source: lava-nc 0.10.0 `lava/proc/rf/models.py:PyRFModelFixed`,
@@ -263,18 +264,18 @@ class ResonatorDynamics:
 
     def __init__(self, neuron: ResonateFireNeuron, shape: tuple[int, ...]) -> None:
         """Start at zero; `shape` is (samples, *layer)."""
+        super().__init__(*(_Range(-VOLTAGE_LIMIT, VOLTAGE_LIMIT, clip_voltage) for _ in range(2)))
         self._sine, self._cosine = neuron.rotation
         self._threshold = neuron.threshold << STATE_EXPONENT
         self._is_phase = neuron.is_phase
         self._real = np.zeros(shape, np.int64)
         self._imaginary = np.zeros(shape, np.int64)
-        self._real_range, self._imaginary_range = _Range(), _Range()
 
     def step(self, arriving: Int64Array) -> IntArray:
         """Advance by one step; see `Dynamics`."""
         drive = wrap(scale_up(arriving), _STATE_BITS)
-        real = self._real_range.clip(self._turn(self._cosine, -self._sine) + drive[..., 0])
-        imaginary = self._imaginary_range.clip(self._turn(self._sine, self._cosine) + drive[..., 1])
+        real = self._first.keep(self._turn(self._cosine, -self._sine) + drive[..., 0])
+        imaginary = self._second.keep(self._turn(self._sine, self._cosine) + drive[..., 1])
         if self._is_phase:
             spikes = (real >= self._threshold) & (imaginary >= 0) & (self._imaginary < 0)
             self._real, self._imaginary = real, imaginary
@@ -289,41 +290,6 @@ class ResonatorDynamics:
             of_imaginary * self._imaginary, DECAY_BITS
         )
 
-    def reset(self) -> None:
-        """Do nothing: Lava has no reset for these neurons."""
-
     def states(self) -> Mapping[str, Int64Array]:
         """Return "real" and "imag"."""
         return {"real": self._real, "imag": self._imaginary}
-
-    def health(self) -> Health:
-        """Return how close the real and the imaginary part came to their limit."""
-        return _health(self._real_range, self._imaginary_range)
-
-
-class _Range:
-    """Applies the width of one state and remembers how far it went before."""
-
-    def __init__(self) -> None:
-        self.peak = 0
-        self.overflows = 0
-
-    def wrap(self, values: Int64Array) -> Int64Array:
-        return self._note(values, wrap(values, _STATE_BITS))
-
-    def clip(self, values: Int64Array) -> Int64Array:
-        return self._note(values, clip_voltage(values))
-
-    def _note(self, values: Int64Array, kept: Int64Array) -> Int64Array:
-        self.peak = max(self.peak, int(np.abs(values).max()))
-        self.overflows += int(np.count_nonzero(values != kept))
-        return kept
-
-
-def _health(first: _Range, second: _Range) -> Health:
-    return Health(
-        current_peak=first.peak,
-        voltage_peak=second.peak,
-        current_wraps=first.overflows,
-        voltage_clips=second.overflows,
-    )

@@ -6,26 +6,24 @@ All lie in one piece of memory; see `zeros_together`.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import astuple, fields
+from dataclasses import astuple, dataclass, field, fields
 from math import prod
 from threading import Lock
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.ir.integer_layers import (
-    FixedLayer,
-)
+from neurodeploy.ir.integer_layers import FixedLayer
 from neurodeploy.simulation.counters import count_spikes
-from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.layer_by_layer import LayerRun, Plan
 from neurodeploy.simulation.recording import (
     CountArray,
+    Decision,
     EventCounts,
     Health,
     IntArray,
@@ -36,13 +34,6 @@ from neurodeploy.simulation.recording import (
     count_type,
 )
 
-# Arrays of zeros that the operating system hands over in large pages.
-#
-# New memory comes page by page, and each first touch of one costs a trip into the system: for the
-# spikes of a run, which are written once, that is a good part of the time. So the arrays of a run
-# share one piece of memory, for which Linux is asked for pages of 2 MiB instead of 4 KiB
-# (MADV_HUGEPAGE); elsewhere, and where it is refused, they are ordinary ones.
-
 _LINE = 64
 """Arrays are multiples of this many bytes apart: lines of a processor's cache."""
 _PAGE = 2**21
@@ -52,16 +43,17 @@ _LEAST = 2**20
 
 ArraySpec = tuple[tuple[int, ...], type[np.generic]]
 """Shape and type of an array."""
+_HEALTH = tuple(field.name for field in fields(Health))
 
 
 def zeros_together(specs: Sequence[ArraySpec]) -> list[npt.NDArray[np.generic]]:
     """Make arrays of zeros side by side in one piece of memory.
 
-    The memory is given back when the last of them is gone; what is to be kept long beside the
-    others is better copied.
+    New memory comes page by page, and each first touch of one costs a trip into the system: for the
+    spikes of a run, which are written once, that is a good part of the time. So Linux is asked for
+    pages of 2 MiB instead of 4 KiB; elsewhere, and where it refuses, they are ordinary ones.
 
-    Args:
-        specs: Shape and type of each array.
+    The memory is given back when the last of them is gone: copy what is kept much longer.
     """
     starts, size = [], 0
     for shape, dtype in specs:
@@ -86,10 +78,14 @@ def _large_pages(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + size]
 
 
+@dataclass(slots=True, eq=False)
 class LayerOutputs:
     """Arrays of one layer for all samples; None where nothing is to be kept.
 
     Attributes:
+        layer: The layer.
+        steps: T.
+        updates: (samples, 2) int64, active and membrane updates; (0, 2) if none are counted.
         spikes: (samples, T, *layer) uint8 or int32.
         traces: (samples, T, states, *layer) int32.
         finals: (samples, states, *layer) int32.
@@ -98,42 +94,33 @@ class LayerOutputs:
         valued: As `EventCounts.valued`, for layers whose events carry values.
         earlier_valued: The same without the last step, for recurrent layers.
         is_static: Whether all samples so far sent the same at each step.
-        updates: (samples, 2) int64, active and membrane updates; (0, 2) if none are counted.
-        health: (4,) int64: peaks of current and voltage, wraps, clips.
+        health: (4,) int64, as `Health`.
+        lock: For the two above, which groups of samples join.
     """
 
-    def __init__(
-        self,
-        layer: FixedLayer,
-        plan: Plan,
-        samples: int,
-        arrays: Mapping[str, npt.NDArray[np.generic]],
-    ) -> None:
-        self.layer = layer
-        self.steps = plan.steps
-        self.spikes = cast("SpikeArray | None", arrays.get("spikes"))
-        self.traces = cast("IntArray | None", arrays.get("traces"))
-        self.finals = cast("IntArray | None", arrays.get("finals"))
-        self.total = cast("CountArray | None", arrays.get("total"))
-        self.earlier = cast("CountArray | None", arrays.get("earlier"))
-        self.valued = cast("CountArray | None", arrays.get("valued"))
-        self.earlier_valued = cast("CountArray | None", arrays.get("earlier_valued"))
-        self.is_static = True
-        self.updates: Int64Array = np.zeros(
-            (samples if plan.record.has_updates else 0, 2), np.int64
-        )
-        self.health: Int64Array = np.zeros(4, np.int64)
-        self._lock = Lock()
+    layer: FixedLayer
+    steps: int
+    updates: Int64Array
+    spikes: SpikeArray | None = None
+    traces: IntArray | None = None
+    finals: IntArray | None = None
+    total: CountArray | None = None
+    earlier: CountArray | None = None
+    valued: CountArray | None = None
+    earlier_valued: CountArray | None = None
+    is_static: bool = True
+    health: Int64Array = field(default_factory=lambda: np.zeros(4, np.int64))
+    lock: Lock = field(default_factory=Lock)
 
     def add_health(self, health: Int64Array) -> None:
         """Join (4,) int64 of a group of samples."""
-        with self._lock:
+        with self.lock:
             self.health[:2] = np.maximum(self.health[:2], health[:2])
             self.health[2:] += health[2:]
 
     def note_static(self, *, is_static: bool) -> None:
         """Note whether samples sent the same at each step."""
-        with self._lock:
+        with self.lock:
             self.is_static = self.is_static and is_static
 
     def write(self, span: slice, run: LayerRun) -> None:
@@ -164,35 +151,23 @@ class LayerOutputs:
                 self.updates[span, 1] = run.updates.membrane
         self.add_health(np.array(astuple(run.health), np.int64))
 
-    def health_found(self) -> Health:
-        """Return the health as a record."""
-        names = (field.name for field in fields(Health))
-        return Health(**dict(zip(names, map(int, self.health), strict=True)))
-
     def states(self) -> States:
         """Return the states after every step by name."""
-        return {
-            name: self.traces[:, :, number]
-            for number, name in enumerate(self.layer.neuron.states)
-            if self.traces is not None
-        }
+        if self.traces is None:
+            return {}
+        return {name: self.traces[:, :, k] for k, name in enumerate(self.layer.neuron.states)}
 
     def final_states(self) -> States:
         """Return the states after the last step by name."""
-        return {
-            name: self.finals[:, number]
-            for number, name in enumerate(self.layer.neuron.states)
-            if self.finals is not None
-        }
+        assert self.finals is not None
+        return {name: self.finals[:, k] for k, name in enumerate(self.layer.neuron.states)}
 
     def events(self) -> EventCounts:
         """Return the events of every neuron."""
         assert self.total is not None
-        is_binary = not self.layer.neuron.is_graded
-        is_static = self.steps > 1 and self.is_static
-        if is_binary:
-            is_static = self.steps > 1 and self._always_or_never()
-        earlier = None
+        is_static, earlier = self.is_static, None
+        if self.steps > 1 and not self.layer.neuron.is_graded:  # at every step or at none
+            is_static = all(bool(((n == 0) | (n == self.steps)).all()) for n in self.total)
         if self.earlier is not None:
             earlier = EventCounts(
                 total=self.earlier,
@@ -202,14 +177,9 @@ class LayerOutputs:
         return EventCounts(
             total=self.total,
             valued=_or_zeros(self.valued, self.total),
-            is_static=is_static,
+            is_static=self.steps > 1 and is_static,
             earlier=earlier,
         )
-
-    def _always_or_never(self) -> bool:
-        """Return whether each neuron sent at every step or at none."""
-        assert self.total is not None
-        return all(bool(((one == 0) | (one == self.steps)).all()) for one in self.total)
 
     def update_counts(self) -> UpdateCounts:
         """Return active and membrane updates."""
@@ -220,16 +190,18 @@ class LayerOutputs:
         )
 
 
+def _or_zeros(array: CountArray | None, like: CountArray) -> CountArray:
+    return np.zeros_like(like) if array is None else array
+
+
 def _array_specs(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, ArraySpec]:
     """Name the arrays of a layer that are to be kept, with their shapes and types."""
     record, steps, states = plan.record, plan.steps, len(layer.neuron.states)
-    graded, shape, counted = layer.neuron.is_graded, layer.shape, count_type(plan.steps)
-    total: ArraySpec = ((samples, *shape), counted)
+    graded, shape = layer.neuron.is_graded, layer.shape
+    total: ArraySpec = ((samples, *shape), count_type(steps))
+    sent: ArraySpec = ((samples, steps, *shape), np.int32 if graded else np.uint8)
     arrays: dict[str, tuple[bool, ArraySpec]] = {
-        "spikes": (
-            layer.name in plan.kept,
-            ((samples, steps, *shape), np.int32 if graded else np.uint8),
-        ),
+        "spikes": (layer.name in plan.kept, sent),
         "traces": (layer.name in plan.traced, ((samples, steps, states, *shape), np.int32)),
         "finals": (record.final_states, ((samples, states, *shape), np.int32)),
         "total": (record.counts, total),
@@ -240,18 +212,8 @@ def _array_specs(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, Array
     return {name: spec for name, (is_kept, spec) in arrays.items() if is_kept}
 
 
-def _or_zeros(array: CountArray | None, like: CountArray) -> CountArray:
-    return np.zeros_like(like) if array is None else array
-
-
 class Outputs:
-    """Arrays of all layers.
-
-    Args:
-        graph: The network.
-        plan: What to run and to keep.
-        samples: Number of samples.
-    """
+    """Arrays of all layers of a network, for a number of samples."""
 
     def __init__(self, graph: FixedPointGraph, plan: Plan, *, samples: int) -> None:
         self._samples = samples
@@ -259,34 +221,29 @@ class Outputs:
         self._decision = Decision.of(graph)
         specs = [_array_specs(layer, plan, samples) for layer in graph]
         arrays = iter(zeros_together([spec for layer in specs for spec in layer.values()]))
-        self.layers: Sequence[LayerOutputs] = [
-            LayerOutputs(layer, plan, samples, {name: next(arrays) for name in names})
-            for layer, names in zip(graph, specs, strict=True)
-        ]
+        self.layers: list[LayerOutputs] = []
+        for layer, names in zip(graph, specs, strict=True):
+            updates = np.zeros((samples if plan.record.has_updates else 0, 2), np.int64)
+            kept = cast("dict[str, Any]", {name: next(arrays) for name in names})
+            self.layers.append(LayerOutputs(layer, plan.steps, updates, **kept))
 
     def recording(self, *, seconds: float, startup_seconds: float) -> Recording:
         """Make the recording of what was written."""
-        record = self._plan.record
-        layers = [outputs.layer for outputs in self.layers]
+        plan, layers = self._plan, self.layers
+        record = plan.record
         return Recording(
-            layers=tuple(layer.name for layer in layers),
-            shapes=tuple(layer.shape for layer in layers),
+            layers=tuple(one.layer.name for one in layers),
+            shapes=tuple(one.layer.shape for one in layers),
             samples=self._samples,
-            steps=self._plan.steps,
-            spikes=tuple(outputs.spikes for outputs in self.layers),
-            states={
-                outputs.layer.name: outputs.states()
-                for outputs in self.layers
-                if outputs.layer.name in self._plan.traced
-            },
-            final_states=tuple(outputs.final_states() for outputs in self.layers)
-            if record.final_states
-            else None,
-            events=tuple(outputs.events() for outputs in self.layers) if record.counts else None,
-            updates=tuple(outputs.update_counts() for outputs in self.layers)
-            if record.has_updates
-            else None,
-            health=tuple(outputs.health_found() for outputs in self.layers),
+            steps=plan.steps,
+            spikes=tuple(one.spikes for one in layers),
+            states={o.layer.name: o.states() for o in layers if o.layer.name in plan.traced},
+            final_states=tuple(o.final_states() for o in layers) if record.final_states else None,
+            events=tuple(one.events() for one in layers) if record.counts else None,
+            updates=tuple(one.update_counts() for one in layers) if record.has_updates else None,
+            health=tuple(
+                Health(**dict(zip(_HEALTH, map(int, one.health), strict=True))) for one in layers
+            ),
             seconds=seconds,
             startup_seconds=startup_seconds,
             decision=self._decision,

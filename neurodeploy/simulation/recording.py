@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import prod
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import SimulationError
+from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import IntArray as IntArray
-from neurodeploy.simulation.decision import Decision
 
 CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 SpikeArray = npt.NDArray[np.integer]
@@ -47,10 +48,9 @@ class Stream:
     Attributes:
         steps: Steps to run, or None for as many as the input has. Beyond its end the input
             repeats, as Lava's source does.
-        reset_interval: `reset_interval` of Lava's `netx.hdf5.Network`: period of state resets,
-            or None for none.
-        reset_offset: `reset_offset` of the same; 1 aligns the resets of a file without an input
-            neuron block with windows that begin at step 1.
+        reset_interval: That of Lava's `netx.hdf5.Network`: period of state resets, or None.
+        reset_offset: Likewise; 1 aligns the resets of a file without an input neuron block with
+            windows that begin at step 1.
     """
 
     steps: int | None = None
@@ -77,11 +77,10 @@ class Record:
     """Contents of a recording; nothing else takes memory.
 
     Attributes:
-        spikes: Names of the layers whose spikes are kept; None: all of them.
+        spikes: Names of the layers whose spikes are kept; None: all.
         states: Names of the layers whose states are kept after every step; None: the last one.
         final_states: Also keep the states of every layer after its last step.
-        counts: Also count the events of every neuron: what `counting.network_counts` needs in place
-            of spikes.
+        counts: Also count the events of every neuron, for `counting.network_counts`.
         updates: With `counts`, also count the updates of every layer, which costs more than the
             events do. Without them, all neurons count as updated at every step.
     """
@@ -98,10 +97,7 @@ class Record:
         return self.counts and self.updates
 
     def resolve(self, layers: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
-        """Return the layers whose spikes, and those whose states are kept.
-
-        Args:
-            layers: Names of all layers, in order.
+        """Return the layers whose spikes, and those whose states are kept, of all by name.
 
         Raises:
             SimulationError: If a layer that was asked for does not exist.
@@ -120,14 +116,14 @@ class Record:
 class Health:
     """How close one layer came to the limits of its integers, over a whole run.
 
-    For other neurons than LIF: the current stands for sigma or the real part, the voltage for
-    the activation or the imaginary part.
+    The current stands for sigma or the real part of other neurons than LIF, the voltage for their
+    activation or imaginary part.
 
     Attributes:
         current_peak: Largest |u| before the 24-bit wrap, in units of the state (weight · 2**6).
             Where Lava's 32 bits wrap as well, compiled kernels know only that it is at least 2**30.
         voltage_peak: Largest |v| before clipping, same unit.
-        current_wraps: How often u left its range and was wrapped (the real part: clipped).
+        current_wraps: How often u was wrapped (the real part: clipped).
         voltage_clips: How often v was clipped (an activation: wrapped).
     """
 
@@ -163,7 +159,7 @@ class EventCounts:
 
     Attributes:
         total: (samples, *layer), events over all steps, in `count_type(T)`: widen it before you
-            calculate with it (`total.astype(np.int64)`; sums by NumPy do so themselves).
+            calculate with it (NumPy's sums do so themselves).
         valued: The same of the steps in which some neuron of the layer sent a value that is none
             of -1, 0 and 1; all zero for neurons whose events carry none.
         is_static: Whether every sample sent the same values at each of its (two or more) steps.
@@ -177,28 +173,44 @@ class EventCounts:
     earlier: EventCounts | None = None
 
 
+class Decision(StrEnum):
+    """The neuron of the last layer that wins, one neuron a class; of equal ones the first."""
+
+    VOLTAGE = "the highest voltage of the last layer after the last step"
+    """For a read-out: neurons whose threshold is so high that they never spike."""
+    SPIKES = "the most spikes of the last layer over all steps"
+    """For neurons that spike."""
+
+    @classmethod
+    def of(cls, graph: FixedPointGraph) -> Decision | None:
+        """Return the rule of a network; None where the last layer has no neuron for each class."""
+        last = graph.layers[-1]
+        if last.neuron.is_graded or last.shape[0] < 2 or prod(last.shape[1:]) != 1:
+            return None
+        return cls.VOLTAGE if last.neuron.is_readout else cls.SPIKES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recording:
     """Results of a run, of either simulator.
 
     Attributes:
-        layers: Name of every layer, in order; index k below.
-        shapes: Shape of every layer, (C, H, W) or (N,).
+        layers: Names, in order.
+        shapes: Of each layer, (C, H, W) or (N,).
         samples: Number of samples.
         steps: Number of steps of a sample, T.
-        spikes: Per layer k: (samples, T, C, H, W) or (samples, T, N); uint8, 0 or 1, for LIF and
-            resonate-and-fire neurons; int32, the payload, for sigma-delta ones. None where they
-            were not asked for.
+        spikes: Of each layer, (samples, T, *layer); uint8, 0 or 1, for LIF and resonate-and-fire
+            neurons; int32, the payload, for sigma-delta ones. None where not asked for.
         states: By name of the layer, for those asked for: states after every step, by name, each
             with the axes of its spikes, int32. LIF: "current", "voltage" (the one after the
             spike reset); sigma-delta: "sigma", "activation", "residue" (a sigma output:
             "sigma"); resonate-and-fire: "real", "imag".
-        final_states: Per layer the same states after its last step, (samples, C, H, W) or
-            (samples, N) int32; None unless they were asked for.
-        events: Per layer, events of every neuron; None unless counts were asked for.
-        updates: Per layer, active and membrane updates, if they were asked for and where the
-            simulator can see them (ours does, Lava does not).
-        health: Per layer, where the simulator can see it; else None.
+        final_states: Of each layer, the same states after its last step, (samples, *layer) int32;
+            None unless asked for.
+        events: Of each layer; None unless counts were asked for.
+        updates: Of each layer, if asked for and where the simulator can see them (ours does, Lava
+            does not).
+        health: Of each layer, where the simulator can see it; else None.
         seconds: Wall time of stepping, without start-up.
         startup_seconds: Wall time before the first step.
         decision: How the last layer chooses a class, where it does and the simulator knows it.
@@ -226,12 +238,9 @@ class Recording:
         *,
         states: Mapping[str, States] | None = None,
     ) -> Recording:
-        """Make a recording of spikes that came from elsewhere.
+        """Make a recording of spikes (samples, T, *layer) of each layer that came from elsewhere.
 
-        Args:
-            layers: Name of every layer, in order.
-            spikes: (samples, T, *layer) for each of them.
-            states: By name of the layer: states after every step, by name.
+        `states` are those after every step, by name of the layer and of the state.
         """
         return cls(
             layers=tuple(layers),
@@ -279,10 +288,7 @@ class Recording:
         return self.traces["voltage"]
 
     def spikes_of(self, layer: int | str) -> SpikeArray:
-        """Return the spikes of one layer.
-
-        Args:
-            layer: Its index or its name.
+        """Return the spikes of one layer, by its index or its name.
 
         Raises:
             SimulationError: If there is no such layer, or its spikes were not kept.
@@ -319,29 +325,14 @@ class Simulator(Protocol):
         record: Record = ...,
         progress: Progress | None = ...,
     ) -> Recording:
-        """Run all samples and return what was recorded.
-
-        Args:
-            inputs: (samples, T, C, H, W) or (samples, T, N) integers; without the T axis for
-                `Feed.BIAS`.
-            timing: `Window` or `Stream`.
-            feed: Where the input enters.
-            record: What to keep.
-            progress: Called after each batch of samples.
-
-        Raises:
-            DataError: If the input has the wrong shape, kind or range.
-            SimulationError: If the network cannot be run as asked.
-        """
+        """Run all samples and return what was recorded; see `EventSimulator.run`."""
         ...
 
 
 def plan_steps(timing: Timing, input_steps: int | None) -> int:
     """Return the number of steps of one sample.
 
-    Args:
-        timing: The timing asked for.
-        input_steps: Steps that the input has; None for `Feed.BIAS`, which has no time axis.
+    `input_steps` are those of the input; None for `Feed.BIAS`, which has no time axis.
 
     Raises:
         SimulationError: If the number is not determined, not positive, or contradicts the input.

@@ -19,9 +19,9 @@ def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]
         `layers`, the names of the layers; and of every layer k, as far as it was recorded:
         `spikes_<k>` (samples, T, ...); states of the last layer by their names (`voltage` and
         `current` for LIF neurons), those of others as `<state>_<k>`; `final_<state>_<k>`
-        (samples, ...); `events_<k>`, the events of each neuron (samples, ...) int32;
-        `active_<k>` and `membrane_<k>`, updates (samples,); `prediction`, the class of each sample
-        (samples,) int64, where the last layer chooses one and its grounds were recorded.
+        (samples, ...); `events_<k>`, of each neuron (samples, ...) int32; `active_<k>` and
+        `membrane_<k>`, updates (samples,); `prediction`, the class of each sample (samples,)
+        int64, where the last layer chooses one and its grounds were recorded.
     """
     arrays: dict[str, npt.NDArray[np.generic]] = {"layers": np.array(recording.layers)}
     for k, name in enumerate(recording.layers):
@@ -48,11 +48,9 @@ def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]
 
 
 def save_recording(path: str | Path, recording: Recording) -> None:
-    """Write what `recording_arrays` names; equal recordings give equal `.npz` files.
+    """Write what `recording_arrays` names to a `.npz`, `.h5` or `.hdf5`, whole or not at all.
 
-    Args:
-        path: The file to create or replace, whole or not at all: `.npz`, `.h5` or `.hdf5`.
-        recording: From any simulator.
+    Equal recordings give equal `.npz` files.
 
     Raises:
         OutputError: If the file cannot be written.
@@ -62,11 +60,7 @@ def save_recording(path: str | Path, recording: Recording) -> None:
 
 
 def load_prediction(path: Path) -> npt.NDArray[np.int64] | None:
-    """Read the class of each sample from a file that a simulation has just written.
-
-    Returns:
-        (samples,); None where none was recorded.
-    """
+    """Read the class of each sample, (samples,), from a file just written; None without one."""
     if path.suffix.lower() in HDF5_SUFFIXES:
         with h5py.File(path, "r") as file:
             return np.asarray(file["prediction"]) if "prediction" in file else None

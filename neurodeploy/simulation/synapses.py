@@ -7,26 +7,25 @@ is used. The result is the same integer in each case.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.fixedpoint import (
-    Int64Array,
-    scale_down,
-    wrap,
-)
+from neurodeploy.fixedpoint import Int64Array, scale_down, wrap
 from neurodeploy.ir.integer_layers import (
     FixedComplexDense,
     FixedConv,
     FixedDense,
+    FixedInjection,
     IntArray,
     Synapse,
 )
 from neurodeploy.simulation.recording import SpikeArray
 
+BoolArray = npt.NDArray[np.bool_]
 _EXACT_FLOAT32 = 1 << 24
 _EXACT_FLOAT64 = 1 << 53
 _CONV_BITS = 24
@@ -36,11 +35,7 @@ _COLUMN_BYTES = 4 * 2**20
 
 
 def apply_synapse(synapse: Synapse, events: SpikeArray) -> Int64Array:
-    """Return what a synapse sends for every step of every sample.
-
-    Args:
-        synapse: The weights.
-        events: (samples, T, *source) integers below 2**31 in size.
+    """Return what a synapse sends for events (samples, T, *source), below 2**31 in size.
 
     Returns:
         (samples, T, *output) int64, for complex weights (samples, T, N, 2) with real and
@@ -54,20 +49,40 @@ def apply_synapse(synapse: Synapse, events: SpikeArray) -> Int64Array:
         case FixedConv():
             return _convolve(synapse, events)
         case FixedDense():
-            return _multiply_dense(synapse, events)
+            effective = synapse.effective
+            return _multiply_dense(synapse, effective.mantissa, events, shift=effective.shift)
         case FixedComplexDense():
-            parts = [_multiply_dense(part, events) for part in (synapse.real, synapse.imaginary)]
+            parts = [apply_synapse(part, events) for part in (synapse.real, synapse.imaginary)]
             return np.stack(parts, axis=-1)
-        case _:
+        case FixedInjection():
             return events.astype(np.int64)
 
 
-def multiply_exactly(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> Int64Array:
-    """Matrix product of integers without rounding.
+def arrivals(synapse: Synapse, events: SpikeArray) -> BoolArray:
+    """Return where an event arrives through a weight that is not zero.
 
-    Args:
-        left: (M, K) integers below 2**31 in size.
-        right: (K, N) integers below 2**31 in size.
+    For events (samples, T, *source), (samples, T, *output) before the step of delay that Lava adds.
+    """
+    sent = (events != 0).astype(np.int32)
+    match synapse:
+        case FixedConv():
+            counts = _convolve(replace(synapse, weight=_ones(synapse.weight)), sent)
+        case FixedDense():
+            counts = _multiply_dense(synapse, _ones(synapse.effective.mantissa), sent)
+        case FixedComplexDense():
+            return arrivals(synapse.real, sent) | arrivals(synapse.imaginary, sent)
+        case FixedInjection():
+            counts = sent.astype(np.int64)
+    return counts.astype(bool)
+
+
+def _ones(weight: IntArray) -> IntArray:
+    """Return 1 where a weight is not zero: by them, a sum counts the events that arrive."""
+    return weight.astype(bool).astype(np.int32)
+
+
+def multiply_exactly(left: npt.NDArray[np.integer], right: npt.NDArray[np.integer]) -> Int64Array:
+    """Matrix product of integers below 2**31 in size, (M, K) and (K, N), without rounding.
 
     Returns:
         (M, N) int64; modulo 2**64 where the sum of the products' sizes reaches 2**63.
@@ -128,25 +143,25 @@ def _convolve(synapse: FixedConv, events: SpikeArray) -> Int64Array:
     return result.reshape(samples, steps, outputs, out_height, out_width)
 
 
-def _multiply_dense(synapse: FixedDense, events: SpikeArray) -> Int64Array:
-    """Multiply by the effective weights; each delay's share is shifted down by itself, as in Lava.
+def _multiply_dense(
+    synapse: FixedDense, weight: IntArray, events: SpikeArray, *, shift: int = 0
+) -> Int64Array:
+    """Multiply by a weight; each delay's share is shifted down by itself, as in Lava.
 
     Lava wraps the sum only for graded events; binary ones would need 2**23 inputs to reach that.
     """
     samples, steps = events.shape[:2]
     rows = events.reshape(samples * steps, prod(events.shape[2:]))
-    effective = synapse.effective
 
-    def product(mantissa: IntArray) -> Int64Array:
-        sums = wrap(multiply_exactly(rows, mantissa.T), _DENSE_BITS)
-        return scale_down(sums, effective.shift).reshape(samples, steps, -1)
+    def product(weight: IntArray) -> Int64Array:
+        sums = wrap(multiply_exactly(rows, weight.T), _DENSE_BITS)
+        return scale_down(sums, shift).reshape(samples, steps, -1)
 
     if synapse.delay is None:
-        return product(effective.mantissa)
-    result = np.zeros((samples, steps, effective.mantissa.shape[0]), np.int64)
+        return product(weight)
+    result = np.zeros((samples, steps, len(weight)), np.int64)
     for delay in np.unique(synapse.delay):
-        if delay >= steps:
-            continue
-        part = product(np.where(synapse.delay == delay, effective.mantissa, 0))
-        result[:, delay:] += part[:, : steps - delay]
+        if delay < steps:
+            part = product(np.where(synapse.delay == delay, weight, 0))
+            result[:, delay:] += part[:, : steps - delay]
     return result

@@ -23,9 +23,8 @@ from neurodeploy.cli.options import (
 )
 from neurodeploy.files import hash_file
 from neurodeploy.provenance import versions
-from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import Feed, IntArray, Record
+from neurodeploy.simulation.recording import Decision, Feed, IntArray, Record
 
 if TYPE_CHECKING:
     from neurodeploy.energy.estimates import System

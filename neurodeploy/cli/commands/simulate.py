@@ -30,11 +30,11 @@ from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_files import SUFFIXES
 from neurodeploy.samples.sources import Samples, open_samples
-from neurodeploy.simulation.decision import Decision
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
 from neurodeploy.simulation.long_runs.long_run import LongRun, parts_folder, run_samples
 from neurodeploy.simulation.long_runs.parts import Facts
 from neurodeploy.simulation.recording import (
+    Decision,
     Health,
     IntArray,
     Record,

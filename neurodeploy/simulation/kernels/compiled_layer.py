@@ -11,7 +11,7 @@ do not fit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import lcm
 
 import numpy as np
@@ -27,7 +27,6 @@ from neurodeploy.fixedpoint import (
 )
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import (
-    Connection,
     CubaNeuron,
     FixedConv,
     FixedLayer,
@@ -35,18 +34,9 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.simulation.kernels.frame_layout import FRAME_BYTES_MAX, Spreading, lay_out
+from neurodeploy.simulation.kernels import weight_layout
 from neurodeploy.simulation.kernels.structures import LAYER, RowArray, StructuredArray, Weights
-from neurodeploy.simulation.kernels.weight_blocks import (
-    NARROW_BOUND,
-    SUM_BOUND,
-    Block,
-    Term,
-    blocks_of,
-    frame_of,
-    pack_reach,
-    pack_rows,
-)
+from neurodeploy.simulation.kernels.weight_layout import SUM_BOUND, Block, Spreading, Term
 
 NARROW_SHIFT_MAX = 8
 """Below 2**15, sums times at most 2**8 are no current that wraps."""
@@ -67,7 +57,7 @@ class CompiledLayer:
         weights: Their rows, channels last, in units of 2**(shift - 6); and the parameters of all
             pixels, or of as many as repeat after 64 lanes.
         description: (1,) LAYER; its lists and what to keep are left to fill in.
-        spreading: How its events are added to sums in memory, where that may be quicker.
+        spreading: How events are added to sums in memory, where that may be quicker.
         is_sigma: Whether its neurons are sigma-delta ones.
         sizes: Where events of layers carry values, by source: the sum of the sizes of all weights
             from it into one neuron, at most; else empty, as all is proven.
@@ -92,17 +82,13 @@ class CompiledLayer:
     def spreading_for(self, steps: int) -> Spreading | None:
         """Return how events are added to sums in memory, if samples of T steps are run so."""
         spreading = self.spreading
-        if spreading is None or spreading.frame_bytes(steps) > FRAME_BYTES_MAX:
+        if spreading is None or spreading.frame_bytes(steps) > weight_layout.FRAME_BYTES_MAX:
             return None
         return spreading
 
 
 def compile_layer(
-    graph: FixedPointGraph,
-    layer: FixedLayer,
-    *,
-    largest_input: int,
-    spreads: bool | None = None,
+    graph: FixedPointGraph, layer: FixedLayer, *, largest_input: int, spreads: bool | None = None
 ) -> CompiledLayer | None:
     """Bring a layer into the form that the kernels run.
 
@@ -110,26 +96,17 @@ def compile_layer(
         graph: The network.
         layer: One of its layers.
         largest_input: Size of the largest value that a graded input holds; 1 for a binary one.
-        spreads: Whether its events are added to sums in memory, if they can be; None: where it is
-            quicker.
+        spreads: Whether events are added to sums in memory, if they can be; None: where quicker.
 
     Returns:
-        The layer, or None if it is not of a kind that is compiled, or might overflow.
+        None if the layer is not of a kind that is compiled, or might overflow.
     """
-    if not _has_kernel(layer):
+    parts = _parts(graph, layer) if _has_kernel(layer) else []
+    if not parts:
         return None
-    parts: list[tuple[Term, Block]] = []
-    for connection in layer.connections:
-        found = _terms(graph, layer, connection)
-        if not found:
-            return None
-        parts += found
-    terms, first_row = [], 0
-    for term, block in parts:
-        terms.append(replace(term, first_row=first_row))
-        first_row += len(block.weights)
+    terms = tuple(term for term, _ in parts)
     is_lif = isinstance(layer.neuron, CubaNeuron)
-    packed = pack_rows(
+    packed = weight_layout.pack_rows(
         [block for _, block in parts],
         [largest_input if term.has_values and term.source == INPUT else 1 for term in terms],
         is_wide=not is_lif or any(term.has_values for term in terms),
@@ -144,22 +121,18 @@ def compile_layer(
     description = _describe(layer, rows, STATE_EXPONENT + common)
     description["plane"] = parameters[0].size
     description["parameters_by_pixel"] = 0 if is_uniform else rows.shape[1]
-    channels, height, width = frame_of(layer.shape)
+    frame, spreading = weight_layout.frame_of(layer.shape), None
     if spreads is None:
-        spreads = rows.shape[1] <= SPREAD_CHANNELS_MAX and height * width > 1
-    spreading = None
+        spreads = rows.shape[1] <= SPREAD_CHANNELS_MAX and frame[1] * frame[2] > 1
     if is_lif and spreads and not layer.is_recurrent:
-        needs_32_bits = (
-            rows.dtype == np.int32
-            or total >= NARROW_BOUND
-            or common > NARROW_SHIFT_MAX - STATE_EXPONENT
-        )
-        spreading = lay_out(terms, rows, frame=(channels, height, width), is_wide=needs_32_bits)
+        is_wide = rows.dtype == np.int32 or total >= weight_layout.NARROW_BOUND
+        is_wide = is_wide or common > NARROW_SHIFT_MAX - STATE_EXPONENT
+        spreading = weight_layout.lay_out(terms, rows, frame=frame, is_wide=is_wide)
     return CompiledLayer(
         name=layer.name,
         shape=layer.shape,
-        terms=tuple(terms),
-        weights=Weights(rows.reshape(-1), pack_reach(rows), parameters.reshape(-1)),
+        terms=terms,
+        weights=Weights(rows.reshape(-1), weight_layout.pack_reach(rows), parameters.reshape(-1)),
         description=description,
         spreading=spreading,
         is_sigma=not is_lif,
@@ -178,27 +151,29 @@ def _has_kernel(layer: FixedLayer) -> bool:
     return in_range and int(bias.min()) >= -_BIAS_BOUND and int(bias.max()) < _BIAS_BOUND
 
 
-def _terms(
-    graph: FixedPointGraph, layer: FixedLayer, connection: Connection
-) -> list[tuple[Term, Block]]:
-    """Return a connection's weights, by delay; none if it cannot be compiled."""
-    source = connection.source
-    is_own = source == layer.name
-    has_values = graph.reads_values(layer) and not is_own and is_graded(graph, source)
-    shape = layer.shape if is_own else graph.shape_of(source)
-    return [
-        (
-            Term(
+def _parts(graph: FixedPointGraph, layer: FixedLayer) -> list[tuple[Term, Block]]:
+    """Return all synapses with their weights, by delay; none if one cannot be compiled."""
+    parts: list[tuple[Term, Block]] = []
+    first_row = 0
+    for connection in layer.connections:
+        source = connection.source
+        is_own = source == layer.name
+        has_values = graph.reads_values(layer) and not is_own and is_graded(graph, source)
+        shape = layer.shape if is_own else graph.shape_of(source)
+        blocks = weight_layout.blocks_of(connection.synapse, shape, layer.shape)
+        if not blocks:
+            return []
+        for block in blocks:
+            term = Term(
                 source=source,
                 lag=block.delay + is_own,
                 has_values=has_values,
-                first_row=0,
+                first_row=first_row,
                 geometry=block.geometry,
-            ),
-            block,
-        )
-        for block in blocks_of(connection.synapse, shape, layer.shape)
-    ]
+            )
+            parts.append((term, block))
+            first_row += len(block.weights)
+    return parts
 
 
 def is_graded(graph: FixedPointGraph, name: str) -> bool:
@@ -213,10 +188,12 @@ def _describe(layer: FixedLayer, rows: RowArray, shift: int) -> StructuredArray:
     neuron = layer.neuron
     description = np.zeros(1, LAYER)
     whole = description[0]
-    whole["channels"], whole["height"], whole["width"] = frame_of(layer.shape)
+    whole["channels"], whole["height"], whole["width"] = weight_layout.frame_of(layer.shape)
     whole["padded"], whole["shift"] = rows.shape[1], shift
     largest = max(1, int(rows.max()), -int(rows.min()))
-    whole["rows_at_once"] = SUM_BOUND if rows.dtype == np.int32 else (NARROW_BOUND - 1) // largest
+    whole["rows_at_once"] = (
+        SUM_BOUND if rows.dtype == np.int32 else (weight_layout.NARROW_BOUND - 1) // largest
+    )
     if isinstance(neuron, CubaNeuron):
         whole["holds_current"] = (neuron.current_decay != DECAY_UNITY).any()
     elif isinstance(neuron, SigmaDeltaNeuron):
@@ -282,7 +259,7 @@ def _sigma_biases(layer: FixedLayer, padded: int) -> tuple[Int32Array, bool]:
 
 def _by_pixel(layer: FixedLayer, *parameters: Int64Array) -> tuple[Int64Array, bool]:
     """Return (kinds, pixels, channels), one pixel if all have the same, and whether they do."""
-    channels, height, width = frame_of(layer.shape)
+    channels, height, width = weight_layout.frame_of(layer.shape)
     planes = np.stack([np.broadcast_to(values, layer.shape) for values in parameters])
     planes = planes.reshape(len(parameters), channels, height * width).transpose(0, 2, 1)
     is_uniform = bool((planes == planes[:, :1]).all())

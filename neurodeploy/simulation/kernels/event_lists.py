@@ -12,12 +12,22 @@ Indices of the innermost loops are unsigned, since numba checks signed ones for 
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 from numba import from_dtype, int32, int64, types, uint8, void
 
+from neurodeploy import fixedpoint, llvm_vectors
 from neurodeploy.llvm_vectors import WORD, clear, first_set, nonzero_bits
-from neurodeploy.simulation.kernels.compilation import kernel
 from neurodeploy.simulation.kernels.structures import LISTS, RANGE, SEGMENT
+
+KERNEL_KEY = llvm_vectors.source_key(
+    [*Path(__file__).parent.glob("*.py"), *map(Path, (llvm_vectors.__file__, fixedpoint.__file__))]
+)
+"""Compiled code is kept on disk until a source changes that has a part in it."""
+kernel = partial(llvm_vectors.compiled, KERNEL_KEY)
+"""Compiles a function without Python's lock."""
 
 
 @kernel()
@@ -55,15 +65,12 @@ def make_room(terms, rows_at_once):  # type: ignore[no-untyped-def]
 
 @kernel()
 def list_segments(sample, x, y, width, terms, segments):  # type: ignore[no-untyped-def]
-    """Find where the events are that an output pixel sees; return the number of segments.
+    """Find where the events are that the output pixel (x, y) sees, over all steps of a sample.
 
-    Args:
-        sample: Number of the sample within the store.
-        x: Column of the pixel.
-        y: Its row.
-        width: Padded channels.
-        terms: (terms,) TERM.
-        segments: (any,) SEGMENT, written.
+    Of `terms`, TERM; rows of weights have `width` numbers. `segments`, SEGMENT, are written.
+
+    Returns:
+        The number of segments.
     """
     count = 0
     for k in range(terms.shape[0]):
@@ -95,15 +102,12 @@ def list_segments(sample, x, y, width, terms, segments):  # type: ignore[no-unty
 
 @kernel()
 def list_ranges(count, step, rows_at_once, segments, store, ranges):  # type: ignore[no-untyped-def]
-    """Find the events of a step that an output pixel sees; return the number of ranges.
+    """Find the events of a step in segments from `list_segments`.
 
-    Args:
-        count: How many segments there are.
-        step: The step.
-        rows_at_once: Most events of a range.
-        segments: From `list_segments`.
-        store: int32.
-        ranges: (any,) RANGE, written.
+    The ranges, RANGE, are written, each of `rows_at_once` events at most.
+
+    Returns:
+        The number of ranges.
     """
     number = 0
     for k in range(np.uint64(count)):
@@ -163,12 +167,9 @@ def _collect_flat(flat, samples, steps, channels, lists, store):  # type: ignore
     ]
 )
 def collect_events(frames, sender, store):  # type: ignore[no-untyped-def]
-    """List the values of frames that are not zero.
+    """List the values other than zero of frames, (samples, T, channels, pixels) uint8 or int32.
 
-    Args:
-        frames: (samples, T, channels, pixels) uint8 or int32.
-        sender: (1,) LISTS.
-        store: int32, written.
+    `sender`, (1,) LISTS, is where in the store they are written.
     """
     samples, steps, channels, pixels = frames.shape
     lists, flat = sender[0], frames.reshape(frames.size)
@@ -228,14 +229,10 @@ def collect_events(frames, sender, store):  # type: ignore[no-untyped-def]
     ]
 )
 def spread_events(frames, first_step, sender, store):  # type: ignore[no-untyped-def]
-    """Write events into frames.
+    """Write the events of a sender, (1,) LISTS, into frames, zero so far, from `first_step` on.
 
-    Args:
-        frames: (samples, T - first_step, channels, pixels) uint8 or int32, zero: gets the values,
-            1 where events carry none.
-        first_step: Step of the first frame.
-        sender: (1,) LISTS.
-        store: int32.
+    They are (samples, T - first_step, channels, pixels) uint8 or int32, and get the values, 1 where
+    events carry none.
     """
     samples, steps, channels, pixels = frames.shape
     lists = sender[0]

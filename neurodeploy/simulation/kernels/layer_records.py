@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,13 @@ from neurodeploy.fixedpoint import Int32Array
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.simulation.kernels import event_lists
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, is_graded
-from neurodeploy.simulation.kernels.frame_layout import Spreading
 from neurodeploy.simulation.kernels.lif import run_lif
 from neurodeploy.simulation.kernels.lif_frames import run_lif_frames
 from neurodeploy.simulation.kernels.sigma_delta import note_values, run_sigma
 from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
-from neurodeploy.simulation.kernels.weight_blocks import frame_of, zeros_on_line
+from neurodeploy.simulation.kernels.weight_layout import Spreading, frame_of, zeros_on_line
 from neurodeploy.simulation.outputs import LayerOutputs
 from neurodeploy.simulation.recording import SpikeArray, count_type
-
-Kept = TypeVar("Kept", bound=np.generic)
 
 
 class _Prepared(NamedTuple):
@@ -31,24 +28,18 @@ class _Prepared(NamedTuple):
         terms: (terms,) TERM.
         weights: `Weights`, as a plain tuple.
         spreading: How events are added to sums in memory, if they are.
-        arrays: The first four of `Results`, for all samples.
+        arrays: The first four of `Results`, for all samples; empty where nothing is kept.
     """
 
     described: StructuredArray
     terms: StructuredArray
     weights: tuple[npt.NDArray[np.generic], ...]
     spreading: Spreading | None
-    arrays: tuple[npt.NDArray[np.generic], ...]
+    arrays: list[npt.NDArray[np.generic]]
 
 
 class EventStore:
-    """Room for the events of all layers of some samples; see `event_lists` for their form.
-
-    Args:
-        graph: The network.
-        steps: Steps of a sample.
-        samples: Most samples at one time.
-    """
+    """Room for the events of all layers of some samples; see `event_lists` for their form."""
 
     def __init__(self, graph: FixedPointGraph, *, steps: int, samples: int) -> None:
         self._steps = steps
@@ -61,13 +52,11 @@ class EventStore:
             values = steps * neurons if is_graded(graph, name) else 0
             lists = np.zeros(1, LISTS)
             lists["events"], lists["events_by_step"] = size, neurons
-            lists["bounds"], lists["bounds_by_step"] = (
-                size + steps * neurons + values,
-                pixels + 1,
-            )
+            size += steps * neurons + values
+            lists["bounds"], lists["bounds_by_step"] = size, pixels + 1
+            size += steps * (pixels + 1)
             lists["to_values"] = values
             self._lists[name] = lists
-            size += steps * neurons + values + steps * (pixels + 1)
         for lists in self._lists.values():
             lists["events_by_sample"] = lists["bounds_by_sample"] = size
         self._store: Int32Array = np.empty(samples * size, np.int32)
@@ -77,18 +66,11 @@ class EventStore:
         self._prepared: dict[str, _Prepared] = {}
 
     def collect(self, name: str, frames: SpikeArray) -> None:
-        """List the events of a sender.
-
-        Args:
-            name: Of the input or a layer.
-            frames: (samples, T, *sender) uint8 or int32.
-        """
+        """List the events of the input or a layer, (samples, T, *sender) uint8 or int32."""
         channels, height, width = self._frames[name]
-        whole = np.ascontiguousarray(frames).reshape(
-            len(frames), self._steps, channels, height * width
-        )
+        shape = (len(frames), self._steps, channels, height * width)
         lists = self._lists[name]
-        event_lists.collect_events(whole, lists, self._store)
+        event_lists.collect_events(np.ascontiguousarray(frames).reshape(shape), lists, self._store)
         if lists["to_values"][0]:
             self._largest[name] = max(int(frames.max()), -int(frames.min()), 1)
 
@@ -97,12 +79,7 @@ class EventStore:
         return layer.fits(self._largest)
 
     def spread(self, name: str, samples: int, *, first_step: int = 0) -> SpikeArray:
-        """Return the events of a layer as an array.
-
-        Args:
-            name: Of the layer.
-            samples: How many samples are in the store.
-            first_step: Step to begin with.
+        """Return the events of a layer for the samples in the store, from `first_step` on.
 
         Returns:
             (samples, T - first_step, channels, pixels) uint8, 0 or 1, or int32 values.
@@ -144,7 +121,12 @@ class EventStore:
             largest = np.ones(1, np.int64)
             run_sigma(samples, self._steps, described, terms, *common, results, largest)
             self._largest[layer.name] = int(largest[0])
-            self._note_values(layer, span, outputs)
+            if outputs.valued is not None:
+                channels, height, width = self._frames[layer.name]
+                valued = outputs.valued[span].reshape(samples, channels, height * width)
+                lists = self._lists[layer.name]
+                is_static = note_values(self._steps, lists, self._store, valued)
+                outputs.note_static(is_static=is_static)
         elif spreading is None:
             run_lif(samples, described, terms, *common, resets, results)
         else:
@@ -160,36 +142,28 @@ class EventStore:
     def _prepare(self, layer: CompiledLayer, lag: int, outputs: LayerOutputs) -> _Prepared:
         """Bring together all that is the same for each group: a group may take less time."""
         channels, height, width = self._frames[layer.name]
-
-        def by_pixel(
-            array: npt.NDArray[Kept] | None, leading: int, kind: type[Kept]
-        ) -> npt.NDArray[Kept]:
-            """Return (samples, *leading axes, channels, pixels), empty where nothing is kept."""
-            if array is None:
-                return np.empty((0,) * (leading + 3), kind)
-            return array.reshape(*array.shape[: leading + 1], channels, height * width)
-
+        described = layer.description.copy()
+        described["lists"] = self._lists[layer.name]
+        described["counts_updates"] = len(outputs.updates) > 0
+        arrays: list[npt.NDArray[np.generic]] = []
+        for name, kept, leading, kind in (
+            ("spikes", outputs.spikes, 1, np.int32 if layer.is_sigma else np.uint8),
+            ("totals", outputs.total, 0, count_type(self._steps)),
+            ("traces", outputs.traces, 2, np.int32),
+            ("finals", outputs.finals, 1, np.int32),
+        ):
+            described[f"keeps_{name}"] = kept is not None
+            if kept is None:
+                arrays.append(np.empty((0,) * (leading + 3), kind))
+            else:
+                arrays.append(kept.reshape(*kept.shape[: leading + 1], channels, height * width))
         return _Prepared(
-            described=self._describe(layer, outputs),
+            described=described,
             terms=self._terms(layer, lag),
             weights=tuple(layer.weights),
             spreading=layer.spreading_for(self._steps),
-            arrays=(
-                by_pixel(outputs.spikes, 1, np.int32 if layer.is_sigma else np.uint8),
-                by_pixel(outputs.total, 0, count_type(self._steps)),
-                by_pixel(outputs.traces, 2, np.int32),
-                by_pixel(outputs.finals, 1, np.int32),
-            ),
+            arrays=arrays,
         )
-
-    def _note_values(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> None:
-        """Count the events of steps with values other than -1 and 1, for a layer that was run."""
-        if outputs.valued is None:
-            return
-        channels, height, width = self._frames[layer.name]
-        valued = outputs.valued[span].reshape(-1, channels, height * width)
-        is_static = note_values(self._steps, self._lists[layer.name], self._store, valued)
-        outputs.note_static(is_static=is_static)
 
     def _frames_for(self, spreading: Spreading) -> npt.NDArray[np.int16] | Int32Array:
         """Return frames of sums for one sample, zero."""
@@ -200,28 +174,18 @@ class EventStore:
         room.fill(0)
         return room.view(spreading.rows.dtype)
 
-    def _describe(self, layer: CompiledLayer, outputs: LayerOutputs) -> StructuredArray:
-        """Return (1,) LAYER: where the layer's events go, and what to keep."""
-        described = layer.description.copy()
-        described["lists"] = self._lists[layer.name]
-        described["counts_updates"] = len(outputs.updates) > 0
-        described["keeps_spikes"] = outputs.spikes is not None
-        described["keeps_totals"] = outputs.total is not None
-        described["keeps_traces"] = outputs.traces is not None
-        described["keeps_finals"] = outputs.finals is not None
-        return described
-
     def _terms(self, layer: CompiledLayer, lag: int) -> StructuredArray:
         """Return (terms,) TERM: where the events of the sources are, and how they are read."""
         described = []
         for term in layer.terms:
             *lists, to_values = self._lists[term.source][0].item()
-            geometry = term.geometry
-            record = (
-                (*lists, to_values if term.has_values else 0),
-                term.lag + (0 if term.source == layer.name else lag),
-                *geometry.frame, *geometry.kernel, *geometry.stride, *geometry.padding,
-                *geometry.dilation, term.first_row,
-            )  # fmt: skip
-            described.append(record)
+            g = term.geometry
+            described.append(
+                (
+                    (*lists, to_values if term.has_values else 0),
+                    term.lag + (0 if term.source == layer.name else lag),
+                    *(*g.frame, *g.kernel, *g.stride, *g.padding, *g.dilation),
+                    term.first_row,
+                )
+            )
         return np.array(described, TERM)

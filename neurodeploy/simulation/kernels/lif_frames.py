@@ -2,7 +2,7 @@
 
 For layers of few channels: what `lif.run_lif` does for every output pixel, finding the events that
 it sees, costs more there than the sums. Here each event of a source adds its rows of weights to a
-frame of sums for each step, as `frame_layout` lays them out; then 64 neighbouring neurons at a
+frame of sums for each step, as `weight_layout` lays them out; then 64 neighbouring neurons at a
 time, of several pixels, are updated over all steps. Lists of events, bounds and all results are the
 same.
 """
@@ -14,17 +14,13 @@ from typing import Final
 import numpy as np
 
 from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
-from neurodeploy.simulation.kernels.compilation import kernel
 from neurodeploy.simulation.kernels.event_lists import (
     begin_lists,
+    kernel,
     place_of_bounds,
     place_of_list,
 )
-from neurodeploy.simulation.kernels.layer_results import (
-    copy_voltages,
-    count_changed,
-    raise_health,
-)
+from neurodeploy.simulation.kernels.lif import copy_voltages, count_changed, raise_health
 from neurodeploy.simulation.kernels.neuron_vectors import LANES_MOST, make_row_adder, step_frame
 from neurodeploy.simulation.kernels.structures import NOTES
 
@@ -39,16 +35,9 @@ _add_2x2_32 = make_row_adder(32, lines=2, parts=2)
 
 @kernel()
 def gather_frames(sample, steps, width, terms, spreading, store, frames):  # type: ignore[no-untyped-def]
-    """Add what all events of a sample contribute to the sums of each step.
+    """Add what all events of a sample contribute to the sums of each step, in `frames`.
 
-    Args:
-        sample: Number of the sample within the store.
-        steps: T.
-        width: Padded channels.
-        terms: (terms,) TERM.
-        spreading: `frame_layout.Spreading`, as a plain tuple.
-        store: int32.
-        frames: (T · size,) as the rows of `spreading`; sums are added to.
+    Arguments are those of `run_lif_frames`; rows of weights have `width` numbers.
     """
     spreads, places, rows, _, frame = spreading
     size = frame[0].size
@@ -213,7 +202,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
         samples: How many.
         described: (1,) LAYER.
         terms: (terms,) TERM; none reads the layer itself.
-        spreading: `frame_layout.Spreading`, as a plain tuple.
+        spreading: `weight_layout.Spreading`, as a plain tuple.
         frames: (T · size,) as its rows; zero, and left so but in the margins.
         weights: Its rows are not read; parameters that pixels share repeat after 64 lanes.
         store: int32.

@@ -31,9 +31,6 @@ def step_lif(
 ) -> Vector:  # fmt: skip
     """Gather what reaches some LIF neurons, and advance them by one step.
 
-    The definition is `simulation.neurons.LifDynamics`; tests/unit/simulation/kernels/test_lif.py
-    holds both equal.
-
     Added up are rows[store[i] · width + start + place :][:lanes] over the events i of `count`
     ranges (`structures.RANGE`), times the value of each where events carry some. Sums have 32 bits
     and wrap; rows of 8 or 16 bits are first added up within each range, in 16 bits, which wrap as
@@ -96,15 +93,15 @@ def step_frame(
             may_wrap=holds_current or frames.bits == 32,
         )  # fmt: skip
 
-    return branch(
-        is_whole,
-        lambda: branch(
+    def step_whole() -> Vector:
+        return branch(
             holds_current,
             lambda: step(64, holds_current=True),
             lambda: step(64, holds_current=False),
-        ),
-        lambda: step(16, holds_current=True),  # the end of a row, rarely: exact for both kinds
-    )
+        )
+
+    # The end of a row is rare: its code is exact for both kinds.
+    return branch(is_whole, step_whole, lambda: step(16, holds_current=True))
 
 
 def make_row_adder(lanes: int, *, lines: int = 1, parts: int = 1) -> Callable[..., Any]:
@@ -113,11 +110,6 @@ def make_row_adder(lanes: int, *, lines: int = 1, parts: int = 1) -> Callable[..
     It adds rows[source :][: lines · parts · lanes] to the frame, parts · lanes of them from
     frames[place :], the next from frames[place + pitch :], and so on; in frames of 32 bits after
     multiplying with value, an int32. Sums wrap.
-
-    Args:
-        lanes: Sums at a time.
-        lines: How many runs of sums.
-        parts: How often `lanes` a run has.
     """
 
     @vector_function(types.void)
@@ -221,15 +213,12 @@ def _raise_peaks(peaks: Memory, values: Vector) -> Vector:
 
 
 def _where_unusual(
-    values: Vector,
-    size: Vector,
-    change: Callable[[Vector], tuple[Vector, Vector]],
-    counter: Memory,
+    values: Vector, size: Vector, change: Callable[[Vector], tuple[Vector, Vector]], counter: Memory
 ) -> Vector:
     """Return values, changed and counted where their size asks for it, which is rarely.
 
-    The limit is looked at in detail only where the bits of all sizes together reach a power of two,
-    which no size within the limit exceeds.
+    It is looked at only where the bits of all sizes together reach a power of two, which no size
+    within the limit exceeds.
     """
     together = size
     while together.lanes > LANES_LEAST:

@@ -15,9 +15,9 @@ from typing import Final
 import numpy as np
 
 from neurodeploy.llvm_vectors import WORD, clear
-from neurodeploy.simulation.kernels.compilation import kernel
 from neurodeploy.simulation.kernels.event_lists import (
     begin_lists,
+    kernel,
     list_ranges,
     list_segments,
     make_room,
@@ -107,7 +107,7 @@ def run_sigma(samples, steps, described, terms, weights, store, results, largest
         described: (1,) LAYER.
         terms: (terms,) TERM; none reads the layer itself.
         weights: `structures.Weights`; times the values that arrive, sums must fit 32 bits.
-        store: int32; lists, bounds and values of the layer are written.
+        store: int32; values are written as well.
         results: `structures.Results`; health is that of sigma and activation.
         largest: (1,) int64: size of the largest value that was sent; updated.
     """
@@ -194,14 +194,10 @@ def run_sigma(samples, steps, described, terms, weights, store, results, largest
 
 @kernel()
 def note_values(steps, sender, store, valued):  # type: ignore[no-untyped-def]
-    """Look at the values of a layer's events, sample by sample.
+    """Look at the values of the events of a layer, whose lists `sender` describes, (1,) LISTS.
 
-    Args:
-        steps: T.
-        sender: (1,) LISTS of the layer.
-        store: int32.
-        valued: (samples, channels, pixels) uint8 or int32, zero: gets the events of each neuron in
-            the steps in which some neuron sent a value that is none of -1 and 1.
+    `valued`, (samples, channels, pixels) uint8 or int32, zero so far, gets the events of each
+    neuron in the steps in which some neuron sent a value that is none of -1 and 1.
 
     Returns:
         Whether every sample sent the same at each of its steps.

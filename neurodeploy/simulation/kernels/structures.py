@@ -18,71 +18,61 @@ WordArray = npt.NDArray[np.uint64]
 """Words of 64 bits, one for each of some channels."""
 
 
-def _integers(*names: str, first: Sequence[tuple[str, Any]] = ()) -> np.dtype[np.void]:
-    return np.dtype([*first, *((name, np.int64) for name in names)])
+def _integers(names: str, first: Sequence[tuple[str, Any]] = ()) -> np.dtype[np.void]:
+    return np.dtype([*first, *((name, np.int64) for name in names.split())])
 
 
 LISTS = _integers(
-    "events", "events_by_sample", "events_by_step", "bounds", "bounds_by_sample", "bounds_by_step",
-    "to_values",
-)  # fmt: skip
+    "events events_by_sample events_by_step bounds bounds_by_sample bounds_by_step to_values"
+)
 """Where the lists of a sender lie in the store.
 
 The position of the first list, its distance to that of the next sample and of the next step; the
 same of the bounds; and the distance from an event to its value, 0 if events carry none.
 """
 TERM = _integers(
-    "lag", "height", "width", "channels", "kernel_y", "kernel_x", "stride_y", "stride_x",
-    "padding_y", "padding_x", "dilation_y", "dilation_x", "first_row",
+    "lag height width channels kernel_y kernel_x stride_y stride_x padding_y padding_x dilation_y "
+    "dilation_x first_row",
     first=[("source", LISTS)],
-)  # fmt: skip
-"""Synapses with the same source and delay; `weight_blocks.Term`, with the lists of the source.
+)
+"""Synapses with the same source and delay; `weight_layout.Term`, with the lists of the source.
 
 `lag` is how many steps an event takes; `height`, `width` and `channels` are the source's.
 """
 LAYER = _integers(
-    "height", "width", "channels", "padded", "shift", "plane", "parameters_by_pixel",
-    "holds_current", "rows_at_once", "counts_updates", "keeps_spikes", "keeps_totals",
-    "keeps_traces", "keeps_finals", "threshold", "is_output", "wraps_24",
+    "height width channels padded shift plane parameters_by_pixel holds_current rows_at_once "
+    "counts_updates keeps_spikes keeps_totals keeps_traces keeps_finals threshold is_output "
+    "wraps_24",
     first=[("lists", LISTS)],
-)  # fmt: skip
+)
 """A layer, with its own lists.
 
 `padded` are its channels, padded to a multiple of 16. Sums are scaled by 2**shift. Parameters of
 one kind take `plane` numbers; `parameters_by_pixel` is the distance between those of neighbouring
 pixels, 0 if all have the same. `rows_at_once` is how many rows at most are added up before their
-sum is widened to 32 bits. The last three are those of `compiled_layer.SigmaNumbers`.
+sum is widened to 32 bits. The last three are of sigma-delta neurons: the threshold, whether they
+only sum, and whether sums wrap at 24 bits.
 """
-SEGMENT = _integers(
-    "low",
-    "high",
-    "events",
-    "start",
-    "lag",
-    "bounds_by_step",
-    "events_by_step",
-    "to_values",
-    "first_row",
-)
+SEGMENT = _integers("low high events start lag bounds_by_step events_by_step to_values first_row")
 """Events of neighbouring pixels that an output pixel reads, side by side in each step's list.
 
 `low` and `high` are the positions of the bounds around them at step 0, `events` that of its list.
 """
-RANGE = _integers("first", "stop", "start", "to_values", "first_row")
+RANGE = _integers("first stop start to_values first_row")
 """Events of one step: positions in the store, and where the weights of neuron 0 are.
 
 `first_row` is the number of its row of weights, `start` where that begins.
 """
-NOTES = _integers("current_wraps", "voltage_clips", "changes", "idle")
+NOTES = _integers("current_wraps voltage_clips changes idle")
 """Counted by steps of LIF neurons; `idle` is the mask of those with nothing to do in the last."""
-SPREAD = _integers("taps_y", "taps_x", "step_y", "step_x", "first_place", "inverse")
-"""How the events of a term spread over a frame; see `frame_layout`.
+SPREAD = _integers("taps_y taps_x step_y step_x first_place inverse")
+"""How the events of a term spread over a frame; see `weight_layout`.
 
 Lines of taps, and taps of a line; the distance in the frame from one line to the next, and from one
 tap to the next; where its pixels begin in the table of places; `neuron · inverse >> 40` is the
 neuron's pixel.
 """
-FRAME = _integers("size", "pitch", "origin")
+FRAME = _integers("size pitch origin")
 """Numbers in a frame, from one of its rows to the next, and before the layer's first pixel."""
 
 

@@ -1,12 +1,11 @@
 """Engines that compute the pieces of a long run: this process, processes here, Dask or Ray.
 
-Processes and Dask go through joblib. Ray does not: its backend for joblib gives results only when
-all are there, so its own tasks are used.
+Processes and Dask go through joblib; Ray's own tasks are used, as its backend for joblib gives
+results only when all are there.
 
-A worker that dies costs the piece it was computing, and each piece gives the same bytes wherever
-it is computed. Dask and Ray give the piece to another worker by themselves. Where they give up,
-and where a process here dies, `WorkerPool.run` raises `WorkerLostError`, and
-`long_run` runs the pieces again that are not finished.
+A worker that dies costs the piece it was computing. Dask and Ray give that to another worker by
+themselves; where they give up, and where a process here dies, `WorkerPool.run` raises
+`WorkerLostError`, and `long_run` runs the pieces again that are not finished.
 """
 
 from __future__ import annotations
@@ -98,14 +97,13 @@ class Crew:
         return self.workers or len(os.sched_getaffinity(0))
 
 
+@dataclass(slots=True, eq=False)
 class WorkerPool(Generic[Shared]):
-    """Computes tasks; made by `open_pool`."""
+    """Computes `size` tasks at once, which all need `shared`; made by `open_pool`."""
 
-    def __init__(self, shared: Shared, *, size: int, is_here: bool) -> None:
-        """Keep `shared`, which every task needs; `size` tasks are computed at once."""
-        self._shared = shared
-        self.size = size
-        self.is_here = is_here
+    shared: Shared
+    size: int = 1
+    is_here: bool = False
 
     def run(
         self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
@@ -117,7 +115,7 @@ class WorkerPool(Generic[Shared]):
         """
         if self.is_here:
             for task in tasks:
-                yield function(self._shared, task)
+                yield function(self.shared, task)
             return
         from joblib import Parallel, delayed
 
@@ -127,7 +125,7 @@ class WorkerPool(Generic[Shared]):
             batch_size=1,
             pre_dispatch=self.size + 1,
             max_nbytes=None,
-        )(delayed(_call)(self._shared, (function, task)) for task in tasks)
+        )(delayed(_call)(self.shared, (function, task)) for task in tasks)
         try:
             for result in results:
                 # For a task that it lost, Dask's backend of joblib gives the error as a result.
@@ -143,31 +141,25 @@ class WorkerPool(Generic[Shared]):
 
 
 _LOSSES = {
-    "TerminatedWorkerError",  # loky
-    "BrokenProcessPool",
-    "KilledWorker",  # distributed: several workers died of one task
-    "FutureCancelledError",
-    "FuturesCancelledError",
-    "CancelledError",
+    # of loky
+    "TerminatedWorkerError", "BrokenProcessPool",
+    # of distributed; the first where several workers died of one task
+    "KilledWorker", "FutureCancelledError", "FuturesCancelledError", "CancelledError",
     "CommClosedError",
-}
+}  # fmt: skip
 """Errors of engines, which need not be installed, that mean that a worker is gone."""
 
 
 class _RayPool(WorkerPool[Shared]):
     """Computes tasks on Ray; a task whose worker dies is given to another one."""
 
-    def __init__(self, ray: ModuleType, shared: Shared, *, size: int) -> None:
-        super().__init__(shared, size=size, is_here=False)
-        self._ray = ray
-
     def run(
         self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
     ) -> Iterator[Result]:
         """See `WorkerPool.run`."""
-        ray, waiting = self._ray, iter(tasks)
+        ray, waiting = import_module("ray"), iter(tasks)
         call = ray.remote(max_retries=RAY_RETRIES)(function)
-        shared = ray.put(self._shared)
+        shared = ray.put(self.shared)
         running: list[object] = []
         try:
             while True:
@@ -210,15 +202,13 @@ def _begin(parent: int) -> None:
 def open_pool(crew: Crew, shared: Shared) -> Iterator[WorkerPool[Shared]]:
     """Start the workers, or connect to them.
 
-    Args:
-        crew: Which.
-        shared: What every task needs; sent to each worker once, or with each task.
+    `shared`, which every task needs, is sent to each worker once, or with each task.
 
     Raises:
         SimulationError: If there are none; the message says how to install or start them.
     """
     if crew.is_here:
-        yield WorkerPool(shared, size=1, is_here=True)
+        yield WorkerPool(shared, is_here=True)
         return
     from joblib import parallel_config  # here: most runs need none of it
 
@@ -226,11 +216,8 @@ def open_pool(crew: Crew, shared: Shared) -> Iterator[WorkerPool[Shared]]:
         match crew.engine:
             case Engine.LOCAL:
                 size = crew.workers or 1
-                stack.enter_context(
-                    parallel_config(
-                        backend="loky", n_jobs=size, initializer=_begin, initargs=(os.getpid(),)
-                    )
-                )
+                options = {"n_jobs": size, "initializer": _begin, "initargs": (os.getpid(),)}
+                stack.enter_context(parallel_config(backend="loky", **options))
             case Engine.DASK:
                 client = stack.enter_context(_dask_client(crew))
                 cores: dict[str, int] = client.ncores()  # type: ignore[no-untyped-call]
@@ -241,7 +228,7 @@ def open_pool(crew: Crew, shared: Shared) -> Iterator[WorkerPool[Shared]]:
             case Engine.RAY:
                 yield stack.enter_context(_ray_pool(crew, shared))
                 return
-        yield WorkerPool(shared, size=size, is_here=False)
+        yield WorkerPool(shared, size)
 
 
 @contextmanager
@@ -252,17 +239,12 @@ def _dask_client(crew: Crew) -> Iterator[Client]:
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
         try:
-            if crew.cluster is None:
-                cluster: object = stack.enter_context(
-                    distributed.LocalCluster(
-                        n_workers=crew.processes_here,
-                        threads_per_worker=1,
-                        dashboard_address=None,
-                        memory_limit=0,
-                    )
+            cluster: object = crew.cluster
+            if cluster is None:
+                options = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+                cluster = stack.enter_context(
+                    distributed.LocalCluster(n_workers=crew.processes_here, **options)
                 )
-            else:
-                cluster = crew.cluster
             client = stack.enter_context(
                 distributed.Client(cluster, set_as_default=False, timeout=WORKERS_WAIT_S)
             )
@@ -305,7 +287,7 @@ def _ray_pool(crew: Crew, shared: Shared) -> Iterator[WorkerPool[Shared]]:
             ) from error
     try:
         size = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        yield _RayPool(ray, shared, size=size)
+        yield _RayPool(shared, size)
     finally:
         if is_started:
             ray.shutdown()

@@ -20,33 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy._version import __version__
-from neurodeploy.errors import (
-    DataError,
-    NeurodeployWarning,
-    OutputError,
-    SimulationError,
-)
+from neurodeploy.errors import DataError, NeurodeployWarning, OutputError, SimulationError
 from neurodeploy.files import require_output
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_files import SUFFIXES, ArrayStream, CutShortError, write_arrays
-from neurodeploy.samples.sources import (
-    ArraySamples,
-    ObjectSamples,
-    Samples,
-    open_samples,
-)
+from neurodeploy.samples.sources import ArraySamples, ObjectSamples, Samples, open_samples
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input, require_fit
-from neurodeploy.simulation.long_runs.engines import (
-    Crew,
-    WorkerLostError,
-    WorkerPool,
-    open_pool,
-)
-from neurodeploy.simulation.long_runs.memory import (
-    Portion,
-    default_memory,
-    divide_memory,
-)
+from neurodeploy.simulation.long_runs.engines import Crew, WorkerLostError, WorkerPool, open_pool
+from neurodeploy.simulation.long_runs.memory import Portion, default_memory, divide_memory
 from neurodeploy.simulation.long_runs.parts import (
     Facts,
     PartFile,
@@ -105,9 +86,9 @@ class PiecePlan:
     Attributes:
         graph: The network.
         digest: Of the network, by which a worker knows it again.
-        timing: Windows or Lava's time.
-        feed: How the input enters.
-        record: What to keep.
+        timing: As in `run_samples`.
+        feed: Likewise.
+        record: Likewise.
         working_bytes: Memory of the simulator.
         threads: Of one process; None for one a processor.
     """
@@ -138,12 +119,7 @@ _simulators: dict[tuple[str, int], EventSimulator] = {}
 def run_values(
     plan: PiecePlan, values: npt.NDArray[np.integer], *, progress: Progress | None = None
 ) -> Recording:
-    """Run samples that are in memory.
-
-    Raises:
-        DataError: If they do not fit the network.
-        SimulationError: If timing or feed do not.
-    """
+    """Run samples that are in memory."""
     key = (plan.digest, plan.working_bytes)
     simulator = _simulators.get(key)
     if simulator is None:
@@ -156,11 +132,7 @@ def run_values(
 
 
 def run_piece(plan: PiecePlan, piece: Piece) -> FinishedPiece:
-    """Run a piece, here or in a worker.
-
-    Raises:
-        DataError: If its samples do not fit the network; it says which they are.
-    """
+    """Run a piece, here or in a worker; name its samples in an error."""
     first, samples = piece
     last = first + len(samples)
     with warnings.catch_warnings(record=True) as caught:
@@ -170,75 +142,59 @@ def run_piece(plan: PiecePlan, piece: Piece) -> FinishedPiece:
         except DataError as error:
             raise DataError(f"samples {first} to {last - 1}: {error}") from error
         recording = run_values(plan, values)
+    messages = tuple(
+        str(one.message) for one in caught if issubclass(one.category, NeurodeployWarning)
+    )
     return FinishedPiece(
-        first=first,
-        last=last,
-        data=pack_part(recording, values),
-        warnings=tuple(
-            str(warning.message)
-            for warning in caught
-            if issubclass(warning.category, NeurodeployWarning)
-        ),
+        first=first, last=last, data=pack_part(recording, values), warnings=messages
     )
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class PieceReader:
     """Reads what is not finished, piece by piece and in order, and checks what is.
 
     Attributes:
+        samples: Where from.
+        plan: How pieces are run.
+        size: Samples of a piece.
+        finished: Parts that exist, in order.
+        checks: Whether the samples of those are compared with what the parts answer.
         error: Why reading ended early; None if it did not. Engines take pieces from threads of
             their own, so this is asked for once all that were read are finished.
     """
 
-    def __init__(
-        self,
-        samples: Samples,
-        plan: PiecePlan,
-        *,
-        size: int,
-        finished: Sequence[PartFile],
-        checks: bool,
-    ) -> None:
-        """Prepare to read pieces of `size` samples.
-
-        Args:
-            samples: Where from.
-            plan: How they are run.
-            size: Samples of a piece.
-            finished: Parts that exist, in order.
-            checks: Whether the samples of those are compared with what the parts answer.
-        """
-        self.error: Exception | None = None
-        self._samples = samples
-        self._plan = plan
-        self._size = size
-        self._finished = finished
-        self._checks = checks
+    samples: Samples
+    plan: PiecePlan
+    size: int
+    finished: Sequence[PartFile]
+    checks: bool
+    error: Exception | None = None
 
     def __iter__(self) -> Iterator[Piece]:
         try:
             position = 0
-            for part in self._finished:
+            for part in self.finished:
                 yield from self._gap(position, part.first)
                 if self.error is not None:
                     return
-                if self._checks:
+                if self.checks:
                     self._check(part)
                 position = part.last
-            yield from self._gap(position, self._samples.count)
+            yield from self._gap(position, self.samples.count)
         except Exception as error:
             self.error = error
 
     def _gap(self, first: int, last: int | None) -> Iterator[Piece]:
         """Yield the pieces up to `last`, or for None up to the end of the samples."""
         while self.error is None and (last is None or first < last):
-            stop = first + self._size if last is None else min(first + self._size, last)
+            stop = first + self.size if last is None else min(first + self.size, last)
             try:
-                values = self._samples.read(first, stop)
+                values = self.samples.read(first, stop)
             except CutShortError as error:
                 self.error = error
                 stop = error.complete
-                values = self._samples.read(first, max(first, stop))
+                values = self.samples.read(first, max(first, stop))
             if len(values):
                 yield first, values
             first += len(values)
@@ -246,18 +202,14 @@ class PieceReader:
                 return
 
     def _check(self, part: PartFile) -> None:
-        """Compare the samples that a part answers with those that are there now.
-
-        Raises:
-            DataError: If they differ.
-        """
+        """Refuse to go on if the samples that a part answers are not those that are there now."""
         digest = SampleDigest()
-        for first in range(part.first, part.last, self._size):
-            values = self._samples.read(first, min(first + self._size, part.last))
-            digest.add(conform_input(values, self._plan.graph, feed=self._plan.feed))
+        for first in range(part.first, part.last, self.size):
+            values = self.samples.read(first, min(first + self.size, part.last))
+            digest.add(conform_input(values, self.plan.graph, feed=self.plan.feed))
         if digest.hex() != part.facts()[1]:
             raise DataError(
-                f"{self._samples.name}: samples {part.first} to {part.last - 1} are not those that "
+                f"{self.samples.name}: samples {part.first} to {part.last - 1} are not those that "
                 f"{part.path} answers. Give the input of the interrupted run, or delete "
                 f"{part.path.parent} to begin anew."
             )
@@ -287,14 +239,13 @@ def run_samples(
     Args:
         graph: The network.
         samples: A file (`open_samples`), an array, a torch or tonic data set, a list, a generator.
-        output: `.npz`, `.h5` or `.hdf5`, with the arrays of
-            `neurodeploy.simulation.recording_files.recording_arrays`; to be created or replaced.
+        output: `.npz`, `.h5` or `.hdf5`, to be created or replaced, with the arrays of
+            `neurodeploy.simulation.recording_files.recording_arrays`.
         timing: Windows or Lava's time.
         feed: How the input enters.
         record: What to keep.
         memory: Bytes that this machine's processes may take together (on a cluster elsewhere: each
-            of its workers); None for half of the memory available, at most 4 GiB. See
-            `neurodeploy.simulation.long_runs.memory`.
+            of its workers); None for half of the memory available, at most 4 GiB.
         crew: Which processes or cluster compute.
         resume: Go on with what an earlier run of the same network and samples has finished.
         progress: Called with (samples done, samples in all) after each piece.
@@ -384,11 +335,7 @@ def _identity(plan: PiecePlan, source: Samples) -> dict[str, str]:
 
 
 def as_samples(samples: AnySamples, graph: FixedPointGraph, timing: Timing) -> Samples:
-    """Take samples in any form that `run_samples` accepts.
-
-    Raises:
-        DataError: If they cannot be read as samples of integers.
-    """
+    """Take samples in any form that `run_samples` accepts."""
     if isinstance(samples, Path | str):
         return open_samples(samples, steps=timing.steps, port=graph.input.shape)
     if isinstance(samples, np.ndarray):
@@ -432,17 +379,13 @@ def _run_in_pieces(
     size: int,
     progress: Progress | None,
 ) -> None:
-    """Finish what is not finished; start again when workers are lost.
-
-    Raises:
-        DataError: If samples end early or do not fit; what was finished stays.
-        SimulationError: If workers keep dying.
-    """
+    """Finish what is not finished; start again when workers are lost."""
     shown: set[str] = set()
     futile, checks = 0, True
     while True:
         before = done = store.finished_samples()
-        reader = PieceReader(source, plan, size=size, finished=store.parts(), checks=checks)
+        parts = store.parts()
+        reader = PieceReader(samples=source, plan=plan, size=size, finished=parts, checks=checks)
         try:
             for piece in pool.run(run_piece, reader):
                 store.write(piece.first, piece.last, piece.data)
@@ -493,11 +436,6 @@ def _join(store: PartStore, output: Path) -> Facts:
             pieces=(part.array(name) for part in parts),
         )
 
-    write_arrays(
-        output,
-        {
-            "layers": ArrayStream.of(np.array(facts.layers)),
-            **{name: stream(name) for name in parts[0].array_names()},
-        },
-    )
+    layers = ArrayStream.of(np.array(facts.layers))
+    write_arrays(output, {"layers": layers, **{n: stream(n) for n in parts[0].array_names()}})
     return facts

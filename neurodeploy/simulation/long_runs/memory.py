@@ -4,24 +4,22 @@ A run over n samples at a time holds, at its peak, at most::
 
     process + working + n · (input + record)
 
-process   what Python, its libraries and the network take, measured when the run begins, and
-          `LATER_BYTES` for what is loaded and compiled on the way, and 8 bytes a weight, where
-          synapses have delays as often as there are different ones;
+process   what Python, its libraries and the network take, measured when the run begins;
+          `LATER_BYTES`; and 8 bytes a weight, for each different delay of its synapse;
 working   what the simulator uses beside its results: `working_bytes`, which the run chooses;
 input     T · port · (bytes of a stored value + 4 + 4): as read, as int32, and one copy;
-record    twice what is recorded of a sample (batches are joined), plus an eighth of its spikes
-          (they are kept packed in bits until they are written), and 4 bytes for each neuron
-          whose events are counted (as they are written).
+record    twice what is recorded of a sample (batches are joined), an eighth of its spikes (packed
+          until they are written), and 4 bytes for each neuron whose events are counted.
 
 With several processes on this machine, each takes that much, with `WORKER_BYTES` in place of what
-was measured; the one that started them takes `process` and the packed results that wait to be
-written.
+was measured; the one that started them takes `process` and the packed results that wait.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -37,7 +35,7 @@ from neurodeploy.ir.integer_layers import (
     FixedInjection,
     Synapse,
 )
-from neurodeploy.simulation.kernels.frame_layout import FRAME_BYTES_MAX
+from neurodeploy.simulation.kernels.weight_layout import FRAME_BYTES_MAX
 from neurodeploy.simulation.recording import Record, count_type
 
 SAMPLES_MAX = 1024
@@ -102,32 +100,23 @@ def resident_bytes() -> int:
 def available_bytes() -> int:
     """Return the memory still available to the system and to this process's control group."""
     found = [DEFAULT_MAX * 2]
-    try:
+    with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 found.append(int(line.split()[1]) * 1024)
-    except (OSError, ValueError, IndexError):
-        pass
+    groups = Path("/sys/fs/cgroup")
     for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        try:
-            most = int(Path(limit).read_text(encoding="ascii"))
-            found.append(most - int(Path(used).read_text(encoding="ascii")))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
+        with suppress(OSError, ValueError):  # no such group, or "max"
+            most = int((groups / limit).read_text(encoding="ascii"))
+            found.append(most - int((groups / used).read_text(encoding="ascii")))
     return max(0, min(found))
 
 
 def default_memory() -> int:
-    """Return what a run may take if nothing is said.
-
-    That is what this process holds already, and half of what is available, 4 GiB of it at most.
-    """
+    """Return what this process holds already, and half of what is available, at most 4 GiB."""
     return resident_bytes() + min(DEFAULT_MAX, available_bytes() // 2)
 
 
@@ -177,19 +166,15 @@ def divide_memory(
             "(--record outputs)."
         )
     samples = min(samples, SAMPLES_MAX)
-    return Portion(
-        samples=samples,
-        working_bytes=working,
-        peak_bytes=process + working + samples * sample,
-    )
+    peak = process + working + samples * sample
+    return Portion(samples=samples, working_bytes=working, peak_bytes=peak)
 
 
 def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
     """Return what the simulator needs to run one sample, beside results.
 
-    For each value of the input and of every layer at most two int32 and one more for each pixel
-    (lists of events), and 48 bytes for those of the largest layer (sums and states, int64); beside
-    them `FRAME_BYTES_MAX` (the sums that compiled layers keep).
+    For each value of the input and of every layer two int32 and one for each pixel, at most (lists
+    of events), 48 bytes for those of the largest layer (sums and states), and the frames of sums.
     """
     shapes = (graph.input.shape, *(layer.shape for layer in graph))
     listed = sum(2 * prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
@@ -198,9 +183,7 @@ def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
 
 def network_bytes(graph: FixedPointGraph) -> int:
     """Return what the simulator may keep of a network's weights, in an order of its own."""
-    return 8 * sum(
-        _weights_of(connection.synapse) for layer in graph for connection in layer.connections
-    )
+    return 8 * sum(_weights_of(one.synapse) for layer in graph for one in layer.connections)
 
 
 def _weights_of(synapse: Synapse) -> int:

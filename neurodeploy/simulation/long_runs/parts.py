@@ -37,15 +37,14 @@ _FACTS = "facts"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """The facts of a run, or of a part of it, beside its arrays.
+    """The facts of a run, or of a part of it, beside its arrays; see also `Recording`.
 
     Attributes:
         samples: How many.
         steps: T.
         layers: Names, in order.
         shapes: Of each layer.
-        spikes: Events of each layer over all samples; None where neither spikes nor counts were
-            recorded.
+        spikes: Events of each layer; None where neither spikes nor counts were recorded.
         health: Of each layer; None where the simulator cannot see it.
         seconds: Time spent stepping, over all processes.
     """
@@ -141,9 +140,8 @@ class PartFile:
         if name in arrays:
             return arrays[name]
         shape = json.loads(facts["packed"])[name]
-        return np.unpackbits(arrays[_PACKED + name].view(np.uint8), count=prod(shape)).reshape(
-            shape
-        )
+        bits = np.unpackbits(arrays[_PACKED + name].view(np.uint8), count=prod(shape))
+        return bits.reshape(shape)
 
     def _read(self, name: str) -> tuple[dict[str, Array], dict[str, str]]:
         """Read one array, under the name that it is stored by, and the facts."""
@@ -164,12 +162,7 @@ class PartFile:
 
 
 def pack_part(recording: Recording, values: npt.NDArray[np.int32]) -> bytes:
-    """Return the content of a part's file.
-
-    Args:
-        recording: Of these samples.
-        values: The samples, int32, as they entered the network.
-    """
+    """Return the content of the file of a part, made of samples as they entered the network."""
     digest = SampleDigest()
     digest.add(values)
     facts = {"facts": Facts.of(recording).to_json(), "samples_sha256": digest.hex()}
@@ -187,18 +180,17 @@ def pack_part(recording: Recording, values: npt.NDArray[np.int32]) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class PartStore:
-    """The folder that a run's parts are kept in until they are joined."""
+    """The folder that a run's parts are kept in until they are joined; made if needed.
 
-    def __init__(self, folder: Path, about: Mapping[str, str]) -> None:
-        """Name a folder; nothing is read or written yet.
+    Attributes:
+        folder: Where.
+        about: What is run, by names that a user understands; a run goes on only if all agree.
+    """
 
-        Args:
-            folder: To be made if needed.
-            about: What is run, by names that a user understands; a run goes on only if all agree.
-        """
-        self.folder = folder
-        self._about = dict(about)
+    folder: Path
+    about: Mapping[str, str]
 
     def exists(self) -> bool:
         """Return whether there is something of an earlier run."""
@@ -216,7 +208,7 @@ class PartStore:
         """
         about = self.folder / _ABOUT
         if not about.exists():
-            write_text(about, json.dumps(self._about, indent=2) + "\n")
+            write_text(about, json.dumps(self.about, indent=2) + "\n")
         with about.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -241,7 +233,7 @@ class PartStore:
             raise DataError(
                 f"{about}: cannot be read ({error}). Delete {self.folder} to begin anew."
             ) from error
-        differing = [key for key, value in self._about.items() if found.get(key) != value]
+        differing = [key for key, value in self.about.items() if found.get(key) != value]
         if differing:
             raise DataError(
                 f"{self.folder}: holds parts of another run; different: {', '.join(differing)}. "
@@ -249,16 +241,11 @@ class PartStore:
             )
 
     def parts(self) -> list[PartFile]:
-        """List the finished parts in order.
-
-        Raises:
-            DataError: If two of them overlap.
-        """
+        """List the finished parts in order; refuse any that overlap."""
         found = []
-        for path in self.folder.glob("part-*-*.npz"):
+        for path in sorted(self.folder.glob("part-*-*.npz")):
             _, first, last = path.stem.split("-")
             found.append(PartFile(first=int(first), last=int(last), path=path))
-        found.sort(key=lambda part: part.first)
         for before, after in pairwise(found):
             if after.first < before.last:
                 raise DataError(
@@ -272,11 +259,7 @@ class PartStore:
         return sum(part.last - part.first for part in self.parts())
 
     def write(self, first: int, last: int, data: bytes) -> None:
-        """Keep a part, whole or not at all.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
+        """Keep a part, whole or not at all."""
         with replacing(self.folder / f"part-{first:012d}-{last:012d}.npz") as temporary:
             temporary.write_bytes(data)
 

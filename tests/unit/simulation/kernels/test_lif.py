@@ -31,7 +31,7 @@ from neurodeploy.simulation import (
     Window,
 )
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer
-from neurodeploy.simulation.kernels.frame_layout import FRAME_BYTES_MAX
+from neurodeploy.simulation.kernels.weight_layout import FRAME_BYTES_MAX
 
 WIDTHS = {np.int8: (1, 127), np.int16: (200, 2000), np.int32: (20_000, 60_000)}
 """Sizes of weights that make sums of 8-bit, 16-bit and 32-bit rows."""
@@ -357,22 +357,20 @@ def test_compiled_code_is_no_older_than_its_sources(tmp_path: Path) -> None:
     """All kernels have a key of every file with a part in them; another source, another key."""
     from neurodeploy import fixedpoint, llvm_vectors
     from neurodeploy.simulation.kernels import (
-        compilation,
         event_lists,
-        layer_results,
         lif,
         lif_frames,
         neuron_vectors,
         sigma_delta,
     )
 
-    modules = (event_lists, layer_results, lif, lif_frames, sigma_delta)
+    modules = (event_lists, lif, lif_frames, sigma_delta)
     kernels = [
         one for module in modules for one in vars(module).values() if hasattr(one, "py_func")
     ]
     assert len(kernels) > 20
     for one in kernels:
-        assert [cell.cell_contents for cell in one.py_func.__closure__] == [compilation.KERNEL_KEY]
+        assert [cell.cell_contents for cell in one.py_func.__closure__] == [event_lists.KERNEL_KEY]
     for module in (*modules, neuron_vectors, llvm_vectors, fixedpoint):
         copy = tmp_path / Path(module.__file__).name
         copy.write_bytes(Path(module.__file__).read_bytes())

@@ -1,0 +1,385 @@
+"""Weights as the kernels read them: rows of outputs, a block for each source and delay.
+
+`pack_rows` lays them out for `lif` and `sigma_delta`, which add rows up for each output pixel, and
+`lay_out` for `lif_frames`, where each event of a source spreads over the layer's sums.
+
+Sums of one step are a *frame*: (rows, pixels, padded channels), the layer's pixels and a margin
+around them, which catches what kernels add beyond the layer's borders and is never read. With it
+every event of a source adds the same number of rows of weights at the same distances, so no bound
+is checked: (taps y, taps x) rows, from the frame's pixel that its own pixel's table names.
+
+With a stride, the taps that reach an output differ between the pixels of a source, by
+(position + padding) mod stride: its *phase*. Weights are laid out once for each phase, filled up
+with zeros to the same number of taps, and in the order in which the frame is passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import gcd, prod
+from typing import Final, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.fixedpoint import STATE_EXPONENT, Int32Array, Int64Array, scale_down
+from neurodeploy.ir.integer_layers import FixedConv, FixedDense, Shape
+from neurodeploy.simulation.kernels.structures import (
+    FRAME,
+    SPREAD,
+    RowArray,
+    StructuredArray,
+    WordArray,
+)
+
+CHANNEL_TILE = 16
+"""Channels are padded to a multiple of this: the narrowest vector of the kernels."""
+ROW_BYTES_MAX = 1 << 30
+"""Largest block of weights; groups are stored with the zeros between them."""
+SUM_BOUND = 1 << 23
+"""Sums must stay below this, in units of the weights."""
+NARROW_BOUND = 1 << 15
+"""Sums of 16 bits must stay below this."""
+_AT_ONCE_LEAST = 32
+"""Rows that must at least fit into a sum of 16 bits for it to be worth its widening."""
+FRAME_BYTES_MAX: Final = 4 << 20
+"""Largest frames of one sample's steps; larger ones leave the cache, and cost memory."""
+PHASE_BYTES_MAX: Final = 1 << 20
+"""Largest block of weights that is laid out by phases."""
+_INVERSE_BITS: Final = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """How a source is read: (height, width, channels) of it, and (height, width) of all else.
+
+    A dense synapse is a kernel as large as its source.
+    """
+
+    frame: tuple[int, int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """Synapses with the same source and delay.
+
+    Attributes:
+        source: Name of the sender.
+        lag: Steps of delay, without the step of each layer in Lava's time.
+        has_values: Whether the value of an event counts.
+        first_row: Number of its first row of weights.
+        geometry: How the source is read.
+    """
+
+    source: str
+    lag: int
+    has_values: bool
+    first_row: int
+    geometry: Geometry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Block:
+    """Weights of one term.
+
+    Attributes:
+        geometry: How the source is read.
+        weights: (kernel y · kernel x · channels, outputs) int64, of all delays.
+        delays: Of each of them; None if all have the same.
+        delay: Of this term.
+        shift: How far Lava's sums are shifted down; the weights are already.
+    """
+
+    geometry: Geometry
+    weights: Int64Array
+    delays: Int64Array | None = None
+    delay: int = 0
+    shift: int = 0
+
+    def select(self) -> Int64Array:
+        """Return the weights, those of other delays as zeros; made anew to keep memory low."""
+        if self.delays is None:
+            return self.weights
+        return np.where(self.delays == self.delay, self.weights, 0)
+
+
+def frame_of(shape: Shape) -> tuple[int, int, int]:
+    """Return (channels, height, width) of a layer; a flat one is a single pixel."""
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (prod(shape), 1, 1)
+
+
+def blocks_of(synapse: object, source: Shape, target: Shape) -> list[Block]:
+    """Return the weights of a synapse, a block for each delay; none if it cannot be compiled."""
+    channels, height, width = frame_of(source)
+    if isinstance(synapse, FixedConv):
+        weight = _ungrouped(synapse)
+        if weight is None:
+            return []
+        geometry = Geometry(
+            frame=(height, width, channels),
+            kernel=(weight.shape[2], weight.shape[3]),
+            stride=synapse.stride,
+            padding=synapse.padding,
+            dilation=synapse.dilation,
+        )
+        rows = weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])
+        return [Block(geometry=geometry, weights=rows)]
+    if not isinstance(synapse, FixedDense) or len(target) != 1:
+        return []
+    mantissa, shift = synapse.effective.mantissa.astype(np.int64), synapse.effective.shift
+    if (mantissa & ((1 << shift) - 1)).any():
+        return []  # the shift drops bits of each sum, which cannot be done row by row
+    outputs, pixels = len(mantissa), height * width
+
+    def by_pixel(matrix: npt.NDArray[np.integer]) -> Int64Array:
+        """Order a source that dense synapses read channel by channel as the kernels read it."""
+        matrix = matrix.astype(np.int64).reshape(outputs, channels, pixels)
+        return matrix.transpose(2, 1, 0).reshape(-1, outputs)
+
+    geometry = Geometry(frame=(1, pixels, channels), kernel=(1, pixels))
+    whole = Block(geometry=geometry, weights=by_pixel(scale_down(mantissa, shift)), shift=shift)
+    if synapse.delay is None:
+        return [whole]
+    delays = by_pixel(synapse.delay)
+    return [replace(whole, delays=delays, delay=int(delay)) for delay in np.unique(delays)]
+
+
+def _ungrouped(synapse: FixedConv) -> Int64Array | None:
+    """Return (outputs, channels, kernel y, kernel x), zeros between groups; None if too large."""
+    weight, groups = synapse.weight.astype(np.int64), synapse.groups
+    if groups == 1:
+        return weight
+    if weight.size * groups > ROW_BYTES_MAX // 4:
+        return None
+    outputs, inputs, *kernel = weight.shape
+    blocks, each = weight.reshape(groups, -1, inputs, *kernel), np.arange(groups)
+    whole = np.zeros((groups, outputs // groups, groups, inputs, *kernel), np.int64)
+    whole[each, :, each] = blocks
+    return whole.reshape(outputs, groups * inputs, *kernel)
+
+
+def zeros_on_line(size: int) -> npt.NDArray[np.uint8]:
+    """Return (size,) zeros that begin a cache line, as NumPy's own memory need not.
+
+    Else most vectors would lie across two lines: layers of few channels take a quarter longer.
+    """
+    line = 64
+    room = np.zeros(size + line, np.uint8)
+    first = -room.ctypes.data % line
+    return room[first : first + size]
+
+
+def pack_rows(
+    blocks: Sequence[Block], largest_values: Sequence[int], *, is_wide: bool
+) -> tuple[RowArray, int, int] | None:
+    """Choose the narrowest type that holds the weights, and many of them in a sum of 16 bits.
+
+    Args:
+        blocks: Weights of all terms.
+        largest_values: Largest size of an event's value, for each block.
+        is_wide: Whether rows must have 32 bits, as for events with values and sigma-delta neurons.
+
+    Returns:
+        (rows, padded outputs), how many common low zero bits were taken out, and a bound of their
+        sums; None if no type is wide enough.
+    """
+    outputs, count = blocks[0].weights.shape[1], sum(len(block.weights) for block in blocks)
+    bound, largest, bits = np.zeros(outputs, np.int64), 0, 0
+    for block, largest_value in zip(blocks, largest_values, strict=True):
+        sizes = np.abs(block.select())
+        bound += sizes.sum(axis=0) * largest_value
+        largest = max(largest, int(sizes.max()))
+        bits |= int(np.bitwise_or.reduce(sizes, axis=None))
+    if int(bound.max()) >= SUM_BOUND:
+        return None
+    common = 0
+    while common < STATE_EXPONENT and bits and not bits & (1 << common):
+        common += 1
+    total, size = int(bound.max()) >> common, largest >> common
+    is_narrow = total < NARROW_BOUND or size * _AT_ONCE_LEAST < NARROW_BOUND
+    kind: type[np.int8] | type[np.int16] | type[np.int32] = np.int32
+    if is_narrow and not is_wide and size <= np.iinfo(np.int16).max:
+        kind = np.int8 if size <= np.iinfo(np.int8).max else np.int16
+    padded = -(-outputs // CHANNEL_TILE) * CHANNEL_TILE
+    bytes_needed = count * padded * np.dtype(kind).itemsize
+    if bytes_needed > ROW_BYTES_MAX:
+        return None
+    rows: RowArray = cast("RowArray", zeros_on_line(bytes_needed).view(kind))
+    rows, first = rows.reshape(count, padded), 0
+    for block in blocks:
+        stop = first + len(block.weights)
+        rows[first:stop, :outputs] = scale_down(block.select(), common)
+        first = stop
+    return rows, common, total
+
+
+def pack_reach(rows: RowArray) -> WordArray:
+    """Return which weights are not zero, (rows · words,) uint64, 64 outputs a word."""
+    words = -(-rows.shape[1] // 64)
+    flags = np.zeros((len(rows), words * 64), bool)
+    flags[:, : rows.shape[1]] = rows != 0
+    packed = np.packbits(flags, axis=1, bitorder="little")
+    return packed.view(np.dtype("<u8")).astype(np.uint64).reshape(-1)
+
+
+class Spreading(NamedTuple):
+    """The tables of one layer by which events spread over frames.
+
+    Attributes:
+        spreads: (terms,) SPREAD.
+        places: (pixels of all sources, 2) int64: where an event of the pixel begins in the frame,
+            and its phase's first row of weights; both counted in numbers.
+        rows: (rows · padded,) int16, or int32 if sums need 32 bits.
+        lanes: (width · padded, 2) int32: numbers of one row's neurons with channels last, as in
+            lists, and with channels first.
+        frame: (1,) FRAME.
+    """
+
+    spreads: StructuredArray
+    places: Int64Array
+    rows: RowArray
+    lanes: Int32Array
+    frame: StructuredArray
+
+    def frame_bytes(self, steps: int) -> int:
+        """Return what the frames of one sample take."""
+        return steps * int(self.frame["size"][0]) * self.rows.itemsize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axis:
+    """One axis of a term.
+
+    Attributes:
+        taps: Of each phase, in the order in which the frame is passed; -1 for none.
+        step: Pixels of the frame from one tap to the next.
+        first: The output pixel of the first tap, for each position of the source.
+        phase: Likewise.
+    """
+
+    taps: list[list[int]]
+    step: int
+    first: Int64Array
+    phase: Int64Array
+
+    def margins(self, outputs: int) -> tuple[int, int]:
+        """Return how far the frame must reach beyond `outputs` pixels, before and after."""
+        last = int(self.first.max()) + (len(self.taps[0]) - 1) * self.step
+        return max(0, -int(self.first.min())), max(0, last - outputs + 1)
+
+
+def _axis(geometry: Geometry, axis: int) -> _Axis:
+    """Find the taps along one axis: output · stride + tap · dilation = position + padding."""
+    size, kernel, stride, padding, dilation = (
+        numbers[axis]
+        for numbers in (
+            geometry.frame, geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
+        )
+    )  # fmt: skip
+    step = dilation // gcd(stride, dilation)
+    found = [
+        [tap for tap in range(kernel) if (phase - tap * dilation) % stride == 0]
+        for phase in range(stride)
+    ]
+    most = max(map(len, found))
+    position = np.arange(size) + padding
+    phase = position % stride
+    first = np.zeros(size, np.int64)
+    for number, taps in enumerate(found):
+        if taps:
+            here = phase == number
+            first[here] = (position[here] - taps[-1] * dilation) // stride
+    return _Axis(
+        taps=[taps[::-1] + [-1] * (most - len(taps)) for taps in found],
+        step=step,
+        first=first,
+        phase=phase,
+    )
+
+
+def lay_out(
+    terms: Sequence[Term], weights: RowArray, *, frame: tuple[int, int, int], is_wide: bool
+) -> Spreading | None:
+    """Make the tables of a layer, or None where they would be larger than what they save.
+
+    Args:
+        terms: The synapses that lead into it.
+        weights: (rows, padded channels), in the order of the terms.
+        frame: (channels, height, width) of the layer.
+        is_wide: Whether sums need 32 bits.
+    """
+    padded = weights.shape[1]
+    outputs, height, width = frame
+    kind = np.dtype(np.int32 if is_wide else np.int16)
+    geometries = [term.geometry for term in terms]
+    if not all(map(_has_small_numbers, geometries)):
+        return None
+    axes = [(_axis(geometry, 0), _axis(geometry, 1)) for geometry in geometries]
+    size = sum(
+        prod(len(axis.taps) * len(axis.taps[0]) for axis in pair) * geometry.frame[2]
+        for pair, geometry in zip(axes, geometries, strict=True)
+    )
+    if size * padded * kind.itemsize > PHASE_BYTES_MAX:
+        return None
+    margins = np.array([(*y.margins(height), *x.margins(width)) for y, x in axes]).max(axis=0)
+    top, bottom, left, right = map(int, margins)
+    pitch = (left + width + right) * padded
+    spreads = np.zeros(len(terms), SPREAD)
+    places: list[Int64Array] = []
+    blocks: list[npt.NDArray[np.integer]] = []
+    first_row = first_place = 0
+    for spread, term, (y, x) in zip(spreads, terms, axes, strict=True):
+        channels = term.geometry.frame[2]
+        taps_y, taps_x = len(y.taps[0]), len(x.taps[0])
+        spread["taps_y"], spread["taps_x"] = taps_y, taps_x
+        spread["step_y"], spread["step_x"] = y.step * pitch, x.step * padded
+        spread["first_place"] = first_place
+        spread["inverse"] = (1 << _INVERSE_BITS) // channels + 1
+        phases = y.phase[:, None] * len(x.taps) + x.phase
+        block = taps_y * taps_x * channels
+        place = (y.first[:, None] + top) * pitch + (x.first + left) * padded
+        start = (first_row + phases * block) * padded
+        places.append(np.stack([place, start], axis=-1).reshape(-1, 2))
+        first_place += place.size
+        first_row += len(y.taps) * len(x.taps) * block
+        blocks.append(_rows_by_phase(term, weights, y, x).astype(kind))
+    rows = zeros_on_line(sum(block.nbytes for block in blocks)).view(kind)
+    np.concatenate(blocks, out=rows)
+    column, channel = np.arange(width)[:, None], np.arange(padded)
+    lists, arrays = column * outputs + channel, channel * width + column
+    return Spreading(
+        spreads=spreads,
+        places=np.concatenate(places),
+        rows=rows,
+        lanes=np.stack([lists, arrays], axis=-1).reshape(-1, 2).astype(np.int32),
+        frame=np.array(
+            [((top + height + bottom) * pitch, pitch, top * pitch + left * padded)], FRAME
+        ),
+    )
+
+
+def _has_small_numbers(geometry: Geometry) -> bool:
+    """Return whether numbers of neurons may be divided by a multiplication and a shift."""
+    neurons = prod(geometry.frame)
+    is_divisible = neurons * geometry.frame[2] < 1 << _INVERSE_BITS and neurons < 1 << 23
+    return is_divisible and max(geometry.kernel) <= 64
+
+
+def _rows_by_phase(term: Term, weights: RowArray, y: _Axis, x: _Axis) -> RowArray:
+    """Lay out a term's rows for each phase, filled up with zeros; flat, as the weights."""
+    channels, padded = term.geometry.frame[2], weights.shape[1]
+    kernel = weights[term.first_row :][: prod(term.geometry.kernel) * channels]
+    kernel = kernel.reshape(*term.geometry.kernel, channels, padded)
+    shape = (len(y.taps), len(x.taps), channels, len(y.taps[0]), len(x.taps[0]), padded)
+    rows = np.zeros(shape, weights.dtype)
+    for phase_y, i in np.ndindex(shape[0], shape[3]):
+        for phase_x, j in np.ndindex(shape[1], shape[4]):
+            tap_y, tap_x = y.taps[phase_y][i], x.taps[phase_x][j]
+            if tap_y >= 0 and tap_x >= 0:
+                rows[phase_y, phase_x, :, i, j] = kernel[tap_y, tap_x]
+    return rows.reshape(-1)
