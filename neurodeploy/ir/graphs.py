@@ -122,10 +122,8 @@ class AnnLayerMacs:
         macs_border_exact: Without the taps on padding.
         macs_nonzero: Those of `macs_border_exact` through weights other than zero; None if not
             known.
-        weights: Stored weights.
-        zero_weights: Those of them that are zero; 0 where that is not known.
-        inputs: Values read.
-        outputs: Values written.
+        zero_weights: Those of the stored `weights` that are zero; 0 where that is not known.
+        inputs: Values read; `outputs` are written.
     """
 
     name: str

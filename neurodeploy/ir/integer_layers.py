@@ -20,16 +20,8 @@ from typing import ClassVar, Literal, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from neurodeploy import fixedpoint
 from neurodeploy.errors import GraphError
-from neurodeploy.fixedpoint import (
-    BIAS_BITS,
-    DECAY_UNITY,
-    DELAY_MAX,
-    THRESHOLD_MAX,
-    DenseWeight,
-    effective_dense_weight,
-    resonator_decay,
-)
 from neurodeploy.ir.float_layers import Convolution, FullyConnected, KeepsShape, Shape as Shape
 
 IntArray = npt.NDArray[np.int32]
@@ -102,18 +94,18 @@ class FixedDense(FullyConnected):
                     f"dense delay: shape {self.delay.shape}, that of the weight "
                     f"{self.weight.shape} is required."
                 )
-            if self.delay.min() < 0 or self.delay.max() > DELAY_MAX:
+            if self.delay.min() < 0 or self.delay.max() > fixedpoint.DELAY_MAX:
                 raise GraphError(
                     f"dense delay: values from {self.delay.min()} to {self.delay.max()}, "
-                    f"0 to {DELAY_MAX} are allowed."
+                    f"0 to {fixedpoint.DELAY_MAX} are allowed."
                 )
 
     @cached_property
-    def effective(self) -> DenseWeight:
+    def effective(self) -> fixedpoint.DenseWeight:
         """The weights that Lava's synapse acts with; GraphError if all are zero."""
         stored = (self.weight,) if self.partner is None else (self.weight, self.partner)
         try:
-            return effective_dense_weight(*stored)[0]
+            return fixedpoint.effective_dense_weight(*stored)[0]
         except ZeroDivisionError as error:
             raise GraphError(
                 "dense weight: all weights are zero; Lava fails to load such a layer. "
@@ -250,7 +242,7 @@ class CubaNeuron(IntegerNeuron):
 
     label: ClassVar[str] = "LIF"
     states: ClassVar[tuple[str, ...]] = ("current", "voltage")
-    bias_bits: ClassVar[int] = BIAS_BITS
+    bias_bits: ClassVar[int] = fixedpoint.BIAS_BITS
     is_graded: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -265,12 +257,12 @@ class CubaNeuron(IntegerNeuron):
     @property
     def is_readout(self) -> bool:
         """True if only a clipped voltage could reach any threshold."""
-        return bool((self.threshold >= THRESHOLD_MAX).all())
+        return bool((self.threshold >= fixedpoint.THRESHOLD_MAX).all())
 
     @property
     def model(self) -> NeuronModel:
         """IF without leak, LIF where a current lives one step, else CUBA."""
-        if bool(np.any(self.current_decay != DECAY_UNITY)):
+        if bool(np.any(self.current_decay != fixedpoint.DECAY_UNITY)):
             return NeuronModel.CUBA
         return NeuronModel.LIF if bool(np.any(self.voltage_decay != 0)) else NeuronModel.IF
 
@@ -400,7 +392,7 @@ class ResonateFireNeuron(_Unlimited):
     @property
     def rotation(self) -> tuple[int, int]:
         """(sine, cosine) that Lava turns the state by, times 2**12."""
-        return resonator_decay(self.sine_decay, self.cosine_decay)
+        return fixedpoint.resonator_decay(self.sine_decay, self.cosine_decay)
 
 
 Neuron = CubaNeuron | DeltaNeuron | SigmaDeltaNeuron | SigmaNeuron | ResonateFireNeuron

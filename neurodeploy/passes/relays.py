@@ -33,15 +33,9 @@ import numpy as np
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
 from neurodeploy.fixedpoint import DECAY_UNITY
+from neurodeploy.ir.float_layers import Shape
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
-from neurodeploy.ir.integer_layers import (
-    Connection,
-    CubaNeuron,
-    FixedConv,
-    FixedLayer,
-    IntArray,
-    Shape,
-)
+from neurodeploy.ir.integer_layers import Connection, CubaNeuron, FixedConv, FixedLayer, IntArray
 from neurodeploy.passes.folding import join_groups
 
 
