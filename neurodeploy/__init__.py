@@ -100,9 +100,8 @@ if TYPE_CHECKING:
         write_markdown as write_markdown,
         write_page as write_page,
     )
-    from neurodeploy.reports.report import Report as Report
+    from neurodeploy.reports.report import Report as Report, RunSummary as RunSummary
     from neurodeploy.reports.report_builder import report as report
-    from neurodeploy.reports.run_summary import RunSummary as RunSummary
     from neurodeploy.samples.sources import open_samples as open_samples
     from neurodeploy.simulation import (
         EventSimulator as EventSimulator,
@@ -149,9 +148,8 @@ _NAMES_BY_MODULE = {
     "reports.comparison": "compare_networks read_candidate",
     "reports.pages.comparison_page": "write_comparison write_comparison_markdown",
     "reports.pages.outline": "save_plot write_markdown write_page",
-    "reports.report": "Report",
+    "reports.report": "Report RunSummary",
     "reports.report_builder": "report",
-    "reports.run_summary": "RunSummary",
     "samples.sources": "open_samples",
     "simulation": "EventSimulator Feed Record Recording Stream Window",
     "simulation.long_runs.engines": "Crew",

@@ -12,8 +12,7 @@ from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.stages import TrainingResult, Verification
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import Activity
-from neurodeploy.reports.report import Report
-from neurodeploy.reports.run_summary import AccuracyPoint, Agreement, RunSummary
+from neurodeploy.reports.report import AccuracyPoint, Agreement, Report, RunSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,13 +2,12 @@
 
 In reading order:
 
-- `report`: the report as data.
+- `report`: the report as data, and the summary of a run.
 - `json_form`: its JSON form, and the schema of that.
 - `report_builder`: a network and its recording to a report.
 - `statements`: the conclusions of a report in sentences.
 - `comparison`: several networks side by side, and their Pareto fronts.
 - `activity`: rates, maps, membranes and spikes of a run.
-- `run_summary`: everything that the page of a run shows.
 - `numbers`: numbers as people read them.
 - `plots`: the drawings of the pages.
 - `pages`: the pages, as HTML and Markdown.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ from neurodeploy.fixedpoint import STATE_EXPONENT, THRESHOLD_MAX
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import CubaNeuron
 from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import Feed, Health, Record, Recording, Timing
+from neurodeploy.simulation.recording import Feed, Health, Record, Recording, Timing, Window
 
 TRACED_NEURONS = 4
 """Neurons of a layer whose membranes are drawn unless they are named."""
@@ -30,8 +29,6 @@ class LayerActivity:
     """One layer over all samples.
 
     Attributes:
-        name: Of the layer.
-        shape: Of the layer.
         spikes: Events over all samples; None if they were not recorded.
         rate: Events per neuron and step; None likewise.
         health: How often its 24 bits were not enough; None if the simulator cannot see it.
@@ -49,9 +46,7 @@ class Membrane:
     """One neuron's potential over the steps of a sample.
 
     Attributes:
-        layer: Name of its layer.
         neuron: Its place in the layer, in C order.
-        state: Name of the state that is drawn: "voltage" for LIF.
         values: (T,) after each step, in units of the weights (2**6 of the chip's state).
         fired: (T,) bool.
         threshold: In the same unit; None for other neurons than LIF, and for those that never
@@ -60,7 +55,6 @@ class Membrane:
 
     layer: str
     neuron: int
-    state: str
     values: npt.NDArray[np.float64]
     fired: npt.NDArray[np.bool_]
     threshold: float | None
@@ -71,7 +65,6 @@ class Readout:
     """The potentials of a read-out layer over the steps of a sample: one a class.
 
     Attributes:
-        layer: Its name.
         values: (T, classes) after each step, in units of the weights (2**6 of the chip's state).
         winner: The class with the largest potential after the last step, the first of equal ones.
     """
@@ -83,28 +76,15 @@ class Readout:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ActivityMap:
-    """Where in a layer events are, for one sample.
-
-    Attributes:
-        layer: The layer, or "input".
-        channels: Number of channels that were added up.
-        counts: (H, W) int64, over all channels and steps.
-    """
+    """(H, W) events of a layer or the input in one sample, channels and steps added up."""
 
     layer: str
-    channels: int
     counts: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RasterLayer:
-    """Spikes of one layer for one sample.
-
-    Attributes:
-        name: Of the layer.
-        fired: (T, N) bool.
-        unit: "neurons", or "values" of the input.
-    """
+    """Spikes of one layer for one sample: (T, N) bool; the unit of an input is "values"."""
 
     name: str
     fired: npt.NDArray[np.bool_]
@@ -113,12 +93,7 @@ class RasterLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Raster:
-    """Spikes of one sample.
-
-    Attributes:
-        title: Name of the sample.
-        layers: From the input on.
-    """
+    """Spikes of one sample, from the input on."""
 
     title: str
     layers: tuple[RasterLayer, ...]
@@ -129,8 +104,6 @@ class Activity:
     """Activity in a simulation: all samples in numbers, one sample in detail.
 
     Attributes:
-        samples: Number of samples.
-        steps: T.
         layers: Over all samples.
         raster: Spikes of one sample; None if no spikes were recorded, as all below.
         membranes: Of that sample.
@@ -149,12 +122,15 @@ class Activity:
     spatial_layers: int = 0
 
     @property
+    def title(self) -> str:
+        """Name of the sample in sentences."""
+        return "one sample" if self.raster is None else self.raster.title
+
+    @property
     def overflows(self) -> int | None:
         """Number of values that 24 bits could not hold; None if the simulator cannot see it."""
         known = [layer.health for layer in self.layers if layer.health is not None]
-        if not known:
-            return None
-        return sum(health.current_wraps + health.voltage_clips for health in known)
+        return sum(one.current_wraps + one.voltage_clips for one in known) if known else None
 
 
 def layer_activity(
@@ -191,18 +167,6 @@ def layer_activity_of(recording: Recording) -> tuple[LayerActivity, ...]:
     )
 
 
-class InputOptions(TypedDict, total=False):
-    """Entry of a sample into the network, as in the run.
-
-    Attributes:
-        timing: Steps of the input, and of the simulation.
-        feed: Where the input enters.
-    """
-
-    timing: Timing
-    feed: Feed
-
-
 def observe(
     graph: FixedPointGraph,
     layers: tuple[LayerActivity, ...],
@@ -212,29 +176,30 @@ def observe(
     traced: Sequence[str] = (),
     neurons: Sequence[int] | None = None,
     title: str = "sample 0",
-    **entry: Unpack[InputOptions],
+    timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
+    feed: Feed = Feed.PORT,
 ) -> Activity:
     """Run one sample again and record everything that is drawn of it.
 
     Args:
-        graph: The network.
+        graph: That was run.
         layers: Over all samples, from `layer_activity_of`.
-        values: (1, T, ...) integers, or (1, ...) for a bias: the sample.
+        values: (1, T, ...) integers, or (1, ...) for a bias.
         samples: Number of samples behind `layers`.
         traced: Layers whose membranes are drawn; by default all classes of the read-out, or where
             the last layer is none, that layer's membranes.
-        neurons: Neurons of these layers, by place in C order; by default those that fire in
-            about half of the steps.
+        neurons: Of these layers, by place in C order; by default those that fire in about half of
+            the steps.
         title: Name of the sample.
-        **entry: `timing` and `feed` of the run.
+        timing: That of the run.
+        feed: Likewise.
 
     Raises:
         DataError: If there is no such neuron.
         SimulationError: If there is no such layer.
     """
-    recording = EventSimulator(graph).run(
-        values, record=Record(states=tuple(traced) or None), **entry
-    )
+    record = Record(states=tuple(traced) or None)
+    recording = EventSimulator(graph).run(values, timing=timing, feed=feed, record=record)
     is_chosen = bool(traced) or neurons is not None
     readout = None if is_chosen else _readout(graph, recording)
     maps = _maps(values, recording)
@@ -252,20 +217,14 @@ def observe(
 
 
 def _maps(inputs: npt.NDArray[np.integer], recording: Recording) -> list[ActivityMap]:
-    maps = []
-    if inputs.ndim == 5:
-        maps.append(_map(INPUT, inputs[0]))
+    events = {INPUT: inputs[0]} if inputs.ndim == 5 else {}
     for name, shape in zip(recording.layers, recording.shapes, strict=True):
         if len(shape) == 3 and prod(shape[1:]) > 1:
-            maps.append(_map(name, recording.spikes_of(name)[0]))
-    return maps
-
-
-def _map(name: str, events: npt.NDArray[np.integer]) -> ActivityMap:
-    counts = np.count_nonzero(events, axis=(0, 1))
-    return ActivityMap(
-        layer=name, channels=events.shape[1], counts=np.asarray(counts, dtype=np.int64)
-    )
+            events[name] = recording.spikes_of(name)[0]
+    return [
+        ActivityMap(layer=name, counts=np.count_nonzero(one, axis=(0, 1)).astype(np.int64))
+        for name, one in events.items()
+    ]
 
 
 def _readout(graph: FixedPointGraph, recording: Recording) -> Readout | None:
@@ -299,7 +258,6 @@ def _membranes(
             Membrane(
                 layer=layer.name,
                 neuron=neuron,
-                state=state,
                 values=values[:, neuron] / STATE_UNIT,
                 fired=fired[:, neuron],
                 threshold=_threshold(layer.neuron, layer.shape, neuron),
@@ -328,26 +286,16 @@ def _threshold(neuron: object, shape: tuple[int, ...], index: int) -> float | No
 def raster_of(
     recording: Recording,
     *,
-    sample: int = 0,
     inputs: npt.NDArray[np.integer] | None = None,
-    title: str | None = None,
+    title: str = "sample 0",
 ) -> Raster:
-    """Return the spikes of one sample of a recording.
-
-    Args:
-        recording: From a simulator.
-        sample: Index of the sample.
-        inputs: (samples, T, ...) integers, to be drawn above the layers.
-        title: Name of the sample for people.
-    """
+    """Return the spikes of a recording's first sample, below its input: (samples, T, ...)."""
     layers = []
     if inputs is not None and inputs.ndim >= 3:
-        frame = np.asarray(inputs[sample] != 0)
-        layers.append(
-            RasterLayer(name="input", fired=frame.reshape(frame.shape[0], -1), unit="values")
-        )
+        fired = np.asarray(inputs[0] != 0).reshape(inputs.shape[1], -1)
+        layers.append(RasterLayer(name="input", fired=fired, unit="values"))
     for name in recording.layers:
-        fired = np.asarray(recording.spikes_of(name)[sample] != 0)
+        fired = np.asarray(recording.spikes_of(name)[0] != 0).reshape(recording.steps, -1)
         if fired.any() or name != recording.layers[-1]:
-            layers.append(RasterLayer(name=name, fired=fired.reshape(fired.shape[0], -1)))
-    return Raster(title=title or f"sample {sample}", layers=tuple(layers))
+            layers.append(RasterLayer(name=name, fired=fired))
+    return Raster(title=title, layers=tuple(layers))

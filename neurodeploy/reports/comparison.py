@@ -16,14 +16,7 @@ from neurodeploy.reports.numbers import wilson_interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Energy of one inference in pJ.
-
-    Attributes:
-        tier: Model of energy.
-        low: Lower bound.
-        nominal: The model's value.
-        high: Upper bound.
-    """
+    """Energy of one inference in pJ, by a model of one tier."""
 
     tier: Tier
     low: float
@@ -40,14 +33,12 @@ class Candidate:
         accuracy: Of the deployed network on its test set, a fraction; None if not known.
         stages: Accuracy by stage, the deployed network's last; empty if not known.
         sops: Synaptic operations a sample.
-        steps: T; None if not known.
         energies: By preset.
         ann_energies: The same of the ANN it was reported with.
-        ann_accuracy: Of that ANN on the same test set; None if not known.
+        ann_accuracy: Of that ANN on the same test set.
         test_samples: Samples that the accuracy was measured on; None if not known.
-        test_digest: Digest of these samples; None if not known.
-        source: The file behind all this.
-        sha256: Of that file.
+        test_digest: Digest of these samples.
+        source: The file behind all this, whose hash is `sha256`.
     """
 
     name: str
@@ -73,13 +64,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One candidate in a comparison.
-
-    Attributes:
-        network: The candidate, with a unique name.
-        best_in: Presets that have it on their Pareto front, where no other network is at least as
-            accurate for less energy; none without an accuracy.
-    """
+    """One candidate, under a unique name, and the presets that have it on their Pareto front."""
 
     network: Candidate
     best_in: tuple[str, ...]
@@ -121,30 +106,28 @@ class NetworkComparison:
         return {
             "preset": preset,
             "unit": "pJ per inference",
-            "networks": [
-                {
-                    "name": entry.network.name,
-                    "accuracy": entry.network.accuracy,
-                    "accuracy_interval_95": entry.network.interval,
-                    "test_samples": entry.network.test_samples,
-                    "stages": dict(entry.network.stages),
-                    "sops": entry.network.sops,
-                    "steps": entry.network.steps,
-                    **asdict(entry.network.energies[preset]),
-                    "is_best": preset in entry.best_in,
-                    "ann": _ann_dict(entry.network, preset),
-                    "source": entry.network.source,
-                    "sha256": entry.network.sha256,
-                }
-                for entry in self.entries
-            ],
+            "networks": [_network_dict(entry, preset) for entry in self.entries],
             "pareto_front": [entry.network.name for entry in self.front(preset)],
         }
 
 
-def _ann_dict(network: Candidate, preset: str) -> dict[str, object] | None:
-    energy = network.ann_energies.get(preset)
-    return None if energy is None else {**asdict(energy), "accuracy": network.ann_accuracy}
+def _network_dict(entry: Entry, preset: str) -> dict[str, object]:
+    one = entry.network
+    ann = one.ann_energies.get(preset)
+    return {
+        "name": one.name,
+        "accuracy": one.accuracy,
+        "accuracy_interval_95": one.interval,
+        "test_samples": one.test_samples,
+        "stages": dict(one.stages),
+        "sops": one.sops,
+        "steps": one.steps,
+        **asdict(one.energies[preset]),
+        "is_best": preset in entry.best_in,
+        "ann": None if ann is None else {**asdict(ann), "accuracy": one.ann_accuracy},
+        "source": one.source,
+        "sha256": one.sha256,
+    }
 
 
 def compare_networks(
@@ -162,65 +145,55 @@ def compare_networks(
     """
     if not candidates:
         raise DataError("comparison: no networks. Name at least one.")
-    everywhere = [
-        name
-        for name in candidates[0].energies
-        if all(name in candidate.energies for candidate in candidates)
-    ]
-    shared = [n for n in everywhere if tier in (None, candidates[0].energies[n].tier)]
+    tiers = {name: energy.tier for name, energy in candidates[0].energies.items()}
+    everywhere = [name for name in tiers if all(name in one.energies for one in candidates)]
+    shared = [name for name in everywhere if tier in (None, tiers[name])]
     chosen = preset
     if chosen is None:
-        memory = [name for name in shared if candidates[0].energies[name].tier is Tier.MEMORY]
+        memory = [name for name in shared if tiers[name] is Tier.MEMORY]
         chosen = next(iter(memory or [n for n in shared if n == DEFAULT_PRESET] or shared), None)
     if chosen is None or chosen not in shared:
-        named_preset = f"preset '{preset}'" if preset is not None else "a preset"
-        of_tier = "" if tier is None else f" of tier {tier.value}"
+        named = "a preset" if preset is None else f"preset '{preset}'"
+        named += "" if tier is None else f" of tier {tier.value}"
         raise DataError(
-            f"comparison: {named_preset}{of_tier} is not in every report; shared by all are "
+            f"comparison: {named} is not in every report; shared by all are "
             f"{', '.join(everywhere) or 'none'}. Name one of them, or report anew with the same "
             "presets."
         )
-    named = [
-        replace(candidate, name=name)
-        for name, candidate in zip(_unique([c.name for c in candidates]), candidates, strict=True)
-    ]
-    entries = [
-        Entry(
-            network=candidate,
-            best_in=tuple(
-                name
-                for name in shared
-                if _is_best(number, [(c.accuracy, c.energies[name].nominal) for c in named])
-            ),
-        )
-        for number, candidate in enumerate(named)
-    ]
-    entries.sort(
-        key=lambda entry: (
-            entry.network.accuracy is None,
-            -(entry.network.accuracy or 0.0),
-            entry.network.energies[chosen].nominal,
-        )
+    networks = sorted(
+        (
+            replace(one, name=name)
+            for name, one in zip(_unique([c.name for c in candidates]), candidates, strict=True)
+        ),
+        key=lambda one: (
+            one.accuracy is None,
+            -(one.accuracy or 0.0),
+            one.energies[chosen].nominal,
+        ),
     )
+    entries = [
+        Entry(network=one, best_in=tuple(name for name in shared if _is_best(one, networks, name)))
+        for one in networks
+    ]
     return NetworkComparison(
         preset=chosen,
         presets=tuple(shared),
         entries=tuple(entries),
-        warnings=tuple(_warnings([entry.network for entry in entries])),
+        warnings=tuple(_warnings(networks)),
     )
 
 
-def _is_best(number: int, points: Sequence[tuple[float | None, float]]) -> bool:
-    """Return whether a point lies on the Pareto front of much accuracy and little energy."""
-    accuracy, energy = points[number]
+def _is_best(network: Candidate, networks: Sequence[Candidate], preset: str) -> bool:
+    """Return whether no other is at least as accurate for less energy, or better for the same."""
+    accuracy, energy = network.accuracy, network.energies[preset].nominal
     if accuracy is None:
         return False
     return not any(
-        other is not None
-        and other >= accuracy
-        and cost <= energy
-        and (other > accuracy or cost < energy)
-        for other, cost in points
+        other.accuracy is not None
+        and other.accuracy >= accuracy
+        and other.energies[preset].nominal <= energy
+        and (other.accuracy > accuracy or other.energies[preset].nominal < energy)
+        for other in networks
     )
 
 
@@ -247,16 +220,14 @@ def _warnings(networks: Sequence[Candidate]) -> list[str]:
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Number names that occur again; a number that is part of another name is passed over."""
-    taken, result = set(names), []
-    seen: set[str] = set()
+    unique: list[str] = []
     for name in names:
-        number, unique = 2, name
-        while unique in seen or (unique != name and unique in taken):
-            unique = f"{name} ({number})"
+        number, new = 2, name
+        while new in unique or (new != name and new in names):
+            new = f"{name} ({number})"
             number += 1
-        seen.add(unique)
-        result.append(unique)
-    return result
+        unique.append(new)
+    return unique
 
 
 def read_candidate(path: Path | str) -> Candidate:
@@ -278,10 +249,9 @@ def read_candidate(path: Path | str) -> Candidate:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         problem = f"not JSON ({error})"
-        if isinstance(error, OSError):
-            problem = f"cannot be read ({error.strerror})"
-        elif isinstance(error, UnicodeDecodeError):
-            problem = "cannot be read (not UTF-8 text)"
+        if isinstance(error, OSError | UnicodeDecodeError):
+            cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            problem = f"cannot be read ({cause})"
         raise DataError(
             f"{file}: {problem}. Give the directory of a whole run or of a tested "
             "deployment, or a file written from `neurodeploy report --json`."
@@ -310,15 +280,15 @@ def _candidate(document: object, path: Path, file: Path) -> Candidate:
         energies[name] = _bounds(entry)
         if entry.get("ann") is not None and is_comparable:
             ann[name] = _bounds(_table(entry["ann"]))
-    stages = whole.get("accuracy")
-    accuracy = {} if stages is None else {k: _share(v) for k, v in _table(stages).items()}
+    stages = _table({} if whole.get("accuracy") is None else whole["accuracy"])
+    accuracy = {name: _share(value) for name, value in stages.items()}
     if is_run:
         steps = _table(_table(whole["recipe"])["network"])["steps"]
         sops = _number(whole["sops_per_sample"])
     else:
         steps = _table(whole["workload"])["T"]
         sops = _number(_table(whole["per_sample"])["sops"])
-    test = _table(whole["test"]) if whole.get("test") is not None else {}
+    test = _table({} if whole.get("test") is None else whole["test"])
     ann_accuracy = whole.get("ann_accuracy") if is_run else _table(whole["ann"]).get("accuracy")
     return Candidate(
         name=path.resolve().name if path.is_dir() else path.stem,
@@ -356,9 +326,5 @@ def _share(value: object) -> float:
 
 
 def _bounds(entry: Mapping[str, object]) -> Bounds:
-    return Bounds(
-        tier=Tier(str(entry["tier"])),
-        low=_number(entry["low"]),
-        nominal=_number(entry["nominal"]),
-        high=_number(entry["high"]),
-    )
+    low, nominal, high = (_number(entry[end]) for end in ("low", "nominal", "high"))
+    return Bounds(tier=Tier(str(entry["tier"])), low=low, nominal=nominal, high=high)

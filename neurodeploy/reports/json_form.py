@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import EnumType
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Literal,
-    TypedDict,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from typing import Annotated, Literal, NotRequired, TypedDict, Union
 
 from neurodeploy.chips.cores import FitJson
 from neurodeploy.chips.target import Evidence
@@ -145,7 +137,16 @@ class FormatJson(TypedDict):
     tiers: list[EnergyJson]
 
 
-class _AnnJson(TypedDict):
+class OperatorJson(TypedDict):
+    """Element-wise operators of one ONNX node."""
+
+    op: str
+    size: int
+
+
+class AnnJson(TypedDict):
+    """The ReLU twin or an ONNX model; the keys that are not required are those of a model."""
+
     source: str
     precision: str
     passes: int
@@ -159,26 +160,14 @@ class _AnnJson(TypedDict):
     layers: list[AnnLayerMacs]
     formats: list[FormatJson]
     accuracy: float | None
-
-
-class OperatorJson(TypedDict):
-    """Element-wise operators of one ONNX node."""
-
-    op: str
-    size: int
-
-
-class AnnJson(_AnnJson, total=False):
-    """The ReLU twin or an ONNX model; the optional keys are those of a model."""
-
-    sha256: str
-    bindings: dict[str, int]
-    int8_nodes: list[str]
-    samples: int
-    samples_from: str | None
-    macs_effective_by_layer: dict[str, float] | None
-    unmeasured: list[str]
-    elementwise_ops: dict[str, OperatorJson]
+    sha256: NotRequired[str]
+    bindings: NotRequired[dict[str, int]]
+    int8_nodes: NotRequired[list[str]]
+    samples: NotRequired[int]
+    samples_from: NotRequired[str | None]
+    macs_effective_by_layer: NotRequired[dict[str, float] | None]
+    unmeasured: NotRequired[list[str]]
+    elementwise_ops: NotRequired[dict[str, OperatorJson]]
 
 
 class TwinJson(TypedDict):
@@ -218,8 +207,8 @@ class ContextJson(TypedDict):
     loihi2_measured: list[dict[str, object]]
 
 
-class _ReportJson(TypedDict):
-    """The tables of a report."""
+class ReportJson(TypedDict):
+    """A whole report."""
 
     network: NetworkJson
     workload: WorkloadJson
@@ -245,12 +234,7 @@ class _ReportJson(TypedDict):
     warnings: list[str]
     uncounted_ops: list[str]
     accuracy: dict[str, float] | None
-
-
-class ReportJson(_ReportJson, total=False):
-    """A whole report."""
-
-    wrote: Annotated[list[str], "the pages written with it, by --html and --markdown"]
+    wrote: NotRequired[Annotated[list[str], "the pages written with it, by --html and --markdown"]]
 
 
 def schema() -> Json:
@@ -265,8 +249,9 @@ def schema() -> Json:
 
 
 def _schema_of(kind: object) -> Json:
-    """Return the JSON schema of a type."""
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is NotRequired:
+        return _schema_of(arguments[0])
     if origin is Annotated:
         return {**_schema_of(arguments[0]), "description": arguments[1]}
     if origin in (Union, UnionType):
@@ -279,13 +264,13 @@ def _schema_of(kind: object) -> Json:
         return {"type": "array", "items": _schema_of(arguments[0])}
     if origin in (dict, Mapping):
         return {"type": "object", "additionalProperties": _schema_of(arguments[1])}
-    if isinstance(kind, type) and (is_typeddict(kind) or is_dataclass(kind)):
-        types = get_type_hints(kind, include_extras=True)
+    if isinstance(kind, type) and (typing.is_typeddict(kind) or is_dataclass(kind)):
+        types = typing.get_type_hints(kind, include_extras=True)
         keys = [spec.name for spec in fields(kind)] if is_dataclass(kind) else list(types)
         return {
             "type": "object",
             "properties": {key: _schema_of(types[key]) for key in keys},
-            "required": [key for key in keys if key in getattr(kind, "__required_keys__", keys)],
+            "required": [key for key in keys if typing.get_origin(types[key]) is not NotRequired],
             "additionalProperties": False,
         }
     return dict(_SCALARS[kind])

@@ -42,6 +42,11 @@ def format_percent(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
+def format_interval(interval: tuple[float, float] | None) -> str:
+    """Write an interval of fractions: "94.7 to 99.6 %", or nothing where there is none."""
+    return "" if interval is None else f"{100 * interval[0]:.1f} to {format_percent(interval[1])}"
+
+
 def format_factor(value: float) -> str:
     """Write a ratio with three digits and no exponent: "0.0789", "17.7", "5,880"."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
@@ -56,10 +61,6 @@ def wilson_interval(share: float, samples: int) -> tuple[float, float]:
 
     Source: Wilson, Journal of the American Statistical Association 22(158):209-212, 1927. Unlike
     the usual ± it stays within 0 and 1, and is no point where every sample was right.
-
-    Args:
-        share: Measured, 0 to 1.
-        samples: On how many; at least 1.
     """
     assert samples >= 1
     z2 = NORMAL_95 * NORMAL_95 / samples

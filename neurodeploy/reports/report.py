@@ -1,13 +1,13 @@
-"""The report of a network: counts and energies as data, and as JSON values."""
+"""The report of a network, as data and as JSON values; the summary of a run that a page shows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum
 from math import isfinite
 from pathlib import Path
-from typing import cast
+from typing import Protocol
 
 import numpy as np
 
@@ -23,18 +23,13 @@ from neurodeploy.energy.sensitivity import Sensitivity
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import AnnMacs
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
-from neurodeploy.reports.json_form import (
-    AnnJson,
-    EnergyJson,
-    Json,
-    LayerJson,
-    LayerMeansJson,
-    NetworkJson,
-    ReportJson,
-    SensitivityJson,
-    StaticJson,
-    TierJson,
-)
+from neurodeploy.onnx_models.twin_export import LAYERS_AS_STORED
+from neurodeploy.reports import json_form as form
+from neurodeploy.reports.activity import Activity, Raster
+from neurodeploy.reports.numbers import wilson_interval
+from neurodeploy.testing import Comparison
+
+UNIT = "pJ per inference"
 
 AS_TRAINED = "trained network"
 """The ReLU twin's counts are those of the network before it was lowered."""
@@ -43,92 +38,81 @@ AS_STORED = "layers as stored"
 """Only the deployed layers are known: relays, merged groups and folded pools are counted, too."""
 
 
-def to_document(report: Report) -> ReportJson:
-    """Return a report as its JSON form declares it; dataclasses are still instances."""
-    counts = report.counts
-    totals = asdict(counts.totals)
+def _document(report: Report) -> form.Json:
+    """Return a report as `form.ReportJson` declares it; dataclasses are still instances."""
+    counts, network, twin = report.counts, report.network, report.twin
     spread = {f"{name}_std": value for name, value in _spread(counts.by_sample).items()}
+    narrow = None if report.narrow_ann is None else _energy_json(report.narrow_ann)
     return {
-        "network": _network_json(report.network),
+        "network": _filled(
+            form.NetworkJson,
+            network,
+            file=network.path,
+            hash=None if network.sha256 is None else f"sha256:{network.sha256}",
+            weights_quantised=True,
+        ),
         "workload": {
             "samples": counts.samples,
             "T": counts.steps,
             "batch": 1,
-            "input_kind": counts.input_kind.value,
+            "input_kind": counts.input_kind,
             "changes_over_time": report.changes_over_time,
         },
         "layers": [_layer_json(layer, counts.samples) for layer in counts.layers],
         "totals": counts.totals,
-        "per_sample": {**_per_sample(totals, counts.samples), **spread},
+        "per_sample": {**_per_sample(asdict(counts.totals), counts.samples), **spread},
         "sigma": counts.sigma,
-        "sigma_break_even": list(SIGMA_BREAK_EVEN),
+        "sigma_break_even": SIGMA_BREAK_EVEN,
         "neurobench": report.neurobench.to_dict(),
         "ann": _ann_json(report),
-        "relu_twin": {
-            "counted_from": report.twin_source,
-            "macs_standard": report.twin.macs_standard,
-            "macs_border_exact": report.twin.macs_border_exact,
-        },
-        "tiers": [_tier_json(entry, report.fastest_steps) for entry in report.tiers],
+        "relu_twin": _filled(form.TwinJson, twin, counted_from=report.twin_source),
+        "tiers": [
+            {
+                **_energy_json(entry.network),
+                "static": _static_json(entry.network, report.fastest_steps),
+                "ann": None if entry.ann is None else _energy_json(entry.ann),
+            }
+            for entry in report.tiers
+        ],
         "fairness": {
-            "rules": list(report.rules),
+            "rules": report.rules,
             "headline": report.headline,
-            "ann_narrow_activations": (
-                None if report.narrow_ann is None else _energy_json(report.narrow_ann)
-            ),
+            "ann_narrow_activations": narrow,
         },
         "sensitivity": [
-            cast(
-                "SensitivityJson",
-                {**asdict(entry), "factor": entry.factor if isfinite(entry.factor) else None},
-            )
-            for entry in report.sensitivities
+            _filled(form.SensitivityJson, one, factor=one.factor if isfinite(one.factor) else None)
+            for one in report.sensitivities
         ],
         "fit": [fit.to_dict() for fit in report.fits],
         "measured": report.measured,
         "context": {
             "note": NOTE,
-            "unit": "pJ per inference",
-            "platforms": list(report.platforms),
-            "loihi2_measured": list(measured_runs()),
+            "unit": UNIT,
+            "platforms": report.platforms,
+            "loihi2_measured": measured_runs(),
         },
-        "assumptions": list(report.assumptions),
-        "warnings": list(report.warnings),
-        "uncounted_ops": [] if report.onnx is None else list(report.onnx.macs.uncounted_ops),
+        "assumptions": report.assumptions,
+        "warnings": report.warnings,
+        "uncounted_ops": () if report.onnx is None else report.onnx.macs.uncounted_ops,
         "accuracy": dict(report.accuracy) or None,
     }
 
 
-def _network_json(network: NetworkFile) -> NetworkJson:
-    return {
-        "file": network.path,
-        "sha256": network.sha256,
-        "hash": None if network.sha256 is None else f"sha256:{network.sha256}",
-        "weights_quantised": True,
-        "parameters": network.parameters,
-        "weight_bytes": network.weight_bytes,
-        "zero_weight_fraction": network.zero_weight_fraction,
-    }
+def _filled(kind: type, source: object, **given: object) -> form.Json:
+    """Return a table with the keys of a declared type: as given, or attributes of `source`."""
+    keys = kind.__annotations__
+    return {key: given[key] if key in given else getattr(source, key) for key in keys}
 
 
-def _layer_json(layer: LayerCounts, samples: int) -> LayerJson:
-    numbers = {key: getattr(layer, key) for key in LayerMeansJson.__annotations__}
-    table = {
-        "name": layer.name,
-        "type": layer.type,
-        "kind": layer.kind,
-        "shape": list(layer.shape),
-        "neurons": layer.neurons,
-        "neuron_model": None if layer.model is None else layer.model.value,
-        "weights": layer.weights,
-        "zero_weight_fraction": layer.zero_weight_fraction,
-        "dense_exact": layer.dense_exact,
-        "dense_macs": layer.dense_macs,
-        **numbers,
-        "per_sample": _per_sample(numbers, samples),
-        "per_sample_std": _spread(layer.by_sample),
-    }
-    return cast("LayerJson", table)
+def _layer_json(layer: LayerCounts, samples: int) -> form.Json:
+    numbers = {key: getattr(layer, key) for key in form.LayerMeansJson.__annotations__}
+    return _filled(
+        form.LayerJson,
+        layer,
+        neuron_model=layer.model,
+        per_sample=_per_sample(numbers, samples),
+        per_sample_std=_spread(layer.by_sample),
+    )
 
 
 def _per_sample(totals: Mapping[str, int | None], samples: int) -> dict[str, float | None]:
@@ -141,12 +125,20 @@ def _per_sample(totals: Mapping[str, int | None], samples: int) -> dict[str, flo
 
 
 def _spread(by_sample: Mapping[str, Int64Array]) -> dict[str, float]:
-    """Return standard deviations over the samples (of the population, not an estimate)."""
+    """Return standard deviations over the samples, of the population."""
     return {name: float(np.std(values)) for name, values in by_sample.items()}
 
 
-def _ann_json(report: Report) -> AnnJson:
-    table = {
+def _ann_json(report: Report) -> form.Json:
+    formats = [
+        _filled(
+            form.FormatJson,
+            entry,
+            tiers=[_energy_json(entry.arithmetic), _energy_json(entry.memory)],
+        )
+        for entry in report.ann_formats
+    ]
+    return {
         "source": report.ann_source,
         "precision": "that of each preset",
         "passes": 1,
@@ -155,47 +147,18 @@ def _ann_json(report: Report) -> AnnJson:
         "macs_nonzero": report.ann.macs_nonzero,
         "is_comparable": report.is_comparable,
         "macs_effective": report.ann.macs_effective,
-        "layers": list(report.ann.layers),
-        "formats": [
-            {
-                "name": entry.name,
-                "weight_bits": entry.weight_bits,
-                "activation_bits": entry.activation_bits,
-                "passes": entry.passes,
-                "tiers": [_energy_json(entry.arithmetic), _energy_json(entry.memory)],
-            }
-            for entry in report.ann_formats
-        ],
+        "layers": report.ann.layers,
+        "formats": formats,
         **({} if report.onnx is None else report.onnx.to_json()),
         "accuracy": report.ann_accuracy,
     }
-    return cast("AnnJson", table)
 
 
-def _tier_json(entry: PresetComparison, fastest: Mapping[str, float | None]) -> TierJson:
-    return {
-        **_energy_json(entry.network),
-        "static": _static_json(entry.network, fastest),
-        "ann": None if entry.ann is None else _energy_json(entry.ann),
-    }
+def _energy_json(energy: Energy) -> form.Json:
+    return _filled(form.EnergyJson, energy, unit=UNIT)
 
 
-def _energy_json(energy: Energy) -> EnergyJson:
-    return {
-        "tier": energy.tier,
-        "preset": energy.preset,
-        "unit": "pJ per inference",
-        "low": energy.low,
-        "nominal": energy.nominal,
-        "high": energy.high,
-        "breakdown": dict(energy.breakdown),
-        "evidence": energy.evidence,
-        "excludes": list(energy.excludes),
-        "basis": energy.basis,
-    }
-
-
-def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> StaticJson | None:
+def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> form.Json | None:
     """Return the static energy of a chip, at the assumed and at the fastest possible step."""
     static = energy.static
     if static is None:
@@ -205,18 +168,19 @@ def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> StaticJ
     if shortest is not None:
         step = static.step_time_us
         at_fastest = static.energy * shortest / step if step else 0.0
-    more = {
-        "energy_with_static": energy.total,
-        "fastest_step_us": shortest,
-        "energy_at_fastest_step": at_fastest,
-    }
-    return cast("StaticJson", {**asdict(static), **more})
+    return _filled(
+        form.StaticJson,
+        static,
+        energy_with_static=energy.total,
+        fastest_step_us=shortest,
+        energy_at_fastest_step=at_fastest,
+    )
 
 
 def _plain(value: object) -> object:
     """Return a value as JSON has it: tables, lists, texts and numbers."""
     if is_dataclass(value):
-        return {spec.name: _plain(getattr(value, spec.name)) for spec in fields(value)}
+        value = {spec.name: getattr(value, spec.name) for spec in fields(value)}
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -229,8 +193,7 @@ class NetworkFile:
     """The network that was counted.
 
     Attributes:
-        path: Its file as given; None for a network in memory.
-        sha256: Of the file; None likewise.
+        path: Its file as given, and `sha256` of that; None for a network in memory.
         parameters: Stored weights.
         zero_weight_fraction: Share of them that is zero.
         weight_bytes: Bytes of the weights, with the bits that each layer's largest needs.
@@ -245,12 +208,7 @@ class NetworkFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresetComparison:
-    """One preset, both sides, one inference.
-
-    Attributes:
-        network: The spiking network.
-        ann: Its ReLU twin in one pass; None where no ANN can run.
-    """
+    """One preset, both sides, one inference; `ann` is None where no ANN can run."""
 
     network: Energy
     ann: Energy | None
@@ -261,20 +219,15 @@ class Report:
     """Counts, energies and accuracies of a network.
 
     Attributes:
-        network: The network.
         counts: Exact integers, over all samples.
-        neurobench: The same network in NeuroBench's metrics.
         ann: MACs of the ANN: the ReLU twin, or the ONNX model.
-        ann_source: `AS_TRAINED` or `AS_STORED`, or the model's file.
-        twin: MACs of the ReLU twin.
         twin_source: `AS_TRAINED`, or `AS_STORED` where only the deployed layers are known.
         onnx: The ONNX model that was given as the ANN; None for the twin.
         tiers: Energy by preset, the default preset first.
         presets: The constants behind them.
-        ann_formats: The ANN in other number formats; empty without a preset of tier B.
+        ann_formats: Other number formats; empty without a preset of tier B.
         accuracy: By stage, fractions; empty if not known.
         ann_accuracy: Of the ANN on the same test set; None if not known.
-        is_comparable: Whether the ANN was counted as it is, not by the deployed layers.
         changes_over_time: Whether the input changes from step to step.
         rules: Conditions for one ratio to stand for the comparison.
         headline: That ratio; None unless every rule holds.
@@ -286,15 +239,12 @@ class Report:
             not known.
         measured: Measured counters beside counted ones, as JSON values; None without any.
         platforms: Published figures of other machines times the counts, for context.
-        assumptions: Sentences.
-        warnings: Sentences.
     """
 
     network: NetworkFile
     counts: Counts
     neurobench: NeuroBenchMetrics
     ann: AnnMacs
-    ann_source: str
     twin: AnnMacs
     twin_source: str
     onnx: OnnxBaseline | None
@@ -303,22 +253,33 @@ class Report:
     ann_formats: tuple[AnnFormat, ...]
     accuracy: Mapping[str, float]
     ann_accuracy: float | None
-    is_comparable: bool
     changes_over_time: bool
-    rules: tuple[Rule, ...]
-    headline: Headline | None
     narrow_ann: Energy | None
-    sensitivities: tuple[Sensitivity, ...]
     fits: tuple[ChipFit, ...]
     fastest_steps: Mapping[str, float | None]
     measured: MeasuredJson | None
     platforms: tuple[PlatformFigure, ...]
-    assumptions: tuple[str, ...]
-    warnings: tuple[str, ...]
+    rules: tuple[Rule, ...] = ()
+    headline: Headline | None = None
+    sensitivities: tuple[Sensitivity, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def tier(self, tier: Tier) -> tuple[PresetComparison, ...]:
         """Return the comparisons of one tier, in order."""
         return tuple(one for one in self.tiers if one.network.tier is tier)
+
+    @property
+    def ann_source(self) -> str:
+        """`AS_TRAINED` or `AS_STORED`, or the model's file."""
+        return self.twin_source if self.onnx is None else self.onnx.macs.path
+
+    @property
+    def is_comparable(self) -> bool:
+        """True if these are counts of the ANN, and not of the layers as stored."""
+        if self.onnx is not None:
+            return self.onnx.macs.name != LAYERS_AS_STORED
+        return self.twin_source != AS_STORED
 
     @property
     def ann_label(self) -> str:
@@ -332,9 +293,116 @@ class Report:
         """Mean SOPs of a sample."""
         return self.counts.totals.sops / self.counts.samples
 
-    def to_json(self) -> Json:
+    def to_json(self) -> form.Json:
         """Return the report as JSON values; counts are integers over all samples.
 
         `neurodeploy.reports.json_form.schema` describes them.
         """
-        return cast("Json", _plain(to_document(self)))
+        return {key: _plain(value) for key, value in _document(self).items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyPoint:
+    """Accuracy after one stage.
+
+    Attributes:
+        stage: "float", "quantized", "integer" or "Lava".
+        samples: Number of test samples; 0 if not known.
+        note: The network and the simulator, in a few words.
+    """
+
+    stage: str
+    value: float
+    samples: int = 0
+    note: str = ""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the accuracy; None where the number of samples is not known."""
+        return wilson_interval(self.value, self.samples) if self.samples else None
+
+
+class Epoch(Protocol):
+    """One epoch of training, as the training side records it."""
+
+    @property
+    def epoch(self) -> int:
+        """Number, from 1."""
+
+    @property
+    def iterations(self) -> int:
+        """Iterations so far."""
+
+    @property
+    def loss(self) -> float:
+        """Training loss."""
+
+    @property
+    def train_accuracy(self) -> float:
+        """Fraction."""
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Fraction."""
+
+    @property
+    def branch_weight(self) -> float | None:
+        """λ, the branches' share of the loss; None where there are none."""
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Rate at the end of the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """The simulator, whose spikes come first in the comparison, against Lava in `seconds`."""
+
+    samples: int
+    comparison: Comparison
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """A file that the result depends on; its role is "input" or "ANN"."""
+
+    role: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunSummary:
+    """Content of a page. Whatever is None or empty is left out.
+
+    Attributes:
+        title: The recipe's name, or the network's file.
+        description: One sentence.
+        accuracy: Stage after stage.
+        agreement: With Lava.
+        activity: Rates and overflow of all samples, maps and membranes of one.
+        history: Training, epoch after epoch.
+        fine_tuning: The same of the fine-tune in integers.
+        seconds: Wall time by stage.
+        versions: Of everything the result depends on.
+        files: Further inputs, beside the network's file.
+        recipe: The effective recipe, TOML.
+        created: Date and time, as text.
+    """
+
+    title: str
+    description: str = ""
+    accuracy: tuple[AccuracyPoint, ...] = ()
+    agreement: Agreement | None = None
+    report: Report | None = None
+    raster: Raster | None = None
+    activity: Activity | None = None
+    history: tuple[Epoch, ...] = ()
+    fine_tuning: tuple[Epoch, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[SourceFile, ...] = ()
+    recipe: str | None = None
+    command: str | None = None
+    created: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -15,24 +15,11 @@ from neurodeploy.chips.cores import estimate_cores
 from neurodeploy.chips.layer_sizes import LayerSize, sizes_of
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.network_counts import Counts, count
-from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_counts
+from neurodeploy.counting.neurobench import metrics_of_counts
 from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
-from neurodeploy.energy.estimates import (
-    DEFAULT_PRESET,
-    System,
-    ann_energy,
-    estimate_energy,
-    fastest_steps,
-)
-from neurodeploy.energy.fairness import (
-    ACCURACY_GAP,
-    SIGMA_BREAK_EVEN,
-    ComparisonFacts,
-    ann_formats,
-    judge,
-    narrow_ann_energy,
-)
+from neurodeploy.energy import estimates, fairness
+from neurodeploy.energy.estimates import DEFAULT_PRESET, System
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.operations import Operations, operations_of
 from neurodeploy.energy.other_machines import platform_figures
@@ -43,7 +30,6 @@ from neurodeploy.files import hash_file
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import AnnMacs, FixedPointGraph, Graph
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
-from neurodeploy.onnx_models.twin_export import LAYERS_AS_STORED
 from neurodeploy.reports.report import AS_STORED, AS_TRAINED, NetworkFile, PresetComparison, Report
 from neurodeploy.simulation.recording import Feed, Recording
 
@@ -107,11 +93,7 @@ def report(
 
         nd.report(graph, inputs, recording, accuracy={"integer": 0.98}, network_file="digits.net")
 
-    Args:
-        graph: The network.
-        inputs: The simulator's input.
-        recording: The simulator's result.
-        **options: Accuracies, presets, the network to compare with: see `ReportOptions`.
+    Input and recording are those of a simulation; the options are explained in `ReportOptions`.
 
     Raises:
         DataError: If graph, input and recording do not belong together, or there are no samples.
@@ -120,67 +102,65 @@ def report(
     _check_call(options, recording)
     feed, active = options.get("feed", Feed.PORT), options.get("active_updates")
     counts = count(graph, inputs, recording, feed=feed, active_updates=active)
-    side = _ann_side(graph, options)
     changes_over_time = feed is Feed.PORT and bool((inputs[:, 1:] != inputs[:, :1]).any())
-    accuracy = dict(options.get("accuracy") or {})
+    twin, twin_source = _twin_of(graph, options.get("baseline"))
+    onnx = options.get("onnx")
+    run = onnx or options.get("twin_run")
+    macs = _run_macs(twin, onnx, run)
+    ann_accuracy = options.get("ann_accuracy")
+    if ann_accuracy is None and run is not None:
+        ann_accuracy = run.accuracy
     sizes = sizes_of(graph)
     fits = tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2"))
     system = options.get("system", System())
     system = replace(system, chips=system.chips or fits[0].chips_low or 1)
-    presets, arithmetic = _chosen_presets(options.get("presets"))
-    memory = next((preset for preset in presets if preset.tier is Tier.MEMORY), None)
+    named = options.get("presets")
+    presets = tuple(map(EnergyPreset.load, PRESETS) if named is None else named)
+    of_tier = {preset.tier: preset for preset in reversed(presets)}
+    arithmetic = of_tier.get(Tier.ARITHMETIC) or EnergyPreset.load(DEFAULT_PRESET)
+    memory = of_tier.get(Tier.MEMORY)
     measured, counted = options.get("measured"), operations_of(counts)
-    tiers = _compare(presets, arithmetic, counted, side.macs, system, measured)
-    narrow = narrow_ann_energy(side.macs, memory, arithmetic=arithmetic, steps=counts.steps)
-    rules, headline = judge(
-        [(pair.network, pair.ann) for pair in tiers],
-        side.facts(accuracy, changes_over_time=changes_over_time),
-        narrow=narrow,
-        sparse=None
-        if memory is None
-        else ann_energy(side.macs, memory, arithmetic=arithmetic, skips_zeros=True),
-        steps=counts.steps,
-        gap=options.get("accuracy_gap", ACCURACY_GAP),
-    )
+    narrow = fairness.narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=counts.steps)
     cores = {entry.layer.name: entry.high for entry in fits[0].layers}
-    return Report(
+    found = Report(
         network=_network_file(options.get("network_file"), counts, sizes),
         counts=counts,
-        neurobench=_neurobench(graph, counts),
-        ann=side.macs,
-        ann_source=side.source,
-        twin=side.twin,
-        twin_source=side.twin_source,
-        onnx=side.onnx,
-        tiers=tiers,
+        neurobench=metrics_of_counts(
+            counts,
+            biases=sum(layer.bias.size for layer in graph if layer.bias.any()),
+            states=sum(row.neurons * row.model.states for row in counts.layers if row.model),
+        ),
+        ann=macs,
+        twin=twin,
+        twin_source=twin_source,
+        onnx=onnx,
+        tiers=_compare(presets, arithmetic, counted, macs, system, measured),
         presets=presets if arithmetic in presets else (arithmetic, *presets),
-        ann_formats=ann_formats(
-            side.macs,
-            memory,
-            arithmetic=arithmetic,
-            steps=counts.steps,
+        ann_formats=fairness.ann_formats(
+            macs, memory, arithmetic=arithmetic, steps=counts.steps,
             has_step_passes=changes_over_time,
         ),
-        accuracy=accuracy,
-        ann_accuracy=side.accuracy,
-        is_comparable=side.is_comparable,
+        accuracy=dict(options.get("accuracy") or {}),
+        ann_accuracy=ann_accuracy,
         changes_over_time=changes_over_time,
+        narrow_ann=narrow,
+        fits=fits,
+        fastest_steps=estimates.fastest_steps(counts, presets, cores=cores),
+        measured=None if measured is None else measured.to_dict(counted),
+        platforms=platform_figures(counted, macs.macs_border_exact),
+    )  # fmt: skip
+    gap = options.get("accuracy_gap", fairness.ACCURACY_GAP)
+    rules, headline = _judge(found, memory, arithmetic=arithmetic, gap=gap)
+    ratio_macs = macs if found.is_comparable else None
+    return replace(
+        found,
         rules=rules,
         headline=headline,
-        narrow_ann=narrow,
         sensitivities=find_sensitivities(
-            counts,
-            side.macs if side.is_comparable else None,
-            presets,
-            arithmetic=arithmetic,
-            system=system,
+            counts, ratio_macs, presets, arithmetic=arithmetic, system=system
         ),
-        fits=fits,
-        fastest_steps=fastest_steps(counts, presets, cores=cores),
-        measured=None if measured is None else measured.to_dict(counted),
-        platforms=platform_figures(counted, side.macs.macs_border_exact),
-        assumptions=_assumptions(counts, side, system, measured),
-        warnings=(*_warnings(graph, counts, side, changes_over_time), *side.notes),
+        assumptions=_assumptions(found, system, measured),
+        warnings=(*_warnings(found, graph), *(() if run is None else run.notes)),
     )
 
 
@@ -192,68 +172,42 @@ def _check_call(options: ReportOptions, recording: Recording) -> None:
         raise DataError("report: the recording is empty. Record at least one sample.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AnnSide:
-    """The ANN of a report: the ReLU twin, or the ONNX model given in its place."""
-
-    macs: AnnMacs
-    source: str
-    accuracy: float | None
-    twin: AnnMacs
-    twin_source: str
-    onnx: OnnxBaseline | None
-    notes: tuple[str, ...]
-
-    @property
-    def is_comparable(self) -> bool:
-        """True if these are counts of the ANN, and not of the layers as stored."""
-        if self.onnx is not None:
-            return self.onnx.macs.name != LAYERS_AS_STORED
-        return self.source != AS_STORED
-
-    def facts(self, accuracy: Mapping[str, float], *, changes_over_time: bool) -> ComparisonFacts:
-        """Return the facts that the rules of a fair comparison ask for."""
-        return ComparisonFacts(
-            accuracy=list(accuracy.values())[-1] if accuracy else None,
-            ann_accuracy=self.accuracy,
-            ann_name="the ReLU twin" if self.onnx is None else "the ANN",
-            macs=self.macs,
-            is_as_trained=self.is_comparable,
-            changes_over_time=changes_over_time,
-            has_own_input=self.onnx is not None and self.onnx.has_own_input,
-        )
+def _twin_of(graph: FixedPointGraph, baseline: Graph | None) -> tuple[AnnMacs, str]:
+    """Return the MACs of the ReLU twin, and the layers that they were counted on."""
+    trained = graph.relu_twin if baseline is None else ann_macs(baseline)
+    return (ann_macs(graph), AS_STORED) if trained is None else (trained, AS_TRAINED)
 
 
-def _ann_side(graph: FixedPointGraph, options: ReportOptions) -> _AnnSide:
-    baseline, onnx = options.get("baseline"), options.get("onnx")
-    counted = graph.relu_twin if baseline is None else ann_macs(baseline)
-    twin = ann_macs(graph) if counted is None else counted
-    twin_source = AS_STORED if counted is None else AS_TRAINED
-    run = onnx or options.get("twin_run")
-    accuracy, macs = options.get("ann_accuracy"), twin
-    if run is not None:
-        accuracy = run.accuracy if accuracy is None else accuracy
-        macs = run.to_ann()
-    if onnx is None and run is not None:
-        macs = replace(twin, macs_effective=run.macs_effective)
-    return _AnnSide(
-        macs=macs,
-        source=twin_source if onnx is None else onnx.macs.path,
-        accuracy=accuracy,
-        twin=twin,
-        twin_source=twin_source,
-        onnx=onnx,
-        notes=() if run is None else run.notes,
+def _run_macs(twin: AnnMacs, onnx: OnnxBaseline | None, run: OnnxBaseline | None) -> AnnMacs:
+    """Return the MACs of the ONNX model, or those of the twin as it ran, if it did."""
+    if onnx is not None:
+        return onnx.to_ann()
+    return twin if run is None else replace(twin, macs_effective=run.macs_effective)
+
+
+def _judge(
+    report: Report, memory: EnergyPreset | None, *, arithmetic: EnergyPreset, gap: float
+) -> tuple[tuple[fairness.Rule, ...], fairness.Headline | None]:
+    sparse = None
+    if memory is not None:
+        sparse = estimates.ann_energy(report.ann, memory, arithmetic=arithmetic, skips_zeros=True)
+    facts = fairness.ComparisonFacts(
+        accuracy=list(report.accuracy.values())[-1] if report.accuracy else None,
+        ann_accuracy=report.ann_accuracy,
+        ann_name="the ReLU twin" if report.onnx is None else "the ANN",
+        macs=report.ann,
+        is_as_trained=report.is_comparable,
+        changes_over_time=report.changes_over_time,
+        has_own_input=report.onnx is not None and report.onnx.has_own_input,
     )
-
-
-def _chosen_presets(
-    presets: Sequence[EnergyPreset] | None,
-) -> tuple[tuple[EnergyPreset, ...], EnergyPreset]:
-    """Return the presets of a report, and the one of tier A that tier B is added to."""
-    chosen = tuple(map(EnergyPreset.load, PRESETS) if presets is None else presets)
-    arithmetic = next((preset for preset in chosen if preset.tier is Tier.ARITHMETIC), None)
-    return chosen, arithmetic or EnergyPreset.load(DEFAULT_PRESET)
+    return fairness.judge(
+        [(pair.network, pair.ann) for pair in report.tiers],
+        facts,
+        narrow=report.narrow_ann,
+        sparse=sparse,
+        steps=report.counts.steps,
+        gap=gap,
+    )
 
 
 def _compare(
@@ -272,13 +226,13 @@ def _compare(
             system = replace(system, destination_cores=1.0)
     return tuple(
         PresetComparison(
-            network=estimate_energy(
+            network=estimates.estimate_energy(
                 on_chip if preset.tier is Tier.CHIP else counted,
                 preset,
                 arithmetic=arithmetic,
                 system=system,
             ),
-            ann=ann_energy(macs, preset, arithmetic=arithmetic),
+            ann=estimates.ann_energy(macs, preset, arithmetic=arithmetic),
         )
         for preset in presets
     )
@@ -287,52 +241,34 @@ def _compare(
 def _network_file(
     path: Path | str | None, counts: Counts, sizes: Sequence[LayerSize]
 ) -> NetworkFile:
-    weights = sum(layer.weights for layer in counts.layers)
-    zeros = sum(layer.zero_weights for layer in counts.layers)
+    weights = sum(row.weights for row in counts.layers)
+    zeros = sum(row.zero_weights for row in counts.layers)
+    bits = {size.name: size.weight_bits for size in sizes}
+    stored = sum(  # a recurrent row belongs to the layer whose name it begins with
+        row.weights * bits.get(row.name, bits.get(row.name.removesuffix(".recurrent"), 8))
+        for row in counts.layers
+    )
     return NetworkFile(
         path=None if path is None else str(path),
         sha256=None if path is None else hash_file(path),
         parameters=weights,
         zero_weight_fraction=zeros / weights if weights else 0.0,
-        weight_bytes=_weight_bytes(counts, sizes),
+        weight_bytes=ceil(stored / 8),
     )
 
 
-def _neurobench(graph: FixedPointGraph, counts: Counts) -> NeuroBenchMetrics:
-    return metrics_of_counts(
-        counts,
-        biases=sum(layer.bias.size for layer in graph if layer.bias.any()),
-        states=sum(row.neurons * row.model.states for row in counts.layers if row.model),
-    )
-
-
-def _weight_bytes(counts: Counts, sizes: Sequence[LayerSize]) -> int:
-    """Add up weights · bits; a recurrent row belongs to the layer whose name it begins with."""
-    bits = {size.name: size.weight_bits for size in sizes}
-    total = sum(
-        row.weights * bits.get(row.name, bits.get(row.name.removesuffix(".recurrent"), 8))
-        for row in counts.layers
-    )
-    return ceil(total / 8)
-
-
-def _assumptions(
-    counts: Counts, side: _AnnSide, system: System, measured: Measured | None
-) -> tuple[str, ...]:
+def _assumptions(report: Report, system: System, measured: Measured | None) -> tuple[str, ...]:
+    counts = report.counts
     kinds = {
         InputKind.GRADED: "Input values enter as graded events: one event each, and each of its "
         "synaptic operations is a multiply-accumulate, at every step anew.",
         InputKind.BINARY: "Input events are binary: their synaptic operations are accumulates.",
         InputKind.BIAS: "The input is set as biases: its layer has no synaptic operations.",
     }
-    messages = (
-        "Messages: one per spike and destination layer, a lower bound for any mapping to cores."
-    )
+    messages = "one per spike and destination layer, a lower bound for any mapping to cores."
     if system.destination_cores != 1:
-        messages = (
-            f"Messages: a spike goes to {system.destination_cores:g} cores of each destination "
-            "layer, as given."
-        )
+        cores = f"{system.destination_cores:g} cores of each destination layer"
+        messages = f"a spike goes to {cores}, as given."
     counters = []
     if measured is not None:
         counters.append(
@@ -342,7 +278,6 @@ def _assumptions(
     step = "1 ms a step (real time)."
     if system.step_time_us is not None:
         step = f"{system.step_time_us:g} us a step, as given."
-    chips = "chip" if system.chips == 1 else "chips"
     return (
         "Counts use the deployed integer weights. A weight of zero costs nothing in SOPs; stored "
         "SOPs charge it as well.",
@@ -350,24 +285,25 @@ def _assumptions(
         *([kinds[counts.input_kind]] if counts.input_kind in kinds else []),
         f"All {counts.steps} steps of every sample count, and every neuron is updated at every "
         "step.",
-        messages,
+        f"Messages: {messages}",
         *counters,
-        f"Static energy of tier C: {system.chips} powered {chips}, {step}",
-        _ann_assumption(side),
+        f"Static energy of tier C: {system.chips} powered "
+        f"{'chip' if system.chips == 1 else 'chips'}, {step}",
+        _ann_assumption(report),
         "Energies are per inference: the mean over the samples.",
         "Loihi 1 figures stand in for Loihi 2, of which no per-operation energies are published.",
     )
 
 
-def _ann_assumption(side: _AnnSide) -> str:
-    onnx = side.onnx
-    if onnx is None and side.source == AS_STORED:
+def _ann_assumption(report: Report) -> str:
+    onnx = report.onnx
+    if onnx is None and report.ann_source == AS_STORED:
         return (
             "The ANN's columns count the layers as stored, in one pass at batch 1. Relays, merged "
             "groups and folded pools make them more than a ReLU twin has: nothing is concluded."
         )
     if onnx is None:
-        zeros = "zero" if side.macs.macs_effective is None else "zero, activations as measured"
+        zeros = "zero" if report.ann.macs_effective is None else "zero, activations as measured"
         return (
             "The ReLU twin has the layers and weights of the trained network before it was "
             "lowered for the chip, and runs one pass at batch 1. Nominal values and upper bounds "
@@ -382,17 +318,16 @@ def _ann_assumption(side: _AnnSide) -> str:
     return text
 
 
-def _warnings(
-    graph: FixedPointGraph, counts: Counts, side: _AnnSide, changes_over_time: bool
-) -> tuple[str, ...]:
+def _warnings(report: Report, graph: FixedPointGraph) -> tuple[str, ...]:
     warnings = []
-    totals = counts.totals
-    if changes_over_time and (side.onnx is None or not side.onnx.has_own_input):
-        name = "ReLU twin" if side.onnx is None else "ANN"
+    counts = report.counts
+    totals, samples = counts.totals, counts.samples
+    if report.changes_over_time and (report.onnx is None or not report.onnx.has_own_input):
+        name = "ReLU twin" if report.onnx is None else "ANN"
         warnings.append(
             f"The input changes over the steps. The {name} sees only their mean, in one pass, and "
             f"may be unable to do the task. In {counts.steps} passes, one a step, it would need "
-            f"{counts.steps * side.macs.macs_border_exact:,} MACs."
+            f"{counts.steps * report.ann.macs_border_exact:,} MACs."
         )
     if totals.updates_active is None:
         warnings.append(
@@ -402,8 +337,8 @@ def _warnings(
     if totals.sops_cached != totals.sops:
         warnings.append(
             "The input of a layer is the same at every step: computed once, the network would need "
-            f"{totals.sops_cached / counts.samples:,.0f} instead of "
-            f"{totals.sops / counts.samples:,.0f} SOPs a sample. The lower bounds of tier A say so."
+            f"{totals.sops_cached / samples:,.0f} instead of {totals.sops / samples:,.0f} SOPs a "
+            "sample. The lower bounds of tier A say so."
         )
     rows = [row for row in counts.layers if row.neurons]  # no recurrent rows
     for layer, row in zip(graph.layers[:-1], rows, strict=False):
@@ -411,9 +346,10 @@ def _warnings(
             warnings.append(
                 f"Layer {layer.name} never spikes: nothing reaches the layers after it."
             )
-    if counts.sigma > SIGMA_BREAK_EVEN[1]:
+    highest = fairness.SIGMA_BREAK_EVEN[1]
+    if counts.sigma > highest:
         warnings.append(
-            f"{counts.sigma:.2f} spikes per synapse per inference: above {SIGMA_BREAK_EVEN[1]}, "
-            "published studies that include memory find the ANN cheaper."
+            f"{counts.sigma:.2f} spikes per synapse per inference: above {highest}, published "
+            "studies that include memory find the ANN cheaper."
         )
     return tuple(warnings)

@@ -23,28 +23,23 @@ def statements(report: Report) -> list[str]:
     low, high = SIGMA_BREAK_EVEN
     sentences = [
         verdict(report),
-        *_rules_statement(report),
+        *([_rules_statement(report)] if report.is_comparable else []),
         f"All {report.counts.steps} steps, the input layer as deployed and every neuron update "
         "are counted.",
         f"{report.counts.sigma:.3f} spikes pass each synapse per inference; published break-evens "
         f"with memory lie between {low} and {high}.",
     ]
-    for tier, start in (
-        (Tier.ARITHMETIC, "Arithmetic alone"),
-        (Tier.MEMORY, "With memory accesses"),
-    ):
+    starts = {Tier.ARITHMETIC: "Arithmetic alone", Tier.MEMORY: "With memory accesses"}
+    for tier, start in starts.items():
         rows = [pair for pair in report.tier(tier) if pair.ann is not None]
         if rows and report.is_comparable:
             sentences.append(_tier_statement(start, rows, name))
     if report.sensitivities:
         sentences.append(_sensitivity_statement(report.sensitivities))
     for fit in report.fits:
-        cores = (
-            "does not fit"
-            if fit.cores_low is None
-            else f"{fit.cores_text} {'core' if fit.cores_text == '1' else 'cores'} of "
-            f"{fit.cores_per_chip} a chip"
-        )
+        cores = f"{fit.cores_text} {'core' if fit.cores_text == '1' else 'cores'} of "
+        cores += f"{fit.cores_per_chip} a chip"
+        cores = "does not fit" if fit.cores_low is None else cores
         sentences.append(f"{fit.target}: {cores}, an estimate from sizes.")
     return sentences
 
@@ -100,20 +95,20 @@ def _outcome(report: Report) -> tuple[str, str]:
     return OVERLAP, ""
 
 
-def _rules_statement(report: Report) -> list[str]:
-    if not report.is_comparable:
-        return []
-    head, number = report.headline, len(report.rules)
-    if head is not None:
-        return [
-            f"Nominal ratio {format_factor(head.ratio)} ({head.preset}). All {number} rules of a "
-            "fair comparison hold."
-        ]
+def _rules_statement(report: Report) -> str:
+    head = report.headline
+    if head is None:
+        return f"No factor is stated: {broken_rules(report)}."
+    ratio = f"Nominal ratio {format_factor(head.ratio)} ({head.preset})."
+    return f"{ratio} All {len(report.rules)} rules of a fair comparison hold."
+
+
+def broken_rules(report: Report) -> str:
+    """Return "3 of 7 rules of a fair comparison do not hold", or nothing if all hold."""
     failed = sum(not rule.holds for rule in report.rules)
-    return [
-        f"No factor is stated: {failed} of {number} rules of a fair comparison "
-        f"{'does' if failed == 1 else 'do'} not hold."
-    ]
+    verb = "does" if failed == 1 else "do"
+    text = f"{failed} of {len(report.rules)} rules of a fair comparison {verb} not hold"
+    return text if failed else ""
 
 
 def standing(network: Energy, ann: Energy) -> str:
@@ -133,11 +128,8 @@ def _tier_statement(start: str, rows: Sequence[PresetComparison], name: str) -> 
     assert first.ann is not None
     ranges = f"{format_range(first.network)} against {format_range(first.ann)}"
     standings = Counter(standing(pair.network, pair.ann) for pair in rows if pair.ann is not None)
-    words = {
-        LESS: f"less energy than the {name}",
-        MORE: f"more energy than the {name}",
-        OVERLAP: f"ranges that overlap with the {name}'s",
-    }
+    words = {one: f"{one} energy than the {name}" for one in (LESS, MORE)}
+    words[OVERLAP] = f"ranges that overlap with the {name}'s"
     if len(standings) == 1:
         where = f"in all {len(rows)} presets " if len(rows) > 1 else ""
         return f"{start}: {where}{words[next(iter(standings))]} ({first.network.preset}: {ranges})."

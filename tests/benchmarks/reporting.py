@@ -23,8 +23,8 @@ from memory import peak_mib
 from neurodeploy import netx
 from neurodeploy.provenance import provenance
 from neurodeploy.reports.pages.outline import write_page
+from neurodeploy.reports.report import RunSummary
 from neurodeploy.reports.report_builder import report
-from neurodeploy.reports.run_summary import RunSummary
 from neurodeploy.simulation import EventSimulator, Record
 
 PACKAGES = ("torch", "numpy", "h5py")

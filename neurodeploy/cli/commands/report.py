@@ -238,7 +238,7 @@ def _write_pages(
     """Write the report for people, with the activity on its first sample."""
     from neurodeploy.reports.activity import layer_activity_of, observe
     from neurodeploy.reports.pages.outline import write_markdown, write_page
-    from neurodeploy.reports.run_summary import RunSummary, SourceFile
+    from neurodeploy.reports.report import RunSummary, SourceFile
 
     activity = observe(
         graph,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from neurodeploy.learning.engine import TrainingEngine
     from neurodeploy.recipes.recipe import Recipe
     from neurodeploy.recipes.training_sections import PaperSection
-    from neurodeploy.reports.run_summary import AccuracyPoint
+    from neurodeploy.reports.report import AccuracyPoint
 
 
 PANEL = Panel("Devices")

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from neurodeploy.energy.presets import Tier
 from neurodeploy.files import write_text
 from neurodeploy.reports.comparison import Bounds, Candidate, NetworkComparison
-from neurodeploy.reports.numbers import format_bounds, format_count, format_energy, format_percent
-from neurodeploy.reports.pages.elements import Card, Outline, PageSection, PageTable, Plot
-from neurodeploy.reports.pages.glossary import explain_words
+from neurodeploy.reports.numbers import (
+    format_bounds,
+    format_count,
+    format_energy,
+    format_interval,
+    format_percent,
+)
+from neurodeploy.reports.pages.elements import (
+    Card,
+    Outline,
+    PageSection,
+    PageTable,
+    Plot,
+    Rows,
+    explain_words,
+)
 from neurodeploy.reports.pages.rendering import render_html, render_markdown
 from neurodeploy.reports.pages.tables import TIER_NAMES
 from neurodeploy.reports.plots.comparison_plots import NAMED, plot_front, plot_ranges
@@ -37,71 +49,55 @@ def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -
 def outline_of_comparison(comparison: NetworkComparison) -> Outline:
     """Return everything that the page of a comparison shows."""
     cards = tuple(_cards(comparison))
-    sections = [
+    sections = (
         _networks_section(comparison),
         _presets_section(comparison),
         _sources_section(comparison),
-    ]
+    )
     return Outline(
-        title="Networks compared",
-        description="Energies are estimates of one inference, with the same constants for all.",
-        cards=cards,
-        sections=tuple(explain_words(cards, sections)),
+        "Networks compared",
+        "Energies are estimates of one inference, with the same constants for all.",
+        cards,
+        tuple(explain_words(cards, sections)),
     )
 
 
 def _cards(comparison: NetworkComparison) -> Iterator[Card]:
-    networks = [entry.network for entry in comparison.entries]
-    yield Card(
-        label="Networks",
-        value=format_count(len(networks)),
-        note=f"{len(comparison.front(comparison.preset))} on the Pareto front",
-    )
+    preset, networks = comparison.preset, [entry.network for entry in comparison.entries]
+    note = f"{len(comparison.front(preset))} on the Pareto front"
+    yield Card("Networks", format_count(len(networks)), note)
     first = networks[0]
     if first.accuracy is not None:
-        yield Card(label="Most accurate", value=format_percent(first.accuracy), note=_named(first))
-    least = min(networks, key=lambda one: one.energies[comparison.preset].nominal)
-    yield Card(
-        label="Least energy",
-        value=_range(least.energies[comparison.preset]),
-        note=f"{least.name}, {comparison.preset}",
-    )
-    always = [
-        e.network.name for e in comparison.entries if len(e.best_in) == len(comparison.presets)
-    ]
-    yield Card(
-        label="On the Pareto front for every preset",
-        value=format_count(len(always)),
-        note=", ".join(always[:3]) + (" and others" if len(always) > 3 else ""),
-    )
-
-
-def _named(network: Candidate) -> str:
-    if network.interval is None:
-        return network.name
-    low, high = network.interval
-    return f"{network.name}; 95 % interval {format_percent(low)} to {format_percent(high)}"
+        note = first.name
+        if first.interval is not None:
+            note += "; 95 % interval " + " to ".join(map(format_percent, first.interval))
+        yield Card("Most accurate", format_percent(first.accuracy), note)
+    least = min(networks, key=lambda one: one.energies[preset].nominal)
+    yield Card("Least energy", _range(least.energies[preset]), f"{least.name}, {preset}")
+    always = [e.network.name for e in comparison.entries if e.best_in == comparison.presets]
+    note = ", ".join(always[:3]) + (" and others" if len(always) > 3 else "")
+    yield Card("On the Pareto front for every preset", format_count(len(always)), note)
 
 
 def _networks_section(comparison: NetworkComparison) -> PageSection:
     preset = comparison.preset
+    tier = comparison.tier(preset)
     plots = [
         Plot(
-            svg=plot_ranges(comparison, preset),
-            title="Energy of each network and of its ANN",
-            caption="Circle: spiking network. Square: the ordinary network of its report, one "
-            "pass. Bars span low to high.",
+            plot_ranges(comparison, preset),
+            "Energy of each network and of its ANN",
+            "Circle: spiking network. Square: the ordinary network of its report, one pass. Bars "
+            "span low to high.",
         )
     ]
-    if any(entry.network.accuracy is not None for entry in comparison.entries):
+    if comparison.entries[0].network.accuracy is not None:  # those with one come first
         plots.insert(0, _front_plot(comparison, preset, "Accuracy against energy"))
-    best = comparison.front(preset)
     return PageSection(
-        anchor="networks",
-        title="Accuracy against energy",
-        lead=f"{preset}, tier {comparison.tier(preset).value} "
-        f"({TIER_NAMES[comparison.tier(preset)]}). {len(best)} of {len(comparison.entries)} "
-        "networks are on the Pareto front: no other is at least as accurate for less energy.",
+        "networks",
+        "Accuracy against energy",
+        f"{preset}, tier {tier.value} ({TIER_NAMES[tier]}). {len(comparison.front(preset))} of "
+        f"{len(comparison.entries)} networks are on the Pareto front: no other is at least as "
+        "accurate for less energy.",
         plots=tuple(plots),
         tables=(_networks_table(comparison),),
         items=tuple(f"Note: {warning}" for warning in comparison.warnings),
@@ -109,99 +105,67 @@ def _networks_section(comparison: NetworkComparison) -> PageSection:
 
 
 def _front_plot(comparison: NetworkComparison, preset: str, title: str) -> Plot:
-    many = len(comparison.entries) > NAMED
-    return Plot(
-        svg=plot_front(comparison, preset),
-        title=title,
-        caption="Filled and joined: the Pareto front, by nominal values. "
-        + (
-            "Numbers are those of the table, which has the bounds. "
-            if many
-            else "Thin lines: low to high, and the 95 % interval of the accuracy. "
-        )
-        + _ann_caption(comparison, preset),
-        is_wide=True,
-    )
-
-
-def _ann_caption(comparison: NetworkComparison, preset: str) -> str:
+    marks = "Thin lines: low to high, and the 95 % interval of the accuracy."
+    if len(comparison.entries) > NAMED:
+        marks = "Numbers are those of the table, which has the bounds."
+    caption = f"Filled and joined: the Pareto front, by nominal values. {marks} "
     known = {
         entry.network.ann_accuracy is not None
         for entry in comparison.entries
         if preset in entry.network.ann_energies
     }
-    texts = {
+    anns = {
         True: "Squares: the ordinary networks of these reports.",
         False: "Dashed: the energy of an ordinary network whose accuracy is not known.",
     }
-    return " ".join(texts[is_known] for is_known in (True, False) if is_known in known)
+    caption += " ".join(text for is_known, text in anns.items() if is_known in known)
+    return Plot(plot_front(comparison, preset), title, caption, is_wide=True)
 
 
 def _networks_table(comparison: NetworkComparison) -> PageTable:
-    preset = comparison.preset
-    stages = tuple(
-        dict.fromkeys(stage for e in comparison.entries for stage in list(e.network.stages)[:-1])
-    )
-    rows = []
-    for number, entry in enumerate(comparison.entries, 1):
-        network = entry.network
+    preset, networks = comparison.preset, [entry.network for entry in comparison.entries]
+    stages = tuple(dict.fromkeys(stage for one in networks for stage in list(one.stages)[:-1]))
+
+    def cells(network: Candidate) -> tuple[str, ...]:
         energy, ann = network.energies[preset], network.ann_energies.get(preset)
-        interval = network.interval
-        rows.append(
-            (
-                str(number),
-                network.name,
-                *(_percent(network.stages.get(stage)) for stage in stages),
-                _percent(network.accuracy),
-                ""
-                if interval is None
-                else f"{100 * interval[0]:.1f} to {format_percent(interval[1])}",
-                "" if network.steps is None else str(network.steps),
-                format_count(round(network.sops)),
-                format_energy(energy.nominal),
-                format_energy(energy.low),
-                format_energy(energy.high),
-                "" if ann is None else _range(ann),
-                "on the Pareto front" if preset in entry.best_in else "",
-            )
+        return (
+            network.name,
+            *(_percent(network.stages.get(stage)) for stage in stages),
+            _percent(network.accuracy),
+            format_interval(network.interval),
+            "" if network.steps is None else str(network.steps),
+            format_count(round(network.sops)),
+            *map(format_energy, (energy.nominal, energy.low, energy.high)),
+            "" if ann is None else _range(ann),
         )
-    return PageTable(
-        caption="Networks",
-        columns=(
-            "number",
-            "network",
-            *stages,
-            "deployed",
-            "95 % interval",
-            "T",
-            "SOPs",
-            "energy",
-            "low",
-            "high",
-            "ANN",
-            "verdict",
-        ),
-        rows=rows,
-        text_columns=2,
-        stays_open=True,
-    )
+
+    rows: Rows = [
+        (
+            str(number),
+            *cells(entry.network),
+            "on the Pareto front" if preset in entry.best_in else "",
+        )
+        for number, entry in enumerate(comparison.entries, 1)
+    ]
+    figures = ("deployed", "95 % interval", "T", "SOPs", "energy", "low", "high", "ANN", "verdict")
+    columns = ("number", "network", *stages, *figures)
+    return PageTable("Networks", columns, rows, 2, stays_open=True)
 
 
 def _presets_section(comparison: NetworkComparison) -> PageSection:
     """Show the Pareto front for each set of constants."""
-    leading = comparison.tier(comparison.preset)
     plots = []
-    if any(entry.network.accuracy is not None for entry in comparison.entries):
-        for tier in Tier:
-            first = next((p for p in comparison.presets if comparison.tier(p) is tier), None)
-            if first is not None and tier is not leading:
-                title = f"Tier {tier.value}, {TIER_NAMES[tier]}: {first}"
-                plots.append(_front_plot(comparison, first, title))
+    first_of = {comparison.tier(preset): preset for preset in reversed(comparison.presets)}
+    first_of.pop(comparison.tier(comparison.preset))
+    if comparison.entries[0].network.accuracy is not None:
+        for tier, preset in sorted(first_of.items()):
+            title = f"Tier {tier.value}, {TIER_NAMES[tier]}: {preset}"
+            plots.append(_front_plot(comparison, preset, title))
     return PageSection(
-        anchor="presets",
-        title="The Pareto front for each set of constants",
-        lead="The same networks by every preset that all reports share: nominal energies, a star "
-        "where the network is on the Pareto front.",
+        "presets",
+        "The Pareto front for each set of constants",
+        "The same networks by every preset that all reports share: nominal energies, a star where "
+        "the network is on the Pareto front.",
         plots=tuple(plots),
         tables=(_presets_table(comparison),),
     )
@@ -216,49 +180,36 @@ def _presets_table(comparison: NetworkComparison) -> PageTable:
             + (" *" if preset in entry.best_in else "")
             for preset in presets
         ]
+        + [f"{len(entry.best_in)} of {len(presets)}"]
         for entry in entries
     ]
-    stars = [f"{len(entry.best_in)} of {len(presets)}" for entry in entries]
-    names = [entry.network.name for entry in entries]
-    caption = "Nominal energy by preset"
+    names, caption = [entry.network.name for entry in entries], "Nominal energy by preset"
+    heads = (*presets, "stars")
     if len(entries) > len(presets):
-        rows = [(name, *row, star) for name, row, star in zip(names, cells, stars, strict=True)]
-        columns = ("network", *presets, "stars")
-        return PageTable(caption=caption, columns=columns, rows=rows)
-    rows = [(preset, *row) for preset, row in zip(presets, zip(*cells, strict=True), strict=True)]
-    return PageTable(
-        caption=caption,
-        columns=("preset", *names),
-        rows=[*rows, ("stars", *stars)],
-        has_total=True,
-        stays_open=True,
-    )
+        rows = [(name, *row) for name, row in zip(names, cells, strict=True)]
+        return PageTable(caption, ("network", *heads), rows)
+    rows = [(head, *row) for head, row in zip(heads, zip(*cells, strict=True), strict=True)]
+    return PageTable(caption, ("preset", *names), rows, has_total=True, stays_open=True)
 
 
 def _sources_section(comparison: NetworkComparison) -> PageSection:
+    rows: Rows = [
+        (
+            network.name,
+            format_count(network.test_samples),
+            network.test_digest or "not known",
+            network.source,
+            network.sha256,
+        )
+        for network in (entry.network for entry in comparison.entries)
+    ]
+    columns = ("network", "test samples", "test data", "file", "SHA-256")
     return PageSection(
-        anchor="sources",
-        title="Sources of the figures",
-        lead="The report of every network lists the constants, their sources and the costs that "
-        "each tier leaves out.",
-        tables=(
-            PageTable(
-                caption="Files",
-                columns=("network", "test samples", "test data", "file", "SHA-256"),
-                rows=[
-                    (
-                        network.name,
-                        "not known"
-                        if network.test_samples is None
-                        else format_count(network.test_samples),
-                        network.test_digest or "not known",
-                        network.source,
-                        network.sha256,
-                    )
-                    for network in (entry.network for entry in comparison.entries)
-                ],
-            ),
-        ),
+        "sources",
+        "Sources of the figures",
+        "The report of every network lists the constants, their sources and the costs that each "
+        "tier leaves out.",
+        tables=(PageTable("Files", columns, rows),),
     )
 
 

@@ -18,19 +18,11 @@ def render_html(outline: Outline) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("neurodeploy.reports", "pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=PackageLoader("neurodeploy.reports", "pages"), autoescape=True,
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     return environment.get_template("report.html.j2").render(
-        title=outline.title,
-        description=outline.description,
-        cards=outline.cards,
-        sections=outline.sections,
-        light=css_variables(LIGHT),
-        dark=css_variables(DARK),
+        page=outline, light=css_variables(LIGHT), dark=css_variables(DARK)
     )
 
 
@@ -39,11 +31,9 @@ def render_markdown(outline: Outline) -> str:
     lines = [f"# {_escape(outline.title)}", ""]
     if outline.description:
         lines += [_escape(outline.description), ""]
-    lines += [
-        f"- {_escape(card.label)}: **{_escape(card.value)}**"
-        + (f" ({_escape(card.note)})" if card.note else "")
-        for card in outline.cards
-    ]
+    for card in outline.cards:
+        note = f" ({_escape(card.note)})" if card.note else ""
+        lines.append(f"- {_escape(card.label)}: **{_escape(card.value)}**{note}")
     for section in outline.sections:
         lines += _section(section)
     return "\n".join(lines).rstrip() + "\n"

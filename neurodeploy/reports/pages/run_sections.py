@@ -1,69 +1,42 @@
-"""Sections about the run itself: accuracy, agreement with Lava, raster, training, making."""
+"""Sections about a run: accuracy, agreement with Lava, activity, training, and how it was made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neurodeploy.reports.activity import Raster
-from neurodeploy.reports.numbers import format_count, format_percent, wilson_interval
+from neurodeploy.reports.activity import Activity, Raster
+from neurodeploy.reports.numbers import format_count, format_interval, format_percent
 from neurodeploy.reports.pages.elements import PageSection, PageTable, Plot, Rows
-from neurodeploy.reports.plots.run_plots import (
-    RASTER_LAYERS,
-    RASTER_NEURONS,
-    Series,
-    plot_accuracy,
-    plot_curves,
-    plot_raster,
-)
-from neurodeploy.reports.run_summary import AccuracyPoint, Agreement, Epoch, RunSummary
+from neurodeploy.reports.plots import run_plots
+from neurodeploy.reports.report import Agreement, Epoch, RunSummary
 
 
 def accuracy_section(summary: RunSummary) -> PageSection | None:
     """Show accuracy from stage to stage."""
-    if not summary.accuracy:
+    points = summary.accuracy
+    if not points:
         return None
-    numbers = {point.samples for point in summary.accuracy}
     rows: Rows = [
         (
             point.stage,
             format_percent(point.value),
-            _interval(point),
+            format_interval(point.interval),
             format_count(point.samples) if point.samples else "",
             point.note,
         )
-        for point in summary.accuracy
+        for point in points
     ]
+    caption = "Accuracy on test samples; thin lines are 95 % intervals."
+    if len({point.samples for point in points}) > 1:
+        caption += " Hollow: on fewer samples; compare them with each other only."
+    columns = ("stage", "accuracy", "95 % interval", "samples", "measurement")
     return PageSection(
-        anchor="accuracy",
-        title="Accuracy through the pipeline",
-        lead="What deployment costs: the same network after each step on its way to the chip.",
-        plots=(
-            Plot(
-                svg=plot_accuracy(summary.accuracy),
-                title="Accuracy after each stage",
-                caption="Accuracy on test samples; thin lines are 95 % intervals."
-                + (
-                    " Hollow: on fewer samples; compare them with each other only."
-                    if len(numbers) > 1
-                    else ""
-                ),
-            ),
-        ),
-        tables=(
-            PageTable(
-                caption="Accuracy",
-                columns=("stage", "accuracy", "95 % interval", "samples", "measurement"),
-                rows=rows,
-            ),
-        ),
+        "accuracy",
+        "Accuracy through the pipeline",
+        "What deployment costs: the same network after each step on its way to the chip.",
+        plots=(Plot(run_plots.plot_accuracy(points), "Accuracy after each stage", caption),),
+        tables=(PageTable("Accuracy", columns, rows),),
     )
-
-
-def _interval(point: AccuracyPoint) -> str:
-    if not point.samples:
-        return ""
-    low, high = wilson_interval(point.value, point.samples)
-    return f"{100 * low:.1f} to {format_percent(high)}"
 
 
 def agreement_section(agreement: Agreement | None) -> PageSection | None:
@@ -71,75 +44,175 @@ def agreement_section(agreement: Agreement | None) -> PageSection | None:
     if agreement is None:
         return None
     differing = agreement.comparison.differing
-    lead = f"{format_count(agreement.samples)} samples ran on our simulator and on real Lava. "
+    verdict = "Every spike of every layer was the same."
     if differing:
-        lead += (
+        verdict = (
             f"{format_count(differing)} values differ: do not trust the deployed network before "
             "this is understood."
         )
-    else:
-        lead += "Every spike of every layer was the same."
-    if agreement.seconds is not None:
-        lead += f" Lava took {agreement.seconds:.1f} s."
+    lasted = "" if agreement.seconds is None else f" Lava took {agreement.seconds:.1f} s."
     rows: Rows = [
         (
             layer.name,
-            format_count(layer.compared),
-            format_count(layer.spikes_first),
-            format_count(layer.differing),
+            *map(format_count, (layer.compared, layer.spikes_first, layer.differing)),
             "identical" if layer.is_equal else "DIFFERS",
         )
         for layer in agreement.comparison.layers
     ]
-    table = PageTable(
-        caption="Agreement with Lava by layer",
-        columns=("layer", "values compared", "spikes", "differing", "verdict"),
-        rows=rows,
-    )
+    columns = ("layer", "values compared", "spikes", "differing", "verdict")
     return PageSection(
-        anchor="agreement", title="Agreement with Lava", lead=lead, tables=(table,) if rows else ()
+        "agreement",
+        "Agreement with Lava",
+        f"{format_count(agreement.samples)} samples ran on our simulator and on real Lava. "
+        f"{verdict}{lasted}",
+        tables=(PageTable("Agreement with Lava by layer", columns, rows),) if rows else (),
     )
+
+
+def rates_section(activity: Activity | None, *, has_plot: bool = True) -> PageSection | None:
+    """Show the rate of each layer, and the values that its 24 bits could not hold."""
+    if activity is None:
+        return None
+    caption = "Spikes of a layer divided by neurons and steps, mean of all samples."
+    rows: Rows = []
+    short = []
+    for layer in activity.layers:
+        cells = ["not recorded"] * 2
+        if layer.spikes is not None and layer.rate is not None:
+            cells = [f"{layer.spikes / activity.samples:,.1f}", format_percent(layer.rate)]
+        health, seen = layer.health, ["not seen"] * 4
+        if health is not None:
+            seen = [
+                format_count(health.current_peak), format_count(health.current_wraps),
+                format_count(health.voltage_peak), format_count(health.voltage_clips),
+            ]  # fmt: skip
+            if health.current_wraps + health.voltage_clips:
+                short.append(layer.name)
+        rows.append((layer.name, *cells, *seen))
+    verdict = (
+        f"WARNING: 24 bits were not enough {format_count(activity.overflows)} times, in "
+        f"{', '.join(short)}. Lava does the same, silently: wrapped currents change their sign."
+    )
+    if activity.overflows is None:
+        verdict = "This simulator cannot tell whether 24 bits were enough."
+    elif activity.overflows == 0:
+        verdict = "No current was wrapped and no voltage clipped: 24 bits were enough everywhere."
+    return PageSection(
+        "activity",
+        "Activity",
+        f"Over {format_count(activity.samples)} samples of {activity.steps} steps. {verdict}",
+        plots=_panel(activity, "rates", caption) if has_plot else (),
+        tables=(
+            PageTable(
+                "Activity and range of each layer, in the chip's 24 bits: up to 8,388,607",
+                (
+                    "layer", "spikes per sample", "rate", "largest current", "wrapped",
+                    "largest voltage", "clipped",
+                ),
+                rows,
+            ),
+        ),
+    )  # fmt: skip
 
 
 def raster_section(raster: Raster | None) -> PageSection | None:
     """Show the spikes of one sample."""
     if raster is None or not raster.layers:
         return None
+    caption = (
+        f"A strip a layer, first neuron on top; at most {run_plots.RASTER_NEURONS} neurons of a "
+        "layer are drawn, evenly chosen. Input: values other than zero."
+    )
+    if len(raster.layers) > run_plots.RASTER_LAYERS:
+        caption += f" {run_plots.RASTER_LAYERS} of {len(raster.layers)} layers are drawn."
+    rows: Rows = [
+        (
+            layer.name,
+            format_count(layer.fired.shape[1]),
+            format_count(int(layer.fired.sum())),
+            format_percent(float(layer.fired.mean())),
+        )
+        for layer in raster.layers
+    ]
+    columns = ("layer", "neurons", "spikes", "rate per neuron and step")
     return PageSection(
-        anchor="raster",
-        title="Spikes of one sample",
-        lead=f"{raster.title[:1].upper()}{raster.title[1:]}. Each mark is a neuron that fired in "
-        "that step.",
-        plots=(
-            Plot(
-                svg=plot_raster(raster.layers),
-                title="Spike raster",
-                caption=f"A strip a layer, first neuron on top; at most {RASTER_NEURONS} neurons "
-                "of a layer are drawn, evenly chosen. Input: values other than zero."
-                + (
-                    f" {RASTER_LAYERS} of {len(raster.layers)} layers are drawn."
-                    if len(raster.layers) > RASTER_LAYERS
-                    else ""
-                ),
-                is_wide=True,
-            ),
-        ),
+        "raster",
+        "Spikes of one sample",
+        f"{raster.title[:1].upper()}{raster.title[1:]}. Each mark is a neuron that fired in that "
+        "step.",
+        plots=(Plot(run_plots.plot_raster(raster.layers), "Spike raster", caption, is_wide=True),),
+        tables=(PageTable("Activity of this sample", columns, rows),),
+    )
+
+
+def readout_section(activity: Activity | None) -> PageSection | None:
+    """Show the potential of every class, and the one that wins."""
+    if activity is None or activity.readout is None:
+        return None
+    readout = activity.readout
+    rows: Rows = [
+        (str(number), f"{value:,.1f}", "wins" if number == readout.winner else "")
+        for number, value in enumerate(readout.values[-1].tolist())
+    ]
+    caption = "A line a class, in units of the weights: the chip's state divided by 64."
+    return PageSection(
+        "readout",
+        "Decision",
+        f"The network decides for class {readout.winner} ({activity.title}): the largest potential "
+        f"of layer {readout.layer} after the last step wins, of equal ones the first.",
+        plots=_panel(activity, "readout", caption),
         tables=(
-            PageTable(
-                caption="Activity of this sample",
-                columns=("layer", "neurons", "spikes", "rate per neuron and step"),
-                rows=[
-                    (
-                        layer.name,
-                        format_count(layer.fired.shape[1]),
-                        format_count(int(layer.fired.sum())),
-                        format_percent(float(layer.fired.mean())),
-                    )
-                    for layer in raster.layers
-                ],
-            ),
+            PageTable("Potential after the last step", ("class", "potential", "verdict"), rows),
         ),
     )
+
+
+def maps_section(activity: Activity | None) -> PageSection | None:
+    """Show the places of events in each spatial layer."""
+    if activity is None or not activity.maps:
+        return None
+    shown, there = len(activity.maps), activity.spatial_layers
+    some = "" if shown == there else f" {shown} of {there} layers, evenly chosen."
+    return PageSection(
+        "maps",
+        "Activity maps",
+        f"Events of {activity.title} at each place, channels and steps added up; the number below "
+        f"a map is that of its strongest cell.{some}",
+        plots=_panel(activity, "maps", "Each map has a scale of its own. Large ones are averaged."),
+    )
+
+
+def membranes_section(activity: Activity | None) -> PageSection | None:
+    """Show the potential of single neurons as they charge and fire."""
+    if activity is None or not activity.membranes:
+        return None
+    return PageSection(
+        "membranes",
+        "Membranes",
+        f"Potential of {activity.title} after each step (after the reset where a neuron fires), in "
+        "units of the weights: the chip's state divided by 64. Ticks on top are spikes, the dashed "
+        "line is the threshold.",
+        plots=_panel(activity, "membranes", "Neurons are counted from 0, in C order."),
+    )
+
+
+def _panel(activity: Activity, name: str, caption: str) -> tuple[Plot, ...]:
+    panel = run_plots.panels_of(activity).get(name)
+    if panel is None:
+        return ()
+    return (Plot(run_plots.plot_panel(name, panel), panel.title, caption, is_wide=True),)
+
+
+_CURVES = (
+    ("loss", "Training loss", "epoch", "training loss",
+     "Mean loss of each epoch, branches included."),
+    ("learning", "Accuracy while training", "epoch", "accuracy, %",
+     "Training accuracy is measured while weights still change."),
+    ("branches", "Share of the branches", "iteration", "λ, share of the branches",
+     "Weight λ of the shortcut branches in the loss. They are removed after training."),
+    ("rate", "Learning rate", "iteration", "learning rate", "At the end of each epoch."),
+)  # fmt: skip
+"""(name, title, x axis, y axis, caption)."""
 
 
 def training_section(summary: RunSummary) -> PageSection | None:
@@ -147,131 +220,70 @@ def training_section(summary: RunSummary) -> PageSection | None:
     history = summary.history
     if not history:
         return None
-    epochs = [float(epoch.epoch) for epoch in history]
-    iterations = [float(epoch.iterations) for epoch in history]
+
+    def curve(places: Sequence[int], values: Sequence[float | None]) -> run_plots.Curve:
+        known = [(float(x), y) for x, y in zip(places, values, strict=True) if y is not None]
+        return [x for x, _ in known], [y for _, y in known]
+
+    epochs, iterations = [e.epoch for e in history], [e.iterations for e in history]
+    shares, rates = [e.branch_weight for e in history], [e.learning_rate for e in history]
+    curves = {
+        "loss": {"loss": curve(epochs, [e.loss for e in history])},
+        "learning": {
+            "training": curve(epochs, [100 * e.train_accuracy for e in history]),
+            "validation": curve(epochs, [100 * e.validation_accuracy for e in history]),
+        },
+        "branches": {"λ": curve(iterations, shares)} if any(shares) else {},
+        "rate": {"rate": curve(iterations, rates)} if set(rates) != {None} else {},
+    }
     plots = [
-        _curves(
-            "Training loss",
-            "Mean loss of each epoch, branches included.",
-            [Series(label="loss", x=epochs, y=[epoch.loss for epoch in history])],
-            name="loss",
-            y_label="training loss",
-        ),
-        _curves(
-            "Accuracy while training",
-            "Training accuracy is measured while weights still change.",
-            [
-                Series(label="training", x=epochs, y=[100 * e.train_accuracy for e in history]),
-                Series(
-                    label="validation", x=epochs, y=[100 * e.validation_accuracy for e in history]
-                ),
-            ],
-            name="learning",
-            y_label="accuracy, %",
-        ),
+        Plot(run_plots.plot_curves(curves[name], name, x_label, y_label), title, caption)
+        for name, title, x_label, y_label, caption in _CURVES
+        if curves[name]
     ]
-    shares = _known("λ", iterations, [epoch.branch_weight for epoch in history])
-    if any(shares.y):
-        plots.append(
-            _curves(
-                "Share of the branches",
-                "Weight λ of the shortcut branches in the loss. They are removed after training.",
-                [shares],
-                name="branches",
-                x_label="iteration",
-                y_label="λ, share of the branches",
-            )
-        )
-    rates = _known("rate", iterations, [epoch.learning_rate for epoch in history])
-    if rates.y:
-        plots.append(
-            _curves(
-                "Learning rate",
-                "At the end of each epoch.",
-                [rates],
-                name="rate",
-                x_label="iteration",
-                y_label="learning rate",
-            )
-        )
     tables = [_epoch_table("Training", history)]
     if summary.fine_tuning:
         tables.append(_epoch_table("Fine-tuning in integers", summary.fine_tuning))
-    return PageSection(
-        anchor="training", title="Training", plots=tuple(plots), tables=tuple(tables)
-    )
+    return PageSection("training", "Training", plots=tuple(plots), tables=tuple(tables))
 
 
-def _known(label: str, x: Sequence[float], values: Sequence[float | None]) -> Series:
-    points = [(place, y) for place, y in zip(x, values, strict=True) if y is not None]
-    return Series(label=label, x=[x for x, _ in points], y=[y for _, y in points])
-
-
-def _curves(
-    title: str,
-    caption: str,
-    series: Sequence[Series],
-    *,
-    name: str,
-    y_label: str,
-    x_label: str = "epoch",
-) -> Plot:
-    svg = plot_curves(series, name=name, x_label=x_label, y_label=y_label)
-    return Plot(svg=svg, title=title, caption=caption)
-
-
-def _epoch_table(caption: str, history: tuple[Epoch, ...]) -> PageTable:
-    return PageTable(
-        caption=f"{caption}: epochs",
-        columns=("epoch", "loss", "training accuracy", "validation accuracy", "λ"),
-        rows=[
-            (
-                str(epoch.epoch),
-                f"{epoch.loss:.4f}",
-                format_percent(epoch.train_accuracy),
-                format_percent(epoch.validation_accuracy),
-                "" if epoch.branch_weight is None else f"{epoch.branch_weight:.3f}",
-            )
-            for epoch in history
-        ],
-    )
+def _epoch_table(caption: str, history: Sequence[Epoch]) -> PageTable:
+    rows: Rows = [
+        (
+            str(epoch.epoch),
+            f"{epoch.loss:.4f}",
+            format_percent(epoch.train_accuracy),
+            format_percent(epoch.validation_accuracy),
+            "" if epoch.branch_weight is None else f"{epoch.branch_weight:.3f}",
+        )
+        for epoch in history
+    ]
+    columns = ("epoch", "loss", "training accuracy", "validation accuracy", "λ")
+    return PageTable(f"{caption}: epochs", columns, rows)
 
 
 def making_section(summary: RunSummary) -> PageSection | None:
     """Show the command, its inputs, versions and wall time."""
     tables = []
     if summary.seconds:
-        rows: Rows = [(name, f"{value:.1f} s") for name, value in summary.seconds.items()]
-        rows.append(("total", f"{sum(summary.seconds.values()):.1f} s"))
-        tables.append(
-            PageTable(caption="Wall time", columns=("stage", "time"), rows=rows, has_total=True)
-        )
+        total = ("total", sum(summary.seconds.values()))
+        rows: Rows = [(name, f"{value:.1f} s") for name, value in (*summary.seconds.items(), total)]
+        tables.append(PageTable("Wall time", ("stage", "time"), rows, has_total=True))
     if summary.versions:
-        tables.append(
-            PageTable(
-                caption="Versions",
-                columns=("software", "version"),
-                rows=[(name, value) for name, value in summary.versions.items()],
-            )
-        )
+        rows = list(summary.versions.items())
+        tables.append(PageTable("Versions", ("software", "version"), rows))
+    files: Rows = [(file.role, file.path, file.sha256) for file in summary.files]
     network = None if summary.report is None else summary.report.network
-    files: Rows = []
     if network is not None and network.sha256 is not None:
-        files.append(("network", network.path or "", network.sha256))
-    files += [(file.role, file.path, file.sha256) for file in summary.files]
+        files.insert(0, ("network", network.path or "", network.sha256))
     if files:
-        tables.append(
-            PageTable(
-                caption="Files", columns=("role", "file", "SHA-256"), rows=files, text_columns=3
-            )
-        )
-    items = [f"Made: {summary.created}"] if summary.created else []
-    if not (tables or items or summary.command):
+        tables.append(PageTable("Files", ("role", "file", "SHA-256"), files, 3))
+    if not (tables or summary.created or summary.command):
         return None
     return PageSection(
-        anchor="making",
-        title="How this was made",
+        "making",
+        "How this was made",
         tables=tuple(tables),
-        items=tuple(items),
+        items=(f"Made: {summary.created}",) if summary.created else (),
         code=summary.command or "",
     )

@@ -25,19 +25,9 @@ TIER_NAMES = {
 }
 
 LAYER_COLUMNS = (
-    "layer",
-    "type",
-    "input",
-    "neurons",
-    "events",
-    "SOPs",
-    "stored SOPs",
-    "dense MACs",
-    "spikes",
-    "rate",
-    "active",
-    "zero weights",
-)
+    "layer", "type", "input", "neurons", "events", "SOPs", "stored SOPs", "dense MACs", "spikes",
+    "rate", "active", "zero weights",
+)  # fmt: skip
 TERMINAL_COLUMNS = ("layer", "type", "neurons", "events", "SOPs", "dense MACs", "spikes")
 """The part of `LAYER_COLUMNS` that fits a terminal of 80 columns."""
 ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ANN", "nominal", "evidence")
@@ -63,19 +53,12 @@ def layer_rows(report: Report) -> Rows:
             format_percent(zeros),
         )
 
+    rows = []
+    for one in report.counts.layers:
+        names = (one.name, one.type, one.kind)
+        rows.append(row(names, one, one.by_sample["sops"], one.zero_weight_fraction))
     totals, sops = report.counts.totals, report.counts.sops_by_sample
-    return [
-        *(
-            row(
-                (layer.name, layer.type, layer.kind),
-                layer,
-                layer.by_sample["sops"],
-                layer.zero_weight_fraction,
-            )
-            for layer in report.counts.layers
-        ),
-        row(("total", "", ""), totals, sops, report.network.zero_weight_fraction),
-    ]
+    return [*rows, row(("total", "", ""), totals, sops, report.network.zero_weight_fraction)]
 
 
 def _spread(by_sample: Int64Array) -> str:
@@ -107,16 +90,16 @@ def energy_rows(report: Report) -> Rows:
 def fact_rows(report: Report) -> Rows:
     """Return the totals that fit no table, as pairs."""
     counts, low, high = report.counts, *SIGMA_BREAK_EVEN
-    effective = []
+    effective: Rows = []
     if report.ann.macs_effective is not None:
         effective.append(("the same without zeros", f"{report.ann.macs_effective:,.0f}"))
+    last = list(report.accuracy.values())[-1:]
+    accuracies: Rows = [("accuracy", format_percent(value)) for value in last]
+    if report.ann_accuracy is not None:
+        name = f"accuracy of the {report.ann_label}"
+        accuracies.append((name, format_percent(report.ann_accuracy)))
     return [
-        *(("accuracy", format_percent(value)) for value in list(report.accuracy.values())[-1:]),
-        *(
-            [(f"accuracy of the {report.ann_label}", format_percent(report.ann_accuracy))]
-            if report.ann_accuracy is not None
-            else []
-        ),
+        *accuracies,
         ("samples", format_count(counts.samples)),
         ("steps", format_count(counts.steps)),
         ("SOPs a sample", f"{report.sops_per_sample:,.0f}{_spread(counts.sops_by_sample)}"),
@@ -135,20 +118,19 @@ def terminal(report: Report) -> RenderableType:
     for name, value in fact_rows(report):
         facts.add_row(Text(name, style="dim"), Text(value))
     verdict, *others = statements(report)
+    chosen = [LAYER_COLUMNS.index(name) for name in TERMINAL_COLUMNS]
     parts: list[RenderableType] = [
         Text(verdict, style="bold"),
         facts,
         _table(
             "Counts, mean of a sample",
             TERMINAL_COLUMNS,
-            [_chosen(row) for row in layer_rows(report)],
-            text_columns=2,
+            [tuple(row[n].partition(" ±")[0] for n in chosen) for row in layer_rows(report)],
         ),
         _table(
             "Energy of one inference",
             ("tier", "preset", "network", report.ann_label),
             [(tier, preset, ours, twin) for tier, preset, ours, _, twin, *_ in energy_rows(report)],
-            text_columns=2,
         ),
         Text(
             "Tier A: arithmetic only. B: and memory. C: Loihi 1, per operation. "
@@ -157,28 +139,22 @@ def terminal(report: Report) -> RenderableType:
         ),
     ]
     remarks = Table.grid(padding=(0, 1))
-    for mark, text, style in (
-        *(("-", sentence, "") for sentence in others),
-        *(
-            ("!", f"Rule that does not hold: {rule.name} ({rule.found}).", "")
-            for rule in report.rules
-            if not rule.holds
-        ),
-        *(("!", f"Note: {warning}", "yellow") for warning in report.warnings),
-    ):
-        remarks.add_row(Text(mark), Text(text, style=style))
+    for sentence in others:
+        remarks.add_row(Text("-"), Text(sentence))
+    for rule in report.rules:
+        if not rule.holds:
+            text = f"Rule that does not hold: {rule.name} ({rule.found})."
+            remarks.add_row(Text("!"), Text(text))
+    for warning in report.warnings:
+        remarks.add_row(Text("!"), Text(f"Note: {warning}", style="yellow"))
     return Group(*parts, remarks)
 
 
-def _chosen(row: tuple[str, ...]) -> tuple[str, ...]:
-    cells = [row[LAYER_COLUMNS.index(name)] for name in TERMINAL_COLUMNS]
-    return tuple(cell.partition(" ±")[0] for cell in cells)
-
-
-def _table(title: str, columns: Sequence[str], rows: Rows, *, text_columns: int) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Rows) -> Table:
+    """Return a table for the terminal, whose first two columns are text."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for number, column in enumerate(columns):
-        side: Literal["left", "right"] = "left" if number < text_columns else "right"
+        side: Literal["left", "right"] = "left" if number < 2 else "right"
         table.add_column(column, justify=side, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "total" else None)

@@ -22,6 +22,7 @@ from neurodeploy.reports.numbers import format_energy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 LIGHT = {
     "--paper": "#ffffff", "--ink": "#1b2130", "--faint": "#c9cfd9",
@@ -38,6 +39,17 @@ INK, FAINT, FIRST, SECOND = (
 )
 _VARIABLES = {color: f"var({name})" for name, color in LIGHT.items()}
 
+_STYLE: dict[RcKeyType, object] = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10, "text.parse_math": False,
+    "text.color": INK, "axes.labelcolor": INK, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "axes.edgecolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "grid.color": FAINT,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
+    "axes.grid": True, "grid.linewidth": 0.5, "path.simplify": False,
+}  # fmt: skip
+
+DASHED = (0, (5, 3))
+_MARGIN = 12
+
 WIDTH = 4.9
 """Inches: narrow enough that text stays legible on a phone."""
 
@@ -53,29 +65,8 @@ def new_figure(height: float, name: str) -> Iterator[tuple[Figure, Axes]]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": name,  # ids that are the same every time
-            "font.family": "sans-serif",
-            "font.size": 10,
-            "text.color": INK,
-            "axes.labelcolor": INK,
-            "axes.edgecolor": FAINT,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "axes.axisbelow": True,
-            "grid.color": FAINT,
-            "grid.linewidth": 0.5,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "xtick.labelcolor": INK,
-            "ytick.labelcolor": INK,
-            "text.parse_math": False,
-            "path.simplify": False,
-        }
-    ):
+    # a salt of its own: ids that are the same every time
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         yield figure, figure.add_subplot()
 
@@ -92,8 +83,8 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    for size in ("width", "height"):
+        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg, count=1)
     svg = svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
@@ -104,9 +95,21 @@ def to_svg(figure: Figure, name: str) -> str:
     return svg.strip()
 
 
-def note_axis(axes: Axes, text: str) -> None:
-    """Write a remark above the left end of the axes."""
-    axes.text(0.0, 1.02, text, transform=axes.transAxes, fontsize=8, style="italic")
+def as_file(svg: str) -> str:
+    """Turn a drawing for a page into a file of its own."""
+    box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', svg)
+    assert box is not None, "matplotlib states it"
+    width, height = (float(entry) + 2 * _MARGIN for entry in box.groups())
+    place = f'x="-{_MARGIN}" y="-{_MARGIN}" width="{width:g}" height="{height:g}"'
+    style = (
+        f"<style>:root{{{css_variables(LIGHT)} --sans: system-ui, sans-serif;}}"
+        f"@media (prefers-color-scheme:dark){{:root{{{css_variables(DARK)}}}}}</style>"
+        f'<rect {place} style="fill:var(--paper)"/>'
+    )
+    svg = svg.replace(box[0], f'viewBox="-{_MARGIN} -{_MARGIN} {width:g} {height:g}"', 1)
+    svg = svg.replace("<svg", f'<svg width="{1.5 * width:.0f}" height="{1.5 * height:.0f}"', 1)
+    end = svg.index(">") + 1
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg[:end]}{style}{svg[end:]}\n'
 
 
 def write_at(

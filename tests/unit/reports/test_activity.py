@@ -20,14 +20,14 @@ from neurodeploy.reports.activity import (
     layer_activity_of,
     observe,
 )
-from neurodeploy.reports.pages.activity_sections import (
+from neurodeploy.reports.pages.outline import save_plot
+from neurodeploy.reports.pages.run_sections import (
     maps_section,
     membranes_section,
     rates_section,
     readout_section,
 )
-from neurodeploy.reports.pages.outline import save_plot
-from neurodeploy.reports.plots import activity_plots
+from neurodeploy.reports.plots import run_plots
 from neurodeploy.reports.plots.drawing import DARK, LIGHT
 from neurodeploy.simulation import EventSimulator, Record
 
@@ -63,7 +63,6 @@ def test_maps_add_up_channels_and_steps_of_the_sample(graph, inputs, shown) -> N
     expected = (inputs[2], spikes[0][2], spikes[1][2])
     for one, events in zip(shown.maps, expected, strict=True):
         assert np.array_equal(one.counts, events.sum((0, 1)))
-        assert one.channels == events.shape[1]
 
 
 def test_membranes_are_the_states_of_neurons_that_fire_at_times(graph, inputs, shown) -> None:
@@ -107,7 +106,7 @@ def test_a_read_out_shows_every_class_and_marks_the_winner(graph, inputs) -> Non
 
 
 def test_labels_of_a_read_out_do_not_overlap() -> None:
-    places = activity_plots._spread(np.array([0.0, 1.0, 1.0, 1.0, 50.0]), 5.0)
+    places = run_plots._spread(np.array([0.0, 1.0, 1.0, 1.0, 50.0]), 5.0)
     assert np.diff(places).min() > 4.9
     assert places[4] == 50
     assert np.mean(places[:4]) == pytest.approx(0.75)
@@ -164,12 +163,12 @@ def test_a_report_draws_rates_once(shown) -> None:
 
 def test_large_maps_are_averaged_in_blocks() -> None:
     counts = np.arange(100 * 50).reshape(100, 50)
-    cells = activity_plots._averaged(counts)
+    cells = run_plots._averaged(counts)
     assert cells.shape == (34, 17)
     assert cells[0, 0] == counts[:3, :3].mean()
     assert cells[-1, -1] == counts[99:, 48:].mean()
     small = np.arange(6).reshape(2, 3)
-    assert np.array_equal(activity_plots._averaged(small), small)
+    assert np.array_equal(run_plots._averaged(small), small)
 
 
 @pytest.mark.parametrize("suffix", [".html", ".svg", ".png"])

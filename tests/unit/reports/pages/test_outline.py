@@ -20,7 +20,7 @@ from neurodeploy.files import hardware_path
 from neurodeploy.reports.activity import raster_of
 from neurodeploy.reports.pages.outline import outline_of, write_page
 from neurodeploy.reports.pages.rendering import render_html
-from neurodeploy.reports.run_summary import (
+from neurodeploy.reports.report import (
     AccuracyPoint,
     Agreement,
     RunSummary,

@@ -12,7 +12,7 @@ from neurodeploy.reports.pages.elements import (
 )
 from neurodeploy.reports.pages.outline import outline_of, write_markdown
 from neurodeploy.reports.pages.rendering import render_markdown
-from neurodeploy.reports.run_summary import RunSummary
+from neurodeploy.reports.report import RunSummary
 
 
 def test_it_has_every_section_table_row_and_remark_of_the_page(make_report):

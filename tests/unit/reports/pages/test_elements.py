@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from neurodeploy.reports.pages.elements import Card, PageSection, PageTable, Plot
-from neurodeploy.reports.pages.glossary import explain_words
+from neurodeploy.reports.pages.elements import (
+    Card,
+    PageSection,
+    PageTable,
+    Plot,
+    explain_words,
+)
 
 
 def words_of(*sections: PageSection, cards: tuple[Card, ...] = ()) -> list[list[str]]:
