@@ -101,7 +101,7 @@ class ConvGeometry(TypedDict, total=False):
 
 
 def check_keywords(geometry: ConvGeometry) -> None:
-    """Refuse keywords that Python, which sees only `**geometry`, lets through."""
+    """Refuse the keywords that Python lets through, since it sees only `**geometry`."""
     unknown = sorted(geometry.keys() - ConvGeometry.__annotations__.keys())
     if unknown:
         raise TypeError(f"conv: unexpected keyword argument '{unknown[0]}'")
@@ -121,7 +121,7 @@ def conv_fan_out(weight: NumberArray, source: Shape, **geometry: Unpack[ConvGeom
     Args:
         weight: (out, in / groups, *kernel); (in, out / groups, *kernel) if transposed.
         source: (C, *space).
-        **geometry: Stride, padding and so on: see `ConvGeometry`.
+        **geometry: See `ConvGeometry`.
 
     Raises:
         DataError: If shapes or numbers do not fit each other.
@@ -260,8 +260,8 @@ def _axes(
 
 
 def _named_padding(
-    name: str, space: Shape, kernel: Shape, strides: tuple[int, ...], dilations: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    name: str, space: Shape, kernel: Shape, strides: Shape, dilations: Shape
+) -> tuple[Shape, Shape]:
     """Return the pixels before and behind the frame, by axis."""
     if name not in ("valid", "same", "same_lower"):
         raise DataError(f"conv: padding '{name}', valid, same or same_lower is allowed.")
@@ -269,19 +269,13 @@ def _named_padding(
     for size, taps, stride, dilation in zip(space, kernel, strides, dilations, strict=True):
         total = (-(-size // stride) - 1) * stride + dilation * (taps - 1) + 1 - size
         total = 0 if name == "valid" else max(total, 0)
-        less = total // 2
-        before.append(total - less if name == "same_lower" else less)
+        before.append(-(-total // 2) if name == "same_lower" else total // 2)
         behind.append(total - before[-1])
     return tuple(before), tuple(behind)
 
 
 def _check_padding_mode(
-    mode: str,
-    before: tuple[int, ...],
-    behind: tuple[int, ...],
-    space: Shape,
-    *,
-    is_transposed: bool,
+    mode: str, before: Shape, behind: Shape, space: Shape, *, is_transposed: bool
 ) -> None:
     largest = {"zeros": None, "circular": 0, "reflect": -1, "replicate": None}
     if mode not in largest or (is_transposed and mode != "zeros"):
@@ -334,7 +328,7 @@ def _reach_sum(per_tap: Int64Array, reach: Sequence[Int64Array]) -> Int64Array:
     return per_tap
 
 
-def _per_axis(value: Sequence[int] | int, axes: int, name: str) -> tuple[int, ...]:
+def _per_axis(value: Sequence[int] | int, axes: int, name: str) -> Shape:
     values = (value,) * axes if isinstance(value, int) else tuple(map(int, value))
     if len(values) != axes:
         raise DataError(f"conv: {name} {values}, {axes} numbers (or one) are required.")

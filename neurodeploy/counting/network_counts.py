@@ -202,7 +202,7 @@ def count(
 
     Args:
         graph: The network.
-        inputs: (samples, T, ...) integers as given to the simulator; without T for `Feed.BIAS`.
+        inputs: (samples, T, ...) integers as simulated; without T for `Feed.BIAS`.
         recording: The simulator's result for them, with spikes of all layers or with counts; both
             lead to the same numbers.
         feed: Entry of the input.
@@ -369,7 +369,7 @@ def _layer_row(
 
     Args:
         name: Of the row.
-        layer: The layer.
+        layer: Whose row it is.
         pairs: The connections that the row is about, and the counts of each.
         extent: (samples, steps).
         spikes: (samples, *layer), events of every neuron; None for a row without neurons.
@@ -404,14 +404,14 @@ def _layer_row(
         messages[size.source] = max(messages.get(size.source, 0), int(counts.messages.sum()))
     none = np.zeros(samples, dtype=np.int64)
     by_sample = {
-        "events": sum((counts.events for counts in counted), none),
-        "sops": sum((counts.sops for counts in counted), none),
-        "sops_stored": sum((counts.sops_stored for counts in counted), none),
-        "spikes": none
-        if spikes is None
-        else spikes.reshape(samples, -1).sum(axis=1, dtype=np.int64),
-        **({} if active is None else {"updates_active": active}),
+        name: sum((getattr(counts, name) for counts in counted), none)
+        for name in ("events", "sops", "sops_stored")
     }
+    by_sample["spikes"] = none
+    if spikes is not None:
+        by_sample["spikes"] = spikes.reshape(samples, -1).sum(axis=1, dtype=np.int64)
+    if active is not None:
+        by_sample["updates_active"] = active
     sops = sum(size.sops for size in sizes)
     sops_mac = sum(int(c.sops.sum()) for c in counted if c.kind is InputKind.GRADED)
     return LayerCounts(

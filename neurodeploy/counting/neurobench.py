@@ -67,7 +67,6 @@ class NeuroBenchMetrics:
         activation_sparsity: Share of the neurons' outputs that is zero.
         membrane_updates: A sample; None if potentials were not recorded.
         footprint: Bytes.
-        parameter_count: Parameters.
     """
 
     effective_acs: float
@@ -110,8 +109,8 @@ def metrics_of_layers(
         layers: One entry a layer with weights, from `count_layer`, all for the same samples.
         steps: Steps of a sample.
         outputs: (samples, T, ...) of every layer of neurons.
-        potentials: (samples, T, ...) potentials after each step, of the layers that have any.
-        parameters: Number of parameters, biases included.
+        potentials: (samples, T, ...) after each step, of the layers that have any.
+        parameters: Number of them, biases included.
         footprint: Bytes of parameters and buffers.
 
     Raises:
@@ -146,26 +145,19 @@ def metrics_of_layers(
 
 
 def metrics_of_counts(counts: Counts, *, biases: int, states: int) -> NeuroBenchMetrics:
-    """Compute the metrics of a deployed network from its counts.
-
-    Args:
-        counts: From `neurodeploy.counting.network_counts.count`.
-        biases: Number of stored biases.
-        states: State words of all neurons.
-    """
+    """Compute the metrics of a counted network with its stored biases and all neurons' states."""
     samples, totals, rows = counts.samples, counts.totals, counts.layers
     macs = sum(row.neurobench_macs for row in rows)
     weights = sum(row.weights for row in rows)
     outputs = totals.neurons * counts.steps * samples
+    updates = counts.membrane_updates
     return NeuroBenchMetrics(
         effective_acs=(totals.sops - macs) / samples,
         effective_macs=macs / samples,
         dense=float(counts.steps * totals.dense_exact),
         connection_sparsity=_share(sum(row.zero_weights for row in rows), weights),
         activation_sparsity=(outputs - totals.spikes) / outputs,
-        membrane_updates=None
-        if counts.membrane_updates is None
-        else counts.membrane_updates / samples,
+        membrane_updates=None if updates is None else updates / samples,
         footprint=WORD_BYTES * (weights + biases + states),
         parameter_count=weights + biases,
     )
@@ -174,12 +166,8 @@ def metrics_of_counts(counts: Counts, *, biases: int, states: int) -> NeuroBench
 def count_membrane_updates(potential: NumberArray) -> int:
     """Count membrane updates: all neurons at step one, then each whose potential changed.
 
-    Misses a spike whose reset returns to the value before, so it is no measure of activity.
-
-    Args:
-        potential: (..., T, N), the potential after each step.
-
-    Source: neurobench 2.3.0 `metrics/workload/membrane_updates.py`.
+    Potentials after each step are (..., T, N). A spike whose reset returns to the value before is
+    missed, so this is no measure of activity.
     """
     if potential.shape[-2] == 0:
         return 0

@@ -52,7 +52,6 @@ class SynapseCounts:
 
     Attributes:
         kind: Declared kind of the input.
-        fan_out: Fan-out of every sender.
         events: Values other than zero; 0 for analog input and biases.
         messages: Events of senders that reach anything, zero weights included.
         sops: Synaptic operations through weights other than zero.
@@ -80,7 +79,7 @@ def count_events(fan_out: FanOut, inputs: NumberArray, *, kind: InputKind) -> Sy
     """Count the operations of recorded input in one synapse.
 
     Args:
-        fan_out: From `conv_fan_out` or `dense_fan_out`.
+        fan_out: Of the synapse.
         inputs: (samples, T, *source), as sent; a dense synapse reads it flattened in C order.
         kind: Declared kind of the sender; values that it cannot send are refused.
 
@@ -102,12 +101,6 @@ def count_totals(
 ) -> SynapseCounts:
     """Count the operations in one synapse of events that are known by number at each sender.
 
-    Args:
-        fan_out: From `conv_fan_out` or `dense_fan_out`.
-        sent: Events of every sender.
-        kind: That of the sender.
-        steps: Number of steps.
-
     Raises:
         DataError: If the number of senders is another.
     """
@@ -120,17 +113,18 @@ def count_totals(
     has_values = kind in (InputKind.ANALOG, InputKind.GRADED)
     events, messages, sops, stored, by_value = (np.zeros(samples, dtype=np.int64) for _ in range(5))
     if kind is not InputKind.BIAS:
+        to_nonzero, to_stored = fan_out.nonzero.reshape(-1), fan_out.stored.reshape(-1)
         # counts are stored in few bits; only a part is widened to 64 at a time
-        chunk = max(1, _CHUNK // fan_out.stored.size)
+        chunk = max(1, _CHUNK // to_stored.size)
         for start in range(0, samples, chunk):
             part = slice(start, start + chunk)
             per_source = _rows(sent.total[part])
             events[part] = per_source.sum(axis=1)
-            messages[part] = per_source @ (fan_out.stored.reshape(-1) > 0)
-            sops[part] = per_source @ fan_out.nonzero.reshape(-1)
-            stored[part] = per_source @ fan_out.stored.reshape(-1)
+            messages[part] = per_source @ (to_stored > 0)
+            sops[part] = per_source @ to_nonzero
+            stored[part] = per_source @ to_stored
             if has_values:
-                by_value[part] = _rows(sent.valued[part]) @ fan_out.nonzero.reshape(-1)
+                by_value[part] = _rows(sent.valued[part]) @ to_nonzero
     none = np.zeros(samples, dtype=np.int64)
     cached = sops // steps if has_values and sent.is_static else None
     is_analog = kind is InputKind.ANALOG
@@ -190,11 +184,12 @@ def count_layer(
 
 def check_kind(values: NumberArray, kind: InputKind) -> None:
     """Refuse values that a sender of this kind cannot send."""
+    is_float = values.dtype.kind == "f"
     if kind in (InputKind.ANALOG, InputKind.BIAS):
-        if values.dtype.kind == "f" and not bool(np.isfinite(values).all()):
+        if is_float and not bool(np.isfinite(values).all()):
             raise DataError("input: values that are not finite. Check where they come from.")
         return
-    if values.dtype.kind == "f":
+    if is_float:
         raise DataError(
             f"input: dtype {values.dtype}, integers are required for {kind.value} input. "
             "Declare it analog if it is."
