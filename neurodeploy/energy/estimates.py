@@ -323,10 +323,7 @@ def _chip_energy(operations: Operations, preset: EnergyPreset, system: System) -
         hops=hops,
     )
     low = terms(
-        sops_dense=sops - conv,
-        sops_conv=conv,
-        updates_active=0.0,
-        messages=operations.messages,
+        sops_dense=sops - conv, sops_conv=conv, updates_active=0.0, messages=operations.messages
     )
     high = terms(
         sops_dense=stored,

@@ -157,12 +157,7 @@ def load_onnx(path: Path, *, bindings: Mapping[str, int], bind_batch: bool) -> O
     _forget_open_shapes(model.graph)
     model, scope = _infer(model, path, constants)
     return OnnxGraph(
-        sha256=sha256,
-        model=model,
-        inputs=inputs,
-        constants=constants,
-        scope=scope,
-        bindings=bound,
+        sha256=sha256, model=model, inputs=inputs, constants=constants, scope=scope, bindings=bound
     )
 
 
