@@ -45,11 +45,11 @@ if TYPE_CHECKING:
         System as System,
         estimate_energy as estimate_energy,
     )
-    from neurodeploy.energy.measured import Measured as Measured
-    from neurodeploy.energy.operations import (
+    from neurodeploy.energy.formulas import (
         LayerAccesses as LayerAccesses,
         Operations as Operations,
     )
+    from neurodeploy.energy.measured import Measured as Measured
     from neurodeploy.energy.presets import EnergyPreset as EnergyPreset
     from neurodeploy.errors import (
         NeurodeployError as NeurodeployError,
@@ -125,7 +125,7 @@ _NAMES_BY_MODULE = {
     "data": "ArrayDataset Dataset load_data",
     "energy.estimates": "Energy System estimate_energy",
     "energy.measured": "Measured",
-    "energy.operations": "LayerAccesses Operations",
+    "energy.formulas": "LayerAccesses Operations",
     "energy.presets": "EnergyPreset",
     "errors": "NeurodeployError NeurodeployWarning",
     "ir.graphs": "FixedPointGraph Graph",

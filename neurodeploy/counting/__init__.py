@@ -3,10 +3,8 @@
 In reading order:
 
 - `fan_out`: synapses that leave each source neuron, for dense layers and for convolutions with
-  stride, padding, dilation and groups.
+  stride, padding, dilation and groups; MACs of the ReLU twin to compare with.
 - `synapse_counts`: events times fan-out: the SOPs of one layer.
-- `counts`: counts of a network as data.
-- `network_counts`: a deployed network and its recording to counts.
-- `relu_twin`: MACs of the ordinary network to compare with.
+- `network_counts`: a deployed network and its recording to counts, by layer and by sample.
 - `neurobench`: the same network in NeuroBench's metrics.
 """

@@ -3,11 +3,14 @@
 A synapse *instance* leads from one neuron to another; a shared convolution weight is one instance
 at every output position it serves, and none where it would read padding. An event at neuron i
 costs as many synaptic operations as instances leave i, so these maps are all that counting needs.
+
+The other side of a comparison, the network's ReLU twin, passes once through every instance: it has
+the network's topology and weight shapes and does one pass a sample, batch 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TypedDict, Unpack
@@ -18,6 +21,7 @@ import numpy.typing as npt
 from neurodeploy.errors import DataError, GraphError
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.float_layers import Conv, Dense, Shape
+from neurodeploy.ir.graphs import AnnLayerMacs, AnnMacs, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import (
     FixedComplexDense,
     FixedConv,
@@ -34,8 +38,8 @@ class FanOut:
     """Numbers of synapse instances that leave every source neuron of one synapse.
 
     Attributes:
-        nonzero: int64, shape of the source: instances whose weight is not zero.
-        stored: int64, same shape: instances with zero weights included.
+        nonzero: Shape of the source: instances whose weight is not zero.
+        stored: Same shape: instances with zero weights included.
         dense_macs: MACs of one pass by the textbook, taps on padding included.
         weights: Stored weights, shared ones once.
         zero_weights: Those of them that are zero.
@@ -173,6 +177,53 @@ def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
     raise GraphError(
         f"fan-out: a synapse of type {type(synapse).__name__}, whose instances are not known. "
         "Count it in `synapse_fan_out`."
+    )
+
+
+def ann_macs(graph: Graph | FixedPointGraph) -> AnnMacs:
+    """Count the MACs of a network's ReLU twin.
+
+    Batch norm after a conv or dense layer folds into it and costs none. Of a deployed network these
+    are the MACs of its layers as stored, more than its twin's: relay channels, blocks of zeros, and
+    pools that were folded into weights are counted.
+
+    Raises:
+        GraphError: If shapes do not fit.
+    """
+    if isinstance(graph, Graph):
+        return AnnMacs(layers=tuple(_float_macs(graph)))
+    return AnnMacs(
+        layers=tuple(
+            _ann_row(layer.name, connection.synapse, graph.shape_of(connection.source), layer.shape)
+            for layer in graph.layers
+            for connection in layer.connections
+            if not isinstance(connection.synapse, FixedInjection)
+            and connection.source != layer.name
+        )
+    )
+
+
+def _float_macs(graph: Graph) -> Iterator[AnnLayerMacs]:
+    shapes = graph.shapes()
+    for name, layer in graph.nodes.items():
+        if isinstance(layer, Dense | Conv):
+            yield _ann_row(name, layer, shapes[graph.sources(name)[0]], shapes[name])
+
+
+def _ann_row(
+    name: str, synapse: Synapse | Dense | Conv, source: Shape, output: Shape
+) -> AnnLayerMacs:
+    fan_out = synapse_fan_out(synapse, source)
+    return AnnLayerMacs(
+        name=name,
+        type="conv" if isinstance(synapse, Conv | FixedConv) else "dense",
+        macs_standard=fan_out.dense_macs,
+        macs_border_exact=fan_out.dense_exact,
+        macs_nonzero=int(fan_out.nonzero.sum()),
+        weights=fan_out.weights,
+        zero_weights=fan_out.zero_weights,
+        inputs=int(fan_out.stored.size),
+        outputs=prod(output),
     )
 
 

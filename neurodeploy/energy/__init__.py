@@ -3,8 +3,7 @@
 In reading order:
 
 - `presets`: constants of one technology or chip, each with its source.
-- `operations`: the operations of one inference as plain numbers.
-- `formulas`: operations and constants to picojoules, by term.
+- `formulas`: the operations of one inference as plain numbers, and picojoules by term.
 - `estimates`: the energy of a network and of an ANN, with bounds; the shortest step of a chip.
 - `measured`: counters of a real chip in place of counted ones.
 - `fairness`: the rules that allow one ratio as a headline, published break-evens, and the ANN in

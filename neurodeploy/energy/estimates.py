@@ -19,13 +19,14 @@ from types import MappingProxyType
 from neurodeploy.chips.target import EVIDENCE, Evidence
 from neurodeploy.counting.network_counts import Counts
 from neurodeploy.energy.formulas import (
+    Operations,
     ann_memory_terms,
     arithmetic_terms,
     chip_terms,
     memory_terms,
+    operations_of,
     static_energy,
 )
-from neurodeploy.energy.operations import Operations, operations_of
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.errors import DataError
 from neurodeploy.ir.graphs import AnnMacs
@@ -38,16 +39,12 @@ MESH_HOPS_EAST_WEST = (8 * 8 - 1) / (3 * 8)
 MESH_HOPS_NORTH_SOUTH = (4 * 4 - 1) / (3 * 4)
 """Mean hops of a message between random tiles of SANA-FE's 8 by 4 mesh."""
 
+_NO_CHIP = ("event routing", "control and clock", "static power", "input and output")
+
 EXCLUDES: Mapping[Tier, tuple[str, ...]] = MappingProxyType(
     {
-        Tier.ARITHMETIC: (
-            "memory accesses",
-            "event routing",
-            "control and clock",
-            "static power",
-            "input and output",
-        ),
-        Tier.MEMORY: ("event routing", "control and clock", "static power", "input and output"),
+        Tier.ARITHMETIC: ("memory accesses", *_NO_CHIP),
+        Tier.MEMORY: _NO_CHIP,
         Tier.CHIP: (
             "static power (stated apart; in the upper bound)",
             "hops between tiles where no placement is given (in the upper bound)",
@@ -63,8 +60,8 @@ class System:
     """Placement of a network on chips: figures that are given, since they cannot be counted.
 
     Attributes:
-        step_time_us: Duration of one step, us; None: real time, as the preset says.
-        chips: Chips that are powered; None: one, in a report as many as the network needs.
+        step_time_us: None: real time, as the preset says.
+        chips: Powered ones; None: one, in a report as many as the network needs.
         hops_east_west: Mean hops of a message along the rows of tiles.
         hops_north_south: The same along the columns.
         destination_cores: Mean number of cores of a layer that a spike is sent to; 1 at the least.
@@ -88,12 +85,7 @@ class System:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticEnergy:
-    """Energy, in pJ, of powered chips in one inference, whatever they compute.
-
-    Attributes:
-        power_mw: Of one chip.
-        is_real_time: Whether the duration of a step is the preset's assumption.
-    """
+    """Energy, in pJ, of powered chips in one inference; a step in real time is an assumption."""
 
     power_mw: float
     chips: int
@@ -144,11 +136,7 @@ def estimate_energy(
         operations = nd.Operations(steps=4, sops_ac=18, updates={"if": 12}, messages=3)
         print(nd.estimate_energy(operations, nd.EnergyPreset.load("loihi1_sanafe")).breakdown)
 
-    Args:
-        operations: Those of one inference.
-        preset: Constants of any tier.
-        arithmetic: Constants of tier A to which a preset of tier B is added.
-        system: For tier C.
+    Tier B is added to the `arithmetic` of tier A; the system matters to tier C only.
 
     Raises:
         DataError: If tier B is asked for without constants of tier A, or without accesses.
@@ -197,7 +185,7 @@ def ann_energy(
     where they were measured.
 
     Args:
-        macs: Of the ANN, one pass.
+        macs: Of one pass.
         preset: Constants of any tier.
         arithmetic: Constants of tier A to which a preset of tier B is added.
         skips_zeros: Weights of zero are skipped in the nominal value and the upper bound, too.
@@ -245,12 +233,8 @@ def fastest_steps(
 
     It is the barrier and the busiest core, a lower bound: no mapping to cores is known, so a
     layer's work is shared out evenly over the most cores that it may take. Bursts of activity,
-    routing and input take longer. None where a preset states no times, or a layer does not fit.
-
-    Args:
-        counts: Of the network.
-        presets: Of any tier.
-        cores: By layer; None where no number of cores can hold it.
+    routing and input take longer. None where a preset states no times, or no number of cores can
+    hold a layer.
     """
     chips = [preset for preset in presets if preset.tier is Tier.CHIP]
     return {preset.name: _fastest_step(counts, preset, cores) for preset in chips}

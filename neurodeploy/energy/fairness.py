@@ -61,8 +61,7 @@ class Headline:
 
     Attributes:
         preset: Constants of both sides.
-        ratio: Energy of the spiking network over that of the other, nominal values; both skip
-            weights of zero.
+        ratio: Nominal energy of the spiking network over that of the other; both skip zero weights.
         low: Lower bound of the first over upper bound of the second.
         high: Upper bound of the first over lower bound of the second.
     """
@@ -80,8 +79,7 @@ class ComparisonFacts:
     Attributes:
         accuracy: Of the deployed network on a test set, a fraction; None if not known.
         ann_accuracy: Of the ANN on the same test set; None if not known.
-        ann_name: Name of the ANN in sentences.
-        macs: Of the ANN.
+        ann_name: As in sentences.
         is_as_trained: Whether these are counts of the ANN itself, not of the deployed layers.
         changes_over_time: Whether the network's input changes from step to step.
         has_own_input: Whether the ANN was given samples of its own, not the mean over the steps.
@@ -111,7 +109,7 @@ def judge(
         pairs: Energies of network and ANN, one pair a preset.
         facts: Those beside the energies.
         narrow: The ANN's energy with narrow activations.
-        sparse: The ANN's energy with its weights of zero skipped, by the first preset of tier B.
+        sparse: The ANN's energy with zero weights skipped, by the first preset of tier B.
         steps: T.
         gap: Largest accuracy that the network may lose against the ANN.
     """
@@ -204,15 +202,9 @@ def _input_rule(facts: ComparisonFacts, gap: float) -> Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnFormat:
-    """The ordinary network in one number format.
+    """The ordinary network in one number format, such as "int8, 3-bit activations".
 
-    Attributes:
-        name: Such as "int8, 3-bit activations".
-        weight_bits: In memory.
-        activation_bits: In memory.
-        arithmetic: Energy of one inference, tier A.
-        memory: The same of tier B.
-        passes: Of an inference.
+    Bits are those in memory; the energies are of one inference, by tiers A and B.
     """
 
     name: str
@@ -255,12 +247,12 @@ def ann_formats(
     left out where `arithmetic` has no counterpart in floats (`FLOATS`).
 
     Args:
-        macs: Of the ordinary network.
+        macs: Of one pass.
         memory: Preset of tier B; without it there are no formats.
         arithmetic: Preset of tier A for the integers.
-        steps: T of the spiking network, which sets the narrow width.
-        has_step_passes: Add the ordinary network in T passes, one a step: where the input changes
-            from step to step, a single pass sees only its mean.
+        steps: T, which sets the narrow width.
+        has_step_passes: Add T passes, one a step: where the input changes over the steps, a single
+            pass sees only its mean.
     """
     if memory is None:
         return ()

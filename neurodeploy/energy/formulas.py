@@ -1,4 +1,4 @@
-"""Energy by term: numbers and constants in, picojoules out; each function is a formula of one tier.
+"""The operations of one inference as plain numbers, and what they cost, by term, in picojoules.
 
 Source: the formulas combine Horowitz, ISSCC 2014; Davies et al., IEEE Micro 38(1), 2018; and
 SANA-FE 2.2.9 (Boyle et al., IEEE TCAD 44(8), 2025). Every constant is in its preset's file.
@@ -6,15 +6,128 @@ SANA-FE 2.2.9 (Boyle et al., IEEE TCAD 44(8), 2025). Every constant is in its pr
 
 from __future__ import annotations
 
-from math import ceil, log, log2, pow, sqrt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import ceil, log, log2, pow, prod, sqrt
+from types import MappingProxyType
 
-from neurodeploy.energy.operations import LayerAccesses, Operations
+from neurodeploy.counting.network_counts import Counts, LayerCounts
 from neurodeploy.energy.presets import EnergyPreset
+from neurodeploy.errors import DataError
 from neurodeploy.ir.graphs import AnnLayerMacs
 from neurodeploy.ir.integer_layers import NeuronModel
 
 KIBI = 1024
 WORD_BITS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerAccesses:
+    """Memory accesses of one synapse and its neurons in one inference; tier B needs them.
+
+    Attributes:
+        sops: Each reads a weight and reads and writes an accumulator.
+        weights: Stored weights, shared ones once.
+        events: Each is written to and read from a queue.
+        updates: Neuron updates to charge here; 0 for a second synapse into the same neurons.
+        states: State words of a neuron.
+    """
+
+    sops: float
+    weights: int
+    events: float
+    source_neurons: int
+    neurons: int
+    updates: float
+    states: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operations:
+    """Operations of one inference, as plain numbers.
+
+    Attributes:
+        sops_ac: Operations on binary or ternary input, through weights other than zero.
+        sops_mac: Operations on graded or analog input.
+        sops_conv: Those of both in convolutions, whose synapses a chip stores in another format.
+        sops_stored: All operations, zero weights included; None: as many as without them.
+        sops_stored_conv: Those of them in convolutions; None likewise.
+        sops_saved: Multiplications that computing a static input once would save.
+        updates: Neuron updates by model, every neuron at every step.
+        updates_active: Those of them that are active; None if not known.
+        messages: Spikes · destination layers.
+        accesses: One entry a synapse; tier B needs them.
+    """
+
+    steps: int
+    sops_ac: float = 0.0
+    sops_mac: float = 0.0
+    sops_conv: float = 0.0
+    sops_stored: float | None = None
+    sops_stored_conv: float | None = None
+    sops_saved: float = 0.0
+    updates: Mapping[NeuronModel, float] = field(default_factory=dict)
+    updates_active: float | None = None
+    spikes: float = 0.0
+    bias_adds: float = 0.0
+    messages: float = 0.0
+    accesses: tuple[LayerAccesses, ...] = ()
+
+    @property
+    def updates_dense(self) -> float:
+        """Updates of all neurons."""
+        return sum(self.updates.values())
+
+
+def operations_of(counts: Counts) -> Operations:
+    """Return the operations of one inference: the mean over the samples.
+
+    Raises:
+        DataError: If there are no samples.
+    """
+    samples = counts.samples
+    if samples < 1:
+        raise DataError("energy: no samples were counted. Record at least one.")
+    totals = counts.totals
+    updates: dict[NeuronModel, float] = {}
+    accesses = []
+    for row in counts.layers:
+        if row.model is not None:
+            updates[row.model] = updates.get(row.model, 0.0) + row.updates_dense / samples
+        for number, synapse in enumerate(row.synapses):
+            accesses.append(
+                LayerAccesses(
+                    sops=synapse.sops / samples,
+                    weights=synapse.weights,
+                    events=synapse.events / samples,
+                    source_neurons=synapse.source_neurons,
+                    neurons=prod(row.shape),
+                    updates=row.updates_dense / samples if number == 0 else 0.0,
+                    states=1 if row.model is None else row.model.states,
+                )
+            )
+    active = totals.updates_active
+    return Operations(
+        steps=counts.steps,
+        sops_ac=totals.sops_ac / samples,
+        sops_mac=totals.sops_mac / samples,
+        sops_conv=sum(_conv_sops(row)[0] for row in counts.layers) / samples,
+        sops_stored=totals.sops_stored / samples,
+        sops_stored_conv=sum(_conv_sops(row)[1] for row in counts.layers) / samples,
+        sops_saved=(totals.sops - totals.sops_cached) / samples,
+        updates=MappingProxyType(updates),
+        updates_active=None if active is None else active / samples,
+        spikes=totals.spikes / samples,
+        bias_adds=totals.bias_adds / samples,
+        messages=totals.messages / samples,
+        accesses=tuple(accesses),
+    )
+
+
+def _conv_sops(row: LayerCounts) -> tuple[int, int]:
+    """Return the SOPs, and the stored ones, of a row's convolutions."""
+    convs = [synapse for synapse in row.synapses if synapse.type == "conv"]
+    return sum(size.sops for size in convs), sum(size.sops_stored for size in convs)
 
 
 def arithmetic_terms(preset: EnergyPreset, operations: Operations) -> dict[str, float]:
@@ -90,12 +203,8 @@ def ann_memory_terms(
 ) -> dict[str, float]:
     """Return the memory accesses of one ANN layer in one pass, by term, in pJ.
 
-    Args:
-        preset: Constants of tier B.
-        layer: Sizes of the layer.
-        has_reuse: Each weight and input is read once (ideal), else once for every MAC.
-        skips_zeros: Weights of zero are not read; they are stored all the same, as those of a
-            spiking layer are.
+    With reuse each weight and input is read once (ideal), else once for every MAC. Skipped weights
+    of zero are not read; they are stored all the same, as those of a spiking layer are.
     """
     weight_bits, bits = preset.value("weight_bits"), preset.value("activation_bits")
 
@@ -133,15 +242,8 @@ def chip_terms(
     A preset with one `synaptic_op` splits updates into active and inactive ones; one with
     `update_access` charges every update an access and the active ones more.
 
-    Args:
-        preset: Constants of tier C.
-        sops_dense: Synaptic operations of dense layers.
-        sops_conv: Those of convolutions.
-        updates_dense: Updates of every neuron at every step.
-        updates_active: Those with potential, input or bias.
-        spikes: Of all neurons.
-        messages: Between cores.
-        hops: Hops of messages between tiles, east to west and north to south.
+    Active updates are those with potential, input or bias. Messages go between cores, with hops
+    between tiles east to west and north to south.
     """
     east_west, north_south = hops
     shared = {

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, TypedDict
 
-from neurodeploy.energy.operations import Operations
+from neurodeploy.energy.formulas import Operations
 from neurodeploy.errors import DataError
 from neurodeploy.strict_tables import NotEmpty, PositiveInt, read_table
 
@@ -66,13 +66,9 @@ class MeasuredJson(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Counters and energies of a chip's profiler, per inference; None if not measured.
+    """Those counters and energies of a chip's profiler that a file has, per inference.
 
-    Attributes:
-        path: The file.
-        source: Which chip and tool, in the words of the file.
-        samples: Inferences that were measured.
-        counters: By name; only those that the file has.
+    The source names chip and tool in the words of the file.
     """
 
     path: str

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from neurodeploy.chips.target import Evidence, Source
-from neurodeploy.energy.operations import Operations
+from neurodeploy.energy.formulas import Operations
 from neurodeploy.errors import TargetError
 from neurodeploy.files import hardware_path
 from neurodeploy.strict_tables import NotNegativeFloat, read_table, read_toml_file
@@ -22,14 +22,10 @@ NOTE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformFigure:
-    """The energy of an inference on one machine.
+    """The energy, in pJ, of an inference on one machine: the ANN's where the figure is per MAC.
 
-    Attributes:
-        energy: pJ, of the spiking network, or of the ANN where the figure is per MAC.
-        is_ann: True for the ANN's.
-        formula: The published figures and the counts they are multiplied with.
-        technology: Process and voltage.
-        note: Conditions of the figure.
+    The formula names the published figures and the counts they are multiplied with, the note the
+    conditions of the figures.
     """
 
     name: str

@@ -56,13 +56,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyPreset:
-    """Constants of one technology by name.
-
-    Attributes:
-        name: Short name, such as "cmos45_int8".
-        tier: Which model of energy they belong to.
-        technology: Process and voltage.
-    """
+    """Constants of one technology (process and voltage) for the model of energy of one tier."""
 
     name: str
     tier: Tier

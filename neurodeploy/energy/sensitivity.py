@@ -41,12 +41,7 @@ def find_sensitivities(
 
     Assumptions that change nothing are left out, and ratios to an ANN that computes nothing.
 
-    Args:
-        counts: Of the network.
-        macs: Of the ANN; None for no ratios.
-        presets: Those of the report.
-        arithmetic: Constants of tier A that tier B is added to.
-        system: Step time, chips and placement.
+    Tier B is added to the `arithmetic` of tier A; without MACs of an ANN there are no ratios.
     """
     entries = _chip(counts, presets, system)
     if macs is not None and macs.macs_border_exact:

@@ -50,12 +50,8 @@ def run_apart(
 ) -> Answer:
     """Call a function of a model file in another process, which the next call uses again.
 
-    Args:
-        function: A function of a module; it is called as `function(path, *arguments)`.
-        path: The model file.
-        arguments: The other arguments; like the result, they are pickled.
-        more_seconds: Processor time beyond the time that reading the file may take.
-        more_memory: Bytes beyond those that reading the file may take.
+    It is called as `function(path, *arguments)`; arguments and result are pickled. It may take more
+    seconds of processor time, and bytes of memory, than reading the file alone.
 
     Raises:
         OnnxError: If the process exceeds its limits or crashes.

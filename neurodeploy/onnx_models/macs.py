@@ -63,7 +63,6 @@ class OnnxOperator:
     """A node without counted MACs.
 
     Attributes:
-        name: As in `OnnxNodeMacs`.
         domain: The operator's; "" for ONNX's own.
         size: Values written (values read, for reductions); None if not known.
     """
@@ -80,13 +79,10 @@ class OnnxMacs:
 
     Attributes:
         path: The file.
-        sha256: Of the file.
         name: Of the model's graph.
         bindings: Sizes of symbolic dimensions.
-        inputs: Shapes of the inputs that a pass reads.
         stored: Number of stored values.
-        samples: Samples of a pass: the first dimension that every input and output shares. 1 if
-            there is none.
+        samples: The first dimension that every input and output shares; 1 if there is none.
         nodes: Every node that multiplies and accumulates.
         elementwise_ops: Nodes that compute without MACs.
         uncounted_nodes: Nodes of unknown kinds: the totals leave them out.

@@ -94,7 +94,7 @@ class OnnxBaseline:
         samples: Where its samples came from, one phrase; empty if it was not run.
         accuracy: Share of the samples whose largest output is their label's; None without labels.
         has_own_input: Whether its samples were given for it, not made from the network's input.
-        notes: Sentences for whoever reads the report.
+        notes: For whoever reads the report.
     """
 
     macs: OnnxMacs
@@ -142,10 +142,8 @@ class OnnxBaseline:
 def measure_onnx(macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
     """Run a model on samples, pass by pass, and count its effective MACs.
 
-    Args:
-        macs: The counts of the model.
-        samples: (samples, ...); each has as many values as a sample of the model's input and is
-            given its shape and type.
+    Samples are (samples, ...): each has as many values as a sample of the model's input and is
+    given its shape and type.
 
     Raises:
         OnnxError: If the model has not one input, samples do not fit it or do not fill its passes,
@@ -267,10 +265,8 @@ def _whole_model(path: Path) -> onnx.ModelProto:
 def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:
     """Add, for every node that can be measured, an output with its effective MACs.
 
-    A second output, called the same with "_weights", takes activations as other than zero.
-
-    Returns:
-        Name of the added output by name of the node.
+    A second output, called the same with "_weights", takes activations as other than zero. The
+    first one's name is returned, by name of the node.
     """
     from onnx import helper
 

@@ -88,12 +88,7 @@ LAYOUT = frozenset(_MOVING.split())
 
 
 def count_operator(node: onnx.NodeProto, scope: Scope, *, name: str) -> Macs:
-    """Count the MACs of one operator of `OPERANDS`.
-
-    Args:
-        node: The operator.
-        scope: Shapes and small constants around it.
-        name: How to call it in errors.
+    """Count the MACs of one operator of `OPERANDS`, which errors call by its name.
 
     Raises:
         OnnxError: If a dimension is not known, or shapes contradict each other.

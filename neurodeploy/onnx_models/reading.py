@@ -33,9 +33,9 @@ class OnnxGraph:
 
     Attributes:
         sha256: Of the file.
-        model: The model, functions inlined, large constants turned into inputs.
+        model: Functions inlined, large constants turned into inputs.
         inputs: Shapes of what the user feeds.
-        constants: Shapes of everything stored, by name.
+        constants: Shapes of everything stored.
         scope: The shapes of the outermost graph, and of those inside it.
         bindings: Sizes of symbolic dimensions as used.
     """
@@ -134,13 +134,7 @@ def _text(value: str | bytes) -> str:
 
 
 def load_onnx(path: Path, *, bindings: Mapping[str, int], bind_batch: bool) -> OnnxGraph:
-    """Read a model, bind its symbolic dimensions and infer every shape.
-
-    Args:
-        path: The file.
-        bindings: Size by name of a symbolic dimension; one without a name is called
-            "<input>:<axis>".
-        bind_batch: Bind the first dimension of every input to 1 if nothing else is said.
+    """Read a model, bind its symbolic dimensions as `count_onnx_macs` does, infer every shape.
 
     Raises:
         OnnxError: If the file is damaged, the model invalid, or a dimension of an input open.

@@ -40,14 +40,13 @@ class Scope:
     """The known shapes and values of a graph; a subgraph sees those around it as well.
 
     Attributes:
-        resolver: Finds the shapes of the model that the graph belongs to.
+        resolver: That of the model.
         types: Types by name, with their shapes as far as they are known.
-        constants: Names of the tensors that are stored in the model.
+        constants: Names of stored tensors.
         values: Small values that follow from sizes and stored numbers.
         inner: The scope of each graph inside a node, by the node's first output and the name of
             the attribute that holds the graph.
-        runs: How often a node runs its graph, by its first output; None if the model does not
-            tell.
+        runs: How often a node runs its graph, by its first output; None if that is not known.
     """
 
     resolver: ShapeResolver
@@ -79,11 +78,7 @@ class Scope:
 
 
 class ShapeResolver:
-    """Shapes and small values of the graphs of one model.
-
-    Attributes:
-        opsets: Versions of the operator sets, by domain; "" for ONNX's own.
-    """
+    """Shapes and small values of the graphs of one model, and versions of its operator sets."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         """Take the operator sets of a model."""
@@ -100,12 +95,12 @@ class ShapeResolver:
         types: Mapping[str, onnx.TypeProto] | None = None,
         values: Mapping[str, Value] | None = None,
     ) -> Scope:
-        """Find the shapes of a graph.
+        """Find the shapes of a graph, whose nodes are in the order in which they run.
 
         Args:
-            graph: The graph, its nodes in the order in which they run.
+            graph: The graph.
             outer: The scope around it.
-            stored: Names and shapes of constants that were taken out of it.
+            stored: Shapes of constants that were taken out of it.
             types: Types that are known better than the graph declares them.
             values: Values of its inputs.
         """

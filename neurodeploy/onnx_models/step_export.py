@@ -46,10 +46,6 @@ def export_step(graph: FixedPointGraph, path: str | Path) -> None:
     spikes of the step before. Outputs: `L.spikes`, `L.current.next`, `L.voltage.next`. Steps follow
     each other as in a window: every layer sees the events of this step.
 
-    Args:
-        graph: Leaky integrate-and-fire neurons without delays; recurrence is allowed.
-        path: The file.
-
     Raises:
         OnnxError: If `onnx` is missing, or the network has other neurons, delays, or weights too
             large for exact sums; it names all of them.

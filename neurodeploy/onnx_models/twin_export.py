@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.errors import OnnxError
 from neurodeploy.ir.float_layers import (
     AveragePool,
@@ -43,17 +43,13 @@ RELU_TWIN, LAYERS_AS_STORED = "relu_twin", "layers_as_stored"
 
 
 def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
-    """Write the ReLU twin as an ONNX model.
+    """Write the ReLU twin of a float network (batch norm and pools too) or of a deployed one.
 
     Input `input` is (batch, *shape) float32: one frame in the units of the network's integer
     input, for instance the mean over its steps; output `output` holds the scores. The twin has
     the trained weights but was not trained itself: its accuracy is not the network's. The graph of
     a deployed network that was lowered is called `LAYERS_AS_STORED`: its relays and folded pools
     are no part of the trained network, and reports do not compare with it.
-
-    Args:
-        network: The float network (with its batch norm and pools), or a deployed one.
-        path: The file.
 
     Raises:
         OnnxError: If `onnx` is missing, or the network has parts without a counterpart.

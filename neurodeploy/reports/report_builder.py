@@ -14,14 +14,14 @@ import numpy.typing as npt
 from neurodeploy.chips.cores import estimate_cores
 from neurodeploy.chips.layer_sizes import LayerSize, sizes_of
 from neurodeploy.chips.target import Target
+from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.counting.network_counts import Counts, count
 from neurodeploy.counting.neurobench import metrics_of_counts
-from neurodeploy.counting.relu_twin import ann_macs
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy import estimates, fairness
 from neurodeploy.energy.estimates import DEFAULT_PRESET, System
+from neurodeploy.energy.formulas import Operations, operations_of
 from neurodeploy.energy.measured import Measured
-from neurodeploy.energy.operations import Operations, operations_of
 from neurodeploy.energy.other_machines import platform_figures
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import find_sensitivities

@@ -18,7 +18,7 @@ import torch
 
 from neurodeploy import netx, pipeline
 from neurodeploy.chips.target import Target
-from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.data import load_data
 from neurodeploy.errors import VerificationError
 from neurodeploy.lava_bridge import runtime

@@ -14,7 +14,7 @@ from strategies import Options, generators, graphs, random_input
 from torch.nn import functional
 
 import neurodeploy as nd
-from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.errors import OnnxError
 from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.ir import FixedPointGraph, float_layers as kinds

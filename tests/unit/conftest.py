@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.ir import (
     Connection,
     CubaNeuron,

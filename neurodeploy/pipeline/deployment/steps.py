@@ -15,7 +15,7 @@ from neurodeploy.chips.cores import ChipFit, estimate_cores
 from neurodeploy.chips.layer_sizes import sizes_of
 from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
-from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import OutputError, QuantizationError
 from neurodeploy.files import (

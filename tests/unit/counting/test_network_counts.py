@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.counting.network_counts import count
-from neurodeploy.counting.relu_twin import ann_macs
-from neurodeploy.energy.operations import operations_of
+from neurodeploy.energy.formulas import operations_of
 from neurodeploy.errors import DataError
 from neurodeploy.ir import (
     Connection,

@@ -6,6 +6,8 @@ import pytest
 
 from neurodeploy.energy.estimates import ann_energy
 from neurodeploy.energy.formulas import (
+    LayerAccesses,
+    Operations,
     access_energy,
     ann_memory_terms,
     arithmetic_terms,
@@ -13,7 +15,6 @@ from neurodeploy.energy.formulas import (
     memory_terms,
     static_energy,
 )
-from neurodeploy.energy.operations import LayerAccesses, Operations
 from neurodeploy.energy.presets import (
     EnergyPreset,
     Tier,

@@ -11,8 +11,8 @@ import neurodeploy as nd
 from neurodeploy.counting.fan_out import conv_fan_out
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy.estimates import fastest_steps
+from neurodeploy.energy.formulas import LayerAccesses
 from neurodeploy.energy.measured import Measured
-from neurodeploy.energy.operations import LayerAccesses
 from neurodeploy.energy.other_machines import measured_runs, platform_figures
 from neurodeploy.errors import DataError
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from neurodeploy.chips.target import Target
-from neurodeploy.counting.relu_twin import ann_macs
+from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.errors import GraphError
 from neurodeploy.ir import FixedConv, FixedPointGraph, Graph
 from neurodeploy.ir.float_layers import AveragePool, Conv, Cuba, Dense, Flatten, Input, Layer
