@@ -8,34 +8,10 @@ import numpy as np
 
 from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.errors import OnnxError
-from neurodeploy.ir.float_layers import (
-    AveragePool,
-    BatchNorm,
-    Conv,
-    Cuba,
-    Dense,
-    Flatten,
-    FloatArray,
-    GlobalAveragePool,
-    Input,
-    Integrator,
-    Layer,
-    MaxPool,
-    Shape,
-)
+from neurodeploy.ir import float_layers as floats, integer_layers as integers
+from neurodeploy.ir.float_layers import FloatArray, Layer, Shape
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import (
-    CubaNeuron,
-    DeltaNeuron,
-    FixedConv,
-    FixedDense,
-    FixedInjection,
-    FixedLayer,
-    ResonateFireNeuron,
-    SigmaDeltaNeuron,
-    SigmaNeuron,
-    Synapse,
-)
+from neurodeploy.ir.integer_layers import FixedLayer, Synapse
 from neurodeploy.onnx_models.builder import Attribute, GraphBuilder
 
 RELU_TWIN, LAYERS_AS_STORED = "relu_twin", "layers_as_stored"
@@ -68,7 +44,7 @@ def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
             value = builder.add(operator, value, constant, out=f"input.{operator.lower()}.result")
     known = {graph.input_name: builder.add("Mul", value, "input_scale", out="scaled_input")}
     for name, layer in graph.nodes.items():
-        if isinstance(layer, Input):
+        if isinstance(layer, floats.Input):
             continue
         sources = graph.sources(name)
         value = known[sources[0]]
@@ -88,37 +64,37 @@ def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, sourc
         return builder.store(f"{name}.{key}", values.astype(np.float32))
 
     match layer:
-        case Conv():
+        case floats.Conv():
             bias = [] if layer.bias is None else [layer.bias]
             return builder.conv(value, layer, *bias, name=name, out=name)
-        case Dense():
+        case floats.Dense():
             if len(source) > 1:
                 value = builder.add("Flatten", value, out=f"{name}.flat", axis=1)
             weight = store("weight", layer.weight)
             added = np.zeros(len(layer.weight)) if layer.bias is None else layer.bias
             return builder.add("Gemm", value, weight, store("bias", added), out=name, transB=1)
-        case BatchNorm():
+        case floats.BatchNorm():
             zeros = np.zeros(layer.scale.shape)
             numbers = {"scale": layer.scale, "shift": layer.shift, "mean": zeros, "var": zeros + 1}
             stored = [store(key, values) for key, values in numbers.items()]
             return builder.add("BatchNormalization", value, *stored, out=name, epsilon=0.0)
-        case MaxPool() | AveragePool():
+        case floats.MaxPool() | floats.AveragePool():
             attributes: dict[str, Attribute] = {
                 "kernel_shape": list(layer.kernel),
                 "strides": list(layer.stride),
                 "pads": [*layer.padding, *layer.padding],
             }
-            if isinstance(layer, MaxPool):
+            if isinstance(layer, floats.MaxPool):
                 return builder.add("MaxPool", value, out=name, **attributes)
             return builder.add("AveragePool", value, out=name, count_include_pad=1, **attributes)
-        case GlobalAveragePool():
+        case floats.GlobalAveragePool():
             mean = builder.add("GlobalAveragePool", value, out=f"{name}.mean")
             return builder.add("Flatten", mean, out=name, axis=1)
-        case Flatten():
+        case floats.Flatten():
             return builder.add("Flatten", value, out=name, axis=1)
-        case Cuba():
+        case floats.Cuba():
             return builder.add("Relu", value, out=name)
-        case Integrator():
+        case floats.Integrator():
             return builder.add("Identity", value, out=name)
         case _:
             raise OnnxError(f"twin: '{name}' ({type(layer).__name__}) has no counterpart in ONNX.")
@@ -129,7 +105,7 @@ def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, sourc
 
 def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
     """Return a deployed network as a float graph, weights as they act, and its name as a model."""
-    nodes: dict[str, Layer] = {INPUT: Input(shape=fixed.input.shape)}
+    nodes: dict[str, Layer] = {INPUT: floats.Input(shape=fixed.input.shape)}
     edges: list[tuple[str, str]] = []
     for layer in fixed:
         ends = []
@@ -138,7 +114,7 @@ def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
                 raise OnnxError(
                     f"twin: '{layer.name}' is recurrent; a single pass has no counterpart for it."
                 )
-            if isinstance(connection.synapse, FixedInjection):
+            if isinstance(connection.synapse, integers.FixedInjection):
                 ends.append(connection.source)
                 continue
             name = f"{layer.name}.synapse{number or ''}"
@@ -152,11 +128,13 @@ def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
     return Graph(nodes=nodes, edges=tuple(edges)), RELU_TWIN if is_twin else LAYERS_AS_STORED
 
 
-def _float_synapse(layer: FixedLayer, synapse: Synapse, *, has_bias: bool) -> Conv | Dense:
+def _float_synapse(
+    layer: FixedLayer, synapse: Synapse, *, has_bias: bool
+) -> floats.Conv | floats.Dense:
     bias = None
     if has_bias and layer.bias.any():
         bias = np.broadcast_to(layer.bias, layer.shape).astype(np.float64)
-    if isinstance(synapse, FixedConv):
+    if isinstance(synapse, integers.FixedConv):
         if bias is not None:
             bias = bias.reshape(layer.shape[0], -1)
             if (bias != bias[:, :1]).any():
@@ -165,7 +143,7 @@ def _float_synapse(layer: FixedLayer, synapse: Synapse, *, has_bias: bool) -> Co
                     "a channel. Export the float network instead."
                 )
             bias = bias[:, 0]
-        return Conv(
+        return floats.Conv(
             weight=synapse.weight.astype(np.float64),
             bias=bias,
             stride=synapse.stride,
@@ -173,19 +151,22 @@ def _float_synapse(layer: FixedLayer, synapse: Synapse, *, has_bias: bool) -> Co
             dilation=synapse.dilation,
             groups=synapse.groups,
         )
-    if not isinstance(synapse, FixedDense):
+    if not isinstance(synapse, integers.FixedDense):
         raise OnnxError(f"twin: '{layer.name}' has complex synapses, which ONNX has not.")
     acting = synapse.effective
     bias = None if bias is None else bias.reshape(-1)
-    return Dense(weight=acting.mantissa / 2.0**acting.shift, bias=bias)
+    return floats.Dense(weight=acting.mantissa / 2.0**acting.shift, bias=bias)
 
 
 def _float_neuron(layer: FixedLayer) -> Layer:
     neuron = layer.neuron
-    if isinstance(neuron, ResonateFireNeuron):
+    if isinstance(neuron, integers.ResonateFireNeuron):
         raise OnnxError(f"twin: '{layer.name}' has resonators, which have no counterpart in ReLU.")
-    if isinstance(neuron, SigmaNeuron):
-        return Integrator()
-    if isinstance(neuron, CubaNeuron | DeltaNeuron | SigmaDeltaNeuron):
-        return Integrator() if neuron.is_readout else Cuba(threshold=1.0)
+    if isinstance(neuron, integers.SigmaNeuron):
+        return floats.Integrator()
+    if isinstance(
+        neuron,
+        integers.CubaNeuron | integers.DeltaNeuron | integers.SigmaDeltaNeuron,
+    ):
+        return floats.Integrator() if neuron.is_readout else floats.Cuba(threshold=1.0)
     raise OnnxError(f"twin: '{layer.name}' has {neuron.label} neurons, without a ReLU counterpart.")
