@@ -19,9 +19,13 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from neurodeploy.errors import NeurodeployError, OnnxError
+
+if TYPE_CHECKING:
+    import onnx
+    from onnxruntime import InferenceSession
 
 CPU_SECONDS = 3.0
 """Processor time that a small file may take."""
@@ -177,3 +181,17 @@ def _answer(
             f"{arguments[0]}: cannot be examined ({type(error).__name__}: {message}). Check the "
             "model with onnx.checker; if it is valid, neurodeploy has a fault: report it."
         )
+
+
+def open_session(model: onnx.ModelProto, *, is_optimized: bool = True) -> InferenceSession:
+    """Let onnxruntime read a model, silently and on one processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    if not is_optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError, OnnxError
 from neurodeploy.ir.graphs import AnnMacs
-from neurodeploy.onnx_models.isolation import run_apart
+from neurodeploy.onnx_models.isolation import open_session, run_apart
 from neurodeploy.onnx_models.macs import OnnxMacs, count_onnx_macs, node_names
 from neurodeploy.onnx_models.operators import OPERANDS, operator_key
 from neurodeploy.onnx_models.reading import inline_functions, require_onnx
@@ -182,56 +182,40 @@ def measure_onnx(macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
 def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
     """Run a model in this process."""
     import onnx
-    import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import (
-        Fail,
-        InvalidArgument,
-        InvalidGraph,
-        NotImplemented as NotRunnable,
-        RuntimeException,
-    )
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     name, shape = _single_input(macs)
     passes = len(samples) // macs.samples
     model = _whole_model(path)
     measured = _add_masks(model, macs)
     by_weights = [f"{name}_weights" for name in measured.values()]
-    refusals = (Fail, InvalidArgument, InvalidGraph, NotRunnable, RuntimeException)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
+    kind = next(one.type.tensor_type.elem_type for one in model.graph.input if one.name == name)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    totals = dict.fromkeys(measured, 0)
+    nonzero: dict[str, int] = {}
+    outputs = []
+    refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented)
     try:
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        kind = next(one.type.tensor_type.elem_type for one in model.graph.input if one.name == name)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
-        totals = dict.fromkeys(measured, 0)
-        entry = {name: np.asarray(samples[: macs.samples], dtype=dtype).reshape(shape)}
-        nonzero = {}
-        if by_weights:  # an empty list would ask for all outputs
-            sums = session.run(by_weights, entry)
-            nonzero = dict(zip(measured, map(int, sums), strict=True))
-        outputs = []
+        session = open_session(model)
         for group in np.split(samples, passes):
-            first, *sums = session.run(
-                [model.graph.output[0].name, *measured.values()],
-                {name: np.asarray(group, dtype=dtype).reshape(shape)},
-            )
+            entry = {name: np.asarray(group, dtype=dtype).reshape(shape)}
+            if by_weights and not nonzero:  # an empty list would ask for all outputs
+                sums = session.run(by_weights, entry)
+                nonzero = dict(zip(measured, map(int, sums), strict=True))
+            first, *sums = session.run([model.graph.output[0].name, *measured.values()], entry)
             outputs.append(np.asarray(first, dtype=np.float64))
             for node, effective in zip(measured, sums, strict=True):
                 totals[node] += int(effective)
-    except refusals as error:
+    except (*refusals, state.RuntimeException) as error:
         raise OnnxError(
             f"{path}: onnxruntime cannot run it ({' '.join(str(error).split())[:300]}). "
             "Check the model."
         ) from error
     rest = {node.name: node.macs_border_exact for node in macs.nodes if node.name not in measured}
+    effective_macs = totals | {name: count * passes for name, count in rest.items()}
     return OnnxActivity(
         samples=len(samples),
-        macs_effective={
-            node.name: totals.get(node.name, rest.get(node.name, 0) * passes) for node in macs.nodes
-        },
+        macs_effective={node.name: effective_macs[node.name] for node in macs.nodes},
         macs_nonzero={name: macs.share(count) for name, count in (nonzero | rest).items()},
         unmeasured=tuple(rest),
         outputs=np.stack(outputs) if macs.samples == 1 else np.concatenate(outputs),
@@ -398,25 +382,24 @@ def read_baseline(
         )
     source, has_own_input = "given for it", samples is not None
     if samples is None and network_inputs is not None:
-        source = "the network's input, mean over its steps"
+        source, given = "the network's input, mean over its steps", len(network_inputs)
         size = sum(prod(shape) for shape in macs.inputs.values()) // macs.samples
         fits = len(macs.inputs) == 1 and prod(network_inputs.shape[2:]) == size
-        whole = len(network_inputs) - len(network_inputs) % macs.samples
+        whole = given - given % macs.samples
         if fits and whole and not macs.uncounted_ops:
             samples = network_inputs[:whole].mean(axis=1, dtype=np.float64)
-            if whole < len(network_inputs):
+            if whole < given:
                 notes.append(f"The ANN was measured on the first {whole} samples: whole passes.")
         elif fits and not whole:
             notes.append(
                 f"The ANN's activations were not measured: a pass takes {macs.samples} samples, "
-                f"and there are {len(network_inputs)}. Give more of them, or export the model "
-                "with an open batch."
+                f"and there are {given}. Give more of them, or export the model with an open batch."
             )
         else:
+            reason = "has unknown operators." if fits else "reads no input of the network's size."
             notes.append(
-                "The ANN's activations were not measured: it "
-                + ("has unknown operators." if fits else "reads no input of the network's size.")
-                + " Give samples of its own (--ann-input)."
+                f"The ANN's activations were not measured: it {reason} Give samples of its own "
+                "(--ann-input)."
             )
     if samples is None:
         return OnnxBaseline(macs=macs.per_sample(), notes=tuple(notes))
@@ -426,12 +409,20 @@ def read_baseline(
             f"Of the ANN, {', '.join(activity.unmeasured)} count with every MAC: their sparsity "
             "was not measured."
         )
+    accuracy = None
+    if labels is not None:
+        if labels.shape != (activity.samples,):
+            raise DataError(
+                f"labels: shape {labels.shape}, ({activity.samples},) is required: one a sample."
+            )
+        scores = activity.outputs.reshape(activity.samples, -1)
+        accuracy = float(np.mean(scores.argmax(axis=1) == labels))
     return OnnxBaseline(
         macs=macs.per_sample(),
         activity=activity,
         samples=source,
         has_own_input=has_own_input,
-        accuracy=None if labels is None else _accuracy(activity, labels),
+        accuracy=accuracy,
         notes=tuple(notes),
     )
 
@@ -451,12 +442,3 @@ def load_samples(path: str | Path) -> tuple[NumberArray, npt.NDArray[np.integer]
         )
     labels = load_inputs(path, key="label") if "label" in member_names(Path(path)) else None
     return values, labels
-
-
-def _accuracy(activity: OnnxActivity, labels: npt.NDArray[np.integer]) -> float:
-    scores = activity.outputs.reshape(activity.samples, -1)
-    if labels.shape != (activity.samples,):
-        raise DataError(
-            f"labels: shape {labels.shape}, ({activity.samples},) is required: one a sample."
-        )
-    return float(np.mean(scores.argmax(axis=1) == labels))

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.ir.float_layers import Shape
+from neurodeploy.onnx_models.isolation import open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -237,18 +238,11 @@ class ShapeResolver:
         if find_spec("onnxruntime") is None or not _domain(node.domain).startswith("com.microsoft"):
             return {}
         import onnx
-        import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         model = self._model_of(node, scope, _known(scope, node.input))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = 1
         try:
-            session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            session = open_session(model, is_optimized=False)
         except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented):
             return {}
         found = {}

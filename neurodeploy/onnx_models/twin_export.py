@@ -164,9 +164,6 @@ def _float_neuron(layer: FixedLayer) -> Layer:
         raise OnnxError(f"twin: '{layer.name}' has resonators, which have no counterpart in ReLU.")
     if isinstance(neuron, integers.SigmaNeuron):
         return floats.Integrator()
-    if isinstance(
-        neuron,
-        integers.CubaNeuron | integers.DeltaNeuron | integers.SigmaDeltaNeuron,
-    ):
+    if isinstance(neuron, integers.CubaNeuron | integers.DeltaNeuron | integers.SigmaDeltaNeuron):
         return floats.Integrator() if neuron.is_readout else floats.Cuba(threshold=1.0)
     raise OnnxError(f"twin: '{layer.name}' has {neuron.label} neurons, without a ReLU counterpart.")
