@@ -25,7 +25,6 @@ from neurodeploy.energy.formulas import (
     chip_terms,
     memory_terms,
     operations_of,
-    static_energy,
 )
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.errors import DataError
@@ -334,15 +333,14 @@ def _chip_energy(operations: Operations, preset: EnergyPreset, system: System) -
 
 
 def _static_of(operations: Operations, preset: EnergyPreset, system: System) -> StaticEnergy:
-    given = system.step_time_us
+    given, power, chips = system.step_time_us, preset.value("static_power"), system.chips or 1
     step_time = preset.value("step_time") if given is None else given
-    chips = system.chips or 1
     return StaticEnergy(
-        power_mw=preset.value("static_power"),
+        power_mw=power,
         chips=chips,
         step_time_us=step_time,
         is_real_time=given is None,
-        energy=static_energy(preset, steps=operations.steps, chips=chips, step_time_us=step_time),
+        energy=power * step_time * operations.steps * chips * 1e3,  # mW · us = 1000 pJ
     )
 
 

@@ -267,11 +267,3 @@ def chip_terms(
         "spikes": spikes * preset.value("spike"),
         **shared,
     }
-
-
-def static_energy(
-    preset: EnergyPreset, *, steps: int, chips: int = 1, step_time_us: float | None = None
-) -> float:
-    """Return the static energy of one inference, in pJ; steps take the preset's time by default."""
-    duration = preset.value("step_time") if step_time_us is None else step_time_us
-    return preset.value("static_power") * duration * steps * chips * 1e3  # mW · us = 1000 pJ

@@ -103,16 +103,9 @@ class EnergyPreset:
         return max(grades, key=EVIDENCE.index, default=EVIDENCE[-1])
 
 
-def list_presets(tier: Tier | None = None) -> tuple[str, ...]:
-    """Return the names of the presets that come with neurodeploy, of one tier or of all.
-
-    Raises:
-        TargetError: If one of the files is malformed.
-    """
-    names = sorted(path.stem for path in _folder().glob("*.toml"))
-    if tier is None:
-        return tuple(names)
-    return tuple(name for name in names if EnergyPreset.load(name).tier is tier)
+def list_presets() -> tuple[str, ...]:
+    """Return the names of the presets that come with neurodeploy."""
+    return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
 
 
 def _folder() -> Path:
