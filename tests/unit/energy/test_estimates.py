@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from neurodeploy.energy.estimates import ann_energy, estimate_energy
@@ -233,3 +235,12 @@ class TestPresets:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(TargetError, match=message):
             EnergyPreset.load(path)
+
+
+@pytest.mark.parametrize(("measured", "ending"), [(None, "zero"), (1000.0, "zero, as measured")])
+def test_the_basis_of_an_ann_says_whether_its_zeros_were_measured(measured, ending):
+    rows = tuple(replace(row, macs_nonzero=row.macs_standard // 2) for row in TWIN.layers)
+    energy = ann_energy(AnnMacs(layers=rows, macs_effective=measured), EnergyPreset.load("sram45"),
+                        arithmetic=EnergyPreset.load("cmos45_int8"))  # fmt: skip
+    assert energy is not None
+    assert energy.basis.endswith(f"low: also no products with {ending}")

@@ -10,11 +10,13 @@ import pytest
 import neurodeploy as nd
 from neurodeploy.counting.fan_out import conv_fan_out
 from neurodeploy.counting.synapse_counts import InputKind
+from neurodeploy.energy import other_machines
 from neurodeploy.energy.estimates import fastest_steps
 from neurodeploy.energy.formulas import LayerAccesses
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.other_machines import measured_runs, platform_figures
-from neurodeploy.errors import DataError
+from neurodeploy.errors import DataError, TargetError
+from neurodeploy.files import hardware_path
 
 EXAMPLE = nd.Operations(
     steps=10,
@@ -220,3 +222,20 @@ def test_operations_of_an_update_by_model(model, macs, acs):
     """MAC 0.3 pJ, AC 0.1 pJ; a resonator is two sums of two products, each onto the input."""
     energy = nd.estimate_energy(nd.Operations(steps=1, updates={model: 1}), preset("cmos45_int8"))
     assert energy.nominal == pytest.approx(0.3 * macs + 0.1 * acs)
+
+
+@pytest.mark.parametrize("arithmetic", [None, "loihi1_davies2018", "sram45"])
+def test_memory_of_totals_is_added_to_arithmetic_and_to_nothing_else(arithmetic):
+    other = None if arithmetic is None else preset(arithmetic)
+    with pytest.raises(DataError, match="'sram45' counts memory only"):
+        nd.estimate_energy(EXAMPLE, preset("sram45"), arithmetic=other)
+
+
+def test_a_platform_without_any_energy_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "context").mkdir()
+    text = (hardware_path() / "context" / "platforms.toml").read_text()
+    kept = [line for line in text.splitlines() if not line.startswith("per_")]
+    (tmp_path / "context" / "platforms.toml").write_text("\n".join(kept))
+    monkeypatch.setattr(other_machines, "hardware_path", lambda: tmp_path)
+    with pytest.raises(TargetError, match="per_sop, per_update or per_mac is needed"):
+        platform_figures(EXAMPLE, 203_264)

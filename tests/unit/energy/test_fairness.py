@@ -223,3 +223,17 @@ def test_the_estimated_cores_of_both_chips_are_there(make_report):
     assert (one["target"], one["cores_low"]) == ("loihi1", 2)  # weights of 2 bits
     assert two["target"] == "loihi2"
     assert one["is_estimate"] is True
+
+
+def test_the_side_whose_accuracy_is_missing_is_named(make_report):
+    report = make_report()
+    found = [
+        judged(report, **{side: None})[0][0].found.removesuffix(
+            ": give both (--accuracy, --ann-accuracy)"
+        )
+        for side in ("accuracy", "ann_accuracy")
+    ]
+    assert found == [
+        "the accuracy of the network is not known",
+        "the accuracy of the ReLU twin is not known",
+    ]

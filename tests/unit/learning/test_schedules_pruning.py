@@ -106,3 +106,21 @@ def test_zeros_of_a_pruned_network_stay() -> None:
     for name, weight in module.named_parameters():
         if name in held:
             assert torch.equal(weight == 0, held[name]), name
+
+
+def test_masks_stay_once_the_share_is_reached() -> None:
+    """An optimizer moves weights that are masked too, by its momentum: they must not come back."""
+    module = network()
+    pruner = Pruner(
+        module, PruningSection(sparsity=0.5, begin=0, end=0.5, interval=1), iterations=4
+    )
+    pruner.start()
+    for iteration in range(2):
+        pruner.after_step(iteration)
+    weight = module.get_parameter("blocks.dense2.synapse.weight")
+    pruned = weight == 0
+    with torch.no_grad():
+        weight.copy_(torch.where(pruned, 9.0, weight))
+    pruner.after_step(2)
+    assert 0.3 < pruned.float().mean() < 0.7
+    assert torch.equal(weight == 0, pruned)
