@@ -44,12 +44,7 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def wrap(values: npt.ArrayLike, bits: int) -> Int64Array:
-    """Keep the low `bits` bits as a two's complement number.
-
-    Args:
-        values: Integers, exact in int64.
-        bits: Width, 1 to 63; the result lies in [-2**(bits-1), 2**(bits-1)).
-    """
+    """Keep the low `bits` bits, 1 to 63, as a two's complement number."""
     half = np.int64(1) << np.int64(bits - 1)
     mask = (half << np.int64(1)) - np.int64(1)
     return ((np.asarray(values, dtype=np.int64) + half) & mask) - half
@@ -101,20 +96,13 @@ def decay(state: npt.ArrayLike, decay_mantissa: npt.ArrayLike) -> Int64Array:
 
 
 def resonator_decay(sine: int, cosine: int) -> tuple[int, int]:
-    """Return the rotation that Lava's resonate-and-fire neuron uses for the stored one.
+    """Return sine and cosine, times 2**12, that Lava's resonate-and-fire neuron uses.
 
     netx turns sinDecay and cosDecay into a period and a decay rate in float64, and Lava turns
     these back, dropping fractions: each value may come out one nearer to zero.
 
         r = sqrt(q² + c²),  period = 1 / (atan2(q, c) / 2 / pi),  q = sine / 4096, c = cosine / 4096
         sine' = int(r · sin(2 pi / period) · 4096),  cosine' likewise with cos
-
-    Args:
-        sine: sinDecay as stored, times 2**12.
-        cosine: cosDecay as stored, times 2**12.
-
-    Returns:
-        (sine', cosine'), times 2**12.
 
     Source: lava-dl 0.6.0 `slayer/neuron/rf.py:neuron_params`, lava-nc 0.10.0
         `lava/proc/rf/process.py:RF`. The order of the operations matters, and so does whose
@@ -133,10 +121,7 @@ def resonator_decay(sine: int, cosine: int) -> tuple[int, int]:
 
 
 def scale_up(values: npt.ArrayLike, exponent: int = STATE_EXPONENT) -> Int64Array:
-    """Bring a weight sum, bias or threshold to the scale of the state: times 2**exponent.
-
-    The exponent is 6 for everything but sigma-delta neurons.
-    """
+    """Bring a weight sum, bias or threshold to the scale of the state: times 2**exponent."""
     return np.asarray(values, dtype=np.int64) << np.int64(exponent)
 
 

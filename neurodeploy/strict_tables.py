@@ -61,22 +61,14 @@ class Range:
         return f" = {_shown(value)}, it must be {self}{percent}"
 
     def __str__(self) -> str:
-        words = (
-            ("at least", self.minimum),
-            ("above", self.above),
-            ("at most", self.maximum),
-            ("below", self.below),
-        )
+        limits = (self.minimum, self.above, self.maximum, self.below)
+        words = zip(("at least", "above", "at most", "below"), limits, strict=True)
         return " and ".join(f"{word} {limit:g}" for word, limit in words if limit is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class NotEmpty:
-    """At least one character or entry.
-
-    Attributes:
-        reason: Why, for the error.
-    """
+    """At least one character or entry, for a reason that the error gives."""
 
     reason: str = ""
 
@@ -115,12 +107,7 @@ Text = Annotated[str, NotEmpty()]
 
 
 def read_toml_file(path: Path, *, error: type[NeurodeployError]) -> Table:
-    """Read a TOML file.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        NeurodeployError: Of the given class, if it cannot be read or is not TOML.
-    """
+    """Read a TOML file; raise `error` if it is there but cannot be read or is not TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -137,18 +124,14 @@ def read_table(
     error: type[NeurodeployError] = RecipeError,
     noun: str = "key",
 ) -> Section:
-    """Build a dataclass from a table, strictly.
+    """Build a dataclass, which may be made of dataclasses, from a table, strictly.
 
     Args:
-        kind: A dataclass; it may be made of dataclasses.
+        kind: The dataclass.
         table: Keys and values.
         where: Start of errors, such as the path of the file.
-        error: Class of errors.
+        error: What an unknown or missing key, a wrong type and a value out of range raise.
         noun: Word for a key of the outermost table in errors.
-
-    Raises:
-        NeurodeployError: Of the given class, on an unknown or missing key, a wrong type or a
-            value out of range.
     """
     return _Reader(where, error, noun).section(kind, table, "")
 
@@ -172,18 +155,16 @@ class _Reader:
             if key not in known:
                 advice = suggestion(str(key), known)
                 raise self.error(f"{self.place(path)}: unknown {noun} '{key}'.{advice}")
-        optional = {
-            name
-            for name, spec in known.items()
-            if (spec.default, spec.default_factory) != (MISSING, MISSING)
-        }
+        missing = (MISSING, MISSING)
+        required = [k for k, one in known.items() if (one.default, one.default_factory) == missing]
         types = _types(kind)  # type: ignore[arg-type]  # classes are hashable
         values: Table = {}
         for name in known:
             if name in table:
                 values[name] = self.value(types[name], table[name], path, name)
-            elif name not in optional:
-                advice = "" if optional else f" It has exactly the keys {', '.join(known)}."
+            elif name in required:
+                is_whole = len(required) == len(known)
+                advice = f" It has exactly the keys {', '.join(known)}." if is_whole else ""
                 raise self.error(f"{self.place(path)}: {noun} '{name}' is missing.{advice}")
         return kind(**values)
 
