@@ -9,8 +9,9 @@ Formats, by suffix:
 
 - `.bin`: N-MNIST and N-Caltech101, 5 bytes an event. Source: tonic 1.7.0, `io.py:read_mnist_file`,
   after G. Orchard's event-Python.
-- `.dat`: Prophesee's DAT, events of type CD (0x0C), 8 bytes each. Source: the DAT page of
-  Prophesee's file format documentation.
+- `.dat`: Prophesee's DAT, events of type CD (0x0C) or 2D (0x00, as in N-CARS and GEN1), 8 bytes
+  each; times of 32 bits, which begin again after 71 minutes, are continued. Source: the DAT page
+  of Prophesee's file format documentation.
 - `.aedat4`: iniVation's AEDAT 4, read by the package `aedat` (`pip install '.[data]'`).
 """
 
@@ -33,7 +34,9 @@ COUNT_MAX = 255
 """Events of one pixel and bin that are told apart; further ones are not counted."""
 _NMNIST_OVERFLOW_ROW = 240
 _NMNIST_OVERFLOW = 2**13
-_DAT_CD = 12
+_DAT_KINDS = (0, 12)
+"""Events 2D and CD, whose words are laid out alike."""
+_TURN = 2**32
 _Column = npt.NDArray[np.int64]
 
 
@@ -63,7 +66,8 @@ class EventRecordings:
         self.name = str(path)
         if self.path.is_dir():
             found = (one for one in self.path.rglob("*") if one.suffix.lower() in SUFFIXES)
-            self.files = sorted(found)
+            # macOS leaves `._0.bin` beside a `0.bin` from an archive.
+            self.files = sorted(one for one in found if not one.name.startswith("."))
         else:
             self.files = [self.path]
         if not self.files:
@@ -124,7 +128,8 @@ def to_frames(events: CameraEvents, shape: tuple[int, ...], *, where: str) -> np
     """Count events by bin of time, polarity and pixel, together for both polarities if C is 1.
 
     Raises:
-        DataError: If an event lies outside of (H, W), or before the one that it follows.
+        DataError: If an event lies outside of (H, W) or before the one that it follows, or there
+            is less than a microsecond a bin.
     """
     steps, channels, height, width = shape
     if not len(events):
@@ -136,8 +141,13 @@ def to_frames(events: CameraEvents, shape: tuple[int, ...], *, where: str) -> np
             f"{where}: an event at column {events.x.max()}, row {events.y.max()} at most; the "
             f"network's input has {width} columns and {height} rows. Make frames of that size."
         )
-    begin, span = int(events.time[0]), int(events.time[-1] - events.time[0]) // steps
-    bins = (events.time - begin) // span if span else np.full(len(events), steps)
+    begin, duration = int(events.time[0]), int(events.time[-1] - events.time[0])
+    if duration < steps:
+        raise DataError(
+            f"{where}: lasts {duration} microseconds, too short for {steps} steps of at least one "
+            "each. Use fewer steps, or leave the recording out."
+        )
+    bins = (events.time - begin) // (duration // steps)
     kept = bins < steps
     polarity = events.polarity if channels == 2 else np.zeros_like(events.polarity)
     place = ((bins * channels + polarity) * height + events.y) * width + events.x
@@ -166,20 +176,21 @@ def _read_dat(path: Path) -> CameraEvents:
         file.seek(begin)
         kind = file.read(2)
         data = file.read()
-    if len(kind) < 2 or kind[0] != _DAT_CD or kind[1] != 8:
+    if len(kind) < 2 or kind[0] not in _DAT_KINDS or kind[1] != 8:
         raise DataError(
-            f"{path}: not a DAT file of CD events (type {_DAT_CD}, 8 bytes each). "
+            f"{path}: not a DAT file of 2D or CD events (type 0 or 12, 8 bytes each). "
             "Convert it with Prophesee's tools, or make an event table."
         )
     if len(data) % 8:
         raise CutShortError(f"{path} is cut short: an event has 8 bytes.", complete=0)
     words = np.frombuffer(data, "<u4").reshape(-1, 2).astype(np.int64)
-    where = words[:, 1]
+    time, where = words.T
+    has_turned = np.diff(time, prepend=time[:1]) < -_TURN // 2
     return CameraEvents(
         x=where & 0x3FFF,
         y=where >> 14 & 0x3FFF,
         polarity=(where >> 28 & 0xF).astype(bool).astype(np.int64),
-        time=words[:, 0],
+        time=time + _TURN * np.cumsum(has_turned),
     )
 
 

@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 
 from neurodeploy.errors import DataError
+from neurodeploy.netx import read
 from neurodeploy.samples.array_files import CutShortError
 from neurodeploy.samples.camera_recordings import read_recording
 from neurodeploy.samples.sources import open_samples
+from neurodeploy.simulation import EventSimulator
+
+REPORTED = Path(__file__).parent / "reported"
 
 
 def write_dat(path: Path, events: list[tuple[int, int, int, int]], *, kind: int = 12) -> None:
@@ -55,13 +59,46 @@ def test_a_recording_that_ends_within_an_event_ends_the_samples(tmp_path) -> Non
     [
         ([(0, 5, 0, 0)], 12, "column 5"),
         ([(5, 0, 0, 0), (0, 0, 0, 0)], 12, "go backwards"),
-        ([(0, 0, 0, 0)], 14, "not a DAT file of CD events"),
+        ([(0, 0, 0, 0)], 14, "not a DAT file of 2D or CD events"),
     ],
 )
 def test_recordings_that_do_not_fit_are_refused(tmp_path, events, kind, words) -> None:
     write_dat(tmp_path / "a.dat", events, kind=kind)
     with pytest.raises(DataError, match=words):
         open_samples(tmp_path, steps=1, port=(1, 2, 2)).read(0, 1)
+
+
+@pytest.mark.parametrize("name", ["events_2d", "time_turns"])
+def test_kinds_and_times_of_dat_events_make_the_same_frames(name) -> None:
+    expected = open_samples(REPORTED / "events_cd.dat", steps=6, port=(2, 24, 30)).read(0, 1)
+    found = open_samples(REPORTED / f"{name}.dat", steps=6, port=(2, 24, 30)).read(0, 1)
+    assert found.any()
+    assert np.array_equal(found, expected)
+
+
+def test_events_2d_reach_a_network() -> None:
+    graph = read(REPORTED / "conv.net", input_bits=8)
+    frames = open_samples(REPORTED / "events_2d.dat", steps=6, port=(2, 24, 30)).read(0, 1)
+    assert np.count_nonzero(EventSimulator(graph).run(frames).spikes_of(0)) == 542
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+def test_a_recording_too_short_for_its_steps_is_refused(steps) -> None:
+    """Its bins would last no time, and hold none of its events."""
+    samples = open_samples(REPORTED / "one_event.bin", steps=steps, port=(2, 34, 34))
+    with pytest.raises(DataError, match=f"lasts 0 microseconds, too short for {steps} steps"):
+        samples.read(0, 1)
+
+
+def test_a_recording_of_no_events_is_a_frame_of_none(tmp_path) -> None:
+    write_dat(tmp_path / "a.dat", [])
+    assert not open_samples(tmp_path, steps=1, port=(1, 1, 1)).read(0, 1).any()
+
+
+def test_what_macos_leaves_beside_a_recording_is_none(tmp_path) -> None:
+    write_dat(tmp_path / "0.dat", [(0, 0, 0, 0), (9, 0, 0, 0)])
+    (tmp_path / "._0.dat").write_bytes(b"Mac OS X")
+    assert open_samples(tmp_path, steps=1, port=(1, 1, 1)).count == 1
 
 
 def test_an_overflow_of_time_is_no_event(tmp_path) -> None:
