@@ -39,6 +39,7 @@ from neurodeploy.netx.schema import (
     RESONATOR_PHASE_MARK,
     SIGMA_DELTA_TYPE,
     Field,
+    bias_bits,
 )
 from neurodeploy.netx.untrusted_hdf5 import UntrustedGroup
 
@@ -98,6 +99,13 @@ class LayerReader:
                 f"{self.where}: required dataset 'shape' is missing; an input block with neurons "
                 "needs it."
             )
+        for name, neutral in (("weight", 64), ("bias", 0)):
+            values = self._optional(name)
+            if values is not None and np.any(values != neutral):
+                _warn(
+                    f"{self.where}/{name}: {values.max()}; Lava leaves this to whoever feeds the "
+                    "network, and so do we: samples are taken as they are."
+                )
         return self._layer(shape, Connection(source=INPUT, synapse=FixedInjection()))
 
     def conv(self, source: str, source_shape: Shape) -> FixedLayer:
@@ -209,8 +217,8 @@ class LayerReader:
             raise NetxError(
                 f"{self.where}/bias: Lava fails on a bias with sigma_output. Remove either."
             )
-        elif not isinstance(neuron, SigmaDeltaNeuron):
-            bias = self._wrapped(bias)
+        else:
+            bias = self._wrapped(bias, neuron)
         return FixedLayer(
             name=self._name(),
             shape=shape,
@@ -373,12 +381,14 @@ class LayerReader:
             )
         return (int(pair[0]), int(pair[1]))
 
-    def _wrapped(self, bias: IntArray) -> IntArray:
-        wrapped = wrap(bias, BIAS_BITS)
+    def _wrapped(self, bias: IntArray, neuron: Neuron) -> IntArray:
+        bits = bias_bits(neuron)
+        wrapped = wrap(bias, bits)
         if np.any(wrapped != bias):
+            holder = "the chip" if bits == BIAS_BITS else "Lava, beside the exponent of spikes,"
             _warn(
-                f"{self.where}/bias: values from {bias.min()} to {bias.max()} wrap, since the chip "
-                "holds 16 bits. Both simulators do the same; scale the layer down."
+                f"{self.where}/bias: values from {bias.min()} to {bias.max()} wrap, since {holder} "
+                f"holds {bits} bits. Both simulators do the same; scale the layer down."
             )
         return wrapped.astype(np.int32)
 
@@ -394,7 +404,7 @@ def _read_neuron(
             "the number with --input-bits instead."
         )
     if kind in LIF_TYPES:
-        if group.is_true("gradedSpike"):
+        if group.beside("gradedSpike", (0,)):
             _warn(
                 f"{group.where}/gradedSpike: true, but Lava's LIF neurons send plain spikes; "
                 "so do ours."

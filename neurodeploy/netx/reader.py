@@ -1,26 +1,37 @@
 """Read a netx file into a `FixedPointGraph`, or say exactly why it cannot be trusted.
 
 Lava's own reader fails silently in several ways: it skips layer types it does not know, turns
-some weight matrices into zeros, ignores delays of conv layers, and hangs on float neuron
-parameters. Here each of these is an error or, where Lava's result is well defined and only
-surprising, a `NeurodeployWarning`.
+some weight matrices into zeros, ignores delays of conv layers, does not look at datasets that it
+does not know, and hangs on float neuron parameters. Here each of these is an error or, where
+Lava's result is well defined and only surprising, a `NeurodeployWarning`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from neurodeploy.errors import GraphError, NetxError
+from neurodeploy.errors import GraphError, NetxError, NeurodeployWarning
 from neurodeploy.ir.graphs import INPUT, AnnLayerMacs, AnnMacs, FixedInput, FixedPointGraph
-from neurodeploy.ir.integer_layers import FixedLayer, Shape
+from neurodeploy.ir.integer_layers import FixedLayer, Shape, SigmaDeltaNeuron
 from neurodeploy.netx.layers import LayerReader, Options
-from neurodeploy.netx.schema import LAYERS_MAX, RELU_TWIN, TWIN_BYTES_MAX
+from neurodeploy.netx.schema import (
+    COMPLEX_WEIGHT,
+    DROPPED,
+    LAYERS,
+    LAYERS_MAX,
+    NEURONS,
+    RELU_TWIN,
+    RESTATED,
+    TWIN_BYTES_MAX,
+)
 from neurodeploy.netx.untrusted_hdf5 import UntrustedGroup, check_file, open_root
 from neurodeploy.strict_tables import read_table
 
@@ -50,8 +61,8 @@ def read(
             with if neurodeploy wrote it, else 0, Lava's default.
         spike_exponent: `spike_exp` of Lava's `Network`; matters to sigma-delta neurons only.
         accept_silent_faults: Do as Lava does where it silently drops what the file says: delays
-            of conv layers, bias and delays of complex layers, and weight matrices that it turns
-            into zeros.
+            of conv layers, bias and delays of complex layers, weight matrices that it turns into
+            zeros, and datasets that it does not read although they change what was trained.
 
     Returns:
         The network, one layer for each process that Lava would create.
@@ -94,6 +105,7 @@ def _read_network(
     port: Shape | None = None
     layers: list[FixedLayer] = []
     for index, group in enumerate(_layer_groups(root)):
+        layer: FixedLayer | None = None
         reader = LayerReader(group, options, index)
         if reader.kind == "input":
             if index > 0:
@@ -101,9 +113,9 @@ def _read_network(
             shape = reader.input_shape()
             state.shape = shape or state.shape
             if "neuron" in group:
-                layers.append(reader.input_block(shape))
-                state.source = layers[-1].name
-                port = layers[-1].shape
+                layer = reader.input_block(shape)
+                layers.append(layer)
+                state.source, port = layer.name, layer.shape
         elif reader.kind == "flatten":
             if layers and len(layers[-1].shape) == 1:
                 raise NetxError(
@@ -121,6 +133,7 @@ def _read_network(
             port = port or source
             layers.append(layer)
             state = _State(shape=layer.shape, source=layer.name)
+        _check_unread(group, reader.kind, layer, options)
     if not layers or port is None:
         raise NetxError(
             f"{root.where}: no conv, dense or input neuron layer; there is nothing to run."
@@ -130,6 +143,68 @@ def _read_network(
         layers=tuple(layers),
         relu_twin=_read_twin(root),
     )
+
+
+def _check_unread(
+    group: UntrustedGroup, kind: str, layer: FixedLayer | None, options: Options
+) -> None:
+    """Refuse or name each entry of a layer that Lava does not read."""
+    _name_unread(group, {"type", "shape", "neuron", *LAYERS[kind]}, RESTATED, options)
+    weights, neurons = group.subgroup("weight"), group.subgroup("neuron")
+    if weights is not None:
+        _name_unread(weights, {field.name for field in COMPLEX_WEIGHT}, frozenset(), options)
+    if neurons is None or layer is None:
+        return
+    own = NEURONS[type(layer.neuron)]
+    read = {"type"}
+    for one in NEURONS.values():
+        if one.type == own.type:
+            read |= {one.mark, *(field.name for field in one.parameters.values())}
+    is_rectifying = isinstance(layer.neuron, SigmaDeltaNeuron)
+    harmless = RESTATED if is_rectifying else RESTATED | {"activation"}
+    _name_unread(neurons, read, harmless, options)
+
+
+def _name_unread(
+    group: UntrustedGroup, read: Collection[str], harmless: Collection[str], options: Options
+) -> None:
+    """Refuse entries that change what was trained, warn of others; Lava reads those in `read`."""
+    ignored = []
+    for name in group.names():
+        if name in read or name in harmless:
+            continue
+        meant = _misspelt(name, read)
+        if name in DROPPED:
+            found = group.beside(name, DROPPED[name].neutral)
+            advice = f"It stands for {DROPPED[name].meaning}: train the network without"
+        elif meant:
+            found = group.beside(name, (0,))
+            advice = f"Did you mean '{meant}'? Rename or remove it"
+        else:
+            ignored.append(f"{name!r:.40}")
+            continue
+        message = f"{group.where}/{name}: {found}; Lava does not read it"
+        if found and not options.accept_silent_faults:
+            raise NetxError(
+                f"{message}. {advice}, or pass accept_silent_faults (--accept-silent-faults)."
+            )
+        if found:
+            _warn(f"{message}, nor do we.")
+    if ignored:
+        more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""
+        _warn(f"{group.where}: Lava does not read {', '.join(ignored[:8])}{more}; nor do we.")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, NeurodeployWarning, stacklevel=2)
+
+
+def _misspelt(name: str, read: Collection[str]) -> str:
+    """Return the name that was probably meant; not those that stand in every layer."""
+    words = {word.lower(): word for word in read if word not in ("type", "shape", "")}
+    begins = [word for word in words if name.lower().startswith(word)]
+    close = begins or get_close_matches(name.lower(), words, n=1, cutoff=0.75)
+    return words[close[0]] if close else ""
 
 
 def _read_twin(root: UntrustedGroup) -> AnnMacs | None:

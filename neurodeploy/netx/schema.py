@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neurodeploy.fixedpoint import GEOMETRY_MAX as GEOMETRY_MAX
+from neurodeploy.fixedpoint import GEOMETRY_MAX as GEOMETRY_MAX, STATE_EXPONENT
 from neurodeploy.ir.integer_layers import (
     CubaNeuron,
     DeltaNeuron,
@@ -70,6 +70,16 @@ LAYERS: dict[str, dict[str, Field]] = {
             "(C, H, W) or (N,)",
             "shape of the input; required with a neuron",
             is_required=False,
+        ),
+        *(
+            Field(
+                name,
+                "scalar or (1,)",
+                "left by Lava to whoever feeds a network with an input neuron",
+                is_required=False,
+                allows_floats=True,
+            )
+            for name in ("weight", "bias")
         ),
     ),
     "conv": _by_name(
@@ -178,6 +188,37 @@ NEURONS: dict[type[Neuron], NeuronFormat] = {
 }
 """Every class of neurons as the file holds it."""
 
+RESTATED = frozenset(
+    ("inFeatures", "outFeatures", "inChannels", "outChannels", "kernelSize", "gradedSpike")
+)
+"""Datasets that exporters write and Lava does not read: other datasets hold the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A dataset that changes what was trained, and that Lava does not read.
+
+    Attributes:
+        meaning: What it stands for.
+        neutral: Values with which it changes nothing.
+    """
+
+    meaning: str
+    neutral: tuple[int | str, ...] = ()
+
+
+DROPPED: dict[str, Dropped] = {
+    "delay_rec": Dropped("delays of the recurrent connections", (0,)),
+    "refDelay": Dropped("a rest after each spike", (0, 1)),
+    "wgtExp": Dropped("an exponent of the weights", (0,)),
+    "activation": Dropped("an activation other than ReLU", ("relu",)),
+    "thDecay": Dropped("a threshold that adapts"),
+    "vThStep": Dropped("a threshold that adapts"),
+    "refDecay": Dropped("a refractory state"),
+}
+"""Names that lava-dl's SLAYER and mlGeNN write. Source: lava-dl 0.6.0 `device_params` of
+`lava/lib/dl/slayer/neuron`, mlGeNN's exporter to netx."""
+
 RELU_TWIN = Field(
     "relu_twin",
     "(bytes,)",
@@ -205,3 +246,10 @@ TWIN_BYTES_MAX = 1 << 22
 """Longest description of a ReLU twin that is read."""
 LAYERS_MAX = 4096
 """Most layers that are read from one file."""
+
+
+def bias_bits(neuron: Neuron) -> int:
+    """Return the width beyond which a bias wraps in Lava; 0 for neurons without one."""
+    if isinstance(neuron, SigmaDeltaNeuron):  # held in 32 bits, shifted by both exponents
+        return neuron.bias_bits - STATE_EXPONENT - neuron.spike_exponent
+    return neuron.bias_bits

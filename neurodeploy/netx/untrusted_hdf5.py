@@ -15,7 +15,7 @@ from __future__ import annotations
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -113,6 +113,11 @@ class UntrustedGroup:
         with _guarded(self.where, self._source.kind):
             return len(self._group)
 
+    def names(self) -> list[str]:
+        """Return the names of all entries."""
+        with _guarded(self.where, self._source.kind):
+            return list(self._group)
+
     def subgroup(self, name: str) -> UntrustedGroup | None:
         """Return the group called `name`, or None if there is no such entry or it is no group."""
         node = self._find(name)
@@ -178,17 +183,25 @@ class UntrustedGroup:
         except HeapError as error:
             raise self._source.kind.error(f"{where}: {error}. Is the file damaged?") from error
 
-    def is_true(self, name: str) -> bool:
-        """Return a single true or false; false if it is missing."""
-        node = self._find(name)
-        if node is None:
-            return False
-        where = f"{self.where}/{name}"
+    def beside(self, name: str, neutral: Collection[int | str] = ()) -> str:
+        """Return in words what an entry holds beside neutral values; empty if nothing."""
+        node, where = self._find(name), f"{self.where}/{name}"
+        if isinstance(node, h5py.Group):
+            return "a group"
         with _guarded(where, self._source.kind):
-            if not isinstance(node, h5py.Dataset) or node.size != 1 or node.dtype.kind not in "bui":
-                raise self._source.kind.error(f"{where}: one true or false is required.")
-            self._require_own_data(node, where)
-            return bool(np.asarray(node[()]).ravel()[0])
+            if node is None or not node.size:
+                return ""
+            if node.dtype.kind in "biuf":
+                self._require_own_data(node, where)
+                values = np.asarray(node[()]).ravel()
+            elif h5py.check_string_dtype(node.dtype):
+                texts = self._strings(name, "strings are")
+                assert texts is not None
+                values = texts.ravel()
+            else:
+                return f"values of {node.dtype}"
+        others = values[~np.isin(values, np.array(neutral))]
+        return f"{others[0]!s:.40}" + ", ..." * (others.size > 1) if others.size else ""
 
     def attribute_text(self, name: str) -> str | None:
         """Return a string attribute of fixed length, or None.
@@ -224,6 +237,8 @@ class UntrustedGroup:
         where = f"{self.where}/{field.name}"
         if not values.size:
             raise self._source.kind.error(f"{where}: shape {values.shape} holds nothing.")
+        if values.dtype.kind == "f":  # narrow ones round or overflow where they are compared
+            values = values.astype(np.float64)
         if values.min() < _INT32.min or values.max() > _INT32.max:
             raise self._source.kind.error(
                 f"{where}: values from {values.min()} to {values.max()} exceed 32 bits."

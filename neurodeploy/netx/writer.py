@@ -34,6 +34,7 @@ from neurodeploy.netx.schema import (
     NEURONS,
     RELU_TWIN,
     RESONATOR_PHASE_MARK,
+    bias_bits,
 )
 
 
@@ -117,7 +118,7 @@ def _layer_faults(layer: FixedLayer, *, is_first: bool) -> list[str]:
         )
     if is_block and layer.bias.any():
         faults.append("a bias in an input block; netx does not read one.")
-    bits = layer.neuron.bias_bits
+    bits = bias_bits(layer.neuron)
     if bits and np.any(wrap(layer.bias, bits) != layer.bias):
         faults.append(
             f"bias from {layer.bias.min()} to {layer.bias.max()}, {bits} bits are allowed. "

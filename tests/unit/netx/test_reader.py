@@ -27,8 +27,10 @@ from neurodeploy.ir import (
 )
 from neurodeploy.ir.integer_layers import FixedInjection
 from neurodeploy.netx import read
+from neurodeploy.simulation import EventSimulator, Record, Stream
 
 Edit = Callable[[h5py.File], object]
+REPORTED = Path(__file__).parent / "reported"
 
 
 def put(group: h5py.Group, **entries: object) -> None:
@@ -282,18 +284,43 @@ def test_complex_layers(tmp_path: Path, kind: str, is_phase: bool) -> None:
     assert pair.imaginary.weight.tolist() == [[4, -5, 6]] * 2
 
 
-def test_unknown_keys_and_other_groups_are_ignored(tmp_path: Path) -> None:
+def test_what_only_restates_is_not_read(tmp_path: Path) -> None:
     extra = {
         "inChannels": 99,
+        "outChannels": h5py.Empty("i4"),
         "kernelSize": np.array([9, 9]),
-        "neuron__refDelay": 5,
-        "neuron__wgtExp": 3.5,
-        "neuron__theta": "x",
+        "neuron__refDelay": 1,
+        "neuron__gradedSpike": h5py.Empty("b1"),
+        "neuron__wgtExp": 0,
+        "delays": np.zeros(4),
     }
     edits = (edit(1, **extra), lambda file: file.create_group("simulation/anything"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(build(tmp_path / "a.net", *edits))
+
+
+def test_a_null_graded_spike_is_not_read() -> None:
+    """As mlGeNN's exporter writes it; the voltages are those of stock Lava."""
+    graph = read(REPORTED / "null_graded_spike.net")
+    with np.load(REPORTED / "null_graded_spike.npz") as file:
+        inputs = file["input"][:1]
+    found = EventSimulator(graph).run(
+        inputs, timing=Stream(steps=20), record=Record(states=(graph.names[-1],))
+    )
+    voltage = found.states[graph.names[-1]]["voltage"]
+    assert voltage[0, -1].tolist() == [-45432, -31286, -262173, 122519]
+
+
+def test_narrow_floats_neither_warn_nor_wrap(tmp_path: Path) -> None:
+    """In float32, 2**31 - 1 is 2**31, which would pass for 32 bits and turn into -2**31."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        weight = synapse(read(REPORTED / "float16_weights.net"), 0).weight
+    assert weight.shape == (4, 6)
+    path = build_dense(tmp_path / "a.net", edit(0, bias=np.array([2**31, 0], np.float32)))
+    with pytest.raises(NetxError, match=r"bias: values from 0.0 to 2147483648.0 exceed 32 bits"):
+        read(path)
 
 
 def test_the_first_dense_layer_reads_flat_input(tmp_path: Path) -> None:
@@ -360,6 +387,13 @@ def test_a_strange_attribute_is_ignored(tmp_path: Path, mark: object) -> None:
         (edit(0, delay=70), "delay: largest value 70, Lava clamps it to 62"),
         (edit(0, weight=np.array([[255, -2, 3], [4, 5, -6]])), "some act with other values"),
         (edit_neuron(0, gradedSpike=True), "Lava's LIF neurons send plain spikes"),
+        (edit_neuron(0, gradedSpike=np.array([1, 0])), "Lava's LIF neurons send plain spikes"),
+        (edit(0, comment="mine", epoch=7), "Lava does not read 'comment', 'epoch'; nor do we"),
+        (edit_neuron(0, theta="x"), "neuron: Lava does not read 'theta'"),
+        (
+            lambda file: (file["layer/0"].update(dict.fromkeys(map(str, range(20)), 0)),),
+            r"Lava does not read '0', '1', '10', .* and 12 more; nor do we",
+        ),
     ],
 )
 def test_surprises_are_announced(tmp_path: Path, edits: Edit, message: str) -> None:
@@ -367,7 +401,7 @@ def test_surprises_are_announced(tmp_path: Path, edits: Edit, message: str) -> N
     with pytest.warns(NeurodeployWarning, match=message) as caught:
         read(path)
     assert len(caught) == 1
-    assert str(caught[0].message).startswith(f"{path}/layer/0/")
+    assert str(caught[0].message).startswith(f"{path}/layer/0")
 
 
 def test_dropped_fractions_are_truncated_towards_zero(tmp_path: Path) -> None:
@@ -387,7 +421,42 @@ def test_dropped_fractions_are_truncated_towards_zero(tmp_path: Path) -> None:
             lambda file: (resonate(file), put(file["layer/0"], bias=[1, 2])),
             "Lava ignores the bias of complex layers",
         ),
+        *(
+            (lambda path, *edits, name=name: REPORTED / name, None, message)
+            for name, message in (
+                ("recurrent_delays.net", "1/delay_rec: .*Lava does not read it"),
+                ("weight_exponent.net", "neuron/wgtExp: 3; Lava does not read it"),
+                ("refractory_delay.net", "neuron/refDelay: 5; Lava does not read it"),
+                ("misspelt.net", "biass: .*Lava does not read it"),
+            )
+        ),
+        (build_dense, edit(0, weight_rec=np.eye(2)), "weight_rec: 1.0, ...; Lava does not read it"),
+        (
+            build_dense,
+            lambda file: file.move("layer/0/neuron", "layer/0/neurons"),
+            "neurons: a group; Lava does not read it",
+        ),
+        (build_dense, edit(0, **{"bias mantissa": np.array([3])}), "bias mantissa: 3; Lava does"),
+        (build_dense, edit_neuron(0, vThMantissa=7), "vThMantissa: 7; Lava does not read it"),
+        (
+            build_dense,
+            edit_neuron(0, type="SDNN", iDecay=None, vDecay=None, activation="tanh"),
+            "neuron/activation: tanh; Lava does not read it",
+        ),
+        (
+            build_dense,
+            lambda file: (resonate(file, "ADRF_PHASE"), put(file["layer/0/neuron"], thDecay=9)),
+            "neuron/thDecay: 9; Lava does not read it",
+        ),
+        (
+            build_dense,
+            lambda file: (resonate(file), put(file["layer/0/weight"], imagg=np.ones(2))),
+            "weight/imagg: 1.0, ...; Lava does not read it",
+        ),
     ],
+)
+@pytest.mark.filterwarnings(
+    "ignore:.*(fractions are dropped|do not fit Lava's 8 bits|misspelt.*delays)"
 )
 def test_silent_faults_must_be_accepted(
     tmp_path: Path, make: Callable[..., Path], edits: Edit, message: str
@@ -397,6 +466,41 @@ def test_silent_faults_must_be_accepted(
         read(path)
     with pytest.warns(NeurodeployWarning, match=message):
         read(path, accept_silent_faults=True)
+
+
+def test_a_misspelt_name_comes_with_the_right_one() -> None:
+    with pytest.raises(NetxError, match=r"Did you mean 'bias'\? Rename or remove it, or pass"):
+        read(REPORTED / "misspelt.net")
+
+
+def test_an_activation_matters_where_neurons_rectify(tmp_path: Path) -> None:
+    """Sigma neurons only add up, whatever activation SLAYER's output block names."""
+    edits = edit_neuron(
+        0, type="SDNN", iDecay=None, vDecay=None, activation="tanh", sigma_output=True
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(build_dense(tmp_path / "a.net", edits)).layers[0].neuron == SigmaNeuron()
+
+
+def test_factors_of_an_input_block_are_named(tmp_path: Path) -> None:
+    def scale(weight: float) -> Edit:
+        return lambda file: (add_neuron(file["layer/0"]), put(file["layer/0"], weight=[weight]))
+
+    with pytest.warns(NeurodeployWarning, match="weight: 36; Lava leaves this to whoever feeds"):
+        read(build(tmp_path / "a.net", scale(36.0)))
+    read(build(tmp_path / "b.net", scale(64.0)))  # Lava's own, when there is none
+
+
+def test_a_sigma_delta_bias_wraps_where_lava_shifts_it(tmp_path: Path) -> None:
+    edits = (
+        edit_neuron(0, type="SDNN", iDecay=None, vDecay=None),
+        edit(0, bias=np.array([2**19 - 1, 2**19])),
+    )
+    path = build_dense(tmp_path / "a.net", *edits)
+    with pytest.warns(NeurodeployWarning, match="wrap, since Lava, beside .* holds 20 bits"):
+        bias = read(path, spike_exponent=6).layers[0].bias
+    assert bias.tolist() == [2**19 - 1, -(2**19)]
 
 
 # What is refused -----------------------------------------------------------------------------
@@ -497,7 +601,6 @@ BAD_NETWORKS: list[tuple[str, Edit]] = [
     ("'ALIF'; Lava runs CUBA, LOIHI, SDNN", edit_neuron(3, type="ALIF")),
     ("'cuba'; Lava runs", edit_neuron(3, type="cuba")),
     ("Lava hangs on this dataset", edit_neuron(3, messageBits=8)),
-    ("one true or false", edit_neuron(3, gradedSpike=np.array([1, 0]))),
     ("resonate-and-fire neurons need complex weights", lambda file: put(
         file["layer/3/neuron"], type="RF", sinDecay=1, cosDecay=2)),
 ]  # fmt: skip

@@ -36,6 +36,7 @@ WARNED = {
     "04_dense_weight_range": "do not fit Lava's 8 bits",
     "06_dense_delay_long": "Lava clamps it to 62",
     "15_overflow_lif": "wrap, since the chip holds 16 bits",
+    "21_input_block_lif": "Lava leaves this to whoever feeds the network",
 }
 
 
