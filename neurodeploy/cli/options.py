@@ -151,7 +151,8 @@ class FileOptions:
     accept_silent_faults: bool = FILE.option(
         False,
         "Accept a file in which Lava silently drops something (delays of conv layers, weight "
-        "matrices that it turns into zeros), and run it as Lava does, with a warning.",
+        "matrices that it turns into zeros, datasets that it does not know), and run it as Lava "
+        "does, with a warning.",
     )
 
     def read(
