@@ -25,6 +25,7 @@ from neurodeploy.netx.layers import LayerReader, Options
 from neurodeploy.netx.schema import (
     COMPLEX_WEIGHT,
     DROPPED,
+    ENTRIES_MAX,
     LAYERS,
     LAYERS_MAX,
     NEURONS,
@@ -170,7 +171,7 @@ def _name_unread(
 ) -> None:
     """Refuse entries that change what was trained, warn of others; Lava reads those in `read`."""
     ignored = []
-    for name in group.names():
+    for name in group.names(ENTRIES_MAX):
         if name in read or name in harmless:
             continue
         meant = _misspelt(name, read)

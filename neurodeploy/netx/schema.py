@@ -244,6 +244,8 @@ FILE_ELEMENTS_MAX = 1 << 28
 """Most elements that are read from one file, each dataset counted as often as it is used."""
 TWIN_BYTES_MAX = 1 << 22
 """Longest description of a ReLU twin that is read."""
+ENTRIES_MAX = 4096
+"""Most entries of one layer or group of neurons."""
 LAYERS_MAX = 4096
 """Most layers that are read from one file."""
 

@@ -113,9 +113,13 @@ class UntrustedGroup:
         with _guarded(self.where, self._source.kind):
             return len(self._group)
 
-    def names(self) -> list[str]:
-        """Return the names of all entries."""
+    def names(self, most: int) -> list[str]:
+        """Return the names of all entries, if there are no more than `most`."""
         with _guarded(self.where, self._source.kind):
+            if len(self._group) > most:
+                raise self._source.kind.error(
+                    f"{self.where}: {len(self._group)} entries, at most {most} are read."
+                )
             return list(self._group)
 
     def subgroup(self, name: str) -> UntrustedGroup | None:
