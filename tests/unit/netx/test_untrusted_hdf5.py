@@ -84,6 +84,7 @@ def test_reading_at_the_very_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("user_block", [0, 512, 4096])
+@pytest.mark.filterwarnings("ignore:.*Lava does not read 'note0'")
 def test_what_h5py_writes_is_read(tmp_path: Path, user_block: int) -> None:
     with h5py.File(tmp_path / "a.net", "w", userblock_size=user_block) as file:
         group = file.create_group("layer/0")
