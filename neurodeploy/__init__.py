@@ -1,4 +1,4 @@
-"""neurodeploy: train spiking networks in torch and prove that what was trained is what runs.
+"""neurodeploy: train spiking networks in torch and prove that what was deployed is what runs.
 
     import neurodeploy as nd
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         NeurodeployError as NeurodeployError,
         NeurodeployWarning as NeurodeployWarning,
     )
+    from neurodeploy.interchange.importing import Imported as Imported, import_nir as import_nir
     from neurodeploy.ir.graphs import FixedPointGraph as FixedPointGraph, Graph as Graph
     from neurodeploy.lava_bridge import LavaSimulator as LavaSimulator
     from neurodeploy.learning.evaluation import evaluate as evaluate
@@ -128,6 +129,7 @@ _NAMES_BY_MODULE = {
     "energy.formulas": "LayerAccesses Operations",
     "energy.presets": "EnergyPreset",
     "errors": "NeurodeployError NeurodeployWarning",
+    "interchange.importing": "Imported import_nir",
     "ir.graphs": "FixedPointGraph Graph",
     "lava_bridge": "LavaSimulator",
     "learning.evaluation": "evaluate",

@@ -41,6 +41,10 @@ class NetxError(NeurodeployError, ValueError):
     """A netx file is malformed, or holds what Lava would misread silently."""
 
 
+class InterchangeError(NeurodeployError, ValueError):
+    """A network of another framework is malformed, or cannot be computed exactly."""
+
+
 class OnnxError(NeurodeployError, ValueError):
     """An ONNX model is malformed, or leaves a dimension open that a count needs."""
 

@@ -225,36 +225,53 @@ class GlobalAveragePool:
         return (source[0],)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cuba(KeepsShape):
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Leaky(KeepsShape):
+    """Neurons whose current and voltage leak.
+
+    Attributes:
+        current_decay: 0 to 1; 1 means that the current lives one step.
+        voltage_decay: 0 to 1; 0 means no leak.
+        bias: Drive of the voltage itself at every step, b; None for none. A bias that passes
+            through the current belongs to the synapse.
+
+    Each is one number, or an array of shape (N,), (C, 1, 1) or the layer's.
+    """
+
+    current_decay: float | FloatArray = 1.0
+    voltage_decay: float | FloatArray = 0.0
+    bias: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cuba(_Leaky):
     """Leaky integrate-and-fire neuron with a decaying current, reset to zero by its spikes.
 
         u[t] = (1 - current_decay) · u[t-1] + x[t]
-        v[t] = (1 - voltage_decay) · v[t-1] + u[t]
+        v[t] = (1 - voltage_decay) · v[t-1] + u[t] + b
         s[t] = v[t] > threshold;   v[t] = 0 where s[t]
 
-    The paper's LIF, u ← τ·u + W·x, is the case current_decay = 1, voltage_decay = 1 - τ.
+    The paper's LIF, u ← τ·u + W·x, is the case current_decay = 1, voltage_decay = 1 - τ. A dense
+    synapse that reads the neuron and leads back to it alone is recurrent: it reads the step before.
 
     Attributes:
         threshold: V_th, in units of the float weights.
-        current_decay: 0 to 1; 1 means that the current lives one step.
-        voltage_decay: 0 to 1; 0 means no leak.
+        fires_at_threshold: Whether a voltage equal to the threshold fires as well.
         scale: Weight units per float unit when the network was trained on the chip's own grid
             (SLAYER's `scale`, 64), so that quantization must use just that; else None.
     """
 
     threshold: float
-    current_decay: float = 1.0
-    voltage_decay: float = 0.0
+    fires_at_threshold: bool = False
     scale: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Integrator(KeepsShape):
-    """Read-out: a neuron that neither leaks nor fires.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Integrator(_Leaky):
+    """Read-out: a neuron that does not fire, and by default does not leak.
 
-    Its potential after step T is the sum of all it received; the class scores are that sum
-    divided by T.
+    The class scores are its potential after the last step; of one without leak, that is the sum of
+    all it received.
     """
 
 

@@ -11,7 +11,7 @@ from math import prod
 from types import MappingProxyType
 
 from neurodeploy.errors import GraphError
-from neurodeploy.ir.float_layers import Input, Layer, Shape
+from neurodeploy.ir.float_layers import Cuba, Dense, Input, Layer, Shape
 from neurodeploy.ir.integer_layers import FixedInjection, FixedLayer
 
 
@@ -20,7 +20,7 @@ class Graph:
     """A float network: named layers and edges between them.
 
     Attributes:
-        nodes: Layers by name, each after its sources.
+        nodes: Layers by name, each after its sources; a recurrent synapse comes after its neuron.
         edges: (source, destination) pairs. Edges into one node add up, in this order.
     """
 
@@ -37,6 +37,13 @@ class Graph:
     def destinations(self, name: str) -> tuple[str, ...]:
         """Return the names of the nodes that `name` leads into."""
         return tuple(destination for source, destination in self.edges if source == name)
+
+    def recurrent_synapse(self, name: str) -> str | None:
+        """Return the dense node that reads only the neuron `name` and leads only back to it."""
+        for source in self.sources(name) if isinstance(self.nodes[name], Cuba) else ():
+            if isinstance(self.nodes[source], Dense) and self.sources(source) == (name,):
+                return source if self.destinations(source) == (name,) else None
+        return None
 
     @property
     def input_name(self) -> str:
@@ -57,7 +64,8 @@ class Graph:
         """Return every node's output shape; GraphError names both ends of an edge that misfits."""
         shapes: dict[str, Shape] = {}
         for name, layer in self.nodes.items():
-            sources = self.sources(name)
+            recurrent = self.recurrent_synapse(name)
+            sources = tuple(source for source in self.sources(name) if source != recurrent)
             for source in sources:
                 if source not in shapes:
                     raise GraphError(
@@ -71,7 +79,17 @@ class Graph:
             except GraphError as error:
                 ends = f"'{sources[0]}' -> '{name}'" if sources else f"'{name}'"
                 raise GraphError(f"graph: {ends}: {error}") from error
+            if recurrent is not None:
+                self._check_recurrence(name, recurrent, shapes[name])
         return shapes
+
+    def _check_recurrence(self, name: str, synapse: str, shape: Shape) -> None:
+        back = self.nodes[synapse].output_shape(shape)
+        if back != shape:
+            raise GraphError(
+                f"graph: '{synapse}' leads back to '{name}' of shape {shape} with shape {back}; "
+                "only a dense layer of as many outputs as neurons can be recurrent."
+            )
 
     def check(self) -> None:
         """Raise GraphError if an edge's end is unknown, a node lacks a source, or shapes clash."""

@@ -305,7 +305,8 @@ def _memory(neuron: Cuba | Integrator, steps: int) -> float:
     if isinstance(neuron, Integrator):
         return float(steps)
 
-    def held(decay: float) -> float:
+    def held(decays: float | FloatArray) -> float:
+        decay = float(np.min(decays))
         return steps if decay <= 0 else min(steps, 1 / decay)
 
     return float(held(neuron.current_decay) * held(neuron.voltage_decay))

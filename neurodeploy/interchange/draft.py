@@ -1,0 +1,491 @@
+"""Turn a NIR graph into a float `Graph` of ours, exactly, or say why not.
+
+Convolutions over one axis become two-dimensional, sum pools averages whose factor moves into the
+next weights, scales move into the weights beside them, and every neuron takes its canonical form
+(`interchange.neuron`): rows of the weights before it are scaled where gains or thresholds differ
+between its neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from neurodeploy.errors import GraphError, InterchangeError
+from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.interchange.convention import Convention, Scheme
+from neurodeploy.interchange.neuron import APPROXIMATIONS, CanonicalNeuron, canonical
+from neurodeploy.interchange.nir_layers import (
+    compact_parameter,
+    conv_of,
+    dense_of,
+    fit_parameter,
+    identity_synapse,
+    one_threshold,
+    pair,
+    scale_rows,
+)
+from neurodeploy.interchange.nir_schema import (
+    INPUT_NODE,
+    OUTPUT_NODE,
+    READ_OUTS,
+    SPIKING,
+    NirGraph,
+    NirNode,
+)
+from neurodeploy.ir.float_layers import (
+    AveragePool,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Input,
+    Integrator,
+    Layer,
+    Shape,
+)
+from neurodeploy.ir.graphs import Graph
+
+_KERNELS = ("Conv1d", "Conv2d")
+_MATRICES = ("Affine", "Linear")
+_POOLS = ("SumPool2d", "AvgPool2d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drafted:
+    """A NIR graph as a graph of ours.
+
+    Attributes:
+        graph: The float network.
+        notes: How exactly each neuron is computed, by name.
+        shapes: Shape of each neuron's output in the other framework.
+    """
+
+    graph: Graph
+    notes: dict[str, str]
+    shapes: dict[str, Shape]
+
+
+def draft_graph(
+    source: NirGraph,
+    convention: Convention,
+    *,
+    subtracts_threshold: bool,
+    approximate: Collection[str],
+) -> Drafted:
+    """Build the float graph.
+
+    Args:
+        source: The NIR graph.
+        convention: How to read it, with a step width.
+        subtracts_threshold: Whether its neurons subtract the threshold after a spike.
+        approximate: Approximations that are allowed.
+
+    Raises:
+        InterchangeError: If something has no exact counterpart; every refusal is in one error.
+    """
+    builder = _Builder(source, convention, subtracts_threshold, frozenset(approximate))
+    builder.build()
+    if builder.refusals:
+        raise InterchangeError(
+            "NIR: this network cannot be taken as it is.\n"
+            + "\n".join(f"  {refusal}" for refusal in builder.refusals)
+        )
+    graph = Graph(nodes=builder.nodes, edges=tuple(builder.edges))
+    try:
+        graph.check()
+    except GraphError as error:
+        raise InterchangeError(f"NIR: {error}") from error
+    return Drafted(graph=graph, notes=builder.notes, shapes=builder.foreign)
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """What a node of NIR sends, in terms of ours.
+
+    Attributes:
+        node: Node of ours.
+        factor: On its values; the weights that read them must take it.
+        is_shared: Whether several nodes of NIR read it.
+    """
+
+    node: str
+    factor: FloatArray
+    is_shared: bool
+
+
+class _Builder:
+    """The graph so far; nodes are added each after its sources."""
+
+    def __init__(
+        self,
+        source: NirGraph,
+        convention: Convention,
+        subtracts_threshold: bool,
+        approximate: frozenset[str],
+    ) -> None:
+        self.source = source
+        self.convention = convention
+        self.subtracts_threshold = subtracts_threshold
+        self.approximate = approximate
+        self.before: dict[str, list[str]] = {name: [] for name in source.nodes}
+        self.after: dict[str, list[str]] = {name: [] for name in source.nodes}
+        for start, end in source.edges:
+            self.before[end].append(start)
+            self.after[start].append(end)
+        self.nodes: dict[str, Layer] = {}
+        self.edges: list[tuple[str, str]] = []
+        self.shapes: dict[str, Shape] = {}
+        self.values: dict[str, _Value] = {}
+        self.canonical: dict[str, CanonicalNeuron] = {}
+        self.refusals: list[str] = []
+        self.notes: dict[str, str] = {}
+        self.foreign: dict[str, Shape] = {}
+
+    def build(self) -> None:
+        """Add every node that lies between input and output."""
+        order = self._order()
+        failed: set[str] = set()
+        for name in order:
+            try:
+                self._check_neuron(name, self.source.nodes[name])
+            except InterchangeError as error:
+                self.refusals.append(f"{name}: {error}")
+                failed.add(name)
+        for name in order:
+            if failed & {name, *self.before[name]}:
+                failed.add(name)  # its sources' refusals stand for it
+                continue
+            try:
+                self._add_node(name, self.source.nodes[name])
+            except (GraphError, InterchangeError) as error:
+                self.refusals.append(f"{name}: {error}")
+                failed.add(name)
+
+    # ------------------------------------------------------------------ order
+
+    def _order(self) -> list[str]:
+        """Return the nodes between input and output, each after its sources."""
+        names = self.source.nodes
+        (entry,) = (name for name, node in names.items() if node.kind == INPUT_NODE)
+        (output,) = (name for name, node in names.items() if node.kind == OUTPUT_NODE)
+        self.recurrent = {
+            name: self.before[name][0]
+            for name, node in names.items()
+            if node.kind in _MATRICES
+            and len(self.before[name]) == 1
+            and self.before[name] == self.after[name]
+            and names[self.before[name][0]].kind in SPIKING
+        }
+        reached = _reachable(entry, self.after)
+        used = _reachable(output, self.before)
+        for name in names:
+            if name not in reached:
+                self.refusals.append(f"{name}: nothing leads to it from the input. Remove it.")
+            elif name not in used and name not in self.recurrent:
+                self.refusals.append(f"{name}: it does not lead to the output. Remove it.")
+        waiting = {
+            name: sum(source not in self.recurrent for source in self.before[name])
+            for name in names
+        }
+        ready = [name for name in names if not waiting[name]]
+        order: list[str] = []
+        while ready:
+            name = ready.pop(0)
+            order.append(name)
+            for following in () if name in self.recurrent else self.after[name]:
+                waiting[following] -= 1
+                if not waiting[following]:
+                    ready.append(following)
+        circle = sorted(set(names) - set(order))
+        if circle:
+            self.refusals.append(
+                f"{', '.join(circle[:8])}: they read each other in a circle. Only a population "
+                "that reads itself through one Linear or Affine can be computed."
+            )
+        return [] if self.refusals else order
+
+    # ------------------------------------------------------------------ shapes
+
+    def _input_shape(self, name: str) -> Shape:
+        """Return the stated shape without the axes that the first layers do not take."""
+        stated = tuple(int(value) for value in np.ravel(self.source.nodes[name].array("shape")))
+        if not stated or min(stated) < 1 or prod(stated) > 1 << 31:
+            raise InterchangeError(f"shape {stated}: extents of at least 1 are required.")
+        reader = self._first_with_shape(name)
+        if reader is None:
+            return self._three_or_one(stated)
+        node = self.source.nodes[reader]
+        if node.kind in _MATRICES:
+            wanted = dense_of(node).weight.shape[1]
+            for axes in range(1, len(stated) + 1):
+                if prod(stated[-axes:]) == wanted:
+                    return self._three_or_one(stated[-axes:])
+            raise InterchangeError(f"shape {stated}: '{reader}' reads {wanted} values.")
+        if node.kind in (*_KERNELS, *_POOLS):
+            axes = 2 if node.kind == "Conv1d" else 3
+        else:  # a neuron or a scale, with a number for each value
+            axes = max(np.ndim(value) for value in node.values.values())
+        if len(stated) < axes:
+            raise InterchangeError(f"shape {stated}: '{reader}' reads {axes} axes.")
+        shape = stated[-axes:]
+        return (shape[0], 1, shape[1]) if axes == 2 else shape
+
+    def _first_with_shape(self, name: str) -> str | None:
+        """Return the first node after the input whose fields tell a shape."""
+        seen, waiting = set(), [name]
+        while waiting:
+            for following in self.after[waiting.pop(0)]:
+                node = self.source.nodes[following]
+                has_arrays = any(np.ndim(value) and np.size(value) > 1
+                                 for value in node.values.values()
+                                 if not isinstance(value, str))  # fmt: skip
+                if node.kind in (*_KERNELS, *_MATRICES, *_POOLS) or (
+                    has_arrays and node.kind != OUTPUT_NODE
+                ):
+                    return following
+                if following not in seen:
+                    seen.add(following)
+                    waiting.append(following)
+        return None
+
+    @staticmethod
+    def _three_or_one(shape: Shape) -> Shape:
+        if len(shape) == 2:
+            return (shape[0], 1, shape[1])
+        if len(shape) > 3:
+            raise InterchangeError(f"shape {shape}: (N,), (C, L) or (C, H, W) is required.")
+        return shape
+
+    def _add(self, name: str, layer: Layer, values: Sequence[_Value]) -> None:
+        """Add a node of ours that reads values as nodes of ours send them, factors left aside."""
+        shapes = {self.shapes[value.node] for value in values}
+        if len(shapes) > 1:
+            raise InterchangeError(f"it adds values of different shapes: {sorted(shapes)}.")
+        names = [value.node for value in values]
+        if len(set(names)) < len(names):
+            raise InterchangeError(f"it reads '{names[0]}' twice. Add up the weights instead.")
+        self.nodes[name] = layer
+        self.edges += [(source, name) for source in names]
+        self.shapes[name] = layer.output_shape(next(iter(shapes), ()))
+        self.values[name] = _Value(name, np.array(1.0), len(self.after.get(name, ())) > 1)
+
+    # ------------------------------------------------------------------ layers
+
+    def _add_node(self, name: str, node: NirNode) -> None:
+        if name in self.recurrent:
+            return  # added with its neuron
+        values = [self.values[each] for each in self.before[name] if each not in self.recurrent]
+        if node.kind == INPUT_NODE:
+            self._add(name, Input(shape=self._input_shape(name)), ())
+        elif node.kind == OUTPUT_NODE:
+            self._add_output(name, values)
+        elif node.kind in SPIKING or node.kind in READ_OUTS:
+            self._add_neuron(name, values)
+        elif node.kind in _MATRICES:
+            self._add(name, self._absorb(values, dense_of(node)), values)
+        elif node.kind in _KERNELS:
+            self._add(name, self._absorb(values, conv_of(node)), values)
+        elif node.kind in _POOLS:
+            self._add_pool(name, node, values)
+        elif node.kind == "Flatten":
+            factor = np.broadcast_to(_common_factor(values), self.shapes[values[0].node])
+            self._add(name, Flatten(), values)
+            self._leave(name, factor.reshape(-1))
+        elif node.kind == "Scale":
+            shape = self.shapes[values[0].node]
+            self._pass_on(name, values, fit_parameter(node.array("scale"), shape, "scale"))
+        elif node.kind == "Delay":
+            if np.any(node.array("delay") != 0):
+                raise InterchangeError("delays are not taken over. Train without them.")
+            self._pass_on(name, values, np.array(1.0))
+        else:
+            raise InterchangeError(f"{node.kind} has no counterpart. Name it in `_add_node`.")
+
+    def _pass_on(self, name: str, values: list[_Value], factor: FloatArray) -> None:
+        """Let the readers of a node without a layer of ours read its source, times a factor."""
+        if len(values) != 1:
+            raise InterchangeError(f"{len(values)} sources, one is required.")
+        (value,) = values
+        is_shared = value.is_shared or len(self.after[name]) > 1
+        self.values[name] = _Value(value.node, value.factor * factor, is_shared)
+
+    def _leave(self, name: str, factor: FloatArray) -> None:
+        """Leave a factor on a node's values to the weights that read them."""
+        if np.any(factor != 1):
+            self.values[name] = replace(self.values[name], factor=factor)
+
+    def _add_pool(self, name: str, node: NirNode, values: list[_Value]) -> None:
+        kernel = pair(node.array("kernel_size"), "kernel_size")
+        pool = AveragePool(
+            kernel=kernel,
+            stride=pair(node.array("stride"), "stride"),
+            padding=pair(node.array("padding"), "padding"),
+        )
+        if min(*pool.kernel, *pool.stride) < 1 or min(pool.padding) < 0:
+            raise InterchangeError(f"kernel {kernel}, stride {pool.stride}: at least 1 required.")
+        factor = _by_channel(_common_factor(values), self.shapes[values[0].node], "a pool")
+        self._add(name, pool, values)
+        self._leave(name, factor * (prod(kernel) if node.kind == "SumPool2d" else 1.0))
+
+    def _absorb(self, values: list[_Value], layer: Dense | Conv) -> Dense | Conv:
+        """Multiply the columns of a layer by the factor that its sources left."""
+        factor = _common_factor(values)
+        if not np.any(factor != 1):
+            return layer
+        shape = self.shapes[values[0].node]
+        if isinstance(layer, Dense):
+            full = np.broadcast_to(factor, shape)
+            if layer.weight.shape[1] != full.size:
+                raise InterchangeError(f"it reads {layer.weight.shape[1]} of {full.size} values.")
+            return replace(layer, weight=layer.weight * full.reshape(1, -1))
+        rows = np.broadcast_to(_by_channel(factor, shape, "a convolution"), (shape[0], 1, 1))
+        if rows.size != layer.weight.shape[1] * layer.groups:
+            raise InterchangeError(f"it reads {layer.weight.shape[1] * layer.groups} channels.")
+        out = layer.weight.shape[0] // layer.groups
+        columns = np.repeat(rows.reshape(layer.groups, -1), out, axis=0)
+        return replace(layer, weight=layer.weight * columns[:, :, None, None])
+
+    # ------------------------------------------------------------------ neurons
+
+    def _check_neuron(self, name: str, node: NirNode) -> None:
+        """Refuse a neuron that has no canonical form, whatever lies around it."""
+        if node.kind not in SPIKING and node.kind not in READ_OUTS:
+            return
+        if node.kind in READ_OUTS and any(
+            self.source.nodes[reader].kind != OUTPUT_NODE for reader in self.after[name]
+        ):
+            raise InterchangeError(
+                f"{node.kind} sends its voltage; only the last layer can, and nothing may read it. "
+                "Put a spiking neuron in its place."
+            )
+        self.notes[name] = self._note(node)
+        self.canonical[name] = canonical(node, self.convention)
+
+    def _add_neuron(self, name: str, values: list[_Value]) -> None:
+        shape = self.shapes[values[0].node]
+        neuron = self.canonical[name]
+        threshold, rows = one_threshold(neuron, shape)
+        scale = 1.0 if threshold is None else rows
+        current_decay = compact_parameter(neuron.current_decay, shape, "tau_syn")
+        voltage_decay = compact_parameter(neuron.voltage_decay, shape, "tau")
+        gain = fit_parameter(neuron.gain, shape, "r")
+        bias = fit_parameter(neuron.bias, shape, "v_leak")
+        if threshold is None:
+            rows, drive = gain, bias  # a read-out keeps its own unit: the weights take the gain
+        else:
+            drive = bias / gain * scale
+        constant = np.broadcast_to(drive, shape) if np.any(drive) else None
+        ready = [self._scaled(value, name, rows) for value in values]
+        layer: Layer
+        if threshold is None:
+            layer = Integrator(
+                current_decay=current_decay, voltage_decay=voltage_decay, bias=constant
+            )
+        else:
+            layer = Cuba(
+                current_decay=current_decay,
+                voltage_decay=voltage_decay,
+                bias=constant,
+                threshold=threshold,
+                fires_at_threshold=self.convention.fires_at_threshold,
+            )
+        self._add(name, layer, ready)
+        self._note_shape(name)
+        for synapse, reader in self.recurrent.items():
+            if reader == name:
+                matrix = scale_rows(dense_of(self.source.nodes[synapse]), rows)
+                self._add(synapse, matrix, [self.values[name]])
+                self.edges.append((synapse, name))
+
+    def _note(self, node: NirNode) -> str:
+        """Return how exactly a neuron is computed, or refuse it."""
+        soft = self.subtracts_threshold or self.convention.always_subtracts
+        word = None
+        if soft and node.kind in SPIKING and node.kind != "Threshold":
+            word = "soft-reset"
+            cause = "subtracts its threshold after a spike; Loihi resets to zero"
+        elif self.convention.scheme is Scheme.NORSE and np.any(
+            node.values.get("v_leak", 0) != node.values.get("v_reset", 0)
+        ):
+            word = "initial-state"
+            cause = "starts at v_leak, which is not v_reset; Loihi's voltages start at the reset"
+        if word is None:
+            return "exact"
+        if word not in self.approximate:
+            raise InterchangeError(
+                f"{node.kind} {cause}. Train with the other, or allow approximate={{'{word}'}}: "
+                f"{APPROXIMATIONS[word]}."
+            )
+        return f"{word}: {APPROXIMATIONS[word]}"
+
+    def _scaled(self, value: _Value, name: str, rows: FloatArray) -> _Value:
+        """Return a node that gives a value, times `rows`, to the neuron `name`."""
+        layer = self.nodes[value.node]
+        shape = self.shapes[value.node]
+        rows = rows * value.factor
+        is_plain = not np.any(rows != 1)
+        if is_plain and isinstance(layer, Dense | Conv | Cuba | Flatten):
+            return value
+        if isinstance(layer, Dense | Conv) and not value.is_shared:
+            self.nodes[value.node] = scale_rows(layer, rows)
+            return value
+        synapse = f"{value.node}@{name}"
+        if isinstance(layer, Dense | Conv):
+            sources = [self.values[start] for start, end in self.edges if end == value.node]
+            self._add(synapse, scale_rows(layer, rows), sources)
+        else:
+            self._add(synapse, identity_synapse(shape, rows), [value])
+        return self.values[synapse]
+
+    def _add_output(self, name: str, values: list[_Value]) -> None:
+        if len(values) != 1:
+            raise InterchangeError(f"{len(values)} nodes lead to the output, one is required.")
+        (value,) = values
+        layer = self.nodes[value.node]
+        if isinstance(layer, Cuba | Integrator) and not np.any(value.factor != 1):
+            return
+        if isinstance(layer, Input | Integrator):
+            raise InterchangeError("no neurons lead to the output, or their voltage is scaled.")
+        self._add(name, Integrator(), [self._scaled(value, name, np.array(1.0))])
+        self.notes[name] = "exact: the sum over steps of the last layer"
+        self._note_shape(name)
+
+    def _note_shape(self, name: str) -> None:
+        """Remember the shape that the other framework gives a neuron's output."""
+        shape = self.shapes[name]
+        is_one_dimensional = len(shape) == 3 and any(
+            node.kind == "Conv1d" for node in self.source.nodes.values()
+        )
+        self.foreign[name] = (shape[0], shape[2]) if is_one_dimensional else shape
+
+
+def _common_factor(values: Sequence[_Value]) -> FloatArray:
+    """Return the factor that the sources of a node left to it."""
+    for value in values[1:]:
+        if not np.array_equal(values[0].factor, value.factor):
+            raise InterchangeError("it adds values that are scaled differently.")
+    return values[0].factor
+
+
+def _by_channel(factor: FloatArray, shape: Shape, reader: str) -> FloatArray:
+    """Return a factor as one number or as (C, 1, 1)."""
+    if factor.ndim == 0 or len(shape) != 3:
+        return factor
+    full = np.broadcast_to(factor, shape)
+    if np.ptp(full.reshape(shape[0], -1), axis=1).max() > 0:
+        raise InterchangeError(f"a scale that differs between pixels before {reader}.")
+    return full[:, :1, :1]
+
+
+def _reachable(start: str, following: dict[str, list[str]]) -> set[str]:
+    seen, waiting = {start}, [start]
+    while waiting:
+        for name in following[waiting.pop()]:
+            if name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return seen

@@ -1,0 +1,154 @@
+"""Neurons of other frameworks in one canonical form, which is Loihi's but for rounding.
+
+    u[t] = (1 - current_decay) · u[t-1] + x[t]
+    v[t] = (1 - voltage_decay) · v[t-1] + u[t] + bias
+    s[t] = v[t] > threshold, or >=;   v[t] = 0 where s[t];   u = v = 0 before the first step
+
+Two rules lead there, exact in real arithmetic: a gain g on the input is divided out of threshold
+and bias, and voltages are measured from the potential of the reset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurodeploy.errors import InterchangeError
+from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.interchange.convention import Convention, Gain, Scheme
+from neurodeploy.interchange.nir_schema import NirNode
+
+APPROXIMATIONS = {
+    "soft-reset": "the voltage is set to zero where the threshold would be subtracted",
+    "lost-step": "the step after a spike is not lost",
+    "many-spikes": "one spike where there would be several in a step",
+    "minimum-voltage": "voltages have no floor",
+    "initial-state": "every sample starts at the potential of the reset",
+    "input-rounding": "real inputs are rounded to integers",
+    "current-bias": "a bias that passes through a decaying current drives the voltage instead",
+}
+"""Departures from a framework, each allowed by its name only."""
+
+_UNITY = 1e-6
+"""Quotients of float32 numbers do not tell a gain or decay this close to 1 from 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CanonicalNeuron:
+    """A population in canonical form, its gain not yet divided out.
+
+    Attributes:
+        current_decay: 0 to 1; 1: the current lives one step.
+        voltage_decay: 0 to 1; 0: no leak.
+        gain: Factor of the input on the voltage, above 0.
+        bias: Drive of the voltage at each step, in the framework's voltage.
+        threshold: In the framework's voltage, from the potential of the reset; None: never fires.
+
+    All but a missing threshold are float64 arrays, 0-d or of the parameter's shape in the file.
+    """
+
+    current_decay: FloatArray
+    voltage_decay: FloatArray
+    gain: FloatArray
+    bias: FloatArray
+    threshold: FloatArray | None
+
+
+def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
+    """Return a NIR neuron in canonical form.
+
+    Raises:
+        InterchangeError: If a parameter is out of range; the message begins with its name.
+    """
+    node = _aligned(node)
+    one, zero = np.array(1.0), np.array(0.0)
+    du, dv, bias = one, zero, zero
+    match node.kind:
+        case "Threshold":
+            gain, dv = one, one
+        case "IF" | "I":
+            assert convention.dt is not None
+            gain = node.array("r") * (convention.dt if convention.gain is Gain.FILE else 1.0)
+        case "LIF" | "LI":
+            dv = _decay(node, "tau", convention)
+            match convention.gain:
+                case Gain.FILE:
+                    gain = node.array("r") * dv
+                case Gain.DECAY:
+                    gain = dv
+                case Gain.UNITY | Gain.CURRENT:
+                    gain = np.ones_like(dv)
+            bias = dv * node.array("v_leak")
+        case "CubaLIF" | "CubaLI":
+            du, dv = _decay(node, "tau_syn", convention), _decay(node, "tau_mem", convention)
+            match convention.gain:
+                case Gain.FILE:
+                    gain = _near_unity(node.array("w_in") * du) * _near_unity(node.array("r") * dv)
+                case Gain.DECAY:
+                    gain = dv if convention.scheme is Scheme.NORSE else dv * (1 - du)
+                case Gain.UNITY | Gain.CURRENT:
+                    gain = 1 - du
+            bias = dv * node.array("v_leak")
+        case _:
+            raise InterchangeError(f"{node.kind} is not known as a neuron. Name it in `canonical`.")
+    gain = _near_unity(gain)
+    if not (np.isfinite(gain).all() and gain.min() > 0):
+        raise InterchangeError(
+            f"gain: its input is scaled by {float(gain.min()):g}, above 0 is required. Look at r "
+            "and w_in."
+        )
+    threshold = None
+    if node.kind == "Threshold":
+        threshold = node.array("threshold")
+    elif "v_threshold" in node.values:
+        reset = node.array("v_reset")
+        threshold = node.array("v_threshold") - reset
+        bias = bias - dv * reset
+    if threshold is not None and not threshold.min() > 0:
+        raise InterchangeError(
+            f"v_threshold: {float(threshold.min()):g} above the reset, more than 0 is required; "
+            "the neuron would fire without end."
+        )
+    return CanonicalNeuron(
+        current_decay=du, voltage_decay=dv, gain=gain, bias=np.asarray(bias), threshold=threshold
+    )
+
+
+def _aligned(node: NirNode) -> NirNode:
+    """Return the neuron with parameters that broadcast: one number, or one a channel or neuron."""
+    largest = max((np.shape(value) for value in node.values.values()), key=lambda s: (len(s), s))
+    values: dict[str, FloatArray | str] = {}
+    for name in node.values:
+        value = node.array(name)
+        if value.size == 1:
+            value = value.reshape(())
+        elif len(largest) == 3 and value.shape == largest[:1]:
+            value = value.reshape(-1, 1, 1)
+        elif value.ndim != len(largest) or any(
+            extent not in (1, most) for extent, most in zip(value.shape, largest, strict=True)
+        ):
+            raise InterchangeError(
+                f"{name} of shape {value.shape}, another parameter has {largest}; one shape for "
+                "all is required."
+            )
+        values[name] = value
+    return NirNode(node.kind, values)
+
+
+def _decay(node: NirNode, name: str, convention: Convention) -> FloatArray:
+    tau = node.array(name)
+    if tau.min() <= 0:
+        raise InterchangeError(f"{name}: {float(tau.min()):g} s, above 0 is required.")
+    decay = _near_unity(convention.decay(tau))
+    if decay.max() > 1:
+        raise InterchangeError(
+            f"{name}: {float(tau.min()):g} s is less than a step of {convention.dt:g} s by "
+            f"convention '{convention.name}'. Give the convention or dt that the file was written "
+            "with."
+        )
+    return decay
+
+
+def _near_unity(values: FloatArray) -> FloatArray:
+    return np.where(np.abs(values - 1) <= _UNITY, 1.0, values)
