@@ -28,7 +28,7 @@ from neurodeploy.interchange.nir_schema import (
     NirGraph,
     NirNode,
 )
-from neurodeploy.netx.schema import ELEMENTS_MAX, Content, Field
+from neurodeploy.netx.schema import ELEMENTS_MAX, Field
 from neurodeploy.netx.untrusted_hdf5 import FileKind, UntrustedGroup, check_file, open_root
 
 NIR = FileKind("NIR", ".nir", InterchangeError)
@@ -106,15 +106,9 @@ class _FileEntry:
         dtype = self.group.dtype(field.name)
         if field.kind is FieldKind.PADDING and dtype is not None and dtype.kind in "OS":
             return self.group.text(field.name)
-        content = Content.NUMBER if field.kind is FieldKind.NUMBERS else Content.INTEGER
+        allows_floats = field.kind is FieldKind.NUMBERS
         return self.group.numbers(
-            Field(
-                name=field.name,
-                content=content,
-                is_required=False,
-                shapes=field.kind.value,
-                meaning="",
-            )
+            Field(field.name, field.kind.value, "", allows_floats=allows_floats)
         )
 
     def edges(self) -> list[Edge]:

@@ -289,7 +289,9 @@ class UntrustedGroup:
             if node.dtype.kind not in ("iuf" if field.allows_floats else "iu"):
                 allowed = "numbers are required."
                 if not field.allows_floats:
-                    allowed = "integers are required. Lava hangs on others."
+                    allowed = "integers are required."
+                    if self._source.kind is NETX:
+                        allowed += " Lava hangs on others."
                 raise self._source.kind.error(f"{where}: dtype {node.dtype}, {allowed}")
             self._require_own_data(node, where)
             values = np.asarray(node[()])

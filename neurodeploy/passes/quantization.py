@@ -82,8 +82,10 @@ class Population:
 
     @property
     def bias(self) -> FloatArray:
-        """Sum of the synapses' biases: (channels,) float64, or (channels, H, W)."""
+        """Sum of all biases, the neuron's too: (channels,) float64, or (channels, H, W)."""
         biases = [branch.layer.bias for branch in self.branches if branch.layer.bias is not None]
+        if self.neuron.bias is not None:
+            biases.append(self.neuron.bias)
         total: FloatArray = np.zeros(self.branches[0].layer.weight.shape[0])
         for bias in sorted(biases, key=np.ndim):
             total = total.reshape(-1, *(1,) * (bias.ndim - total.ndim)) + bias
@@ -133,6 +135,8 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
             "dense layer."
         )
     (source,) = graph.sources(node)
+    if source == name:
+        return Branch(node=node, layer=layer, source=name, unit=1.0)
     while isinstance(graph.nodes[source], Flatten):
         (source,) = graph.sources(source)
     origin = graph.nodes[source]
@@ -222,7 +226,7 @@ def choose_scales(
         if isinstance(neuron, Cuba):
             largest = target.threshold_max - 1
             if has_skips and carried[name]:
-                leak = int(round_half_even(neuron.voltage_decay * DECAY_UNITY))
+                leak = int(round_half_even(np.min(neuron.voltage_decay) * DECAY_UNITY))
                 largest = min(largest, relay_threshold_max(target, leak))
             limits.append(largest / neuron.threshold)
         if guard_overflow:
@@ -340,6 +344,10 @@ def quantize(
             Connection(source=branch.source, synapse=_quantize_synapse(branch, scale, target))
             for branch in population.branches
         )
+        connections = _as_partners(connections, population.name)
+        for branch, connection in zip(population.branches, connections, strict=True):
+            if isinstance(connection.synapse, FixedDense):
+                _require_exact(connection.synapse, branch.node)
         layers.append(
             FixedLayer(
                 name=population.name,
@@ -355,6 +363,37 @@ def quantize(
     return FixedPointGraph(
         input=FixedInput(shape=entry.shape, message_bits=bits), layers=tuple(layers)
     )
+
+
+def _as_partners(connections: tuple[Connection, ...], name: str) -> tuple[Connection, ...]:
+    """Let the two synapses of a recurrent population share one exponent, as Lava does."""
+    if name not in [connection.source for connection in connections]:
+        return connections
+    weights = [connection.synapse for connection in connections]
+    if len(weights) != 2 or not all(isinstance(synapse, FixedDense) for synapse in weights):
+        raise QuantizationError(
+            f"{name}: recurrent, and {len(weights) - 1} other synapses lead to it; exactly one, "
+            "dense, is allowed beside a recurrent one."
+        )
+    first, second = (synapse for synapse in weights if isinstance(synapse, FixedDense))
+    partners = (
+        FixedDense(weight=first.weight, partner=second.weight),
+        FixedDense(weight=second.weight, partner=first.weight),
+    )
+    return tuple(
+        Connection(source=connection.source, synapse=synapse)
+        for connection, synapse in zip(connections, partners, strict=True)
+    )
+
+
+def _require_exact(synapse: FixedDense, where: str) -> None:
+    """Refuse a dense synapse whose stored weights are not those that Lava acts with."""
+    if not synapse.effective.is_exact:
+        raise QuantizationError(
+            f"{where}: weights from {synapse.weight.min()} to {synapse.weight.max()} are all of "
+            "one sign and would act with other values in Lava. Train on, so that the layer has "
+            "weights of both signs."
+        )
 
 
 def _quantize_synapse(branch: Branch, scale: float, target: Target) -> FixedConv | FixedDense:
@@ -380,13 +419,7 @@ def _quantize_synapse(branch: Branch, scale: float, target: Target) -> FixedConv
             dilation=layer.dilation,
             groups=layer.groups,
         )
-    synapse = FixedDense(weight=weight)
-    if not synapse.effective.is_exact:
-        raise QuantizationError(
-            f"{branch.node}: weights from {low} to {high} are all of one sign and would act with "
-            "other values in Lava. Train on, so that the layer has weights of both signs."
-        )
-    return synapse
+    return FixedDense(weight=weight)
 
 
 def _quantize_bias(
@@ -405,19 +438,32 @@ def _quantize_bias(
 def _quantize_neuron(population: Population, scale: float, target: Target) -> CubaNeuron:
     neuron = population.neuron
     if isinstance(neuron, Integrator):
-        current_decay, voltage_decay, threshold = DECAY_UNITY, 0, THRESHOLD_MAX
+        threshold = THRESHOLD_MAX
     else:
-        current_decay = int(round_half_even(neuron.current_decay * DECAY_UNITY))
-        voltage_decay = int(round_half_even(neuron.voltage_decay * DECAY_UNITY))
         exact = neuron.threshold * scale
         threshold = int(truncate(exact) if neuron.scale is not None else round_half_even(exact))
+        if neuron.fires_at_threshold and _is_whole(population, scale):
+            threshold -= 1  # of whole numbers, those above are those at and above the next
         if not 0 <= threshold <= target.threshold_max:
             raise QuantizationError(
                 f"{population.name}: integer threshold {threshold}, target '{target.name}' allows "
                 f"0 to {target.threshold_max}. Use a smaller scale than {scale:g}."
             )
     return CubaNeuron(
-        current_decay=np.array(current_decay, np.int32),
-        voltage_decay=np.array(voltage_decay, np.int32),
+        current_decay=_quantize_decay(neuron.current_decay),
+        voltage_decay=_quantize_decay(neuron.voltage_decay),
         threshold=np.array(threshold, np.int32),
     )
+
+
+def _quantize_decay(decay: float | FloatArray) -> IntArray:
+    return np.asarray(round_half_even(np.asarray(decay) * DECAY_UNITY), np.int32)
+
+
+def _is_whole(population: Population, scale: float) -> bool:
+    """Return whether weights, biases and threshold are integers already: a voltage can tie."""
+    neuron = population.neuron
+    assert isinstance(neuron, Cuba)
+    values = [np.asarray(neuron.threshold), population.bias]
+    values += [branch.layer.weight * branch.unit for branch in population.branches]
+    return all(bool(np.all(value * scale == np.rint(value * scale))) for value in values)
