@@ -2,7 +2,7 @@
 
 Convolutions over one axis become two-dimensional, sum pools averages whose factor moves into the
 next weights, scales move into the weights beside them, and every neuron takes its canonical form
-(`interchange.neuron`): rows of the weights before it are scaled where gains or thresholds differ
+(see `canonical_neuron`): rows of the weights before it are scaled where gains or thresholds differ
 between its neurons.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from neurodeploy.errors import GraphError, InterchangeError
 from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS, CanonicalNeuron, canonical
 from neurodeploy.interchange.convention import Convention, Scheme
-from neurodeploy.interchange.neuron import APPROXIMATIONS, CanonicalNeuron, canonical
 from neurodeploy.interchange.nir_layers import (
     compact_parameter,
     conv_of,
@@ -87,7 +87,7 @@ def draft_graph(
     Raises:
         InterchangeError: If something has no exact counterpart; every refusal is in one error.
     """
-    builder = _Builder(source, convention, subtracts_threshold, frozenset(approximate))
+    builder = _Drafting(source, convention, subtracts_threshold, frozenset(approximate))
     builder.build()
     if builder.refusals:
         raise InterchangeError(
@@ -104,7 +104,7 @@ def draft_graph(
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """What a node of NIR sends, in terms of ours.
+    """The values that a node of NIR sends, in terms of ours.
 
     Attributes:
         node: Node of ours.
@@ -117,7 +117,7 @@ class _Value:
     is_shared: bool
 
 
-class _Builder:
+class _Drafting:
     """The graph so far; nodes are added each after its sources."""
 
     def __init__(

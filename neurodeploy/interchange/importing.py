@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import GraphError, InterchangeError
-from neurodeploy.interchange.agreement import Agreement, compare_runs
+from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS
 from neurodeploy.interchange.convention import Convention, choose_convention
 from neurodeploy.interchange.draft import draft_graph
 from neurodeploy.interchange.floating import FloatRun, run_graph
-from neurodeploy.interchange.neuron import APPROXIMATIONS
 from neurodeploy.interchange.nir_reader import read_nir, take_nir
+from neurodeploy.interchange.run_agreement import RunAgreement, compare_runs
 from neurodeploy.ir.float_layers import Cuba, Shape
 from neurodeploy.ir.graphs import Graph
 
@@ -39,7 +39,7 @@ class Imported:
     convention: Convention
     notes: Mapping[str, str]
     shapes: Mapping[str, Shape]
-    agreement: Agreement | None = None
+    agreement: RunAgreement | None = None
 
     def run(self, inputs: npt.ArrayLike) -> dict[str, npt.NDArray[np.generic]]:
         """Run the network in float64, each sample from rest.

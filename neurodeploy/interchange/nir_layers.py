@@ -9,7 +9,7 @@ import numpy as np
 
 from neurodeploy.errors import InterchangeError
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.interchange.neuron import CanonicalNeuron
+from neurodeploy.interchange.canonical_neuron import CanonicalNeuron
 from neurodeploy.interchange.nir_schema import NirNode
 from neurodeploy.ir.float_layers import Conv, Dense, Shape
 

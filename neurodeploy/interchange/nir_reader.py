@@ -103,8 +103,7 @@ class _FileEntry:
         return self.group.text(name)
 
     def numbers(self, field: NirField) -> npt.NDArray[np.generic] | str | None:
-        dtype = self.group.dtype(field.name)
-        if field.kind is FieldKind.PADDING and dtype is not None and dtype.kind in "OS":
+        if field.kind is FieldKind.PADDING and self.group.kind_of(field.name) in ("O", "S"):
             return self.group.text(field.name)
         allows_floats = field.kind is FieldKind.NUMBERS
         return self.group.numbers(
@@ -131,10 +130,7 @@ class _FileEntry:
 
     def metadata_dt(self) -> float | None:
         metadata = self.group.subgroup("metadata")
-        if metadata is None:
-            return None
-        dtype = metadata.dtype("dt")
-        if dtype is None or dtype.kind not in "iuf":
+        if metadata is None or metadata.kind_of("dt") not in ("i", "u", "f"):
             return None
         value = _FileEntry(metadata).numbers(NirField("dt"))
         return float(value.item()) if isinstance(value, np.ndarray) and value.size == 1 else None

@@ -269,6 +269,12 @@ class UntrustedGroup:
             )
         return values
 
+    def kind_of(self, name: str) -> str | None:
+        """Return NumPy's letter for the kind of values in a dataset, or None if there is none."""
+        node = self._find(name)
+        with _guarded(f"{self.where}/{name}", self._source.kind):
+            return node.dtype.kind if isinstance(node, h5py.Dataset) else None
+
     def dtype(self, name: str) -> np.dtype[np.generic]:
         """Return the type of a dataset that has been read."""
         with _guarded(f"{self.where}/{name}", self._source.kind):

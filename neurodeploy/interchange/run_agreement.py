@@ -41,7 +41,7 @@ class LayerAgreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
+class RunAgreement:
     """All populations.
 
     Attributes:
@@ -78,7 +78,7 @@ def compare_runs(
     theirs: Mapping[str, npt.NDArray[np.generic]],
     margins: Mapping[str, FloatArray],
     thresholds: Mapping[str, float],
-) -> Agreement:
+) -> RunAgreement:
     """Compare the populations that both runs hold.
 
     A spike may differ where rounding in float32 decides: in each sample, the first difference (by
@@ -130,4 +130,4 @@ def compare_runs(
             ties.append(sample)
         elif unexplained is None:
             unexplained = (sample, step, name)
-    return Agreement(layers=tuple(layers), ties=tuple(ties), unexplained=unexplained)
+    return RunAgreement(layers=tuple(layers), ties=tuple(ties), unexplained=unexplained)
