@@ -456,7 +456,7 @@ def _quantize_neuron(population: Population, scale: float, target: Target) -> Cu
     )
 
 
-def _quantize_decay(decay: float | FloatArray) -> IntArray:
+def _quantize_decay(decay: float | FloatArray) -> Int32Array:
     return np.asarray(round_half_even(np.asarray(decay) * DECAY_UNITY), np.int32)
 
 
