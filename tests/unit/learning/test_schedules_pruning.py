@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from neurodeploy.data import ArrayDataset
+from neurodeploy.errors import TrainingError
 from neurodeploy.learning.schedules import Pruner
 from neurodeploy.learning.trainer import Trainer
+from neurodeploy.nn import LIF, Dense, Triangular
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.recipes.recipe import Architecture
 from neurodeploy.recipes.training_sections import PruningSection, TrainingSection
@@ -124,3 +126,30 @@ def test_masks_stay_once_the_share_is_reached() -> None:
     pruner.after_step(2)
     assert 0.3 < pruned.float().mean() < 0.7
     assert torch.equal(weight == 0, pruned)
+
+
+def test_masks_grow_at_every_interval_and_not_between() -> None:
+    module = network()
+    weight = module.get_parameter("blocks.dense2.synapse.weight")
+    with torch.no_grad():
+        weight[0] = 0
+    share = float((weight == 0).float().mean())
+    pruner = Pruner(
+        module, PruningSection(sparsity=0.9, begin=0.25, end=1, interval=3), iterations=20
+    )
+    pruner.start()
+    shares = []
+    for iteration in range(20):
+        pruner.after_step(iteration)
+        shares.append(float((weight == 0).float().mean()))
+    grown = [i for i in range(1, 20) if shares[i] > shares[i - 1]]
+    assert shares[:5] == [share] * 5  # before it begins, the zeros that were there stay
+    assert grown == [6, 9, 12, 15, 18]
+
+
+def test_weight_normalisation_cannot_be_pruned() -> None:
+    """Its weights are made anew from v and g at every step; a mask on them would be lost."""
+    neuron = LIF(0.5, 0.25, Triangular())
+    block = Dense(neuron, 3, 2, weight_norm=True, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(TrainingError, match="synapse: pruning with weight normalisation is not"):
+        Pruner(torch.nn.ModuleDict({"dense": block}), None, iterations=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -360,3 +361,22 @@ def assert_lowered_read_out_is_equal(graph: FixedPointGraph, lowered: Lowered) -
     direct, chained = (EventSimulator(g).run(samples) for g in (graph, lowered.graph))
     assert np.array_equal(direct.voltage, chained.voltage)
     assert direct.spikes[2].any()
+
+
+def test_height_and_width_of_a_kernel_are_placed_apart() -> None:
+    """A skip's one tap lies at row 1, column 2 of a 3x5 kernel padded by (1, 2)."""
+    rng = np.random.default_rng(7)
+    wide = FixedConv(
+        weight=(2 * rng.integers(-52, 64, (4, 4, 3, 5))).astype(np.int32), padding=(1, 2)
+    )
+    graph = skip_over(rng, skip=POINT, main=wide)
+    first, middle, last = graph.layers
+    main, skip = last.connections
+    last = dataclasses.replace(last, connections=(dataclasses.replace(main, synapse=wide), skip))
+    graph = dataclasses.replace(graph, layers=(first, middle, last))
+    lowered = lower_residuals(graph, LOIHI2)
+    synapse = lowered.graph.layers[2].connections[0].synapse
+    assert isinstance(synapse, FixedConv)
+    rows, columns = synapse.weight[:, 4:].any(axis=(0, 1)).nonzero()
+    assert (rows.tolist(), columns.tolist()) == ([1], [2])
+    assert_equal_in_own_channels(graph, lowered, 8)

@@ -391,3 +391,29 @@ def test_resets_that_lava_does_not_do_are_announced() -> None:
 def test_a_path_is_no_network() -> None:
     with pytest.raises(SimulationError, match=r"str in place of a FixedPointGraph.*netx\.read"):
         EventSimulator("network.net")
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_at_least_one_thread_is_needed(threads: int) -> None:
+    with pytest.raises(SimulationError, match=f"{threads} threads, at least 1"):
+        EventSimulator(chain(1), threads=threads)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_of_large_values_of_either_sign_are_exact(sign: int) -> None:
+    """Kernels choose their width by the largest size of a value, whatever its sign."""
+    rng = np.random.default_rng(0)
+    weight = 2 * rng.integers(-127, 128, (40, 1, 1, 1), dtype=np.int32)
+    synapse = FixedConv(weight=weight)
+    graph = network(
+        layer("a", (INPUT, synapse), neuron=cuba(2000), shape=(40, 6, 6)), shape=(1, 6, 6), bits=24
+    )
+    inputs = sign * rng.integers(0, 40_000, (2, 3, 1, 6, 6), dtype=np.int32)
+    compiled, plain = (
+        EventSimulator(graph, is_compiled=is_compiled).run(inputs, record=Record(final_states=True))
+        for is_compiled in (True, False)
+    )
+    assert compiled.final_states is not None
+    assert plain.final_states is not None
+    for name in ("current", "voltage"):
+        np.testing.assert_array_equal(compiled.final_states[0][name], plain.final_states[0][name])
