@@ -42,8 +42,14 @@ NetFile = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print only JSON to standard output.")]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Exit with 1 if an operator is not counted.")
+INCOMPLETE = 3
+"""Exit code of a count that leaves operators of an ONNX model out."""
+
+AllowIncomplete = Annotated[
+    bool,
+    typer.Option(
+        "--allow-incomplete", help="Exit with 0 even if an operator is not counted, not with 3."
+    ),
 ]
 Bindings = Annotated[
     list[str] | None,

@@ -197,6 +197,7 @@ def _judge(
         ann_name="the ReLU twin" if report.onnx is None else "the ANN",
         macs=report.ann,
         is_as_trained=report.is_comparable,
+        uncounted=() if report.onnx is None else report.onnx.macs.uncounted_ops,
         changes_over_time=report.changes_over_time,
         has_own_input=report.onnx is not None and report.onnx.has_own_input,
     )

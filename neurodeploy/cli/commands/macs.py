@@ -10,22 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodeploy.cli import console
-from neurodeploy.cli.options import AsJson, Bindings, parse_bindings
+from neurodeploy.cli.options import INCOMPLETE, AllowIncomplete, AsJson, Bindings, parse_bindings
 from neurodeploy.reports.numbers import format_count
-
-INCOMPLETE = 3
-"""Exit code of a count that leaves operators out."""
 
 
 def macs(
     model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model.")],
     bind: Bindings = None,
-    allow_incomplete: Annotated[
-        bool,
-        typer.Option(
-            "--allow-incomplete", help="Exit with 0 even if an operator is not counted, not with 3."
-        ),
-    ] = False,
+    allow_incomplete: AllowIncomplete = False,
     as_json: AsJson = False,
 ) -> None:
     """Count the multiply-accumulates (MACs) of an ONNX model, with and without padding.

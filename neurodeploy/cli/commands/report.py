@@ -13,12 +13,13 @@ from neurodeploy.cli import console
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.cli.options import (
     GENERAL,
+    INCOMPLETE,
+    AllowIncomplete,
     AsJson,
     Bindings,
     PageOptions,
     RunOptions,
     Score,
-    Strict,
     parse_bindings,
 )
 from neurodeploy.files import hash_file
@@ -60,7 +61,7 @@ class AnnOptions:
         metavar="FILE.npz",
     )
     bind: Bindings = None
-    strict: Strict = False
+    allow_incomplete: AllowIncomplete = False
     accuracy: float | None = GENERAL.option(
         None,
         "Accuracy of the deployed network on a test set, 0 to 1. Default: measured, if the samples "
@@ -171,7 +172,8 @@ def report(
 
     Example: `neurodeploy report network.net --input samples.npz --html report.html`
 
-    Compared with an ANN: `neurodeploy report network.net -i samples.npz --ann model.onnx`
+    Compared with an ANN: `neurodeploy report network.net -i samples.npz --ann model.onnx`. If an
+    operator of the ANN cannot be counted, the count is incomplete and the command exits with 3.
     """
     del schema
     # Here and not above: only this command pays for them at its start.
@@ -221,8 +223,8 @@ def report(
         console.out.print(terminal(result))
         if score is not None:
             console.out.print(str(score))
-    if ann.strict and model is not None and model.macs.uncounted_ops:
-        raise typer.Exit(1)
+    if model is not None and model.macs.uncounted_ops and not ann.allow_incomplete:
+        raise typer.Exit(INCOMPLETE)
 
 
 def _write_pages(

@@ -81,6 +81,7 @@ def test_all_rules_together_allow_one_ratio_with_memory(make_report):
         ({"narrow": None}, 1),
         ({"macs_effective": None}, 2),
         ({"is_as_trained": False}, 5),
+        ({"uncounted": ("Fancy",)}, 5),
         ({"changes_over_time": True, "accuracy": 1.0, "ann_accuracy": 0.792}, 6),
     ],
 )
