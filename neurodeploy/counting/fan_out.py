@@ -20,7 +20,17 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError, GraphError
 from neurodeploy.fixedpoint import Int64Array
-from neurodeploy.ir.float_layers import Conv, Dense, Shape
+from neurodeploy.ir.float_layers import (
+    BatchNorm,
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Input,
+    Integrator,
+    Pool,
+    Shape,
+)
 from neurodeploy.ir.graphs import AnnLayerMacs, AnnMacs, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import (
     FixedComplexDense,
@@ -180,6 +190,10 @@ def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
     )
 
 
+_WITHOUT_MACS = Input | BatchNorm | Flatten | Pool | Cuba | Integrator
+"""Layers of a twin that add, compare or move values."""
+
+
 def ann_macs(graph: Graph | FixedPointGraph) -> AnnMacs:
     """Count the MACs of a network's ReLU twin.
 
@@ -188,7 +202,7 @@ def ann_macs(graph: Graph | FixedPointGraph) -> AnnMacs:
     pools that were folded into weights are counted.
 
     Raises:
-        GraphError: If shapes do not fit.
+        GraphError: If shapes do not fit, or a layer is of an unknown kind.
     """
     if isinstance(graph, Graph):
         return AnnMacs(layers=tuple(_float_macs(graph)))
@@ -208,6 +222,11 @@ def _float_macs(graph: Graph) -> Iterator[AnnLayerMacs]:
     for name, layer in graph.nodes.items():
         if isinstance(layer, Dense | Conv):
             yield _ann_row(name, layer, shapes[graph.sources(name)[0]], shapes[name])
+        elif not isinstance(layer, _WITHOUT_MACS):
+            raise GraphError(
+                f"'{name}': a layer of type {type(layer).__name__}, whose MACs are not known. "
+                "Count it in `ann_macs`."
+            )
 
 
 def _ann_row(

@@ -63,6 +63,21 @@ class GraphBuilder:
         self._stored[name] = self._onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
+    def store_floats(self, name: str, values: npt.NDArray[np.number]) -> str:
+        """Store numbers as 32-bit floats.
+
+        Raises:
+            OnnxError: If they exceed their range.
+        """
+        with np.errstate(over="ignore"):  # the error below says more than NumPy's warning
+            narrow = values.astype(np.float32)
+        if not np.isfinite(narrow).all():
+            raise OnnxError(
+                f"export: '{name}' holds values from {values.min():g} to {values.max():g}, 32-bit "
+                "floats end at 3.4e+38. Check the weights of the network."
+            )
+        return self.store(name, narrow)
+
     def integer(self, value: int) -> str:
         """Store one int64, each value once."""
         return self.store(f"int:{value}", np.array(value, dtype=np.int64))
@@ -76,22 +91,34 @@ class GraphBuilder:
         return out
 
     def conv(
-        self, value: str, layer: Conv | FixedConv, *bias: FloatArray, name: str, out: str
+        self,
+        value: str,
+        layer: Conv | FixedConv,
+        bias: FloatArray | None = None,
+        *,
+        name: str,
+        out: str,
     ) -> str:
-        """Append a convolution in floats; its weight and bias are stored under its name."""
-        stored = [self.store(f"{name}.weight", layer.weight.astype(np.float32))]
-        stored += [self.store(f"{name}.bias", one.astype(np.float32)) for one in bias]
-        return self.add(
+        """Append a convolution in floats, whose stored tensors are called after a name.
+
+        A bias that differs between positions is added behind it: ONNX has one a channel.
+        """
+        is_map = bias is not None and bias.ndim > 1
+        weight = self.store_floats(f"{name}.weight", layer.weight)
+        added = [] if bias is None else [self.store_floats(f"{name}.bias", bias)]
+        product = self.add(
             "Conv",
             value,
-            *stored,
-            out=out,
+            weight,
+            *([] if is_map else added),
+            out=f"{out}.unbiased" if is_map else out,
             kernel_shape=list(layer.weight.shape[2:]),
             strides=list(layer.stride),
             pads=[*layer.padding, *layer.padding],
             dilations=list(layer.dilation),
             group=layer.groups,
         )
+        return self.add("Add", product, *added, out=out) if is_map else product
 
     def save(self, path: str | Path) -> None:
         """Check the model and write it, whole or not at all.

@@ -83,6 +83,8 @@ def _problems(graph: FixedPointGraph) -> list[str]:
             found.append(f"'{layer.name}' has decays outside 0 to {DECAY_UNITY}.")
         for connection in layer.connections:
             synapse = connection.synapse
+            if not isinstance(synapse, FixedConv | FixedDense | FixedInjection):
+                found.append(f"'{layer.name}' has synapses of kind {type(synapse).__name__}.")
             if isinstance(synapse, FixedDense) and synapse.delay is not None:
                 found.append(f"'{layer.name}' has delays, which a single step cannot hold.")
             bound = _largest_sum(graph, connection)
@@ -161,7 +163,7 @@ def _add_synapse(
     assert isinstance(synapse, FixedDense)
     flat = builder.add("Flatten", values, out=f"{name}.flat", axis=1)
     acting = synapse.effective
-    weight = builder.store(f"{name}.weight", acting.mantissa.T.astype(np.float32))
+    weight = builder.store_floats(f"{name}.weight", acting.mantissa.T)
     total = builder.add("MatMul", flat, weight, out=f"{name}.product")
     whole = builder.add("Cast", total, out=f"{name}.whole", to=7)
     if acting.shift:

@@ -39,8 +39,8 @@ def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
     value = "input"
     if entry.mean:
         for operator, constants in (("Sub", entry.mean), ("Div", entry.deviation)):
-            stored = np.array(constants, dtype=np.float32).reshape(-1, 1, 1)
-            constant = builder.store(f"input.{operator.lower()}", stored)
+            channels = np.array(constants).reshape(-1, *(1,) * (len(entry.shape) - 1))
+            constant = builder.store_floats(f"input.{operator.lower()}", channels)
             value = builder.add(operator, value, constant, out=f"input.{operator.lower()}.result")
     known = {graph.input_name: builder.add("Mul", value, "input_scale", out="scaled_input")}
     for name, layer in graph.nodes.items():
@@ -61,12 +61,11 @@ def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
 
 def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, source: Shape) -> str:
     def store(key: str, values: FloatArray) -> str:
-        return builder.store(f"{name}.{key}", values.astype(np.float32))
+        return builder.store_floats(f"{name}.{key}", values)
 
     match layer:
         case floats.Conv():
-            bias = [] if layer.bias is None else [layer.bias]
-            return builder.conv(value, layer, *bias, name=name, out=name)
+            return builder.conv(value, layer, layer.bias, name=name, out=name)
         case floats.Dense():
             if len(source) > 1:
                 value = builder.add("Flatten", value, out=f"{name}.flat", axis=1)
@@ -108,7 +107,7 @@ def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
     nodes: dict[str, Layer] = {INPUT: floats.Input(shape=fixed.input.shape)}
     edges: list[tuple[str, str]] = []
     for layer in fixed:
-        ends = []
+        ends, has_synapse = [], False
         for number, connection in enumerate(layer.connections):
             if connection.source == layer.name:
                 raise OnnxError(
@@ -118,9 +117,12 @@ def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
                 ends.append(connection.source)
                 continue
             name = f"{layer.name}.synapse{number or ''}"
-            nodes[name] = _float_synapse(layer, connection.synapse, has_bias=number == 0)
+            nodes[name] = _float_synapse(layer, connection.synapse, has_bias=not has_synapse)
+            has_synapse = True
             edges.append((connection.source, name))
             ends.append(name)
+        if layer.bias.any() and not has_synapse:
+            raise OnnxError(f"twin: '{layer.name}' has a bias, and no weights to add it to.")
         nodes[layer.name] = _float_neuron(layer)
         edges += [(end, layer.name) for end in ends]
     trained, stored = fixed.relu_twin, ann_macs(fixed)
@@ -135,14 +137,8 @@ def _float_synapse(
     if has_bias and layer.bias.any():
         bias = np.broadcast_to(layer.bias, layer.shape).astype(np.float64)
     if isinstance(synapse, integers.FixedConv):
-        if bias is not None:
-            bias = bias.reshape(layer.shape[0], -1)
-            if (bias != bias[:, :1]).any():
-                raise OnnxError(
-                    f"twin: '{layer.name}' has a bias for every neuron, a convolution of ONNX one "
-                    "a channel. Export the float network instead."
-                )
-            bias = bias[:, 0]
+        if bias is not None and (bias == bias[:, :1, :1]).all():
+            bias = bias[:, 0, 0]
         return floats.Conv(
             weight=synapse.weight.astype(np.float64),
             bias=bias,

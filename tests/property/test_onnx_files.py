@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from float_networks import LOIHI2, float_graphs, integers_of
-from hypothesis import HealthCheck, Phase, assume, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, assume, event, given, settings, strategies as st
 from strategies import Options, generators, graphs, random_input
 from torch.nn import functional
 
 import neurodeploy as nd
 from neurodeploy.counting.fan_out import ann_macs
-from neurodeploy.errors import OnnxError
+from neurodeploy.errors import GraphError, OnnxError
 from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.ir import FixedPointGraph, float_layers as kinds
 from neurodeploy.ir.graphs import FixedInput, Graph
@@ -108,7 +109,11 @@ def in_torch(graph: Graph, frame: np.ndarray) -> np.ndarray:
     shapes, values = graph.shapes(), {}
     for name, layer in graph.nodes.items():
         if isinstance(layer, kinds.Input):
-            values[name] = torch.from_numpy(frame).double() * layer.scale
+            pixels = torch.from_numpy(frame).double()
+            if layer.mean:
+                mean, deviation = torch.tensor(layer.mean), torch.tensor(layer.deviation)
+                pixels = (pixels - mean[:, None, None]) / deviation[:, None, None]
+            values[name] = pixels * layer.scale
             continue
         x = sum(values[source] for source in graph.sources(name))
         match layer:
@@ -151,6 +156,38 @@ def test_the_twin_computes_what_torch_does(graph: Graph, rng: np.random.Generato
     twin = ann_macs(graph)
     assert macs.macs_standard == twin.macs_standard
     assert macs.macs_border_exact == twin.macs_border_exact
+
+
+@some
+@given(float_graphs(), generators)
+def test_the_twin_of_a_normalized_input_reads_raw_pixels(
+    graph: Graph, rng: np.random.Generator
+) -> None:
+    """Exported with its normalization, or with the normalization folded into weights and bias."""
+    entry = graph.input
+    channels = entry.shape[0]
+    entry = replace(
+        entry,
+        scale=1.0,
+        largest=255,
+        mean=tuple(rng.uniform(50, 200, channels)),
+        deviation=tuple(rng.uniform(20, 80, channels)),
+    )
+    graph = graph.replace_nodes(changed={graph.input_name: entry})
+    frame = rng.integers(0, 256, (3, *entry.shape)).astype(np.float32)
+    expected = in_torch(graph, frame)
+    model, macs = session(lambda path: nd.export_twin(graph, path))
+    (found,) = model.run(None, {"input": frame})
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)  # float32, as above
+    assert macs.macs_border_exact == ann_macs(graph).macs_border_exact
+    try:
+        folded = nd.fold_normalization(graph)
+    except GraphError:  # a pool reads the input
+        return
+    event("folded")
+    model, _ = session(lambda path: nd.export_twin(folded, path))
+    (found,) = model.run(None, {"input": frame})
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 @some

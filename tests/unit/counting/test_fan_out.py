@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from neurodeploy.counting.fan_out import conv_fan_out, dense_fan_out, synapse_fan_out
+from neurodeploy.counting.fan_out import ann_macs, conv_fan_out, dense_fan_out, synapse_fan_out
 from neurodeploy.counting.neurobench import count_membrane_updates
 from neurodeploy.counting.synapse_counts import (
     InputKind,
@@ -16,6 +16,8 @@ from neurodeploy.counting.synapse_counts import (
     count_layer,
 )
 from neurodeploy.errors import DataError, GraphError
+from neurodeploy.ir.float_layers import Input, KeepsShape
+from neurodeploy.ir.graphs import Graph
 from neurodeploy.ir.integer_layers import FixedDense, FixedLayer
 from neurodeploy.simulation.counters import UpdateCounter
 from neurodeploy.simulation.neurons import Dynamics
@@ -282,3 +284,13 @@ def test_refuses_unknown_keywords():
         conv_fan_out(ones(2, 3, 3, 3), (3, 5, 5), strides=2)
     with pytest.raises(TypeError, match="'is_recurent'"):
         count_layer(W, SPIKES[None], kind="binary", is_recurent=True)
+
+
+def test_a_layer_of_an_unknown_kind_is_no_layer_without_macs():
+    class Unknown(KeepsShape):
+        pass
+
+    nodes = {"input": Input(shape=(3,)), "odd": Unknown()}
+    graph = Graph(nodes=nodes, edges=(("input", "odd"),))  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="'odd': a layer of type Unknown, whose MACs"):
+        ann_macs(graph)

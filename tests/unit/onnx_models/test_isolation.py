@@ -25,7 +25,7 @@ MODELS = Path(__file__).parent / "models"
 
 
 TASKS = """
-import os, signal
+import os, signal, warnings
 import numpy as np
 from neurodeploy.errors import DataError
 
@@ -44,6 +44,12 @@ def fail(path):
 
 def refuse(path):
     raise DataError(f"{path}: refused")
+
+def warn(path):
+    print("a word")
+    warnings.warn("a word", RuntimeWarning)
+    os.write(2, b"a word of a library")
+    return float(np.float16(60000) * np.float16(2))
 
 def process_of(path):
     return os.getpid()
@@ -72,6 +78,13 @@ def test_calls_share_a_process_that_is_not_this_one(tmp_path: Path, tasks: Modul
     with pytest.raises(OnnxError, match="crashed with signal 11"):
         run_apart(tasks.crash, tmp_path)
     assert run_apart(tasks.process_of, tmp_path) not in (first, os.getpid())
+
+
+def test_foreign_words_and_warnings_do_not_reach_the_terminal(
+    tmp_path: Path, tasks: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_apart(tasks.warn, tmp_path) == float("inf")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_time_and_memory_have_limits(
