@@ -10,13 +10,7 @@ In reading order:
     augmentation  random changes of training samples
 """
 
-from neurodeploy.data.augmentation import (
-    draw_moves as draw_moves,
-    flip_images as flip_images,
-    move_images as move_images,
-    roll_images as roll_images,
-    shift_images as shift_images,
-)
+from neurodeploy.data.augmentation import draw_moves as draw_moves, move_images as move_images
 from neurodeploy.data.dataset import (
     ArrayDataset as ArrayDataset,
     Dataset as Dataset,

@@ -60,11 +60,6 @@ class Layout:
     stages: tuple[str, ...] = ()
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the layers."""
-        return tuple(layer.name for layer in self.layers)
-
-    @property
     def branch_points(self) -> tuple[str, ...]:
         """Names of the layers that can have a shortcut branch: all that hold neurons."""
         holders = ConvLayer | DenseLayer | ResidualLayer | NeuronLayer

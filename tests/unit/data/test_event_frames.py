@@ -17,8 +17,8 @@ from neurodeploy.data import (
     batches,
     event_frames,
     load_data,
-    roll_images,
 )
+from neurodeploy.data.augmentation import roll_images
 from neurodeploy.data.event_frames import _without_download
 from neurodeploy.data.stored import import_package
 from neurodeploy.errors import DataError, OutputError

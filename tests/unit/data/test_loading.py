@@ -11,8 +11,8 @@ from neurodeploy.data import (
     ArrayDataset,
     batches,
     load_data,
-    shift_images,
 )
+from neurodeploy.data.augmentation import shift_images
 from neurodeploy.data.stored import layout_hint
 from neurodeploy.errors import DataError, RecipeError
 from neurodeploy.recipes.recipe import Recipe

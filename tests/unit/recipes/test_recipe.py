@@ -71,7 +71,7 @@ def test_reads_values_and_defaults() -> None:
         ConvLayer(type="conv", channels=4),
         DenseLayer(type="dense", name="hidden", neurons=8),
     )
-    assert layout_of(recipe.network).names == ("conv1", "hidden")
+    assert [layer.name for layer in layout_of(recipe.network).layers] == ["conv1", "hidden"]
     assert isinstance(recipe.neuron, LifNeuronSection)
     assert recipe.neuron.tau == 1.0
     assert type(recipe.neuron.tau) is float
