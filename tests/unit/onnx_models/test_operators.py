@@ -20,6 +20,7 @@ MODELS = Path(__file__).parent / "models"
     [
         ("attention", 2304),
         ("deform_conv", 2592),
+        ("sdpa_opset17", 14_592),  # the same module, written out and as one operator
         ("sdpa_opset23", 14_592),
         ("lstm_sequence_lens", 1260),
     ],
@@ -139,12 +140,22 @@ def test_a_short_time_transform(tmp_path: Path) -> None:
     assert macs.macs_standard == 2 * 15 * 16 * 16 * 2
 
 
-def test_recurrent_steps_end_with_their_sequence(tmp_path: Path) -> None:
-    node = helper.make_node("GRU", ["x", "w", "r", "", "lens"], ["y"], hidden_size=5)
-    weights = {"w": np.ones((1, 15, 3), np.float32), "r": np.ones((1, 15, 5), np.float32)}
-    lens = {"lens": np.array([7, 2, 0], np.int32)}
-    macs = counted(tmp_path / "m.onnx", node, {"x": [7, 3, 3]}, weights | lens)
-    assert macs.macs_standard == 9 * 15 * 8
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_steps_end_with_their_sequence(
+    tmp_path: Path, op: str, gates: int, layout: int
+) -> None:
+    """Of 7 steps the three sequences have 7, 2 and none; a longer one than that has 7."""
+    node = helper.make_node(op, ["x", "w", "r", "", "lens"], ["y"], hidden_size=5, layout=layout)
+    rows = 5 * gates
+    weights = {"w": np.ones((1, rows, 3), np.float32), "r": np.ones((1, rows, 5), np.float32)}
+    shapes = {"x": [7, 3, 3] if layout == 0 else [3, 7, 3]}
+    for lens, steps in (([7, 2, 0], 9), ([9, 1, 1], 9)):
+        stored = {"lens": np.array(lens, np.int32)}
+        macs = counted(tmp_path / "m.onnx", node, shapes, weights | stored)
+        assert macs.macs_standard == steps * rows * 8
+    macs = counted(tmp_path / "m.onnx", node, shapes | {"lens": [3]}, weights)
+    assert macs.macs_standard == 3 * 7 * rows * 8  # lengths are an input: every step may run
 
 
 @pytest.mark.parametrize(
