@@ -20,25 +20,10 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError, GraphError
 from neurodeploy.fixedpoint import Int64Array
-from neurodeploy.ir.float_layers import (
-    BatchNorm,
-    Conv,
-    Cuba,
-    Dense,
-    Flatten,
-    Input,
-    Integrator,
-    Pool,
-    Shape,
-)
+from neurodeploy.ir import float_layers as floats, integer_layers as integers
+from neurodeploy.ir.float_layers import Shape
 from neurodeploy.ir.graphs import AnnLayerMacs, AnnMacs, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import (
-    FixedComplexDense,
-    FixedConv,
-    FixedDense,
-    FixedInjection,
-    Synapse,
-)
+from neurodeploy.ir.integer_layers import Synapse
 
 NumberArray = npt.NDArray[np.integer] | npt.NDArray[np.floating] | npt.NDArray[np.bool_]
 
@@ -156,7 +141,7 @@ def conv_fan_out(weight: NumberArray, source: Shape, **geometry: Unpack[ConvGeom
     )
 
 
-def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
+def synapse_fan_out(synapse: Synapse | floats.Dense | floats.Conv, source: Shape) -> FanOut:
     """Count the instances that leave every source of a synapse, deployed or of the float network.
 
     An injection has no instances.
@@ -165,11 +150,11 @@ def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
         GraphError: If all weights of a deployed dense synapse are zero, or the synapse is of an
             unknown kind.
     """
-    if isinstance(synapse, Dense):
+    if isinstance(synapse, floats.Dense):
         return dense_fan_out(synapse.weight)
-    if isinstance(synapse, FixedDense):
+    if isinstance(synapse, integers.FixedDense):
         return dense_fan_out(synapse.effective.mantissa)
-    if isinstance(synapse, Conv | FixedConv):
+    if isinstance(synapse, floats.Convolution):
         return conv_fan_out(
             synapse.weight,
             source,
@@ -178,10 +163,10 @@ def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
             dilation=synapse.dilation,
             groups=synapse.groups,
         )
-    if isinstance(synapse, FixedComplexDense):
+    if isinstance(synapse, integers.FixedComplexDense):
         real, imaginary = synapse.real.effective.mantissa, synapse.imaginary.effective.mantissa
         return dense_fan_out(np.concatenate([real, imaginary]))
-    if isinstance(synapse, FixedInjection):
+    if isinstance(synapse, integers.FixedInjection):
         nothing = np.zeros(source, dtype=np.int64)
         return FanOut(nonzero=nothing, stored=nothing, dense_macs=0, weights=0, zero_weights=0)
     raise GraphError(
@@ -190,7 +175,9 @@ def synapse_fan_out(synapse: Synapse | Dense | Conv, source: Shape) -> FanOut:
     )
 
 
-_WITHOUT_MACS = Input | BatchNorm | Flatten | Pool | Cuba | Integrator
+_WITHOUT_MACS = (
+    floats.Input | floats.BatchNorm | floats.Flatten | floats.Pool | floats.Cuba | floats.Integrator
+)
 """Layers of a twin that add, compare or move values."""
 
 
@@ -211,7 +198,7 @@ def ann_macs(graph: Graph | FixedPointGraph) -> AnnMacs:
             _ann_row(layer.name, connection.synapse, graph.shape_of(connection.source), layer.shape)
             for layer in graph.layers
             for connection in layer.connections
-            if not isinstance(connection.synapse, FixedInjection)
+            if not isinstance(connection.synapse, integers.FixedInjection)
             and connection.source != layer.name
         )
     )
@@ -220,7 +207,7 @@ def ann_macs(graph: Graph | FixedPointGraph) -> AnnMacs:
 def _float_macs(graph: Graph) -> Iterator[AnnLayerMacs]:
     shapes = graph.shapes()
     for name, layer in graph.nodes.items():
-        if isinstance(layer, Dense | Conv):
+        if isinstance(layer, floats.Dense | floats.Conv):
             yield _ann_row(name, layer, shapes[graph.sources(name)[0]], shapes[name])
         elif not isinstance(layer, _WITHOUT_MACS):
             raise GraphError(
@@ -230,12 +217,12 @@ def _float_macs(graph: Graph) -> Iterator[AnnLayerMacs]:
 
 
 def _ann_row(
-    name: str, synapse: Synapse | Dense | Conv, source: Shape, output: Shape
+    name: str, synapse: Synapse | floats.Dense | floats.Conv, source: Shape, output: Shape
 ) -> AnnLayerMacs:
     fan_out = synapse_fan_out(synapse, source)
     return AnnLayerMacs(
         name=name,
-        type="conv" if isinstance(synapse, Conv | FixedConv) else "dense",
+        type="conv" if isinstance(synapse, floats.Convolution) else "dense",
         macs_standard=fan_out.dense_macs,
         macs_border_exact=fan_out.dense_exact,
         macs_nonzero=int(fan_out.nonzero.sum()),

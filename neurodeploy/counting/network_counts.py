@@ -28,16 +28,10 @@ from neurodeploy.counting.synapse_counts import (
 )
 from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import Int64Array
+from neurodeploy.ir import integer_layers as integers
 from neurodeploy.ir.float_layers import BatchNorm, Shape
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import (
-    Connection,
-    FixedComplexDense,
-    FixedConv,
-    FixedInjection,
-    FixedLayer,
-    NeuronModel,
-)
+from neurodeploy.ir.integer_layers import Connection, FixedLayer, NeuronModel
 from neurodeploy.simulation.counters import count_spikes
 from neurodeploy.simulation.recording import CountArray, EventCounts, Feed, Recording
 
@@ -446,8 +440,8 @@ def _layer_row(
 
 
 def _type_of(connection: Connection) -> str:
-    if isinstance(connection.synapse, FixedInjection):
+    if isinstance(connection.synapse, integers.FixedInjection):
         return "injection"
-    if isinstance(connection.synapse, FixedComplexDense):
+    if isinstance(connection.synapse, integers.FixedComplexDense):
         return "complex_dense"
-    return "conv" if isinstance(connection.synapse, FixedConv) else "dense"
+    return "conv" if isinstance(connection.synapse, integers.FixedConv) else "dense"

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from neurodeploy.errors import OnnxError
 from neurodeploy.files import replacing
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.ir.float_layers import Conv, Shape
-from neurodeploy.ir.integer_layers import FixedConv
+from neurodeploy.ir.float_layers import Convolution, Shape
 
 if TYPE_CHECKING:
     import onnx
@@ -63,7 +62,7 @@ class GraphBuilder:
         self._stored[name] = self._onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
         return name
 
-    def store_floats(self, name: str, values: npt.NDArray[np.number]) -> str:
+    def store_floats(self, name: str, values: npt.NDArray[np.generic]) -> str:
         """Store numbers as 32-bit floats.
 
         Raises:
@@ -93,7 +92,7 @@ class GraphBuilder:
     def conv(
         self,
         value: str,
-        layer: Conv | FixedConv,
+        layer: Convolution,
         bias: FloatArray | None = None,
         *,
         name: str,
