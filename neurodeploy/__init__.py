@@ -14,6 +14,7 @@ Modules at the root serve all folders:
     files          files written whole or not at all; files of a run, and of the installation
     fixedpoint     the chip's integer arithmetic
     provenance     versions, commit and hashes behind a result
+    untrusted_hdf5 HDF5 files of strangers, read with bounds
     strict_tables  TOML and JSON read strictly into dataclasses
     llvm_vectors   vector instructions for compiled loops
     testing        recordings compared spike by spike

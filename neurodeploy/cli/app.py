@@ -5,62 +5,35 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
+from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
 
 from neurodeploy._version import __version__
 from neurodeploy.cli import console
-from neurodeploy.cli.commands import lava
-from neurodeploy.cli.commands.compare import compare
-from neurodeploy.cli.commands.deploy import deploy
-from neurodeploy.cli.commands.doctor import doctor
-from neurodeploy.cli.commands.export import export
-from neurodeploy.cli.commands.fit import fit
-from neurodeploy.cli.commands.inspect import inspect
-from neurodeploy.cli.commands.macs import macs
-from neurodeploy.cli.commands.recipes import recipes
-from neurodeploy.cli.commands.report import report
-from neurodeploy.cli.commands.simulate import simulate, verify
-from neurodeploy.cli.commands.train import run, train
 from neurodeploy.cli.option_groups import expand_groups
 from neurodeploy.errors import NeurodeployError
 
-app = typer.Typer(
-    name="neurodeploy",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help=(
-        "Train spiking networks, deploy them in the integers of Loihi chips, and verify them "
-        "spike for spike on real Lava.\n\n"
-        "Start with `neurodeploy run digits`: it trains on real images, writes a netx file, runs "
-        "it on our simulator and on real Lava, and writes a report. Install real Lava once, with "
-        "`neurodeploy lava install`.\n\n"
-        "Exit codes: 0 success, 1 an error or a difference, 2 wrong usage, 3 an incomplete count "
-        "of MACs, 130 interrupted."
-    ),
-)
-for command in (
-    recipes,
-    run,
-    train,
-    deploy,
-    simulate,
-    verify,
-    report,
-    compare,
-    inspect,
-    fit,
-    export,
-    macs,
-    doctor,
-):
-    app.command()(expand_groups(command))
-app.add_typer(lava.app, name="lava")
+COMMANDS = {
+    "recipes": "recipes",
+    "run": "train",
+    "train": "train",
+    "deploy": "deploy",
+    "simulate": "simulate",
+    "verify": "simulate",
+    "report": "report",
+    "compare": "compare",
+    "inspect": "inspect",
+    "fit": "fit",
+    "export": "export",
+    "macs": "macs",
+    "doctor": "doctor",
+    "lava": "lava",
+}
+"""Commands in the order of the help text, and the modules of `cli.commands` that hold them."""
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -72,7 +45,6 @@ def _print_version(is_given: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool,
@@ -82,6 +54,35 @@ def _options(
     ] = False,
 ) -> None:
     del version
+
+
+def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the application with these commands; the modules of others are not loaded."""
+    app = typer.Typer(
+        name="neurodeploy",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=(
+            "Train spiking networks, deploy them in the integers of Loihi chips, and verify them "
+            "spike for spike on real Lava.\n\n"
+            "Start with `neurodeploy run digits`: it trains on real images, writes a netx file, "
+            "runs it on our simulator and on real Lava, and writes a report. Install real Lava "
+            "once, with `neurodeploy lava install`.\n\n"
+            "Exit codes: 0 success, 1 an error or a difference, 2 wrong usage, 3 an incomplete "
+            "count of MACs, 130 interrupted."
+        ),
+    )
+    app.callback()(_options)
+    for name in names:
+        module = import_module(f"neurodeploy.cli.commands.{COMMANDS[name]}")
+        if name == "lava":
+            app.add_typer(module.app, name=name)
+        else:
+            app.command()(expand_groups(getattr(module, name)))
+    return app
 
 
 def main() -> None:
@@ -98,7 +99,9 @@ def _run() -> int:
     """Run a command and turn whatever ends it into an exit code."""
     try:
         try:
-            app()
+            # Only the command that is called; all of them where none is, or an unknown one.
+            called = [word for word in sys.argv[1:2] if word in COMMANDS]
+            make_app(called or COMMANDS)()
         except SystemExit as end:  # Typer's way to say that it has finished, or refused
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         sys.stdout.flush()

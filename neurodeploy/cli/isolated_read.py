@@ -6,12 +6,11 @@ searches a tree for ever, and nothing in Python can interrupt it. A separate pro
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,18 +24,23 @@ _READERS = ("simulate", "verify", "report", "inspect", "fit", "export")
 """Commands that read a netx file."""
 
 # The limit counts processor time: a hang burns it, and a process that is merely stopped (Ctrl-Z) or
-# waits for a busy machine does not. The system enforces it even if the parent is gone.
+# waits for a busy machine does not. The system enforces it even if the parent is gone. The program
+# loads nothing but NumPy and h5py, so that it is ready before this process is.
 _PROGRAM = """
-import json, resource, sys
+import sys
+sys.path[:] = sys.argv[1:]
+import os, resource
+from pathlib import Path
 from neurodeploy.errors import NeurodeployError
-from neurodeploy.netx import read
+from neurodeploy.untrusted_hdf5 import open_root
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for line in sys.stdin:
-    path, arguments, seconds = json.loads(line)
-    limit = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + seconds) + 1
+    seconds, path = line[:-1].split(maxsplit=1)
+    limit = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + float(seconds)) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     try:
-        read(path, **arguments)
+        with open_root(Path(os.fsdecode(bytes.fromhex(path)))) as root:
+            root.touch()
     except (NeurodeployError, MemoryError):
         pass
 """
@@ -66,12 +70,8 @@ def started_early(words: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def tried_apart(path: Path, arguments: Mapping[str, object]) -> Iterator[None]:
+def tried_apart(path: Path) -> Iterator[None]:
     """Read a file in a process of its own while the block runs; its result is dropped.
-
-    Args:
-        path: The file.
-        arguments: Those of `netx.read`, as JSON can hold them.
 
     Raises:
         NetxError: At the end of the block, if the process hung, crashed or failed.
@@ -81,7 +81,7 @@ def tried_apart(path: Path, arguments: Mapping[str, object]) -> Iterator[None]:
         try:
             assert process.stdin is not None
             with suppress(BrokenPipeError):  # it has failed already: its status says how
-                process.stdin.write(json.dumps([str(path), arguments, seconds]) + "\n")
+                process.stdin.write(f"{seconds} {os.fsencode(path).hex()}\n")
                 process.stdin.flush()
             yield
             _, complaint = process.communicate()
@@ -106,10 +106,9 @@ def tried_apart(path: Path, arguments: Mapping[str, object]) -> Iterator[None]:
 def _start() -> subprocess.Popen[str]:
     """Start a process that reads the files named on its standard input."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-W", "ignore", "-c", _PROGRAM],
-        # The child finds the modules that this process finds, wherever it was started.
-        env=os.environ
-        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+        # The child finds the modules that this process finds, and needs not look for them.
+        [sys.executable, "-S", "-E", "-P", "-W", "ignore", "-c", _PROGRAM, *filter(None, sys.path)],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -21,13 +21,13 @@ from neurodeploy.files import net_of, samples_of
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
-from neurodeploy.netx.untrusted_hdf5 import check_file
 from neurodeploy.samples.array_files import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples, read_labels
 from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
 from neurodeploy.simulation.recording import Decision, Feed, IntArray, Stream, Timing, Window
+from neurodeploy.untrusted_hdf5 import check_file
 
 GENERAL = Panel()
 TIME = Panel("Time")
@@ -176,14 +176,8 @@ class FileOptions:
             NetxError: If the file cannot be trusted.
         """
         shape = parse_shape(self.input_shape)
-        arguments = {
-            "input_shape": shape,
-            "input_bits": self.input_bits,
-            "spike_exponent": spike_exponent,
-            "accept_silent_faults": self.accept_silent_faults,
-        }
         check_file(net)
-        with tried_apart(net, arguments):
+        with tried_apart(net):
             if simulates:
                 import_module("numba")
         return read(

@@ -28,8 +28,14 @@ from neurodeploy.interchange.nir_schema import (
     NirGraph,
     NirNode,
 )
-from neurodeploy.netx.schema import ELEMENTS_MAX, Field
-from neurodeploy.netx.untrusted_hdf5 import FileKind, UntrustedGroup, check_file, open_root
+from neurodeploy.untrusted_hdf5 import (
+    ELEMENTS_MAX,
+    Field,
+    FileKind,
+    UntrustedGroup,
+    check_file,
+    open_root,
+)
 
 NIR = FileKind("NIR", ".nir", InterchangeError)
 

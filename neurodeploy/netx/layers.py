@@ -29,7 +29,6 @@ from neurodeploy.ir.integer_layers import (
 )
 from neurodeploy.netx.schema import (
     COMPLEX_WEIGHT,
-    ELEMENTS_MAX,
     GEOMETRY_MAX,
     LAYERS,
     LIF_TYPES,
@@ -38,10 +37,9 @@ from neurodeploy.netx.schema import (
     RESONATOR_MARK,
     RESONATOR_PHASE_MARK,
     SIGMA_DELTA_TYPE,
-    Field,
     bias_bits,
 )
-from neurodeploy.netx.untrusted_hdf5 import UntrustedGroup
+from neurodeploy.untrusted_hdf5 import ELEMENTS_MAX, Field, UntrustedGroup
 
 NO_NEURON = CubaNeuron(
     current_decay=np.array(0, np.int32),

@@ -25,7 +25,6 @@ from neurodeploy.netx.layers import LayerReader, Options
 from neurodeploy.netx.schema import (
     COMPLEX_WEIGHT,
     DROPPED,
-    ENTRIES_MAX,
     LAYERS,
     LAYERS_MAX,
     NEURONS,
@@ -33,8 +32,8 @@ from neurodeploy.netx.schema import (
     RESTATED,
     TWIN_BYTES_MAX,
 )
-from neurodeploy.netx.untrusted_hdf5 import UntrustedGroup, check_file, open_root
 from neurodeploy.strict_tables import read_table
+from neurodeploy.untrusted_hdf5 import ENTRIES_MAX, UntrustedGroup, check_file, open_root
 
 SPIKE_EXPONENT = 6
 """Default of `spike_exp` in Lava's `Network`."""

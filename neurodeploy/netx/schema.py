@@ -17,26 +17,7 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One dataset of numbers.
-
-    Attributes:
-        name: Path below its group.
-        shapes: Allowed shapes, in words.
-        meaning: What Lava does with it.
-        is_required: Whether Lava fails without it.
-        allows_floats: Whether it may hold finite floats, whose fraction Lava drops. On other
-            floats Lava hangs for ever.
-    """
-
-    name: str
-    shapes: str
-    meaning: str
-    is_required: bool = True
-    allows_floats: bool = False
+from neurodeploy.untrusted_hdf5 import Field
 
 
 def _by_name(*fields: Field) -> dict[str, Field]:
@@ -238,14 +219,8 @@ REFUSED_LAYERS: dict[str, str] = {
 }
 """Layer types that Lava knows by name but cannot run, and what to do instead."""
 
-ELEMENTS_MAX = 1 << 27
-"""Largest dataset that is read: a bound on memory for files from strangers."""
-FILE_ELEMENTS_MAX = 1 << 28
-"""Most elements that are read from one file, each dataset counted as often as it is used."""
 TWIN_BYTES_MAX = 1 << 22
 """Longest description of a ReLU twin that is read."""
-ENTRIES_MAX = 4096
-"""Most entries of one layer or group of neurons."""
 LAYERS_MAX = 4096
 """Most layers that are read from one file."""
 

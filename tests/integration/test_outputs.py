@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 from neurodeploy.cli.commands import lava
 from neurodeploy.cli.option_groups import Writes
 from neurodeploy.errors import OutputError
@@ -85,7 +85,7 @@ def case(neurodeploy, golden: Path, samples, tmp_path: Path) -> Callable[[str, s
 
 def path_options() -> Iterator[tuple[str, str, bool]]:
     """Yield command, parameter, and whether it is marked, of all that are paths."""
-    for group, prefix in ((app, ""), (lava.app, "lava ")):
+    for group, prefix in ((make_app(), ""), (lava.app, "lava ")):
         for entry in group.registered_commands:
             assert entry.callback is not None
             signature = inspect.signature(entry.callback, eval_str=True)

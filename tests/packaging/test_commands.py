@@ -11,7 +11,7 @@ from typing import get_args
 
 import typer
 
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 
 EXPECTED = Path(__file__).parent / "commands.txt"
 
@@ -57,4 +57,4 @@ def commands(group: typer.Typer, name: str = "neurodeploy") -> Iterator[str]:
 
 def test_no_option_has_changed() -> None:
     expected = EXPECTED.read_text(encoding="utf-8").splitlines()
-    assert sorted(commands(app)) == expected
+    assert sorted(commands(make_app())) == expected

@@ -58,3 +58,19 @@ def test_commands_without_training_never_load_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_command_loads_no_other_command() -> None:
+    program = (
+        "import sys\n"
+        "from neurodeploy.cli import main\n"
+        "sys.argv = ['neurodeploy', 'inspect', '--help']\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    prefix = 'neurodeploy.cli.commands.'\n"
+        "    loaded = {name for name in sys.modules if name.startswith(prefix)}\n"
+        "    assert loaded == {prefix + 'inspect'}, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

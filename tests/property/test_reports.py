@@ -25,7 +25,7 @@ from strategies import Options, generators, graphs, random_input
 from typer.testing import CliRunner
 
 from neurodeploy import netx
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 from neurodeploy.ir import FixedPointGraph
 from neurodeploy.ir.graphs import INPUT, Graph
 from neurodeploy.passes import lower_residuals
@@ -56,7 +56,7 @@ def short_trial() -> Iterator[None]:
 def run_report(folder: Path, inputs: np.ndarray, *options: str) -> dict:
     np.savez(folder / "in.npz", input=inputs)
     arguments = ["report", str(folder / "random.net"), "-i", str(folder / "in.npz"), "--json"]
-    outcome = CliRunner().invoke(app, [*arguments, *options])
+    outcome = CliRunner().invoke(make_app(), [*arguments, *options])
     assume("exceeds 32 bits" not in str(outcome.exception))
     if outcome.exception is not None:
         raise outcome.exception

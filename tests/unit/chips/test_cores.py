@@ -12,7 +12,7 @@ from neurodeploy.chips.cores import axon_bits, estimate_cores
 from neurodeploy.chips.layer_sizes import LayerSize, conv_instances, weight_bits_of
 from neurodeploy.chips.shorthand import parse_sketch
 from neurodeploy.chips.target import Target
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 from neurodeploy.errors import GraphError, TargetError
 from neurodeploy.ir.integer_layers import FixedConv
 
@@ -166,11 +166,11 @@ def test_a_simulator_has_no_cores() -> None:
 
 
 def test_the_command_reads_shapes() -> None:
-    result = CliRunner().invoke(app, ["fit", "2560-100-10", "--target", "loihi1", "--json"])
+    result = CliRunner().invoke(make_app(), ["fit", "2560-100-10", "--target", "loihi1", "--json"])
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert [layer["cores_low"] for layer in found["layers"]] == [3, 1]
     assert (found["cores_low"], found["chips_high"], found["is_estimate"]) == (4, 1, True)
-    failed = CliRunner().invoke(app, ["fit", "5000-10", "--target", "loihi1", "--json"])
+    failed = CliRunner().invoke(make_app(), ["fit", "5000-10", "--target", "loihi1", "--json"])
     assert failed.exit_code == 1
     assert "input axons" in json.loads(failed.stdout)["violations"][0]

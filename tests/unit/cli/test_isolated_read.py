@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from neurodeploy.cli import isolated_read
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 from neurodeploy.cli.isolated_read import started_early, tried_apart
 from neurodeploy.errors import NetxError
+from neurodeploy.netx import read
+from neurodeploy.untrusted_hdf5 import open_root
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ANY = GOLDEN / "12_conv_grouped.net"
@@ -23,15 +28,40 @@ AFTER_A_LINE = "import sys; sys.stdin.readline()\n"
 
 def try_program(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     monkeypatch.setattr(isolated_read, "_PROGRAM", program)
-    with tried_apart(ANY, {}):
+    with tried_apart(ANY):
         pass
 
 
 def test_a_file_that_is_read_or_refused_is_no_trouble(tmp_path: Path) -> None:
     (tmp_path / "no.net").write_bytes(b"no HDF5")
     for path in (ANY, tmp_path / "no.net"):
-        with tried_apart(path, {"input_bits": 0}):
+        with tried_apart(path):
             pass
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.net")), ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore::neurodeploy.errors.NeurodeployWarning")
+def test_the_trial_reads_all_that_the_reader_reads(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    """What HDF5 fails on in the reader, it must have failed on in the process before."""
+    found: list[str] = []
+    load = h5py.Dataset.__getitem__
+
+    def noted(dataset: h5py.Dataset, place: object) -> object:
+        found.append(dataset.name)
+        return load(dataset, place)
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", noted)
+    with open_root(path) as root:
+        root.touch()
+    touched = set(found)
+    found.clear()
+    with np.load(path.with_suffix(".npz")) as recorded:
+        shape = json.loads(str(recorded["config"]))["kwargs"].get("input_shape")
+    read(path, input_shape=shape and shape[::-1])
+    assert found
+    assert set(found) <= touched
 
 
 def test_what_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +83,7 @@ def test_a_trial_that_cannot_run_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_interruption_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated_read, "_PROGRAM", "import time; time.sleep(60)")
-    with pytest.raises(KeyboardInterrupt), tried_apart(ANY, {}):
+    with pytest.raises(KeyboardInterrupt), tried_apart(ANY):
         raise KeyboardInterrupt
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -63,7 +93,7 @@ def test_a_process_that_was_started_early_reads_the_file(monkeypatch: pytest.Mon
     monkeypatch.setattr(isolated_read, "_PROGRAM", AFTER_A_LINE + "import os; os.abort()")
     with started_early(["neurodeploy", "inspect"]):
         (process,) = isolated_read._waiting
-        with pytest.raises(NetxError, match="crashed with signal 6"), tried_apart(ANY, {}):
+        with pytest.raises(NetxError, match="crashed with signal 6"), tried_apart(ANY):
             pass
     assert process.returncode == -6
 
@@ -86,7 +116,7 @@ def test_a_tree_that_hdf5_searches_for_ever(
     content = bytearray((GOLDEN / "12_conv_grouped.net").read_bytes())
     content[28144:28145] = bytes.fromhex("80")
     (tmp_path / "a.net").write_bytes(content)
-    outcome = CliRunner().invoke(app, [command, str(tmp_path / "a.net")])
+    outcome = CliRunner().invoke(make_app(), [command, str(tmp_path / "a.net")])
     assert isinstance(outcome.exception, NetxError)
     assert "took longer than 1." in str(outcome.exception) or "cannot be read" in str(
         outcome.exception
@@ -99,5 +129,5 @@ def test_a_damaged_file_is_refused_before_it_is_read_here(
     shutil.copy(ANY, tmp_path / "a.net")
     monkeypatch.setattr(isolated_read, "_PROGRAM", "import os; os.abort()")
     monkeypatch.setattr("neurodeploy.cli.options.read", None)
-    outcome = CliRunner().invoke(app, ["inspect", str(tmp_path / "a.net")])
+    outcome = CliRunner().invoke(make_app(), ["inspect", str(tmp_path / "a.net")])
     assert "crashed with signal 6" in str(outcome.exception)

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner
 
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 from neurodeploy.errors import DataError, OnnxError
 from neurodeploy.onnx_models import isolation
 from neurodeploy.onnx_models.isolation import run_apart
@@ -141,6 +141,6 @@ def test_names_that_are_not_utf8_are_shown_escaped() -> None:
     ],
 )
 def test_damaged_models_are_refused_by_name(name: str, message: str) -> None:
-    result = CliRunner().invoke(app, ["macs", str(MODELS / f"{name}.onnx")])
+    result = CliRunner().invoke(make_app(), ["macs", str(MODELS / f"{name}.onnx")])
     with pytest.raises(OnnxError, match=message):
         raise result.exception or AssertionError(result.output)

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 from neurodeploy.errors import OnnxError
 from neurodeploy.onnx_models.macs import OnnxMacs, count_onnx_macs
 
@@ -264,11 +264,11 @@ def test_a_fixed_batch_is_counted_whole_and_per_sample(tmp_path: Path) -> None:
     assert found.macs_standard == 4 * single.macs_standard
     assert found.per_sample().nodes == single.nodes
     assert found.per_sample().elementwise_ops == single.elementwise_ops
-    told = json.loads(CliRunner().invoke(app, ["macs", str(path), "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(make_app(), ["macs", str(path), "--json"]).stdout)
     assert told["samples"] == 4
     assert told["totals"] == {"macs_standard": 4 * 9472, "macs_border_exact": 4 * 8368}
     assert told["per_sample"] == {"macs_standard": 9472, "macs_border_exact": 8368}
-    text = CliRunner().invoke(app, ["macs", str(path)]).stdout
+    text = CliRunner().invoke(make_app(), ["macs", str(path)]).stdout
     assert "total of a pass" in text
     assert "per sample" in text
     assert "A pass takes 4 samples" in text
@@ -357,8 +357,8 @@ def test_custom_operators_are_listed(tmp_path: Path) -> None:
     assert (found.uncounted_ops, found.uncounted_nodes[0].name) == (("Fancy",), "odd")
     assert found.macs_standard == 8
     runner = CliRunner()
-    assert runner.invoke(app, ["macs", str(path)]).exit_code == 3
-    assert runner.invoke(app, ["macs", str(path), "--allow-incomplete"]).exit_code == 0
+    assert runner.invoke(make_app(), ["macs", str(path)]).exit_code == 3
+    assert runner.invoke(make_app(), ["macs", str(path), "--allow-incomplete"]).exit_code == 0
 
 
 def loop_model(path: Path, *, rounds: int | None) -> Path:
@@ -414,7 +414,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
     empty = tmp_path / "empty.onnx"
     empty.write_bytes(b"")
     for path in (cut, noise, empty, tmp_path / "missing.onnx"):
-        result = CliRunner().invoke(app, ["macs", str(path)])
+        result = CliRunner().invoke(make_app(), ["macs", str(path)])
         assert isinstance(result.exception, OnnxError), path
         assert result.exit_code != 0
 
@@ -435,7 +435,7 @@ def test_huge_tensors_in_a_tiny_file_take_no_memory(tmp_path: Path) -> None:
 
 def test_the_json_has_the_fields_of_its_contract(tmp_path: Path) -> None:
     path = small_cnn(tmp_path / "m.onnx", "n")
-    result = CliRunner().invoke(app, ["macs", str(path), "--bind", "n=1", "--json"])
+    result = CliRunner().invoke(make_app(), ["macs", str(path), "--bind", "n=1", "--json"])
     found = json.loads(result.stdout)
     conv = found["nodes"]["conv"]
     assert (conv["op"], conv["macs_standard"], conv["macs_border_exact"]) == ("Conv", 6912, 5808)
@@ -443,5 +443,5 @@ def test_the_json_has_the_fields_of_its_contract(tmp_path: Path) -> None:
     assert found["totals"]["macs_border_exact"] == 5808 + 2560
     assert found["elementwise_ops"] == {"relu": {"op": "Relu", "size": 256}}
     assert found["uncounted_ops"] == []
-    text = CliRunner().invoke(app, ["macs", str(path), "--bind", "n=1"]).stdout
+    text = CliRunner().invoke(make_app(), ["macs", str(path), "--bind", "n=1"]).stdout
     assert "9,472" in text

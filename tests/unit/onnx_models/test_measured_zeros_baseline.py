@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 from neurodeploy.energy.estimates import ann_energy
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.errors import DataError, OnnxError
@@ -58,7 +58,7 @@ def samples(tmp_path: Path) -> Path:
 
 def report(samples: Path, *options: object) -> dict[str, object]:
     command = ["report", str(NET), "-i", str(samples), "--json", *map(str, options)]
-    result = CliRunner().invoke(app, command)
+    result = CliRunner().invoke(make_app(), command)
     assert result.exit_code == 0, result.output
     found: dict[str, object] = json.loads(result.stdout)
     return found
@@ -154,19 +154,19 @@ def test_an_incomplete_count_exits_with_3_unless_allowed(tmp_path: Path, samples
     """As in `macs`: the report is printed all the same."""
     path = model(tmp_path / "m.onnx", domain="my.ops", batch=1)
     command = ["report", str(NET), "-i", str(samples), "--ann", str(path)]
-    refused = CliRunner().invoke(app, command)
+    refused = CliRunner().invoke(make_app(), command)
     assert refused.exit_code == 3
     assert "not counted" in refused.output
-    assert CliRunner().invoke(app, [*command, "--allow-incomplete"]).exit_code == 0
+    assert CliRunner().invoke(make_app(), [*command, "--allow-incomplete"]).exit_code == 0
     whole = ["report", str(NET), "-i", str(samples), "--ann", str(model(tmp_path / "whole.onnx"))]
-    assert CliRunner().invoke(app, whole).exit_code == 0
+    assert CliRunner().invoke(make_app(), whole).exit_code == 0
 
 
 def test_nonsense_is_refused_before_the_simulation(tmp_path: Path, samples: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(model(tmp_path / "m.onnx").read_bytes()[:200])
     command = ["report", str(NET), "-i", str(samples), "--ann", str(broken)]
-    assert isinstance(CliRunner().invoke(app, command).exception, OnnxError)
+    assert isinstance(CliRunner().invoke(make_app(), command).exception, OnnxError)
     np.savez(tmp_path / "x.npz", other=np.ones(3))
     with pytest.raises(DataError, match=r"no array 'input'"):
         load_samples(tmp_path / "x.npz")

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import neurodeploy as nd
-from neurodeploy.cli.app import app
+from neurodeploy.cli.app import make_app
 from neurodeploy.energy.presets import Tier
 from neurodeploy.errors import DataError
 from neurodeploy.reports.comparison import (
@@ -153,14 +153,15 @@ def test_the_command(make_report, tmp_path: Path) -> None:
         paths[-1].write_text(json.dumps(make_report(accuracy={"x": accuracy}).to_json()))
     page, text = tmp_path / "c.html", tmp_path / "c.md"
     result = CliRunner().invoke(
-        app, ["compare", *map(str, paths), "--html", str(page), "--markdown", str(text), "--json"]
+        make_app(),
+        ["compare", *map(str, paths), "--html", str(page), "--markdown", str(text), "--json"],
     )
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found["pareto_front"] == ["better"]
     assert "Accuracy against energy" in page.read_text(encoding="utf-8")
     assert "| 1 | better |" in text.read_text(encoding="utf-8")
-    text = CliRunner().invoke(app, ["compare", *map(str, paths)]).stdout
+    text = CliRunner().invoke(make_app(), ["compare", *map(str, paths)]).stdout
     assert "99.00%" in text
     assert "! Which test set was used is not known of better, good." in text
     assert max(map(len, text.splitlines())) <= 80

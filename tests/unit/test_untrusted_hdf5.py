@@ -11,7 +11,7 @@ import pytest
 
 from neurodeploy.errors import NetxError
 from neurodeploy.netx import read
-from neurodeploy.netx.untrusted_hdf5 import HeapError, read_strings
+from neurodeploy.untrusted_hdf5 import HeapError, read_strings
 
 
 def heap_file(

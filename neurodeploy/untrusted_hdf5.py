@@ -16,7 +16,7 @@ import stat
 import struct
 import warnings
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -27,10 +27,16 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import FractionWarning, NetxError, NeurodeployError
-from neurodeploy.fixedpoint import truncate
-from neurodeploy.ir.integer_layers import IntArray
-from neurodeploy.netx.schema import ELEMENTS_MAX, FILE_ELEMENTS_MAX, Field
+from neurodeploy.fixedpoint import Int32Array, truncate
 
+ELEMENTS_MAX = 1 << 27
+"""Largest dataset that is read: a bound on memory for files from strangers."""
+FILE_ELEMENTS_MAX = 1 << 28
+"""Most elements that are read from one file, each dataset counted as often as it is used."""
+ENTRIES_MAX = 4096
+"""Most entries of a group that are looked at."""
+_DEPTH_MAX = 4
+"""Most groups that lie in each other."""
 _INT32 = np.iinfo(np.int32)
 _TEXT_MAX = 256
 _EXPANSION_MAX = 2048
@@ -57,6 +63,26 @@ _HEADER = struct.Struct("<4sB3xQ")
 _OBJECT = struct.Struct("<HH4xQ")
 _HEAP_BYTES_MAX = 1 << 24
 """A heap is 4096 bytes, or the size of the longest string in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One dataset of numbers.
+
+    Attributes:
+        name: Path below its group.
+        shapes: Allowed shapes, in words.
+        meaning: What Lava does with it.
+        is_required: Whether Lava fails without it.
+        allows_floats: Whether it may hold finite floats, whose fraction Lava drops. On other
+            floats Lava hangs for ever.
+    """
+
+    name: str
+    shapes: str
+    meaning: str
+    is_required: bool = True
+    allows_floats: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,23 +215,42 @@ class UntrustedGroup:
 
     def beside(self, name: str, neutral: Collection[int | str] = ()) -> str:
         """Return in words what an entry holds beside neutral values; empty if nothing."""
-        node, where = self._find(name), f"{self.where}/{name}"
+        node = self._find(name)
         if isinstance(node, h5py.Group):
             return "a group"
-        with _guarded(where, self._source.kind):
-            if node is None or not node.size:
-                return ""
-            if node.dtype.kind in "biuf":
-                self._require_own_data(node, where)
-                values = np.asarray(node[()]).ravel()
-            elif h5py.check_string_dtype(node.dtype):
-                texts = self._strings(name, "strings are")
-                assert texts is not None
-                values = texts.ravel()
-            else:
-                return f"values of {node.dtype}"
+        if node is None or (values := self._values(node, name)) is None:
+            return ""
         others = values[~np.isin(values, np.array(neutral))]
         return f"{others[0]!s:.40}" + ", ..." * (others.size > 1) if others.size else ""
+
+    def _values(self, node: h5py.Dataset, name: str) -> npt.NDArray[np.generic] | None:
+        """Return numbers or texts in a row, of others the type; None if there are none."""
+        where = f"{self.where}/{name}"
+        with _guarded(where, self._source.kind):
+            if not node.size:
+                return None
+            if node.dtype.kind in "biuf":
+                self._require_own_data(node, where)
+                return np.asarray(node[()]).ravel()
+            if not h5py.check_string_dtype(node.dtype):
+                return np.array([f"values of {node.dtype}"])
+            texts = self._strings(name, "strings are")
+            assert texts is not None
+            return texts.ravel()
+
+    def touch(self, depth: int = _DEPTH_MAX) -> None:
+        """Read all that is read of files of any kind, and drop it; pass over what is refused."""
+        for name in self.names(ENTRIES_MAX):
+            with suppress(NeurodeployError):
+                node = self._find(name)
+                if isinstance(node, h5py.Dataset):
+                    self._values(node, name)
+                elif node is not None and depth:
+                    group = UntrustedGroup(node, f"{self.where}/{name}", self._source)
+                    group.touch(depth - 1)
+        with suppress(NeurodeployError), _guarded(self.where, self._source.kind):
+            for name in self._group.attrs:
+                self._attribute(name, "Siu")
 
     def attribute_text(self, name: str) -> str | None:
         """Return a string attribute of fixed length, or None.
@@ -230,7 +275,7 @@ class UntrustedGroup:
             value: object = self._group.attrs[name] if is_sane else None
             return value
 
-    def integers(self, field: Field) -> IntArray | None:
+    def integers(self, field: Field) -> Int32Array | None:
         """Return a dataset as int32, fractions dropped with a warning, or None if it is missing.
 
         An empty one and one beyond 32 bits are errors too.
@@ -259,7 +304,7 @@ class UntrustedGroup:
             values = whole
         return values.astype(np.int32)
 
-    def required_integers(self, field: Field) -> IntArray:
+    def required_integers(self, field: Field) -> Int32Array:
         """As `integers`; a missing dataset is an error."""
         values = self.integers(field)
         if values is None:
@@ -383,20 +428,13 @@ def _guarded(where: str, kind: FileKind) -> Iterator[None]:
 
 
 def read_strings(path: Path, offset: int, count: int, *, base: int, longest: int) -> list[bytes]:
-    """Read the strings to which references at `offset` point.
+    """Read the strings to which `count` references at `offset`, of 16 bytes each, point.
 
-    Args:
-        path: The file; its addresses have 8 bytes, as all but very old or special ones.
-        offset: Where in the file the references start, 16 bytes each.
-        count: How many there are.
-        base: Offset from which addresses count: the size of the file's user block.
-        longest: Most bytes of one string that are read.
-
-    Returns:
-        The strings, without terminators.
+    Addresses in the file have 8 bytes, as in all but very old or special ones, and count from
+    `base`, the size of the file's user block. Strings have no terminators.
 
     Raises:
-        HeapError: If one is longer, or its place is not a heap.
+        HeapError: If one has over `longest` bytes, or its place is not a heap.
         OSError: If the file cannot be opened.
     """
     strings = []
@@ -422,7 +460,6 @@ class _Heap:
     objects: dict[int, tuple[int, int]]
 
     def string(self, index: int, length: int) -> bytes:
-        """Return the first `length` bytes of an object."""
         if index not in self.objects:
             raise HeapError("the string is not in its heap")
         position, size = self.objects[index]
