@@ -87,17 +87,26 @@ class _Worker:
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
         self.complaint: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `stop`
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", "-c", _PROGRAM, str(theirs.fileno())],
-            # The child finds the modules that this process finds, wherever it was started.
-            env=os.environ
-            | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self.complaint,
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-W", "ignore", "-c", _PROGRAM, str(theirs.fileno())],
+                # The child finds the modules that this process finds, wherever it was started.
+                env=os.environ
+                | {
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self.complaint,
+                pass_fds=[theirs.fileno()],
+            )
+        except BaseException:  # Ctrl-C: a child that runs already ends where nobody is connected
+            self.connection.close()
+            self.complaint.close()
+            raise
+        finally:
+            theirs.close()
 
     def stop(self) -> tuple[int, str]:
         """End the process at once; return its exit code and the last line that it wrote."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -117,14 +120,39 @@ def test_models_on_which_onnx_hangs_are_refused(name: str, monkeypatch: pytest.M
 def test_a_signal_ends_a_hanging_command_at_once(number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "neurodeploy", "macs", str(MODELS / "einsum_two_dots.onnx")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while not (child := children.read_text().split()):
+        while (child := child_at_work(process.pid)) is None:
             assert process.poll() is None
             time.sleep(0.05)
-        time.sleep(0.3)
         process.send_signal(number)
         assert process.wait(timeout=30) == code  # without the signal it ends with 1
-        assert not Path(f"/proc/{child[0]}").exists()
+        assert not child.exists()
+
+
+def child_at_work(parent: int) -> Path | None:
+    """The process that has limited its time: imports may start others, such as `uname`."""
+    for number in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        child = Path(f"/proc/{number}")
+        with suppress(OSError):  # it has ended
+            if re.search(r"Max cpu time +\d", (child / "limits").read_text()):
+                return child
+    return None
+
+
+def test_an_interrupt_while_a_process_starts_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(*arguments, **options))
+        raise KeyboardInterrupt
+
+    isolation._stop_idle()
+    with monkeypatch.context() as patch:
+        patch.setattr(isolation, "subprocess", SimpleNamespace(Popen=interrupted, DEVNULL=-3))
+        with pytest.raises(KeyboardInterrupt) as caught:
+            count_onnx_macs(MODELS / "min_nonutf8_name.onnx")
+    assert started[0].wait(timeout=30) == 0, caught  # which keeps all that is not closed
 
 
 def test_names_that_are_not_utf8_are_shown_escaped() -> None:
