@@ -26,12 +26,17 @@ WORD: Final = 64
 _WORD_TYPE: Final = ir.IntType(WORD)
 
 
-def _operator(instruction: str) -> Callable[[Vector, Vector | int], Vector]:
-    return lambda left, right: left._apply(getattr(left.builder, instruction), right)
+def _operator(
+    instruction: str, *sign: str, of_floats: str = ""
+) -> Callable[[Vector, Vector | int], Vector]:
+    def apply(left: Vector, right: Vector | int) -> Vector:
+        if of_floats and isinstance(left.element, ir.FloatType):
+            operation = partial(getattr(left.builder, of_floats), flags=("contract",))
+        else:
+            operation = partial(getattr(left.builder, instruction), *sign)
+        return Vector(left.builder, operation(left.value, left._operand(right)))
 
-
-def _comparison(sign: str) -> Callable[[Vector, Vector | int], Vector]:
-    return lambda left, right: left._apply(partial(left.builder.icmp_signed, sign), right)
+    return apply
 
 
 class Vector:
@@ -58,10 +63,6 @@ class Vector:
         """LLVM's type of one number."""
         return self.value.type.element if self.lanes else self.value.type
 
-    @property
-    def _is_float(self) -> bool:
-        return isinstance(self.element, ir.FloatType)
-
     def full(self, number: int) -> Vector:
         """Return a constant of this shape."""
         values = [number] * self.lanes if self.lanes else number
@@ -78,40 +79,27 @@ class Vector:
         everywhere = ir.Constant(ir.VectorType(position, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, undefined, everywhere)
 
-    def _apply(self, instruction: Callable[..., Any], other: Vector | int) -> Vector:
-        return Vector(self.builder, instruction(self.value, self._operand(other)))
-
-    def __add__(self, other: Vector | int) -> Vector:
-        if self._is_float:
-            return self._apply(partial(self.builder.fadd, flags=("contract",)), other)
-        return self._apply(self.builder.add, other)
-
-    def __mul__(self, other: Vector | int) -> Vector:
-        if self._is_float:
-            return self._apply(partial(self.builder.fmul, flags=("contract",)), other)
-        return self._apply(self.builder.mul, other)
-
+    __add__ = _operator("add", of_floats="fadd")
+    __mul__ = _operator("mul", of_floats="fmul")
     __sub__ = _operator("sub")
     __and__ = _operator("and_")
     __or__ = _operator("or_")
     __lshift__ = _operator("shl")
     unsigned_rshift = _operator("lshr")
     """Shift right, zeros from the left; of numbers that are not negative the same as `>>`."""
-    __lt__ = _comparison("<")
-    __le__ = _comparison("<=")
-    __gt__ = _comparison(">")
-    equals = _comparison("==")
+    __lt__ = _operator("icmp_signed", "<")
+    __le__ = _operator("icmp_signed", "<=")
+    __gt__ = _operator("icmp_signed", ">")
+    unsigned_reaches = _operator("icmp_unsigned", ">=")
+    equals = _operator("icmp_signed", "==")
     """Compare; `==` is left to Python, which needs a truth value."""
 
     def differs(self, other: Vector | int) -> Vector:
-        """Compare with `!=`."""
-        if self._is_float:  # unordered: not a number differs from everything
-            return self._apply(partial(self.builder.fcmp_unordered, "!="), other)
-        return self._apply(partial(self.builder.icmp_signed, "!="), other)
-
-    def unsigned_reaches(self, other: Vector | int) -> Vector:
-        """Compare with `>=` as unsigned numbers."""
-        return self._apply(partial(self.builder.icmp_unsigned, ">="), other)
+        """Compare with `!=`; of floats, not a number differs from everything."""
+        compare = self.builder.icmp_signed
+        if isinstance(self.element, ir.FloatType):
+            compare = self.builder.fcmp_unordered
+        return Vector(self.builder, compare("!=", self.value, self._operand(other)))
 
     def __abs__(self) -> Vector:
         return self.negated_where(self < 0)

@@ -23,7 +23,6 @@ from neurodeploy.simulation.recording import (
     CountArray,
     EventCounts,
     SpikeArray,
-    UpdateCounts,
     count_type,
 )
 from neurodeploy.simulation.synapses import BoolArray
@@ -33,12 +32,15 @@ _AT_ONCE = 1 << 22
 
 
 class UpdateCounter:
-    """Watches one layer over one batch; see `start_dynamics` for the arguments."""
+    """Watches one layer over one batch; see `start_dynamics` for the arguments.
+
+    Attributes:
+        updates: (samples, 2) int64, active and membrane updates so far.
+    """
 
     def __init__(self, layer: FixedLayer, samples: int, bias_image: IntArray | None) -> None:
         self._layer = layer
-        self._active = np.zeros(samples, np.int64)
-        self._membrane = np.zeros(samples, np.int64)
+        self.updates = np.zeros((samples, 2), np.int64)
         self._before: Int64Array | None = None
         bias = layer.bias if bias_image is None else bias_image
         self._has_bias = np.broadcast_to(bias != 0, (samples, *layer.shape))
@@ -53,7 +55,7 @@ class UpdateCounter:
         else:
             for state in states.values():
                 is_active |= state != 0
-        self._active += is_active.reshape(len(is_active), -1).sum(1)
+        self.updates[:, 0] += is_active.reshape(len(is_active), -1).sum(1)
 
     def count_changed(self, neurons: Dynamics) -> None:
         """Count the neurons whose voltage changed."""
@@ -61,26 +63,15 @@ class UpdateCounter:
         if voltage is None:
             return
         if self._before is None:
-            self._membrane += self._layer.neurons
+            self.updates[:, 1] += self._layer.neurons
         else:
             changed = voltage != self._before
-            self._membrane += changed.reshape(len(changed), -1).sum(1)
+            self.updates[:, 1] += changed.reshape(len(changed), -1).sum(1)
         self._before = voltage.copy()
-
-    def counts(self) -> UpdateCounts:
-        """Return the counts so far."""
-        membrane = None if self._before is None else self._membrane
-        return UpdateCounts(active=self._active, membrane=membrane)
 
 
 def count_spikes(spikes: SpikeArray, *, is_graded: bool, is_recurrent: bool) -> EventCounts:
-    """Count the events of one layer, (samples, T, *layer).
-
-    Args:
-        spikes: What it sent.
-        is_graded: Whether its events carry a value.
-        is_recurrent: Whether it reads its own events.
-    """
+    """Count the events (samples, T, *layer) of a layer, which may read its own."""
     counted = count_senders(spikes, has_values=is_graded)
     if not is_recurrent:
         return counted
@@ -94,11 +85,9 @@ def count_senders(
     *,
     has_values: bool = True,
 ) -> EventCounts:
-    """Count the values other than zero of every sender.
+    """Count the values other than zero of every sender, (samples, T, ...) as sent.
 
-    Args:
-        values: (samples, T, ...), as sent.
-        has_values: Whether they may be other than -1, 0 and 1.
+    `has_values` says whether they may be other than -1, 0 and 1.
     """
     samples, steps = values.shape[:2]
     total: CountArray = np.zeros((samples, *values.shape[2:]), count_type(steps))

@@ -10,6 +10,7 @@ other, so groups of them run side by side.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import traceback
 import warnings
@@ -19,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +30,8 @@ from neurodeploy.fixedpoint import BIAS_BITS
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import CubaNeuron, FixedInjection, FixedLayer
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer
-from neurodeploy.simulation.layer_by_layer import Plan, reset_steps, run_layer
-from neurodeploy.simulation.outputs import Outputs
+from neurodeploy.simulation.layer_by_layer import reset_steps, run_layer
+from neurodeploy.simulation.outputs import Outputs, Plan
 from neurodeploy.simulation.recording import (
     Feed,
     IntArray,
@@ -206,7 +206,7 @@ class _Work:
     plan: Plan
     size: int
     outputs: Outputs
-    stores: SimpleQueue[EventStore] = field(default_factory=SimpleQueue)
+    local: threading.local = field(default_factory=threading.local)
 
     def run(self, values: IntArray, first: int, stop: int) -> int:
         """Run samples first to stop; return their number."""
@@ -214,22 +214,21 @@ class _Work:
         part, lag = values[span], 1 if isinstance(plan.timing, Stream) else 0
         known: dict[str, SpikeArray] = {}
         is_listed = {term.source for layer in self.layers if layer for term in layer.terms}
-        with self._borrowed_store() as store:
-            if plan.feed is not Feed.BIAS and store is not None and INPUT in is_listed:
-                store.collect(INPUT, part)
-            for index, (layer, compiled) in enumerate(zip(graph, self.layers, strict=True)):
-                outputs = self.outputs.layers[index]
-                if compiled is None or store is None or not store.fits(compiled):
-                    for source in _sources(layer) - {*known, layer.name}:
-                        known[source] = self._spread(source, part, store)
-                    run = run_layer(graph, layer, index, known, part, plan)
-                    known[layer.name] = run.spikes
-                    outputs.write(span, run)
-                    if store is not None and layer.name in is_listed:
-                        store.collect(layer.name, run.spikes)
-                    continue
-                resets = np.array(reset_steps(plan.timing, plan.steps, index), bool)
-                store.run(compiled, span, lag=lag, resets=resets, outputs=outputs)
+        store = self._store()
+        if plan.feed is not Feed.BIAS and store is not None and INPUT in is_listed:
+            store.collect(INPUT, part)
+        for index, (layer, compiled) in enumerate(zip(graph, self.layers, strict=True)):
+            outputs = self.outputs.layers[index]
+            if compiled is None or store is None or not store.fits(compiled):
+                for source in _sources(layer) - {*known, layer.name}:
+                    known[source] = self._spread(source, part, store)
+                sent = run_layer(graph, layer, index, known, part, plan, outputs, span)
+                known[layer.name] = sent
+                if store is not None and layer.name in is_listed:
+                    store.collect(layer.name, sent)
+                continue
+            resets = np.array(reset_steps(plan.timing, plan.steps, index), bool)
+            store.run(compiled, span, lag=lag, resets=resets, outputs=outputs)
         return stop - first
 
     def _spread(self, source: str, part: IntArray, store: EventStore | None) -> SpikeArray:
@@ -240,20 +239,18 @@ class _Work:
         shape = (len(part), self.plan.steps, *self.graph.shape_of(source))
         return store.spread(source, len(part)).reshape(shape)
 
-    @contextmanager
-    def _borrowed_store(self) -> Iterator[EventStore | None]:
-        """Lend a store that no other thread uses; None if no layer needs one."""
+    def _store(self) -> EventStore | None:
+        """Return the store of this thread; None if no layer needs one."""
         if all(layer is None for layer in self.layers):
-            yield None
-            return
-        from neurodeploy.simulation.kernels import layer_records  # only now: it loads a compiler
+            return None
+        if not hasattr(self.local, "store"):
+            from neurodeploy.simulation.kernels import layer_records  # here: it loads a compiler
 
-        try:
-            store = self.stores.get_nowait()
-        except Empty:
-            store = layer_records.EventStore(self.graph, steps=self.plan.steps, samples=self.size)
-        yield store
-        self.stores.put(store)
+            self.local.store = layer_records.EventStore(
+                self.graph, steps=self.plan.steps, samples=self.size
+            )
+        store: EventStore = self.local.store
+        return store
 
 
 def _run_side_by_side(

@@ -9,7 +9,7 @@ The kernels have the same four parts: gather what reaches the neurons, step, wri
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple
 from typing import TypeVar
 
 import numpy as np
@@ -19,43 +19,11 @@ from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import FixedComplexDense, FixedInjection, FixedLayer, Synapse
 from neurodeploy.simulation.counters import UpdateCounter
 from neurodeploy.simulation.neurons import start_dynamics
-from neurodeploy.simulation.recording import (
-    Feed,
-    Health,
-    IntArray,
-    Record,
-    SpikeArray,
-    Stream,
-    Timing,
-    UpdateCounts,
-    Window,
-)
+from neurodeploy.simulation.outputs import LayerOutputs, Plan
+from neurodeploy.simulation.recording import Feed, IntArray, SpikeArray, Stream, Timing, Window
 from neurodeploy.simulation.synapses import BoolArray, apply_synapse, arrivals
 
 Summed = TypeVar("Summed", Int64Array, BoolArray)
-
-
-@dataclass(slots=True)
-class LayerRun:
-    """Results of one layer over some samples: spikes (S, T, ...) and its states."""
-
-    spikes: SpikeArray
-    final: dict[str, IntArray]
-    traces: dict[str, IntArray]
-    health: Health
-    updates: UpdateCounts | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Settings of a run, the same for all samples."""
-
-    steps: int
-    timing: Timing
-    feed: Feed
-    record: Record
-    kept: frozenset[str]
-    traced: frozenset[str]
 
 
 def run_layer(
@@ -65,8 +33,10 @@ def run_layer(
     known: Mapping[str, SpikeArray],
     values: IntArray,
     plan: Plan,
-) -> LayerRun:
-    """Run one layer over all steps.
+    outputs: LayerOutputs,
+    span: slice,
+) -> SpikeArray:
+    """Run one layer over all steps; return its events, (samples, T, *layer) uint8 or int32.
 
     Args:
         graph: The network.
@@ -75,6 +45,8 @@ def run_layer(
         known: Events of the input and of all layers that it reads, (samples, T, ...) integers.
         values: The input as it was given, for an input block.
         plan: Settings of the run.
+        outputs: Get all that is to be kept.
+        span: Where the samples are in `outputs`.
     """
     samples, steps = len(values), plan.steps
     ports = (2,) if any(isinstance(c.synapse, FixedComplexDense) for c in layer.connections) else ()
@@ -93,10 +65,6 @@ def run_layer(
     resets = reset_steps(plan.timing, steps, index)
     dtype = np.int32 if layer.neuron.is_graded else np.uint8
     spikes: SpikeArray = np.zeros((samples, steps, *layer.shape), dtype)
-    traces: dict[str, IntArray] = {}
-    if layer.name in plan.traced:
-        shape = spikes.shape
-        traces = {name: np.empty(shape, np.int32) for name in neurons.states()}
     for step in range(steps):
         if resets[step]:
             neurons.reset()
@@ -114,18 +82,17 @@ def run_layer(
         spikes[:, step] = neurons.step(arriving)
         if counter is not None:
             counter.count_changed(neurons)
-        for name, trace in traces.items():
-            trace[:, step] = neurons.states()[name]
-    final: dict[str, IntArray] = {}
-    if plan.record.final_states:
-        final = {name: state.astype(np.int32) for name, state in neurons.states().items()}
-    return LayerRun(
-        spikes=spikes,
-        final=final,
-        traces=traces,
-        health=neurons.health(),
-        updates=None if counter is None else counter.counts(),
-    )
+        if outputs.traces is not None:
+            for k, name in enumerate(layer.neuron.states):
+                outputs.traces[span, step, k] = neurons.states()[name]
+    if outputs.finals is not None:
+        for k, name in enumerate(layer.neuron.states):
+            outputs.finals[span, k] = neurons.states()[name]
+    if counter is not None:
+        outputs.updates[span] = counter.updates
+    outputs.write_spikes(span, spikes)
+    outputs.add_health(np.array(astuple(neurons.health()), np.int64))
+    return spikes
 
 
 def gather(
@@ -136,17 +103,11 @@ def gather(
     values: IntArray,
     plan: Plan,
 ) -> None:
-    """Add up what reaches the neurons from other layers at every step.
+    """Add up in `total` what reaches the neurons from other layers at every step.
 
-    The share of a recurrent synapse is known only step by step.
-
-    Args:
-        total: (samples, T, *layer, *ports), zero: gets the sums; of truth values, whether any.
-        send: Applies a synapse to events.
-        layer: As in `run_layer`.
-        known: Likewise.
-        values: Likewise.
-        plan: Likewise.
+    It is (samples, T, *layer, *ports), zero; a sum of truth values is whether any is true. `send`
+    applies a synapse to events; all else is as in `run_layer`. The share of a recurrent synapse is
+    left out: it is known only step by step.
     """
     for connection in layer.connections:
         if isinstance(connection.synapse, FixedInjection):

@@ -65,17 +65,13 @@ class _Range:
         return kept
 
 
-def _current_range() -> _Range:
-    return _Range(1 - CURRENT_LIMIT, CURRENT_LIMIT, lambda u: wrap_current(wrap(u, _STATE_BITS)))
-
-
-def _voltage_range() -> _Range:
-    return _Range(-VOLTAGE_LIMIT, VOLTAGE_LIMIT, lambda v: clip_voltage(wrap(v, _STATE_BITS)))
-
-
 def _word_range() -> _Range:
     limit = 1 << (_STATE_BITS - 1)
-    return _Range(-limit, limit - 1, lambda values: wrap(values, _STATE_BITS))
+    return _Range(-limit, limit - 1, _wrap)
+
+
+def _wrap(values: Int64Array) -> Int64Array:
+    return wrap(values, _STATE_BITS)
 
 
 class Dynamics(ABC):
@@ -150,7 +146,10 @@ class LifDynamics(Dynamics):
 
     def __init__(self, neuron: CubaNeuron, bias: IntArray, shape: tuple[int, ...]) -> None:
         """Start at zero; `bias` (…) int32 broadcasts over `shape` (samples, *layer)."""
-        super().__init__(_current_range(), _voltage_range())
+        super().__init__(
+            _Range(1 - CURRENT_LIMIT, CURRENT_LIMIT, lambda u: wrap_current(_wrap(u))),
+            _Range(-VOLTAGE_LIMIT, VOLTAGE_LIMIT, lambda v: clip_voltage(_wrap(v))),
+        )
         self._current_decay = neuron.current_decay.astype(np.int64)
         self._voltage_decay = neuron.voltage_decay.astype(np.int64)
         self._bias = scale_up(wrap(bias, BIAS_BITS))
@@ -207,7 +206,7 @@ class SigmaDeltaDynamics(Dynamics):
         super().__init__(_word_range(), _word_range())
         self._exponent = neuron.spike_exponent + STATE_EXPONENT
         self._threshold = neuron.threshold << self._exponent
-        self._bias = wrap(scale_up(bias, self._exponent), _STATE_BITS)
+        self._bias = _wrap(scale_up(bias, self._exponent))
         self._has_sigma = isinstance(neuron, SigmaDeltaNeuron)
         self._sigma = np.zeros(shape, np.int64)
         self._activation = np.zeros(shape, np.int64)
@@ -221,9 +220,9 @@ class SigmaDeltaDynamics(Dynamics):
             activation = np.maximum(activation, 0)
         else:
             activation = self._second.keep(scale_up(arriving, self._exponent))
-        change = wrap(activation - self._activation + self._residue, _STATE_BITS)
+        change = _wrap(activation - self._activation + self._residue)
         # |-2**31| is -2**31 in int32, hence below every threshold.
-        is_sent = wrap(np.abs(change), _STATE_BITS) >= self._threshold
+        is_sent = _wrap(np.abs(change)) >= self._threshold
         sent = np.where(is_sent, change, 0)
         self._residue = change - sent
         self._activation = activation
@@ -273,7 +272,7 @@ class ResonatorDynamics(Dynamics):
 
     def step(self, arriving: Int64Array) -> IntArray:
         """Advance by one step; see `Dynamics`."""
-        drive = wrap(scale_up(arriving), _STATE_BITS)
+        drive = _wrap(scale_up(arriving))
         real = self._first.keep(self._turn(self._cosine, -self._sine) + drive[..., 0])
         imaginary = self._second.keep(self._turn(self._sine, self._cosine) + drive[..., 1])
         if self._is_phase:

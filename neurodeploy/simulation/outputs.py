@@ -8,7 +8,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from math import prod
 from threading import Lock
 from typing import Any, cast
@@ -20,16 +20,18 @@ from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import FixedLayer
 from neurodeploy.simulation.counters import count_spikes
-from neurodeploy.simulation.layer_by_layer import LayerRun, Plan
 from neurodeploy.simulation.recording import (
     CountArray,
     Decision,
     EventCounts,
+    Feed,
     Health,
     IntArray,
+    Record,
     Recording,
     SpikeArray,
     States,
+    Timing,
     UpdateCounts,
     count_type,
 )
@@ -78,6 +80,18 @@ def _large_pages(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + size]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Settings of a run, the same for all samples."""
+
+    steps: int
+    timing: Timing
+    feed: Feed
+    record: Record
+    kept: frozenset[str]
+    traced: frozenset[str]
+
+
 @dataclass(slots=True, eq=False)
 class LayerOutputs:
     """Arrays of one layer for all samples; None where nothing is to be kept.
@@ -123,19 +137,14 @@ class LayerOutputs:
         with self.lock:
             self.is_static = self.is_static and is_static
 
-    def write(self, span: slice, run: LayerRun) -> None:
-        """Write the results of `layer_by_layer` for a group of samples."""
+    def write_spikes(self, span: slice, spikes: SpikeArray) -> None:
+        """Write or count the events of a group of samples, as far as they are to be kept."""
         layer = self.layer
         if self.spikes is not None:
-            self.spikes[span] = run.spikes
-        for number, name in enumerate(layer.neuron.states):
-            if self.traces is not None:
-                self.traces[span, :, number] = run.traces[name]
-            if self.finals is not None:
-                self.finals[span, number] = run.final[name]
+            self.spikes[span] = spikes
         if self.total is not None:
             counted = count_spikes(
-                run.spikes, is_graded=layer.neuron.is_graded, is_recurrent=layer.is_recurrent
+                spikes, is_graded=layer.neuron.is_graded, is_recurrent=layer.is_recurrent
             )
             self.total[span] = counted.total
             if self.valued is not None:
@@ -145,11 +154,6 @@ class LayerOutputs:
                 if self.earlier_valued is not None:
                     self.earlier_valued[span] = counted.earlier.valued
             self.note_static(is_static=counted.is_static)
-        if run.updates is not None:
-            self.updates[span, 0] = run.updates.active
-            if run.updates.membrane is not None:
-                self.updates[span, 1] = run.updates.membrane
-        self.add_health(np.array(astuple(run.health), np.int64))
 
     def states(self) -> States:
         """Return the states after every step by name."""

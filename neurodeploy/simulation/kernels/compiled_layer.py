@@ -21,7 +21,6 @@ from neurodeploy.fixedpoint import (
     DECAY_UNITY,
     STATE_EXPONENT,
     Int32Array,
-    Int64Array,
     scale_up,
     wrap,
 )
@@ -114,10 +113,7 @@ def compile_layer(
     if packed is None:
         return None
     rows, common, total = packed
-    if isinstance(layer.neuron, CubaNeuron):
-        parameters, is_uniform = _lif_parameters(layer, layer.neuron, rows.shape[1])
-    else:
-        parameters, is_uniform = _sigma_biases(layer, rows.shape[1])
+    parameters, is_uniform = _parameters(layer, rows.shape[1])
     description = _describe(layer, rows, STATE_EXPONENT + common)
     description["plane"] = parameters[0].size
     description["parameters_by_pixel"] = 0 if is_uniform else rows.shape[1]
@@ -218,49 +214,33 @@ def _sizes(parts: Sequence[tuple[Term, Block]]) -> dict[str, int]:
 
 
 def _sum_limit(layer: FixedLayer) -> int:
-    """Return a bound of the sums of values for which the kernels compute what Lava does.
-
-    Several convolutions wrap at 24 bits each by itself, which the kernels do with their sum.
-    """
+    """Return a bound of the sums of values for which the kernels compute what Lava does."""
+    # Several convolutions wrap at 24 bits each by itself, which the kernels do with their sum.
     if isinstance(layer.neuron, CubaNeuron) or (_has_conv(layer) and len(layer.connections) > 1):
         return SUM_BOUND
     return 1 << 31
 
 
-def _lif_parameters(layer: FixedLayer, neuron: CubaNeuron, padded: int) -> tuple[Int32Array, bool]:
-    """Return (4, pixels, padded) parameters, and whether all pixels share them.
-
-    If they do, as many pixels as repeat after 64 lanes, the widest vector.
-    """
-    planes, is_uniform = _by_pixel(
-        layer,
-        scale_up(layer.bias),
-        scale_up(neuron.threshold),
-        DECAY_UNITY - neuron.current_decay.astype(np.int64),
-        DECAY_UNITY - neuron.voltage_decay.astype(np.int64),
-    )
-    pixels = lcm(padded, 64) // padded if is_uniform else planes.shape[1]
-    parameters = np.zeros((4, pixels, padded), np.int32)
-    parameters[1] = _NEVER  # neurons that do not exist never spike
-    parameters[:, :, : planes.shape[2]] = planes
-    return parameters, is_uniform
-
-
-def _sigma_biases(layer: FixedLayer, padded: int) -> tuple[Int32Array, bool]:
-    """Return (1, pixels, padded) biases at the scale of the activation; one pixel if all agree."""
-    neuron, exponent = layer.neuron, 0
-    if isinstance(neuron, SigmaDeltaNeuron):
-        exponent = neuron.spike_exponent + STATE_EXPONENT
-    planes, is_uniform = _by_pixel(layer, wrap(scale_up(layer.bias, exponent), 32))
-    biases = np.zeros((1, planes.shape[1], padded), np.int32)
-    biases[:, :, : planes.shape[2]] = planes
-    return biases, is_uniform
-
-
-def _by_pixel(layer: FixedLayer, *parameters: Int64Array) -> tuple[Int64Array, bool]:
-    """Return (kinds, pixels, channels), one pixel if all have the same, and whether they do."""
+def _parameters(layer: FixedLayer, padded: int) -> tuple[Int32Array, bool]:
+    """Return (kinds, pixels, padded), see `Weights`, and whether all pixels share them."""
+    neuron, pixels = layer.neuron, 1
+    if isinstance(neuron, CubaNeuron):
+        kinds = [
+            scale_up(layer.bias),
+            scale_up(neuron.threshold),
+            DECAY_UNITY - neuron.current_decay.astype(np.int64),
+            DECAY_UNITY - neuron.voltage_decay.astype(np.int64),
+        ]
+        pixels = lcm(padded, 64) // padded  # shared ones repeat after 64 lanes, the widest vector
+    elif isinstance(neuron, SigmaDeltaNeuron):
+        kinds = [wrap(scale_up(layer.bias, neuron.spike_exponent + STATE_EXPONENT), 32)]
+    else:  # no bias
+        kinds = [np.zeros((), np.int64)]
     channels, height, width = weight_layout.frame_of(layer.shape)
-    planes = np.stack([np.broadcast_to(values, layer.shape) for values in parameters])
-    planes = planes.reshape(len(parameters), channels, height * width).transpose(0, 2, 1)
+    planes = np.stack([np.broadcast_to(values, layer.shape) for values in kinds])
+    planes = planes.reshape(len(kinds), channels, height * width).transpose(0, 2, 1)
     is_uniform = bool((planes == planes[:, :1]).all())
-    return planes[:, :1] if is_uniform else planes, is_uniform
+    parameters = np.zeros((len(kinds), pixels if is_uniform else height * width, padded), np.int32)
+    parameters[1:2] = _NEVER  # neurons that do not exist never spike
+    parameters[:, :, :channels] = planes[:, :1] if is_uniform else planes
+    return parameters, is_uniform

@@ -28,7 +28,7 @@ class _Prepared(NamedTuple):
         terms: (terms,) TERM.
         weights: `Weights`, as a plain tuple.
         spreading: How events are added to sums in memory, if they are.
-        arrays: The first four of `Results`, for all samples; empty where nothing is kept.
+        arrays: The first four results of kernels, for all samples; empty where not kept.
     """
 
     described: StructuredArray
@@ -114,7 +114,7 @@ class EventStore:
         described, terms, weights, spreading, arrays = self._prepared[layer.name]
         samples, health = span.stop - span.start, np.zeros(4, np.int64)
         updates = outputs.updates[span] if len(outputs.updates) else self._unread[:samples]
-        # A plain tuple in the order of `Results`: numba takes ten times as long for a named one.
+        # A plain tuple in the order of `run_lif`: numba takes ten times as long for a named one.
         results = (*[array[span] for array in arrays], updates, health)
         common = weights, self._store
         if layer.is_sigma:

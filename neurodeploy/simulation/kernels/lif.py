@@ -96,7 +96,9 @@ def run_lif(samples, described, terms, weights, store, resets, results):  # type
         weights: `structures.Weights`, as a plain tuple.
         store: int32; the layer's own lists and bounds are written.
         resets: (T,) whether states are set to zero before a step.
-        results: `structures.Results`, likewise.
+        results: As in `outputs.LayerOutputs`, but with the axes (channels, pixels) of a layer:
+            spikes and totals, zero so far, traces, finals, updates and health. The last two are
+            added to, the others written where the layer asks for it.
     """
     layer = described[0]
     steps, width, channels = resets.size, layer.padded, layer.channels

@@ -196,18 +196,11 @@ def write_row_totals(tallies, sample, first_pixel, columns, width, totals):  # t
 
 @kernel()  # compiled for each type of rows when it is first met
 def run_lif_frames(samples, described, terms, spreading, frames, weights, store, resets, results):  # type: ignore[no-untyped-def]
-    """Run one layer as `lif.run_lif` does; what is not explained is as there.
+    """Run one layer as `lif.run_lif` does; no term may read the layer itself.
 
-    Args:
-        samples: How many.
-        described: (1,) LAYER.
-        terms: (terms,) TERM; none reads the layer itself.
-        spreading: `weight_layout.Spreading`, as a plain tuple.
-        frames: (T · size,) as its rows; zero, and left so but in the margins.
-        weights: Its rows are not read; parameters that pixels share repeat after 64 lanes.
-        store: int32.
-        resets: (T,).
-        results: `structures.Results`.
+    `spreading` is a `weight_layout.Spreading`, as a plain tuple, in place of the rows of `weights`;
+    parameters that pixels share repeat after 64 lanes. `frames`, (T · size,) of the type of its
+    rows, are zero, and left so but in the margins.
     """
     layer = described[0]
     _, _, _, numbers, described_frame = spreading

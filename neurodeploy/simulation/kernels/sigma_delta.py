@@ -99,17 +99,11 @@ def write_states(states, is_output, channels, pixel, target):  # type: ignore[no
 
 @kernel()
 def run_sigma(samples, steps, described, terms, weights, store, results, largest):  # type: ignore[no-untyped-def]
-    """Run one layer of sigma-delta or sigma neurons; what is not explained is as in `lif.run_lif`.
+    """Run one layer of sigma-delta or sigma neurons over T steps, as `lif.run_lif` does LIF ones.
 
-    Args:
-        samples: How many.
-        steps: T.
-        described: (1,) LAYER.
-        terms: (terms,) TERM; none reads the layer itself.
-        weights: `structures.Weights`; times the values that arrive, sums must fit 32 bits.
-        store: int32; values are written as well.
-        results: `structures.Results`; health is that of sigma and activation.
-        largest: (1,) int64: size of the largest value that was sent; updated.
+    No term reads the layer itself; sums of weights times the values that arrive must fit 32 bits.
+    Values are written to the store as well; the size of the largest raises `largest`, (1,) int64.
+    Health is that of sigma and activation.
     """
     layer = described[0]
     rows, reach, biases = weights

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.fixedpoint import Int32Array, Int64Array
+from neurodeploy.fixedpoint import Int32Array
 
 StructuredArray = npt.NDArray[np.void]
 """Records of one of the types below."""
@@ -74,26 +74,6 @@ neuron's pixel.
 """
 FRAME = _integers("size pitch origin")
 """Numbers in a frame, from one of its rows to the next, and before the layer's first pixel."""
-
-
-class Results(NamedTuple):
-    """Arrays that kernels write besides events, where the layer asks for it.
-
-    Attributes:
-        spikes: (samples, T, channels, pixels) uint8 or int32, zero: gets 1 or the value of events.
-        totals: (samples, channels, pixels) uint8 or int32, zero: gets the events of each neuron.
-        traces: (samples, T, states, channels, pixels) int32: gets the states.
-        finals: (samples, states, channels, pixels) int32: gets those after the last step.
-        updates: (samples, 2) int64: active and membrane updates are added.
-        health: (4,) int64: as `outputs.LayerOutputs.health`; updated.
-    """
-
-    spikes: npt.NDArray[np.integer]
-    totals: npt.NDArray[np.integer]
-    traces: Int32Array
-    finals: Int32Array
-    updates: Int64Array
-    health: Int64Array
 
 
 class Weights(NamedTuple):

@@ -179,10 +179,8 @@ def pack_rows(
 ) -> tuple[RowArray, int, int] | None:
     """Choose the narrowest type that holds the weights, and many of them in a sum of 16 bits.
 
-    Args:
-        blocks: Weights of all terms.
-        largest_values: Largest size of an event's value, for each block.
-        is_wide: Whether rows must have 32 bits, as for events with values and sigma-delta neurons.
+    `largest_values` are the largest sizes of an event's value, for each block. Rows of events with
+    values, and of sigma-delta neurons, must be `is_wide`, of 32 bits.
 
     Returns:
         (rows, padded outputs), how many common low zero bits were taken out, and a bound of their

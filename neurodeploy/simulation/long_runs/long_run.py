@@ -62,10 +62,10 @@ Piece = tuple[int, npt.NDArray[np.integer]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongRun:
-    """The outcome of a run over many samples; its arrays are in the output.
+    """The outcome of a run over many samples; its arrays are in the file `output`.
 
     Attributes:
-        output: The file.
+        output: That file.
         facts: Of all samples.
         seconds: Wall time of this call.
         resumed: Samples that were finished before it.
@@ -81,16 +81,9 @@ class LongRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PiecePlan:
-    """How every piece is run.
+    """How every piece is run; see `run_samples` and `EventSimulator`.
 
-    Attributes:
-        graph: The network.
-        digest: Of the network, by which a worker knows it again.
-        timing: As in `run_samples`.
-        feed: Likewise.
-        record: Likewise.
-        working_bytes: Memory of the simulator.
-        threads: Of one process; None for one a processor.
+    By its digest, a worker knows the network again.
     """
 
     graph: FixedPointGraph

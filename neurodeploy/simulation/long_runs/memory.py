@@ -130,16 +130,10 @@ def divide_memory(
     input_dtype: np.dtype[np.integer],
     record: Record,
 ) -> Portion:
-    """Choose how many samples are run at a time.
+    """Choose how many samples, of a shape and dtype as they are stored, are run at a time.
 
-    Args:
-        graph: The network.
-        memory: Bytes that all processes on this machine may take together.
-        processes: How many simulate at once here.
-        steps: T of a run.
-        input_shape: Of one sample.
-        input_dtype: As read.
-        record: What is kept.
+    `memory` is what all processes on this machine may take together, in bytes; `processes` of them
+    simulate at once.
 
     Raises:
         SimulationError: If one sample does not fit.

@@ -242,10 +242,7 @@ class TestUpdates:
             after.append(v)
         assert fired == spikes
         assert count_membrane_updates(np.array(after)) == membrane
-        counts = counter.counts()
-        assert counts.active.tolist() == [active]
-        assert counts.membrane is not None
-        assert counts.membrane.tolist() == [membrane]
+        assert counter.updates.tolist() == [[active, membrane]]
 
 
 @pytest.mark.parametrize(
