@@ -17,13 +17,22 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.fixedpoint import Int64Array, decay
-from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer, IntArray
+from neurodeploy.ir.integer_layers import (
+    CubaNeuron,
+    DeltaNeuron,
+    FixedLayer,
+    IntArray,
+    ResonateFireNeuron,
+    SigmaDeltaNeuron,
+    SigmaNeuron,
+)
 from neurodeploy.simulation.neurons import Dynamics
 from neurodeploy.simulation.recording import (
     CountArray,
     EventCounts,
     SpikeArray,
     count_type,
+    unknown_kind,
 )
 from neurodeploy.simulation.synapses import BoolArray
 
@@ -49,12 +58,15 @@ class UpdateCounter:
         """Count the active neurons; `arrives` is (samples, *layer), where an event arrives."""
         is_active = arrives | self._has_bias
         states = neurons.states()
-        if isinstance(self._layer.neuron, CubaNeuron):
-            left = decay(states["current"], self._layer.neuron.current_decay)
-            is_active |= (states["voltage"] != 0) | (left != 0)
-        else:
-            for state in states.values():
-                is_active |= state != 0
+        match self._layer.neuron:
+            case CubaNeuron() as neuron:
+                left = decay(states["current"], neuron.current_decay)
+                is_active |= (states["voltage"] != 0) | (left != 0)
+            case DeltaNeuron() | SigmaDeltaNeuron() | SigmaNeuron() | ResonateFireNeuron():
+                for state in states.values():
+                    is_active |= state != 0
+            case unknown:
+                raise unknown_kind(unknown, "counters.UpdateCounter")
         self.updates[:, 0] += is_active.reshape(len(is_active), -1).sum(1)
 
     def count_changed(self, neurons: Dynamics) -> None:

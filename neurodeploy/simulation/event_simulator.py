@@ -42,6 +42,7 @@ from neurodeploy.simulation.recording import (
     Stream,
     Timing,
     Window,
+    member_of,
     plan_steps,
 )
 
@@ -133,7 +134,7 @@ class EventSimulator:
                 cannot be read or kept.
         """
         start = time.perf_counter()
-        graph = self.graph
+        graph, feed = self.graph, member_of(Feed, feed, name="feed")
         values = conform_input(inputs, graph, feed=feed)
         steps = plan_steps(timing, None if feed is Feed.BIAS else int(values.shape[1]))
         if feed is not Feed.BIAS and steps != values.shape[1]:
@@ -312,6 +313,7 @@ def require_fit(
         DataError: If the shape does not fit.
         SimulationError: If the feed does not exist in this network.
     """
+    feed = member_of(Feed, feed, name="feed")
     if feed is Feed.BIAS and not isinstance(graph.layers[0].neuron, CubaNeuron):
         raise SimulationError(
             "simulation: feed 'bias' needs LIF neurons in the input block. Use --feed neuron."
@@ -366,6 +368,7 @@ def conform_input(
         raise DataError(
             f"{where}: dtype {array.dtype}, integers are required. Quantize the samples first."
         )
+    feed = member_of(Feed, feed, name="feed")
     require_fit(array.shape, graph, feed=feed, where=where)
     array = array.reshape(*array.shape[: 1 if feed is Feed.BIAS else 2], *graph.input.shape)
     limits = np.iinfo(np.int32)

@@ -35,7 +35,7 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.simulation.recording import Health
+from neurodeploy.simulation.recording import Health, unknown_kind
 
 _STATE_BITS = 32
 
@@ -127,6 +127,7 @@ def start_dynamics(
             return SigmaDynamics(shape)
         case ResonateFireNeuron() as neuron:
             return ResonatorDynamics(neuron, shape)
+    raise unknown_kind(layer.neuron, "neurons.start_dynamics")
 
 
 class LifDynamics(Dynamics):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from neurodeploy.errors import SimulationError
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import IntArray as IntArray
 
+Member = TypeVar("Member", bound=StrEnum)
 CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 SpikeArray = npt.NDArray[np.integer]
 """Events of one layer: uint8 (0 or 1) where they carry no value, int32 where they do."""
@@ -61,6 +62,29 @@ class Stream:
 Timing = Window | Stream
 
 
+def member_of(kind: type[Member], value: Member | str, *, name: str) -> Member:
+    """Return a member for its text as well, which comparisons by `is` would pass over.
+
+    Raises:
+        SimulationError: If there is none; `name` is that of the argument.
+    """
+    try:
+        return kind(value)
+    except ValueError as error:
+        members = ", ".join(f"{kind.__name__}.{one.name}" for one in kind)
+        raise SimulationError(
+            f"simulation: {name} is {value!r}, one of {members} is required."
+        ) from error
+
+
+def unknown_kind(value: object, place: str) -> SimulationError:
+    """Return the error for a neuron or synapse for which a function of `simulation` has no rule."""
+    return SimulationError(
+        f"simulation: {type(value).__name__} is of a kind for which simulation.{place} has no "
+        "rule. Add one there."
+    )
+
+
 class Feed(StrEnum):
     """How the input enters the network."""
 
@@ -90,6 +114,14 @@ class Record:
     final_states: bool = False
     counts: bool = False
     updates: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("spikes", "states"):
+            if isinstance(given := getattr(self, name), str):
+                raise SimulationError(
+                    f"record: {name} is '{given}', a tuple of names of layers or None is required. "
+                    f"Write {name}=('{given}',)."
+                )
 
     @property
     def has_updates(self) -> bool:
@@ -337,6 +369,10 @@ def plan_steps(timing: Timing, input_steps: int | None) -> int:
     Raises:
         SimulationError: If the number is not determined, not positive, or contradicts the input.
     """
+    if not isinstance(timing, Window | Stream):
+        raise SimulationError(
+            f"simulation: timing is {timing!r}, a Window or a Stream is required."
+        )
     steps = timing.steps if timing.steps is not None else input_steps
     if steps is None:
         raise SimulationError(

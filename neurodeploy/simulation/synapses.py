@@ -23,7 +23,7 @@ from neurodeploy.ir.integer_layers import (
     IntArray,
     Synapse,
 )
-from neurodeploy.simulation.recording import SpikeArray
+from neurodeploy.simulation.recording import SpikeArray, unknown_kind
 
 BoolArray = npt.NDArray[np.bool_]
 _EXACT_FLOAT32 = 1 << 24
@@ -56,6 +56,7 @@ def apply_synapse(synapse: Synapse, events: SpikeArray) -> Int64Array:
             return np.stack(parts, axis=-1)
         case FixedInjection():
             return events.astype(np.int64)
+    raise unknown_kind(synapse, "synapses.apply_synapse")
 
 
 def arrivals(synapse: Synapse, events: SpikeArray) -> BoolArray:
@@ -73,6 +74,8 @@ def arrivals(synapse: Synapse, events: SpikeArray) -> BoolArray:
             return arrivals(synapse.real, sent) | arrivals(synapse.imaginary, sent)
         case FixedInjection():
             counts = sent.astype(np.int64)
+        case _:
+            raise unknown_kind(synapse, "synapses.arrivals")
     return counts.astype(bool)
 
 

@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from neurodeploy.errors import SimulationError
+from neurodeploy.simulation.recording import member_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -70,6 +71,7 @@ class Crew:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "engine", member_of(Engine, self.engine, name="engine"))
         if self.engine is Engine.LOCAL and self.cluster is not None:
             raise SimulationError(
                 f"simulation: a cluster, {self.cluster}, is for --engine dask or ray."

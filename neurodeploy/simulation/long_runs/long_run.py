@@ -44,6 +44,7 @@ from neurodeploy.simulation.recording import (
     Recording,
     Timing,
     Window,
+    member_of,
     plan_steps,
 )
 from neurodeploy.simulation.recording_files import save_recording
@@ -249,7 +250,7 @@ def run_samples(
         SimulationError: If the run cannot be carried out as asked, or workers keep dying.
     """
     begin = time.perf_counter()
-    output = Path(output)
+    output, feed = Path(output), member_of(Feed, feed, name="feed")
     named = [Path(samples)] if isinstance(samples, Path | str) else []
     require_output(output, SUFFIXES, inputs=named)
     source = as_samples(samples, graph, timing)

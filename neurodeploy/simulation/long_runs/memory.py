@@ -36,7 +36,7 @@ from neurodeploy.ir.integer_layers import (
     Synapse,
 )
 from neurodeploy.simulation.kernels.weight_layout import FRAME_BYTES_MAX
-from neurodeploy.simulation.recording import Record, count_type
+from neurodeploy.simulation.recording import Record, count_type, unknown_kind
 
 SAMPLES_MAX = 1024
 """Samples at a time at most: what an interruption can cost."""
@@ -191,6 +191,7 @@ def _weights_of(synapse: Synapse) -> int:
             return synapse.real.weight.size + synapse.imaginary.weight.size
         case FixedInjection():
             return 0
+    raise unknown_kind(synapse, "long_runs.memory")
 
 
 def sample_bytes(

@@ -18,7 +18,7 @@ from neurodeploy.counting.synapse_counts import (
 from neurodeploy.errors import DataError, GraphError
 from neurodeploy.ir.float_layers import Input, KeepsShape
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.ir.integer_layers import FixedDense, FixedLayer
+from neurodeploy.ir.integer_layers import FixedDense, FixedLayer, SigmaNeuron
 from neurodeploy.simulation.counters import UpdateCounter
 from neurodeploy.simulation.neurons import Dynamics
 
@@ -229,7 +229,7 @@ class TestUpdates:
     )
     def test_membrane_and_active_updates(self, leak, spikes, membrane, active):
         """v ← leak·v + I; s = v ≥ 1; v ← v - s, three neurons, five steps."""
-        layer = SimpleNamespace(bias=np.zeros(3), shape=(3,), neurons=3, neuron=None)
+        layer = SimpleNamespace(bias=np.zeros(3), shape=(3,), neurons=3, neuron=SigmaNeuron())
         counter = UpdateCounter(cast("FixedLayer", layer), 1, None)
         after, fired = [], 0
         v = np.zeros(3)

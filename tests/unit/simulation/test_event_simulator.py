@@ -417,3 +417,34 @@ def test_sums_of_large_values_of_either_sign_are_exact(sign: int) -> None:
     assert plain.final_states is not None
     for name in ("current", "voltage"):
         np.testing.assert_array_equal(compiled.final_states[0][name], plain.final_states[0][name])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"feed": "pin"},
+            r"feed is 'pin', one of Feed\.PORT, Feed\.NEURON, Feed\.BIAS is required",
+        ),
+        ({"timing": 3}, "timing is 3, a Window or a Stream is required"),
+    ],
+)
+def test_unknown_feeds_and_timings_are_refused(options: dict[str, object], message: str) -> None:
+    graph = network(layer("a", (INPUT, dense([1]))))
+    with pytest.raises(SimulationError, match=message):
+        EventSimulator(graph).run(integers([[[1]]]), **options)
+
+
+def test_the_text_of_a_feed_is_that_feed() -> None:
+    """Compared as it is, "bias" would be none of them, and be run as an input of spikes."""
+    block = layer("in", (INPUT, FixedInjection()), neuron=cuba(2, voltage_decay=0))
+    graph, image = network(block), integers([[1], [3]])
+    expected = EventSimulator(graph).run(image, timing=Window(steps=4), feed=Feed.BIAS)
+    found = EventSimulator(graph).run(image, timing=Window(steps=4), feed="bias")
+    np.testing.assert_array_equal(found.spikes_of(0), expected.spikes_of(0))
+    assert expected.spike_totals() == (1 + 4,)
+
+
+def test_the_name_of_one_layer_is_no_list_of_names() -> None:
+    with pytest.raises(SimulationError, match=r"spikes is 'ab', a tuple .* spikes=\('ab',\)"):
+        Record(spikes="ab")

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from neurodeploy.errors import SimulationError
 from neurodeploy.ir import (
     Connection,
     CubaNeuron,
@@ -17,8 +18,16 @@ from neurodeploy.ir import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.ir.graphs import INPUT
-from neurodeploy.ir.integer_layers import Neuron, Synapse
+from neurodeploy.ir.graphs import INPUT, FixedInput, FixedPointGraph
+from neurodeploy.ir.integer_layers import (
+    IntegerNeuron,
+    LimitedParameter,
+    Neuron,
+    NeuronModel,
+    Synapse,
+)
+from neurodeploy.simulation import EventSimulator
+from neurodeploy.simulation.counters import UpdateCounter
 from neurodeploy.simulation.neurons import Dynamics, start_dynamics
 
 
@@ -271,3 +280,31 @@ def test_other_neurons_have_no_reset(neuron: Neuron) -> None:
     walk(untouched, values)
     neurons.reset()
     assert walk(neurons, values) == walk(untouched, values)
+
+
+class StrangeNeuron(IntegerNeuron):
+    label = "strange"
+    states = ("current", "voltage")
+    is_graded = False
+    model = NeuronModel.IF
+
+    def limited(self) -> tuple[LimitedParameter, ...]:
+        return ()
+
+
+def test_a_neuron_of_an_unknown_kind_is_refused() -> None:
+    """Neither run nor counted by the rule of another kind."""
+    known = CubaNeuron(
+        current_decay=integers(4096), voltage_decay=integers(0), threshold=integers(1)
+    )
+    synapse = Connection(source=INPUT, synapse=FixedDense(weight=integers([[1]])))
+    layer = FixedLayer(
+        name="one", shape=(1,), connections=(synapse,), neuron=StrangeNeuron(), bias=integers(0)
+    )
+    graph = FixedPointGraph(input=FixedInput(shape=(1,)), layers=(layer,))
+    for is_compiled in (True, False):
+        with pytest.raises(SimulationError, match=r"StrangeNeuron .*neurons\.start_dynamics has"):
+            EventSimulator(graph, is_compiled=is_compiled).run(integers([[[1]]]))
+    counter = UpdateCounter(layer, 1, None)
+    with pytest.raises(SimulationError, match=r"StrangeNeuron .*counters\.UpdateCounter has no"):
+        counter.count_active(start(known), np.zeros((1, 1), bool))

@@ -13,7 +13,7 @@ from neurodeploy.ir import (
     FixedDense,
 )
 from neurodeploy.ir.integer_layers import FixedInjection
-from neurodeploy.simulation.synapses import apply_synapse, multiply_exactly
+from neurodeploy.simulation.synapses import apply_synapse, arrivals, multiply_exactly
 
 
 def integers(*values: object) -> npt.NDArray[np.int32]:
@@ -152,6 +152,17 @@ def test_complex_weights_give_two_values() -> None:
 def test_injection_passes_values_on() -> None:
     values = integers([[[5, -7]]])
     assert apply_synapse(FixedInjection(), values).tolist() == [[[5, -7]]]
+
+
+@pytest.mark.parametrize("function", [apply_synapse, arrivals])
+def test_a_synapse_of_an_unknown_kind_is_refused(function) -> None:
+    """An injection passes values on; nothing else may do so for want of a rule."""
+
+    class StrangeSynapse:
+        pass
+
+    with pytest.raises(SimulationError, match=f"StrangeSynapse .*synapses.{function.__name__} has"):
+        function(StrangeSynapse(), integers([[[5, -7]]]))
 
 
 @pytest.mark.parametrize("size", [2**11, 2**12, 2**25, 2**26 + 1, 2**31 - 1])

@@ -6,6 +6,17 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from neurodeploy.errors import SimulationError
+from neurodeploy.simulation.long_runs.engines import Crew
+
+
+def test_the_text_of_an_engine_is_that_engine() -> None:
+    assert Crew(engine="local").is_here
+    with pytest.raises(SimulationError, match=r"engine is 'spark', one of Engine\.LOCAL, Engine"):
+        Crew(engine="spark")
+
 
 def test_killing_the_parent_ends_the_workers(tmp_path: Path) -> None:
     program = (

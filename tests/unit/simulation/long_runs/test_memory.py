@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -97,6 +99,15 @@ def test_what_a_sample_takes_is_what_is_recorded_of_it(record) -> None:
         graph, steps=5, input_shape=(5, 3, 8, 8), input_dtype=inputs.dtype, record=record
     )
     assert abs(found - expected) <= 1  # an eighth is rounded down
+
+
+def test_a_synapse_of_an_unknown_kind_is_refused() -> None:
+    class StrangeSynapse:
+        pass
+
+    layer = SimpleNamespace(connections=(SimpleNamespace(synapse=StrangeSynapse()),))
+    with pytest.raises(SimulationError, match=r"StrangeSynapse .*long_runs\.memory has no rule"):
+        network_bytes(cast("FixedPointGraph", [layer]))
 
 
 def test_a_sigma_output_holds_one_state() -> None:
