@@ -313,7 +313,6 @@ def require_fit(
         DataError: If the shape does not fit.
         SimulationError: If the feed does not exist in this network.
     """
-    feed = member_of(Feed, feed, name="feed")
     if feed is Feed.BIAS and not isinstance(graph.layers[0].neuron, CubaNeuron):
         raise SimulationError(
             "simulation: feed 'bias' needs LIF neurons in the input block. Use --feed neuron."

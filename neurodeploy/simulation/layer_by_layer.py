@@ -40,8 +40,8 @@ def run_layer(
 
     Args:
         graph: The network.
-        layer: The layer.
-        index: Its place in the network.
+        layer: One of its layers.
+        index: Its place.
         known: Events of the input and of all layers that it reads, (samples, T, ...) integers.
         values: The input as it was given, for an input block.
         plan: Settings of the run.

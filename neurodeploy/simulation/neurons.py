@@ -41,13 +41,7 @@ _STATE_BITS = 32
 
 
 class _Range:
-    """The width of one state; remembers how far it went beyond, and how often.
-
-    Args:
-        low: Smallest value that is kept as it is.
-        high: The largest.
-        conform: Brings the others into the range.
-    """
+    """The width of one state, from low to high; remembers how far it went beyond, and how often."""
 
     def __init__(self, low: int, high: int, conform: Callable[[Int64Array], Int64Array]) -> None:
         self._low, self._high, self._conform = low, high, conform

@@ -61,8 +61,8 @@ class Crew:
 
     Attributes:
         engine: Their kind.
-        workers: Processes; None: one for `Engine.LOCAL`, as many as there are cores or as the
-            cluster has for others.
+        workers: Processes; None: one for `Engine.LOCAL`, else as many as there are cores here, or
+            as the cluster has.
         cluster: Address of a running cluster; None to start one here.
     """
 

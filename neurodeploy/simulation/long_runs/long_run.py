@@ -80,20 +80,17 @@ class LongRun:
     portion: Portion
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class PiecePlan:
-    """How every piece is run; see `run_samples` and `EventSimulator`.
-
-    By its digest, a worker knows the network again.
-    """
+    """How every piece is run; by its digest, a worker knows the network again."""
 
     graph: FixedPointGraph
     digest: str
     timing: Timing
     feed: Feed
     record: Record
-    working_bytes: int
     threads: int | None
+    working_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -254,7 +251,10 @@ def run_samples(
     named = [Path(samples)] if isinstance(samples, Path | str) else []
     require_output(output, SUFFIXES, inputs=named)
     source = as_samples(samples, graph, timing)
-    plan, portion = _plan(graph, source, timing, feed, record, memory=memory, crew=crew)
+    threads = None if crew.is_here else 1  # there are as many processes as are wanted
+    plan = PiecePlan(graph, digest_graph(graph), timing, feed, record, threads)
+    portion = _divide(plan, source, memory=memory, crew=crew)
+    plan = replace(plan, working_bytes=portion.working_bytes)
     store = PartStore(parts_folder(output), _identity(plan, source))
     if store.exists() and not resume:
         raise OutputError(
@@ -271,49 +271,26 @@ def run_samples(
             _run_in_pieces(plan, source, store, pool, size=portion.samples, progress=progress)
             facts = _join(store, output)
             store.remove()
-    return LongRun(
-        output=output,
-        facts=facts,
-        seconds=time.perf_counter() - begin,
-        resumed=resumed,
-        portion=portion,
-    )
+    seconds = time.perf_counter() - begin
+    return LongRun(output=output, facts=facts, seconds=seconds, resumed=resumed, portion=portion)
 
 
-def _plan(
-    graph: FixedPointGraph,
-    source: Samples,
-    timing: Timing,
-    feed: Feed,
-    record: Record,
-    *,
-    memory: int | None,
-    crew: Crew,
-) -> tuple[PiecePlan, Portion]:
+def _divide(plan: PiecePlan, source: Samples, *, memory: int | None, crew: Crew) -> Portion:
     """Check, before anything runs, that the run is possible as asked; divide its memory."""
     if source.count == 0:
         raise DataError(f"{source.name}: no samples; at least one sample is needed.")
-    require_fit((source.count or 1, *source.shape), graph, feed=feed, where=source.name)
-    record.resolve(graph.names)
-    portion = divide_memory(
-        graph,
+    shape = (source.count or 1, *source.shape)
+    require_fit(shape, plan.graph, feed=plan.feed, where=source.name)
+    plan.record.resolve(plan.graph.names)
+    return divide_memory(
+        plan.graph,
         memory=default_memory() if memory is None else memory,
         processes=max(1, crew.processes_here),
-        steps=plan_steps(timing, None if feed is Feed.BIAS else source.shape[0]),
+        steps=plan_steps(plan.timing, None if plan.feed is Feed.BIAS else source.shape[0]),
         input_shape=source.shape,
         input_dtype=source.dtype,
-        record=record,
+        record=plan.record,
     )
-    plan = PiecePlan(
-        graph=graph,
-        digest=digest_graph(graph),
-        timing=timing,
-        feed=feed,
-        record=record,
-        working_bytes=portion.working_bytes,
-        threads=None if crew.is_here else 1,  # there are as many processes as are wanted
-    )
-    return plan, portion
 
 
 def _identity(plan: PiecePlan, source: Samples) -> dict[str, str]:
