@@ -4,5 +4,4 @@ In reading order:
 
     convolution     the torch function, and the choice between it and torch's own
     skipping_loops  its compiled loops: lists of inputs, sums over windows, gradients of weights
-    row_vectors     sums of rows kept in vector registers
 """

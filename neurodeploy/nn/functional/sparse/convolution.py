@@ -25,18 +25,20 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input
 
 from neurodeploy.nn.functional.parallel import SPANS, Span, is_compilable, run_spans
-from neurodeploy.nn.functional.sparse.row_vectors import Float32Array, Int64Array
 from neurodeploy.nn.functional.sparse.skipping_loops import (
     FLUSH,
     Events,
     Frame,
+    Int64Array,
     Pair,
+    Shape,
     Windows,
     convolve_span,
     count_span,
     list_span,
     weight_gradient_span,
 )
+from neurodeploy.nn.functional.surrogate import Float32Array
 
 _REACH_OF_HALF: Final = 330
 _LIMIT: Final = 0.35
@@ -80,14 +82,9 @@ def most_worthwhile(reached: int) -> float:
 def count_if_sparse(
     images: Tensor, weight: Tensor, stride: Pair, dilation: Pair, groups: int
 ) -> Int64Array | None:
-    """Count the values of each image that are not zero; None where torch's own is faster.
+    """Count the values of each image (N, C, H, W) that are not zero.
 
-    Args:
-        images: (N, C, H, W) inputs.
-        weight: (O, C / groups, kH, kW).
-        stride: (height, width).
-        dilation: (height, width).
-        groups: Channel groups.
+    Arguments are those of torch's conv2d.
 
     Returns:
         (N,) int64; None unless the kernel is wider than a pixel, there are enough outputs and
@@ -131,16 +128,8 @@ def sparse_convolution(
 ) -> Tensor:
     """Return torch's conv2d(images, weight, bias, stride, padding), skipping inputs that are zero.
 
-    Args:
-        images: (N, C, H, W) float32, on the CPU.
-        weight: (O, C, kH, kW) float32.
-        bias: (O,) float32, or None.
-        stride: (height, width).
-        padding: (height, width).
-        counts: (N,) int64, values of each image that are not zero.
-
-    Returns:
-        (N, O, H', W') float32, channels last.
+    All is float32 and on the CPU; `counts` are those of `count_if_sparse`. The result is channels
+    last.
     """
     result: Tensor = _SparseConvolution.apply(images, weight, stride, padding, counts)
     return result if bias is None else result + bias[:, None, None]
@@ -231,7 +220,7 @@ def _weight_gradient(events: Events, windows: Windows, grad: Tensor) -> Tensor:
     return total.permute(3, 0, 1, 2).float().contiguous()
 
 
-def _frame(shape: tuple[int, int, int], windows: Windows) -> Frame:
+def _frame(shape: Shape, windows: Windows) -> Frame:
     """Frame the gradients of a convolution's result for events of images of a shape (H, W, C)."""
     kernel, stride, padding, outputs = windows
     before = [(taps - 1) // step for taps, step in zip(kernel, stride, strict=True)]

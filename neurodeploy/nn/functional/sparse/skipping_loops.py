@@ -3,7 +3,9 @@
 An *event* is an input that is not zero; each image has a list of them. A pixel of the result is
 the sum of one row of weights for each event within its window, the gradient of one tap of the
 weights of an input channel the sum of one row of upstream gradients for each of the channel's
-events. With output channels last these rows are contiguous, and `row_vectors` adds them up.
+events. With output channels last these rows are contiguous. A loop that adds many rows to one
+writes the sum to memory after every row; `add_rows` keeps up to 64 columns of it in vector
+registers until the last row has been added, which LLVM does not make of a loop by itself.
 
 Images are (N, H, W, C) float32, C-contiguous; a *place* in one is (y · W + x) · C + channel. Each
 function works on some images and lets go of the interpreter lock. Sums are made in an order that
@@ -12,33 +14,107 @@ depends on neither threads nor load.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit, types
 
 from neurodeploy import llvm_vectors
-from neurodeploy.llvm_vectors import WORD, compiled, count_set, first_set, nonzero_bits, source_key
-from neurodeploy.nn.functional.parallel import Span
-from neurodeploy.nn.functional.sparse import row_vectors
-from neurodeploy.nn.functional.sparse.row_vectors import (
-    RANGE,
-    Float32Array,
-    Int64Array,
-    add_rows,
+from neurodeploy.llvm_vectors import (
+    WORD,
+    Memory,
+    Vector,
+    compiled,
+    count_set,
+    first_set,
+    fold,
+    nonzero_bits,
+    source_key,
+    vector_function,
 )
+from neurodeploy.nn.functional.parallel import Span
+from neurodeploy.nn.functional.surrogate import Float32Array, Int32Array
 
-Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
 Pair = tuple[int, int]
 Shape = tuple[int, int, int]
 
 FLUSH: Final = 8
 """Images whose share of a weight's gradient is summed in float32 before it joins the total."""
 
-_kernel = compiled(
-    source_key(Path(file) for file in (__file__, row_vectors.__file__, llvm_vectors.__file__))
-)
+_kernel = compiled(source_key(Path(file) for file in (__file__, llvm_vectors.__file__)))
+
+_FIELDS: Final = ("first", "stop", "offset")
+RANGE: Final = np.dtype([(name, np.int64) for name in _FIELDS])
+"""Rows to add up: the numbers of the first and of that after the last, and what to add to where
+each starts."""
+WIDE: Final = 64
+NARROW: Final = 16
+"""Columns at once: four registers of AVX-512, and one."""
+
+
+def _make_column_adder(columns: int) -> Callable[..., Any]:
+    @vector_function(types.void)
+    def add_columns(
+        values: Memory, starts: Memory, factors: Memory, ranges: Memory, count: Vector,
+        column: Vector, result: Memory, place: Vector,
+    ) -> None:  # fmt: skip
+        """Add to result[place + column + i] the sum of `add_rows`, for i below `columns`."""
+        target = result.at(place + column)
+
+        def add_range(number: Vector, total: Vector) -> Vector:
+            first, stop, offset = (ranges.at(number).field(name).load() for name in _FIELDS)
+            source = values.at(offset + column)
+
+            def add_row(index: Vector, total: Vector) -> Vector:
+                row = source.at(starts.at(index).load()).load(columns)
+                return row * factors.at(index).load() + total
+
+            return fold(first, stop, total, add_row)
+
+        total = fold(count.full(0), count, values.zeros(columns), add_range)
+        target.store(target.load(columns) + total)
+
+    return add_columns
+
+
+_add_wide = _make_column_adder(WIDE)
+_add_narrow = _make_column_adder(NARROW)
+
+
+@njit(inline="always")
+def add_rows(
+    values: Float32Array,
+    starts: Int64Array,
+    factors: Float32Array,
+    ranges: npt.NDArray[np.void],
+    count: int,
+    result: Float32Array,
+    place: int,
+    width: int,
+) -> None:
+    """Add rows of `values` times factors to result[place : place + width].
+
+    Added is the sum of factors[k] · values[starts[k] + offset :][:width] over first <= k < stop of
+    each of the first `count` ranges, none empty. Each row must lie within `values`, which is not
+    checked.
+    """
+    wide = width // WIDE * WIDE
+    narrow = width // NARROW * NARROW
+    for column in range(0, wide, WIDE):
+        _add_wide(values, starts, factors, ranges, count, column, result, place)
+    for column in range(wide, narrow, NARROW):
+        _add_narrow(values, starts, factors, ranges, count, column, result, place)
+    for column in range(narrow, width):
+        total = np.float32(0)
+        for number in range(count):
+            rows = ranges[number]
+            for row in range(rows.first, rows.stop):
+                total += factors[row] * values[starts[row] + rows.offset + column]
+        result[place + column] += total
 
 
 class Events(NamedTuple):
@@ -58,14 +134,7 @@ class Events(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """How a kernel moves over images.
-
-    Attributes:
-        kernel: (kH, kW).
-        stride: (height, width).
-        padding: (height, width).
-        outputs: (H', W', O), shape of an image of the result.
-    """
+    """How a kernel moves over images; `outputs` is (H', W', O), the shape of a result's image."""
 
     kernel: Pair
     stride: Pair
@@ -98,14 +167,7 @@ class Frame(NamedTuple):
 
 @_kernel
 def count_span(values: Float32Array, size: int, images: Span, counts: Int64Array) -> None:
-    """Count the events of some images.
-
-    Args:
-        values: As in `Events`.
-        size: H · W · C.
-        images: The first, and that after the last.
-        counts: (N,) int64, the result.
-    """
+    """Count the events of some images of `size` = H · W · C values into (N,) counts."""
     whole = size // WORD * WORD
     for image in range(images[0], images[1]):
         total, begin = 0, image * size
@@ -154,7 +216,7 @@ def convolve_span(
         events: Of all images.
         weight: (C * kH * kW * O,) float32, from (C, kH, kW, O).
         windows: How the kernel moves.
-        images: The first, and that after the last.
+        images: Their span.
         result: (N * H' * W' * O,) float32.
     """
     kernel, stride, padding, (out_height, out_width, outputs) = windows
@@ -199,15 +261,10 @@ def _find_rows(
     factors: Float32Array,
     bounds: Int64Array,
 ) -> None:
-    """Find the row of weights of each event of an image.
+    """Find the row of weights of each event of an image, and its value.
 
-    Args:
-        events: Of all images.
-        image: Its number.
-        windows: How the kernel moves.
-        rows: (any,) int64, the result: where rows start for a window whose left edge is at 0.
-        factors: (any,) float32, the result: values of the events.
-        bounds: (H * W + 1,) int64, the result: how many events come from pixels before each.
+    Rows start where they do for a window whose left edge is at 0; `bounds`, (H * W + 1,), counts
+    the events that come from pixels before each.
     """
     values, (height, width, channels), offsets, places = events
     outputs = windows.outputs[2]
@@ -238,13 +295,8 @@ def weight_gradient_span(
 ) -> None:
     """Compute the gradient of the weights of some input channels, from some images.
 
-    Args:
-        events: Of all images.
-        gradients: (N * H' * W' * O,) float32, of the convolution's result.
-        frame: How an image of gradients is framed.
-        images: The first, and that after the last.
-        channels: The first, and that after the last.
-        result: (channels * kH * kW * O,) float64, zeros on entry.
+    `gradients` are (N * H' * W' * O,) float32, of the convolution's result; the result is
+    (channels * kH * kW * O,) float64, zeros on entry.
     """
     taps, outputs = frame.taps, frame.outputs[2]
     residues = max(taps[-1, 0], frame.pixels[:, 0].max()) + 1
@@ -302,15 +354,8 @@ def _sort_events(
 ) -> None:
     """Sort an image's events of some channels by channel and, within one, by residues.
 
-    Args:
-        events: Of all images.
-        image: Its number.
-        frame: How an image of gradients is framed.
-        channels: The first, and that after the last.
-        unsorted: Room for a key, a row and a factor of each event.
-        rows: (any,) int64, the result: where the rows of gradients of the first tap start.
-        factors: (any,) float32, the result: values of the events.
-        ends: (channels * residues + 1,) int64, the result: where the events of each key end.
+    Found are the start of each event's row of gradients of the first tap, its value, and in `ends`,
+    (channels * residues + 1,), where the events of each key end.
     """
     values, (height, width, pitch), offsets, places = events
     pixels, (keys, starts, unsorted_factors) = frame.pixels, unsorted

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from neurodeploy.nn.functional.sparse.row_vectors import RANGE, add_rows
+from neurodeploy.nn.functional.sparse.skipping_loops import RANGE, add_rows
 
 
 @njit
