@@ -49,14 +49,9 @@ def add_over_processes(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float6
 
 
 def batch_normalized(x: Tensor, norm: nn.Module) -> Tensor:
-    """Return norm(x), a batch norm's statistics taken over all processes.
+    """Return norm(x) for this process's part (N, C, ...) of the batch, or any other module of x.
 
-    Args:
-        x: (N, C, ...), this process's part of the batch.
-        norm: Any module; only torch's batch norms with running statistics are synchronised.
-
-    Returns:
-        Of the shape of x.
+    Torch's batch norms with running statistics take their statistics over all processes.
     """
     is_shared = (
         process_count() > 1
@@ -76,7 +71,6 @@ def batch_normalized(x: Tensor, norm: nn.Module) -> Tensor:
 # Compiled blocks are cut here: torch.compile cannot trace an exchange whose result is a number.
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # torch declares no types for it
 def _normalized_together(x: Tensor, norm: Norm) -> Tensor:
-    """Return norm(x) with sums over every process, as `batch_normalized` does."""
     axes = [0, *range(2, x.dim())]
     shape = (1, -1, *(1,) * (x.dim() - 2))
     local = x.sum(axes)
@@ -131,12 +125,7 @@ class TemporalBatchNorm(nn.Module):
 
     A chip has one weight for all steps, so that only equal factors can be folded into it.
 
-    Args:
-        norm: The batch norm.
-        steps: T.
-
     Attributes:
-        norm: As given.
         factors: Parameter p, (T,).
     """
 
@@ -146,11 +135,7 @@ class TemporalBatchNorm(nn.Module):
         self.factors = nn.Parameter(torch.ones(steps))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (T · N, C, ...) for the same shape.
-
-        Raises:
-            GraphError: If the first axis is no multiple of T.
-        """
+        """Return (T · N, C, ...) for the same; GraphError if T does not divide its first axis."""
         steps = len(self.factors)
         if x.shape[0] % steps:
             raise GraphError(

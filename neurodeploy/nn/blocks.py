@@ -43,14 +43,8 @@ from neurodeploy.nn.spiking_block import (
     Output,
     SpikingBlock,
     WeightedBlock,
-    checked_mask,
 )
-from neurodeploy.nn.synapse import (
-    ConvSynapse,
-    DenseSynapse,
-    Pair,
-    PoolSynapse,
-)
+from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse, Pair, PoolSynapse
 
 
 class Input(SpikingBlock):
@@ -60,15 +54,11 @@ class Input(SpikingBlock):
 
     Args:
         neuron_params: SLAYER's dictionary, a ready neuron, or None to pass the input on.
-        weight: Initial value of a learned factor; None for none.
-        bias: Initial value of a learned offset; None for none.
+        weight: Initial value of a learned factor, a parameter (1,); None for none.
+        bias: Initial value of a learned offset, a parameter (1,); None for none.
         delay_shift: Shift by one step; None means True, but False for a ready neuron.
         count_log: Return the mean count as well.
         generator: Draws decays that differ between channels.
-
-    Attributes:
-        weight: Parameter (1,), or None.
-        bias: Parameter (1,), or None.
     """
 
     def __init__(
@@ -110,7 +100,31 @@ class Input(SpikingBlock):
         return value if self.pre_hook_fx is None else self.pre_hook_fx(value)
 
 
-class Dense(WeightedBlock):
+class _MaskedBlock(WeightedBlock):
+    """All-to-all connections, some of which may be masked out."""
+
+    synapse: DenseSynapse
+    mask: Tensor | None
+
+    def _keep_mask(self, mask: Tensor | None) -> None:
+        shape = self.synapse.shape
+        if mask is not None:
+            if mask.shape[:2] != shape[:2] or mask.numel() != shape.numel():
+                raise GraphError(
+                    f"mask of shape {tuple(mask.shape)}, {tuple(shape)} as the weight's is "
+                    "required."
+                )
+            mask = mask.reshape(shape)
+        self.register_buffer("mask", mask)
+
+    def weighted_sum(self, x: Tensor) -> Tensor:
+        """Return what the synapse makes of an input, after the mask has been applied to it."""
+        if self.mask is not None:
+            self.synapse.apply_mask(self.mask)
+        return super().weighted_sum(x)
+
+
+class Dense(_MaskedBlock):
     """All-to-all connections and a neuron: (T, N, I) to (T, N, O).
 
     Args:
@@ -130,14 +144,9 @@ class Dense(WeightedBlock):
         generator: Draws initial values; None for torch's default one.
 
     Attributes:
-        synapse: `DenseSynapse`.
-        neuron: The neuron.
         batch_norm: `BatchNorm1d` (`BatchNorm2d` for images), or None.
         mask: Buffer of the weight's shape, or None.
     """
-
-    synapse: DenseSynapse
-    mask: Tensor | None
 
     def __init__(
         self,
@@ -172,36 +181,22 @@ class Dense(WeightedBlock):
             bias=bias,
             generator=generator,
         )
-        self.register_buffer("mask", checked_mask(mask, self.synapse.shape))
+        self._keep_mask(mask)
         if batch_norm:
             is_flat = isinstance(in_neurons, int)
             self.batch_norm = (nn.BatchNorm1d if is_flat else nn.BatchNorm2d)(out_neurons)
 
-    def forward(self, x: Tensor) -> Output:
-        """Return spikes; see `WeightedBlock.forward`."""
-        if self.mask is not None:
-            self.synapse.apply_mask(self.mask)
-        return super().forward(x)
 
-
-class Affine(WeightedBlock):
+class Affine(_MaskedBlock):
     """All-to-all connections and integrators that never spike: a read-out by voltage.
 
     Args:
         neuron_params: SLAYER's dictionary; the threshold has no effect.
-        in_neurons: See `Dense`.
+        in_neurons: See `Dense`, as for all that is not named here.
         out_neurons: Outputs.
-        weight_scale: See `Dense`.
-        weight_norm: See `Dense`.
-        pre_hook_fx: See `Dense`.
         dynamics: Return the voltage; False returns the weighted sum.
-        mask: See `Dense`.
         count_log: Return None beside the output, as SLAYER does.
-        generator: See `Dense`.
     """
-
-    synapse: DenseSynapse
-    mask: Tensor | None
 
     def __init__(
         self,
@@ -227,14 +222,17 @@ class Affine(WeightedBlock):
             pre_hook_fx=self.resolve_hook(pre_hook_fx),
             generator=generator,
         )
-        self.register_buffer("mask", checked_mask(mask, self.synapse.shape))
+        self._keep_mask(mask)
 
     def forward(self, x: Tensor) -> Output:
         """Return voltages, or weighted sums without `dynamics`: (T, N, O)."""
-        if self.mask is not None:
-            self.synapse.apply_mask(self.mask)
-        z: Tensor = self.synapse(x)
-        if self.dynamics and isinstance(self.neuron, CubaLIF):
+        z = self.weighted_sum(x)
+        if self.dynamics:
+            if not isinstance(self.neuron, CubaLIF):
+                raise GraphError(
+                    f"Affine: a neuron {type(self.neuron).__name__}, a CubaLIF is required to "
+                    "integrate. Give neuron_params, or dynamics=False."
+                )
             _, z = self.neuron.dynamics(z, has_threshold=False)
         return (z, None) if self.count_log else z
 
@@ -244,26 +242,12 @@ class Conv(WeightedBlock):
 
     Args:
         neuron_params: SLAYER's dictionary, or a ready neuron.
-        in_features: Input channels.
-        out_features: Output channels.
-        kernel_size: Number or (height, width); so are stride, padding and dilation.
-        stride: Step between windows.
-        padding: Zeros around the image.
-        dilation: Step within a window.
-        groups: Channel groups.
-        weight_scale: Factor on the initial weights.
-        weight_norm: Learn direction and length of the weights apart.
-        pre_hook_fx: Applied to the weight; absent: 8 bits, None: nothing.
-        delay: Learn a delay for each channel.
-        delay_shift: Shift by one step; None means True, but False for a ready neuron.
-        count_log: Return the mean count as well.
-        bias: Add a learned bias to the weighted sum.
+        in_features: See `ConvSynapse`, as for all up to `groups`.
+        weight_scale: See `Dense`, as for all that follow.
         batch_norm: Normalise the weighted sum over steps, batch and space.
-        generator: Draws initial values; None for torch's default one.
 
     Attributes:
         synapse: `ConvSynapse`, with kernel_size, stride, padding, dilation (pairs) and groups.
-        neuron: The neuron.
         batch_norm: `BatchNorm2d`, or None.
     """
 
@@ -314,52 +298,17 @@ class Conv(WeightedBlock):
         if batch_norm:
             self.batch_norm = nn.BatchNorm2d(out_features)
 
-    @property
-    def kernel_size(self) -> Pair:
-        """(height, width)."""
-        return self.synapse.kernel_size
-
-    @property
-    def stride(self) -> Pair:
-        """(height, width)."""
-        return self.synapse.stride
-
-    @property
-    def padding(self) -> Pair:
-        """(height, width)."""
-        return self.synapse.padding
-
-    @property
-    def dilation(self) -> Pair:
-        """(height, width)."""
-        return self.synapse.dilation
-
-    @property
-    def groups(self) -> int:
-        """Channel groups."""
-        return self.synapse.groups
-
 
 class Pool(WeightedBlock):
     """Sum over windows of each channel, and a neuron; the weight is not learned.
 
     Args:
         neuron_params: SLAYER's dictionary (its `norm` is ignored), or a ready neuron.
-        kernel_size: Number or (height, width); so are stride, padding and dilation.
-        stride: None for the kernel size.
-        padding: Zeros around the image; horizontal only.
-        dilation: Step within a window; horizontal only.
-        weight_scale: Value of the weight.
-        weight_norm: Divide it by its length.
-        pre_hook_fx: Applied to the weight; absent: 8 bits, None: nothing.
-        delay: Learn a delay for each channel.
-        delay_shift: Shift by one step; None means True, but False for a ready neuron.
-        count_log: Return the mean count as well.
-        generator: Draws initial delays and decays.
+        kernel_size: See `PoolSynapse`, as for all up to `weight_norm`.
+        pre_hook_fx: See `Dense`, as for all that follow.
 
     Attributes:
         synapse: `PoolSynapse`, with kernel_size, stride, padding, dilation (pairs).
-        neuron: The neuron.
     """
 
     synapse: PoolSynapse
@@ -403,8 +352,7 @@ class Pool(WeightedBlock):
 class Flatten(nn.Module):
     """(T, N, C, H, W) to (T, N, C · H · W), channels slowest; (T, N, C) passes through.
 
-    Args:
-        count_log: Return None beside the output, as SLAYER does.
+    With `count_log`, None is returned beside it, as SLAYER does.
     """
 
     def __init__(self, count_log: bool = False) -> None:
@@ -422,9 +370,7 @@ class Flatten(nn.Module):
 class Average(nn.Module):
     """Mean over groups of consecutive neurons: (T, N, ...) to (T, N, num_outputs).
 
-    Args:
-        num_outputs: Groups.
-        count_log: Return None beside the output, as SLAYER does.
+    With `count_log`, None is returned beside it, as SLAYER does.
     """
 
     def __init__(self, num_outputs: int, count_log: bool = False) -> None:
@@ -438,11 +384,7 @@ class Average(nn.Module):
         return torch.Size((self.num_outputs, 1, 1))
 
     def forward(self, x: Tensor) -> Output:
-        """Average groups.
-
-        Raises:
-            GraphError: If the neurons cannot be split evenly.
-        """
+        """Average groups; GraphError if the neurons cannot be split evenly."""
         flat = x.flatten(2)
         if flat.shape[2] % self.num_outputs:
             raise GraphError(
@@ -452,14 +394,8 @@ class Average(nn.Module):
         return (mean, None) if self.count_log else mean
 
 
-class _Pooling(nn.Module):
-    """A pool without neurons.
-
-    Args:
-        kernel: Height and width.
-        stride: Height and width.
-        padding: On each side.
-    """
+class WindowPool(nn.Module):
+    """A pool without neurons, over square windows."""
 
     def __init__(self, kernel: int, stride: int, padding: int = 0) -> None:
         super().__init__()
@@ -474,15 +410,14 @@ class _Pooling(nn.Module):
         raise NotImplementedError
 
 
-class MaxPool(_Pooling):
+class MaxPool(WindowPool):
     """Largest value of each window, never the padding; of binary spikes, whether there is one."""
 
     def _pool(self, images: Tensor) -> Tensor:
-        pooled: Tensor = functional.max_pool2d(images, self.kernel, self.stride, self.padding)
-        return pooled
+        return functional.max_pool2d(images, self.kernel, self.stride, self.padding)
 
 
-class AveragePool(_Pooling):
+class AveragePool(WindowPool):
     """Mean of each window, zeros of the padding included."""
 
     def _pool(self, images: Tensor) -> Tensor:
@@ -502,15 +437,6 @@ class GlobalAverageReadout(nn.Module):
 
     y = weight · mean over (H, W) of x + bias, for each step; the output is not integrated.
 
-    Args:
-        in_features: Channels.
-        out_features: Classes.
-        bias: Add a learned bias.
-        generator: Draws the initial values, uniform in ±1 / sqrt(channels).
-
-    Attributes:
-        synapse: `DenseSynapse`, without quantisation.
-
     Source: branches of Guo et al., "Take A Shortcut Back", arXiv 2401.04486.
     """
 
@@ -524,16 +450,6 @@ class GlobalAverageReadout(nn.Module):
     ) -> None:
         super().__init__()
         self.synapse = DenseSynapse(in_features, out_features, bias=bias, generator=generator)
-
-    @property
-    def effective_weight(self) -> Tensor:
-        """(classes, channels) float32."""
-        return self.synapse.effective_weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """(classes,) float32, or None."""
-        return self.synapse.bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (T, N, classes) for (T, N, C, H, W), or for (T, N, C)."""

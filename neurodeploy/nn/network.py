@@ -21,37 +21,13 @@ from neurodeploy.errors import (
     RecipeError,
     TrainingError,
 )
-from neurodeploy.nn.blocks import (
-    AveragePool,
-    Conv,
-    Dense,
-    GlobalAveragePool,
-    GlobalAverageReadout,
-    MaxPool,
-)
+from neurodeploy.nn.blocks import Conv, Dense, GlobalAverageReadout
 from neurodeploy.nn.fused import normalized_spikes
-from neurodeploy.nn.neuron import neuron_of
-from neurodeploy.nn.residual import (
-    Parts,
-    PreActivationBlock,
-    ResidualBlock,
-    SpikeElementWiseBlock,
-    StandardBlock,
-)
+from neurodeploy.nn.residual import Parts, ResidualBlock
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
 from neurodeploy.nn.tensor_files import read_tensors, write_tensors
-from neurodeploy.recipes.layouts import Shape, layout_of, shapes_of
-from neurodeploy.recipes.network_sections import (
-    AveragePoolLayer,
-    ConvLayer,
-    DenseLayer,
-    GlobalAveragePoolLayer,
-    LayerSection,
-    MaxPoolLayer,
-    NeuronLayer,
-    ResidualLayer,
-)
+from neurodeploy.recipes.layouts import layout_of, shapes_of
 from neurodeploy.recipes.recipe import Architecture, Recipe
 
 FORMAT = "neurodeploy-network-1"
@@ -89,14 +65,11 @@ class ShortcutBranches(nn.Module):
         return len(self.heads)
 
     def forward(self, outputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Return each branch's output.
+        """Return each branch's currents (T, N, classes).
 
         Args:
             outputs: (T, N, C, H, W) or (T, N, C) by block: spikes; currents of a pre-activation
                 block.
-
-        Returns:
-            Currents (T, N, classes), one tensor a branch.
         """
         return tuple(head(outputs[name]) for name, head in self.heads.items())
 
@@ -146,7 +119,7 @@ class SpikingNetwork(nn.Module):
             self.register_buffer(name, values.view(-1, 1, 1), persistent=False)
         self.blocks = nn.ModuleDict()
         for layer in layout.layers:
-            self.blocks[layer.name] = _block(layer, shape, parts)
+            self.blocks[layer.name] = parts.make_block(layer, shape)
             shape = shapes[layer.name]
         if architecture.network.initial_weights == "kaiming":
             _draw_kaiming(self.blocks, generator)
@@ -257,12 +230,7 @@ class SpikingNetwork(nn.Module):
     def _run(
         self, inputs: Tensor, *, keep: Collection[str] = (), has_spikes: bool = False
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """Run time first.
-
-        Returns:
-            Currents (T, N, classes), the outputs of the blocks named in `keep`, and the spikes of
-            all layers of neurons if wanted.
-        """
+        """Run time first: currents, outputs of blocks in `keep`, spikes of all layers if wanted."""
         outputs: dict[str, Tensor] = {}
         spikes: dict[str, Tensor] = {}
         values: Tensor | None = None
@@ -319,7 +287,7 @@ class SpikingNetwork(nn.Module):
     # --- other forms ----------------------------------------------------------------------
 
     def without_branches(self) -> SpikingNetwork:
-        """Return a copy that has no branches; `neurodeploy.nn.network.remove_branches`."""
+        """Return a copy that has no branches; see `remove_branches`."""
         bare = copy.deepcopy(self)
         bare.branches = None
         bare.architecture = dataclasses.replace(self.architecture, branches=())
@@ -369,23 +337,16 @@ class SpikingNetwork(nn.Module):
 
 
 def remove_branches(network: SpikingNetwork) -> SpikingNetwork:
-    """Return a copy of the network without branches; its main output is the same to the bit.
-
-    Args:
-        network: Left as it is.
-    """
+    """Return a copy of the network without branches; its main output is the same to the bit."""
     return network.without_branches()
 
 
 def recomputed(module: nn.Module, values: Tensor) -> Tensor:
     """Return module(values), keeping only `values` for the backward pass.
 
-    The module runs once more in the backward pass, so the gradients are those of an ordinary
-    call to the bit. Its buffers, such as running statistics, change in the first run only.
-
-    Args:
-        module: Depends on nothing but its argument, its parameters and buffers.
-        values: Its argument.
+    The module runs once more in the backward pass, so the gradients are those of an ordinary call
+    to the bit, if it depends on nothing but its argument, parameters and buffers. Buffers, such as
+    running statistics, change in the first run only.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -424,72 +385,6 @@ def _draw_kaiming(blocks: nn.Module, generator: torch.Generator) -> None:
             fan_out = module.weight.numel() // (module.in_channels // module.groups)
             with torch.no_grad():
                 module.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
-
-
-def _block(layer: LayerSection, shape: Shape, parts: Parts) -> nn.Module:
-    """Build one block for a source of a shape."""
-    match layer:
-        case ConvLayer() | DenseLayer():
-            return _spiking(layer, shape, parts)
-        case ResidualLayer():
-            return _residual(layer, shape, parts)
-        case NeuronLayer():
-            return parts.make_neurons()
-        case MaxPoolLayer():
-            return MaxPool(layer.kernel, layer.stride, layer.padding)
-        case AveragePoolLayer():
-            return AveragePool(layer.kernel, layer.stride, layer.padding)
-        case GlobalAveragePoolLayer():
-            return GlobalAveragePool()
-
-
-def _residual(layer: ResidualLayer, shape: Shape, parts: Parts) -> ResidualBlock:
-    if layer.residual == "sew":
-        return SpikeElementWiseBlock(
-            shape[0], layer.channels, layer.stride, parts=parts, zero_init=layer.zero_init
-        )
-    kind = StandardBlock if layer.residual == "standard" else PreActivationBlock
-    return kind(
-        shape[0],
-        layer.channels,
-        layer.stride,
-        parts=parts,
-        alpha=layer.alpha,
-        zero_init=layer.zero_init,
-    )
-
-
-def _spiking(layer: ConvLayer | DenseLayer, shape: Shape, parts: Parts) -> Conv | Dense:
-    neuron = neuron_of(parts.neuron)
-    has_bias = not layer.batch_norm and neuron.has_bias
-    block: Conv | Dense
-    if isinstance(layer, ConvLayer):
-        channels = layer.channels
-        block = Conv(
-            neuron,
-            shape[0],
-            channels,
-            layer.kernel,
-            layer.stride,
-            layer.padding,
-            groups=layer.groups,
-            pre_hook_fx=neuron.weight_hook,
-            bias=has_bias,
-            generator=parts.generator,
-        )
-    else:
-        channels = layer.neurons
-        block = Dense(
-            neuron,
-            prod(shape),
-            channels,
-            pre_hook_fx=neuron.weight_hook,
-            bias=has_bias,
-            generator=parts.generator,
-        )
-    if layer.batch_norm:
-        block.batch_norm = parts.make_norm(channels, is_spatial=isinstance(layer, ConvLayer))
-    return block
 
 
 def _checked(output: object) -> Tensor:

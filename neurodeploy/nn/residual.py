@@ -1,4 +1,6 @@
-"""Residual blocks: two 3x3 convolutions f and a skip connection around them.
+"""Residual blocks, and how the layers of a recipe become blocks.
+
+A residual block is two 3x3 convolutions f and a skip connection around them.
 
     standard   o = g(f(x) + x): one layer of neurons g reads both; spikes in, spikes out
     ms         o = f(g(x)) + x: pre-activation; currents in, currents out
@@ -19,17 +21,30 @@ Learning in Spiking Neural Networks", NeurIPS 2021.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from neurodeploy.nn.batch_norm import affine_norm, batch_normalized, make_batch_norm
-from neurodeploy.nn.blocks import Conv
+from neurodeploy.nn.blocks import AveragePool, Conv, Dense, GlobalAveragePool, MaxPool
 from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.neuron import neuron_of
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse
-from neurodeploy.recipes.network_sections import NormKind
+from neurodeploy.recipes.layouts import Shape
+from neurodeploy.recipes.network_sections import (
+    AveragePoolLayer,
+    ConvLayer,
+    DenseLayer,
+    GlobalAveragePoolLayer,
+    LayerSection,
+    MaxPoolLayer,
+    NeuronLayer,
+    NormKind,
+    ResidualLayer,
+)
 from neurodeploy.recipes.training_sections import NeuronSection
 
 
@@ -44,16 +59,7 @@ class Neurons(SpikingBlock):
 
 
 class NormalizedConv(nn.Module):
-    """A convolution and a batch norm, without neurons: (T, N, I, H, W) to currents.
-
-    Args:
-        synapse: The convolution.
-        batch_norm: The batch norm.
-
-    Attributes:
-        synapse: As given.
-        batch_norm: As given.
-    """
+    """A convolution and a batch norm, without neurons: (T, N, I, H, W) to currents."""
 
     def __init__(self, synapse: ConvSynapse, batch_norm: nn.Module) -> None:
         super().__init__()
@@ -71,7 +77,7 @@ class Parts:
     """How a network's neurons, norms and weights are made.
 
     Attributes:
-        neuron: What a recipe says about neurons.
+        neuron: A recipe's [neuron].
         norm: Kind of batch norm.
         steps: T.
         generator: Draws initial weights.
@@ -81,6 +87,39 @@ class Parts:
     norm: NormKind
     steps: int
     generator: torch.Generator
+
+    def make_block(self, layer: LayerSection, shape: Shape) -> nn.Module:
+        """Return the block of a layer that reads a source of a shape."""
+        match layer:
+            case ConvLayer():
+                return self.make_conv(
+                    shape[0],
+                    layer.channels,
+                    layer.kernel,
+                    stride=layer.stride,
+                    padding=layer.padding,
+                    groups=layer.groups,
+                    has_norm=layer.batch_norm,
+                )
+            case DenseLayer():
+                return self._make_dense(layer, prod(shape))
+            case ResidualLayer():
+                return RESIDUAL_BLOCKS[layer.residual](
+                    shape[0],
+                    layer.channels,
+                    layer.stride,
+                    parts=self,
+                    alpha=layer.alpha,
+                    zero_init=layer.zero_init,
+                )
+            case NeuronLayer():
+                return self.make_neurons()
+            case MaxPoolLayer():
+                return MaxPool(layer.kernel, layer.stride, layer.padding)
+            case AveragePoolLayer():
+                return AveragePool(layer.kernel, layer.stride, layer.padding)
+            case GlobalAveragePoolLayer():
+                return GlobalAveragePool()
 
     def make_norm(self, channels: int, *, is_spatial: bool = True, alpha: float = 1.0) -> nn.Module:
         """Return a batch norm; see `make_batch_norm`."""
@@ -98,9 +137,17 @@ class Parts:
         return Neurons(neuron_of(self.neuron))
 
     def make_conv(
-        self, in_channels: int, channels: int, kernel: int, *, stride: int, alpha: float = 1.0
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int,
+        *,
+        stride: int,
+        padding: int | None = None,
+        groups: int = 1,
+        has_norm: bool = True,
     ) -> Conv:
-        """Return a convolution with batch norm and neurons; the padding keeps the size."""
+        """Return a convolution with neurons; a padding of None keeps the size at stride 1."""
         neuron = neuron_of(self.neuron)
         block = Conv(
             neuron,
@@ -108,17 +155,20 @@ class Parts:
             channels,
             kernel,
             stride,
-            kernel // 2,
+            kernel // 2 if padding is None else padding,
+            groups=groups,
             pre_hook_fx=neuron.weight_hook,
+            bias=neuron.has_bias and not has_norm,
             generator=self.generator,
         )
-        block.batch_norm = self.make_norm(channels, alpha=alpha)
+        if has_norm:
+            block.batch_norm = self.make_norm(channels)
         return block
 
     def make_normalized(
         self, in_channels: int, channels: int, kernel: int, *, stride: int, alpha: float
     ) -> NormalizedConv:
-        """Return a convolution with batch norm, without neurons."""
+        """Return a convolution with batch norm, without neurons; the padding keeps the size."""
         synapse = ConvSynapse(
             in_channels,
             channels,
@@ -130,35 +180,42 @@ class Parts:
         )
         return NormalizedConv(synapse, self.make_norm(channels, alpha=alpha))
 
+    def _make_dense(self, layer: DenseLayer, inputs: int) -> Dense:
+        neuron = neuron_of(self.neuron)
+        block = Dense(
+            neuron,
+            inputs,
+            layer.neurons,
+            pre_hook_fx=neuron.weight_hook,
+            bias=neuron.has_bias and not layer.batch_norm,
+            generator=self.generator,
+        )
+        if layer.batch_norm:
+            block.batch_norm = self.make_norm(layer.neurons, is_spatial=False)
+        return block
 
-def _needs_projection(in_channels: int, channels: int, stride: int) -> bool:
-    return in_channels != channels or stride != 1
 
-
-def _silence(batch_norm: nn.Module | None) -> None:
-    """Start with a current of zero."""
-    norm = None if batch_norm is None else affine_norm(batch_norm)
-    assert norm is not None  # every residual block has batch norm
-    nn.init.zeros_(norm.weight)
-
-
-class StandardBlock(nn.Module):
-    """o = g(f(x) + x): (T, N, I, H, W) spikes to (T, N, O, H', W') spikes.
+class ResidualBlock(nn.Module):
+    """Two convolutions and a skip: (T, N, I, H, W) to (T, N, O, H', W').
 
     Args:
         in_channels: I.
         channels: O.
         stride: Of the first convolution and of the projection.
         parts: Makes neurons, norms and weights.
-        alpha: Share of the threshold for each of the two currents.
-        zero_init: Start with f = 0.
+        alpha: Share of the threshold for each of two currents that add up.
+        zero_init: Start with a second convolution that gives nothing.
 
     Attributes:
-        conv1: First convolution of f, with neurons.
-        conv2: Second convolution of f, a current.
-        projection: 1x1 convolution of the skip, a current; None for the identity.
-        neurons: g.
+        conv1: First convolution, with neurons.
+        conv2: Second convolution.
+        projection: 1x1 convolution of the skip; None for the identity.
     """
+
+    fires_before_sum: ClassVar[bool] = False
+    """Whether second convolution and projection have neurons of their own."""
+    conv2: Conv | NormalizedConv
+    projection: Conv | NormalizedConv | None
 
     def __init__(
         self,
@@ -167,23 +224,54 @@ class StandardBlock(nn.Module):
         stride: int,
         *,
         parts: Parts,
-        alpha: float,
+        alpha: float = 1.0,
         zero_init: bool = False,
     ) -> None:
         super().__init__()
+        self._add_entry(parts)
         self.conv1 = parts.make_conv(in_channels, channels, 3, stride=stride)
-        self.conv2 = parts.make_normalized(channels, channels, 3, stride=1, alpha=alpha)
-        self.projection = (
-            parts.make_normalized(in_channels, channels, 1, stride=stride, alpha=alpha)
-            if _needs_projection(in_channels, channels, stride)
-            else None
-        )
-        self.neurons = parts.make_neurons()
+
+        def make(inputs: int, kernel: int, stride: int) -> Conv | NormalizedConv:
+            if self.fires_before_sum:
+                return parts.make_conv(inputs, channels, kernel, stride=stride)
+            return parts.make_normalized(inputs, channels, kernel, stride=stride, alpha=alpha)
+
+        self.conv2 = make(channels, 3, 1)
+        needs_projection = in_channels != channels or stride != 1
+        self.projection = make(in_channels, 1, stride) if needs_projection else None
         if zero_init:
-            _silence(self.conv2.batch_norm)
+            assert self.conv2.batch_norm is not None  # every residual block has batch norm
+            norm = affine_norm(self.conv2.batch_norm)
+            assert norm is not None
+            nn.init.zeros_(norm.weight)
+        self._add_exit(parts)
+
+    def _add_entry(self, parts: Parts) -> None:
+        """Add what comes before the convolutions."""
+
+    def _add_exit(self, parts: Parts) -> None:
+        """Add what comes behind the sum."""
 
     def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the output, and the spikes of each layer of neurons; "" names the block itself."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the output."""
+        return self.forward_with_spikes(x)[0]
+
+
+class StandardBlock(ResidualBlock):
+    """o = g(f(x) + x), or g(f(x) + projection(x)): spikes to spikes; g is `neurons`."""
+
+    conv2: NormalizedConv
+    projection: NormalizedConv | None
+
+    def _add_exit(self, parts: Parts) -> None:
+        self.neurons = parts.make_neurons()
+
+    def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return spikes; see `ResidualBlock`."""
         inner = self.conv1(x)
         assert self.neurons.neuron is not None
         output = normalized_spikes(
@@ -194,101 +282,31 @@ class StandardBlock(nn.Module):
         )
         return output, {"conv1": inner, "": output}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return spikes."""
-        return self.forward_with_spikes(x)[0]
 
+class PreActivationBlock(ResidualBlock):
+    """o = f(g(x)) + x, or f(g(x)) + projection(g(x)): currents to currents; g is `entry`."""
 
-class PreActivationBlock(nn.Module):
-    """o = f(g(x)) + x, or + projection(g(x)): currents to currents.
+    conv2: NormalizedConv
+    projection: NormalizedConv | None
 
-    Args:
-        in_channels: I; see `StandardBlock`.
-        channels: O.
-        stride: Of the first convolution and of the projection.
-        parts: Makes neurons, norms and weights.
-        alpha: Share of the threshold for each of the two currents.
-        zero_init: Start with f = 0.
-
-    Attributes:
-        entry: g.
-        conv1: First convolution of f, with neurons.
-        conv2: Second convolution of f, a current.
-        projection: 1x1 convolution of g(x), a current; None for the identity, of x.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        stride: int,
-        *,
-        parts: Parts,
-        alpha: float,
-        zero_init: bool = False,
-    ) -> None:
-        super().__init__()
+    def _add_entry(self, parts: Parts) -> None:
         self.entry = parts.make_neurons()
-        self.conv1 = parts.make_conv(in_channels, channels, 3, stride=stride)
-        self.conv2 = parts.make_normalized(channels, channels, 3, stride=1, alpha=alpha)
-        self.projection = (
-            parts.make_normalized(in_channels, channels, 1, stride=stride, alpha=alpha)
-            if _needs_projection(in_channels, channels, stride)
-            else None
-        )
-        if zero_init:
-            _silence(self.conv2.batch_norm)
 
     def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the output, and the spikes of each layer of neurons."""
+        """Return currents; see `ResidualBlock`."""
         entry = self.entry(x)
         inner = self.conv1(entry)
         output = self.conv2(inner) + (x if self.projection is None else self.projection(entry))
         return output, {"entry": entry, "conv1": inner}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return currents."""
-        return self.forward_with_spikes(x)[0]
 
+class SpikeElementWiseBlock(ResidualBlock):
+    """o = g(f(x)) + x, or g(f(x)) + g(projection(x)): integer spikes, which grow by the block."""
 
-class SpikeElementWiseBlock(nn.Module):
-    """o = g(f(x)) + x: integer spikes, which grow from block to block.
-
-    Args:
-        in_channels: I.
-        channels: O.
-        stride: Of the first convolution and of the projection.
-        parts: Makes neurons, norms and weights.
-        zero_init: Start with g(f(x)) = 0, the identity.
-
-    Attributes:
-        conv1: First convolution, with neurons.
-        conv2: Second convolution, with neurons.
-        projection: 1x1 convolution of the skip, with neurons; None for the identity.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: int,
-        stride: int,
-        *,
-        parts: Parts,
-        zero_init: bool = False,
-    ) -> None:
-        super().__init__()
-        self.conv1 = parts.make_conv(in_channels, channels, 3, stride=stride)
-        self.conv2 = parts.make_conv(channels, channels, 3, stride=1)
-        self.projection = (
-            parts.make_conv(in_channels, channels, 1, stride=stride)
-            if _needs_projection(in_channels, channels, stride)
-            else None
-        )
-        if zero_init:
-            _silence(self.conv2.batch_norm)
+    fires_before_sum = True
 
     def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the output, and the spikes of each layer of neurons."""
+        """Return integer spikes; see `ResidualBlock`."""
         inner = self.conv1(x)
         outer = self.conv2(inner)
         spikes = {"conv1": inner, "conv2": outer}
@@ -297,9 +315,10 @@ class SpikeElementWiseBlock(nn.Module):
         spikes["projection"] = skip = self.projection(x)
         return outer + skip, spikes
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return integer spikes."""
-        return self.forward_with_spikes(x)[0]
 
-
-ResidualBlock = StandardBlock | PreActivationBlock | SpikeElementWiseBlock
+RESIDUAL_BLOCKS: dict[str, type[ResidualBlock]] = {
+    "standard": StandardBlock,
+    "ms": PreActivationBlock,
+    "sew": SpikeElementWiseBlock,
+}
+"""Every residual block by its name in a recipe."""

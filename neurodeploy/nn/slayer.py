@@ -29,11 +29,7 @@ _LAZY = frozenset({"delay.delay", _RUNNING_MEAN})
 
 
 def to_time_first(x: Tensor) -> Tensor:
-    """Bring SLAYER's (N, C, H, W, T) or (N, C, T) to (T, N, C, H, W) or (T, N, C), contiguous.
-
-    Raises:
-        GraphError: For another number of axes.
-    """
+    """Bring SLAYER's (N, C, H, W, T) or (N, C, T) to (T, N, C, H, W) or (T, N, C), contiguous."""
     if x.dim() not in (3, 5):
         raise GraphError(
             f"to_time_first: input of shape {tuple(x.shape)}, (N, C, T) or (N, C, H, W, T) "
@@ -48,11 +44,7 @@ def from_time_first(x: Tensor) -> Tensor:
 
 
 class SlayerLayout(nn.Module):
-    """Wrap a network of ours so that it takes and gives SLAYER's layout.
-
-    Args:
-        module: Takes and returns time-first tensors; a block, or a sequence of them.
-    """
+    """A network of ours, of time-first tensors, that takes and gives SLAYER's layout."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -76,9 +68,9 @@ def export_state_dict(module: nn.Module) -> dict[str, Tensor]:
             the path of each block, as lava-dl's own would.
 
     Returns:
-        Copies of all entries, in SLAYER's names and shapes. What SLAYER shapes at the first
-        forward pass (decays by channel, delays, a running mean) has the shape it has here: a
-        lava-dl block can only take it when it is in the same state.
+        Copies, in SLAYER's names and shapes. What SLAYER shapes at the first forward pass (decays
+        by channel, delays, a running mean) has the shape it has here: a lava-dl block can only
+        take it when it is in the same state.
 
     Raises:
         CheckpointError: If something has no counterpart in SLAYER: a bias, a batch norm, another

@@ -37,15 +37,7 @@ MAX_DELAY = 62
 
 
 def shift_in_time(x: Tensor, first: Tensor | None = None) -> Tensor:
-    """Return x one step later: (first, x[0], ..., x[T-2]).
-
-    Args:
-        x: (T, ...).
-        first: What enters at step 0, (...); None for zeros.
-
-    Returns:
-        Tensor of the same shape.
-    """
+    """Return x, (T, ...), one step later: (first, x[0], ..., x[T-2]); zeros for no `first`."""
     entering = torch.zeros_like(x[:1]) if first is None else first.unsqueeze(0)
     return torch.cat((entering, x[:-1]))
 
@@ -80,11 +72,7 @@ class Delay(nn.Module):
             self.delay.clamp_(0, self.max_delay)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Delay spikes (T, N, C, ...).
-
-        Raises:
-            GraphError: If the number of channels is not that of the delays.
-        """
+        """Delay spikes (T, N, C, ...); GraphError unless there are as many delays as channels."""
         channels = x.shape[2]
         if not self._is_drawn:
             self._is_drawn = True
@@ -235,6 +223,11 @@ class WeightedBlock(SpikingBlock):
         """The synapse's bias, (O,), or None."""
         return self.synapse.bias
 
+    def weighted_sum(self, x: Tensor) -> Tensor:
+        """Return what the synapse makes of an input."""
+        z: Tensor = self.synapse(x)
+        return z
+
     def forward(self, x: Tensor) -> Output:
         """Return the spikes that leave the block.
 
@@ -243,25 +236,7 @@ class WeightedBlock(SpikingBlock):
 
         Returns:
             Spikes, time first; with `count_log` also the mean of (spikes > 0).
-
-        Raises:
-            GraphError: If the input does not fit.
         """
         if self.neuron is None:
             raise GraphError(f"{type(self).__name__}: there is no neuron. Give neuron_params.")
-        return self._leave(normalized_spikes(self.synapse(x), self.batch_norm, self.neuron))
-
-
-def checked_mask(mask: Tensor | None, shape: torch.Size) -> Tensor | None:
-    """Return a mask in the shape of the weight.
-
-    Raises:
-        GraphError: If it has another number of rows, columns or elements.
-    """
-    if mask is None:
-        return None
-    if mask.shape[:2] != shape[:2] or mask.numel() != shape.numel():
-        raise GraphError(
-            f"mask of shape {tuple(mask.shape)}, {tuple(shape)} as the weight's is required."
-        )
-    return mask.reshape(shape)
+        return self._leave(normalized_spikes(self.weighted_sum(x), self.batch_norm, self.neuron))

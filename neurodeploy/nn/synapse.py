@@ -55,14 +55,13 @@ class Synapse(nn.Module):
         weight: Initial weight, output channels first.
         weight_norm: Learn direction and length apart: w = g · v / |v|, one length an output.
         pre_hook_fx: Applied to the (normalised) weight, a quantiser as a rule; None for nothing.
-        bias: Initial bias, or None; SLAYER's synapses have none.
+        bias: Initial bias (O,), or None; SLAYER's synapses have none.
         is_learned: False for a constant weight.
 
     Attributes:
         weight: Parameter, float32; without weight normalisation only.
         weight_g: Parameter (O, 1, ...), lengths; with weight normalisation only.
         weight_v: Parameter, directions; with weight normalisation only.
-        bias: Parameter (O,), or None.
     """
 
     def __init__(
@@ -106,13 +105,10 @@ class Synapse(nn.Module):
         return (self.weight_v if self.weight_norm_enabled else self.weight).shape
 
     def apply_mask(self, mask: Tensor) -> None:
-        """Write zeros into the stored weight where the mask has them.
+        """Write zeros into the stored weight where a mask of its shape, boolean or 0 / 1, has them.
 
         With weight normalisation the directions are masked, before the length is taken; the
         reference then ignores its mask.
-
-        Args:
-            mask: Boolean or 0 / 1, shape of the weight.
         """
         with torch.no_grad():
             (self.weight_v if self.weight_norm_enabled else self.weight).mul_(mask)
@@ -154,8 +150,7 @@ class DenseSynapse(Synapse):
         in_neurons: Inputs; or (W, H) or (W, H, C) to read whole images.
         out_neurons: Outputs.
         weight_scale: Factor on the initial weights, uniform in ±1 / sqrt(fan_in) before.
-        weight_norm: See `Synapse`.
-        pre_hook_fx: See `Synapse`.
+        weight_norm: See `Synapse`, as for `pre_hook_fx`.
         bias: Add a learned bias.
         generator: Draws the initial values; None for torch's default one.
     """
@@ -191,14 +186,11 @@ class DenseSynapse(Synapse):
         self.out_neurons = out_neurons
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return weighted sums.
+        """Return weighted sums, (T, N, O) or (T, N, O, H', W').
 
         Args:
             x: (T, N, I); or (T, N, C, H, W), where a 2-D weight acts on every pixel and a 4-D
                 one on every window of its size.
-
-        Returns:
-            (T, N, O), or (T, N, O, H', W').
 
         Raises:
             GraphError: If the input does not fit the weight.
@@ -234,11 +226,7 @@ class ConvSynapse(Synapse):
         padding: Zeros around the image.
         dilation: Step within a window.
         groups: Channel groups.
-        weight_scale: Factor on the initial weights, uniform in ±1 / sqrt(fan_in) before.
-        weight_norm: See `Synapse`.
-        pre_hook_fx: See `Synapse`.
-        bias: Add a learned bias.
-        generator: Draws the initial values; None for torch's default one.
+        weight_scale: See `DenseSynapse`, as for all that follow.
     """
 
     def __init__(
@@ -322,8 +310,7 @@ class PoolSynapse(Synapse):
         padding: Zeros around the image.
         dilation: Step within a window.
         weight_scale: Value of the weight.
-        weight_norm: See `Synapse`.
-        pre_hook_fx: See `Synapse`.
+        weight_norm: See `Synapse`, as for `pre_hook_fx`.
     """
 
     def __init__(

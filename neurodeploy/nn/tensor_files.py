@@ -22,13 +22,9 @@ should make equal files."""
 def write_tensors(
     path: Path | str, tensors: Mapping[str, Tensor], *, kind: str, metadata: JsonTable
 ) -> None:
-    """Write tensors and metadata into one file, whole or not at all.
+    """Write tensors by name, and metadata as JSON holds it, into one file, whole or not at all.
 
-    Args:
-        path: The file to create or replace.
-        tensors: By name; any dtype.
-        kind: What the file is, so that another kind is not read in its place.
-        metadata: Whatever JSON can hold.
+    `kind` says what the file is, so that another kind is not read in its place.
 
     Raises:
         OutputError: If it cannot be written; an older file stays as it was.
@@ -41,17 +37,10 @@ def write_tensors(
 
 
 def read_tensors(path: Path | str, *, kind: str) -> tuple[dict[str, Tensor], JsonTable]:
-    """Read what `write_tensors` wrote.
-
-    Args:
-        path: The file.
-        kind: What it must be.
-
-    Returns:
-        Tensors by name, and the metadata.
+    """Read the tensors and metadata that `write_tensors` wrote.
 
     Raises:
-        CheckpointError: If it is missing, damaged or of another kind.
+        CheckpointError: If the file is missing, damaged or of another kind.
     """
     path = Path(path)
     if not path.is_file():

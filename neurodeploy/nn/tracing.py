@@ -120,9 +120,12 @@ def _trace_any(name: str, block: nn.Module, nodes: _Nodes) -> None:
         case Neurons():
             nodes.append(name, _neuron(name, block.neuron, is_on_grid=False))
         case StandardBlock():
-            _trace_standard(name, block, nodes)
+            _trace_sum(name, block, nodes, skip=nodes.sources)
+            nodes.append(name, _neuron(name, block.neurons.neuron, is_on_grid=False))
         case PreActivationBlock():
-            _trace_pre_activation(name, block, nodes)
+            skip, entry = nodes.sources, f"{name}.entry"
+            nodes.append(entry, _neuron(entry, block.entry.neuron, is_on_grid=False))
+            _trace_sum(name, block, nodes, skip=skip)
         case SpikeElementWiseBlock():
             raise TraceError(
                 f"{name}: a residual block of kind 'sew' adds spikes to values of 2 and more, "
@@ -144,35 +147,27 @@ def _trace_any(name: str, block: nn.Module, nodes: _Nodes) -> None:
             raise TraceError(f"{name}: a {type(block).__name__} has no counterpart in the graph.")
 
 
-def _trace_standard(name: str, block: StandardBlock, nodes: _Nodes) -> None:
-    """Trace o = g(f(x) + x): both paths end in the neurons `name`."""
-    source, shape = nodes.sources, nodes.shape
+def _trace_sum(
+    name: str,
+    block: StandardBlock | PreActivationBlock,
+    nodes: _Nodes,
+    *,
+    skip: tuple[str, ...],
+) -> None:
+    """Trace both paths from the current value, `skip` the second without a projection.
+
+    The sum stays a sum until neurons read it.
+    """
+    start, shape = nodes.sources, nodes.shape
     _trace_block(f"{name}.conv1", block.conv1, nodes)
     _trace_normalized(f"{name}.conv2", block.conv2, nodes)
     main, main_shape = nodes.sources, nodes.shape
     if block.projection is not None:
-        nodes.go_back(source, shape)
+        nodes.go_back(start, shape)
         _trace_normalized(f"{name}.projection", block.projection, nodes)
-        source = nodes.sources
+        skip = nodes.sources
     nodes.go_back(main, main_shape)
-    nodes.add(source)
-    nodes.append(name, _neuron(name, block.neurons.neuron, is_on_grid=False))
-
-
-def _trace_pre_activation(name: str, block: PreActivationBlock, nodes: _Nodes) -> None:
-    """Trace o = f(g(x)) + x: the sum stays a sum, until the next neurons read it."""
-    source = nodes.sources
-    nodes.append(f"{name}.entry", _neuron(f"{name}.entry", block.entry.neuron, is_on_grid=False))
-    entry, shape = nodes.sources, nodes.shape
-    _trace_block(f"{name}.conv1", block.conv1, nodes)
-    _trace_normalized(f"{name}.conv2", block.conv2, nodes)
-    main, main_shape = nodes.sources, nodes.shape
-    if block.projection is not None:
-        nodes.go_back(entry, shape)
-        _trace_normalized(f"{name}.projection", block.projection, nodes)
-        source = nodes.sources
-    nodes.go_back(main, main_shape)
-    nodes.add(source)
+    nodes.add(skip)
 
 
 def _trace_normalized(name: str, block: NormalizedConv, nodes: _Nodes) -> None:

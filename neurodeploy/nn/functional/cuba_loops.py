@@ -167,7 +167,7 @@ def cuba_back_span(
     gv[t] = g[t] · h + a_v · gv[t+1],  gx[t] = gv[t] + a_u · gx[t+1].
 
     Args:
-        voltages: (T, M) float32, as `cuba_span` gives them.
+        voltages: As `cuba_span` gives them.
         gradients: (T, M) float32, g, of the spikes.
         span: First column, and the column after the last.
         keeps: a_u and a_v.

@@ -49,17 +49,10 @@ TILE = 1 << 16
 
 
 def decay_towards_zero(state: Tensor, keep: int | Tensor) -> Tensor:
-    """Return `fixedpoint.decay` of the state, Z(keep · state), in int32 throughout.
+    """Return `fixedpoint.decay` of (M,) int32 states, Z(keep · state), in int32 throughout.
 
-    With |n| = 4096 · high + low, Z(keep · n) = sign(n) · (high · keep + (low · keep >> 12)):
-    every term stays below 2**31 for |n| < 2**31.
-
-    Args:
-        state: (M,) int32.
-        keep: 4096 - decay, in [0, 4096]; an int, or (M,) int32.
-
-    Returns:
-        (M,) int32, a new tensor.
+    With |n| = 4096 · high + low, Z(keep · n) = sign(n) · (high · keep + (low · keep >> 12)): every
+    term stays below 2**31 for |n| < 2**31. `keep` is 4096 - decay, an int or (M,) int32.
     """
     if isinstance(keep, int) and keep in (0, DECAY_UNITY):
         return state.clone() if keep else torch.zeros_like(state)
@@ -266,14 +259,9 @@ def _decay_gradient(
     """Return the gradient of a stored decay, one value a column.
 
     The true one with respect to the decay as a fraction is -sum over t of g[t+1] · y[t] with y
-    after the reset; the reference has y before the reset and no minus sign.
-
-    Args:
-        filtered: (T, m) float32, the gradient of the integrator's input.
-        states: (T, m) float32, the integrator before any reset, SLAYER units.
-        initial: (m,) int32, state before the first step.
-        has_reset: Whether the integrator resets.
-        constants: Scale, level and compatibility.
+    after the reset; the reference has y before the reset and no minus sign. `filtered` (T, m) is
+    the gradient of the input, `states` (T, m) the integrator before any reset in SLAYER
+    units, `initial` (m,) its integers before the first step.
     """
     if constants.compat_decay_grad:
         return (filtered[1:] * states[:-1]).sum(0)

@@ -41,13 +41,7 @@ _kernel = compiled(source_key(Path(file) for file in (__file__, surrogates.__fil
 
 
 class Lif(NamedTuple):
-    """The numbers of a group of LIF neurons.
-
-    Attributes:
-        tau: Share of the membrane that is kept.
-        threshold: V_th.
-        has_reset_gradient: Differentiate through the reset.
-    """
+    """Share of the membrane that is kept, V_th, and whether gradients flow through the reset."""
 
     tau: np.float32
     threshold: np.float32
@@ -76,13 +70,9 @@ class Currents(NamedTuple):
 
 @_kernel
 def sum_span(inputs: Float32Array, span: Span, centre: Float32Array, sums: Float64Array) -> None:
-    """Add up inputs and their squares, around a centre.
+    """Add up inputs (T, M) and their squares around `centre`, (lanes,), into sums, (2, lanes).
 
-    Args:
-        inputs: (T, M) float32.
-        span: First column, a multiple of the lanes, and the column after the last.
-        centre: (lanes,) float32, a value near the mean, so that squares do not cancel.
-        sums: (2, lanes) float64: of x - centre, and of its square; overwritten.
+    Values near the mean as the centre keep squares from cancelling.
     """
     lanes = centre.size
     first, second = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
@@ -113,14 +103,7 @@ def _empty(partial: Float32Array, total: Float64Array) -> None:
 
 @_kernel
 def fire_span(currents: Currents, span: Span, neurons: Lif, spikes: Float32Array) -> None:
-    """Run LIF neurons.
-
-    Args:
-        currents: What they receive.
-        span: First column, a multiple of the lanes, and the column after the last.
-        neurons: Their numbers.
-        spikes: (T, M) float32, the result.
-    """
+    """Run LIF neurons of a span, which starts at a multiple of the lanes, into spikes (T, M)."""
     inputs, skip, scale, shift = currents.inputs, currents.skip, currents.scale, currents.shift
     tau, threshold = neurons.tau, neurons.threshold
     lanes = 4096 if scale.size == 0 else scale.size
@@ -254,16 +237,10 @@ def normalize_back_span(
     constant: Float32Array,
     result: Float32Array,
 ) -> None:
-    """Return of_gradient · d + of_input · x + constant: the gradient through batch statistics.
+    """Write of_gradient · d + of_input · x + constant: the gradient through batch statistics.
 
-    Args:
-        inputs: (T, M) float32, x.
-        gradients: (T, M) float32, d; may be `result`.
-        span: First column, a multiple of the lanes, and the column after the last.
-        of_gradient: (lanes,) float32.
-        of_input: (lanes,) float32.
-        constant: (lanes,) float32.
-        result: (T, M) float32.
+    The three factors are (lanes,), `inputs` x, `gradients` d and `result` (T, M), all float32;
+    `gradients` may be `result`.
     """
     lanes = constant.size
     tile = np.empty(lanes, np.float32)

@@ -40,11 +40,7 @@ def lanes_of(channels: int) -> int:
 
 
 def cut_spans(steps: int, columns: int, lanes: int) -> list[Span]:
-    """Cut columns into spans of whole lanes; depends on the sizes alone.
-
-    Returns:
-        (start, stop) of each span, in order, without gaps.
-    """
+    """Cut columns into spans (start, stop) of whole lanes, without gaps, by the sizes alone."""
     tiles = -(-columns // lanes)
     count = max(1, min(SPANS, tiles, steps * columns // SMALLEST))
     edges = [tiles * i // count * lanes for i in range(count + 1)]

@@ -44,14 +44,9 @@ class EightBitQuantizer:
             raise GraphError(f"quantiser: scale = {self.scale}, at least 1 is required.")
 
     def __call__(self, weight: Tensor, descale: bool = False) -> Tensor:
-        """Quantise.
+        """Return the quantised weight, of its shape and dtype, differentiable; of any shape.
 
-        Args:
-            weight: Float tensor of any shape, SLAYER units.
-            descale: Give the integers q8(w) · W instead, even and in [-256, 254].
-
-        Returns:
-            Tensor of the same shape and dtype, differentiable.
+        With `descale`, the integers q8(w) · W instead, even and in [-256, 254].
         """
         quantized: Tensor = _RoundAndClamp.apply(weight, self.scale)
         return quantized * self.scale if descale else quantized
@@ -107,17 +102,8 @@ def _quantize_span(
 ) -> int:
     """Round weights to multiples of a step, half to even, and clamp them: one pass, not eight.
 
-    Args:
-        weight: (m,) float32.
-        span: First weight, and the weight after the last.
-        step: Divides the weights and multiplies what was rounded.
-        smallest: Least result.
-        largest: Largest result.
-        result: (m,) float32, the result.
-        inside: (m,) bool, the result: whether a weight was within the bounds before it was clamped.
-
-    Returns:
-        How many were not.
+    `inside` becomes whether a weight was within the bounds before it was clamped; returned is how
+    many were not.
     """
     start, stop = span
     values, quantized, flags = weight[start:stop], result[start:stop], inside[start:stop]

@@ -64,11 +64,7 @@ class Rows:
 
 
 def require_axes(x: Tensor, name: str) -> None:
-    """Check that x is a float tensor (T, N, C, ...).
-
-    Raises:
-        GraphError: If it is not.
-    """
+    """Raise GraphError unless x is a float tensor (T, N, C, ...)."""
     if x.dim() < 3 or not x.is_floating_point():
         raise GraphError(
             f"{name}: input of shape {tuple(x.shape)} and dtype {x.dtype}, a float tensor "

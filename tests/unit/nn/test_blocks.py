@@ -105,7 +105,8 @@ def test_conv_equals_a_loop_over_steps() -> None:
         torch.testing.assert_close(sums[step], expected)
     assert block(x).shape == (3, 2, 6, 3, 3)
     assert block.shape == (6, 3, 3)
-    sizes = (block.kernel_size, block.stride, block.padding, block.dilation, block.groups)
+    made = block.synapse
+    sizes = (made.kernel_size, made.stride, made.padding, made.dilation, made.groups)
     assert sizes == ((3, 2), (2, 1), (1, 0), (1, 2), 2)
 
 
@@ -269,11 +270,11 @@ def test_bias_is_added_to_the_sum() -> None:
 def test_global_average_readout() -> None:
     readout = GlobalAverageReadout(2, 3)
     readout.synapse.weight.data = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
-    readout.bias.data = torch.tensor([0.0, 0.5, 0.0])
+    readout.synapse.bias.data = torch.tensor([0.0, 0.5, 0.0])
     x = torch.tensor([[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]).reshape(1, 1, 2, 2, 2)
     assert readout(x).flatten().tolist() == [0.5, 1.0, 0.75]
     assert readout(x.mean((3, 4))).flatten().tolist() == [0.5, 1.0, 0.75]
-    assert GlobalAverageReadout(2, 3, bias=False).bias is None
+    assert GlobalAverageReadout(2, 3, bias=False).synapse.bias is None
 
 
 # Other blocks ----------------------------------------------------------------------------------
