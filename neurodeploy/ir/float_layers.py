@@ -7,6 +7,7 @@ into one node (a neuron, say) add up: a skip connection is a second edge.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -15,7 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import GraphError
-from neurodeploy.fixedpoint import FloatArray as FloatArray
+from neurodeploy.fixedpoint import (
+    DECAY_UNITY,
+    THRESHOLD_MAX,
+    FloatArray as FloatArray,
+    Int64Array,
+    round_half_even,
+    truncate,
+)
 
 Shape = tuple[int, ...]
 
@@ -225,8 +233,45 @@ class GlobalAveragePool:
         return (source[0],)
 
 
+class FloatNeuron(KeepsShape, ABC):
+    """A population of neurons, with the drive of their voltage at every step, if it has one."""
+
+    __slots__ = ()
+    bias: FloatArray | None
+
+    @abstractmethod
+    def held_steps(self, steps: int) -> float:
+        """Return how many steps' worth of input a state can hold after so many steps."""
+
+    @abstractmethod
+    def integers(self, scale: float, *, is_whole: bool) -> dict[str, Int64Array]:
+        """Return the parameters of the integer neuron.
+
+        Args:
+            scale: How many of its units make one float unit.
+            is_whole: Whether all that is added up is whole in these units, so that a voltage can
+                equal the threshold.
+        """
+
+
+class FiringNeuron(FloatNeuron):
+    """Neurons that send spikes.
+
+    Attributes:
+        threshold: V_th, in units of the float weights.
+        fires_at_threshold: Whether a voltage equal to the threshold fires as well.
+        scale: Weight units per float unit when the network was trained on the chip's own grid
+            (SLAYER's `scale`, 64), so that quantization must use just that; else None.
+    """
+
+    __slots__ = ()
+    threshold: float
+    fires_at_threshold: bool
+    scale: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Leaky(KeepsShape):
+class _Leaky(FloatNeuron):
     """Neurons whose current and voltage leak.
 
     Attributes:
@@ -242,9 +287,18 @@ class _Leaky(KeepsShape):
     voltage_decay: float | FloatArray = 0.0
     bias: FloatArray | None = None
 
+    def _integer_decays(self) -> dict[str, Int64Array]:
+        return {
+            name: round_half_even(np.asarray(decay) * DECAY_UNITY)
+            for name, decay in (
+                ("current_decay", self.current_decay),
+                ("voltage_decay", self.voltage_decay),
+            )
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Cuba(_Leaky):
+class Cuba(_Leaky, FiringNeuron):
     """Leaky integrate-and-fire neuron with a decaying current, reset to zero by its spikes.
 
         u[t] = (1 - current_decay) · u[t-1] + x[t]
@@ -254,16 +308,28 @@ class Cuba(_Leaky):
     The paper's LIF, u ← τ·u + W·x, is the case current_decay = 1, voltage_decay = 1 - τ. A dense
     synapse that reads the neuron and leads back to it alone is recurrent: it reads the step before.
 
-    Attributes:
-        threshold: V_th, in units of the float weights.
-        fires_at_threshold: Whether a voltage equal to the threshold fires as well.
-        scale: Weight units per float unit when the network was trained on the chip's own grid
-            (SLAYER's `scale`, 64), so that quantization must use just that; else None.
     """
 
     threshold: float
     fires_at_threshold: bool = False
     scale: int | None = None
+
+    def held_steps(self, steps: int) -> float:
+        """Return the product of what both states hold, geometric sums of at most T."""
+
+        def held(decays: float | FloatArray) -> float:
+            decay = float(np.min(decays))
+            return steps if decay <= 0 else min(steps, 1 / decay)
+
+        return float(held(self.current_decay) * held(self.voltage_decay))
+
+    def integers(self, scale: float, *, is_whole: bool) -> dict[str, Int64Array]:
+        """Return decays and threshold, which on the chip's own grid loses its fraction."""
+        exact = self.threshold * scale
+        threshold = int(truncate(exact) if self.scale is not None else round_half_even(exact))
+        if self.fires_at_threshold and is_whole:
+            threshold -= 1  # of whole numbers, those above are those at and above the next
+        return {**self._integer_decays(), "threshold": np.array(threshold)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -274,15 +340,23 @@ class Integrator(_Leaky):
     all it received.
     """
 
+    def held_steps(self, steps: int) -> float:
+        """Return T, as of a read-out without leak."""
+        return float(steps)
+
+    def integers(self, scale: float, *, is_whole: bool) -> dict[str, Int64Array]:
+        """Return decays and the threshold of neurons that never fire."""
+        return {**self._integer_decays(), "threshold": np.array(THRESHOLD_MAX)}
+
 
 Pool = MaxPool | AveragePool | GlobalAveragePool
-Layer = Input | Conv | Dense | BatchNorm | Flatten | Pool | Cuba | Integrator
+Layer = Input | Conv | Dense | BatchNorm | Flatten | Pool | FiringNeuron | Integrator
 
 
 def is_neuron(layer: Layer) -> bool:
     """Return whether a layer is a population of neurons; GraphError for an unknown kind."""
     match layer:
-        case Cuba() | Integrator():
+        case FloatNeuron():
             return True
         case Input() | Conv() | Dense() | BatchNorm() | Flatten() | _Pool() | GlobalAveragePool():
             return False

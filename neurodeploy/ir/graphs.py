@@ -11,7 +11,7 @@ from math import prod
 from types import MappingProxyType
 
 from neurodeploy.errors import GraphError
-from neurodeploy.ir.float_layers import Cuba, Dense, Input, Layer, Shape
+from neurodeploy.ir.float_layers import Dense, FiringNeuron, Input, Layer, Shape
 from neurodeploy.ir.integer_layers import FixedInjection, FixedLayer
 
 
@@ -40,7 +40,7 @@ class Graph:
 
     def recurrent_synapse(self, name: str) -> str | None:
         """Return the dense node that reads only the neuron `name` and leads only back to it."""
-        for source in self.sources(name) if isinstance(self.nodes[name], Cuba) else ():
+        for source in self.sources(name) if isinstance(self.nodes[name], FiringNeuron) else ():
             if isinstance(self.nodes[source], Dense) and self.sources(source) == (name,):
                 return source if self.destinations(source) == (name,) else None
         return None

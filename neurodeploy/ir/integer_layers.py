@@ -11,6 +11,7 @@ not fit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -22,7 +23,14 @@ import numpy.typing as npt
 
 from neurodeploy import fixedpoint
 from neurodeploy.errors import GraphError
-from neurodeploy.ir.float_layers import Convolution, FullyConnected, KeepsShape, Shape as Shape
+from neurodeploy.ir.float_layers import (
+    Convolution,
+    Cuba,
+    FullyConnected,
+    Integrator,
+    KeepsShape,
+    Shape as Shape,
+)
 
 IntArray = npt.NDArray[np.int32]
 
@@ -179,13 +187,10 @@ class LimitedParameter(NamedTuple):
 
 
 class IntegerNeuron(ABC):
-    """Attributes of every kind of neuron; one that lacks any cannot be made.
-
-    Attributes:
-        bias_bits: Width of a layer's bias; 0 if neurons of this kind have none.
-    """
+    """Attributes of every kind of neuron; one that lacks any cannot be made."""
 
     bias_bits: ClassVar[int] = 0
+    """Width of a layer's bias; 0 if neurons of this kind have none."""
 
     @property
     @abstractmethod
@@ -397,14 +402,15 @@ class ResonateFireNeuron(_Unlimited):
 
 Neuron = CubaNeuron | DeltaNeuron | SigmaDeltaNeuron | SigmaNeuron | ResonateFireNeuron
 
+INTEGER_FORMS: dict[type, Callable[..., Neuron]] = {Cuba: CubaNeuron, Integrator: CubaNeuron}
+"""Integer neurons by the kind of float neuron whose `integers` are their parameters."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Connection:
-    """A synapse and where its events come from.
+    """A synapse and the name of its source: a layer, or the graph's input.
 
-    Attributes:
-        source: Name of a layer, of the graph's input, or of the layer itself (recurrence: events
-            of the step before).
+    A layer that is its own source receives its events of the step before.
     """
 
     source: str
@@ -413,12 +419,11 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FixedLayer:
-    """A population of neurons with its incoming synapses.
+    """A population of neurons with its incoming synapses, whose contributions add up.
 
     Attributes:
         name: Unique within the graph.
         shape: (C, H, W) or (N,).
-        connections: Incoming synapses; their contributions add up.
         bias: int32 of shape (), (C, 1, 1), (N,) or full. LIF: in int16 range, added to the
             voltage every step, times 2**6. Sigma-delta: added to the sum, times 2**(e + 6).
             Other neurons have none: zero.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -407,13 +408,7 @@ def _read_neuron(
                 f"{group.where}/gradedSpike: true, but Lava's LIF neurons send plain spikes; "
                 "so do ours."
             )
-        parameters = {
-            attribute: _from_lava_order(
-                _parameter(group, field), shape, f"{group.where}/{field.name}"
-            )
-            for attribute, field in NEURONS[CubaNeuron].parameters.items()
-        }
-        return CubaNeuron(**parameters)
+        return CubaNeuron(**_arrays(group, CubaNeuron, shape))
     if kind == SIGMA_DELTA_TYPE:
         if not is_input and NEURONS[SigmaNeuron].mark in group:
             return SigmaNeuron()
@@ -423,6 +418,10 @@ def _read_neuron(
         return ResonateFireNeuron(
             **_scalars(group, ResonateFireNeuron), is_phase=RESONATOR_PHASE_MARK in kind
         )
+    for neuron, layout in NEURONS.items():
+        if layout.type == kind:  # a kind that needs nothing of its own
+            make_any: Callable[..., Neuron] = neuron
+            return make_any(**_arrays(group, neuron, shape))
     allowed = ", ".join((*LIF_TYPES, SIGMA_DELTA_TYPE))
     raise NetxError(
         f"{group.where}/type: '{kind}'; Lava runs {allowed} and those with '{RESONATOR_MARK}' in "
@@ -441,6 +440,14 @@ def _parameter(group: UntrustedGroup, field: Field) -> IntArray:
             "Store int32 or int64."
         )
     return values
+
+
+def _arrays(group: UntrustedGroup, neuron: type[Neuron], shape: Shape) -> dict[str, IntArray]:
+    """Read parameters that can differ between the neurons of a layer."""
+    return {
+        attribute: _from_lava_order(_parameter(group, field), shape, f"{group.where}/{field.name}")
+        for attribute, field in NEURONS[neuron].parameters.items()
+    }
 
 
 def _scalars(group: UntrustedGroup, neuron: type[Neuron]) -> dict[str, int]:

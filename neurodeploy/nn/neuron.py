@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError, TraceError
 from neurodeploy.fixedpoint import DECAY_UNITY
-from neurodeploy.ir.float_layers import Cuba
+from neurodeploy.ir.float_layers import Cuba, FiringNeuron
 from neurodeploy.nn.functional.cuba_loops import CubaConstants
 from neurodeploy.nn.functional.dynamics import cuba_spikes, leaky_integrate, lif_spikes
 from neurodeploy.nn.functional.quantizer import EightBitQuantizer
@@ -56,7 +56,7 @@ class SpikingNeuron(nn.Module, ABC):
         """Forget what was kept between forward passes; a neuron that keeps nothing does nothing."""
 
     @abstractmethod
-    def to_graph(self, where: str, *, is_on_grid: bool) -> Cuba:
+    def to_graph(self, where: str, *, is_on_grid: bool) -> FiringNeuron:
         """Return the neuron as a layer of the float graph.
 
         Args:

@@ -12,8 +12,8 @@ from neurodeploy.ir.float_layers import (
     AveragePool,
     BatchNorm,
     Conv,
-    Cuba,
     Dense,
+    FiringNeuron,
     Flatten,
     FloatArray,
     GlobalAveragePool,
@@ -280,7 +280,7 @@ def _batch_norm(name: str, module: nn.Module) -> BatchNorm:
     return BatchNorm(scale=scale, shift=shift)
 
 
-def _neuron(name: str, neuron: nn.Module | None, *, is_on_grid: bool) -> Cuba:
+def _neuron(name: str, neuron: nn.Module | None, *, is_on_grid: bool) -> FiringNeuron:
     if not isinstance(neuron, SpikingNeuron):
         raise TraceError(
             f"{name}: a neuron {type(neuron).__name__} has no counterpart. LIF and CubaLIF have."

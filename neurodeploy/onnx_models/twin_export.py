@@ -91,7 +91,7 @@ def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, sourc
             return builder.add("Flatten", mean, out=name, axis=1)
         case floats.Flatten():
             return builder.add("Flatten", value, out=name, axis=1)
-        case floats.Cuba():
+        case floats.FiringNeuron():
             return builder.add("Relu", value, out=name)
         case floats.Integrator():
             return builder.add("Identity", value, out=name)

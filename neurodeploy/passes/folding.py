@@ -22,6 +22,7 @@ from neurodeploy.ir.float_layers import (
     Conv,
     Cuba,
     Dense,
+    FiringNeuron,
     Flatten,
     FloatArray,
     GlobalAveragePool,
@@ -304,7 +305,7 @@ def lower_max_pool(graph: Graph) -> Graph:
             edges += [(source, name) for source in graph.sources(name)]
             continue
         (source,) = graph.sources(name)
-        if not isinstance(nodes[source], Cuba):  # a pool before this one is spiking by now
+        if not isinstance(nodes[source], FiringNeuron):  # a pool before this one is spiking by now
             raise GraphError(
                 f"{name}: max pool of '{source}', a {type(graph.nodes[source]).__name__}; only "
                 "spikes can be pooled by their maximum. Put the pool after a spiking layer."

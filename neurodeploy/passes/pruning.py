@@ -18,8 +18,8 @@ from neurodeploy.errors import GraphError, QuantizationError
 from neurodeploy.ir.float_layers import (
     BatchNorm,
     Conv,
-    Cuba,
     Dense,
+    FiringNeuron,
     Flatten,
     FloatArray,
     Integrator,
@@ -205,10 +205,10 @@ def _is_prunable(name: str, layer: Layer) -> bool:
     """Return whether a layer is a population whose channels may go; a read-out's are classes."""
     if not is_neuron(layer) or isinstance(layer, Integrator):
         return False
-    if not isinstance(layer, Cuba):
+    if not isinstance(layer, FiringNeuron):
         raise GraphError(
             f"pruning: '{name}' holds neurons of type {type(layer).__name__}, only channels of "
-            "Cuba neurons can be taken out. Prune weights instead."
+            "neurons that fire can be taken out. Prune weights instead."
         )
     return True
 

@@ -21,28 +21,34 @@ from neurodeploy.fixedpoint import (
     CURRENT_LIMIT,
     DECAY_UNITY,
     STATE_EXPONENT,
-    THRESHOLD_MAX,
     Int32Array,
     round_half_even,
     round_to_even_integer,
-    truncate,
 )
 from neurodeploy.ir.float_layers import (
     BatchNorm,
     Conv,
     Cuba,
     Dense,
+    FiringNeuron,
     Flatten,
     FloatArray,
+    FloatNeuron,
     Input,
-    Integrator,
     Layer,
     Pool,
     Shape,
     is_neuron,
 )
 from neurodeploy.ir.graphs import INPUT, FixedInput, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import Connection, CubaNeuron, FixedConv, FixedDense, FixedLayer
+from neurodeploy.ir.integer_layers import (
+    INTEGER_FORMS,
+    Connection,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+    Neuron,
+)
 from neurodeploy.passes.relays import find_carried, relay_threshold_max
 
 Scales = Mapping[str, float]
@@ -77,7 +83,7 @@ class Population:
     """A neuron node with the synapses that lead into it."""
 
     name: str
-    neuron: Cuba | Integrator
+    neuron: FloatNeuron
     branches: tuple[Branch, ...]
 
     @property
@@ -104,10 +110,11 @@ def find_populations(graph: Graph) -> tuple[Population, ...]:
     for name, neuron in graph.nodes.items():
         if not is_neuron(neuron):
             continue
-        if not isinstance(neuron, Cuba | Integrator):
+        if not isinstance(neuron, FloatNeuron) or type(neuron) not in INTEGER_FORMS:
+            allowed = " and ".join(kind.__name__ for kind in INTEGER_FORMS)
             raise QuantizationError(
                 f"{name}: holds neurons of type {type(neuron).__name__}, which have no "
-                "integer counterpart; Cuba and Integrator are allowed."
+                f"integer counterpart; {allowed} are allowed."
             )
         branches = tuple(
             _branch(graph, name, source, shapes[source]) for source in graph.sources(name)
@@ -120,7 +127,7 @@ def find_populations(graph: Graph) -> tuple[Population, ...]:
 
 def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
     layer = graph.nodes[node]
-    if isinstance(layer, Cuba):
+    if isinstance(layer, FiringNeuron):
         # An identity skip as a synapse: weight 1 from each neuron to the one at its place.
         weight = np.eye(shape[0])
         synapse = Conv(weight=weight[:, :, None, None]) if len(shape) == 3 else Dense(weight=weight)
@@ -151,7 +158,7 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
             f"{source}: pooling is not lowered. Run lower_max_pool, fold_average_pool and "
             "fold_global_average_pool first."
         )
-    if not isinstance(origin, Cuba):
+    if not isinstance(origin, FiringNeuron):
         raise QuantizationError(
             f"{node}: reads {type(origin).__name__} '{source}'; only the input and spiking layers "
             "send events."
@@ -199,7 +206,7 @@ def choose_scales(
     carried = find_carried([(p.name, [b.source for b in p.branches]) for p in populations])
     for population in populations:
         name, neuron = population.name, population.neuron
-        if isinstance(neuron, Cuba) and neuron.scale is not None:
+        if isinstance(neuron, FiringNeuron) and neuron.scale is not None:
             # Weights that read a graded input are divided by its unit, or the grid would not hold
             # them: their population counts in finer units.
             scales[name] = neuron.scale / min(branch.unit for branch in population.branches)
@@ -223,15 +230,15 @@ def choose_scales(
         bias = float(np.abs(population.bias).max(initial=0.0))
         if bias > 0:
             limits.append(target.bias_max / bias)
-        if isinstance(neuron, Cuba):
+        if isinstance(neuron, FiringNeuron):
             largest = target.threshold_max - 1
-            if has_skips and carried[name]:
+            if has_skips and carried[name] and isinstance(neuron, Cuba):  # others cannot relay
                 leak = int(round_half_even(np.min(neuron.voltage_decay) * DECAY_UNITY))
                 largest = min(largest, relay_threshold_max(target, leak))
             limits.append(largest / neuron.threshold)
         if guard_overflow:
             largest_bias = np.abs(population.bias).reshape(channels, -1).max(axis=1)
-            worst = float((reach + largest_bias).max()) * _memory(neuron, steps)
+            worst = float((reach + largest_bias).max()) * neuron.held_steps(steps)
             limits.append((CURRENT_LIMIT >> STATE_EXPONENT) / worst * 0.999)
         scales[name] = min(limits)
     return scales
@@ -302,18 +309,6 @@ def _weight_scale(
         return float(np.square(clipped / scale - weight).sum())
 
     return min((fitting(float(share)) for share in _MSE_CANDIDATES[::-1]), key=error)
-
-
-def _memory(neuron: Cuba | Integrator, steps: int) -> float:
-    """Steps' worth of input that a state can hold: a geometric sum, at most T."""
-    if isinstance(neuron, Integrator):
-        return float(steps)
-
-    def held(decays: float | FloatArray) -> float:
-        decay = float(np.min(decays))
-        return steps if decay <= 0 else min(steps, 1 / decay)
-
-    return float(held(neuron.current_decay) * held(neuron.voltage_decay))
 
 
 def quantize(
@@ -435,35 +430,25 @@ def _quantize_bias(
     return bias.astype(np.int32).reshape(by_channel if bias.ndim == 1 else shape)
 
 
-def _quantize_neuron(population: Population, scale: float, target: Target) -> CubaNeuron:
+def _quantize_neuron(population: Population, scale: float, target: Target) -> Neuron:
     neuron = population.neuron
-    if isinstance(neuron, Integrator):
-        threshold = THRESHOLD_MAX
-    else:
-        exact = neuron.threshold * scale
-        threshold = int(truncate(exact) if neuron.scale is not None else round_half_even(exact))
-        if neuron.fires_at_threshold and _is_whole(population, scale):
-            threshold -= 1  # of whole numbers, those above are those at and above the next
-        if not 0 <= threshold <= target.threshold_max:
-            raise QuantizationError(
-                f"{population.name}: integer threshold {threshold}, target '{target.name}' allows "
-                f"0 to {target.threshold_max}. Use a smaller scale than {scale:g}."
-            )
-    return CubaNeuron(
-        current_decay=_quantize_decay(neuron.current_decay),
-        voltage_decay=_quantize_decay(neuron.voltage_decay),
-        threshold=np.array(threshold, np.int32),
+    can_tie = isinstance(neuron, FiringNeuron) and neuron.fires_at_threshold
+    numbers = neuron.integers(scale, is_whole=can_tie and _is_whole(population, scale))
+    if isinstance(neuron, FiringNeuron) and not 0 <= numbers["threshold"] <= target.threshold_max:
+        raise QuantizationError(
+            f"{population.name}: integer threshold {numbers['threshold']}, target "
+            f"'{target.name}' allows 0 to {target.threshold_max}. Use a smaller scale than "
+            f"{scale:g}."
+        )
+    return INTEGER_FORMS[type(neuron)](
+        **{name: values.astype(np.int32) for name, values in numbers.items()}
     )
-
-
-def _quantize_decay(decay: float | FloatArray) -> Int32Array:
-    return np.asarray(round_half_even(np.asarray(decay) * DECAY_UNITY), np.int32)
 
 
 def _is_whole(population: Population, scale: float) -> bool:
     """Return whether weights, biases and threshold are integers already: a voltage can tie."""
     neuron = population.neuron
-    assert isinstance(neuron, Cuba)
+    assert isinstance(neuron, FiringNeuron)
     values = [np.asarray(neuron.threshold), population.bias]
     values += [branch.layer.weight * branch.unit for branch in population.branches]
     return all(bool(np.all(value * scale == np.rint(value * scale))) for value in values)

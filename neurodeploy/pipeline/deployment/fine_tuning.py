@@ -219,7 +219,11 @@ class _TrainablePopulation(nn.Module):
         )
         self.bias = nn.Parameter(torch.from_numpy(population.bias.astype(np.float32)))
         neuron = layer.neuron
-        assert isinstance(neuron, CubaNeuron)
+        if not isinstance(neuron, CubaNeuron):
+            raise TraceError(
+                f"{self.name}: {neuron.label} neurons, of which no gradient is known here; LIF "
+                "neurons can be fine-tuned. Set quantization.fine_tune_epochs = 0."
+            )
         self._model = _DifferentiableNeuron(neuron=neuron, scale=scale, surrogate=surrogate)
 
     def current(self, known: Mapping[str, Tensor], *, largest_input: int) -> Tensor:
