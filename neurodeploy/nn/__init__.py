@@ -19,73 +19,45 @@ In reading order:
 """
 
 from neurodeploy.nn.blocks import (
-    Affine,
-    Average,
-    Conv,
-    Dense,
-    Flatten,
-    GlobalAverageReadout,
-    Input,
-    Pool,
+    Affine as Affine,
+    Average as Average,
+    Conv as Conv,
+    Dense as Dense,
+    Flatten as Flatten,
+    GlobalAverageReadout as GlobalAverageReadout,
+    Input as Input,
+    Pool as Pool,
 )
-from neurodeploy.nn.functional.quantizer import EightBitQuantizer
+from neurodeploy.nn.functional.quantizer import EightBitQuantizer as EightBitQuantizer
 from neurodeploy.nn.functional.surrogate import (
-    SURROGATES,
-    Exponential,
-    Rectangular,
-    Surrogate,
-    Tanh,
-    TanhPrinted,
-    Triangular,
+    SURROGATES as SURROGATES,
+    Exponential as Exponential,
+    Rectangular as Rectangular,
+    Surrogate as Surrogate,
+    Tanh as Tanh,
+    TanhPrinted as TanhPrinted,
+    Triangular as Triangular,
 )
-from neurodeploy.nn.neuron import LIF, CubaLIF
+from neurodeploy.nn.neuron import (
+    LIF as LIF,
+    CubaLIF as CubaLIF,
+)
 from neurodeploy.nn.slayer import (
-    SlayerLayout,
-    export_state_dict,
-    from_time_first,
-    import_state_dict,
-    to_time_first,
+    SlayerLayout as SlayerLayout,
+    export_state_dict as export_state_dict,
+    from_time_first as from_time_first,
+    import_state_dict as import_state_dict,
+    to_time_first as to_time_first,
 )
 from neurodeploy.nn.slayer_parameters import (
-    DeviceParams,
-    Dropout,
-    MeanOnlyBatchNorm,
-    NeuronParams,
-    WgtScaleBatchNorm,
-    neuron_params,
+    DeviceParams as DeviceParams,
+    Dropout as Dropout,
+    MeanOnlyBatchNorm as MeanOnlyBatchNorm,
+    NeuronParams as NeuronParams,
+    WgtScaleBatchNorm as WgtScaleBatchNorm,
+    neuron_params as neuron_params,
 )
-from neurodeploy.nn.spiking_block import Delay, shift_in_time
-
-__all__ = [
-    "LIF",
-    "SURROGATES",
-    "Affine",
-    "Average",
-    "Conv",
-    "CubaLIF",
-    "Delay",
-    "Dense",
-    "DeviceParams",
-    "Dropout",
-    "EightBitQuantizer",
-    "Exponential",
-    "Flatten",
-    "GlobalAverageReadout",
-    "Input",
-    "MeanOnlyBatchNorm",
-    "NeuronParams",
-    "Pool",
-    "Rectangular",
-    "SlayerLayout",
-    "Surrogate",
-    "Tanh",
-    "TanhPrinted",
-    "Triangular",
-    "WgtScaleBatchNorm",
-    "export_state_dict",
-    "from_time_first",
-    "import_state_dict",
-    "neuron_params",
-    "shift_in_time",
-    "to_time_first",
-]
+from neurodeploy.nn.spiking_block import (
+    Delay as Delay,
+    shift_in_time as shift_in_time,
+)

@@ -165,13 +165,7 @@ class Dense(_MaskedBlock):
         batch_norm: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(
-            neuron_params,
-            delay=delay,
-            delay_shift=delay_shift,
-            count_log=count_log,
-            generator=generator,
-        )
+        super().__init__(neuron_params, delay, delay_shift, count_log, generator)
         self.synapse = DenseSynapse(
             in_neurons,
             out_neurons,
@@ -274,13 +268,7 @@ class Conv(WeightedBlock):
         batch_norm: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__(
-            neuron_params,
-            delay=delay,
-            delay_shift=delay_shift,
-            count_log=count_log,
-            generator=generator,
-        )
+        super().__init__(neuron_params, delay, delay_shift, count_log, generator)
         self.synapse = ConvSynapse(
             in_features,
             out_features,
@@ -331,13 +319,7 @@ class Pool(WeightedBlock):
     ) -> None:
         if isinstance(neuron_params, Mapping):
             neuron_params = {**neuron_params, "norm": None}
-        super().__init__(
-            neuron_params,
-            delay=delay,
-            delay_shift=delay_shift,
-            count_log=count_log,
-            generator=generator,
-        )
+        super().__init__(neuron_params, delay, delay_shift, count_log, generator)
         self.synapse = PoolSynapse(
             kernel_size,
             stride,

@@ -156,7 +156,6 @@ class SpikingBlock(nn.Module):
     def __init__(
         self,
         neuron_params: NeuronParams | nn.Module | None,
-        *,
         delay: bool = False,
         delay_shift: bool | None = None,
         count_log: bool = False,

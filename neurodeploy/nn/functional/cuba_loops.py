@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurodeploy.llvm_vectors import compiled, source_key
 from neurodeploy.nn.functional import surrogate as surrogates
-from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, run_spans
+from neurodeploy.nn.functional.parallel import Span, run_tiles
 from neurodeploy.nn.functional.surrogate import (
     Exponential,
     Float32Array,
@@ -243,9 +243,8 @@ def run_cuba(
         float(constants.level),
         constants.is_graded,
     )
-    run_spans(
-        cut_spans(inputs.shape[0], inputs.shape[1], TILE),
-        lambda _, span: cuba_span(x, span, shares, neurons, (u, v), fired, before, kept),
+    run_tiles(
+        x.shape, lambda span: cuba_span(x, span, shares, neurons, (u, v), fired, before, kept)
     )
     return spikes, voltages, currents, torch.from_numpy(u), torch.from_numpy(v)
 
@@ -262,8 +261,7 @@ def run_cuba_back(
     v, upstream, into = voltages.numpy(), grad.contiguous().numpy(), result.numpy()
     shares = (keeps[0].contiguous().numpy(), keeps[1].contiguous().numpy())
     centre = np.float32(constants.threshold), np.float32(constants.margin)
-    run_spans(
-        cut_spans(voltages.shape[0], voltages.shape[1], TILE),
-        lambda _, span: cuba_back_span(v, upstream, span, shares, *centre, surrogate, into),
+    run_tiles(
+        v.shape, lambda span: cuba_back_span(v, upstream, span, shares, *centre, surrogate, into)
     )
     return result

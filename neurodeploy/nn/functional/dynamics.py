@@ -32,12 +32,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from neurodeploy.fixedpoint import DECAY_BITS, DECAY_UNITY
 from neurodeploy.nn.functional.cuba_loops import CubaConstants, run_cuba, run_cuba_back
-from neurodeploy.nn.functional.lif_loops import LifRows
+from neurodeploy.nn.functional.lif_loops import Lif, LifRows
 from neurodeploy.nn.functional.parallel import is_compilable
 from neurodeploy.nn.functional.surrogate import Slope, Surrogate
 
@@ -195,7 +196,8 @@ def lif_spikes(
     """
     numbers = Slope.of(surrogate, threshold)
     if numbers is not None and is_compilable(inputs):
-        compiled: Tensor = LifRows.apply(inputs, tau, threshold, numbers, reset_gradient)
+        neurons = Lif(np.float32(tau), np.float32(threshold), reset_gradient)
+        compiled: Tensor = LifRows.apply(inputs, neurons, numbers)
         return compiled
     spikes: Tensor = _LifSpikes.apply(inputs, tau, threshold, surrogate, reset_gradient)
     return spikes

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from neurodeploy.llvm_vectors import compiled, source_key
 from neurodeploy.nn.functional import surrogate as surrogates
-from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, run_spans
+from neurodeploy.nn.functional.parallel import Span, run_tiles
 from neurodeploy.nn.functional.surrogate import Float32Array, Slope, slopes
 
 Float64Array = npt.NDArray[np.float64]
@@ -259,26 +259,15 @@ def normalize_back_span(
 
 
 class LifRows(torch.autograd.Function):
-    """The paper's LIF on (T, M) rows; keeps its inputs and computes the membranes again."""
+    """The paper's LIF on rows (T, M); keeps its inputs and computes the membranes again."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        inputs: Tensor,
-        tau: float,
-        threshold: float,
-        surrogate: Slope,
-        reset_gradient: bool,
-    ) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, neurons: Lif, surrogate: Slope) -> Tensor:
         """Return spikes (T, M)."""
         inputs = inputs.contiguous()
         spikes = torch.empty_like(inputs)
         currents, fired = Currents(inputs.detach().numpy()), spikes.numpy()
-        neurons = Lif(np.float32(tau), np.float32(threshold), reset_gradient)
-        run_spans(
-            cut_spans(inputs.shape[0], inputs.shape[1], TILE),
-            lambda _, span: fire_span(currents, span, neurons, fired),
-        )
+        run_tiles(inputs.shape, lambda span: fire_span(currents, span, neurons, fired))
         ctx.neurons, ctx.surrogate = neurons, surrogate
         ctx.save_for_backward(inputs)
         return spikes
@@ -292,10 +281,10 @@ class LifRows(torch.autograd.Function):
         result, unused = torch.empty_like(inputs), np.empty((2, 0))
         currents = Currents(inputs.detach().numpy())
         upstream, into = grad.contiguous().numpy(), result.numpy()
-        run_spans(
-            cut_spans(inputs.shape[0], inputs.shape[1], TILE),
-            lambda _, span: differentiate_span(
+        run_tiles(
+            inputs.shape,
+            lambda span: differentiate_span(
                 currents, upstream, span, neurons, surrogate, into, unused
             ),
         )
-        return result, None, None, None, None
+        return result, None, None

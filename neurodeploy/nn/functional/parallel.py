@@ -66,6 +66,11 @@ def run_spans(spans: list[Span], work: Callable[[int, Span], None]) -> None:
         future.result()
 
 
+def run_tiles(shape: tuple[int, ...], work: Callable[[Span], None]) -> None:
+    """Call work(span) for spans of whole tiles of (T, M), side by side."""
+    run_spans(cut_spans(shape[0], shape[1], TILE), lambda _, span: work(span))
+
+
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads - 1, thread_name_prefix="neurodeploy")
