@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from neurodeploy.errors import GraphError
+from neurodeploy.nn.functional.rows import at_least_float32
 from neurodeploy.recipes.network_sections import NormKind
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
@@ -53,6 +54,7 @@ def batch_normalized(x: Tensor, norm: nn.Module) -> Tensor:
 
     Torch's batch norms with running statistics take their statistics over all processes.
     """
+    x = at_least_float32(x)
     is_shared = (
         process_count() > 1
         and isinstance(norm, Norm)

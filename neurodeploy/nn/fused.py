@@ -38,7 +38,7 @@ from neurodeploy.nn.functional.lif_loops import (
     sum_span,
 )
 from neurodeploy.nn.functional.parallel import Span, cut_spans, is_compilable, lanes_of, run_spans
-from neurodeploy.nn.functional.rows import Rows
+from neurodeploy.nn.functional.rows import Rows, at_least_float32
 from neurodeploy.nn.functional.surrogate import Float32Array, Slope
 from neurodeploy.nn.neuron import LIF
 
@@ -54,8 +54,8 @@ def normalized_spikes(
     """Return the spikes of neuron(norm(z) + skip).
 
     In training mode the running statistics of `norm` are brought up to date, as torch does it.
-    Sums of lower precision, as autocast makes them, become float32: norm and neurons never
-    compute in less.
+    Sums and skips of lower precision, as autocast makes them, become float32: norm and neurons
+    never compute in less.
 
     Args:
         z: (T, N, C, ...) weighted sums; or (1, N, C, ...) for the same in every step.
@@ -68,8 +68,7 @@ def normalized_spikes(
         (T, N, C, ...) float32.
     """
     steps = z.shape[0] if steps is None else steps
-    if z.dtype in (torch.float16, torch.bfloat16):
-        z = z.float()
+    z, skip = at_least_float32(z), None if skip is None else at_least_float32(skip)
     if is_fusable(z, norm, neuron):
         assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
         assert isinstance(neuron, LIF)

@@ -24,7 +24,7 @@ from neurodeploy.ir.float_layers import Cuba, FiringNeuron
 from neurodeploy.nn.functional.cuba_loops import CubaConstants
 from neurodeploy.nn.functional.dynamics import cuba_spikes, leaky_integrate, lif_spikes
 from neurodeploy.nn.functional.quantizer import EightBitQuantizer
-from neurodeploy.nn.functional.rows import Rows, require_axes
+from neurodeploy.nn.functional.rows import Rows, checked_input
 from neurodeploy.nn.functional.surrogate import SURROGATES, Exponential, Surrogate
 from neurodeploy.nn.slayer_parameters import CHANNEL_AXIS, Decay, DeviceParams
 from neurodeploy.recipes.training_sections import (
@@ -130,7 +130,7 @@ class LIF(SpikingNeuron):
         Raises:
             GraphError: If x is not a float tensor of at least three axes.
         """
-        require_axes(x, "LIF")
+        x = checked_input(x, "LIF")
         self.shape = x.shape[2:]
         rows = Rows.of(x)
         spikes = lif_spikes(
@@ -319,6 +319,7 @@ class CubaLIF(SpikingNeuron):
         Raises:
             GraphError: If the shape differs from that of the first forward pass.
         """
+        x = checked_input(x, "CubaLIF")
         rows = self._prepare(x)
         decay = rows.spread(self.current_decay)
         if self.norm is not None:
@@ -346,6 +347,7 @@ class CubaLIF(SpikingNeuron):
             x: As for `forward`, and so are the results.
             has_threshold: False never resets: the affine read-out.
         """
+        x = checked_input(x, "CubaLIF")
         rows = self._prepare(x)
         current, final_current = self._current(x, rows, rows.spread(self.current_decay))
         rows = Rows.of(current)
@@ -409,7 +411,6 @@ class CubaLIF(SpikingNeuron):
         return current, rows.restore_state(final)
 
     def _prepare(self, x: Tensor) -> Rows:
-        require_axes(x, "CubaLIF")
         if self.shape is None:
             self.shape = x.shape[2:]
         elif x.shape[2:] != self.shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from neurodeploy.errors import GraphError
@@ -63,10 +64,16 @@ class Rows:
         return [self.order.index(axis) for axis in range(len(self.order))]
 
 
-def require_axes(x: Tensor, name: str) -> None:
-    """Raise GraphError unless x is a float tensor (T, N, C, ...)."""
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return x as it is, or in float32 where autocast left less: norms and neurons need that."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def checked_input(x: Tensor, name: str) -> Tensor:
+    """Return a neuron's input in at least float32; GraphError unless it is (T, N, C, ...)."""
     if x.dim() < 3 or not x.is_floating_point():
         raise GraphError(
             f"{name}: input of shape {tuple(x.shape)} and dtype {x.dtype}, a float tensor "
             "(T, N, C, ...) is required."
         )
+    return at_least_float32(x)

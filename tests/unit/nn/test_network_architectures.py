@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neurodeploy.learning.losses import classification_loss, combine_outputs
 from neurodeploy.nn.batch_norm import TemporalBatchNorm, make_batch_norm
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
+from neurodeploy.nn.neuron import SpikingNeuron
 from neurodeploy.nn.residual import StandardBlock
 from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.recipes.recipe import Architecture
@@ -282,3 +283,42 @@ def test_tables_from_before_architectures_had_names_are_read() -> None:
     assert architecture.network.architecture == "sequential"
     assert architecture.network.norm == "tdbn"
     assert SpikingNetwork(architecture).blocks["conv1"].batch_norm.weight.tolist() == [0.5] * 4
+
+
+# --- lower precision ------------------------------------------------------------------------
+
+
+def autocast_step(made: SpikingNetwork, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Train one step on a batch under autocast; return the spikes of all layers."""
+    made.train()
+    with torch.autocast("cpu", dtype=dtype):
+        scores, spikes = made.forward_with_spikes(images(4, 2, 1, 8, 8))
+    scores.float().square().mean().backward()
+    return spikes
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("neuron", [LIF_NEURON, CUBA_NEURON], ids=["lif", "cuba"])
+@pytest.mark.parametrize("residual", ["standard", "ms", "sew"])
+def test_norms_and_neurons_compute_in_float32_under_autocast(
+    residual: str, neuron: dict[str, object], dtype: torch.dtype
+) -> None:
+    made = network(**SMALL, residual=residual, norm="tdbn", neuron=neuron)
+    inputs: list[torch.dtype] = []
+    for module in made.modules():
+        if isinstance(module, SpikingNeuron):
+            module.register_forward_hook(lambda _, __, output: inputs.append(output.dtype))
+
+    spikes = autocast_step(made, dtype)
+
+    assert {values.dtype for values in spikes.values()} | set(inputs) == {torch.float32}
+    assert any(values.any() for values in spikes.values())
+    learned = [parameter for parameter in made.parameters() if parameter.requires_grad]
+    assert all(one.grad is not None and torch.isfinite(one.grad).all() for one in learned)
+
+
+def test_compiled_blocks_train_under_autocast() -> None:
+    made = network(**SMALL, norm="tdbn")
+    made.compile_blocks(backend="eager")
+    spikes = autocast_step(made, torch.bfloat16)
+    assert {values.dtype for values in spikes.values()} == {torch.float32}
