@@ -124,9 +124,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def require_same_settings(found: JsonTable, wanted: JsonTable, *, path: Path) -> None:
     """Check that a checkpoint comes from the run that is to go on.
 
+    A `training.compile` that is unset on one side agrees with how the other one was, or is to be,
+    run; "compiled" is what became of it, which older checkpoints do not hold.
+
     Raises:
         CheckpointError: Naming the first setting that differs.
     """
+    key = "training.compile"
+    found, wanted = dict(found), dict(wanted)
+    was_compiled = found.pop("compiled", None)
+    wanted.pop("compiled", None)
+    if wanted.get(key) is None:
+        wanted[key] = found.get(key)
+    elif found.get(key) is None:
+        found[key] = wanted[key] if was_compiled is None else was_compiled
     for key in sorted(found.keys() | wanted.keys()):
         if found.get(key) != wanted.get(key):
             raise CheckpointError(

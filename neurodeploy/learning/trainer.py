@@ -175,9 +175,7 @@ class _Run:
             growing = trainer.pruning if trainer.pruning.is_gradual else None
             self.pruner = Pruner(network, growing, iterations=self.iterations)
         self.compiled: SpikingNetwork | None = None
-        if isinstance(network, SpikingNetwork) and _is_compiled(self.training, engine.device):
-            network.compile_blocks()
-            self.compiled = network
+        self._compile(_is_compiled(self.training, engine.device))
         self.prepared = engine.prepare(
             network,
             lambda module: make_optimizer(module, self.training),
@@ -212,9 +210,7 @@ class _Run:
         if self.training.keep == "best" and self.best_epoch:
             kept = self.best_epoch
             self.network.load_state_dict(self.best_state)
-        if self.compiled is not None:
-            # On the CPU, where the network goes now, our own kernels are faster.
-            self.compiled.uncompile_blocks()
+        self._compile(False)  # on the CPU, where the network goes now, our own kernels are faster
         self.network.cpu()
         self.network.eval()
         return History(epochs=tuple(self.records), best_epoch=self.best_epoch, kept_epoch=kept)
@@ -350,6 +346,14 @@ class _Run:
         # The first epoch that has all zeros replaces what came before, however good that was.
         return not self.pruner.is_done((epoch - 1) * self.per_epoch - 1)
 
+    def _compile(self, is_wanted: bool) -> None:
+        if self.compiled is not None:
+            self.compiled.uncompile_blocks()
+            self.compiled = None
+        if is_wanted and isinstance(self.network, SpikingNetwork):
+            self.network.compile_blocks()
+            self.compiled = self.network
+
     # --- files ----------------------------------------------------------------------------
 
     def _settings(self) -> dict[str, object]:
@@ -366,6 +370,7 @@ class _Run:
                 for name, section in sections.items()
                 for key, value in asdict(section).items()
             },
+            "compiled": self.compiled is not None,
             "keeps_zeros": self.trainer.keeps_zeros,
             "seed": self.trainer.seed,
             "processes": self.engine.count,
@@ -427,6 +432,9 @@ class _Run:
             return
         checkpoint = checkpoints.read_checkpoint(path)
         checkpoints.require_same_settings(checkpoint.settings, self._settings(), path=path)
+        chosen = checkpoint.settings.get("training.compile")
+        if self.training.compile is None and isinstance(chosen, bool):
+            self._compile(chosen)
         try:
             entries, scaler = checkpoint.progress["epochs"], checkpoint.progress["scaler"]
             if not isinstance(entries, list) or not isinstance(scaler, dict):

@@ -473,6 +473,50 @@ def test_blocks_are_compiled_where_training_runs_on_cuda(
     assert calls == (["compiled", "undone"] if expected else [])
 
 
+@pytest.mark.parametrize(
+    ("made_with", "resumed_with", "is_compiled"),
+    [
+        (False, None, False),
+        (True, None, True),
+        (None, None, False),
+        (None, False, False),
+    ],
+)
+def test_an_unset_compile_resumes_as_the_checkpoint_was_trained(
+    made_with: bool | None,
+    resumed_with: bool | None,
+    is_compiled: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(SpikingNetwork, "compile_blocks", lambda self: calls.append("compiled"))
+    monkeypatch.setattr(SpikingNetwork, "uncompile_blocks", lambda self: calls.append("undone"))
+    whole, stopped, resumed = network(), network(), network()
+    fit(whole, section(compile=made_with))
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, section(compile=made_with), directory=tmp_path, stop_after=6)
+    calls.clear()
+
+    fit(resumed, section(compile=resumed_with), directory=tmp_path, resume=True)
+
+    assert calls == (["compiled", "undone"] if is_compiled else [])
+    assert same(resumed, whole)
+
+
+@pytest.mark.parametrize(("made_with", "resumed_with"), [(None, True), (False, True)])
+def test_a_checkpoint_that_was_not_compiled_refuses_to_be(
+    made_with: bool | None,
+    resumed_with: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SpikingNetwork, "compile_blocks", lambda self: None)
+    fit(network(), section(compile=made_with), directory=tmp_path)
+    with pytest.raises(CheckpointError, match="compile = False, this run has True"):
+        fit(network(), section(compile=resumed_with), directory=tmp_path, resume=True)
+
+
 def test_auto_is_a_gpu_where_torch_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the default of `training.compile` follows the device that trains."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
