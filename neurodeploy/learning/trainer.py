@@ -174,7 +174,7 @@ class _Run:
         if trainer.pruning.is_gradual or trainer.keeps_zeros:
             growing = trainer.pruning if trainer.pruning.is_gradual else None
             self.pruner = Pruner(network, growing, iterations=self.iterations)
-        self.compiled: SpikingNetwork | None = None
+        self.is_compiled = False
         self._compile(_is_compiled(self.training, engine.device))
         self.prepared = engine.prepare(
             network,
@@ -347,12 +347,10 @@ class _Run:
         return not self.pruner.is_done((epoch - 1) * self.per_epoch - 1)
 
     def _compile(self, is_wanted: bool) -> None:
-        if self.compiled is not None:
-            self.compiled.uncompile_blocks()
-            self.compiled = None
-        if is_wanted and isinstance(self.network, SpikingNetwork):
-            self.network.compile_blocks()
-            self.compiled = self.network
+        network = self.network
+        if isinstance(network, SpikingNetwork) and is_wanted != self.is_compiled:
+            (network.compile_blocks if is_wanted else network.uncompile_blocks)()
+            self.is_compiled = is_wanted
 
     # --- files ----------------------------------------------------------------------------
 
@@ -370,7 +368,7 @@ class _Run:
                 for name, section in sections.items()
                 for key, value in asdict(section).items()
             },
-            "compiled": self.compiled is not None,
+            "compiled": self.is_compiled,
             "keeps_zeros": self.trainer.keeps_zeros,
             "seed": self.trainer.seed,
             "processes": self.engine.count,
