@@ -109,6 +109,11 @@ class UntrustedFile:
         self.kind = kind
         self.base = int(file.userblock_size)
         self.has_wide_addresses = file.id.get_create_plist().get_sizes() == (8, 8)
+        self._left = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin to count anew."""
         self._left = FILE_ELEMENTS_MAX
 
     def spend(self, elements: int, where: str) -> None:
@@ -131,6 +136,7 @@ class UntrustedGroup:
         self.where = where
         self._group = group
         self._source = source
+        self._error = source.kind.error
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
@@ -143,7 +149,7 @@ class UntrustedGroup:
         """Return the names of all entries, if there are no more than `most`."""
         with _guarded(self.where, self._source.kind):
             if len(self._group) > most:
-                raise self._source.kind.error(
+                raise self._error(
                     f"{self.where}: {len(self._group)} entries, at most {most} are read."
                 )
             return list(self._group)
@@ -159,13 +165,9 @@ class UntrustedGroup:
         """Return a string; it is an error if it is missing, something else, or not ASCII."""
         strings = self._strings(name, "one string is", count=1)
         if strings is None:
-            raise self._source.kind.error(
-                f"{self.where}: required dataset '{name}' is missing (a string)."
-            )
+            raise self._error(f"{self.where}: required dataset '{name}' is missing (a string).")
         if not strings.item().isascii():
-            raise self._source.kind.error(
-                f"{self.where}/{name}: not a readable string. ASCII is required."
-            )
+            raise self._error(f"{self.where}/{name}: not a readable string. ASCII is required.")
         return str(strings.item())
 
     def texts(self, name: str) -> npt.NDArray[np.str_] | None:
@@ -183,7 +185,7 @@ class UntrustedGroup:
             encoding = h5py.check_string_dtype(node.dtype)
             is_countable = node.size if count is None else node.size == count
             if not is_countable or encoding is None or node.dtype.itemsize > _TEXT_MAX:
-                raise self._source.kind.error(
+                raise self._error(
                     f"{where}: {required} required, found {node.dtype} of shape {node.shape}."
                 )
             self._require_own_data(node, where)
@@ -194,16 +196,14 @@ class UntrustedGroup:
             try:
                 return np.array([value.decode() for value in values]).reshape(node.shape)
             except UnicodeDecodeError as error:
-                raise self._source.kind.error(
-                    f"{where}: not a readable string. UTF-8 is required."
-                ) from error
+                raise self._error(f"{where}: not a readable string. UTF-8 is required.") from error
 
     def _variable_texts(self, node: h5py.Dataset, where: str) -> list[bytes]:
         """Read strings of variable length; see the module for why not by h5py."""
         offset, size = node.id.get_offset(), node.id.get_storage_size()
         is_plain = offset is not None and size == REFERENCE_BYTES * node.size
         if not is_plain or not self._source.has_wide_addresses:
-            raise self._source.kind.error(
+            raise self._error(
                 f"{where}: a string stored in a way that is not read. Write it plainly."
             )
         try:
@@ -211,7 +211,7 @@ class UntrustedGroup:
                 self._source.path, offset, node.size, base=self._source.base, longest=_TEXT_MAX
             )
         except HeapError as error:
-            raise self._source.kind.error(f"{where}: {error}. Is the file damaged?") from error
+            raise self._error(f"{where}: {error}. Is the file damaged?") from error
 
     def beside(self, name: str, neutral: Collection[int | str] = ()) -> str:
         """Return in words what an entry holds beside neutral values; empty if nothing."""
@@ -227,9 +227,10 @@ class UntrustedGroup:
         """Return numbers or texts in a row, of others the type; None if there are none."""
         where = f"{self.where}/{name}"
         with _guarded(where, self._source.kind):
+            is_numeric = node.dtype.kind in "biuf"
             if not node.size:
                 return None
-            if node.dtype.kind in "biuf":
+            if is_numeric:
                 self._require_own_data(node, where)
                 return np.asarray(node[()]).ravel()
             if not h5py.check_string_dtype(node.dtype):
@@ -239,24 +240,29 @@ class UntrustedGroup:
             return texts.ravel()
 
     def touch(self, depth: int = _DEPTH_MAX) -> None:
-        """Read all that is read of files of any kind, and drop it; pass over what is refused."""
-        for name in self.names(ENTRIES_MAX):
+        """Read all that a reader of any kind of file may read, and drop it.
+
+        Values that are refused are passed over, and the elements of each dataset are counted anew:
+        a reader that passes over others must not meet one that was left out here.
+        """
+        with _guarded(self.where, self._source.kind):
+            names, attributes = list(self._group), list(self._group.attrs)
+        for name in attributes:
+            with suppress(NeurodeployError):
+                self._attribute(name, "Siu")
+        for name in names:
+            node = None
             with suppress(NeurodeployError):
                 node = self._find(name)
                 if isinstance(node, h5py.Dataset):
+                    self._source.renew()
                     self._values(node, name)
-                elif node is not None and depth:
-                    group = UntrustedGroup(node, f"{self.where}/{name}", self._source)
-                    group.touch(depth - 1)
-        with suppress(NeurodeployError), _guarded(self.where, self._source.kind):
-            for name in self._group.attrs:
-                self._attribute(name, "Siu")
+            if isinstance(node, h5py.Group) and depth:
+                group = UntrustedGroup(node, f"{self.where}/{name}", self._source)
+                group.touch(depth - 1)
 
     def attribute_text(self, name: str) -> str | None:
-        """Return a string attribute of fixed length, or None.
-
-        Lava ignores attributes, so odd ones are no fault.
-        """
+        """Return a string attribute of fixed length, or None; odd ones are no fault."""
         value = self._attribute(name, "S")
         return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else None
 
@@ -285,11 +291,11 @@ class UntrustedGroup:
             return None
         where = f"{self.where}/{field.name}"
         if not values.size:
-            raise self._source.kind.error(f"{where}: shape {values.shape} holds nothing.")
+            raise self._error(f"{where}: shape {values.shape} holds nothing.")
         if values.dtype.kind == "f":  # narrow ones round or overflow where they are compared
             values = values.astype(np.float64)
         if values.min() < _INT32.min or values.max() > _INT32.max:
-            raise self._source.kind.error(
+            raise self._error(
                 f"{where}: values from {values.min()} to {values.max()} exceed 32 bits."
             )
         if values.dtype.kind == "f":
@@ -308,7 +314,7 @@ class UntrustedGroup:
         """As `integers`; a missing dataset is an error."""
         values = self.integers(field)
         if values is None:
-            raise self._source.kind.error(
+            raise self._error(
                 f"{self.where}: required dataset '{field.name}' is missing "
                 f"({field.meaning}; {field.shapes})."
             )
@@ -316,15 +322,14 @@ class UntrustedGroup:
 
     def kind_of(self, name: str) -> str | None:
         """Return NumPy's letter for the kind of values in a dataset, or None if there is none."""
+        found = self.dtype(name)
+        return found.kind if found is not None else None
+
+    def dtype(self, name: str) -> np.dtype[np.generic] | None:
+        """Return the type of a dataset, or None if there is none."""
         node = self._find(name)
         with _guarded(f"{self.where}/{name}", self._source.kind):
-            return node.dtype.kind if isinstance(node, h5py.Dataset) else None
-
-    def dtype(self, name: str) -> np.dtype[np.generic]:
-        """Return the type of a dataset that has been read."""
-        with _guarded(f"{self.where}/{name}", self._source.kind):
-            found: np.dtype[np.generic] = self._group[name].dtype
-            return found
+            return node.dtype if isinstance(node, h5py.Dataset) else None
 
     def numbers(self, field: Field) -> npt.NDArray[np.integer | np.floating] | None:
         """Return a dataset of finite numbers as it is stored, or None if it is missing."""
@@ -333,9 +338,7 @@ class UntrustedGroup:
         if node is None:
             return None
         if not isinstance(node, h5py.Dataset):
-            raise self._source.kind.error(
-                f"{where}: a group, a dataset is required ({field.shapes})."
-            )
+            raise self._error(f"{where}: a group, a dataset is required ({field.shapes}).")
         with _guarded(where, self._source.kind):
             if node.dtype.kind not in ("iuf" if field.allows_floats else "iu"):
                 allowed = "numbers are required."
@@ -343,11 +346,11 @@ class UntrustedGroup:
                     allowed = "integers are required."
                     if self._source.kind is NETX:
                         allowed += " Lava hangs on others."
-                raise self._source.kind.error(f"{where}: dtype {node.dtype}, {allowed}")
+                raise self._error(f"{where}: dtype {node.dtype}, {allowed}")
             self._require_own_data(node, where)
             values = np.asarray(node[()])
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise self._source.kind.error(
+            raise self._error(
                 f"{where}: holds NaN or infinity; every value must be a finite number."
             )
         return values
@@ -358,7 +361,7 @@ class UntrustedGroup:
             if link is None:
                 return None
             if not isinstance(link, h5py.HardLink):
-                raise self._source.kind.error(
+                raise self._error(
                     f"{self.where}/{name}: a link to somewhere else. Only data inside the file are "
                     "read. Write the dataset itself."
                 )
@@ -367,18 +370,18 @@ class UntrustedGroup:
     def _require_own_data(self, node: h5py.Dataset, where: str) -> None:
         """Check, before loading, where a dataset's values are and how many there are."""
         if node.external or node.is_virtual:
-            raise self._source.kind.error(
+            raise self._error(
                 f"{where}: its values are in another file. Only data inside the file are read."
             )
         if node.size is None or node.size > ELEMENTS_MAX or prod(node.chunks or ()) > ELEMENTS_MAX:
-            raise self._source.kind.error(
+            raise self._error(
                 f"{where}: {node.size} elements, at most {ELEMENTS_MAX} are read. "
                 "Is the file damaged?"
             )
         size = node.size * node.dtype.itemsize
         stored = node.id.get_storage_size()
         if size > max(_UNSTORED_BYTES_MAX, _EXPANSION_MAX * stored):
-            raise self._source.kind.error(
+            raise self._error(
                 f"{where}: {size} bytes are declared, the file holds {stored}. Is the file damaged?"
             )
         self._source.spend(node.size, where)

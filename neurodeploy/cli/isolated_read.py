@@ -41,9 +41,14 @@ for line in sys.stdin:
     try:
         with open_root(Path(os.fsdecode(bytes.fromhex(path)))) as root:
             root.touch()
-    except (NeurodeployError, MemoryError):
+    except MemoryError:
         pass
+    except NeurodeployError as error:
+        print(error, file=sys.stderr)
+        sys.exit(3)
 """
+_REFUSED = 3
+"""Exit code of the program for a file that is not HDF5, or whose groups cannot be listed."""
 
 _waiting: list[subprocess.Popen[str]] = []
 """The process that was started early, until a file is read."""
@@ -74,7 +79,7 @@ def tried_apart(path: Path) -> Iterator[None]:
     """Read a file in a process of its own while the block runs; its result is dropped.
 
     Raises:
-        NetxError: At the end of the block, if the process hung, crashed or failed.
+        NetxError: At the end of the block, if the process hung, crashed, failed or refused it.
     """
     seconds = CPU_SECONDS + path.stat().st_size * CPU_SECONDS_PER_BYTE
     with _waiting.pop() if _waiting else _start() as process:
@@ -88,6 +93,8 @@ def tried_apart(path: Path) -> Iterator[None]:
         finally:
             process.kill()
     code = process.returncode
+    if code == _REFUSED:
+        raise NetxError(complaint.strip())
     if code > 0:
         last = (complaint.strip().splitlines() or ["no message"])[-1]
         raise NetxError(

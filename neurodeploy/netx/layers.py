@@ -433,6 +433,7 @@ def _parameter(group: UntrustedGroup, field: Field) -> IntArray:
     """Read a parameter whose arithmetic Lava does in the type that is stored."""
     values = group.required_integers(field)
     dtype = group.dtype(field.name)
+    assert dtype is not None
     is_wide = dtype.kind == "i" and dtype.itemsize >= 4
     if not is_wide and (values.shape != () or dtype == np.uint64):
         raise NetxError(

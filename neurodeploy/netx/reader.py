@@ -149,7 +149,8 @@ def _check_unread(
     group: UntrustedGroup, kind: str, layer: FixedLayer | None, options: Options
 ) -> None:
     """Refuse or name each entry of a layer that Lava does not read."""
-    _name_unread(group, {"type", "shape", "neuron", *LAYERS[kind]}, RESTATED, options)
+    fields = LAYERS[kind] if layer else {}  # an input layer without neurons is a shape
+    _name_unread(group, {"type", "shape", "neuron", *fields}, RESTATED, options)
     weights, neurons = group.subgroup("weight"), group.subgroup("neuron")
     if weights is not None:
         _name_unread(weights, {field.name for field in COMPLEX_WEIGHT}, frozenset(), options)

@@ -1,4 +1,4 @@
-"""Strings of variable length, read without the HDF5 library, which damaged ones send in circles."""
+"""HDF5 files of strangers: strings read without the library, trials that leave nothing out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from neurodeploy.errors import NetxError
 from neurodeploy.netx import read
-from neurodeploy.untrusted_hdf5 import HeapError, read_strings
+from neurodeploy.untrusted_hdf5 import HeapError, UntrustedGroup, open_root, read_strings
 
 
 def heap_file(
@@ -113,3 +113,30 @@ def test_an_object_of_size_zero_does_not_hang(tmp_path: Path) -> None:
     (tmp_path / "a.net").write_bytes(content)
     with pytest.raises(NetxError, match="type: the string is not in its heap"):
         read(tmp_path / "a.net")
+
+
+def test_a_trial_passes_over_what_is_refused_and_leaves_nothing_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neurodeploy.untrusted_hdf5.FILE_ELEMENTS_MAX", 5)
+    monkeypatch.setattr("neurodeploy.untrusted_hdf5.ENTRIES_MAX", 2)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/too_large"] = np.zeros(6)
+        file["a/complex"] = np.zeros(2, complex)
+        file["a/link"] = h5py.SoftLink("/nowhere")
+        file["a/nothing"] = h5py.Empty("f4")
+        file["a/large"] = np.zeros(4)
+        file["b/again"] = np.zeros(4)
+        file["b/c/d/text"] = "CUBA"
+    touched = []
+    values = UntrustedGroup._values
+
+    def noted(group: UntrustedGroup, node: h5py.Dataset, name: str) -> object:
+        found = values(group, node, name)
+        touched.append(name)
+        return found
+
+    monkeypatch.setattr(UntrustedGroup, "_values", noted)
+    with open_root(tmp_path / "a.h5") as root:
+        root.touch()
+    assert touched == ["complex", "large", "nothing", "again", "text"]

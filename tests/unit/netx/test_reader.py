@@ -490,6 +490,8 @@ def test_factors_of_an_input_block_are_named(tmp_path: Path) -> None:
     with pytest.warns(NeurodeployWarning, match="weight: 36; Lava leaves this to whoever feeds"):
         read(build(tmp_path / "a.net", scale(36.0)))
     read(build(tmp_path / "b.net", scale(64.0)))  # Lava's own, when there is none
+    with pytest.warns(NeurodeployWarning, match="layer/0: Lava does not read 'weight'; nor do we"):
+        read(build(tmp_path / "c.net", edit(0, weight=[36.0])))  # without a neuron
 
 
 def test_a_sigma_delta_bias_wraps_where_lava_shifts_it(tmp_path: Path) -> None:
