@@ -204,6 +204,18 @@ class TestPresets:
         assert EnergyPreset.load("cmos45_int8").evidence == "secondary"
         assert EnergyPreset.load("cmos7_int8").evidence == "unverified"
 
+    def test_the_weakest_evidence_counts_where_grades_differ(self):
+        preset = EnergyPreset.load("cmos45_int8")
+        mac, ac = preset.constants["mac"], preset.constants["ac"]
+        mixed = {"mac": replace(mac, evidence="source"), "ac": replace(ac, evidence="unverified")}
+        assert replace(preset, constants=mixed).evidence == "unverified"
+        width = replace(ac, unit="bit")  # an assumption, no energy
+        assert replace(preset, constants=mixed | {"ac": width}).evidence == "source"
+
+    def test_an_unknown_constant_is_refused_with_those_there_are(self):
+        with pytest.raises(TargetError, match="no constant 'mag', there are mac, ac"):
+            EnergyPreset.load("cmos45_int8").value("mag")
+
     def test_names_what_there_is(self):
         with pytest.raises(TargetError, match="cmos45_int8"):
             EnergyPreset.load("cmos3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import neurodeploy as nd
 from neurodeploy.counting.fan_out import conv_fan_out
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy import other_machines
-from neurodeploy.energy.estimates import fastest_steps
+from neurodeploy.energy.estimates import MESH_HOPS_EAST_WEST, MESH_HOPS_NORTH_SOUTH, fastest_steps
 from neurodeploy.energy.formulas import LayerAccesses
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.other_machines import measured_runs, platform_figures
@@ -239,3 +240,17 @@ def test_a_platform_without_any_energy_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(other_machines, "hardware_path", lambda: tmp_path)
     with pytest.raises(TargetError, match="per_sop, per_update or per_mac is needed"):
         platform_figures(EXAMPLE, 203_264)
+
+
+def test_measured_operations_keep_the_counted_share_of_convolutions(tmp_path):
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps({"source": "a chip", "samples": 1, "syn_ops": 1000}))
+    counted = replace(EXAMPLE, sops_stored=500_000, sops_stored_conv=125_000)
+    found = Measured.load(path).apply(counted)
+    assert (found.sops_stored, found.sops_stored_conv) == (1000, 250)
+
+
+def test_messages_cross_as_many_tiles_as_two_random_ones_lie_apart():
+    """SANA-FE's mesh of Loihi is 8 tiles wide and 4 high."""
+    wide, high = (np.abs(np.subtract.outer(np.arange(n), np.arange(n))).mean() for n in (8, 4))
+    assert (wide, high) == (MESH_HOPS_EAST_WEST, MESH_HOPS_NORTH_SOUTH)

@@ -238,3 +238,20 @@ def test_the_side_whose_accuracy_is_missing_is_named(make_report):
         "the accuracy of the network is not known",
         "the accuracy of the ReLU twin is not known",
     ]
+
+
+def test_without_energies_to_divide_by_there_is_no_headline(make_report):
+    """All rules hold: only the ANN's energy is missing, or nothing."""
+    report = make_report()
+    rules, headline = judged(report, sparse=None)
+    assert all(rule.holds for rule in rules)
+    assert headline is None
+    idle = dataclasses.replace(
+        report,
+        tiers=[
+            one if one.ann is None
+            else dataclasses.replace(one, ann=dataclasses.replace(one.ann, low=0.0))
+            for one in report.tiers
+        ],
+    )  # fmt: skip
+    assert judged(idle)[1] is None

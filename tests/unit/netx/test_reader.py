@@ -875,3 +875,15 @@ def test_a_twin_of_impossible_counts_is_refused(tmp_path: Path, count: int) -> N
     path = build(tmp_path / "a.net", lambda file: put(file, relu_twin=text))
     with pytest.raises(NetxError, match=r"relu_twin: layer 0: counts .* are allowed"):
         read(path)
+
+
+def test_a_text_in_pieces_is_refused(tmp_path: Path) -> None:
+    """Strings of variable length are read without h5py, from one place of the file."""
+
+    def split(file: h5py.File) -> None:
+        del file["layer/3/type"]
+        text = h5py.string_dtype()
+        file["layer/3"].create_dataset("type", data=["dense"], dtype=text, chunks=(1,))
+
+    with pytest.raises(NetxError, match="type: a string stored in a way that is not read"):
+        read(build(tmp_path / "a.net", split))

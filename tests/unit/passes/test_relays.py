@@ -380,3 +380,17 @@ def test_height_and_width_of_a_kernel_are_placed_apart() -> None:
     rows, columns = synapse.weight[:, 4:].any(axis=(0, 1)).nonzero()
     assert (rows.tolist(), columns.tolist()) == ([1], [2])
     assert_equal_in_own_channels(graph, lowered, 8)
+
+
+@pytest.mark.parametrize("stride", [(2, 1), (1, 2), (2, 2)])
+def test_a_skip_may_end_at_a_layer_that_strides(stride: tuple[int, int]) -> None:
+    rng = np.random.default_rng(9)
+    graph = skip_over(rng, skip=POINT)
+    first, middle, _ = graph.layers
+    main = conv(rng, 4, 4, padding=(1, 1), stride=stride)
+    skip = conv(rng, 4, 4, 1, stride=stride)
+    shape = main.output_shape(middle.shape)
+    graph = dataclasses.replace(
+        graph, layers=(first, middle, layer("b", shape, 100, rng, ("a", main), ("s", skip)))
+    )
+    assert_equal_in_own_channels(graph, lower_residuals(graph, LOIHI2), 10)

@@ -448,3 +448,20 @@ def test_the_text_of_a_feed_is_that_feed() -> None:
 def test_the_name_of_one_layer_is_no_list_of_names() -> None:
     with pytest.raises(SimulationError, match=r"spikes is 'ab', a tuple .* spikes=\('ab',\)"):
         Record(spikes="ab")
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_graded_events_are_static_only_if_no_sample_changes_them(is_compiled: bool) -> None:
+    """The second of three samples changes; each runs by itself."""
+    graph = network(layer("a", (INPUT, dense([1])), neuron=SigmaNeuron()), bits=8)
+    inputs = np.zeros((3, 4, 1), np.int32)
+    simulator = EventSimulator(graph, batch_bytes=1, threads=1, is_compiled=is_compiled)
+
+    def is_static() -> bool:
+        recording = simulator.run(inputs, record=Record(spikes=(), counts=True))
+        assert recording.events is not None
+        return recording.events[0].is_static
+
+    assert is_static()
+    inputs[1, 2] = 5
+    assert not is_static()
