@@ -31,9 +31,17 @@ from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir import integer_layers as integers
 from neurodeploy.ir.float_layers import BatchNorm, Shape
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import Connection, FixedLayer, NeuronModel
+from neurodeploy.ir.integer_layers import Connection, FixedLayer, NeuronModel, Synapse
 from neurodeploy.simulation.counters import count_spikes
 from neurodeploy.simulation.recording import CountArray, EventCounts, Feed, Recording
+
+_TYPES: Mapping[type[Synapse], str] = {
+    integers.FixedConv: "conv",
+    integers.FixedDense: "dense",
+    integers.FixedComplexDense: "complex_dense",
+    integers.FixedInjection: "injection",
+}
+"""Names of synapses in tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,77 +379,68 @@ def _layer_row(
     """
     samples, steps = extent
     counted = [counts for _, counts in pairs]
-    sizes = tuple(
-        SynapseSize(
-            type=_type_of(connection),
-            source=connection.source,
-            source_neurons=int(counts.fan_out.stored.size),
-            weights=counts.fan_out.weights,
-            events=int(counts.events.sum()),
-            sops=int(counts.sops.sum()),
-            sops_stored=int(counts.sops_stored.sum()),
-            dense_macs=counts.fan_out.dense_macs,
-        )
-        for connection, counts in pairs
-    )
-    neurons = biased = 0
-    if spikes is None:
-        active = np.zeros(samples, dtype=np.int64)
-    else:
-        neurons = layer.neurons
-        biased = int(np.count_nonzero(np.broadcast_to(layer.bias, layer.shape)))
-        if active is None and biased == neurons:  # a bias makes every update active
-            active = np.full(samples, neurons * steps, dtype=np.int64)
-    messages: dict[str, int] = {}
-    for size, counts in zip(sizes, counted, strict=True):
-        # several synapses from one source share their messages
-        messages[size.source] = max(messages.get(size.source, 0), int(counts.messages.sum()))
+    sizes = tuple(_size_of(connection, counts) for connection, counts in pairs)
     none = np.zeros(samples, dtype=np.int64)
     by_sample = {
         name: sum((getattr(counts, name) for counts in counted), none)
         for name in ("events", "sops", "sops_stored")
     }
+    neurons = biased = 0
     by_sample["spikes"] = none
-    if spikes is not None:
+    if spikes is None:
+        active = none
+    else:
+        neurons = layer.neurons
         by_sample["spikes"] = spikes.reshape(samples, -1).sum(axis=1, dtype=np.int64)
+        biased = int(np.count_nonzero(np.broadcast_to(layer.bias, layer.shape)))
+        if active is None and biased == neurons:  # a bias makes every update active
+            active = np.full(samples, neurons * steps, dtype=np.int64)
     if active is not None:
         by_sample["updates_active"] = active
-    sops = sum(size.sops for size in sizes)
+    messages: dict[str, int] = {}
+    for size, counts in zip(sizes, counted, strict=True):
+        # several synapses from one source share their messages
+        messages[size.source] = max(messages.get(size.source, 0), int(counts.messages.sum()))
+    added = {
+        name: sum(getattr(size, name) for size in sizes)
+        for name in ("events", "sops", "sops_stored", "dense_macs", "weights")
+    }
     sops_mac = sum(int(c.sops.sum()) for c in counted if c.kind is InputKind.GRADED)
     return LayerCounts(
         name=name,
         type="+".join(dict.fromkeys(size.type for size in sizes)),
         kind="+".join(dict.fromkeys(counts.kind.value for counts in counted)),
         shape=layer.shape,
-        events=sum(size.events for size in sizes),
-        sops=sops,
-        sops_stored=sum(size.sops_stored for size in sizes),
-        sops_ac=sops - sops_mac,
+        sops_ac=added["sops"] - sops_mac,
         sops_mac=sops_mac,
         sops_cached=sum(
             int((c.sops if c.encoder_macs_cached is None else c.encoder_macs_cached).sum())
             for c in counted
         ),
         dense_exact=sum(counts.fan_out.dense_exact for counts in counted),
-        dense_macs=sum(size.dense_macs for size in sizes),
         neurons=neurons,
         updates_dense=neurons * samples * steps,
         updates_active=None if active is None else int(active.sum()),
         spikes=int(by_sample["spikes"].sum()),
         bias_adds=neurons * samples * steps if biased else 0,
         messages=sum(messages.values()),
-        weights=sum(size.weights for size in sizes),
         zero_weights=sum(counts.fan_out.zero_weights for counts in counted),
         neurobench_macs=sum(int(counts.neurobench_macs.sum()) for counts in counted),
         model=layer.neuron.model if neurons else None,
         synapses=sizes,
         by_sample=MappingProxyType(by_sample),
+        **added,
     )
 
 
-def _type_of(connection: Connection) -> str:
-    if isinstance(connection.synapse, integers.FixedInjection):
-        return "injection"
-    if isinstance(connection.synapse, integers.FixedComplexDense):
-        return "complex_dense"
-    return "conv" if isinstance(connection.synapse, integers.FixedConv) else "dense"
+def _size_of(connection: Connection, counts: SynapseCounts) -> SynapseSize:
+    return SynapseSize(
+        type=_TYPES[type(connection.synapse)],
+        source=connection.source,
+        source_neurons=int(counts.fan_out.stored.size),
+        weights=counts.fan_out.weights,
+        events=int(counts.events.sum()),
+        sops=int(counts.sops.sum()),
+        sops_stored=int(counts.sops_stored.sum()),
+        dense_macs=counts.fan_out.dense_macs,
+    )
