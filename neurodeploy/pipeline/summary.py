@@ -12,7 +12,7 @@ from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.stages import TrainingResult, Verification
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.activity import Activity
-from neurodeploy.reports.report import AccuracyPoint, Agreement, Report, RunSummary
+from neurodeploy.reports.report import AccuracyPoint, Agreement, Report, Rounding, RunSummary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,6 +123,14 @@ def page_of(
         title=recipe.recipe.name,
         description=recipe.recipe.description,
         accuracy=result.accuracy,
+        rounding=Rounding(
+            samples=result.deployment.calibration_samples,
+            layers=tuple(
+                (layer.name, layer.quantized, layer.deployed)
+                for layer in result.deployment.agreement
+                if layer.quantized is not None and layer.deployed is not None
+            ),
+        ),
         agreement=None
         if verification is None
         else Agreement(

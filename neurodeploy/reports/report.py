@@ -364,6 +364,19 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rounding:
+    """Shares of neurons and steps in which integers spike as the float network does, by layer.
+
+    Attributes:
+        samples: Samples compared.
+        layers: Name, share right after quantization, and share of the deployed integers.
+    """
+
+    samples: int
+    layers: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """A file that the result depends on; its role is "input" or "ANN"."""
 
@@ -380,6 +393,7 @@ class RunSummary:
         title: The recipe's name, or the network's file.
         description: One sentence.
         accuracy: Stage after stage.
+        rounding: The deployed integers against floats.
         agreement: With Lava.
         activity: Rates and overflow of all samples, maps and membranes of one.
         history: Training, epoch after epoch.
@@ -394,6 +408,7 @@ class RunSummary:
     title: str
     description: str = ""
     accuracy: tuple[AccuracyPoint, ...] = ()
+    rounding: Rounding | None = None
     agreement: Agreement | None = None
     report: Report | None = None
     raster: Raster | None = None

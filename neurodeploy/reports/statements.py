@@ -72,13 +72,13 @@ def verdict(report: Report) -> str:
 
 
 def verdict_in_short(report: Report) -> str:
-    """Return the verdict in a few words: "2.4 to 82 times more energy"."""
+    """Return the verdict in a few words: "needs 2.4 to 82 times more energy"."""
     if not report.is_comparable:
         return "no comparison"
     outcome, factors = _outcome(report)
     if outcome == OVERLAP:
-        return f"{factors}the energy" if factors else "open"
-    return f"{factors}{outcome} energy"
+        return f"needs {factors}the energy" if factors else "open"
+    return f"needs {factors}{outcome} energy"
 
 
 def _outcome(report: Report) -> tuple[str, str]:

@@ -100,6 +100,10 @@ def check_run(
     np.testing.assert_array_equal(labels, test.labels[: len(shown)])
     page = (directory / "report.html").read_text()
     assert recipe.recipe.description in page
+    shares = [layer["deployed"] for layer in record["agreement"] if layer["deployed"] is not None]
+    assert shares
+    assert all(f">{100 * share:.2f} %</td>" in page for share in shares)
+    assert ("what was deployed is what runs" in page) == has_lava
     if has_lava:
         assert summary["lava"].keys() == {"samples", "differing_spikes", "accuracy", "seconds"}
         assert (summary["lava"]["samples"], summary["lava"]["differing_spikes"]) == (3, 0)

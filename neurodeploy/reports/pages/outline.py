@@ -42,7 +42,7 @@ def _sections(summary: RunSummary) -> list[PageSection]:
     return _present(
         *of_report(costs.verdict_section),
         runs.accuracy_section(summary),
-        runs.agreement_section(summary.agreement),
+        runs.agreement_section(summary.rounding, summary.agreement),
         *of_report(
             costs.counts_section,
             costs.neurobench_section,
@@ -72,6 +72,10 @@ def _cards(summary: RunSummary) -> list[Card]:
     """Return the verdict, accuracy, agreement, operations, and energy of tiers A and B."""
     cards = []
     points, agreement, report = summary.accuracy, summary.agreement, summary.report
+    if report is not None:
+        failed = broken_rules(report)
+        note = f"memory included; {failed or 'all rules of a fair comparison hold'}"
+        cards.append(Card("Does it pay?", verdict_in_short(report), note))
     whole = [point for point in points if point.samples == points[0].samples]
     deployed = next((point for point in reversed(whole) if point.stage != "Lava"), None)
     if deployed is not None:
@@ -89,9 +93,6 @@ def _cards(summary: RunSummary) -> list[Card]:
         cards.append(Card("Agreement with Lava", verdict, note))
     if report is None:
         return cards
-    failed = broken_rules(report)
-    note = f"memory included; {failed or 'all rules of a fair comparison hold'}"
-    cards.append(Card("Does it pay?", verdict_in_short(report), note))
     sops = format_count(round(report.sops_per_sample))
     note = (
         f"a sample, all {report.counts.steps} steps; one pass of the {report.ann_label}: "

@@ -8,7 +8,7 @@ from neurodeploy.reports.activity import Activity, Raster
 from neurodeploy.reports.numbers import format_count, format_interval, format_percent
 from neurodeploy.reports.pages.elements import PageSection, PageTable, Plot, Rows
 from neurodeploy.reports.plots import run_plots
-from neurodeploy.reports.report import Agreement, Epoch, RunSummary
+from neurodeploy.reports.report import Agreement, Epoch, Rounding, RunSummary
 
 
 def accuracy_section(summary: RunSummary) -> PageSection | None:
@@ -39,34 +39,48 @@ def accuracy_section(summary: RunSummary) -> PageSection | None:
     )
 
 
-def agreement_section(agreement: Agreement | None) -> PageSection | None:
-    """Show the comparison with Lava, layer by layer."""
-    if agreement is None:
+def agreement_section(rounding: Rounding | None, lava: Agreement | None) -> PageSection | None:
+    """Show, layer by layer, how far integers spike as floats do, and Lava as our simulator."""
+    leads, tables = [], []
+    if rounding is not None and rounding.layers:
+        shares = [format_percent(share) for share in sorted(s for *_, s in rounding.layers)]
+        leads.append(
+            f"The deployed integers spike as the trained floats do in "
+            f"{' to '.join(dict.fromkeys((shares[0], shares[-1])))} of a layer's neurons and steps "
+            f"({format_count(rounding.samples)} calibration samples): rounding changes the others."
+        )
+        rows: Rows = [
+            (name, *(f"{100 * share:.2f} %" for share in both)) for name, *both in rounding.layers
+        ]
+        columns = ("layer", "quantized", "deployed")
+        tables.append(PageTable("Neurons and steps as in floats", columns, rows))
+    if lava is not None:
+        differing = lava.comparison.differing
+        verdict = "Every spike of every layer was the same: what was deployed is what runs."
+        if differing:
+            verdict = (
+                f"{format_count(differing)} values differ: do not trust the deployed network "
+                "before this is understood."
+            )
+        lasted = "" if lava.seconds is None else f" Lava took {lava.seconds:.1f} s."
+        leads.append(
+            f"{format_count(lava.samples)} samples ran on our simulator and on real Lava. "
+            f"{verdict}{lasted}"
+        )
+        rows = [
+            (
+                layer.name,
+                *map(format_count, (layer.compared, layer.spikes_first, layer.differing)),
+                "identical" if layer.is_equal else "DIFFERS",
+            )
+            for layer in lava.comparison.layers
+        ]
+        heads = ("layer", "values compared", "spikes", "differing", "verdict")
+        tables.append(PageTable("Our simulator and Lava", heads, rows))
+    if not leads:
         return None
-    differing = agreement.comparison.differing
-    verdict = "Every spike of every layer was the same."
-    if differing:
-        verdict = (
-            f"{format_count(differing)} values differ: do not trust the deployed network before "
-            "this is understood."
-        )
-    lasted = "" if agreement.seconds is None else f" Lava took {agreement.seconds:.1f} s."
-    rows: Rows = [
-        (
-            layer.name,
-            *map(format_count, (layer.compared, layer.spikes_first, layer.differing)),
-            "identical" if layer.is_equal else "DIFFERS",
-        )
-        for layer in agreement.comparison.layers
-    ]
-    columns = ("layer", "values compared", "spikes", "differing", "verdict")
-    return PageSection(
-        "agreement",
-        "Agreement with Lava",
-        f"{format_count(agreement.samples)} samples ran on our simulator and on real Lava. "
-        f"{verdict}{lasted}",
-        tables=(PageTable("Agreement with Lava by layer", columns, rows),) if rows else (),
-    )
+    kept = tuple(table for table in tables if table.rows)
+    return PageSection("agreement", "Floats, integers and Lava", " ".join(leads), tables=kept)
 
 
 def rates_section(activity: Activity | None, *, has_plot: bool = True) -> PageSection | None:

@@ -56,7 +56,8 @@ def plot_front(comparison: NetworkComparison, preset: str) -> str:
             if preset in entry.network.ann_energies
         ]
         lines = {energy for energy, accuracy in anns if accuracy is None}
-        for x, y in {(x, 100 * y) for x, y in anns if y is not None}:
+        squares = {(x, 100 * y) for x, y in anns if y is not None}
+        for x, y in squares:
             axes.plot(
                 [x], [y], color=SECOND, marker="s", markersize=7, markerfacecolor="none",
                 markeredgewidth=1.6, linestyle="none",
@@ -68,7 +69,7 @@ def plot_front(comparison: NetworkComparison, preset: str) -> str:
         axes.set_ylim(max(low, -1.0), min(high, 100.8))
         axes.set_ylabel("accuracy, %")
         drawing.log_energy_axis(axes)
-        _label(axes, points, walls=[*lines, *(x for x, _, _ in points)])
+        _label(axes, points, walls=[*lines, *(x for x, _, _ in points)], squares=[*squares])
         return drawing.to_svg(figure, name)
 
 
@@ -89,7 +90,11 @@ def plot_ranges(comparison: NetworkComparison, preset: str) -> str:
 
 
 def _label(
-    axes: Axes, points: Sequence[tuple[float, float, str]], *, walls: Sequence[float]
+    axes: Axes,
+    points: Sequence[tuple[float, float, str]],
+    *,
+    walls: Sequence[float],
+    squares: Sequence[tuple[float, float]],
 ) -> None:
     """Write labels beside points, where they hide no other point and no other label.
 
@@ -100,7 +105,7 @@ def _label(
     assert figure is not None
     figure.draw_without_rendering()  # type: ignore[union-attr]  # a SubFigure has none; ours is none
     scale = 72 / figure.dpi
-    pixels = axes.transData.transform([(x, y) for x, y, _ in points])
+    pixels = axes.transData.transform([*((x, y) for x, y, _ in points), *squares])
     spots = [(float(x) * scale, float(y) * scale) for x, y in pixels]
     frame = axes.get_window_extent()
     left, right = frame.x0 * scale, frame.x1 * scale
@@ -117,7 +122,7 @@ def _label(
         # never on top of a mark or label; then inside the frame; then clear of other points
         return float(1000 * hidden + 40 * outside + 15 * crossed + 60 * misleading)
 
-    for number, ((x, y), (energy, accuracy, text)) in enumerate(zip(spots, points, strict=True)):
+    for number, ((x, y), (energy, accuracy, text)) in enumerate(zip(spots, points, strict=False)):
         width, height = 6.2 * len(text) + 2, 11.0
         boxes = {
             (dx, dy): (x + dx, y + dy, x + dx + width, y + dy + height)

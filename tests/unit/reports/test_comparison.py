@@ -212,6 +212,33 @@ def test_labels_of_close_points_do_not_overlap() -> None:
             assert abs(y - below) >= 9 or abs(x - other) >= 55
 
 
+def test_labels_hide_no_ordinary_network() -> None:
+    """A square lies left of a point, where the label would fit: it goes elsewhere."""
+    networks = [
+        dataclasses.replace(
+            candidate(name, accuracy, energy),
+            ann_accuracy=ann_accuracy,
+            ann_energies={
+                "cmos45_int8": Bounds(tier=Tier.ARITHMETIC, low=ann, nominal=ann, high=ann)
+            },
+        )
+        for name, accuracy, energy, ann, ann_accuracy in (
+            ("final", 0.986, 5.24e6, 2.95e5, 0.986),
+            ("digits_pruned_by_half", 0.981, 1.33e6, 1.75e5, 0.914),
+            ("plain", 0.981, 2.92e6, 1.75e5, 0.77),
+        )
+    ]
+    html = render_html(outline_of_comparison(compare_networks(networks)))
+    plot = html[html.index("<svg") : html.index("</svg>")]
+    square = r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="fill[^"]*stroke: var\(--series-2\)'
+    squares = [(float(x), float(y)) for x, y in re.findall(square, plot)]
+    assert len(squares) == 3
+    names = ["final", "digits_pr…d_by_half", "plain"]
+    for name, (left, bottom) in zip(names, boxes(html, names), strict=True):
+        for x, y in squares:
+            assert not (left - 3 < x < left + 5 * len(name) and bottom - 12 < y < bottom + 3)
+
+
 def test_many_networks_are_labelled_by_the_numbers_of_the_table() -> None:
     html = plotted(12)
     plot = html[html.index("<svg") : html.index("</svg>")]

@@ -23,6 +23,7 @@ from neurodeploy.reports.pages.rendering import render_html
 from neurodeploy.reports.report import (
     AccuracyPoint,
     Agreement,
+    Rounding,
     RunSummary,
 )
 from neurodeploy.simulation.recording import Recording
@@ -141,6 +142,9 @@ def summary(make_report, mlp_run, tmp_path_factory):
             AccuracyPoint(stage="integer", value=0.984, samples=64),
             AccuracyPoint(stage="Lava", value=0.984, samples=64),
         ),
+        rounding=Rounding(
+            samples=256, layers=(("hidden", 0.9961, 0.99614), ("output", 0.95, 0.9531))
+        ),
         agreement=Agreement(
             samples=64,
             comparison=compared("hidden", values=163_840, spikes=128),
@@ -193,6 +197,35 @@ def test_ids_are_unique_and_every_reference_has_its_target(page):
 def test_headline_figures(page):
     for figure in ("98.3 %", "identical", "201,984", "203,264"):
         assert figure in page.text
+
+
+def test_the_page_begins_with_the_verdict_in_words(summary):
+    outline = outline_of(summary)
+    first = outline.cards[0]
+    assert (first.label, first.value) == ("Does it pay?", "needs more energy")
+    lead = "The spiking network needs more energy than the ReLU twin, memory included."
+    assert outline.sections[0].lead == lead
+
+
+def test_no_more_is_promised_than_was_shown(page, summary):
+    """Floats and integers differ in part; integers and Lava nowhere."""
+    assert (
+        "The deployed integers spike as the trained floats do in 95.3 % to 99.6 % of a layer's "
+        "neurons and steps (256 calibration samples)"
+    ) in page.text
+    assert "Every spike of every layer was the same: what was deployed is what runs." in page.text
+    assert {"99.61 %", "95.00 %", "95.31 %"} <= set(page.cells)
+    without = dataclasses.replace(summary, agreement=None)
+    assert "what runs" not in Page(render_run(without)).text
+    assert "what was trained" not in page.text
+
+
+def test_words_are_explained_where_they_are_met(summary):
+    words = {section.anchor: dict(section.words) for section in outline_of(summary).sections}
+    assert {"ReLU twin", "SOP", "95 % interval", "break-even", "Lava"} <= set(words["verdict"])
+    assert "ANN" in words["neurobench"]
+    assert words["fairness"]["point"] == "one hundredth: 97 % and 98 % differ by 1 point"
+    assert all("point" not in words[anchor] for anchor in words.keys() - {"fairness"})
 
 
 def test_tables_hold_the_values(page):
@@ -310,7 +343,7 @@ def test_other_machines_are_context_and_no_result(page):
 
 def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
     page = Page(render_run(RunSummary(title="x", report=make_report())))
-    assert "Does it pay?\n      more energy" in page.text
+    assert "Does it pay?\n      needs more energy" in page.text
     assert "No factor is stated: 3 of 7 rules" in page.text
     fair = dataclasses.replace(
         make_report(),
@@ -318,7 +351,7 @@ def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
         headline=Headline(preset="sram45", ratio=2.5, low=1.5, high=3.5),
     )
     page = Page(render_run(RunSummary(title="x", report=fair)))
-    assert "Does it pay?\n      1.5 to 3.5 times more energy" in page.text
+    assert "Does it pay?\n      needs 1.5 to 3.5 times more energy" in page.text
     assert "needs 1.5 to 3.5 times more energy than the ReLU twin, memory included." in page.text
 
 
@@ -380,6 +413,24 @@ def test_a_browser_shows_it_whole_and_asks_nobody(html, tmp_path, width, scheme)
     assert (found["tiny"], found["cut"]) == (0, 0)
     assert found["paper"] == ("rgb(18, 21, 28)" if scheme == "dark" else "rgb(255, 255, 255)")
     assert console == []
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_wide_screen_is_used(html, tmp_path):
+    """At 1,440 px the page fills the window; the rules of fairness stand beside their plot."""
+    script = """(() => {
+        const top = node => node.getBoundingClientRect().top;
+        const [plot, rules] = document.querySelector('#fairness .body').children;
+        const cards = [...document.querySelectorAll('.card')].map(top);
+        return {
+            content: document.querySelector('section').clientWidth,
+            beside: Math.abs(top(plot) - top(rules)) < 30,
+            rows: new Set(cards).size}; })()"""
+    found, _ = probed(html, script, tmp_path, width=1440)
+    assert found["content"] > 1380
+    assert found["beside"]
+    assert found["rows"] == 2  # six cards: three a row
 
 
 @pytest.mark.slow
