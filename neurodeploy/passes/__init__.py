@@ -4,6 +4,8 @@
 - `pruning`: take out weights and channels.
 - `quantization`: floats become integers.
 - `calibration`: choose the scales of quantization from data.
+- `linear_chains`: sums before a layer and layers in a row become one synapse a source.
+- `current_bias`: biases on decaying currents become channels that always fire.
 - `relays`: skip connections become relay channels.
 """
 
