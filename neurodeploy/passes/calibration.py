@@ -24,6 +24,7 @@ from neurodeploy.passes.quantization import (
     clip_weights,
     find_populations,
     fit_input,
+    keep_grids,
     quantize,
 )
 from neurodeploy.simulation.event_simulator import EventSimulator
@@ -91,6 +92,7 @@ def calibrate(
     without_skips = choose(guard_overflow=False, has_skips=False)
     scales = dict(with_skips)
     for _ in range(_ROUNDS):
+        scales = keep_grids(graph, scales)
         clipped = clip_weights(graph, target, scales)
         fixed = quantize(clipped, target, steps=steps, scales=scales)
         recording = EventSimulator(fixed).run(inputs)

@@ -54,6 +54,7 @@ from neurodeploy.passes.relays import find_carried, relay_threshold_max
 Scales = Mapping[str, float]
 """Integer weight units per float unit, by the name of the population."""
 
+_GRID_EXPONENT_MAX = 8
 Clipping = Literal["max", "percentile", "mse"]
 _MSE_CANDIDATES = np.linspace(0.2, 1.0, 33)
 """Shares of the largest weight that are tried as the place to clip at."""
@@ -266,6 +267,36 @@ def fit_input(graph: Graph, smallest: int, largest: int) -> Graph:
         return graph
     fitted = dataclasses.replace(entry, smallest=smallest)
     return graph.replace_nodes(changed={graph.input_name: fitted})
+
+
+def keep_grids(graph: Graph, scales: Scales) -> dict[str, float]:
+    """Lower each scale to one at which weights on a coarse grid stay whole and even.
+
+    Where all weights, biases and the threshold of a population are multiples of a power of two no
+    smaller than 2**-8, nothing needs to be rounded, and a voltage can equal its threshold in
+    integers just as in floats. Other populations keep their scale.
+    """
+    kept = dict(scales)
+    for population in find_populations(graph):
+        neuron = population.neuron
+        if not isinstance(neuron, Cuba) or neuron.scale is not None:
+            continue
+        weights = [_grid(branch.layer.weight * branch.unit) for branch in population.branches]
+        others = [_grid(population.bias), _grid(np.asarray(neuron.threshold))]
+        if None in weights or None in others:
+            continue
+        step = max(*(2 * grid for grid in weights if grid), *(grid for grid in others if grid))
+        if step <= kept[population.name]:
+            kept[population.name] = float(kept[population.name] // step * step)
+    return kept
+
+
+def _grid(values: FloatArray) -> int | None:
+    """Return the smallest power of two that makes all values whole, if it is at most 2**8."""
+    for exponent in range(_GRID_EXPONENT_MAX + 1):
+        if np.all(np.ldexp(values, exponent) % 1 == 0):
+            return 1 << exponent
+    return None
 
 
 def clip_weights(graph: Graph, target: Target, scales: Scales) -> Graph:
