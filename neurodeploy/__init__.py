@@ -84,6 +84,10 @@ if TYPE_CHECKING:
         run_passes as run_passes,
     )
     from neurodeploy.passes.calibration import calibrate as calibrate
+    from neurodeploy.pipeline.imported import (
+        ImportedDeployment as ImportedDeployment,
+        deploy as deploy,
+    )
     from neurodeploy.recipes.recipe import Recipe as Recipe
     from neurodeploy.reports.activity import (
         layer_activity_of as layer_activity_of,
@@ -146,6 +150,7 @@ _NAMES_BY_MODULE = {
         "prune_weights quantize run_passes"
     ),
     "passes.calibration": "calibrate",
+    "pipeline.imported": "ImportedDeployment deploy",
     "recipes.recipe": "Recipe",
     "reports.activity": "layer_activity_of observe",
     "reports.comparison": "compare_networks read_candidate",

@@ -34,11 +34,42 @@ class Carried:
         graph: The rewritten network; an added channel or neuron comes last in its population.
         channels: Channels, or neurons, that each population had before.
         relay: Name of the population that was put before the first layer, or None.
+        is_exact: Whether every spike is that of the network before.
     """
 
     graph: Graph
     channels: Mapping[str, int]
-    relay: str | None
+    relay: str | None = None
+    is_exact: bool = True
+
+
+def drive_voltages(graph: Graph) -> Carried:
+    """Let each bias that passes through a decaying current drive the voltage instead: b / decay.
+
+    An approximation: it leaves out the steps in which the current builds up.
+    """
+    shapes = graph.shapes()
+    changed: dict[str, Layer] = {}
+    populations = find_populations(graph)
+    for population in filter(_needs, populations):
+        neuron = population.neuron
+        column = (-1, *(1,) * (len(shapes[population.name]) - 1))
+        for branch in population.branches:
+            if branch.layer.bias is None:
+                continue
+            bias = branch.layer.bias
+            drive = (bias.reshape(column) if bias.ndim == 1 else bias) / neuron.current_decay
+            drive = drive if neuron.bias is None else neuron.bias + drive
+            neuron = dataclasses.replace(
+                neuron, bias=np.broadcast_to(drive, shapes[population.name])
+            )
+            changed[branch.node] = dataclasses.replace(branch.layer, bias=None)
+        changed[population.name] = neuron
+    return Carried(
+        graph.replace_nodes(changed=changed),
+        {population.name: shapes[population.name][0] for population in populations},
+        is_exact=not changed,
+    )
 
 
 def carry_current_biases(graph: Graph) -> Carried:

@@ -6,6 +6,7 @@
 - `stages`: train before deployment, verify after it.
 - `assessment`: a deployed network on the test part: accuracy, counts, energy, page.
 - `deployment`: from a trained network to a verified netx file.
+- `imported`: from a network of another framework to a verified netx file.
 - `prediction`: networks on samples: classes, accuracy, real Lava.
 - `summary`: the results, for `summary.json` and the page.
 - `directory`: the files of a run.
