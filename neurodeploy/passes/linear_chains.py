@@ -29,7 +29,7 @@ _LINEAR = (Conv, Dense, AveragePool, GlobalAveragePool, Flatten)
 
 
 def split_sums(graph: Graph) -> Graph:
-    """Give each linear layer that reads a sum a copy for every term, with the bias on the first.
+    """Copy each linear layer that reads a sum, once for every term; the first keeps the bias.
 
     W (a + b) + c = (W a + c) + W b. The neuron that the copies lead to adds them up.
 

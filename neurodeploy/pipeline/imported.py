@@ -142,22 +142,14 @@ def deploy(
     floats = run_graph(carried.graph, values)
     _require_same(imported, values, floats, carried)
     calibration = calibrate(carried.graph, chip, inputs[:CALIBRATION_SAMPLES], margin=margin)
-    lowered = lower_residuals(calibration.graph, chip)
-    check_limits(lowered.graph, chip)
+    lowered = _lower_skips(calibration, chip, unfolded)
     fit = None if chip.core_model is None else estimate_cores(sizes_of(lowered.graph), chip)
-    if not any(layer.is_recurrent for layer in calibration.graph):
-        twin = ann_macs(make_twin(unfolded, calibration.float_graph, calibration.graph))
-        lowered = dataclasses.replace(
-            lowered, graph=dataclasses.replace(lowered.graph, relu_twin=twin)
-        )
     directory = Path(out)
     with locked(directory):
         written, agreement, recording = _write(
             directory / NET, lowered, calibration.graph, inputs, floats, lava_samples
         )
-        save_samples(
-            directory / SAMPLES, inputs, np.zeros(len(inputs), int) if classes is None else classes
-        )
+        save_samples(directory / SAMPLES, inputs, classes)
         result = ImportedDeployment(
             path=directory / NET,
             graph=written,
@@ -240,6 +232,19 @@ def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carrie
     except GraphError as error:
         raise InterchangeError(f"this network has no form on the chip: {error}") from error
     return unfolded, carried
+
+
+def _lower_skips(calibration: Calibration, chip: Target, unfolded: Graph) -> Lowered:
+    """Turn skips into relays, check the limits, and note the MACs of the ReLU twin.
+
+    A recurrent network has no twin that computes in one pass.
+    """
+    lowered = lower_residuals(calibration.graph, chip)
+    check_limits(lowered.graph, chip)
+    if any(layer.is_recurrent for layer in calibration.graph):
+        return lowered
+    twin = ann_macs(make_twin(unfolded, calibration.float_graph, calibration.graph))
+    return dataclasses.replace(lowered, graph=dataclasses.replace(lowered.graph, relu_twin=twin))
 
 
 def _require_same(imported: Imported, inputs: FloatArray, lowered: FloatRun, form: Carried) -> None:

@@ -107,15 +107,18 @@ def load_numbers(
 
 
 def save_samples(
-    path: str | Path, inputs: npt.NDArray[np.integer], labels: npt.NDArray[np.integer]
+    path: str | Path, inputs: npt.NDArray[np.integer], labels: npt.NDArray[np.integer] | None
 ) -> None:
-    """Write samples and their classes as `input` and `label`, whole or not at all.
+    """Write samples, and their classes if known, as `input` and `label`, whole or not at all.
 
     Raises:
         OutputError: If the file cannot be written.
     """
     with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, input=inputs, label=labels)
+        if labels is None:
+            np.savez_compressed(file, input=inputs)
+        else:
+            np.savez_compressed(file, input=inputs, label=labels)
 
 
 class ArrayFile:

@@ -15,6 +15,7 @@ from rich.table import Table
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
 from neurodeploy.cli.commands.train import draw_stages, print_accuracy, require_training_part
+from neurodeploy.cli.foreign_networks import ForeignOptions, deploy_nir
 from neurodeploy.cli.options import GENERAL, AsJson, Settings, parse_settings
 from neurodeploy.files import locked
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
@@ -81,9 +82,14 @@ class QuantizationOptions:
 def deploy(
     model: Annotated[
         Path,
-        typer.Argument(metavar="MODEL", help="Directory of a training run, or a model file."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Directory of a training run, a model file, or a `.nir` file of another "
+            "framework.",
+        ),
     ],
     quantization: QuantizationOptions,
+    foreign: ForeignOptions,
     lava: Annotated[
         int,
         typer.Option(
@@ -119,10 +125,41 @@ def deploy(
 
     Pruned, with the fewest bits that cost at most one point: `neurodeploy deploy runs/digits-1
     --prune 0.7 --accuracy-budget 0.01 --set quantization.fine_tune_epochs=6`
+
+    A network of another framework: `neurodeploy deploy model.nir --samples samples.npz
+    --convention snntorch --out deployed`
     """
     settings = quantization.settings() | parse_settings(set)
+    if model.suffix == ".nir":
+        unused = sorted(settings.keys() - {"quantization.target"})
+        if unused:
+            raise typer.BadParameter(
+                f"{', '.join(unused)}: not for a network of another framework, which is deployed "
+                "as it is. Leave the option out."
+            )
+        require_training_part()
+        deploy_nir(model, foreign, quantization.target, lava, out, as_json=as_json)
+        return
+    if foreign != ForeignOptions():
+        raise typer.BadParameter(
+            f"{model}: options for a NIR file, but this is none. Give a `.nir` file or leave out "
+            "--samples, --convention, --dt, --reset and --approximate."
+        )
     if quantization.target is not None:
         Target.load(quantization.target)
+    _deploy_run(model, settings, lava, out, is_tested=test, as_json=as_json)
+
+
+def _deploy_run(
+    model: Path,
+    settings: dict[str, str],
+    lava: int,
+    out: Path | None,
+    *,
+    is_tested: bool,
+    as_json: bool,
+) -> None:
+    """Deploy a network that neurodeploy trained."""
     require_training_part()
     from neurodeploy import pipeline
 
@@ -131,7 +168,7 @@ def deploy(
     with locked(directory), draw_stages(quiet=as_json) as observer:
         result = pipeline.deploy(network, recipe, directory, lava_samples=lava, observer=observer)
         tested = None
-        if test:
+        if is_tested:
             tested = pipeline.assess_deployment(
                 network,
                 recipe,

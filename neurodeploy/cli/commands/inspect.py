@@ -9,6 +9,7 @@ import numpy.typing as npt
 from rich.table import Table
 
 from neurodeploy.cli import console
+from neurodeploy.cli.foreign_networks import inspect_nir
 from neurodeploy.cli.options import AsJson, FileOptions, NetFile
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import (
@@ -28,10 +29,13 @@ _SYNAPSES: dict[type[object], str] = {
 
 
 def inspect(net: NetFile, file: FileOptions, as_json: AsJson = False) -> None:
-    """Show the layers, weights and neurons of a `.net` file.
+    """Show the layers, weights and neurons of a `.net` file, or the nodes of a `.nir` file.
 
     Example: `neurodeploy inspect network.net`
     """
+    if net.suffix == ".nir":
+        inspect_nir(net, as_json=as_json)
+        return
     graph = file.read(net)
     if as_json:
         console.print_json(

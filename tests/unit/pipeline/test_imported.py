@@ -54,6 +54,7 @@ def test_integers_keep_the_spikes_and_the_file_has_them_all(case: str, tmp_path:
     record = json.loads((tmp_path / "network.json").read_text())
     assert record["sha256"] == hash_file(tmp_path / "network.net")
     with np.load(tmp_path / "samples.npz") as samples:
+        assert samples.files == ["input"]
         np.testing.assert_array_equal(samples["input"], inputs_of(case))
 
 

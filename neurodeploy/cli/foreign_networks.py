@@ -1,0 +1,183 @@
+"""NIR files of other frameworks in `deploy` and `inspect`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from rich.table import Table
+
+from neurodeploy.cli import console
+from neurodeploy.cli.isolated_read import tried_apart
+from neurodeploy.cli.option_groups import Panel
+from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.interchange.convention import infer_dt
+from neurodeploy.interchange.importing import import_nir
+from neurodeploy.interchange.nir_reader import NIR, read_nir
+from neurodeploy.samples.array_files import load_inputs
+from neurodeploy.samples.sources import read_labels
+from neurodeploy.untrusted_hdf5 import check_file
+
+_FOREIGN = Panel("Networks of other frameworks (MODEL.nir)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignOptions:
+    """How to take in a NIR file."""
+
+    samples: Path | None = _FOREIGN.option(
+        None,
+        "Samples to choose the integers with: an `.npz` file with integers `input` (samples, T, "
+        "...), and classes `label` if the accuracy is to be measured.",
+        metavar="FILE",
+    )
+    convention: str | None = _FOREIGN.option(
+        None,
+        "How the exporter turned time into steps: snntorch, spikingjelly, norse, sinabs, "
+        "sinabs-plain-input, rockpool, neurodeploy, euler or exponential. Default: euler.",
+        metavar="NAME",
+    )
+    dt: float | None = _FOREIGN.option(
+        None,
+        "Width of a time step in seconds. Default: that of the convention, or the one that the "
+        "file gives away.",
+        metavar="SECONDS",
+    )
+    reset: str | None = _FOREIGN.option(
+        None,
+        "`subtract` if the neurons subtract their threshold after a spike, which the file cannot "
+        "say. Default: zero.",
+        metavar="KIND",
+    )
+    approximate: list[str] | None = _FOREIGN.option(
+        None,
+        "Allow a departure by its name, such as soft-reset; errors name them. May be repeated.",
+        metavar="NAME",
+    )
+
+
+def deploy_nir(
+    model: Path,
+    foreign: ForeignOptions,
+    target: str | None,
+    lava: int,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Deploy a NIR file."""
+    if foreign.samples is None:
+        raise typer.BadParameter(
+            f"{model}: give --samples, a file with integers `input` of shape (samples, T, ...): "
+            "scales are chosen on them, and every spike is compared."
+        )
+    if foreign.reset not in (None, "zero", "subtract"):
+        raise typer.BadParameter(f"--reset {foreign.reset}: zero or subtract is allowed.")
+    check_file(model, NIR)
+    with tried_apart(model):
+        from neurodeploy.pipeline import imported
+
+    inputs = load_inputs(foreign.samples)
+    network = import_nir(
+        model,
+        convention=foreign.convention,
+        dt=foreign.dt,
+        reset="subtract" if foreign.reset == "subtract" else None,
+        approximate=foreign.approximate or (),
+    )
+    last = list(network.shapes.values())[-1]
+    result = imported.deploy(
+        network,
+        inputs,
+        read_labels(foreign.samples, samples=len(inputs), classes=math.prod(last)),
+        target=target or "loihi2",
+        out=out or Path("deployed"),
+        approximate=foreign.approximate or (),
+        lava_samples=lava,
+    )
+    if as_json:
+        console.print_json(
+            {
+                "net": str(result.path),
+                "samples": str(result.samples),
+                "target": target or "loihi2",
+                "dt": network.convention.dt,
+                "populations": dict(network.notes),
+                "accuracy": result.accuracy,
+                "agreement": [dataclasses.asdict(entry) for entry in result.agreement],
+                "fit": None if result.fit is None else result.fit.to_dict(),
+            }
+        )
+        return
+    console.out.print(
+        f"{console.relative(model)}: convention {network.convention.name}, steps of "
+        f"{network.convention.dt:g} s"
+    )
+    table = Table("population", "taken over", title="Agreement", title_justify="left")
+    columns = ["spike rate", "as in floats", "file differs"] + ["Lava differs"] * bool(lava)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for entry in result.agreement:
+        table.add_row(
+            entry.name,
+            network.notes.get(entry.name, "added: carries biases or maxima"),
+            f"{entry.rate:.1%}",
+            "-" if entry.deployed is None else f"{entry.deployed:.2%}",
+            str(entry.file_differing),
+            *([str(entry.lava_differing)] if lava else []),
+        )
+    console.out.print(table)
+    for stage, value in result.accuracy.items():
+        console.out.print(f"accuracy, {stage}: {value:.2%} of {len(inputs)} samples")
+    net, samples = console.relative(result.path), console.relative(result.samples)
+    console.out.print(f"network: {net}, for {target or 'loihi2'}")
+    console.out.print(f"next: neurodeploy report {net} --input {samples}")
+
+
+def inspect_nir(path: Path, *, as_json: bool) -> None:
+    """Show the nodes of a NIR file, and the step width that it gives away."""
+    check_file(path, NIR)
+    with tried_apart(path):
+        pass
+    graph = read_nir(path)
+    width = infer_dt(graph) or graph.dt
+    rows = [
+        {
+            "name": name,
+            "type": node.kind,
+            "parameters": {
+                field: value if isinstance(value, str) else _extent(value)
+                for field, value in node.values.items()
+            },
+            "sources": [source for source, end in graph.edges if end == name],
+        }
+        for name, node in graph.nodes.items()
+    ]
+    if as_json:
+        console.print_json({"dt": width, "nodes": rows})
+        return
+    step = "not told; give --convention or --dt" if width is None else f"{width:g} s"
+    console.out.print(f"{console.relative(path)}: NIR, step width {step}")
+    table = Table("node", "type", "reads", "parameters", title="Nodes", title_justify="left")
+    for name, row in zip(graph.nodes, rows, strict=True):
+        node = graph.nodes[name]
+        parameters = (
+            f"{field} {value if isinstance(value, str) else _text_of(value)}"
+            for field, value in node.values.items()
+        )
+        sources = [source for source, end in graph.edges if end == name]
+        table.add_row(name, str(row["type"]), ", ".join(sources), ", ".join(parameters))
+    console.out.print(table)
+
+
+def _extent(values: FloatArray) -> dict[str, object]:
+    return {"shape": list(values.shape), "range": [float(values.min()), float(values.max())]}
+
+
+def _text_of(values: FloatArray) -> str:
+    low, high = float(values.min()), float(values.max())
+    numbers = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+    return f"{numbers} ({console.shape_text(values.shape)})" if values.ndim else numbers
