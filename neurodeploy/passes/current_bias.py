@@ -16,7 +16,7 @@ import numpy as np
 
 from neurodeploy.errors import GraphError
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Input, Layer, Shape
+from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Input, Integrator, Layer, Shape
 from neurodeploy.ir.graphs import INPUT, Graph
 from neurodeploy.passes.linear_chains import spread_groups
 from neurodeploy.passes.quantization import Branch, Population, find_populations
@@ -53,6 +53,7 @@ def drive_voltages(graph: Graph) -> Carried:
     populations = find_populations(graph)
     for population in filter(_needs, populations):
         neuron = population.neuron
+        assert isinstance(neuron, Cuba | Integrator)
         column = (-1, *(1,) * (len(shapes[population.name]) - 1))
         for branch in population.branches:
             if branch.layer.bias is None:
@@ -106,6 +107,8 @@ def carry_current_biases(graph: Graph) -> Carried:
 
 def _needs(population: Population) -> bool:
     """Return whether a synapse's bias passes through a current that lives longer than a step."""
+    if not isinstance(population.neuron, Cuba | Integrator):
+        return False  # without a current of its own
     lives = bool(np.any(np.asarray(population.neuron.current_decay) < 1))
     biases = [branch.layer.bias for branch in population.branches]
     return lives and any(bias is not None and np.any(bias) for bias in biases)
