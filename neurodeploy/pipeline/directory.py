@@ -112,7 +112,7 @@ def require_source(source: Path, recipe: Recipe) -> None:
 def _require_same_training(before: Recipe, now: Recipe, *, path: Path) -> None:
     old, new = _training_settings(before), _training_settings(now)
     for key in sorted(old.keys() | new.keys()):
-        if key == "training.compile" and None in (old[key], new[key]):
+        if key == "training.compile" and None in (old.get(key), new.get(key)):
             continue  # unset, it follows the checkpoint
         if old.get(key) != new.get(key):
             raise RecipeError(

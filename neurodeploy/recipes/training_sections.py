@@ -191,7 +191,8 @@ class TrainingSection:
         checkpoint_activations: Keep only what enters each block and run the block again in the
             backward pass: less memory, more time, the same result.
         compile: Run blocks through torch.compile (torch 2.14 or newer). Unset: on CUDA where
-            Triton is installed, and not on CPUs, where our own kernels are faster.
+            Triton is installed, and not on CPUs, where our own kernels are faster; a resumed
+            training goes on as it began.
     """
 
     epochs: NotNegativeInt
