@@ -90,11 +90,8 @@ def _normalized_together(x: Tensor, norm: Norm) -> Tensor:
 def update_running(norm: Norm, mean: Tensor, variance: Tensor, *, size: float) -> None:
     """Bring running statistics up to date, as torch does it.
 
-    Args:
-        norm: Has running statistics and a momentum.
-        mean: (C,) of the batch.
-        variance: (C,) of the batch, biased.
-        size: Values per channel that they come from.
+    Mean and biased variance, (C,), are those of a batch with `size` values a channel; the norm has
+    running statistics and a momentum.
     """
     assert norm.running_mean is not None
     assert norm.running_var is not None
@@ -158,15 +155,10 @@ def make_batch_norm(
     steps: int,
     alpha: float = 1.0,
 ) -> nn.Module:
-    """Make the batch norm of a recipe.
+    """Make the batch norm of a recipe: of kind "bn", "tdbn" or "tebn" for T `steps`.
 
-    Args:
-        kind: "bn", "tdbn" or "tebn".
-        channels: C.
-        is_spatial: Whether currents are (T · N, C, H, W); else (T · N, C).
-        threshold: V_th.
-        steps: T.
-        alpha: Share of the threshold; below 1 where several currents add up.
+    Currents are (T · N, C, H, W) if `is_spatial`, else (T · N, C). `alpha` is the share of the
+    threshold that normalised currents start with; below 1 where several currents add up.
     """
     norm: Norm = nn.BatchNorm2d(channels) if is_spatial else nn.BatchNorm1d(channels)
     if kind == "bn":

@@ -86,14 +86,12 @@ class SpikingNetwork(nn.Module):
         seed: Draws the initial weights.
 
     Attributes:
-        architecture: As given.
         blocks: By name, in order.
         is_recomputing: Whether blocks run again in the backward pass instead of keeping what
             they computed; False at first. Outputs and gradients are the same to the bit.
         readout: `DenseSynapse` on flattened spikes, or `GlobalAverageReadout`.
         branches: None for a network without.
-        input_mean: (C, 1, 1) float32, of each channel; empty for none.
-        input_deviation: (C, 1, 1) float32, of each channel; empty for none.
+        input_mean: (C, 1, 1) float32, of each channel; empty for none, as `input_deviation`.
     """
 
     input_mean: Tensor

@@ -98,16 +98,9 @@ def cuba_span(
     States are whole numbers in float64: products with a share of 4096 are exact there up to
     2**41, and truncation is one instruction for a vector of them.
 
-    Args:
-        inputs: (T, M) float32, SLAYER units.
-        span: First column, and the column after the last.
-        keeps: Of current and voltage.
-        neurons: Their numbers.
-        states: (M,) int32 each, U and the reset V before the first step; after the last one on
-            return.
-        spikes: (T, M) float32, the result.
-        voltages: (T, M) float32, V before the reset in SLAYER units, the result.
-        currents: (T, M) float32, U in SLAYER units, the result; (0, 0) if not wanted.
+    Inputs, `voltages` before the reset and `currents`, unless these are (0, 0), are (T, M) in SLAYER
+    units. `states`, U and reset V, (M,), are those before the first step, and on return those after
+    the last.
     """
     scale, is_power_of_two, level, is_graded = neurons
     current_keep, voltage_keep = keeps
@@ -166,15 +159,8 @@ def cuba_back_span(
 
     gv[t] = g[t] · h + a_v · gv[t+1],  gx[t] = gv[t] + a_u · gx[t+1].
 
-    Args:
-        voltages: As `cuba_span` gives them.
-        gradients: (T, M) float32, g, of the spikes.
-        span: First column, and the column after the last.
-        keeps: a_u and a_v.
-        threshold: In SLAYER units.
-        margin: Taken off the voltage before the surrogate.
-        surrogate: h.
-        result: gx, (T, M) float32.
+    `gradients` are g, of the spikes, `keeps` a_u and a_v, `surrogate` is h of voltage - margin, and
+    `result` gx; arrays are (T, M) float32.
     """
     current_keep, voltage_keep = keeps
     keep_u, keep_v = np.empty(1024, np.float32), np.empty(1024, np.float32)
@@ -213,18 +199,14 @@ def run_cuba(
     *,
     has_currents: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-    """Run CUBA neurons over all steps.
+    """Run CUBA neurons over all steps, on inputs (T, M) float32 in SLAYER units.
 
-    Args:
-        inputs: (T, M) float32, SLAYER units.
-        keeps: 1 - decay / 4096 of current and voltage, (1,) or (M,) float64.
-        states: U and reset V before the first step, (M,) int32, None for zero.
-        constants: Of the neurons.
-        has_currents: Give the currents as well.
+    `keeps` are 1 - decay / 4096 of current and voltage, (1,) or (M,) float64; `states` U and reset
+    V before the first step, (M,) int32, None for zero.
 
     Returns:
-        Spikes, V before the reset and, if wanted, U, all (T, M) float32; then U and V after the
-        last step, (M,) int32.
+        Spikes, V before the reset and, with `has_currents`, U, all (T, M) float32; then U and V
+        after the last step, (M,) int32.
     """
     inputs = inputs.detach().contiguous()
     x = inputs.numpy()

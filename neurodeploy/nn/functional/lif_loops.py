@@ -166,14 +166,8 @@ def differentiate_span(
     d[t] = g[t] · h + tau · d[t+1] · (1 - o[t] - u[t] · h), the last term with
     `has_reset_gradient` only; see `neurodeploy.nn.functional.dynamics.lif_spikes`.
 
-    Args:
-        currents: As in `fire_span`.
-        gradients: (T, M) float32, g, of the spikes.
-        span: As in `fire_span`.
-        neurons: As in `fire_span`.
-        surrogate: h.
-        result: d, (T, M) float32; with an input of one step (1, M), the sum over the steps.
-        sums: (2, lanes) float64: of d, and of d · (x - mean) · inverse; overwritten.
+    `gradients` g, of the spikes, are (T, M); the result d too, or with an input of one step (1, M)
+    the sum over the steps. `sums` (2, lanes) become those of d and of d · (x - mean) · inverse.
     """
     inputs, skip, scale, shift = currents.inputs, currents.skip, currents.scale, currents.shift
     mean, inverse = currents.mean, currents.inverse
