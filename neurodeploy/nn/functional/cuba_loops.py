@@ -98,9 +98,9 @@ def cuba_span(
     States are whole numbers in float64: products with a share of 4096 are exact there up to
     2**41, and truncation is one instruction for a vector of them.
 
-    Inputs, `voltages` before the reset and `currents`, unless these are (0, 0), are (T, M) in SLAYER
-    units. `states`, U and reset V, (M,), are those before the first step, and on return those after
-    the last.
+    Inputs, `voltages` before the reset and `currents`, unless these are (0, 0), are (T, M) in
+    SLAYER units. `states`, U and reset V, (M,), are those before the first step, and on return
+    those after the last.
     """
     scale, is_power_of_two, level, is_graded = neurons
     current_keep, voltage_keep = keeps
