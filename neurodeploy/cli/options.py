@@ -8,7 +8,7 @@ from enum import StrEnum
 from importlib import import_module
 from math import prod
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from neurodeploy.cli.option_groups import Panel
 from neurodeploy.errors import DataError, FractionWarning, NetxError, NeurodeployWarning
 from neurodeploy.files import net_of, samples_of
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
 from neurodeploy.samples.array_files import INPUT_BYTES_MAX
 from neurodeploy.samples.sources import open_samples, read_labels
@@ -28,6 +27,9 @@ from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
 from neurodeploy.simulation.recording import Decision, Feed, IntArray, Stream, Timing, Window
 from neurodeploy.untrusted_hdf5 import check_file
+
+if TYPE_CHECKING:
+    from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 
 GENERAL = Panel()
 TIME = Panel("Time")
@@ -332,6 +334,9 @@ class LavaOptions:
 
     def simulator(self, run: RunOptions, graph: FixedPointGraph) -> LavaSimulator:
         """Return real Lava for a network that has been read."""
+        # Most commands never start Lava.
+        from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+
         return LavaSimulator(
             run.net,
             python=self.lava_python,

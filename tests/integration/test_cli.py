@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from neurodeploy import netx
-from neurodeploy.cli import options
 from neurodeploy.cli.commands import simulate
 from neurodeploy.files import hardware_path
 from neurodeploy.fixedpoint import THRESHOLD_MAX
+from neurodeploy.lava_bridge import lava_simulator
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording, Stream
 
@@ -242,7 +242,7 @@ class FaultyReference:
 def test_verify_names_the_first_difference(
     neurodeploy, golden: Path, samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "LavaSimulator", FaultyReference)
+    monkeypatch.setattr(lava_simulator, "LavaSimulator", FaultyReference)
     source = samples(np.random.default_rng(4).integers(0, 2, (2, 6, 24)))
     outcome = neurodeploy("verify", golden / DENSE, "-i", source)
     assert outcome.code == 1
@@ -269,7 +269,7 @@ class FaultyState(FaultyReference):
 def test_verify_compares_states_as_well(
     neurodeploy, golden: Path, samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "LavaSimulator", FaultyState)
+    monkeypatch.setattr(lava_simulator, "LavaSimulator", FaultyState)
     source = samples(np.random.default_rng(4).integers(0, 2, (2, 6, 24)))
     outcome = neurodeploy("verify", golden / DENSE, "-i", source)
     assert outcome.code == 1
@@ -646,7 +646,9 @@ def labelled(golden: Path, tmp_path: Path) -> Callable[..., Path]:
 def test_labels_give_an_accuracy_and_the_rule_behind_it(
     neurodeploy, golden: Path, labelled, tmp_path, monkeypatch, command: str, suffix: str
 ) -> None:
-    monkeypatch.setattr(options, "LavaSimulator", lambda net, **_: EventSimulator(netx.read(net)))
+    monkeypatch.setattr(
+        lava_simulator, "LavaSimulator", lambda net, **_: EventSimulator(netx.read(net))
+    )
     rest = ("-o", tmp_path / f"out{suffix}") if command == "simulate" else ()
     line = (command, golden / DENSE, "-i", labelled(suffix=suffix), *rest)
     words = " ".join(neurodeploy(*line).out.split())
@@ -703,7 +705,9 @@ def test_labels_that_cannot_be_used_are_named(
 def test_a_run_stands_for_the_files_in_it(
     neurodeploy, golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "LavaSimulator", lambda net, **_: EventSimulator(netx.read(net)))
+    monkeypatch.setattr(
+        lava_simulator, "LavaSimulator", lambda net, **_: EventSimulator(netx.read(net))
+    )
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(golden / DENSE, run / "network.net")
