@@ -307,11 +307,11 @@ def clip_weights(graph: Graph, target: Target, scales: Scales) -> Graph:
             if branch.is_identity:
                 continue
             unit, weight = scales[population.name] * branch.unit, branch.layer.weight
-            clipped = np.clip(weight, target.weight_min / unit, target.weight_max / unit)
-            # A weight at the very end rounds to the end either way: it counts as clipped only
-            # where the rounded one would lie outside.
-            outside = np.abs(weight - clipped) * abs(unit) > 1
+            rounded = round_to_even_integer(weight * unit)
+            # A weight that rounds to the end of the range stays as it is.
+            outside = (rounded < target.weight_min) | (rounded > target.weight_max)
             if outside.any():
+                clipped = np.clip(weight, target.weight_min / unit, target.weight_max / unit)
                 kept = np.where(outside, clipped, weight)
                 changed[branch.node] = dataclasses.replace(branch.layer, weight=kept)
     return graph.replace_nodes(changed=changed) if changed else graph

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from neurodeploy.counting.fan_out import ann_macs
+from neurodeploy.counting.network_counts import Counts, count
 from neurodeploy.ir import (
     Connection,
     CubaNeuron,
@@ -20,6 +21,7 @@ from neurodeploy.ir import (
 from neurodeploy.ir.graphs import INPUT
 from neurodeploy.reports.report import Report
 from neurodeploy.reports.report_builder import report
+from neurodeploy.simulation import EventSimulator
 from neurodeploy.simulation.recording import Recording
 
 
@@ -72,6 +74,21 @@ def mlp_run() -> tuple[np.ndarray, Recording]:
     spikes = (first_ones(10, 256, 128), first_ones(10, 10, 10))
     recording = Recording.from_spikes(("hidden", "output"), spikes)
     return first_ones(10, 784, 784), recording
+
+
+@pytest.fixture(scope="session")
+def count_alike() -> Callable[[int], Counts]:
+    """Two layers of two neurons with one weight of zero; all spike in three of four steps."""
+    weight = np.array([[20, 0], [40, 60]], dtype=np.int32)
+    layers = (dense("a", INPUT, weight), dense("b", "a", weight))
+    graph = FixedPointGraph(input=FixedInput(shape=(2,)), layers=layers)
+
+    def count_alike(samples: int) -> Counts:
+        inputs = np.zeros((samples, 4, 2), dtype=np.int32)
+        inputs[:, :3] = 1
+        return count(graph, inputs, EventSimulator(graph).run(inputs))
+
+    return count_alike
 
 
 @pytest.fixture(scope="session")

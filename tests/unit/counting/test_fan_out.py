@@ -291,3 +291,8 @@ def test_a_layer_of_an_unknown_kind_is_no_layer_without_macs():
     graph = Graph(nodes=nodes, edges=(("input", "odd"),))  # type: ignore[arg-type]
     with pytest.raises(GraphError, match="'odd': a layer of type Unknown, whose MACs"):
         ann_macs(graph)
+
+
+def test_a_convolution_cannot_be_recurrent():
+    with pytest.raises(DataError, match="conv: only dense synapses can be recurrent"):
+        count_layer(ones(1, 1, 1, 1), ones(1, 2, 1, 3, 3), kind="binary", is_recurrent=True)

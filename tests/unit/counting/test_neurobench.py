@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
-from neurodeploy.counting.neurobench import NeuroBenchMetrics, metrics_of_layers
+from neurodeploy.counting.network_counts import Counts
+from neurodeploy.counting.neurobench import (
+    NeuroBenchMetrics,
+    metrics_of_counts,
+    metrics_of_layers,
+)
 from neurodeploy.counting.synapse_counts import SynapseCounts, count_layer
 from neurodeploy.errors import DataError
 
@@ -41,3 +48,14 @@ def test_layers_and_outputs_are_of_the_same_samples(
 ) -> None:
     with pytest.raises(DataError, match="at least one layer, one output, and the same samples"):
         metrics(layers, outputs)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_metrics_of_counts_are_a_samples(
+    count_alike: Callable[[int], Counts], samples: int
+) -> None:
+    found = metrics_of_counts(count_alike(samples), biases=1, states=8)
+    assert found.dense == 4 * (4 + 4)
+    assert found.effective_acs == 2 * 3 * 3
+    assert found.activation_sparsity == 1 - 3 / 4
+    assert found.connection_sparsity == 0.25

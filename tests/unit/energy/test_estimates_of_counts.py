@@ -13,7 +13,7 @@ from neurodeploy.counting.fan_out import conv_fan_out
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy import other_machines
 from neurodeploy.energy.estimates import MESH_HOPS_EAST_WEST, MESH_HOPS_NORTH_SOUTH, fastest_steps
-from neurodeploy.energy.formulas import LayerAccesses
+from neurodeploy.energy.formulas import LayerAccesses, operations_of
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.other_machines import measured_runs, platform_figures
 from neurodeploy.errors import DataError, TargetError
@@ -254,3 +254,21 @@ def test_messages_cross_as_many_tiles_as_two_random_ones_lie_apart():
     """SANA-FE's mesh of Loihi is 8 tiles wide and 4 high."""
     wide, high = (np.abs(np.subtract.outer(np.arange(n), np.arange(n))).mean() for n in (8, 4))
     assert (wide, high) == (MESH_HOPS_EAST_WEST, MESH_HOPS_NORTH_SOUTH)
+
+
+@pytest.mark.parametrize(
+    "missing", ["time_synaptic_op", "time_update_active", "time_update_inactive", "time_barrier"]
+)
+def test_a_step_has_no_shortest_time_without_all_of_its_times(make_report, missing):
+    davies = preset("loihi1_davies2018")
+    constants = {name: one for name, one in davies.constants.items() if name != missing}
+    partly = replace(davies, constants=constants)
+    cores = {"hidden": 1, "output": 1}
+    assert fastest_steps(make_report().counts, [partly], cores=cores) == {davies.name: None}
+
+
+def test_operations_are_those_of_the_mean_sample(count_alike):
+    """Samples that are alike cost what one does, memory accesses included."""
+    one, three = (operations_of(count_alike(samples)) for samples in (1, 3))
+    assert [access.updates for access in one.accesses] == [8, 8]
+    assert one == three

@@ -16,6 +16,7 @@ from neurodeploy.ir.graphs import Graph
 from neurodeploy.ir.integer_layers import CubaNeuron, FixedConv, FixedDense
 from neurodeploy.passes import choose_scales, quantize
 from neurodeploy.passes.calibration import calibrate
+from neurodeploy.passes.quantization import clip_weights
 from neurodeploy.simulation import EventSimulator
 
 LOIHI2 = Target.load("loihi2")
@@ -345,3 +346,16 @@ def test_a_scale_beyond_the_weight_range_is_refused() -> None:
     graph = two_layers(np.array([[0.1, 1.0], [-0.3, 0.2]]))
     with pytest.raises(QuantizationError, match=r"fc: integer weights from -90 to 300"):
         quantize(graph, LOIHI2, steps=4, scales={"lif": 300.0, "out": 10.0})
+
+
+def test_weights_that_round_beyond_the_range_are_clipped_and_no_others() -> None:
+    """255 lies as near to 254 as to 256 and rounds to 256, but -257 rounds to -256."""
+    weight = np.array([[255.0, 254.9, 3.0, -257.0, -257.1, -400.0]])
+    graph = chain(input=Input(shape=(6,)), fc=Dense(weight=weight), out=Integrator())
+    clipped = clip_weights(graph, LOIHI2, {"out": 1.0})
+    dense = clipped.nodes["fc"]
+    assert isinstance(dense, Dense)
+    assert dense.weight.tolist() == [[254.0, 254.9, 3.0, -257.0, -256.0, -256.0]]
+    synapse = quantize(clipped, LOIHI2, steps=1, scales={"out": 1.0}).layers[0].connections[0]
+    assert isinstance(synapse.synapse, FixedDense)
+    assert synapse.synapse.weight.tolist() == [[254, 254, 4, -256, -256, -256]]

@@ -231,6 +231,7 @@ def test_an_input_block_takes_an_image_as_its_bias() -> None:
     [
         (np.ones((1, 2, 3), int), Feed.PORT, DataError, r"\(samples, T, 1\) is required"),
         (np.ones((1, 2), int), Feed.PORT, DataError, "is required"),
+        (np.ones((3, 1), int), Feed.PORT, DataError, r"no T axis: show each in T steps, .*repeat"),
         (np.ones((0, 2, 1), int), Feed.PORT, DataError, "at least one sample"),
         (np.ones((1, 0, 1), int), Feed.PORT, DataError, "at least one sample"),
         (np.ones((1, 2, 1)), Feed.PORT, DataError, "float64, integers are required"),
@@ -465,3 +466,22 @@ def test_graded_events_are_static_only_if_no_sample_changes_them(is_compiled: bo
     assert is_static()
     inputs[1, 2] = 5
     assert not is_static()
+
+
+def test_errors_of_others_are_not_taken_for_those_of_a_cache() -> None:
+    def fail(done: int, total: int) -> None:
+        raise LookupError("the listener's own")
+
+    with pytest.raises(LookupError, match="the listener's own"):
+        EventSimulator(chain(1)).run(np.ones((1, 2, 1), np.int32), progress=fail)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_samples_run_in_a_few_groups_a_thread(threads: int) -> None:
+    """Groups are as large as memory allows: small ones would cost time."""
+    seen: list[int] = []
+    EventSimulator(chain(2), threads=threads).run(
+        np.ones((800, 2, 1), np.int32), progress=lambda done, total: seen.append(done)
+    )
+    assert seen[-1] == 800
+    assert len(seen) == 4 * threads
