@@ -77,7 +77,7 @@ def deploy_nir(
     if foreign.reset not in (None, "zero", "subtract"):
         raise typer.BadParameter(f"--reset {foreign.reset}: zero or subtract is allowed.")
     check_file(model, NIR)
-    with tried_apart(model):
+    with tried_apart(model, NIR):
         from neurodeploy.pipeline import imported
 
     inputs = load_inputs(foreign.samples)
@@ -140,7 +140,7 @@ def deploy_nir(
 def inspect_nir(path: Path, *, as_json: bool) -> None:
     """Show the nodes of a NIR file, and the step width that it gives away."""
     check_file(path, NIR)
-    with tried_apart(path):
+    with tried_apart(path, NIR):
         pass
     graph = read_nir(path)
     width = infer_dt(graph) or graph.dt

@@ -1,4 +1,4 @@
-"""Try to read a netx file in a process of its own before this one reads it.
+"""Try to read an HDF5 file in a process of its own before this one reads it.
 
 The HDF5 library is C code that trusts its input: on some damaged files HDF5 2.0 crashes, or
 searches a tree for ever, and nothing in Python can interrupt it. A separate process can be lost.
@@ -13,8 +13,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from neurodeploy.errors import NetxError
+if TYPE_CHECKING:
+    from neurodeploy.untrusted_hdf5 import FileKind
 
 CPU_SECONDS = 20.0
 """Processor time that reading may take, beside the time that the file's size explains."""
@@ -32,14 +34,15 @@ sys.path[:] = sys.argv[1:]
 import os, resource
 from pathlib import Path
 from neurodeploy.errors import NeurodeployError
-from neurodeploy.untrusted_hdf5 import open_root
+from neurodeploy.untrusted_hdf5 import FileKind, open_root
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for line in sys.stdin:
-    seconds, path = line[:-1].split(maxsplit=1)
+    seconds, kind, path = line.split()
     limit = int(resource.getrusage(resource.RUSAGE_SELF).ru_utime + float(seconds)) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
     try:
-        with open_root(Path(os.fsdecode(bytes.fromhex(path)))) as root:
+        path = Path(os.fsdecode(bytes.fromhex(path)))
+        with open_root(path, FileKind(kind, path.suffix, NeurodeployError)) as root:
             root.touch()
     except MemoryError:
         pass
@@ -75,18 +78,19 @@ def started_early(words: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def tried_apart(path: Path) -> Iterator[None]:
+def tried_apart(path: Path, kind: FileKind) -> Iterator[None]:
     """Read a file in a process of its own while the block runs; its result is dropped.
 
     Raises:
-        NetxError: At the end of the block, if the process hung, crashed, failed or refused it.
+        Error of the kind of file: At the end of the block, if the process hung, crashed, failed or
+            refused it.
     """
     seconds = CPU_SECONDS + path.stat().st_size * CPU_SECONDS_PER_BYTE
     with _waiting.pop() if _waiting else _start() as process:
         try:
             assert process.stdin is not None
             with suppress(BrokenPipeError):  # it has failed already: its status says how
-                process.stdin.write(f"{seconds} {os.fsencode(path).hex()}\n")
+                process.stdin.write(f"{seconds} {kind.name} {os.fsencode(path).hex()}\n")
                 process.stdin.flush()
             yield
             _, complaint = process.communicate()
@@ -94,10 +98,10 @@ def tried_apart(path: Path) -> Iterator[None]:
             process.kill()
     code = process.returncode
     if code == _REFUSED:
-        raise NetxError(complaint.strip())
+        raise kind.error(complaint.strip())
     if code > 0:
         last = (complaint.strip().splitlines() or ["no message"])[-1]
-        raise NetxError(
+        raise kind.error(
             f"{path}: the process that tries to read it first failed ({last}). Is neurodeploy "
             "installed completely? `neurodeploy doctor` examines that."
         )
@@ -105,7 +109,7 @@ def tried_apart(path: Path) -> Iterator[None]:
         trouble = f"crashed with signal {-code}"
         if code == -signal.SIGXCPU:
             trouble = f"took longer than {seconds:g} s"
-        raise NetxError(
+        raise kind.error(
             f"{path}: reading it {trouble}. The file is damaged. Write or copy it again."
         )
 

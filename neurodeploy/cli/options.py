@@ -26,7 +26,7 @@ from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
 from neurodeploy.simulation.recording import Decision, Feed, IntArray, Stream, Timing, Window
-from neurodeploy.untrusted_hdf5 import check_file
+from neurodeploy.untrusted_hdf5 import NETX, check_file
 
 if TYPE_CHECKING:
     from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
@@ -179,7 +179,7 @@ class FileOptions:
         """
         shape = parse_shape(self.input_shape)
         check_file(net)
-        with tried_apart(net):
+        with tried_apart(net, NETX):
             if simulates:
                 import_module("numba")
         return read(

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from rich.table import Table
 
 from neurodeploy.cli import console
-from neurodeploy.cli.foreign_networks import inspect_nir
 from neurodeploy.cli.options import AsJson, FileOptions, NetFile
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import (
@@ -34,6 +33,8 @@ def inspect(net: NetFile, file: FileOptions, as_json: AsJson = False) -> None:
     Example: `neurodeploy inspect network.net`
     """
     if net.suffix == ".nir":
+        from neurodeploy.cli.foreign_networks import inspect_nir  # seldom, and not quick to load
+
         inspect_nir(net, as_json=as_json)
         return
     graph = file.read(net)

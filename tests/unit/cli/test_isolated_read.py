@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from neurodeploy.cli import isolated_read
 from neurodeploy.cli.app import make_app
 from neurodeploy.cli.isolated_read import started_early, tried_apart
-from neurodeploy.errors import NetxError
+from neurodeploy.errors import DataError, NetxError
 from neurodeploy.netx import read
-from neurodeploy.untrusted_hdf5 import open_root
+from neurodeploy.untrusted_hdf5 import NETX, FileKind, open_root
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 ANY = GOLDEN / "12_conv_grouped.net"
@@ -28,19 +28,26 @@ AFTER_A_LINE = "import sys; sys.stdin.readline()\n"
 
 def try_program(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     monkeypatch.setattr(isolated_read, "_PROGRAM", program)
-    with tried_apart(ANY):
+    with tried_apart(ANY, NETX):
         pass
 
 
 def test_a_file_that_can_be_read_is_no_trouble() -> None:
-    with tried_apart(ANY):
+    with tried_apart(ANY, NETX):
         pass
 
 
 def test_a_file_that_is_refused_is_never_opened_here(tmp_path: Path) -> None:
     (tmp_path / "no.net").write_bytes(b"no HDF5")
     refused = pytest.raises(NetxError, match=r"^.*no\.net: cannot be read .*A netx file is HDF5")
-    with refused, tried_apart(tmp_path / "no.net"):
+    with refused, tried_apart(tmp_path / "no.net", NETX):
+        pass
+
+
+def test_a_file_of_another_kind_is_refused_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.nir").write_bytes(b"no HDF5")
+    refused = pytest.raises(DataError, match="A NIR file is HDF5")
+    with refused, tried_apart(tmp_path / "a.nir", FileKind("NIR", ".nir", DataError)):
         pass
 
 
@@ -88,7 +95,7 @@ def test_a_trial_that_cannot_run_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_interruption_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated_read, "_PROGRAM", "import time; time.sleep(60)")
-    with pytest.raises(KeyboardInterrupt), tried_apart(ANY):
+    with pytest.raises(KeyboardInterrupt), tried_apart(ANY, NETX):
         raise KeyboardInterrupt
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -98,7 +105,7 @@ def test_a_process_that_was_started_early_reads_the_file(monkeypatch: pytest.Mon
     monkeypatch.setattr(isolated_read, "_PROGRAM", AFTER_A_LINE + "import os; os.abort()")
     with started_early(["neurodeploy", "inspect"]):
         (process,) = isolated_read._waiting
-        with pytest.raises(NetxError, match="crashed with signal 6"), tried_apart(ANY):
+        with pytest.raises(NetxError, match="crashed with signal 6"), tried_apart(ANY, NETX):
             pass
     assert process.returncode == -6
 
