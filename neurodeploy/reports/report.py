@@ -282,6 +282,11 @@ class Report:
         return self.twin_source != AS_STORED
 
     @property
+    def ann_name(self) -> str:
+        """Name of the other side in sentences."""
+        return "ReLU twin" if self.onnx is None else "ANN"
+
+    @property
     def ann_label(self) -> str:
         """Name of the ANN in tables and plots."""
         if self.onnx is not None:

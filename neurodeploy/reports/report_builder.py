@@ -194,7 +194,7 @@ def _judge(
     facts = fairness.ComparisonFacts(
         accuracy=list(report.accuracy.values())[-1] if report.accuracy else None,
         ann_accuracy=report.ann_accuracy,
-        ann_name="the ReLU twin" if report.onnx is None else "the ANN",
+        ann_name=f"the {report.ann_name}",
         macs=report.ann,
         is_as_trained=report.is_comparable,
         uncounted=() if report.onnx is None else report.onnx.macs.uncounted_ops,
@@ -324,11 +324,10 @@ def _warnings(report: Report, graph: FixedPointGraph) -> tuple[str, ...]:
     counts = report.counts
     totals, samples = counts.totals, counts.samples
     if report.changes_over_time and (report.onnx is None or not report.onnx.has_own_input):
-        name = "ReLU twin" if report.onnx is None else "ANN"
         warnings.append(
-            f"The input changes over the steps. The {name} sees only their mean, in one pass, and "
-            f"may be unable to do the task. In {counts.steps} passes, one a step, it would need "
-            f"{counts.steps * report.ann.macs_border_exact:,} MACs."
+            f"The input changes over the steps. The {report.ann_name} sees only their mean, in one "
+            f"pass, and may be unable to do the task. In {counts.steps} passes, one a step, it "
+            f"would need {counts.steps * report.ann.macs_border_exact:,} MACs."
         )
     if totals.updates_active is None:
         warnings.append(

@@ -19,7 +19,7 @@ _MEMORY = "memory included"
 
 def statements(report: Report) -> list[str]:
     """Return the verdict, what it rests on, the assumption that matters most, and the cores."""
-    name = ann_name(report)
+    name = report.ann_name
     low, high = SIGMA_BREAK_EVEN
     sentences = [
         verdict(report),
@@ -44,14 +44,9 @@ def statements(report: Report) -> list[str]:
     return sentences
 
 
-def ann_name(report: Report) -> str:
-    """Return the name of the other side in sentences."""
-    return "ReLU twin" if report.onnx is None else "ANN"
-
-
 def verdict(report: Report) -> str:
     """Return the answer to "does it pay?": who needs less energy, memory included."""
-    name = ann_name(report)
+    name = report.ann_name
     if not report.is_comparable:
         return (
             "No comparison: the counts at hand are those of the layers as stored, with relays and "

@@ -2,10 +2,10 @@
 
 In reading order:
 
-- `elements`: cards, plots, tables and sections; words explained where they are first met.
+- `elements`: cards, plots, tables and sections; words explained where they are first met; HTML
+  (`report.html.j2`) and Markdown.
 - `outline`: the page of a run: its sections in order, and its files.
 - `comparison_page`: the page of several networks.
 - `run_sections`, `report_sections`: the sections.
 - `tables`: tables of counts and energies, for pages and the terminal.
-- `rendering`: an outline to HTML (`report.html.j2`) or Markdown.
 """

@@ -14,16 +14,8 @@ from neurodeploy.reports.numbers import (
     format_interval,
     format_percent,
 )
-from neurodeploy.reports.pages.elements import (
-    Card,
-    Outline,
-    PageSection,
-    PageTable,
-    Plot,
-    Rows,
-    explain_words,
-)
-from neurodeploy.reports.pages.rendering import render_html, render_markdown
+from neurodeploy.reports.pages import elements
+from neurodeploy.reports.pages.elements import Card, Outline, PageSection, PageTable, Plot, Rows
 from neurodeploy.reports.pages.tables import TIER_NAMES
 from neurodeploy.reports.plots.comparison_plots import NAMED, plot_front, plot_ranges
 
@@ -34,7 +26,7 @@ def write_comparison(comparison: NetworkComparison, path: Path | str) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, render_html(outline_of_comparison(comparison)))
+    write_text(path, elements.render_html(outline_of_comparison(comparison)))
 
 
 def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -> None:
@@ -43,7 +35,7 @@ def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, render_markdown(outline_of_comparison(comparison)))
+    write_text(path, elements.render_markdown(outline_of_comparison(comparison)))
 
 
 def outline_of_comparison(comparison: NetworkComparison) -> Outline:
@@ -58,7 +50,7 @@ def outline_of_comparison(comparison: NetworkComparison) -> Outline:
         "Networks compared",
         "Energies are estimates of one inference, with the same constants for all.",
         cards,
-        tuple(explain_words(cards, sections)),
+        tuple(elements.explain_words(cards, sections)),
     )
 
 

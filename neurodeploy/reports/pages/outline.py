@@ -13,9 +13,8 @@ from neurodeploy.energy.presets import Tier
 from neurodeploy.files import require_output, write_text
 from neurodeploy.reports.activity import Activity
 from neurodeploy.reports.numbers import format_count, format_energy, format_percent
-from neurodeploy.reports.pages import report_sections as costs, run_sections as runs
-from neurodeploy.reports.pages.elements import Card, Outline, PageSection, explain_words
-from neurodeploy.reports.pages.rendering import render_html, render_markdown
+from neurodeploy.reports.pages import elements, report_sections as costs, run_sections as runs
+from neurodeploy.reports.pages.elements import Card, Outline, PageSection
 from neurodeploy.reports.pages.tables import TIER_NAMES
 from neurodeploy.reports.plots.run_plots import SUFFIXES, save_drawing
 from neurodeploy.reports.report import Report, RunSummary
@@ -25,7 +24,7 @@ from neurodeploy.reports.statements import broken_rules, verdict_in_short
 def outline_of(summary: RunSummary) -> Outline:
     """Return everything that a page of the run shows."""
     cards = tuple(_cards(summary))
-    sections = tuple(explain_words(cards, _sections(summary)))
+    sections = tuple(elements.explain_words(cards, _sections(summary)))
     return Outline(summary.title, summary.description, cards, sections)
 
 
@@ -134,7 +133,7 @@ def save_plot(activity: Activity, path: Path | str, *, title: str, description: 
         runs.maps_section(activity),
         runs.membranes_section(activity),
     )
-    write_text(path, render_html(Outline(title, description, sections=tuple(sections))))
+    write_text(path, elements.render_html(Outline(title, description, sections=tuple(sections))))
 
 
 def write_page(summary: RunSummary, path: Path | str) -> None:
@@ -143,7 +142,7 @@ def write_page(summary: RunSummary, path: Path | str) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, render_html(outline_of(summary)))
+    write_text(path, elements.render_html(outline_of(summary)))
 
 
 def write_markdown(summary: RunSummary, path: Path | str) -> None:
@@ -152,4 +151,4 @@ def write_markdown(summary: RunSummary, path: Path | str) -> None:
     Raises:
         OutputError: If it cannot be written.
     """
-    write_text(path, render_markdown(outline_of(summary)))
+    write_text(path, elements.render_markdown(outline_of(summary)))

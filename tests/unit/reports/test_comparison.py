@@ -22,7 +22,7 @@ from neurodeploy.reports.comparison import (
     read_candidate,
 )
 from neurodeploy.reports.pages.comparison_page import outline_of_comparison
-from neurodeploy.reports.pages.rendering import render_html
+from neurodeploy.reports.pages.elements import render_html
 
 
 def candidate(name: str, accuracy: float | None, energy: float, **presets: float) -> Candidate:

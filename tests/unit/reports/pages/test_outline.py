@@ -18,8 +18,8 @@ from neurodeploy.energy.fairness import Headline, Rule
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.files import hardware_path
 from neurodeploy.reports.activity import raster_of
+from neurodeploy.reports.pages.elements import render_html
 from neurodeploy.reports.pages.outline import outline_of, write_page
-from neurodeploy.reports.pages.rendering import render_html
 from neurodeploy.reports.report import (
     AccuracyPoint,
     Agreement,

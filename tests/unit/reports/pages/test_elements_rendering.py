@@ -9,9 +9,9 @@ from neurodeploy.reports.pages.elements import (
     Outline,
     PageSection,
     PageTable,
+    render_markdown,
 )
 from neurodeploy.reports.pages.outline import outline_of, write_markdown
-from neurodeploy.reports.pages.rendering import render_markdown
 from neurodeploy.reports.report import RunSummary
 
 
