@@ -27,7 +27,7 @@ from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_files import DAMAGE, Array
-from neurodeploy.simulation.recording import Health, Recording
+from neurodeploy.simulation.recording import Health, Recording, unknown_kind
 from neurodeploy.simulation.recording_files import recording_arrays
 
 _ABOUT = "run.json"
@@ -306,8 +306,10 @@ def digest_graph(graph: FixedPointGraph) -> str:
             digest.update(f"({len(value)}".encode())
             for one in value:
                 add(one)
-        else:
+        elif value is None or isinstance(value, str | int | float | np.generic):
             digest.update(repr(value).encode())
+        else:  # its text might leave out values of an array
+            raise unknown_kind(value, "long_runs.parts.digest_graph")
 
     add(graph)
     return digest.hexdigest()

@@ -353,6 +353,12 @@ def test_digests_tell_samples_and_networks_apart(graph, inputs) -> None:
     assert len(others) == len(names)
 
 
+def test_a_digest_leaves_nothing_out(graph) -> None:
+    """The text of a mapping shortens its arrays: two networks would be one."""
+    with pytest.raises(SimulationError, match=r"dict is of a kind for which .*digest_graph has no"):
+        digest_graph((graph, {"weight": np.zeros(2000)}))
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path) -> None:
     (tmp_path / "keep.txt").write_text("mine")
     store = PartStore(tmp_path, {"network": "1"})
