@@ -18,8 +18,8 @@ Source: nengo-loihi `nengo_loihi/block.py` (MAX_*, bits_per_axon); lava-dl 0.6.0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import ceil
 from typing import TypedDict
 
@@ -90,13 +90,7 @@ class FitJson(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipFit:
-    """Cores of a whole network, as an estimate.
-
-    Attributes:
-        target: Name of the chip.
-        cores_per_chip: Of that chip.
-        layers: In order.
-    """
+    """Cores of a whole network, as an estimate: on `target`, a chip of `cores_per_chip`."""
 
     target: str
     cores_per_chip: int
@@ -181,14 +175,13 @@ def estimate_cores(
 ) -> ChipFit:
     """Estimate the cores of every layer.
 
+    Layers never share a core. Where the target limits output axons, every layer is taken to lead
+    into the one after it.
+
     Args:
         layers: From `sizes_of`, or made by hand.
         target: A chip with a core model.
         cores_per_chip: Instead of the target's number; some systems expose fewer.
-
-    Returns:
-        A range a layer. Layers never share a core. Where the target limits output axons, every
-        layer is taken to lead into the one after it.
 
     Raises:
         TargetError: If the target has no cores, or does not state what its model needs.
@@ -207,23 +200,16 @@ def estimate_cores(
 
 
 def axon_bits(neurons: int, weight_bits: int) -> int:
-    """Return the bits that one input axon of a dense Loihi 1 synapse takes on a core.
-
-    Args:
-        neurons: Neurons on the core, each with one weight.
-        weight_bits: Bits of a weight.
-    """
+    """Return the bits of an input axon of a dense Loihi 1 synapse on a core with `neurons`."""
     whole, rest = divmod(neurons, _BLOCK)
     sizes = [_BLOCK] * whole + ([rest] if rest else [])
     return sum(WORD * ceil((size * weight_bits + _HEADER) / WORD) for size in sizes)
 
 
 def axon_words(neurons: int, weight_bits: int) -> int:
-    """Return the words that one input axon of a dense Loihi 2 synapse takes on a core.
+    """Return the words of an input axon of a dense Loihi 2 synapse on a core with `neurons`.
 
-    Args:
-        neurons: Neurons on the core, each with one weight, zeros included.
-        weight_bits: Bits of a weight, sign included.
+    Zero weights are stored too; `weight_bits` includes the sign.
     """
     return ceil((neurons * (weight_bits + _ENTRY_BITS) + _HEADER) / WORD)
 
@@ -239,47 +225,32 @@ def _with_output_axons(entries: Sequence[LayerCores], target: Target) -> tuple[L
     axons = target.limit("output_axons_per_core")
     spread: list[LayerCores] = []
     for entry in reversed(entries):
+        layer, low, high = entry.layer, entry.low, entry.high
         reached = spread[0].low if spread and spread[0].layer.inputs else None
-        if entry.low is None or entry.high is None or not reached:
-            spread.insert(0, entry)
-            continue
-        neurons = axons // reached
-        if not neurons:
-            problem = (
-                f"{entry.layer.name}: leads into {reached} cores of '{spread[0].layer.name}', a "
-                f"neuron of '{target.name}' has {axons} output axons at most. Use fewer neurons "
-                "there, or a layer between."
-            )
-            spread.insert(0, _impossible(entry.layer, "output axons", problem))
-            continue
-        cores = ceil(entry.layer.neurons / neurons)
-        if cores > entry.low:
-            entry = replace(
-                entry,
-                low=cores,
-                high=max(cores, entry.high),
-                limiting_resource="output axons",
-                neurons_per_core=ceil(entry.layer.neurons / cores),
-            )
+        if low is not None and high is not None and reached:
+            neurons = axons // reached
+            if not neurons:
+                problem = (
+                    f"{layer.name}: leads into {reached} cores of '{spread[0].layer.name}', a "
+                    f"neuron of '{target.name}' has {axons} output axons at most. Use fewer "
+                    "neurons there, or a layer between."
+                )
+                entry = _impossible(layer, "output axons", problem)
+            elif (cores := ceil(layer.neurons / neurons)) > low:
+                high = max(cores, high)
+                entry = _on_cores(layer, cores, high, "output axons", remark=entry.remark)
         spread.insert(0, entry)
     return tuple(spread)
 
 
 def _loihi1(layer: LayerSize, target: Target) -> LayerCores:
-    compartments = target.limit("neurons_per_core")
     memory = target.limit("synapse_words_per_core") * WORD
     bits = min(layer.weight_bits, target.limit("weight_bits"))
-    least = ceil(layer.neurons / compartments)
+    least = ceil(layer.neurons / target.limit("neurons_per_core"))
     if not layer.inputs:
         stored = layer.synapses * (bits + target.limit("index_bits"))
         high = max(least, ceil(stored / memory))
-        return LayerCores(
-            layer=layer,
-            low=least,
-            high=high,
-            limiting_resource="neurons" if high == least else "synapse memory",
-            neurons_per_core=ceil(layer.neurons / least),
-        )
+        return _on_cores(layer, least, high, "neurons" if high == least else "synapse memory")
     axons = target.limit("input_axons_per_core")
     if layer.inputs > axons:
         return _impossible(
@@ -288,17 +259,10 @@ def _loihi1(layer: LayerSize, target: Target) -> LayerCores:
             f"{layer.name}: {layer.inputs} input axons, a core of '{target.name}' has {axons}. "
             "Put a stride, a pooling or a narrower layer before it; shared axons are not modelled.",
         )
-    for cores in range(least, layer.neurons + 1):
-        neurons = ceil(layer.neurons / cores)
-        if layer.inputs * axon_bits(neurons, bits) <= memory:
-            return LayerCores(
-                layer=layer,
-                low=cores,
-                high=cores,
-                limiting_resource="neurons" if cores == least else "synapse memory",
-                neurons_per_core=neurons,
-            )
-    return _impossible(layer, "synapse memory", _too_wide(layer, target))
+    low = _fewest_cores(layer, least, lambda n: layer.inputs * axon_bits(n, bits) <= memory)
+    if low is None:
+        return _too_wide(layer, target)
+    return _on_cores(layer, low, low, "neurons" if low == least else "synapse memory")
 
 
 def _loihi2(layer: LayerSize, target: Target) -> LayerCores:
@@ -316,7 +280,6 @@ def _loihi2_spatial(layer: LayerSize, target: Target) -> LayerCores:
             f"{layer.name}: {height} neurons in one column of one channel, slices of less than "
             f"{largest} are known. Use a stride.",
         )
-    remark = ""
     if column >= largest:
         parts = ceil(channels / ((largest - 1) // height))
         cores, neurons = width * parts, ceil(channels / parts) * height
@@ -325,55 +288,68 @@ def _loihi2_spatial(layer: LayerSize, target: Target) -> LayerCores:
             f"column, slices of less than {largest} are known; counted as split by channels over "
             f"{parts} cores a column, which changes no spike, but no compile log shows it."
         )
-    else:
-        columns = 1
-        while 2 * columns * column < largest:  # the compiler's slices are powers of two wide
-            columns *= 2
-        cores, neurons = ceil(width / columns), column * min(columns, width)
-    return LayerCores(
-        layer=layer,
-        low=cores,
-        high=cores,
-        limiting_resource="slice",
-        neurons_per_core=neurons,
-        remark=remark,
-    )
+        return _on_cores(layer, cores, cores, "slice", neurons=neurons, remark=remark)
+    columns = 1
+    while 2 * columns * column < largest:  # the compiler's slices are powers of two wide
+        columns *= 2
+    cores, neurons = ceil(width / columns), column * min(columns, width)
+    return _on_cores(layer, cores, cores, "slice", neurons=neurons)
 
 
 def _loihi2_dense(layer: LayerSize, target: Target) -> LayerCores:
     limit = target.limit("synapse_words_per_core")
     by_neurons = ceil(layer.neurons / target.limit("neurons_per_core"))
 
-    def fits(cores: int) -> bool:
-        neurons = ceil(layer.neurons / cores)
-        return layer.inputs * axon_words(neurons, layer.weight_bits) <= limit
+    def words(neurons: int) -> int:
+        return layer.inputs * axon_words(neurons, layer.weight_bits)
 
-    low = next((n for n in range(by_neurons, layer.neurons + 1) if fits(n)), None)
+    low = _fewest_cores(layer, by_neurons, lambda n: words(n) <= limit)
     if low is None:
-        return _impossible(layer, "synapse memory", _too_wide(layer, target))
-    whole = layer.inputs * axon_words(layer.neurons, layer.weight_bits)
-    high = max(1, by_neurons, ceil(whole / limit))
-    while not fits(high):
+        return _too_wide(layer, target)
+    high = max(1, by_neurons, ceil(words(layer.neurons) / limit))
+    while words(ceil(layer.neurons / high)) > limit:
         high *= 2
+    resource = "neurons" if low == by_neurons else "synapse memory"
+    return _on_cores(layer, low, max(low, high), resource)
+
+
+def _fewest_cores(layer: LayerSize, least: int, fits: Callable[[int], bool]) -> int | None:
+    """Return the fewest cores, `least` or more, whose share of the neurons fits on a core."""
+    numbers = range(least, layer.neurons + 1)
+    return next((cores for cores in numbers if fits(ceil(layer.neurons / cores))), None)
+
+
+def _on_cores(
+    layer: LayerSize,
+    low: int,
+    high: int,
+    resource: str,
+    *,
+    neurons: int | None = None,
+    remark: str = "",
+) -> LayerCores:
     return LayerCores(
         layer=layer,
+        limiting_resource=resource,
         low=low,
-        high=max(low, high),
-        limiting_resource="neurons" if low == by_neurons else "synapse memory",
-        neurons_per_core=ceil(layer.neurons / low),
-    )
-
-
-def _too_wide(layer: LayerSize, target: Target) -> str:
-    return (
-        f"{layer.name}: {layer.inputs} inputs of one neuron alone exceed the synaptic memory of a "
-        f"core of '{target.name}', {target.limit('synapse_words_per_core')} words. Put a stride, a "
-        "pooling or a narrower layer before it."
+        high=high,
+        neurons_per_core=ceil(layer.neurons / low) if neurons is None else neurons,
+        remark=remark,
     )
 
 
 def _impossible(layer: LayerSize, resource: str, problem: str) -> LayerCores:
     return LayerCores(layer=layer, limiting_resource=resource, problem=problem)
+
+
+def _too_wide(layer: LayerSize, target: Target) -> LayerCores:
+    return _impossible(
+        layer,
+        "synapse memory",
+        f"{layer.name}: {layer.inputs} inputs of one neuron alone exceed the synaptic memory of a "
+        f"core of '{target.name}', {target.limit('synapse_words_per_core')} words. Put a stride, a "
+        "pooling or a narrower layer before it.",
+    )
 
 
 def _sum(values: Sequence[int | None]) -> int | None:

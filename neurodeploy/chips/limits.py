@@ -24,27 +24,18 @@ from neurodeploy.ir.integer_layers import (
 
 
 def find_violations(graph: FixedPointGraph, target: Target) -> tuple[str, ...]:
-    """Name every limit of a chip that a network exceeds.
+    """Name every limit of a chip that a network exceeds: place, value, values allowed, and advice.
 
     Looks at weights as they act, delays, thresholds, biases, decays, parameters that differ within
-    a layer, and, for a chip with cores, at what one core must hold.
-
-    Args:
-        graph: The network as deployed: skip connections already lowered.
-        target: The chip.
-
-    Returns:
-        One text each: the place, the value, the values allowed, and advice.
+    a layer, and, for a chip with cores, at the needs of one core. Skip connections of the network
+    must be lowered already.
     """
     found: list[str] = []
     for layer in graph:
-        checks = [
-            check
-            for connection in layer.connections
-            for check in _synapse_checks(
-                connection.synapse, target, f"{connection.source} -> {layer.name}"
-            )
-        ]
+        checks: list[_Check] = []
+        for connection in layer.connections:
+            where = f"{connection.source} -> {layer.name}"
+            checks += _synapse_checks(connection.synapse, target, where)
         for check in (*checks, *_neuron_checks(layer, target)):
             found += check.violations(target)
         found += _parameter_violations(layer, target)
@@ -56,10 +47,6 @@ def find_violations(graph: FixedPointGraph, target: Target) -> tuple[str, ...]:
 
 def check_limits(graph: FixedPointGraph, target: Target) -> None:
     """Refuse a network that exceeds a chip.
-
-    Args:
-        graph: The network as deployed.
-        target: The chip.
 
     Raises:
         TargetLimitError: With every violation, one a line.

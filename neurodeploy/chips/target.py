@@ -22,14 +22,7 @@ EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 
 Source = Annotated[str, NotEmpty("every number has a source")]
 
-REQUIRED = (
-    "weight_min",
-    "weight_max",
-    "threshold_max",
-    "bias_max",
-    "decay_max",
-    "delay_max",
-)
+REQUIRED = ("weight_min", "weight_max", "threshold_max", "bias_max", "decay_max", "delay_max")
 """Limits that every target states."""
 
 CoreModel = Literal["loihi1", "loihi2"]
@@ -38,14 +31,7 @@ CoreModel = Literal["loihi1", "loihi2"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One number about a chip.
-
-    Attributes:
-        value: The number.
-        unit: Unit of the number.
-        source: Where it can be looked up.
-        evidence: One of `EVIDENCE`.
-    """
+    """One number about a chip, its unit, and where it can be looked up."""
 
     value: int
     unit: str
@@ -108,11 +94,10 @@ class Target:
     def with_weight_bits(self, bits: int) -> Target:
         """Return the same chip with narrower weights: even ones in [-2**bits, 2**bits - 2].
 
-        Args:
-            bits: 2 to 8; mixed-sign weights of 8 bits are those of the chip.
+        Mixed-sign weights of 8 bits are those of the chip.
 
         Raises:
-            TargetError: If there are no such weights, or the chip has none so wide.
+            TargetError: If `bits` is not 2 to 8, or the chip has no weights so wide.
         """
         low, high = -(1 << bits), (1 << bits) - 2
         if not 2 <= bits <= 8 or low < self.weight_min or high > self.weight_max:

@@ -4,11 +4,10 @@
 
 - `recipe_run`: the whole run.
 - `stages`: train before deployment, verify after it.
-- `assessment`: a deployed network on the test part: accuracy, counts, energy, page.
+- `assessment`: a deployed network on the test part: accuracy, counts, energy, page, summary.
 - `deployment`: from a trained network to a verified netx file.
 - `imported`: from a network of another framework to a verified netx file.
 - `prediction`: networks on samples: classes, accuracy, real Lava.
-- `summary`: the results, for `summary.json` and the page.
 - `directory`: the files of a run.
 - `observation`: progress and times.
 
@@ -37,16 +36,19 @@ from neurodeploy.files import (
     SUMMARY as SUMMARY,
     TEST as TEST,
 )
-from neurodeploy.pipeline.assessment import assess_deployment as assess_deployment
+from neurodeploy.pipeline.assessment import (
+    RunResult as RunResult,
+    assess_deployment as assess_deployment,
+)
 from neurodeploy.pipeline.deployment.agreement import (
     LayerCheck as LayerCheck,
     first_difference as first_difference,
 )
 from neurodeploy.pipeline.deployment.lowering import lower as lower
-from neurodeploy.pipeline.deployment.relay_costs import Relaying as Relaying
 from neurodeploy.pipeline.deployment.result import (
     Deployment as Deployment,
     PruningOutcome as PruningOutcome,
+    Relaying as Relaying,
     Step as Step,
 )
 from neurodeploy.pipeline.deployment.steps import deploy as deploy
@@ -69,4 +71,3 @@ from neurodeploy.pipeline.stages import (
     train as train,
     verify as verify,
 )
-from neurodeploy.pipeline.summary import RunResult as RunResult

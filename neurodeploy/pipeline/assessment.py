@@ -1,9 +1,12 @@
-"""Assess a deployed network on the test part: accuracy, counts, energy, and their page."""
+"""Assess a deployed network on the test part: accuracy, counts, energy; their page and summary."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +14,45 @@ import numpy.typing as npt
 
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.errors import OnnxError
-from neurodeploy.files import DEPLOYMENT, REPORT, locked, write_text
-from neurodeploy.learning.checkpoints import History
+from neurodeploy.files import DEPLOYMENT, REPORT, TWIN, locked, write_text
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
+from neurodeploy.onnx_models.measured_zeros import OnnxBaseline, read_baseline
+from neurodeploy.onnx_models.reading import require_onnx
+from neurodeploy.onnx_models.twin_export import export_twin
 from neurodeploy.pipeline.deployment.result import Deployment
+from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.prediction import accuracy_of, predict
-from neurodeploy.pipeline.stages import TrainingResult, Verification, run_twin
-from neurodeploy.pipeline.summary import RunResult, accuracy_points, page_of, summary_of
+from neurodeploy.pipeline.stages import TrainingResult, Verification
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.reports.activity import layer_activity_of, observe
+from neurodeploy.reports.activity import Activity, layer_activity_of, observe
 from neurodeploy.reports.pages.outline import write_page
+from neurodeploy.reports.report import AccuracyPoint, Agreement, Report, Rounding, RunSummary
 from neurodeploy.reports.report_builder import report
 from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import Record, Recording
+from neurodeploy.simulation.recording import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RunResult:
+    """A whole run.
+
+    Attributes:
+        accuracy: On the test part, stage by stage.
+        report: Counts and energy.
+        training: The trained network and its history.
+        deployment: The integers and their file.
+        verification: Against Lava; None if the recipe asked for none.
+        summary: The content of `summary.json`; filled last.
+    """
+
+    accuracy: tuple[AccuracyPoint, ...]
+    report: Report
+    training: TrainingResult
+    deployment: Deployment
+    verification: Verification | None
+    summary: dict[str, object] = field(default_factory=dict)
 
 
 def assess_deployment(
@@ -54,7 +80,7 @@ def assess_deployment(
     """
     with locked(directory):
         result = assess(
-            TrainingResult(network=network, history=History(epochs=(), best_epoch=0, kept_epoch=0)),
+            TrainingResult(network=network),
             recipe,
             deployment,
             load_data(recipe)[2],
@@ -81,16 +107,8 @@ def assess(
 ) -> RunResult:
     """Run the deployed file on the whole test part, count and price it, and write the page.
 
-    Args:
-        trained: The network before deployment, and its history.
-        recipe: Its recipe.
-        deployment: Its integers.
-        test: The test part.
-        directory: Gets `report.html`.
-        observer: Told of each step.
-        watch: Times of the earlier stages, for the page.
-        verification: Against Lava, if there was any.
-        command: Command to name on the page as its maker.
+    `watch` holds the times of the earlier stages, for the page; `verification` is the comparison
+    with Lava, if there was any.
     """
     observer.stage("simulate", f"{len(test)} test samples")
     with watch.time("simulate"):
@@ -98,7 +116,11 @@ def assess(
         recording = EventSimulator(deployment.graph).run(
             inputs, record=Record(counts=True), progress=observer.advance
         )
-        accuracy = _accuracy(recipe, test, trained, deployment, recording)
+        accuracy = {
+            "float": evaluate(trained.network, test).accuracy,
+            "quantized": accuracy_of(deployment.calibration.graph, test, recipe.network.steps),
+            "integer": float(np.mean(predict(recording) == test.labels)),
+        }
     with watch.time("ReLU twin"):
         twin, notes = _try_twin(deployment, test, inputs, directory, observer)
     observer.stage("report")
@@ -123,25 +145,9 @@ def assess(
         activity = observe(
             deployment.graph, layers, inputs[:1], samples=recording.samples, title=title
         )
-        write_page(page_of(recipe, result, activity, watch.seconds, command), directory / REPORT)
-    summary = summary_of(recipe, result, accuracy, test, watch.seconds)
+        write_page(_page_of(recipe, result, activity, watch.seconds, command), directory / REPORT)
+    summary = _summary_of(recipe, result, accuracy, test, watch.seconds)
     return dataclasses.replace(result, summary=summary)
-
-
-def _accuracy(
-    recipe: Recipe,
-    test: Dataset,
-    trained: TrainingResult,
-    deployment: Deployment,
-    recording: Recording,
-) -> dict[str, float]:
-    """Return the accuracy on the test part by stage; `recording` is the deployed file's."""
-    quantized = deployment.calibration.graph
-    return {
-        "float": evaluate(trained.network, test).accuracy,
-        "quantized": accuracy_of(quantized, test, recipe.network.steps),
-        "integer": float(np.mean(predict(recording) == test.labels)),
-    }
 
 
 def _try_twin(
@@ -151,8 +157,122 @@ def _try_twin(
     directory: Path,
     observer: Observer,
 ) -> tuple[OnnxBaseline | None, tuple[str, ...]]:
-    """Return the run of the ReLU twin; without one, None and a note that says why."""
+    """Write the ReLU twin as ONNX and run it on the mean of the test samples over the steps.
+
+    It has the trained weights, without those that are zero in the deployed file, and was not
+    trained itself: its accuracy is that of a conversion without training. Where onnx or
+    onnxruntime is missing, or the network has no twin that can run, the result is None and a note
+    that says why.
+    """
     try:
-        return run_twin(deployment, test, inputs, directory, observer=observer), ()
-    except OnnxError as error:  # an optional package is missing, or there is no such twin
+        require_onnx("the accuracy of the ReLU twin", "onnxruntime")
+        observer.stage("ReLU twin", f"{len(test)} test samples")
+        export_twin(deployment.twin, directory / TWIN)
+        labels = np.asarray(test.labels)
+        return read_baseline(directory / TWIN, network_inputs=inputs, labels=labels), ()
+    except OnnxError as error:
         return None, (f"The ReLU twin was not run, so not every rule can hold. {error}",)
+
+
+def accuracy_points(
+    accuracy: Mapping[str, float],
+    deployment: Deployment,
+    verification: Verification | None,
+    samples: int,
+) -> tuple[AccuracyPoint, ...]:
+    """Return the accuracy of each stage, with a note on its measurement."""
+    which = "quantized" if deployment.fine_tuning is None else "fine-tuned"
+    notes = {
+        "float": "trained network, branches removed",
+        "quantized": "integers right after quantization",
+        "integer": f"deployed file ({which}) on our simulator",
+    }
+    points = [
+        AccuracyPoint(stage=stage, value=value, samples=samples, note=notes[stage])
+        for stage, value in accuracy.items()
+    ]
+    if verification is not None:
+        run, which = verification.samples, "all"
+        if run != samples:  # else the point before is of the same samples
+            which, note = "the first", "the same on the samples that ran on Lava"
+            value = verification.integer_accuracy
+            points.append(AccuracyPoint(stage="integer", value=value, samples=run, note=note))
+        note = f"the same file on real Lava, {which} test samples"
+        value = verification.accuracy
+        points.append(AccuracyPoint(stage="Lava", value=value, samples=run, note=note))
+    return tuple(points)
+
+
+def _summary_of(
+    recipe: Recipe,
+    result: RunResult,
+    accuracy: Mapping[str, float],
+    test: Dataset,
+    seconds: Mapping[str, float],
+) -> dict[str, object]:
+    """Return the content of `summary.json`; `lava` is null where nothing was verified."""
+    deployment, verification, costs = result.deployment, result.verification, result.report
+    lava: dict[str, object] | None = None
+    if verification is not None:
+        lava = {
+            "samples": verification.samples,
+            "differing_spikes": verification.comparison.differing,
+            "accuracy": verification.accuracy,
+            "seconds": round(verification.seconds, 3),
+        }
+    return {
+        "accuracy": dict(accuracy),
+        "test": {"samples": len(test), "digest": test.digest()},
+        "validation_accuracy": dict(deployment.validation_accuracy),
+        "deployed": deployment.choice,
+        "lava": lava,
+        "sops_per_sample": costs.sops_per_sample,
+        "ann_macs": costs.ann.macs_border_exact,
+        "ann_accuracy": costs.ann_accuracy,
+        "rules": [asdict(rule) for rule in costs.rules],
+        "energy": costs.to_json()["tiers"],
+        "seconds": dict(seconds),
+        "versions": versions(),
+        "recipe": recipe.to_dict(),
+    }
+
+
+def _page_of(
+    recipe: Recipe,
+    result: RunResult,
+    activity: Activity,
+    seconds: Mapping[str, float],
+    command: str | None,
+) -> RunSummary:
+    """Return the content of the page."""
+    tuning, verification = result.deployment.fine_tuning, result.verification
+    return RunSummary(
+        title=recipe.recipe.name,
+        description=recipe.recipe.description,
+        accuracy=result.accuracy,
+        agreement=None
+        if verification is None
+        else Agreement(
+            samples=verification.samples,
+            comparison=verification.comparison,
+            seconds=verification.seconds,
+        ),
+        rounding=Rounding(
+            samples=result.deployment.calibration_samples,
+            layers=tuple(
+                (layer.name, layer.quantized, layer.deployed)
+                for layer in result.deployment.agreement
+                if layer.quantized is not None and layer.deployed is not None
+            ),
+        ),
+        report=result.report,
+        raster=activity.raster,
+        activity=activity,
+        history=tuple(result.training.history.epochs),
+        fine_tuning=() if tuning is None else tuple(tuning.epochs),
+        seconds=seconds,
+        versions=versions(),
+        recipe=recipe.to_toml(),
+        command=command,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )

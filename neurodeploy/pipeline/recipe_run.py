@@ -12,13 +12,12 @@ from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import LavaRuntimeError, VerificationError
 from neurodeploy.files import SUMMARY, locked, write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
-from neurodeploy.pipeline.assessment import assess
-from neurodeploy.pipeline.deployment.preflight import check_deployable
+from neurodeploy.pipeline.assessment import RunResult, assess
+from neurodeploy.pipeline.deployment.lowering import check_deployable
 from neurodeploy.pipeline.deployment.steps import deploy
 from neurodeploy.pipeline.directory import check_directory
 from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
 from neurodeploy.pipeline.stages import take_over, train, verify
-from neurodeploy.pipeline.summary import RunResult
 from neurodeploy.recipes.recipe import Recipe
 
 
@@ -50,46 +49,33 @@ def run(
         OutputError: If another process works in the directory.
         VerificationError: If a spike differs from Lava's; the report is written all the same.
     """
+    observer, watch, verification = observer or Silence(), Stopwatch(), None
     with locked(directory):
-        return _run(recipe, directory, resume, source, observer or Silence(), command)
-
-
-def _run(
-    recipe: Recipe,
-    directory: Path,
-    resume: bool,
-    source: Path | None,
-    observer: Observer,
-    command: str | None,
-) -> RunResult:
-    """Run the pipeline in a directory that is locked."""
-    watch = Stopwatch()
-    with watch.time("check"):
-        observer.stage("check")
-        test = _check_early(recipe, directory, resume=resume)
-    with watch.time("train"):
-        if source is None:
-            trained = train(recipe, directory, resume=resume, observer=observer)
-        else:
-            trained = take_over(source, recipe, directory)
-    with watch.time("deploy"):
-        deployment = deploy(trained.network, recipe, directory, observer=observer)
-    verification = None
-    if recipe.verification.backend == "lava":
-        with watch.time("verify"):
-            verification = verify(deployment, recipe, test, observer=observer)
-    result = assess(
-        trained,
-        recipe,
-        deployment,
-        test,
-        directory,
-        observer=observer,
-        watch=watch,
-        verification=verification,
-        command=command,
-    )
-    write_text(directory / SUMMARY, json.dumps(result.summary, indent=2) + "\n")
+        with watch.time("check"):
+            observer.stage("check")
+            test = _check_early(recipe, directory, resume=resume)
+        with watch.time("train"):
+            if source is None:
+                trained = train(recipe, directory, resume=resume, observer=observer)
+            else:
+                trained = take_over(source, recipe, directory)
+        with watch.time("deploy"):
+            deployment = deploy(trained.network, recipe, directory, observer=observer)
+        if recipe.verification.backend == "lava":
+            with watch.time("verify"):
+                verification = verify(deployment, recipe, test, observer=observer)
+        result = assess(
+            trained,
+            recipe,
+            deployment,
+            test,
+            directory,
+            observer=observer,
+            watch=watch,
+            verification=verification,
+            command=command,
+        )
+        write_text(directory / SUMMARY, json.dumps(result.summary, indent=2) + "\n")
     if verification is not None and not verification.comparison.is_equal:
         raise VerificationError(
             f"{deployment.path}: real Lava differs from our simulator. "
@@ -109,11 +95,7 @@ def _check_early(recipe: Recipe, directory: Path, *, resume: bool) -> Dataset:
 
 
 def _check_lava(recipe: Recipe) -> None:
-    """Run a known network on Lava, if the recipe asks for Lava.
-
-    Raises:
-        LavaRuntimeError: If Lava is missing or broken.
-    """
+    """Run a known network on Lava, if the recipe asks for Lava."""
     if recipe.verification.backend == "none":
         return
     named = recipe.verification.lava_python

@@ -1,4 +1,4 @@
-"""Train before deployment; verify on real Lava and run the ReLU twin after it."""
+"""Train before deployment; verify on real Lava after it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ import json
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import NeurodeployError, NeurodeployWarning
-from neurodeploy.files import MODEL, TEST, TWIN, locked, write_text
+from neurodeploy.files import MODEL, TEST, locked, write_text
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.engine import TrainingEngine
 from neurodeploy.learning.evaluation import Evaluation, evaluate
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
-from neurodeploy.onnx_models.measured_zeros import OnnxBaseline, read_baseline
-from neurodeploy.onnx_models.reading import require_onnx
-from neurodeploy.onnx_models.twin_export import export_twin
-from neurodeploy.pipeline.deployment.preflight import check_deployable
+from neurodeploy.pipeline.deployment.lowering import check_deployable
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import begin_run, load_model, require_source, versions
 from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
@@ -38,12 +34,12 @@ class TrainingResult:
 
     Attributes:
         network: In evaluation mode, on the CPU.
-        history: Epoch by epoch.
+        history: Epoch by epoch; without any if the network was trained elsewhere.
         test: On the test part; None unless it was asked for.
     """
 
     network: SpikingNetwork
-    history: History
+    history: History = field(default=History(epochs=(), best_epoch=0, kept_epoch=0))
     test: Evaluation | None = None
 
 
@@ -79,7 +75,7 @@ def train(
 
     Args:
         recipe: Network, data and training.
-        directory: Of the run; gets recipe, checkpoints and model.
+        directory: Gets recipe, checkpoints and model.
         resume: Go on from the checkpoint in the directory.
         is_tested: Measure the test part at the end, and keep the result in the directory.
         observer: Told of each iteration.
@@ -90,47 +86,35 @@ def train(
         NeurodeployError: With what went wrong; the last checkpoint stays usable.
         OutputError: If another process works in the directory.
     """
-    engine = engine or TrainingEngine()
+    engine, observer = engine or TrainingEngine(), observer or Silence()
     with ExitStack() as lock:
         engine.first(lambda: lock.enter_context(locked(directory)))
-        return _train(recipe, directory, resume, is_tested, observer or Silence(), engine)
-
-
-def _train(
-    recipe: Recipe,
-    directory: Path,
-    resume: bool,
-    is_tested: bool,
-    observer: Observer,
-    engine: TrainingEngine,
-) -> TrainingResult:
-    """Train in a directory that is locked."""
-    training, validation, test = parts = load_data(recipe)
-    engine.first(lambda: begin_run(recipe, directory, resume=resume))
-    engine.first(lambda: _warn_unless_deployable(recipe, parts))
-    observer.stage("train", f"{recipe.training.epochs} epochs")
-    network = SpikingNetwork.from_recipe(recipe)
-    history = Trainer(
-        recipe.training,
-        seed=recipe.recipe.seed,
-        shortcut=recipe.shortcut,
-        shift=recipe.data.shift,
-        pruning=recipe.pruning,
-        directory=directory / "training",
-        engine=engine,
-        on_iteration=iteration_callback(observer),
-    ).fit(network, training, validation, resume=resume)
-    network = remove_branches(network)
-    network.eval()
-    engine.first(lambda: network.save(directory / MODEL))
-    if not is_tested:
-        return TrainingResult(network=network, history=history)
-    observer.stage("test", f"{len(test)} samples")
-    network.to(engine.device)
-    result = evaluate(network, test, engine=engine)
-    network.cpu()
-    engine.first(lambda: _write_test(result, recipe, directory, samples=len(test)))
-    return TrainingResult(network=network, history=history, test=result)
+        training, validation, test = parts = load_data(recipe)
+        engine.first(lambda: begin_run(recipe, directory, resume=resume))
+        engine.first(lambda: _warn_unless_deployable(recipe, parts))
+        observer.stage("train", f"{recipe.training.epochs} epochs")
+        network = SpikingNetwork.from_recipe(recipe)
+        history = Trainer(
+            recipe.training,
+            seed=recipe.recipe.seed,
+            shortcut=recipe.shortcut,
+            shift=recipe.data.shift,
+            pruning=recipe.pruning,
+            directory=directory / "training",
+            engine=engine,
+            on_iteration=iteration_callback(observer),
+        ).fit(network, training, validation, resume=resume)
+        network = remove_branches(network)
+        network.eval()
+        engine.first(lambda: network.save(directory / MODEL))
+        if not is_tested:
+            return TrainingResult(network=network, history=history)
+        observer.stage("test", f"{len(test)} samples")
+        network.to(engine.device)
+        result = evaluate(network, test, engine=engine)
+        network.cpu()
+        engine.first(lambda: _write_test(result, recipe, directory, samples=len(test)))
+        return TrainingResult(network=network, history=history, test=result)
 
 
 def _warn_unless_deployable(recipe: Recipe, parts: Sequence[Dataset]) -> None:
@@ -161,7 +145,7 @@ def take_over(source: Path, recipe: Recipe, directory: Path) -> TrainingResult:
     network = load_model(source)[0]
     begin_run(recipe, directory, resume=False)
     network.save(directory / MODEL)
-    return TrainingResult(network=network, history=History(epochs=(), best_epoch=0, kept_epoch=0))
+    return TrainingResult(network=network)
 
 
 def _write_test(result: Evaluation, recipe: Recipe, directory: Path, *, samples: int) -> None:
@@ -173,36 +157,6 @@ def _write_test(result: Evaluation, recipe: Recipe, directory: Path, *, samples:
         **versions(),
     }
     write_text(directory / TEST, json.dumps(content, indent=1) + "\n")
-
-
-def run_twin(
-    deployment: Deployment,
-    test: Dataset,
-    inputs: npt.NDArray[np.int32],
-    directory: Path,
-    *,
-    observer: Observer | None = None,
-) -> OnnxBaseline:
-    """Write the network's ReLU twin as ONNX and run it on the test samples, on this machine.
-
-    It has the trained weights, without those that are zero in the deployed file, and was not
-    trained itself: its accuracy is what a conversion without training has.
-
-    Args:
-        deployment: The deployed network.
-        test: The test part, for its labels.
-        inputs: (samples, T, ...) the network's input; the twin gets its mean over the steps.
-        directory: Gets the model.
-        observer: Told of the stage.
-
-    Raises:
-        OnnxError: If onnx or onnxruntime is missing, or the network has no twin that can run.
-    """
-    require_onnx("the accuracy of the ReLU twin", "onnxruntime")
-    (observer or Silence()).stage("ReLU twin", f"{len(test)} test samples")
-    path = directory / TWIN
-    export_twin(deployment.twin, path)
-    return read_baseline(path, network_inputs=inputs, labels=np.asarray(test.labels))
 
 
 def verify(

@@ -31,7 +31,7 @@ from neurodeploy.passes import (
     quantize,
 )
 from neurodeploy.pipeline import lower
-from neurodeploy.pipeline.deployment.relay_costs import without_skips
+from neurodeploy.pipeline.deployment.result import without_skips
 from neurodeploy.provenance import provenance
 from neurodeploy.recipes.recipe import Architecture
 

@@ -15,7 +15,7 @@ from neurodeploy.files import hash_file
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.pipeline import prediction
 from neurodeploy.pipeline.deployment import steps
-from neurodeploy.pipeline.deployment.net_record import hash_weights
+from neurodeploy.pipeline.deployment.result import hash_weights
 from neurodeploy.simulation import EventSimulator, Recording
 
 

@@ -18,7 +18,7 @@ from neurodeploy.nn.blocks import Dense
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.pipeline import stages
 from neurodeploy.pipeline.deployment import steps
-from neurodeploy.pipeline.deployment.preflight import check_deployable
+from neurodeploy.pipeline.deployment.lowering import check_deployable
 from neurodeploy.recipes.data_sections import DigitsData, EventData
 from neurodeploy.recipes.recipe import Recipe, load_named, recipe_sources
 from neurodeploy.simulation import EventSimulator

@@ -9,9 +9,8 @@ import typer
 from rich.table import Table
 
 from neurodeploy.chips.cores import ChipFit, estimate_cores
-from neurodeploy.chips.layer_sizes import sizes_of
+from neurodeploy.chips.layer_sizes import parse_sketch, sizes_of
 from neurodeploy.chips.limits import find_violations
-from neurodeploy.chips.shorthand import parse_sketch
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, FileOptions

@@ -57,7 +57,7 @@ def compare_layers(
     *,
     lava: Comparison | None = None,
 ) -> tuple[LayerCheck, ...]:
-    """Compare a network's stages on the same samples.
+    """Compare a network's stages on the same samples, layer by layer.
 
     Args:
         floats: Spikes of the float network by layer, (samples, T, ...).
@@ -66,9 +66,6 @@ def compare_layers(
         written: Of the file read back, skip connections lowered to relay channels.
         channels: Channels that each layer has without relays, the first ones in the file.
         lava: The file in our simulator against real Lava, on some of the samples.
-
-    Returns:
-        One entry a layer, in order.
     """
     assert written.health is not None
     entries = []

@@ -1,4 +1,4 @@
-"""Lower a trained network to the float graph that is quantized, and keep its ReLU twin."""
+"""Lower a network to the float graph that is quantized; check early that it can be deployed."""
 
 from __future__ import annotations
 
@@ -7,32 +7,36 @@ from math import prod
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from neurodeploy.chips.limits import check_limits
+from neurodeploy.chips.target import Target
 from neurodeploy.ir.float_layers import Conv, Dense, Layer, is_neuron
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import FixedConv, FixedDense
-from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.nn.tracing import trace
 from neurodeploy.passes import (
+    choose_scales,
     fold_average_pool,
     fold_batchnorm,
     fold_global_average_pool,
     fold_normalization,
     lower_max_pool,
+    lower_residuals,
     merge_groups,
     prune_channels,
     prune_weights,
+    quantize,
     run_passes,
 )
+from neurodeploy.passes.quantization import fit_input
+from neurodeploy.recipes.recipe import Architecture, Recipe
 from neurodeploy.recipes.training_sections import PruningSection
 
 
 def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:
-    """Trace a network without branches, prune it, and fold the layers that the chip lacks.
-
-    Args:
-        network: A trained network.
-        pruning: Weights and channels to take out on the way; by default none.
+    """Trace a trained network without branches, prune it, and fold the layers that the chip lacks.
 
     Raises:
         TraceError: If the network holds something that has no counterpart.
@@ -45,8 +49,7 @@ def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> 
 def fold_layers(graph: Graph) -> Graph:
     """Turn pools, groups that the chip lacks and the input's normalization into weights and layers.
 
-    Raises:
-        GraphError: If something cannot be folded.
+    Errors are those of `lower`.
     """
     return run_passes(
         graph,
@@ -61,14 +64,14 @@ def fold_layers(graph: Graph) -> Graph:
 def prune(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:
     """Trace a network, fold its batch norm and prune it; pools and groups stay as trained.
 
-    Raises:
-        TraceError: If the network holds something that has no counterpart.
-        QuantizationError: If it cannot be pruned as asked.
+    Errors are those of `lower`.
     """
     graph = run_passes(trace(network), fold_batchnorm)
-    if pruning is not None and pruning.channels:
+    if pruning is None:
+        return graph
+    if pruning.channels:
         graph = run_passes(graph, lambda g: prune_channels(g, pruning.channels))
-    if pruning is not None and pruning.is_one_shot and (pruning.sparsity or pruning.pattern):
+    if pruning.is_one_shot and (pruning.sparsity or pruning.pattern):
         graph = run_passes(
             graph,
             lambda g: prune_weights(
@@ -121,10 +124,42 @@ def _kept_weights(before: Conv | Dense, synapse: FixedConv | FixedDense) -> npt.
 
 
 def count_neurons(graph: Graph) -> int:
-    """Count the neurons of a float graph.
-
-    Raises:
-        GraphError: If a layer is of an unknown kind.
-    """
+    """Count the neurons of a float graph."""
     shapes = graph.shapes()
     return sum(prod(shapes[name]) for name, layer in graph.nodes.items() if is_neuron(layer))
+
+
+def check_deployable(recipe: Recipe, value_range: tuple[int, int]) -> None:
+    """Check before training that the recipe's network has a counterpart on its target.
+
+    A stand-in takes the whole way of deployment but for data: the recipe's network, every
+    parameter moved away from its initial value, as training will move them. Effects of the
+    trained values themselves, such as a layer that goes silent, cannot be foreseen.
+
+    Args:
+        recipe: Network, pruning and target.
+        value_range: Smallest and largest value of the data.
+
+    Raises:
+        TargetError: If there is no such target.
+        TraceError: If a part of the network has no counterpart: spike-element-wise residual
+            blocks, temporal batch norm of several steps.
+        GraphError: If a layer cannot be folded.
+        QuantizationError: If integers cannot express it, or a skip connection cannot be relayed.
+        TargetLimitError: With every limit of the target that it exceeds.
+    """
+    target = Target.load(recipe.quantization.target)
+    if recipe.quantization.weight_bits != 8:
+        target = target.with_weight_bits(recipe.quantization.weight_bits)
+    network = remove_branches(SpikingNetwork(Architecture.of(recipe), seed=recipe.recipe.seed))
+    network.eval()
+    generator = torch.Generator().manual_seed(recipe.recipe.seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:  # decays that are not learned stay as they are
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
+    graph = fit_input(lower(network, pruning=recipe.pruning), *value_range)
+    steps = recipe.network.steps
+    scales = choose_scales(graph, target, steps=steps, guard_overflow=False)
+    fixed = quantize(graph, target, steps=steps, scales=scales)
+    check_limits(lower_residuals(fixed, target).graph, target)

@@ -1,18 +1,33 @@
-"""The result of a deployment: files, integers, accuracy and checks."""
+"""The result of a deployment as a value, its costs, and the record beside its file."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import hashlib
+import json
+import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from neurodeploy import netx
 from neurodeploy.chips.cores import ChipFit
-from neurodeploy.ir.graphs import FixedPointGraph, Graph
+from neurodeploy.chips.target import Target
+from neurodeploy.data import Dataset
+from neurodeploy.files import hash_file, write_text
+from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.learning.checkpoints import History
 from neurodeploy.passes import Lowered
 from neurodeploy.passes.calibration import Calibration
 from neurodeploy.passes.relays import RelayCost
 from neurodeploy.pipeline.deployment.agreement import LayerCheck
-from neurodeploy.pipeline.deployment.relay_costs import Relaying
+from neurodeploy.pipeline.directory import versions
+from neurodeploy.pipeline.prediction import mean_sops
+from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.simulation.recording import Recording
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,41 @@ class PruningOutcome:
     sops: float
     accuracy_before: float
     accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaying:
+    """Sizes without relays and with them.
+
+    Attributes:
+        neurons_before: Of the network with its skip connections.
+        neurons: Of the file.
+        sops_before: Synaptic operations a sample, mean over the calibration samples, of the
+            network with its skip connections, those of the skips included.
+        sops: Of the file.
+        bytes_before: Size of a netx file of the same layers without skip connections: no file can
+            hold them.
+        bytes: Of the file.
+    """
+
+    neurons_before: int
+    neurons: int
+    sops_before: float
+    sops: float
+    bytes_before: int
+    bytes: int
+
+    def describe(self) -> str:
+        """Return the cost of the relays in one line."""
+        neurons, sops, size = (
+            f"{before:,.0f} -> {after:,.0f}{unit} ({100 * (after / before - 1):+.1f} %)"
+            for before, after, unit in (
+                (self.neurons_before, self.neurons, ""),
+                (self.sops_before, self.sops, ""),
+                (self.bytes_before / 1024, self.bytes / 1024, " KiB"),
+            )
+        )
+        return f"neurons {neurons}, SOPs a sample {sops}, file {size}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,3 +147,110 @@ class Deployment:
     def relay_costs(self) -> tuple[RelayCost, ...]:
         """The relays, by layer."""
         return self.lowered.costs
+
+    def to_dict(self) -> dict[str, object]:
+        """Return choices, checks and costs as plain values for JSON."""
+        return {
+            "deployed": self.choice,
+            "validation_accuracy": dict(self.validation_accuracy),
+            "weight_bits": self.weight_bits,
+            "bits_tried": [
+                {"bits": bits, "validation_accuracy": accuracy}
+                for bits, accuracy in self.bits_tried
+            ],
+            "agreement": [asdict(entry) for entry in self.agreement],
+            "relaying": None if self.relaying is None else asdict(self.relaying),
+            "relays": [asdict(cost) for cost in self.relay_costs],
+            "pruning": None if self.pruning is None else asdict(self.pruning),
+            "fit": None if self.fit is None else self.fit.to_dict(),
+        }
+
+
+def measure_relays(
+    direct: FixedPointGraph,
+    chain: FixedPointGraph,
+    inputs: npt.NDArray[np.int32],
+    direct_run: Recording,
+    chain_run: Recording,
+    path: Path,
+) -> Relaying:
+    """Count `direct`, a network with skip connections, and `chain`, the content of its file.
+
+    Both recordings are of `inputs`, (samples, T, ...).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "plain.net"
+        netx.write(without_skips(direct), plain)
+        bytes_before = plain.stat().st_size
+    return Relaying(
+        neurons_before=sum(layer.neurons for layer in direct),
+        neurons=sum(layer.neurons for layer in chain),
+        sops_before=mean_sops(direct, inputs, direct_run),
+        sops=mean_sops(chain, inputs, chain_run),
+        bytes_before=bytes_before,
+        bytes=path.stat().st_size,
+    )
+
+
+def without_skips(graph: FixedPointGraph) -> FixedPointGraph:
+    """Return the chain of a network's layers, each reading only the one before it."""
+    before = (INPUT, *graph.names)
+    layers = tuple(
+        dataclasses.replace(
+            layer, connections=tuple(c for c in layer.connections if c.source == previous)
+        )
+        for previous, layer in zip(before, graph, strict=False)
+    )
+    return FixedPointGraph(input=graph.input, layers=layers)
+
+
+def hash_weights(network: nn.Module) -> str:
+    """Return the SHA-256, in hexadecimal, of a network's named parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def write_net_record(
+    path: Path,
+    recipe: Recipe,
+    target: Target,
+    deployment: Deployment,
+    *,
+    network: nn.Module,
+    samples: Dataset,
+) -> None:
+    """Write all that is needed to make a netx file again.
+
+    `network` and `samples`, the network deployed and the calibration samples, are named by their
+    hashes.
+    """
+    calibration, twin = deployment.calibration, deployment.graph.relu_twin
+    layers = [
+        {
+            "name": name,
+            "scale": calibration.scales[name],
+            "skip_bits": calibration.skip_bits[name],
+            **asdict(health),
+        }
+        for name, health in zip(calibration.graph.names, calibration.health, strict=True)
+    ]
+    record = {
+        "net": deployment.path.name,
+        "sha256": hash_file(deployment.path),
+        "weights_sha256": hash_weights(network),
+        "calibration_data": samples.digest(),
+        "target": target.name,
+        "steps": recipe.network.steps,
+        "message_bits": calibration.graph.input.message_bits,
+        "calibration_samples": deployment.calibration_samples,
+        "calibration": {"margin": recipe.quantization.margin, "layers": layers},
+        "steps_done": [asdict(step) for step in deployment.steps],
+        **deployment.to_dict(),
+        "relu_twin": None if twin is None else [asdict(layer) for layer in twin.layers],
+        "versions": versions(),
+        "recipe": recipe.to_dict(),
+    }
+    write_text(path, json.dumps(record, indent=2) + "\n")

@@ -37,23 +37,17 @@ from neurodeploy.nn.tracing import trace
 from neurodeploy.passes import Lowered, lower_residuals, zero_share
 from neurodeploy.passes.calibration import Calibration, calibrate, check_activity
 from neurodeploy.passes.quantization import fit_input
-from neurodeploy.pipeline.deployment.agreement import (
-    BoolArray,
-    LayerCheck,
-    check_accuracy,
-    check_file,
-    compare_layers,
-)
+from neurodeploy.pipeline.deployment import agreement
+from neurodeploy.pipeline.deployment.agreement import BoolArray, LayerCheck
 from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork, fine_tune, surrogate_of
-from neurodeploy.pipeline.deployment.lowering import (
-    count_neurons,
-    fold_layers,
-    make_twin,
-    prune,
+from neurodeploy.pipeline.deployment.lowering import count_neurons, fold_layers, make_twin, prune
+from neurodeploy.pipeline.deployment.result import (
+    Deployment,
+    PruningOutcome,
+    Step,
+    measure_relays,
+    write_net_record,
 )
-from neurodeploy.pipeline.deployment.net_record import write_net_record
-from neurodeploy.pipeline.deployment.relay_costs import measure_relays
-from neurodeploy.pipeline.deployment.result import Deployment, PruningOutcome, Step
 from neurodeploy.pipeline.directory import require_data_apart
 from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.pipeline.prediction import (
@@ -92,8 +86,7 @@ def deploy(
         recipe: Target, calibration data and settings of the fine-tune.
         directory: Gets the file, its record and samples to try it on, in place of those of an
             earlier deployment.
-        lava_samples: Number of calibration samples to run on real Lava as well, before the file
-            is in its place.
+        lava_samples: Number of calibration samples to run on real Lava as well.
         observer: Told of each step.
 
     Raises:
@@ -106,15 +99,9 @@ def deploy(
     """
     require_data_apart(recipe, directory)
     target = Target.load(recipe.quantization.target)
+    data = load_data(recipe)
     work = _DeploymentWork(
-        network=network,
-        recipe=recipe,
-        chip=target,
-        target=target,
-        data=load_data(recipe),
-        directory=directory,
-        lava_samples=lava_samples,
-        observer=observer or Silence(),
+        network, recipe, target, target, data, directory, lava_samples, observer or Silence()
     )
     with locked(directory):
         if (directory / SUMMARY).exists():
@@ -127,7 +114,7 @@ def deploy(
         return work.deploy()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class _DeploymentWork:
     """One deployment under way; `target` is the chip, with the weight bits chosen so far."""
 
@@ -156,13 +143,12 @@ class _DeploymentWork:
         calibration, tried, bits = self._quantize(graph, windows)
         before = self._accuracy(calibration.graph)
         fixed, history, accuracy, choice = self._tune(calibration, before)
-        quantized_run = EventSimulator(calibration.graph).run(windows)
-        deployed_run = quantized_run
+        quantized_run = deployed_run = EventSimulator(calibration.graph).run(windows)
         if fixed is not calibration.graph:
             deployed_run = EventSimulator(fixed).run(windows)
             check_activity(fixed, deployed_run)
         floats = float_spikes(self.network, windows)
-        check_accuracy(
+        agreement.check_accuracy(
             accuracy,
             len(self.data[1]),
             settings.accuracy_loss_limit,
@@ -181,9 +167,10 @@ class _DeploymentWork:
         twin = make_twin(pruned, calibration.float_graph, fixed)
         chain = dataclasses.replace(lowered.graph, relu_twin=ann_macs(twin))
         lowered = dataclasses.replace(lowered, graph=chain)
-        agreement, written, written_run, path = self._write(
+        checks, written, written_run = self._write(
             lowered, windows, floats, quantized_run, deployed_run
         )
+        path = self.directory / NET
         relaying = None
         if lowered.costs:
             relaying = measure_relays(fixed, written, windows, deployed_run, written_run, path)
@@ -202,7 +189,7 @@ class _DeploymentWork:
             fine_tuning=history,
             validation_accuracy=accuracy,
             choice=choice,
-            agreement=agreement,
+            agreement=checks,
             pruning=outcome,
             weight_bits=bits,
             bits_tried=tried,
@@ -335,9 +322,8 @@ class _DeploymentWork:
             f"{recipe.quantization.fine_tune_epochs} epochs in integers, validation accuracy "
             f"{before:.2%} -> {after:.2%}, {'kept' if is_better else 'not kept'}",
         )
-        if is_better:
-            return tuned, tuning, accuracy, choice
-        return calibration.graph, None, accuracy, choice
+        chosen, history = (tuned, tuning) if is_better else (calibration.graph, None)
+        return chosen, history, accuracy, choice
 
     def _write(
         self,
@@ -346,7 +332,7 @@ class _DeploymentWork:
         floats: Mapping[str, BoolArray],
         quantized: Recording,
         deployed: Recording,
-    ) -> tuple[tuple[LayerCheck, ...], FixedPointGraph, Recording, Path]:
+    ) -> tuple[tuple[LayerCheck, ...], FixedPointGraph, Recording]:
         """Write the file, read it back, run it, and only then put it in its place."""
         path = self.directory / NET
         unchecked = path.with_name(f".{path.name}.unchecked")
@@ -355,15 +341,10 @@ class _DeploymentWork:
             written = netx.read(unchecked)
             recording = EventSimulator(written).run(windows)
             lava = self._on_lava(unchecked, written, windows)
-            agreement = compare_layers(
-                floats,
-                quantized,
-                deployed,
-                recording,
-                lowered.channels,
-                lava=lava,
+            checks = agreement.compare_layers(
+                floats, quantized, deployed, recording, lowered.channels, lava=lava
             )
-            check_file(agreement, deployed, recording)
+            agreement.check_file(checks, deployed, recording)
             unchecked.replace(path)
         except OSError as error:
             raise OutputError(
@@ -375,7 +356,7 @@ class _DeploymentWork:
         self._note("write", f"{path.name}, {size / 1024:.0f} KiB, sha256 {hash_file(path)[:12]}")
         self._note(
             "check file",
-            f"equal to the integer network in every spike of {len(agreement)} layers, "
+            f"equal to the integer network in every spike of {len(checks)} layers, "
             f"{len(windows)} samples",
         )
         if lava is not None:
@@ -383,7 +364,7 @@ class _DeploymentWork:
                 "check on Lava",
                 f"{lava.describe()}, {min(self.lava_samples, len(windows))} samples",
             )
-        return agreement, written, recording, path
+        return checks, written, recording
 
     def _on_lava(
         self, path: Path, graph: FixedPointGraph, windows: npt.NDArray[np.int32]

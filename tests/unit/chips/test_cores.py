@@ -9,8 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from neurodeploy.chips.cores import axon_bits, estimate_cores
-from neurodeploy.chips.layer_sizes import LayerSize, conv_instances, weight_bits_of
-from neurodeploy.chips.shorthand import parse_sketch
+from neurodeploy.chips.layer_sizes import (
+    LayerSize,
+    conv_instances,
+    parse_sketch,
+    weight_bits_of,
+)
 from neurodeploy.chips.target import Target
 from neurodeploy.cli.app import make_app
 from neurodeploy.errors import GraphError, TargetError
@@ -140,7 +144,7 @@ def test_instances_are_counted_one_by_one() -> None:
         for ky in range(3)
         for kx in range(2)
     )
-    assert conv_instances(synapse.weight.shape, source, output, synapse) == 2 * 3 * count
+    assert conv_instances(source, output, synapse) == 2 * 3 * count
 
 
 @pytest.mark.parametrize(

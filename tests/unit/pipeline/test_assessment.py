@@ -10,10 +10,10 @@ import pytest
 
 from neurodeploy.data import Dataset
 from neurodeploy.pipeline import assessment
+from neurodeploy.pipeline.assessment import accuracy_points
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.observation import Silence
 from neurodeploy.pipeline.stages import Verification
-from neurodeploy.pipeline.summary import accuracy_points
 
 STAGES = {"float": 0.98, "quantized": 0.97, "integer": 0.975}
 
