@@ -18,10 +18,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from neurodeploy.errors import NeurodeployWarning
 
@@ -37,11 +39,9 @@ err = Console(stderr=True, highlight=False)
 
 
 def print_json(value: object, *, wrote: Iterable[Path | None] = ()) -> None:
-    """Print one JSON document to standard output and nothing else.
+    """Print one JSON document to standard output, and nothing else.
 
-    Args:
-        value: The document; a mapping where files were written.
-        wrote: Files written, which the document names as `wrote`.
+    A document about files `wrote`, a mapping, names them so.
     """
     names = [str(path) for path in wrote if path is not None]
     if names:
@@ -88,9 +88,67 @@ def show_warnings_as_lines() -> None:
     warnings.simplefilter("always", NeurodeployWarning)
 
 
+class StageDisplay:
+    """Progress on standard error: a bar for each stage on a terminal, lines in logs and pipes.
+
+    Lines come at the end of each epoch, else every half minute. An epoch ends where the first part
+    of the note, up to a comma, becomes another.
+    """
+
+    def __init__(self, bar: Progress, *, quiet: bool) -> None:
+        self._bar, self._quiet = bar, quiet
+        self._task: TaskID | None = None
+        self._label = ""
+        self._start = self._printed = time.monotonic()
+        self._last = (0, 0, "")
+
+    def stage(self, name: str, note: str = "") -> None:
+        """Begin a stage, and name it."""
+        self.begin(name, note)
+        if not self._quiet:
+            err.print(f"[bold]{name}[/] {note}")
+
+    def begin(self, name: str, note: str = "", *, total: int | None = None) -> None:
+        """Begin something that is named only once it has taken long."""
+        self.finish()
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = self._bar.add_task(name, total=total, note=note)
+        self._label = name
+        self._start = self._printed = time.monotonic()
+        self._last = (0, 0, "")
+
+    def advance(self, done: int, total: int, note: str = "") -> None:
+        """Move the bar, or print a line if it is time."""
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, note=note)
+        before = self._last[2]
+        if before.partition(",")[0] != note.partition(",")[0]:
+            self.finish()
+        self._last = (done, total, note)
+        if time.monotonic() - self._printed >= LINE_SECONDS:
+            self._print()
+
+    def finish(self) -> None:
+        """Print the end of an epoch, or of anything that took long."""
+        if self._last[2] or time.monotonic() - self._start >= LINE_SECONDS:
+            self._print()
+
+    def _print(self) -> None:
+        done, total, note = self._last
+        self._printed = time.monotonic()
+        if self._quiet or err.is_terminal or self._task is None:
+            return
+        words = [self._label, f"{done} of {total}", *filter(None, [note])]
+        if 0 < done < total:
+            left = (self._printed - self._start) * (total - done) / done
+            words.append(f"{timedelta(seconds=round(left))} left")
+        err.print(", ".join(words), markup=False, soft_wrap=True)
+
+
 @contextmanager
-def progress_bar(*, quiet: bool) -> Iterator[Progress]:
-    """Return a progress display on standard error, silent when quiet or not a terminal."""
+def draw_stages(*, quiet: bool) -> Iterator[StageDisplay]:
+    """Yield a display of stages."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -102,59 +160,28 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
         disable=quiet or not err.is_terminal,
         transient=True,
     ) as bar:
-        yield bar
-
-
-class ProgressLines:
-    """Progress as lines, for logs and pipes: one at the end of each epoch, else every half minute.
-
-    An epoch ends where the first part of the note, up to a comma, becomes another.
-    """
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._start = self._printed = time.monotonic()
-        self._last = (0, 0, "")
-
-    def advance(self, done: int, total: int, note: str = "") -> None:
-        """Take note of the progress, and print it if it is time."""
-        before = self._last[2]
-        if before.partition(",")[0] != note.partition(",")[0]:
-            self.close()
-        self._last = (done, total, note)
-        if time.monotonic() - self._printed >= LINE_SECONDS:
-            self._print()
-
-    def close(self) -> None:
-        """Print the end of an epoch, or of anything that took long."""
-        if self._last[2] or time.monotonic() - self._start >= LINE_SECONDS:
-            self._print()
-
-    def _print(self) -> None:
-        done, total, note = self._last
-        self._printed = time.monotonic()
-        words = [self._label, f"{done} of {total}", *filter(None, [note])]
-        if 0 < done < total:
-            left = (self._printed - self._start) * (total - done) / done
-            words.append(f"{timedelta(seconds=round(left))} left")
-        err.print(", ".join(words), markup=False, soft_wrap=True)
+        display = StageDisplay(bar, quiet=quiet)
+        yield display
+        display.finish()
 
 
 @contextmanager
 def progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Return a function that is called with (done, total) and moves a bar, or prints lines."""
-    lines = None if quiet or err.is_terminal else ProgressLines(label)
-    with progress_bar(quiet=quiet) as bar:
-        task = bar.add_task(label, total=total, note="")
+    """Yield a function that is called with (done, total) and moves a bar, or prints lines."""
+    with draw_stages(quiet=quiet) as display:
+        display.begin(label, total=total)
+        yield display.advance
 
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-            if lines is not None:
-                lines.advance(done, total)
 
-        yield advance
-    if lines is not None:
-        lines.close()
+def make_table(*columns: str, title: str | None = None, caption: str | None = None) -> Table:
+    """Return a table, its title and caption on the left; columns that begin with ">" hold numbers.
+
+    Numbers stand on the right.
+    """
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for name in columns:
+        table.add_column(name.removeprefix(">"), justify="right" if name[:1] == ">" else "left")
+    return table
 
 
 def command_line() -> str:

@@ -44,14 +44,8 @@ class Panel:
     ) -> Value:
         """Return a field of a dataclass that is an option of a command.
 
-        Args:
-            default: The value where the option is not given.
-            help: The text of --help.
-            name: The option with its dashes; by default the field's name.
-            metavar: The name of the value in --help.
-            min: The least number allowed.
-            max: The largest number allowed.
-            writes: Suffixes of the file that the command writes, where the value is such a file.
+        `name` is the option with its dashes, by default that of the field; `writes` holds the
+        suffixes of a file that the command writes. The others are Typer's.
         """
         details = {"help": help, "metavar": metavar, "min": min, "max": max}
         details["rich_help_panel"] = self.title
@@ -106,11 +100,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 def _require_outputs(
     values: Mapping[str, object], suffixes: Mapping[str, Sequence[str]]
 ) -> list[Path]:
-    """Return the files to write, once all have been checked.
-
-    Raises:
-        OutputError: If one of them must not or cannot be written.
-    """
+    """Return the files to write, once all have been checked."""
     files = [*_files([value for name, value in values.items() if name not in suffixes])]
     written: list[Path] = []
     for name, allowed in suffixes.items():

@@ -119,11 +119,7 @@ class TimingOptions:
     )
 
     def timing(self) -> Timing:
-        """Return the timing that the options ask for.
-
-        Raises:
-            typer.BadParameter: If they contradict each other.
-        """
+        """Return the timing that the options ask for; refuse those that contradict each other."""
         if self.stream:
             if self.window is not None:
                 raise typer.BadParameter("--stream and --window exclude each other. Choose one.")
@@ -168,10 +164,8 @@ class FileOptions:
     ) -> FixedPointGraph:
         """Read a file, once it has been read in a process of its own.
 
-        Args:
-            net: The file.
-            spike_exponent: `spike_exp` of Lava's `Network`.
-            simulates: Load the compiler, which a simulation needs, while that process reads.
+        `spike_exponent` is `spike_exp` of Lava's `Network`. A command that `simulates` needs the
+        compiler, which is loaded while that process reads.
 
         Raises:
             typer.BadParameter: If the input shape is malformed.
@@ -227,8 +221,7 @@ class RunOptions(FileOptions, TimingOptions):
     def graph(self, *, refuses_fractions: bool = False) -> FixedPointGraph:
         """Read the network.
 
-        Args:
-            refuses_fractions: Take a file whose weights are not integers for an undeployed network.
+        With `refuses_fractions`, a file whose weights are not integers is an undeployed network.
 
         Raises:
             typer.BadParameter: If the input shape is malformed.
@@ -266,13 +259,7 @@ class RunOptions(FileOptions, TimingOptions):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Share of the samples that were classified as their labels say.
-
-    Attributes:
-        accuracy: 0 to 1.
-        samples: Number of samples.
-        decision: The rule by which the last layer chooses a class.
-    """
+    """Share of the samples that `decision`, the last layer's rule, classifies as labelled."""
 
     accuracy: float
     samples: int
@@ -289,14 +276,8 @@ class Score:
     ) -> Score | None:
         """Compare predictions with the labels in the file of samples.
 
-        Args:
-            run: Names the samples.
-            graph: The network.
-            prediction: Class of each sample; None if what decides was not recorded.
-            samples: Number of samples.
-
-        Returns:
-            None without labels, or, with a warning, where they cannot be used.
+        The result is None without labels or, with a warning, where they cannot be used; one reason
+        is a `prediction` of None: the quantity that decides was not recorded.
         """
         decision = Decision.of(graph)
         try:
@@ -384,11 +365,7 @@ class LongRunOptions:
         return Crew(engine=self.engine, workers=self.workers, cluster=self.cluster)
 
     def memory_bytes(self) -> int | None:
-        """Return the size of --memory in bytes.
-
-        Raises:
-            typer.BadParameter: If it is not a size.
-        """
+        """Return the size of --memory in bytes; refuse all else."""
         if self.memory is None:
             return None
         try:
@@ -422,11 +399,7 @@ class PageOptions:
 
 
 def parse_shape(text: str | None) -> tuple[int, ...] | None:
-    """Read "C,H,W" or "N".
-
-    Raises:
-        typer.BadParameter: If the text is anything else.
-    """
+    """Read "C,H,W" or "N"; refuse all else."""
     if text is None:
         return None
     parts = text.split(",")
@@ -439,11 +412,7 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, str]:
-    """Read `key=value` pairs.
-
-    Raises:
-        typer.BadParameter: If a pair has no "=".
-    """
+    """Read `key=value` pairs; refuse all else."""
     pairs: dict[str, str] = {}
     for setting in settings or []:
         key, separator, value = setting.partition("=")
@@ -456,11 +425,7 @@ def parse_settings(settings: list[str] | None) -> dict[str, str]:
 
 
 def parse_bindings(entries: list[str] | None) -> dict[str, int]:
-    """Read `name=size` pairs.
-
-    Raises:
-        typer.BadParameter: If one is anything else.
-    """
+    """Read `name=size` pairs; refuse all else."""
     bindings: dict[str, int] = {}
     for entry in entries or []:
         name, mark, size = entry.rpartition("=")

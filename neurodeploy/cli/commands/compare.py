@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from neurodeploy.cli import console
@@ -49,18 +48,15 @@ def compare(
     Example: `neurodeploy compare runs/digits-1 runs/digits_pruned-1 --html compare.html`
     """
     from neurodeploy.reports.comparison import compare_networks, read_candidate
+    from neurodeploy.reports.pages import comparison_page
 
     comparison = compare_networks(
         [read_candidate(path) for path in networks], preset=preset, tier=tier
     )
     if page.html is not None:
-        from neurodeploy.reports.pages.comparison_page import write_comparison
-
-        write_comparison(comparison, page.html)
+        comparison_page.write_comparison(comparison, page.html)
     if page.markdown_file is not None:
-        from neurodeploy.reports.pages.comparison_page import write_comparison_markdown
-
-        write_comparison_markdown(comparison, page.markdown_file)
+        comparison_page.write_comparison_markdown(comparison, page.markdown_file)
     if as_json:
         console.print_json(comparison.to_dict(), wrote=page.files)
     else:
@@ -72,14 +68,10 @@ def _print(comparison: NetworkComparison) -> None:
     from neurodeploy.reports.pages.tables import TIER_NAMES
 
     tier = comparison.tier(comparison.preset)
-    table = Table(
-        title=f"One inference, tier {tier.value} ({TIER_NAMES[tier]}), {comparison.preset}",
-        title_justify="left",
-    )
-    table.add_column("network", overflow="fold")
-    for name in ("accuracy", "T", "SOPs", "energy, low – high"):  # noqa: RUF001 - a range
-        table.add_column(name, justify="right")
-    table.add_column("Pareto")
+    columns = ("network", ">accuracy", ">T", ">SOPs", ">energy, low – high", "Pareto")  # noqa: RUF001 - a range
+    title = f"One inference, tier {tier.value} ({TIER_NAMES[tier]}), {comparison.preset}"
+    table = console.make_table(*columns, title=title)
+    table.columns[0].overflow = "fold"
     anns: dict[str, list[str]] = {}
     for entry in comparison.entries:
         network, energy = entry.network, entry.network.energies[comparison.preset]
@@ -100,16 +92,11 @@ def _print(comparison: NetworkComparison) -> None:
         "energy (nominal values). Estimates, not measurements."
     )
     for bounds, names in anns.items():
-        console.out.print(
-            f"ANN reported with {', '.join(names)}: {bounds}", markup=False, soft_wrap=False
-        )
-    always = [
-        e.network.name for e in comparison.entries if len(e.best_in) == len(comparison.presets)
-    ]
-    if len(comparison.presets) > 1:
-        console.out.print(
-            f"best by each of {len(comparison.presets)} presets: {', '.join(always) or 'none'}",
-            markup=False,
-        )
+        console.out.print(f"ANN reported with {', '.join(names)}: {bounds}", markup=False)
+    presets = len(comparison.presets)
+    if presets > 1:
+        always = [e.network.name for e in comparison.entries if len(e.best_in) == presets]
+        best = ", ".join(always) or "none"
+        console.out.print(f"best by each of {presets} presets: {best}", markup=False)
     for warning in comparison.warnings:
         console.out.print(f"! {warning}", markup=False)

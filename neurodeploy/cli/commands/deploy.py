@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
-from neurodeploy.cli.commands.train import draw_stages, print_accuracy, require_training_part
+from neurodeploy.cli.commands.train import print_accuracy, require_training_part
 from neurodeploy.cli.foreign_networks import ForeignOptions, deploy_nir
 from neurodeploy.cli.options import GENERAL, AsJson, Settings, parse_settings
 from neurodeploy.files import locked
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
-from neurodeploy.ir.integer_layers import (
-    FixedConv,
-    FixedDense,
-    FixedLayer,
-)
+from neurodeploy.ir.integer_layers import FixedConv, FixedDense, FixedLayer
 
 if TYPE_CHECKING:
     from neurodeploy import pipeline
@@ -165,7 +161,7 @@ def _deploy_run(
 
     network, recipe = pipeline.load_model(model, overrides=settings)
     directory = out or pipeline.find_run(model)
-    with locked(directory), draw_stages(quiet=as_json) as observer:
+    with locked(directory), console.draw_stages(quiet=as_json) as observer:
         result = pipeline.deploy(network, recipe, directory, lava_samples=lava, observer=observer)
         tested = None
         if is_tested:
@@ -184,7 +180,12 @@ def _deploy_run(
                 "report": None if tested is None else str(directory / pipeline.REPORT),
                 "test_accuracy": None if tested is None else tested.summary["accuracy"],
                 "target": recipe.quantization.target,
-                **_to_json(result),
+                "net": str(result.path),
+                "samples": str(result.samples),
+                "scales": result.calibration.scales,
+                "skip_bits": result.calibration.skip_bits,
+                "steps": [dataclasses.asdict(step) for step in result.steps],
+                **result.to_dict(),
             }
         )
         return
@@ -197,61 +198,58 @@ def _deploy_run(
     console.out.print(f"next: neurodeploy verify {net} --input {samples}")
 
 
-def _to_json(result: pipeline.Deployment) -> dict[str, object]:
-    return {
-        "net": str(result.path),
-        "samples": str(result.samples),
-        "deployed": result.choice,
-        "validation_accuracy": result.validation_accuracy,
-        "weight_bits": result.weight_bits,
-        "bits_tried": [
-            {"bits": bits, "validation_accuracy": accuracy} for bits, accuracy in result.bits_tried
-        ],
-        "scales": result.calibration.scales,
-        "steps": [dataclasses.asdict(step) for step in result.steps],
-        "agreement": [dataclasses.asdict(entry) for entry in result.agreement],
-        "skip_bits": result.calibration.skip_bits,
-        "relaying": None if result.relaying is None else dataclasses.asdict(result.relaying),
-        "relays": [dataclasses.asdict(cost) for cost in result.relay_costs],
-        "pruning": None if result.pruning is None else dataclasses.asdict(result.pruning),
-        "fit": None if result.fit is None else result.fit.to_dict(),
-    }
-
-
 def _print_deployment(result: pipeline.Deployment) -> None:
     from neurodeploy import pipeline
 
-    steps = Table("step", "result", title="Deployment", title_justify="left")
+    steps = console.make_table("step", "result", title="Deployment")
     for step in result.steps:
         steps.add_row(step.name, step.result)
     console.out.print(steps)
     if result.bits_tried:
-        tried = Table("weight bits", title="Accuracy budget", title_justify="left")
-        tried.add_column("validation accuracy", justify="right")
-        tried.add_column("")
+        columns = ("weight bits", ">validation accuracy", "")
+        tried = console.make_table(*columns, title="Accuracy budget")
         for bits, accuracy in result.bits_tried:
-            choice = "chosen" if bits == result.weight_bits else ""
-            tried.add_row(str(bits), f"{accuracy:.2%}", choice)
+            tried.add_row(
+                str(bits), f"{accuracy:.2%}", "chosen" if bits == result.weight_bits else ""
+            )
         console.out.print(tried)
+    _print_layers(result)
+    parting = pipeline.first_difference(result.agreement)
+    if parting is not None:
+        console.out.print(f"floats and integers part first in {parting}")
+    if result.relay_costs:
+        relays = _layer_table(
+            result,
+            (">relays", ">neurons", ">weights", ">threshold", ">weight", ">bias"),
+            title="Relay channels",
+            caption="Weights: stored more than without relays. Weight, bias: of each relay.",
+        )
+        for cost in result.relay_costs:
+            sizes = (f"{n:,}" for n in (cost.channels, cost.neurons, cost.weights))
+            values = map(str, (cost.threshold, cost.relay_weight, cost.relay_bias))
+            relays.add_row(cost.layer, *sizes, *values)
+        console.out.print(relays)
+    console.out.print(f"deployed: {result.choice}")
+
+
+def _print_layers(result: pipeline.Deployment) -> None:
     calibration = result.calibration
     layers = _layer_table(
         result,
-        "Integers",
-        "Peaks of currents u and voltages v on the calibration samples, of what 24 bits hold. Bits "
-        "lost: weight precision that skip connections cost.",
+        (">scale", ">bits lost", ">weights", ">u peak", ">v peak", ">out of range"),
+        title="Integers",
+        caption="Peaks of currents u and voltages v on the calibration samples, of what 24 bits "
+        "hold. Bits lost: weight precision that skip connections cost.",
     )
-    for name in ("scale", "bits lost", "weights", "u peak", "v peak", "out of range"):
-        layers.add_column(name, justify="right", no_wrap=name == "weights")
+    layers.columns[3].no_wrap = True
+    has_lava = result.agreement[0].lava_differing is not None
     agreement = _layer_table(
         result,
-        "Agreement on the calibration samples",
-        "Share of neurons and steps in which the integers spike as the floats do; the file "
+        (">spike rate", ">quantized", ">deployed", ">file differs", *(">Lava differs",) * has_lava),
+        title="Agreement on the calibration samples",
+        caption="Share of neurons and steps in which the integers spike as the floats do; the file "
         "differs from the integers nowhere.",
     )
-    has_lava = result.agreement[0].lava_differing is not None
-    columns = ["spike rate", "quantized", "deployed", "file differs"]
-    for name in columns + ["Lava differs"] * has_lava:
-        agreement.add_column(name, justify="right")
     for health, entry, layer in zip(
         calibration.health, result.agreement, result.graph, strict=True
     ):
@@ -265,52 +263,24 @@ def _print_deployment(result: pipeline.Deployment) -> None:
             f"{health.voltage_peak / VOLTAGE_LIMIT:.1%}",
             str(entry.current_wraps + entry.voltage_clips),
         )
-        agreement.add_row(
-            entry.name,
-            f"{entry.rate:.1%}",
-            "-" if entry.quantized is None else f"{entry.quantized:.3%}",
-            "-" if entry.deployed is None else f"{entry.deployed:.3%}",
-            str(entry.file_differing),
-            *([str(entry.lava_differing)] if has_lava else []),
-        )
+        shares = ("-" if x is None else f"{x:.3%}" for x in (entry.quantized, entry.deployed))
+        differing = [entry.file_differing, *[entry.lava_differing] * has_lava]
+        agreement.add_row(entry.name, f"{entry.rate:.1%}", *shares, *map(str, differing))
     console.out.print(layers)
     console.out.print(agreement)
-    parting = pipeline.first_difference(result.agreement)
-    if parting is not None:
-        console.out.print(f"floats and integers part first in {parting}")
-    if result.relay_costs:
-        relays = _layer_table(
-            result,
-            "Relay channels",
-            "Weights: stored more than without relays. Weight, bias: of each relay.",
-        )
-        for name in ("relays", "neurons", "weights", "threshold", "weight", "bias"):
-            relays.add_column(name, justify="right")
-        for cost in result.relay_costs:
-            relays.add_row(
-                cost.layer,
-                *(f"{n:,}" for n in (cost.channels, cost.neurons, cost.weights)),
-                str(cost.threshold),
-                str(cost.relay_weight),
-                str(cost.relay_bias),
-            )
-        console.out.print(relays)
-    console.out.print(f"deployed: {result.choice}")
 
 
-def _layer_table(result: pipeline.Deployment, title: str, caption: str) -> Table:
+def _layer_table(
+    result: pipeline.Deployment, columns: Sequence[str], *, title: str, caption: str
+) -> Table:
     """Return a table whose first column shows the names of the layers in full."""
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    table.add_column("layer", no_wrap=True, min_width=max(map(len, result.graph.names)))
+    table = console.make_table("layer", *columns, title=title, caption=caption)
+    table.columns[0].no_wrap = True
+    table.columns[0].min_width = max(map(len, result.graph.names))
     return table
 
 
 def _weight_range(layer: FixedLayer) -> str:
-    weights = np.concatenate(
-        [
-            connection.synapse.weight.ravel()
-            for connection in layer.connections
-            if isinstance(connection.synapse, FixedConv | FixedDense)
-        ]
-    )
-    return f"{weights.min()} to {weights.max()}"
+    synapses = (connection.synapse for connection in layer.connections)
+    weights = [s.weight for s in synapses if isinstance(s, FixedConv | FixedDense)]
+    return f"{min(w.min() for w in weights)} to {max(w.max() for w in weights)}"

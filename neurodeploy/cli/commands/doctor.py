@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Annotated
@@ -54,19 +53,6 @@ class OptionalPackage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StartTimes:
-    """Seconds from the start of Python to the first spikes of a small network.
-
-    Attributes:
-        first: With nothing compiled.
-        later: With everything compiled and kept.
-    """
-
-    first: float
-    later: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """The state of an installation.
 
@@ -77,28 +63,23 @@ class Diagnosis:
         cores: Cores that this process may use.
         memory_gb: Main memory in 10**9 bytes; None if the system does not say.
         threads: Threads of compiled loops.
-        start: Measured, if that was asked for.
+        start: Seconds from the start of Python to the first spikes of a small network: "first",
+            with nothing compiled, and "later". None unless asked for.
         lava: The Lava runtime.
         packages: Optional ones.
         problems: Faults to be mended, in words.
     """
 
-    versions: Mapping[str, str]
+    versions: dict[str, str]
     processor: str
     architecture: str
     cores: int
     memory_gb: float | None
     threads: int
-    start: StartTimes | None
+    start: dict[str, float] | None
     lava: RuntimeReport
     packages: tuple[OptionalPackage, ...]
     problems: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, object]:
-        """Return plain values for JSON."""
-        values = asdict(self) | {"versions": dict(self.versions)}
-        values["lava"] |= {"path": str(self.lava.path), "versions": dict(self.lava.versions)}
-        return values
 
 
 def doctor(
@@ -121,7 +102,10 @@ def doctor(
     with console.err.status("examining the installation"):
         diagnosis = examine(measures_start=measures_start)
     if as_json:
-        console.print_json(diagnosis.to_dict())
+        lava = diagnosis.lava
+        plain = {"path": str(lava.path), "versions": dict(lava.versions)}
+        values = asdict(diagnosis)
+        console.print_json(values | {"lava": values["lava"] | plain})
     else:
         _print(diagnosis)
     for problem in diagnosis.problems:
@@ -133,12 +117,7 @@ def doctor(
 def examine(*, measures_start: bool = False) -> Diagnosis:
     """Examine this installation; takes a second or two, mostly Lava's self-test.
 
-    Args:
-        measures_start: Also measure the first and a later start, each in a process of its own, with
-            a cache of their own.
-
-    Raises:
-        SimulationError: If those processes fail.
+    With `measures_start`, two processes with a cache of their own are timed as well.
     """
     # Here and not above: no other command pays for the compiler at its start.
     import llvmlite.binding
@@ -183,46 +162,31 @@ def run_small_network() -> None:
     """Run a network of a conv and a dense layer for a few steps: what a first call compiles."""
     import numpy as np
 
-    from neurodeploy.ir.graphs import (
-        INPUT,
-        FixedInput,
-        FixedPointGraph,
-    )
-    from neurodeploy.ir.integer_layers import (
-        Connection,
-        CubaNeuron,
-        FixedConv,
-        FixedDense,
-        FixedLayer,
-        IntArray,
-    )
+    from neurodeploy.ir import graphs, integer_layers as layers
     from neurodeploy.simulation.event_simulator import EventSimulator
 
     random = np.random.default_rng(0)
 
-    def weights(*shape: int) -> IntArray:
+    def weights(*shape: int) -> layers.IntArray:
         return random.integers(-60, 60, shape, dtype=np.int32)
 
-    def value(number: int) -> IntArray:
-        return np.array(number, np.int32)
+    def layer(source: str, synapse: layers.Synapse, name: str, *shape: int) -> layers.FixedLayer:
+        decay, leak, threshold, bias = (np.array(n, np.int32) for n in (4096, 128, 80, 0))
+        return layers.FixedLayer(
+            name=name,
+            shape=shape,
+            connections=(layers.Connection(source=source, synapse=synapse),),
+            neuron=layers.CubaNeuron(current_decay=decay, voltage_decay=leak, threshold=threshold),
+            bias=bias,
+        )
 
-    neuron = CubaNeuron(current_decay=value(4096), voltage_decay=value(128), threshold=value(80))
-    conv = FixedConv(weight=weights(4, 2, 3, 3), padding=(1, 1))
-    dense = FixedDense(weight=weights(10, 256))
-    graph = FixedPointGraph(
-        input=FixedInput(shape=(2, 8, 8)),
-        layers=tuple(
-            FixedLayer(
-                name=name,
-                shape=shape,
-                connections=(Connection(source=source, synapse=synapse),),
-                neuron=neuron,
-                bias=value(0),
-            )
-            for name, source, synapse, shape in (
-                ("conv", INPUT, conv, (4, 8, 8)),
-                ("dense", "conv", dense, (10,)),
-            )
+    conv = layers.FixedConv(weight=weights(4, 2, 3, 3), padding=(1, 1))
+    dense = layers.FixedDense(weight=weights(10, 256))
+    graph = graphs.FixedPointGraph(
+        input=graphs.FixedInput(shape=(2, 8, 8)),
+        layers=(
+            layer(graphs.INPUT, conv, "conv", 4, 8, 8),
+            layer("conv", dense, "dense", 10),
         ),
     )
     inputs = (random.random((4, 6, 2, 8, 8)) < 0.2).astype(np.int32)
@@ -232,27 +196,22 @@ def run_small_network() -> None:
 _PROGRAM = "from neurodeploy.cli.commands.doctor import run_small_network; run_small_network()"
 
 
-def _measure_start() -> StartTimes:
+def _measure_start() -> dict[str, float]:
     """Measure two starts with an empty cache that both share."""
+    seconds = {}
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"NUMBA_CACHE_DIR": cache}
-        seconds = []
-        for _ in range(2):
+        for name in ("first", "later"):
             begin = time.perf_counter()
-            end = subprocess.run(
-                [sys.executable, "-c", _PROGRAM],
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            seconds.append(time.perf_counter() - begin)
+            call = [sys.executable, "-c", _PROGRAM]
+            end = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+            seconds[name] = time.perf_counter() - begin
             if end.returncode:
                 raise SimulationError(
                     f"doctor: the small network that measures a start failed: "
                     f"{(end.stderr.strip().splitlines() or ['no message'])[-1]}"
                 )
-    return StartTimes(first=seconds[0], later=seconds[1])
+    return seconds
 
 
 def _print(diagnosis: Diagnosis) -> None:
@@ -266,8 +225,8 @@ def _print(diagnosis: Diagnosis) -> None:
     table.add_row("cores", f"{diagnosis.cores}{memory}")
     table.add_row("threads of compiled loops", str(diagnosis.threads))
     if diagnosis.start is not None:
-        table.add_row("first start, compiling", f"{diagnosis.start.first:.1f} s")
-        table.add_row("later start", f"{diagnosis.start.later:.1f} s")
+        table.add_row("first start, compiling", f"{diagnosis.start['first']:.1f} s")
+        table.add_row("later start", f"{diagnosis.start['later']:.1f} s")
     table.add_section()
     lava = diagnosis.lava
     state = f"works, {lava.seconds:.1f} s to start and run" if lava.is_working else "does not work"

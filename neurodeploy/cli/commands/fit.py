@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from neurodeploy.chips.cores import ChipFit, estimate_cores
 from neurodeploy.chips.layer_sizes import parse_sketch, sizes_of
@@ -69,12 +68,8 @@ def fit(
 
 
 def _print(estimate: ChipFit, violations: tuple[str, ...]) -> None:
-    table = Table(
-        "layer", "shape", title=f"{estimate.target}: cores, estimated", title_justify="left"
-    )
-    for name in ("neurons", "cores", "per core"):
-        table.add_column(name, justify="right")
-    table.add_column("limited by")
+    columns = ("layer", "shape", ">neurons", ">cores", ">per core", "limited by")
+    table = console.make_table(*columns, title=f"{estimate.target}: cores, estimated")
     for entry in estimate.layers:
         table.add_row(
             entry.layer.name,

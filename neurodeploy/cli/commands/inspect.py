@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
-from rich.table import Table
 
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, FileOptions, NetFile
@@ -57,10 +56,9 @@ def _print_tables(graph: FixedPointGraph, *, title: str) -> None:
     bits = graph.input.message_bits
     kind = f"graded, {bits} message bits" if bits else "binary"
     console.out.print(f"{title}: input {console.shape_text(graph.input.shape)}, {kind}")
-    layers = Table("layer", "type", "shape", title="Layers", title_justify="left")
-    for name in ("neurons", "weights", "range", "zeros"):
-        layers.add_column(name, justify="right")
-    neurons = Table("layer", "neuron", "parameters", "bias", title="Neurons", title_justify="left")
+    columns = ("layer", "type", "shape", ">neurons", ">weights", ">range", ">zeros")
+    layers = console.make_table(*columns, title="Layers")
+    neurons = console.make_table("layer", "neuron", "parameters", "bias", title="Neurons")
     for layer in graph:
         weights = _weights(layer)
         layers.add_row(

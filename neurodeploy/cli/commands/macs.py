@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from neurodeploy.cli import console
@@ -32,10 +31,8 @@ def macs(
     if as_json:
         console.print_json(counts.to_json())
     else:
-        table = Table("node", "operator", title="MACs of one pass", title_justify="left")
-        for name in ("standard", "without padding"):
-            table.add_column(name, justify="right")
-        table.add_column("numbers")
+        columns = ("node", "operator", ">standard", ">without padding", "numbers")
+        table = console.make_table(*columns, title="MACs of one pass")
         for node in counts.nodes:
             table.add_row(
                 Text(node.name),

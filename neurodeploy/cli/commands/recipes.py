@@ -35,7 +35,7 @@ def recipes(as_json: AsJson = False) -> None:
             [_describe(name, sources[name], recipe) for name, recipe in loaded.items()]
         )
         return
-    ready = Table("name", "description")
+    ready = console.make_table("name", "description")
     for name, recipe in loaded.items():
         if recipe.paper is None:
             ready.add_row(name, recipe.recipe.description)
@@ -87,11 +87,7 @@ def _describe(name: str, source: str, recipe: Recipe) -> dict[str, object]:
 
 
 def load_recipe(name_or_path: str, settings: list[str] | None) -> Recipe:
-    """Load a recipe by its path, or by the name of one that comes with neurodeploy.
-
-    Raises:
-        RecipeError: If there is none, or anything in it is not allowed.
-    """
+    """Load a recipe by its path, or by the name of one that comes with neurodeploy."""
     from neurodeploy.recipes.recipe import Recipe
 
     return Recipe.load(name_or_path, overrides=parse_settings(settings))

@@ -80,12 +80,7 @@ class AnnOptions:
     )
 
     def baseline(self, samples: IntArray, feed: Feed) -> OnnxBaseline | None:
-        """Run the ONNX model, if there is one.
-
-        Raises:
-            OnnxError: If it cannot be read or run.
-            DataError: If its samples cannot.
-        """
+        """Run the ONNX model, if there is one."""
         if self.ann is None:
             return None
         from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
@@ -127,11 +122,7 @@ class ChipOptions:
     )
 
     def system(self) -> System:
-        """Return the system that the options describe.
-
-        Raises:
-            typer.BadParameter: If the hops are malformed.
-        """
+        """Return the system that the options describe."""
         from neurodeploy.energy.estimates import System
 
         east_west, north_south = parse_hops(self.hops)
@@ -273,11 +264,7 @@ def _write_pages(
 
 
 def parse_hops(text: str | None) -> tuple[float, float]:
-    """Read "EW,NS"; without any there are none.
-
-    Raises:
-        typer.BadParameter: If the text is anything else.
-    """
+    """Read "EW,NS", none by default; refuse all else."""
     if text is None:
         return 0.0, 0.0
     try:

@@ -87,14 +87,7 @@ class RecordOptions:
     )
 
     def choose(self, layers: tuple[str, ...]) -> Record:
-        """Return the choice as a simulator takes it.
-
-        Args:
-            layers: Names of the network's layers, in order.
-
-        Raises:
-            SimulationError: If a layer does not exist.
-        """
+        """Return the choice as a simulator takes it; refuse a name that is not in `layers`."""
         spikes, states = self.spikes or (), self.states or ()
         has_counts = self.record in (Recorded.COUNTS, Recorded.EVENTS)
         outputs = () if has_counts else layers[-1:]
@@ -129,11 +122,7 @@ class PlotOptions:
     )
 
     def chosen_neurons(self) -> list[int] | None:
-        """Return the numbers of --neurons.
-
-        Raises:
-            typer.BadParameter: If it is anything else.
-        """
+        """Return the numbers of --neurons; refuse all else."""
         if self.neurons is None:
             return None
         parts = self.neurons.split(",")
@@ -202,11 +191,7 @@ def simulate(
 
 
 def _require_fitting(backend: Backend, division: LongRunOptions, lava: LavaOptions) -> None:
-    """Check that no option belongs to the other simulator.
-
-    Raises:
-        typer.BadParameter: If one does.
-    """
+    """Check that no option belongs to the other simulator."""
     if backend is Backend.EVENT and lava != LavaOptions():
         raise typer.BadParameter("--lava-python and --timeout belong to Lava. Add --backend lava.")
     if backend is Backend.LAVA and division != LongRunOptions():
@@ -226,12 +211,7 @@ def _run_long(
     *,
     quiet: bool,
 ) -> LongRun:
-    """Run our simulator on any number of samples.
-
-    Raises:
-        console.RunInterruptedError: In place of `KeyboardInterrupt`, once there is something to
-            go on with.
-    """
+    """Run our simulator on any number of samples; tell how to go on after an interruption."""
     try:
         with console.progress("simulation", source.count or 0, quiet=quiet) as advance:
             return run_samples(
@@ -273,11 +253,7 @@ def _draw(
     *,
     traced: list[str],
 ) -> None:
-    """Draw the activity of one sample, and rates over all.
-
-    Raises:
-        DataError: If there is no such sample, or no such neuron.
-    """
+    """Draw the activity of one sample, and rates over all."""
     from neurodeploy.reports.activity import layer_activity, observe
     from neurodeploy.reports.pages.outline import save_plot
 
@@ -391,17 +367,14 @@ def _summary(facts: Facts, output: Path, seconds: float) -> dict[str, object]:
     }
 
 
-def _layers_of(
-    facts: Facts,
-) -> list[tuple[str, tuple[int, ...], int | None, Health | None]]:
+def _layers_of(facts: Facts) -> list[tuple[str, tuple[int, ...], int | None, Health | None]]:
     health = facts.health or (None,) * len(facts.layers)
     return list(zip(facts.layers, facts.shapes, facts.spikes, health, strict=True))
 
 
 def _activity_table(facts: Facts) -> Table:
-    table = Table("layer", "shape")
-    for name in ("spikes per sample", "rate", "wraps", "clips"):
-        table.add_column(name, justify="right")
+    columns = ("layer", "shape", ">spikes per sample", ">rate", ">wraps", ">clips")
+    table = console.make_table(*columns)
     for name, shape, spikes, health in _layers_of(facts):
         wraps = clips = "not seen"
         if health is not None:
@@ -431,10 +404,7 @@ def _warn_of_overflows(facts: Facts) -> None:
 
 
 def _comparison_table(comparison: testing.Comparison) -> Table:
-    table = Table("layer")
-    for name in ("spikes, event", "spikes, Lava", "differing"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    table = console.make_table("layer", ">spikes, event", ">spikes, Lava", ">differing", "")
     for layer in comparison.layers:
         table.add_row(
             layer.name,

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.progress import Progress, TaskID
-from rich.table import Table
 
 from neurodeploy.cli import console
 from neurodeploy.cli.commands.recipes import load_recipe
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
 
 
 PANEL = Panel("Devices")
-
-
 RECIPE_HELP = (
     "A recipe in TOML (`FILE.toml`, or `FILE.toml#VARIANT` for one of several in the file), or the "
     "name of a recipe listed by `neurodeploy recipes`."
@@ -39,7 +35,7 @@ RECIPE_HELP = (
 
 @dataclass(frozen=True, kw_only=True)
 class ResultOptions:
-    """The directory of the results, and changes of the recipe."""
+    """The directory of the results, and changes to the recipe."""
 
     out: Path | None = GENERAL.option(
         None, "Directory for the results. Default: `runs/<recipe name>-<n>`.", metavar="DIR"
@@ -48,11 +44,7 @@ class ResultOptions:
     resume: bool = GENERAL.option(False, "Continue the interrupted run in --out.")
 
     def load_named(self, recipe: str, *settings: str) -> Recipe:
-        """Load a recipe, and import the part of neurodeploy that trains.
-
-        Args:
-            recipe: Its name or path.
-            settings: Further `key=value` pairs.
+        """Load a recipe with further `key=value` pairs, and import the part that trains.
 
         Raises:
             typer.BadParameter: If a run is to be resumed, and none is named.
@@ -141,7 +133,7 @@ class DeviceOptions:
     )
 
     def settings(self) -> list[str]:
-        """Return the keys of the recipe that options stand for, as `key=value`."""
+        """Return the keys of the recipe that the options stand for, as `key=value`."""
         pairs = []
         if self.accumulate is not None:
             pairs.append(f"training.accumulate={self.accumulate}")
@@ -150,11 +142,7 @@ class DeviceOptions:
         return pairs
 
     def start_engine(self) -> TrainingEngine:
-        """Start or join the processes that the options ask for.
-
-        Raises:
-            TrainingError: If they cannot be had.
-        """
+        """Start or join the processes that the options ask for."""
         from neurodeploy.learning.engine import Hardware, TrainingEngine
 
         # Set by torchrun. Processes that Fabric starts know WORLD_SIZE only, and the same options.
@@ -197,7 +185,7 @@ def train(
     engine = devices.start_engine()
     directory = engine.share(run.out or pipeline.next_run_directory(loaded.recipe.name))
     quiet = as_json or not engine.is_first
-    with _resumable(directory), draw_stages(quiet=quiet) as observer:
+    with _resumable(directory), console.draw_stages(quiet=quiet) as observer:
         result = pipeline.train(
             loaded, directory, resume=run.resume, is_tested=test, observer=observer, engine=engine
         )
@@ -252,7 +240,7 @@ def run(recipe: PipelineOptions, as_json: AsJson = False) -> None:
     from neurodeploy import pipeline
 
     directory = recipe.out or pipeline.next_run_directory(loaded.recipe.name)
-    with _resumable(directory), draw_stages(quiet=as_json) as observer:
+    with _resumable(directory), console.draw_stages(quiet=as_json) as observer:
         result = pipeline.run(
             loaded,
             directory,
@@ -285,18 +273,14 @@ def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
 
 def print_accuracy(points: Iterable[AccuracyPoint]) -> None:
     """Print the accuracy of each stage on the test part."""
-    table = Table("stage", "test accuracy", "note", title="Accuracy", title_justify="left")
+    table = console.make_table("stage", "test accuracy", "note", title="Accuracy")
     for point in points:
         table.add_row(point.stage, f"{point.value:.2%}", f"{point.note} ({point.samples} samples)")
     console.out.print(table)
 
 
 def require_training_part() -> None:
-    """Import what needs torch, and say so if that is not installed.
-
-    Raises:
-        TrainingError: If the packages that training needs are not installed.
-    """
+    """Import the part that needs torch, or raise an error that names the missing package."""
     try:
         import_module("neurodeploy.pipeline")
     except ModuleNotFoundError as error:
@@ -310,12 +294,7 @@ def require_training_part() -> None:
 
 @contextmanager
 def _resumable(directory: Path) -> Iterator[None]:
-    """Turn an interruption into an error that names the way to go on.
-
-    Raises:
-        console.RunInterruptedError: In place of `KeyboardInterrupt`, once there is something to
-            go on with.
-    """
+    """Once there is something to go on with, let an interruption name the way."""
     try:
         yield
     except KeyboardInterrupt:
@@ -325,43 +304,3 @@ def _resumable(directory: Path) -> Iterator[None]:
             "interrupted. Finished epochs are kept: to go on, repeat the command with "
             f"--out {console.relative(directory)} --resume."
         ) from None
-
-
-@contextmanager
-def draw_stages(*, quiet: bool) -> Iterator[pipeline.Observer]:
-    """Draw stages and their progress on standard error; plain lines where it is no terminal."""
-    with console.progress_bar(quiet=quiet) as bar:
-        drawing = _Drawing(bar, quiet=quiet)
-        yield drawing
-        drawing.close()
-
-
-class _Drawing:
-    """One bar per stage, or lines."""
-
-    def __init__(self, bar: Progress, *, quiet: bool) -> None:
-        self._bar, self._quiet = bar, quiet
-        self._task: TaskID | None = None
-        self._lines: console.ProgressLines | None = None
-
-    def stage(self, name: str, note: str = "") -> None:
-        """Begin a stage."""
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(name, total=None, note=note)
-        if not self._quiet:
-            self.close()
-            console.err.print(f"[bold]{name}[/] {note}")
-            self._lines = None if console.err.is_terminal else console.ProgressLines(name)
-
-    def advance(self, done: int, total: int, note: str = "") -> None:
-        """Move the stage's bar."""
-        if self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, note=note)
-        if self._lines is not None:
-            self._lines.advance(done, total, note)
-
-    def close(self) -> None:
-        """End the last stage."""
-        if self._lines is not None:
-            self._lines.close()

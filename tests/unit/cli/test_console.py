@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 
 from neurodeploy.cli import console
-from neurodeploy.cli.commands.train import draw_stages
 
 
 def test_every_epoch_is_a_line_with_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:
-    with draw_stages(quiet=False) as observer:
+    with console.draw_stages(quiet=False) as observer:
         observer.stage("train", "2 epochs")
         for done in range(1, 7):
             epoch = 1 if done <= 3 else 2
@@ -42,7 +41,7 @@ def test_a_long_step_is_a_line_every_half_minute(
 def test_short_steps_and_quiet_ones_print_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress("simulation", 20, quiet=False) as advance:
         advance(20, 20)
-    with draw_stages(quiet=True) as observer:
+    with console.draw_stages(quiet=True) as observer:
         observer.stage("train")
         observer.advance(1, 2, "epoch 1/2, loss 1")
     assert capsys.readouterr().err == ""
