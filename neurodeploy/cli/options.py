@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from neurodeploy.cli import console
 from neurodeploy.cli.isolated_read import tried_apart
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.errors import DataError, FractionWarning, NetxError, NeurodeployWarning
@@ -25,7 +26,17 @@ from neurodeploy.samples.sources import open_samples, read_labels
 from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
-from neurodeploy.simulation.recording import Decision, Feed, IntArray, Stream, Timing, Window
+from neurodeploy.simulation.recording import (
+    Decision,
+    Feed,
+    IntArray,
+    Record,
+    Recording,
+    Simulator,
+    Stream,
+    Timing,
+    Window,
+)
 from neurodeploy.untrusted_hdf5 import NETX, check_file
 
 if TYPE_CHECKING:
@@ -255,6 +266,21 @@ class RunOptions(FileOptions, TimingOptions):
             )
         values = samples.read(0, samples.count)
         return conform_input(values, graph, feed=self.feed, where=samples.name)
+
+    def record(
+        self,
+        simulator: Simulator,
+        samples: IntArray,
+        *,
+        label: str,
+        quiet: bool,
+        record: Record = Record(),  # noqa: B008 - a frozen value
+    ) -> Recording:
+        """Run a simulator on samples, and show its progress under a label unless `quiet`."""
+        with console.progress(label, len(samples), quiet=quiet) as advance:
+            return simulator.run(
+                samples, timing=self.timing(), feed=self.feed, record=record, progress=advance
+            )
 
 
 @dataclass(frozen=True, slots=True)

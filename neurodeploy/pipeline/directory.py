@@ -39,9 +39,7 @@ def next_run_directory(name: str, parent: Path = Path("runs")) -> Path:
 def check_directory(recipe: Recipe, directory: Path, *, resume: bool) -> None:
     """Check that a directory holds no other run; a resumed run may differ only after training.
 
-    Raises:
-        RecipeError: If the directory belongs to a run that this does not continue.
-        OutputError: If a file of the run would replace the recipe's data.
+    Errors are those of `begin_run`.
     """
     require_data_apart(recipe, directory)
     path = directory / RECIPE
@@ -141,10 +139,7 @@ def _flattened(path: str, value: object) -> dict[str, object]:
 
 
 def find_run(model: Path | str) -> Path:
-    """Return the run's directory that a model belongs to.
-
-    Args:
-        model: The directory itself, a model file in it, or one in a folder of it.
+    """Return the run's directory that a model lies in, in a folder of it, or that it is itself.
 
     Raises:
         RecipeError: If there is none.

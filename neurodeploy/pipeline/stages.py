@@ -132,10 +132,7 @@ def _warn_unless_deployable(recipe: Recipe, parts: Sequence[Dataset]) -> None:
 def take_over(source: Path, recipe: Recipe, directory: Path) -> TrainingResult:
     """Begin a run with the network of another one.
 
-    Args:
-        source: Directory of a training or a run.
-        recipe: May differ from that run's only in what follows training.
-        directory: Of the new run; gets recipe and model.
+    `recipe` may differ from that of `source`, the run, only in keys that act after training.
 
     Raises:
         RecipeError: If the recipe trains another network, or a directory is not as it should be.
@@ -170,12 +167,9 @@ def verify(
     observer = observer or Silence()
     shown = shown_samples(test, recipe)
     observer.stage("verify", f"{len(shown)} samples on real Lava")
+    inputs = shown.windows(recipe.network.steps)
     comparison, ours, lava = compare_with_lava(
-        deployment.path,
-        deployment.graph,
-        recipe,
-        shown.windows(recipe.network.steps),
-        observer,
+        deployment.path, deployment.graph, recipe, inputs, observer
     )
     return Verification(
         samples=len(shown),

@@ -26,9 +26,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantizationOptions:
-    """Keys of the recipe that deployments often differ in."""
+class DeployOptions:
+    """A trained network, keys of the recipe that deployments often differ in, and checks."""
 
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="Directory of a training run, a model file, or a `.nir` file of another "
+            "framework.",
+        ),
+    ]
     target: str | None = GENERAL.option(
         None,
         "Target chip: a name, or the path of a TOML file. Default: the recipe's target.",
@@ -55,6 +63,19 @@ class QuantizationOptions:
         "percentage point.",
         metavar="SHARE",
     )
+    lava: int = GENERAL.option(
+        0, "Also compare this many calibration samples with real Lava.", min=0, metavar="SAMPLES"
+    )
+    test: bool = GENERAL.option(
+        True,
+        "Measure accuracy, counts and energy on the test part, and write `report.html` and "
+        "`deployment.json`.",
+        name="--test/--no-test",
+    )
+    set: Settings = None
+    out: Path | None = GENERAL.option(
+        None, "Directory for the `.net` file. Default: beside the model.", metavar="DIR"
+    )
 
     def settings(self) -> dict[str, str]:
         """Return the keys of the recipe that the options stand for, with values in TOML."""
@@ -68,48 +89,15 @@ class QuantizationOptions:
         }
         if self.prune is not None or self.prune_pattern is not None:
             values["pruning.schedule"] = "one_shot"
-        return {
+        given = {
             key: json.dumps(value) if isinstance(value, str) else str(value)
             for key, value in values.items()
             if value is not None
         }
+        return given | parse_settings(self.set)
 
 
-def deploy(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL",
-            help="Directory of a training run, a model file, or a `.nir` file of another "
-            "framework.",
-        ),
-    ],
-    quantization: QuantizationOptions,
-    foreign: ForeignOptions,
-    lava: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="SAMPLES",
-            help="Also compare this many calibration samples with real Lava.",
-        ),
-    ] = 0,
-    test: Annotated[
-        bool,
-        typer.Option(
-            help="Measure accuracy, counts and energy on the test part, and write `report.html` "
-            "and `deployment.json`."
-        ),
-    ] = True,
-    set: Settings = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Directory for the `.net` file. Default: beside the model."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def deploy(options: DeployOptions, foreign: ForeignOptions, as_json: AsJson = False) -> None:
     """Turn a trained network into a `.net` file that stock lava-dl loads.
 
     Prints the result of each step, verifies the file on the calibration samples before it puts it
@@ -125,8 +113,8 @@ def deploy(
     A network of another framework: `neurodeploy deploy model.nir --samples samples.npz
     --convention snntorch --out deployed`
     """
-    settings = quantization.settings() | parse_settings(set)
-    if model.suffix == ".nir":
+    settings = options.settings()
+    if options.model.suffix == ".nir":
         unused = sorted(settings.keys() - {"quantization.target"})
         if unused:
             raise typer.BadParameter(
@@ -134,44 +122,36 @@ def deploy(
                 "as it is. Leave the option out."
             )
         require_training_part()
-        deploy_nir(model, foreign, quantization.target, lava, out, as_json=as_json)
+        deploy_nir(
+            options.model, foreign, options.target, options.lava, options.out, as_json=as_json
+        )
         return
     if foreign != ForeignOptions():
         raise typer.BadParameter(
-            f"{model}: options for a NIR file, but this is none. Give a `.nir` file or leave out "
-            "--samples, --convention, --dt, --reset and --approximate."
+            f"{options.model}: options for a NIR file, but this is none. Give a `.nir` file or "
+            "leave out --samples, --convention, --dt, --reset and --approximate."
         )
-    if quantization.target is not None:
-        Target.load(quantization.target)
-    _deploy_run(model, settings, lava, out, is_tested=test, as_json=as_json)
+    if options.target is not None:
+        Target.load(options.target)
+    _deploy_run(options, settings, as_json=as_json)
 
 
-def _deploy_run(
-    model: Path,
-    settings: dict[str, str],
-    lava: int,
-    out: Path | None,
-    *,
-    is_tested: bool,
-    as_json: bool,
-) -> None:
+def _deploy_run(options: DeployOptions, settings: dict[str, str], *, as_json: bool) -> None:
     """Deploy a network that neurodeploy trained."""
     require_training_part()
     from neurodeploy import pipeline
 
-    network, recipe = pipeline.load_model(model, overrides=settings)
-    directory = out or pipeline.find_run(model)
+    network, recipe = pipeline.load_model(options.model, overrides=settings)
+    directory = options.out or pipeline.find_run(options.model)
     with locked(directory), console.draw_stages(quiet=as_json) as observer:
-        result = pipeline.deploy(network, recipe, directory, lava_samples=lava, observer=observer)
+        result = pipeline.deploy(
+            network, recipe, directory, lava_samples=options.lava, observer=observer
+        )
         tested = None
-        if is_tested:
+        if options.test:
+            command = console.command_line()
             tested = pipeline.assess_deployment(
-                network,
-                recipe,
-                result,
-                directory,
-                observer=observer,
-                command=console.command_line(),
+                network, recipe, result, directory, observer=observer, command=command
             )
     if as_json:
         console.print_json(

@@ -180,16 +180,11 @@ def report(
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
     samples = run.samples(graph, timing)
     model = ann.baseline(samples, run.feed)
-    with console.progress("simulation", len(samples), quiet=as_json) as advance:
-        recording = EventSimulator(graph).run(
-            samples,
-            timing=timing,
-            feed=run.feed,
-            record=Record(
-                spikes=(), states=() if Decision.of(graph) is None else None, counts=True
-            ),
-            progress=advance,
-        )
+    states = () if Decision.of(graph) is None else None
+    record = Record(spikes=(), states=states, counts=True)
+    recording = run.record(
+        EventSimulator(graph), samples, label="simulation", quiet=as_json, record=record
+    )
     score = Score.of(run, graph, recording.prediction, samples=recording.samples)
     accuracy = ann.accuracy if ann.accuracy is not None or score is None else score.accuracy
     result = make_report(

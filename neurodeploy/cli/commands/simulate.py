@@ -9,8 +9,6 @@ from math import prod
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import numpy.typing as npt
 import typer
 from rich.table import Table
 
@@ -33,14 +31,7 @@ from neurodeploy.samples.sources import Samples, open_samples
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
 from neurodeploy.simulation.long_runs.long_run import LongRun, parts_folder, run_samples
 from neurodeploy.simulation.long_runs.parts import Facts
-from neurodeploy.simulation.recording import (
-    Decision,
-    Health,
-    IntArray,
-    Record,
-    Recording,
-    Simulator,
-)
+from neurodeploy.simulation.recording import Decision, Health, Record
 from neurodeploy.simulation.recording_files import load_prediction, save_recording
 
 PLOT = Panel("Plot")
@@ -168,13 +159,12 @@ def simulate(
     else:
         samples = run.samples(graph, timing)
         simulator = lava.simulator(run, graph)
-        recording = _run(simulator, samples, run, record=chosen, label="Lava", quiet=as_json)
+        recording = run.record(simulator, samples, label="Lava", quiet=as_json, record=chosen)
         recording = replace(recording, decision=Decision.of(graph))
         save_recording(record.output, recording)
         facts, seconds = Facts.of(recording), recording.seconds
     if plot.plot is not None:
-        shown = source.read(plot.sample, plot.sample + 1) if plot.sample < facts.samples else None
-        _draw(graph, facts, shown, plot, run, traced=record.states or [])
+        _draw(graph, facts, source, plot, run, traced=record.states or [])
     predicted = load_prediction(record.output)
     score = Score.of(run, graph, predicted, samples=facts.samples)
     if as_json:
@@ -247,7 +237,7 @@ def _duration(facts: Facts, seconds: float, *, resume: bool) -> str:
 def _draw(
     graph: FixedPointGraph,
     facts: Facts,
-    values: npt.NDArray[np.integer] | None,
+    source: Samples,
     plot: PlotOptions,
     run: RunOptions,
     *,
@@ -257,8 +247,9 @@ def _draw(
     from neurodeploy.reports.activity import layer_activity, observe
     from neurodeploy.reports.pages.outline import save_plot
 
-    if values is None:
+    if plot.sample >= facts.samples:
         raise DataError(f"--sample {plot.sample}: there are {facts.samples}, from 0.")
+    values = source.read(plot.sample, plot.sample + 1)
     layers = layer_activity(
         layers=facts.layers,
         shapes=facts.shapes,
@@ -298,20 +289,18 @@ def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
     graph = run.graph()
     samples = run.samples(graph, timing)
     reference = lava.simulator(run, graph)
-    ours = _run(EventSimulator(graph), samples, run, label="event simulation", quiet=as_json)
-    theirs = _run(reference, samples, run, label="real Lava", quiet=as_json)
+    ours = run.record(EventSimulator(graph), samples, label="event simulation", quiet=as_json)
+    theirs = run.record(reference, samples, label="real Lava", quiet=as_json)
     comparison = testing.compare(ours, theirs)
     score = Score.of(run, graph, ours.prediction, samples=ours.samples)
     if as_json:
-        console.print_json(
-            comparison.to_dict()
-            | {
-                "samples": ours.samples,
-                "steps": ours.steps,
-                "seconds": {"event": ours.seconds, "lava": theirs.seconds},
-                "accuracy": None if score is None else asdict(score),
-            }
-        )
+        facts = {
+            "samples": ours.samples,
+            "steps": ours.steps,
+            "seconds": {"event": ours.seconds, "lava": theirs.seconds},
+            "accuracy": None if score is None else asdict(score),
+        }
+        console.print_json(comparison.to_dict() | facts)
     else:
         console.out.print(_comparison_table(comparison))
         console.out.print(
@@ -330,21 +319,6 @@ def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
         console.out.print(
             f"[bold green]equal[/]: every spike of every layer on {ours.samples} samples of "
             f"{ours.steps} steps, and every {' and '.join(ours.traces) or 'state'} of the last."
-        )
-
-
-def _run(
-    simulator: Simulator,
-    samples: IntArray,
-    run: RunOptions,
-    *,
-    label: str,
-    quiet: bool,
-    record: Record = Record(),  # noqa: B008 - a frozen value
-) -> Recording:
-    with console.progress(label, len(samples), quiet=quiet) as advance:
-        return simulator.run(
-            samples, timing=run.timing(), feed=run.feed, record=record, progress=advance
         )
 
 

@@ -79,12 +79,7 @@ class PipelineOptions(ResultOptions):
     )
 
     def load(self) -> Recipe:
-        """Load the recipe, or that of the run whose network is taken.
-
-        Raises:
-            typer.BadParameter: If not exactly one of them is named.
-            NeurodeployError: As `load_named`.
-        """
+        """Load the recipe, or that of the run whose network is taken; just one must be named."""
         if (self.recipe is None) == (self.source is None):
             raise typer.BadParameter("Name either a RECIPE or a run (--from RUN).")
         if self.source is not None and self.resume:
@@ -148,15 +143,14 @@ class DeviceOptions:
         # Set by torchrun. Processes that Fabric starts know WORLD_SIZE only, and the same options.
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         whole = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_WORLD_SIZE" in os.environ else 1
-        return TrainingEngine(
-            Hardware(
-                accelerator=self.accelerator,
-                devices=local if self.devices is None else self.devices,
-                nodes=max(1, whole // local) if self.nodes is None else self.nodes,
-                strategy=self.strategy,
-                precision=self.precision,
-            )
+        hardware = Hardware(
+            accelerator=self.accelerator,
+            devices=local if self.devices is None else self.devices,
+            nodes=max(1, whole // local) if self.nodes is None else self.nodes,
+            strategy=self.strategy,
+            precision=self.precision,
         )
+        return TrainingEngine(hardware)
 
 
 def train(
@@ -191,21 +185,21 @@ def train(
         )
     if not engine.is_first:
         return
-    last = result.history.epochs[result.history.kept_epoch - 1] if result.history.epochs else None
-    accuracy = last.validation_accuracy if last else None
+    epochs, kept = result.history.epochs, result.history.kept_epoch
+    accuracy = epochs[kept - 1].validation_accuracy if epochs else None
     if as_json:
         console.print_json(
             {
                 "directory": str(directory),
                 "model": str(directory / pipeline.MODEL),
-                "epoch": result.history.kept_epoch,
+                "epoch": kept,
                 "validation_accuracy": accuracy,
                 "test_accuracy": None if result.test is None else result.test.accuracy,
             }
         )
         return
     if accuracy is not None:
-        console.out.print(f"validation accuracy {accuracy:.2%} (epoch {result.history.kept_epoch})")
+        console.out.print(f"validation accuracy {accuracy:.2%} (epoch {kept})")
     if result.test is not None:
         console.out.print(f"test accuracy {result.test.accuracy:.2%}")
         if loaded.paper is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -100,9 +100,6 @@ def deploy(
     require_data_apart(recipe, directory)
     target = Target.load(recipe.quantization.target)
     data = load_data(recipe)
-    work = _DeploymentWork(
-        network, recipe, target, target, data, directory, lava_samples, observer or Silence()
-    )
     with locked(directory):
         if (directory / SUMMARY).exists():
             raise OutputError(
@@ -111,12 +108,17 @@ def deploy(
             )
         for stale in (DEPLOYMENT, REPORT, TWIN):  # of an earlier deployment
             (directory / stale).unlink(missing_ok=True)
-        return work.deploy()
+        return _DeploymentWork(
+            network, recipe, target, target, data, directory, lava_samples, observer or Silence()
+        ).deploy()
 
 
 @dataclass(slots=True)
 class _DeploymentWork:
-    """One deployment under way; `target` is the chip, with the weight bits chosen so far."""
+    """One deployment under way; `target` is the chip, with the weight bits chosen so far.
+
+    `windows` is the input of the calibration `samples`, (samples, T, ...).
+    """
 
     network: SpikingNetwork
     recipe: Recipe
@@ -126,21 +128,24 @@ class _DeploymentWork:
     directory: Path
     lava_samples: int
     observer: Observer
-    steps: list[Step] = dataclasses.field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    samples: Dataset = field(init=False)
+    windows: npt.NDArray[np.int32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        count = min(self.recipe.quantization.calibration_samples, len(self.data[0]))
+        self.samples = self.data[0].subset(np.arange(count))
+        self.windows = self.samples.windows(self.recipe.network.steps)
 
     def deploy(self) -> Deployment:
-        recipe, (training, _, test) = self.recipe, self.data
-        length = recipe.network.steps
-        settings = recipe.quantization
-        samples = training.subset(np.arange(min(settings.calibration_samples, len(training))))
-        windows = samples.windows(length)
+        recipe, windows = self.recipe, self.windows
         self.observer.stage("quantize", f"for {self.target.name}")
         traced = trace(self.network)
         pruned = prune(self.network, pruning=recipe.pruning)
         graph = self._fold(pruned)
         self._note("trace", f"{len(traced.nodes)} nodes")
         self._note("fold", f"batch norm and averages into weights: {len(graph.nodes)} nodes")
-        calibration, tried, bits = self._quantize(graph, windows)
+        calibration, tried, bits = self._quantize(graph)
         before = self._accuracy(calibration.graph)
         fixed, history, accuracy, choice = self._tune(calibration, before)
         quantized_run = deployed_run = EventSimulator(calibration.graph).run(windows)
@@ -151,11 +156,11 @@ class _DeploymentWork:
         agreement.check_accuracy(
             accuracy,
             len(self.data[1]),
-            settings.accuracy_loss_limit,
+            recipe.quantization.accuracy_loss_limit,
             floats=floats,
             deployed=deployed_run,
         )
-        self.observer.stage("check", f"{len(samples)} calibration samples")
+        self.observer.stage("check", f"{len(windows)} calibration samples")
         lowered = lower_residuals(fixed, self.target)
         if lowered.costs:
             self._note(
@@ -167,17 +172,15 @@ class _DeploymentWork:
         twin = make_twin(pruned, calibration.float_graph, fixed)
         chain = dataclasses.replace(lowered.graph, relu_twin=ann_macs(twin))
         lowered = dataclasses.replace(lowered, graph=chain)
-        checks, written, written_run = self._write(
-            lowered, windows, floats, quantized_run, deployed_run
-        )
+        checks, written, written_run = self._write(lowered, floats, quantized_run, deployed_run)
         path = self.directory / NET
         relaying = None
         if lowered.costs:
             relaying = measure_relays(fixed, written, windows, deployed_run, written_run, path)
             self._note("count relays", relaying.describe())
-        outcome = self._pruning_outcome(graph, fixed, accuracy["deployed"], windows)
-        shown = shown_samples(test, recipe)
-        save_samples(self.directory / SAMPLES, shown.windows(length), shown.labels)
+        outcome = self._pruning_outcome(graph, fixed, accuracy["deployed"], bits)
+        shown = shown_samples(self.data[2], recipe)
+        save_samples(self.directory / SAMPLES, shown.windows(recipe.network.steps), shown.labels)
         deployment = Deployment(
             path=path,
             graph=written,
@@ -198,13 +201,9 @@ class _DeploymentWork:
             steps=tuple(self.steps),
             samples=self.directory / SAMPLES,
         )
+        record = self.directory / NET_RECORD
         write_net_record(
-            self.directory / NET_RECORD,
-            recipe,
-            self.target,
-            deployment,
-            network=self.network,
-            samples=samples,
+            record, recipe, self.target, deployment, network=self.network, samples=self.samples
         )
         return deployment
 
@@ -233,36 +232,26 @@ class _DeploymentWork:
         """Return the accuracy on the validation part."""
         return accuracy_of(graph, self.data[1], self.recipe.network.steps)
 
-    def _calibrate(
-        self, graph: Graph, target: Target, windows: npt.NDArray[np.int32]
-    ) -> Calibration:
+    def _calibrate(self, graph: Graph, bits: int) -> Calibration:
         settings = self.recipe.quantization
         return calibrate(
             graph,
-            target,
-            windows,
+            self.chip if bits == 8 else self.chip.with_weight_bits(bits),
+            self.windows,
             margin=settings.margin,
             clipping=settings.clipping,
             percentile=settings.percentile,
         )
 
-    def _quantize(
-        self, graph: Graph, windows: npt.NDArray[np.int32]
-    ) -> tuple[Calibration, tuple[tuple[int, float], ...], int]:
+    def _quantize(self, graph: Graph) -> tuple[Calibration, tuple[tuple[int, float], ...], int]:
         """Quantize with the bits asked for, or with the fewest within the accuracy budget."""
         settings = self.recipe.quantization
-        pruning = self.recipe.pruning
-        if pruning.is_any:
+        if self.recipe.pruning.is_any:
             neurons = [count_neurons(whole) for whole in (self._fold(prune(self.network)), graph)]
             shrunk = "" if neurons[0] == neurons[1] else f", neurons {neurons[0]} -> {neurons[1]}"
             self._note("prune", f"{zero_share(graph):.1%} of the weights are zero{shrunk}")
-
-        def calibrated(bits: int) -> Calibration:
-            target = self.target if bits == 8 else self.target.with_weight_bits(bits)
-            return self._calibrate(graph, target, windows)
-
         bits = settings.weight_bits
-        best = calibrated(bits)
+        best = self._calibrate(graph, bits)
         tried: list[tuple[int, float]] = []
         if settings.accuracy_budget:
             reference = self._accuracy(best.graph)
@@ -270,7 +259,7 @@ class _DeploymentWork:
             for fewer in range(bits - 1, FEWEST_BITS - 1, -1):
                 self.observer.stage("search bits", f"{fewer} bits")
                 try:
-                    candidate = calibrated(fewer)
+                    candidate = self._calibrate(graph, fewer)
                 except QuantizationError:  # silent, or out of range: too few bits
                     break
                 accuracy = self._accuracy(candidate.graph)
@@ -328,7 +317,6 @@ class _DeploymentWork:
     def _write(
         self,
         lowered: Lowered,
-        windows: npt.NDArray[np.int32],
         floats: Mapping[str, BoolArray],
         quantized: Recording,
         deployed: Recording,
@@ -339,8 +327,8 @@ class _DeploymentWork:
         try:
             netx.write(lowered.graph, unchecked)
             written = netx.read(unchecked)
-            recording = EventSimulator(written).run(windows)
-            lava = self._on_lava(unchecked, written, windows)
+            recording = EventSimulator(written).run(self.windows)
+            lava = self._on_lava(unchecked, written)
             checks = agreement.compare_layers(
                 floats, quantized, deployed, recording, lowered.channels, lava=lava
             )
@@ -357,36 +345,28 @@ class _DeploymentWork:
         self._note(
             "check file",
             f"equal to the integer network in every spike of {len(checks)} layers, "
-            f"{len(windows)} samples",
+            f"{len(self.windows)} samples",
         )
         if lava is not None:
-            self._note(
-                "check on Lava",
-                f"{lava.describe()}, {min(self.lava_samples, len(windows))} samples",
-            )
+            samples = min(self.lava_samples, len(self.windows))
+            self._note("check on Lava", f"{lava.describe()}, {samples} samples")
         return checks, written, recording
 
-    def _on_lava(
-        self, path: Path, graph: FixedPointGraph, windows: npt.NDArray[np.int32]
-    ) -> Comparison | None:
+    def _on_lava(self, path: Path, graph: FixedPointGraph) -> Comparison | None:
         """Compare our simulator with real Lava on some of the samples, if any are asked for."""
         if not self.lava_samples:
             return None
-        chosen = windows[: self.lava_samples]
+        chosen = self.windows[: self.lava_samples]
         self.observer.stage("check on Lava", f"{len(chosen)} calibration samples")
         return compare_with_lava(path, graph, self.recipe, chosen, self.observer)[0]
 
     def _pruning_outcome(
-        self,
-        graph: Graph,
-        fixed: FixedPointGraph,
-        accuracy: float,
-        windows: npt.NDArray[np.int32],
+        self, graph: Graph, fixed: FixedPointGraph, accuracy: float, bits: int
     ) -> PruningOutcome | None:
         """Quantize the network without pruning as well, and compare."""
         if not self.recipe.pruning.is_one_shot:
             return None
-        whole = self._calibrate(self._fold(prune(self.network)), self.target, windows).graph
+        whole = self._calibrate(self._fold(prune(self.network)), bits).graph
         inputs = self.data[1].windows(self.recipe.network.steps)
 
         def sops(network: FixedPointGraph) -> float:
