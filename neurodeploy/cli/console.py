@@ -32,6 +32,17 @@ class RunInterruptedError(Exception):
     """The user interrupted something that can go on; the message says how."""
 
 
+@contextmanager
+def resumable(kept: Path, advice: str) -> Iterator[None]:
+    """Let an interruption of the block give advice on how to go on, once `kept` exists."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not kept.exists():
+            raise
+        raise RunInterruptedError(f"interrupted. {advice}") from None
+
+
 LINE_SECONDS = 30.0
 """Time between two lines of progress where standard error is no terminal."""
 out = Console(highlight=False)

@@ -177,10 +177,6 @@ class FileOptions:
 
         `spike_exponent` is `spike_exp` of Lava's `Network`. A command that `simulates` needs the
         compiler, which is loaded while that process reads.
-
-        Raises:
-            typer.BadParameter: If the input shape is malformed.
-            NetxError: If the file cannot be trusted.
         """
         shape = parse_shape(self.input_shape)
         check_file(net)
@@ -233,10 +229,6 @@ class RunOptions(FileOptions, TimingOptions):
         """Read the network.
 
         With `refuses_fractions`, a file whose weights are not integers is an undeployed network.
-
-        Raises:
-            typer.BadParameter: If the input shape is malformed.
-            NetxError: If the file cannot be trusted.
         """
         with warnings.catch_warnings():
             if refuses_fractions:
@@ -250,11 +242,7 @@ class RunOptions(FileOptions, TimingOptions):
                 ) from warning
 
     def samples(self, graph: FixedPointGraph, timing: Timing) -> IntArray:
-        """Read all samples at once, as the network takes them.
-
-        Raises:
-            DataError: If they cannot be read, do not fit the network, or are too many.
-        """
+        """Read all samples at once, as the network takes them."""
         samples = open_samples(self.input, key=self.key, steps=timing.steps, port=graph.input.shape)
         assert samples.count is not None, "files know how many samples they hold"
         size = samples.count * prod(samples.shape) * samples.dtype.itemsize

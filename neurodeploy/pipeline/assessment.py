@@ -36,15 +36,9 @@ from neurodeploy.simulation.recording import Record
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RunResult:
-    """A whole run.
+    """A whole run: accuracy on the test part by stage, counts and energy, and their makers.
 
-    Attributes:
-        accuracy: On the test part, stage by stage.
-        report: Counts and energy.
-        training: The trained network and its history.
-        deployment: The integers and their file.
-        verification: Against Lava; None if the recipe asked for none.
-        summary: The content of `summary.json`; filled last.
+    `verification` is None if the recipe asked for none; `summary` is the content of `summary.json`.
     """
 
     accuracy: tuple[AccuracyPoint, ...]

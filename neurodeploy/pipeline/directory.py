@@ -94,11 +94,9 @@ def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:
 
 
 def require_source(source: Path, recipe: Recipe) -> None:
-    """Check that the network trained in `source` is the one that a recipe trains.
+    """Refuse a recipe that trains another network than that of `source`.
 
-    Raises:
-        RecipeError: If the recipe differs in something that training depends on; pruning in one
-            shot comes after it.
+    Pruning in one shot comes after training, and may differ.
     """
     path = find_run(source) / RECIPE
     before = Recipe.load(path)

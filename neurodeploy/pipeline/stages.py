@@ -47,12 +47,7 @@ class TrainingResult:
 class Verification:
     """Our simulator against real Lava on the same samples.
 
-    Attributes:
-        samples: How many.
-        comparison: Layer by layer.
-        accuracy: Of Lava's results.
-        integer_accuracy: Of our simulator's on the same samples.
-        seconds: Of Lava, start-up included.
+    `accuracy` and `seconds`, start-up included, are Lava's; `integer_accuracy` is our simulator's.
     """
 
     samples: int

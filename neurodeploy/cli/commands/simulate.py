@@ -202,28 +202,24 @@ def _run_long(
     quiet: bool,
 ) -> LongRun:
     """Run our simulator on any number of samples; tell how to go on after an interruption."""
-    try:
-        with console.progress("simulation", source.count or 0, quiet=quiet) as advance:
-            return run_samples(
-                graph,
-                source,
-                output,
-                timing=run.timing(),
-                feed=run.feed,
-                record=record,
-                memory=division.memory_bytes(),
-                crew=division.crew(),
-                resume=division.resume,
-                progress=advance,
-            )
-    except KeyboardInterrupt as error:
-        kept = parts_folder(output)
-        if not kept.is_dir():
-            raise
-        raise console.RunInterruptedError(
-            f"interrupted. Finished samples are kept in {console.relative(kept)}: go on with "
-            "--resume."
-        ) from error
+    kept = parts_folder(output)
+    advice = f"Finished samples are kept in {console.relative(kept)}: go on with --resume."
+    with (
+        console.resumable(kept, advice),
+        console.progress("simulation", source.count or 0, quiet=quiet) as advance,
+    ):
+        return run_samples(
+            graph,
+            source,
+            output,
+            timing=run.timing(),
+            feed=run.feed,
+            record=record,
+            memory=division.memory_bytes(),
+            crew=division.crew(),
+            resume=division.resume,
+            progress=advance,
+        )
 
 
 def _duration(facts: Facts, seconds: float, *, resume: bool) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,7 @@ from neurodeploy.cli.commands.recipes import load_recipe
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.cli.options import GENERAL, AsJson, Settings
 from neurodeploy.errors import TrainingError
+from neurodeploy.run_files import NET, RECIPE, REPORT, SUMMARY
 
 if TYPE_CHECKING:
     from neurodeploy import pipeline
@@ -44,13 +45,7 @@ class ResultOptions:
     resume: bool = GENERAL.option(False, "Continue the interrupted run in --out.")
 
     def load_named(self, recipe: str, *settings: str) -> Recipe:
-        """Load a recipe with further `key=value` pairs, and import the part that trains.
-
-        Raises:
-            typer.BadParameter: If a run is to be resumed, and none is named.
-            RecipeError: If there is no such recipe, or anything in it is not allowed.
-            TrainingError: If the packages that training needs are not installed.
-        """
+        """Load a recipe with further `key=value` pairs, and import the part that trains."""
         if self.resume and self.out is None:
             raise typer.BadParameter("--resume: which run? Name its directory with --out.")
         loaded = load_recipe(recipe, [*(self.set or []), *settings])
@@ -90,7 +85,7 @@ class PipelineOptions(ResultOptions):
         require_training_part()
         from neurodeploy import pipeline
 
-        return self.load_named(str(pipeline.find_run(self.source) / pipeline.RECIPE))
+        return self.load_named(str(pipeline.find_run(self.source) / RECIPE))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +245,6 @@ def run(recipe: PipelineOptions, as_json: AsJson = False) -> None:
 
 
 def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
-    from neurodeploy import pipeline
     from neurodeploy.reports.pages.tables import terminal
 
     console.out.print(f"deployed: {result.deployment.choice}")
@@ -261,7 +255,7 @@ def _print_summary(result: pipeline.RunResult, directory: Path) -> None:
             f"real Lava on {result.verification.samples} samples: "
             f"{result.verification.comparison.describe()}, {result.verification.seconds:.0f} s"
         )
-    for name in (pipeline.NET, pipeline.REPORT, pipeline.SUMMARY):
+    for name in (NET, REPORT, SUMMARY):
         console.out.print(f"wrote {console.relative(directory / name)}")
 
 
@@ -286,15 +280,9 @@ def require_training_part() -> None:
         ) from error
 
 
-@contextmanager
-def _resumable(directory: Path) -> Iterator[None]:
-    """Once there is something to go on with, let an interruption name the way."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not (directory / "recipe.toml").exists():
-            raise
-        raise console.RunInterruptedError(
-            "interrupted. Finished epochs are kept: to go on, repeat the command with "
-            f"--out {console.relative(directory)} --resume."
-        ) from None
+def _resumable(directory: Path) -> AbstractContextManager[None]:
+    return console.resumable(
+        directory / RECIPE,
+        "Finished epochs are kept: to go on, repeat the command with --out "
+        f"{console.relative(directory)} --resume.",
+    )

@@ -42,14 +42,8 @@ class Step:
 class PruningOutcome:
     """Effect of pruning at deployment, on the validation part, in integers.
 
-    Attributes:
-        zero_share: Share of the float weights that are zero.
-        neurons_before: Spiking neurons.
-        neurons: After.
-        sops_before: Synaptic operations a sample, right after quantization.
-        sops: Of the deployed network.
-        accuracy_before: Without pruning, right after quantization.
-        accuracy: Of the deployed network.
+    `zero_share` is the share of the float weights that are zero, SOPs are synaptic operations a
+    sample. Values before are those without pruning, right after quantization.
     """
 
     zero_share: float
@@ -63,17 +57,11 @@ class PruningOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaying:
-    """Sizes without relays and with them.
+    """Sizes of the network with its skip connections, before, and of the file with relays.
 
-    Attributes:
-        neurons_before: Of the network with its skip connections.
-        neurons: Of the file.
-        sops_before: Synaptic operations a sample, mean over the calibration samples, of the
-            network with its skip connections, those of the skips included.
-        sops: Of the file.
-        bytes_before: Size of a netx file of the same layers without skip connections: no file can
-            hold them.
-        bytes: Of the file.
+    SOPs are synaptic operations a sample, means over the calibration samples, those of the skips
+    included; `bytes_before` is the size of a netx file of the same layers without skip
+    connections: no file can hold them.
     """
 
     neurons_before: int
