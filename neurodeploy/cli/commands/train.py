@@ -17,7 +17,7 @@ from neurodeploy.cli.commands.recipes import load_recipe
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.cli.options import GENERAL, AsJson, Settings
 from neurodeploy.errors import TrainingError
-from neurodeploy.run_files import NET, RECIPE, REPORT, SUMMARY
+from neurodeploy.files import NET, RECIPE, REPORT, SUMMARY
 
 if TYPE_CHECKING:
     from neurodeploy import pipeline
