@@ -11,7 +11,15 @@ import pytest
 
 from neurodeploy.errors import NetxError
 from neurodeploy.netx import read
-from neurodeploy.untrusted_hdf5 import HeapError, UntrustedGroup, open_root, read_strings
+from neurodeploy.untrusted_hdf5 import (
+    ELEMENTS_MAX,
+    NETX,
+    HeapError,
+    UntrustedFile,
+    UntrustedGroup,
+    open_root,
+    read_strings,
+)
 
 
 def heap_file(
@@ -140,3 +148,13 @@ def test_a_trial_passes_over_what_is_refused_and_leaves_nothing_out(
     with open_root(tmp_path / "a.h5") as root:
         root.touch()
     assert touched == ["complex", "large", "nothing", "again", "text"]
+
+
+def test_a_file_may_hold_two_datasets_of_the_largest_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.net"
+    with h5py.File(path, "w") as file:
+        source = UntrustedFile(file, path, NETX)
+        for _ in range(2):
+            source.spend(ELEMENTS_MAX, "here")
+        with pytest.raises(NetxError, match="here: the file's datasets have over 268435456"):
+            source.spend(1, "here")

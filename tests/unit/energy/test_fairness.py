@@ -10,7 +10,7 @@ import pytest
 from neurodeploy.energy.estimates import ann_energy, network_energy
 from neurodeploy.energy.fairness import ComparisonFacts, activation_bits, judge, narrow_ann_energy
 from neurodeploy.energy.presets import EnergyPreset
-from neurodeploy.energy.sensitivity import CHIP, RATIO
+from neurodeploy.energy.sensitivity import CHIP, RATIO, find_sensitivities
 
 INT8, SRAM = EnergyPreset.load("cmos45_int8"), EnergyPreset.load("sram45")
 
@@ -255,3 +255,13 @@ def test_without_energies_to_divide_by_there_is_no_headline(make_report):
         ],
     )  # fmt: skip
     assert judged(idle)[1] is None
+
+
+def test_ratios_to_an_ann_of_free_products_are_none(make_report):
+    report = make_report()
+    mac = dataclasses.replace(INT8.constants["mac"], value=0.0)
+    free = dataclasses.replace(INT8, constants={**INT8.constants, "mac": mac})
+    found = find_sensitivities(report.counts, report.ann, [free, SRAM], arithmetic=free)
+    (memory,) = [one for one in found if one.assumption.startswith("memory counted or not")]
+    assert memory.low == 0
+    assert memory.factor == float("inf")

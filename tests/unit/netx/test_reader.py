@@ -791,7 +791,7 @@ def test_a_group_in_itself_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (3, 64)}, {"chunks": True, "compression": 9}])
-@pytest.mark.parametrize("shape", [(3, 48 * 2**15), (3, 2**40)])
+@pytest.mark.parametrize("shape", [(3, 2**17), (3, 48 * 2**15), (3, 2**40)])
 def test_what_is_declared_but_not_stored_is_not_loaded(
     tmp_path: Path, options: dict[str, object], shape: tuple[int, int]
 ) -> None:

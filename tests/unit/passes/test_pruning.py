@@ -181,3 +181,7 @@ def test_what_cannot_be_pruned_is_refused() -> None:
     )
     with pytest.raises(QuantizationError, match="batch norm is not folded"):
         prune_weights(unfolded, sparsity=0.5)
+
+
+def test_a_graph_without_weights_has_no_zeros() -> None:
+    assert zero_share(Graph(nodes={"input": Input(shape=(3,))}, edges=())) == 0

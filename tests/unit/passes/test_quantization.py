@@ -359,3 +359,17 @@ def test_weights_that_round_beyond_the_range_are_clipped_and_no_others() -> None
     synapse = quantize(clipped, LOIHI2, steps=1, scales={"out": 1.0}).layers[0].connections[0]
     assert isinstance(synapse.synapse, FixedDense)
     assert synapse.synapse.weight.tolist() == [[254, 254, 4, -256, -256, -256]]
+
+
+def test_a_large_bias_makes_its_layers_scale_small_enough() -> None:
+    """By its weights the scale could be 254; a bias of 500 would then exceed 15 bits and a sign."""
+    graph = two_layers(np.array([[1.0, -1.0], [0.5, -0.25]]))
+    fc = graph.nodes["fc"]
+    assert isinstance(fc, Dense)
+    large = graph.replace_nodes(
+        changed={"fc": dataclasses.replace(fc, bias=np.array([400.0, -500.0]))}
+    )
+    scales = choose_scales(large, LOIHI2, steps=4, guard_overflow=False)
+    assert scales["lif"] == LOIHI2.bias_max / 500
+    fixed = quantize(large, LOIHI2, steps=4, scales=scales)
+    assert fixed.layers[0].bias.tolist() == [round(400 * scales["lif"]), -LOIHI2.bias_max]

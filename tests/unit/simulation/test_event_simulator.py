@@ -485,3 +485,10 @@ def test_samples_run_in_a_few_groups_a_thread(threads: int) -> None:
     )
     assert seen[-1] == 800
     assert len(seen) == 4 * threads
+
+
+def test_negative_spikes_on_a_binary_port_are_a_cause_to_warn() -> None:
+    binary = network(layer("a", (INPUT, dense([1])), neuron=cuba(1000)))
+    with pytest.warns(NeurodeployWarning, match="values from -1 to 1 on a binary port"):
+        recording = run(binary, 1, -1, 0)
+    assert (recording.voltage.ravel() // 64).tolist() == [1, 1, 0]
