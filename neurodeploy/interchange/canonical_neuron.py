@@ -17,7 +17,7 @@ import numpy as np
 from neurodeploy.errors import InterchangeError
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.convention import Convention, Gain, Scheme
-from neurodeploy.interchange.nir_schema import NirNode
+from neurodeploy.interchange.nir_schema import CANONICAL, CANONICAL_READ_OUT, NirNode
 
 APPROXIMATIONS = {
     "soft-reset": "the voltage is set to zero where the threshold would be subtracted",
@@ -29,6 +29,9 @@ APPROXIMATIONS = {
     "current-bias": "a bias that passes through a decaying current drives the voltage instead",
 }
 """Departures from a framework, each allowed by its name only."""
+
+SOFT_RESET = "subtracts its threshold after a spike; Loihi resets to zero"
+INITIAL_STATE = "starts at v_leak, which is not v_reset; Loihi's voltages start at the reset"
 
 _UNITY = 1e-6
 """Quotients of float32 numbers do not tell a gain or decay this close to 1 from 1."""
@@ -44,6 +47,7 @@ class CanonicalNeuron:
         gain: Factor of the input on the voltage, above 0.
         bias: Drive of the voltage at each step, in the framework's voltage.
         threshold: In the framework's voltage, from the potential of the reset; None: never fires.
+        fires_at_threshold: Whether a voltage equal to the threshold fires.
 
     All but a missing threshold are float64 arrays, 0-d or of the parameter's shape in the file.
     """
@@ -53,6 +57,7 @@ class CanonicalNeuron:
     gain: FloatArray
     bias: FloatArray
     threshold: FloatArray | None
+    fires_at_threshold: bool
 
 
 def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
@@ -64,7 +69,12 @@ def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
     node = _aligned(node)
     one, zero = np.array(1.0), np.array(0.0)
     du, dv, bias = one, zero, zero
+    fires_at_threshold = convention.fires_at_threshold
     match node.kind:
+        case kind if kind in (CANONICAL, CANONICAL_READ_OUT):
+            du, dv = node.array("current_decay"), node.array("voltage_decay")
+            gain, bias = node.array("gain"), node.array("bias")
+            fires_at_threshold = bool(node.array("fires_at_threshold"))
         case "Threshold":
             gain, dv = one, one
         case "IF" | "I":
@@ -99,7 +109,7 @@ def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
             "and w_in."
         )
     threshold = None
-    if node.kind == "Threshold":
+    if node.kind in ("Threshold", CANONICAL):
         threshold = node.array("threshold")
     elif "v_threshold" in node.values:
         reset = node.array("v_reset")
@@ -111,7 +121,12 @@ def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
             "the neuron would fire without end."
         )
     return CanonicalNeuron(
-        current_decay=du, voltage_decay=dv, gain=gain, bias=np.asarray(bias), threshold=threshold
+        current_decay=du,
+        voltage_decay=dv,
+        gain=gain,
+        bias=np.asarray(bias),
+        threshold=threshold,
+        fires_at_threshold=fires_at_threshold,
     )
 
 

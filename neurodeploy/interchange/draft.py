@@ -16,7 +16,13 @@ import numpy as np
 
 from neurodeploy.errors import GraphError, InterchangeError
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS, CanonicalNeuron, canonical
+from neurodeploy.interchange.canonical_neuron import (
+    APPROXIMATIONS,
+    INITIAL_STATE,
+    SOFT_RESET,
+    CanonicalNeuron,
+    canonical,
+)
 from neurodeploy.interchange.convention import Convention, Scheme
 from neurodeploy.interchange.nir_layers import (
     compact_parameter,
@@ -29,8 +35,11 @@ from neurodeploy.interchange.nir_layers import (
     scale_rows,
 )
 from neurodeploy.interchange.nir_schema import (
+    BATCH_NORM,
     INPUT_NODE,
+    MAX_POOL,
     OUTPUT_NODE,
+    PASS_ON,
     READ_OUTS,
     SPIKING,
     NirGraph,
@@ -38,6 +47,7 @@ from neurodeploy.interchange.nir_schema import (
 )
 from neurodeploy.ir.float_layers import (
     AveragePool,
+    BatchNorm,
     Conv,
     Cuba,
     Dense,
@@ -45,6 +55,7 @@ from neurodeploy.ir.float_layers import (
     Input,
     Integrator,
     Layer,
+    MaxPool,
     Shape,
 )
 from neurodeploy.ir.graphs import Graph
@@ -91,14 +102,14 @@ def draft_graph(
     builder.build()
     if builder.refusals:
         raise InterchangeError(
-            "NIR: this network cannot be taken as it is.\n"
+            "this network cannot be taken as it is.\n"
             + "\n".join(f"  {refusal}" for refusal in builder.refusals)
         )
     graph = Graph(nodes=builder.nodes, edges=tuple(builder.edges))
     try:
         graph.check()
     except GraphError as error:
-        raise InterchangeError(f"NIR: {error}") from error
+        raise InterchangeError(str(error)) from error
     return Drafted(graph=graph, notes=builder.notes, shapes=builder.foreign)
 
 
@@ -298,12 +309,29 @@ class _Drafting:
         elif node.kind == "Scale":
             shape = self.shapes[values[0].node]
             self._pass_on(name, values, fit_parameter(node.array("scale"), shape, "scale"))
+        elif node.kind == BATCH_NORM:
+            self._add_batch_norm(name, node, values)
+        elif node.kind == MAX_POOL:
+            if np.any(_common_factor(values) != 1):
+                raise InterchangeError("a maximum of scaled values. Scale after the pool.")
+            self._add(name, MaxPool(**_geometry(node)), values)
+        elif node.kind == PASS_ON:
+            self._pass_on(name, values, np.array(1.0))
         elif node.kind == "Delay":
             if np.any(node.array("delay") != 0):
                 raise InterchangeError("delays are not taken over. Train without them.")
             self._pass_on(name, values, np.array(1.0))
         else:
             raise InterchangeError(f"{node.kind} has no counterpart. Name it in `_add_node`.")
+
+    def _add_batch_norm(self, name: str, node: NirNode, values: list[_Value]) -> None:
+        shape = self.shapes[values[0].node]
+        factor = _by_channel(_common_factor(values), shape, "batch norm")
+        scale = np.broadcast_to(node.array("scale"), shape[:1]) * np.broadcast_to(
+            np.ravel(factor) if factor.ndim else factor, shape[:1]
+        )
+        shift = np.broadcast_to(node.array("shift"), shape[:1])
+        self._add(name, BatchNorm(scale=scale, shift=shift), values)
 
     def _pass_on(self, name: str, values: list[_Value], factor: FloatArray) -> None:
         """Let the readers of a node without a layer of ours read its source, times a factor."""
@@ -319,17 +347,10 @@ class _Drafting:
             self.values[name] = replace(self.values[name], factor=factor)
 
     def _add_pool(self, name: str, node: NirNode, values: list[_Value]) -> None:
-        kernel = pair(node.array("kernel_size"), "kernel_size")
-        pool = AveragePool(
-            kernel=kernel,
-            stride=pair(node.array("stride"), "stride"),
-            padding=pair(node.array("padding"), "padding"),
-        )
-        if min(*pool.kernel, *pool.stride) < 1 or min(pool.padding) < 0:
-            raise InterchangeError(f"kernel {kernel}, stride {pool.stride}: at least 1 required.")
+        pool = AveragePool(**_geometry(node))
         factor = _by_channel(_common_factor(values), self.shapes[values[0].node], "a pool")
         self._add(name, pool, values)
-        self._leave(name, factor * (prod(kernel) if node.kind == "SumPool2d" else 1.0))
+        self._leave(name, factor * (prod(pool.kernel) if node.kind == "SumPool2d" else 1.0))
 
     def _absorb(self, values: list[_Value], layer: Dense | Conv) -> Dense | Conv:
         """Multiply the columns of a layer by the factor that its sources left."""
@@ -391,7 +412,7 @@ class _Drafting:
                 voltage_decay=voltage_decay,
                 bias=constant,
                 threshold=threshold,
-                fires_at_threshold=self.convention.fires_at_threshold,
+                fires_at_threshold=neuron.fires_at_threshold,
             )
         self._add(name, layer, ready)
         self._note_shape(name)
@@ -403,24 +424,23 @@ class _Drafting:
 
     def _note(self, node: NirNode) -> str:
         """Return how exactly a neuron is computed, or refuse it."""
+        departures = list(node.departures)
         soft = self.subtracts_threshold or self.convention.always_subtracts
-        word = None
         if soft and node.kind in SPIKING and node.kind != "Threshold":
-            word = "soft-reset"
-            cause = "subtracts its threshold after a spike; Loihi resets to zero"
+            departures.append(("soft-reset", f"{node.kind} {SOFT_RESET}"))
         elif self.convention.scheme is Scheme.NORSE and np.any(
             node.values.get("v_leak", 0) != node.values.get("v_reset", 0)
         ):
-            word = "initial-state"
-            cause = "starts at v_leak, which is not v_reset; Loihi's voltages start at the reset"
-        if word is None:
-            return "exact"
-        if word not in self.approximate:
+            departures.append(("initial-state", f"{node.kind} {INITIAL_STATE}"))
+        missing = [(word, cause) for word, cause in departures if word not in self.approximate]
+        if missing:
+            words = ", ".join(f"'{word}'" for word, _ in missing)
             raise InterchangeError(
-                f"{node.kind} {cause}. Train with the other, or allow approximate={{'{word}'}}: "
-                f"{APPROXIMATIONS[word]}."
+                f"{'; '.join(cause for _, cause in missing)}. Train with the other, or allow "
+                f"approximate={{{words}}}: "
+                f"{'; '.join(APPROXIMATIONS[word] for word, _ in missing)}."
             )
-        return f"{word}: {APPROXIMATIONS[word]}"
+        return "; ".join(f"{word}: {APPROXIMATIONS[word]}" for word, _ in departures) or "exact"
 
     def _scaled(self, value: _Value, name: str, rows: FloatArray) -> _Value:
         """Return a node that gives a value, times `rows`, to the neuron `name`."""
@@ -428,13 +448,13 @@ class _Drafting:
         shape = self.shapes[value.node]
         rows = rows * value.factor
         is_plain = not np.any(rows != 1)
-        if is_plain and isinstance(layer, Dense | Conv | Cuba | Flatten):
+        if is_plain and isinstance(layer, Dense | Conv | BatchNorm | Cuba | Flatten):
             return value
-        if isinstance(layer, Dense | Conv) and not value.is_shared:
+        if isinstance(layer, Dense | Conv | BatchNorm) and not value.is_shared:
             self.nodes[value.node] = scale_rows(layer, rows)
             return value
         synapse = f"{value.node}@{name}"
-        if isinstance(layer, Dense | Conv):
+        if isinstance(layer, Dense | Conv | BatchNorm):
             sources = [self.values[start] for start, end in self.edges if end == value.node]
             self._add(synapse, scale_rows(layer, rows), sources)
         else:
@@ -461,6 +481,15 @@ class _Drafting:
             node.kind == "Conv1d" for node in self.source.nodes.values()
         )
         self.foreign[name] = (shape[0], shape[2]) if is_one_dimensional else shape
+
+
+def _geometry(node: NirNode) -> dict[str, tuple[int, int]]:
+    """Return kernel, stride and padding of a pool."""
+    kernel = pair(node.array("kernel_size"), "kernel_size")
+    stride, padding = pair(node.array("stride"), "stride"), pair(node.array("padding"), "padding")
+    if min(*kernel, *stride) < 1 or min(padding) < 0:
+        raise InterchangeError(f"kernel {kernel}, stride {stride}: at least 1 is required.")
+    return {"kernel": kernel, "stride": stride, "padding": padding}
 
 
 def _common_factor(values: Sequence[_Value]) -> FloatArray:

@@ -90,6 +90,21 @@ class Imported:
         return FloatRun(values, run.margins)
 
 
+def check_approximations(approximate: Collection[str]) -> set[str]:
+    """Return the names of allowed departures.
+
+    Raises:
+        InterchangeError: If one is not known.
+    """
+    allowed = {approximate} if isinstance(approximate, str) else set(approximate)
+    unknown = sorted(allowed - APPROXIMATIONS.keys())
+    if unknown:
+        raise InterchangeError(
+            f"approximate: {', '.join(unknown)}; allowed are {', '.join(APPROXIMATIONS)}."
+        )
+    return allowed
+
+
 def import_nir(
     path_or_graph: str | Path | object,
     *,
@@ -122,12 +137,7 @@ def import_nir(
         >>> imported = nd.import_nir("model.nir", convention="snntorch")  # doctest: +SKIP
         >>> spikes = imported.run(samples)  # doctest: +SKIP
     """
-    allowed = {approximate} if isinstance(approximate, str) else set(approximate)
-    unknown = sorted(allowed - APPROXIMATIONS.keys())
-    if unknown:
-        raise InterchangeError(
-            f"approximate: {', '.join(unknown)}; allowed are {', '.join(APPROXIMATIONS)}."
-        )
+    allowed = check_approximations(approximate)
     if reset not in (None, "zero", "subtract"):
         raise InterchangeError(f"reset: '{reset}'; 'zero' or 'subtract' is required.")
     if isinstance(path_or_graph, str | Path):

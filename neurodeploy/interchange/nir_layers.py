@@ -11,7 +11,7 @@ from neurodeploy.errors import InterchangeError
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.canonical_neuron import CanonicalNeuron
 from neurodeploy.interchange.nir_schema import NirNode
-from neurodeploy.ir.float_layers import Conv, Dense, Shape
+from neurodeploy.ir.float_layers import BatchNorm, Conv, Dense, Shape
 
 _IDENTITY_MAX = 1 << 13
 """Neurons whose identity is written as a matrix."""
@@ -115,15 +115,17 @@ def identity_synapse(shape: Shape, factor: FloatArray | float) -> Dense | Conv:
     return Conv(weight=rows[:, :1, None, None].copy(), groups=shape[0])
 
 
-def scale_rows(layer: Dense | Conv, rows: FloatArray) -> Dense | Conv:
+def scale_rows(layer: Dense | Conv | BatchNorm, rows: FloatArray) -> Dense | Conv | BatchNorm:
     """Multiply every output of a layer by a factor: one, one a channel, or one a neuron."""
-    channels = layer.weight.shape[0]
+    channels = len(layer.scale if isinstance(layer, BatchNorm) else layer.weight)
     if np.ndim(rows) == 3:
         by_channel = np.broadcast_to(rows, (channels, *rows.shape[1:])).reshape(channels, -1)
         if np.ptp(by_channel, axis=1).max() > 0:
             raise InterchangeError("gains that differ inside a channel of a convolution.")
         rows = by_channel[:, 0]
     rows = np.broadcast_to(rows, (channels,))
+    if isinstance(layer, BatchNorm):
+        return replace(layer, scale=layer.scale * rows, shift=layer.shift * rows)
     weight = layer.weight * rows.reshape(-1, *(1,) * (layer.weight.ndim - 1))
     return replace(layer, weight=weight, bias=None if layer.bias is None else layer.bias * rows)
 

@@ -46,10 +46,12 @@ class NirNode:
     Attributes:
         kind: The primitive, a key of `PRIMITIVES`.
         values: Fields as float64 or int64 arrays, 0-d ones included; a padding may be a word.
+        departures: (name, cause) of each approximation without which it cannot be computed.
     """
 
     kind: str
     values: Mapping[str, FloatArray | str]
+    departures: tuple[tuple[str, str], ...] = ()
 
     def array(self, name: str) -> FloatArray:
         """Return a field that is an array."""
@@ -115,5 +117,12 @@ PRIMITIVES: Mapping[str, tuple[NirField, ...]] = {
 }
 """Fields that decide what a node computes; others, such as shapes, are not believed."""
 
-SPIKING = ("Threshold", "IF", "LIF", "CubaLIF")
-READ_OUTS = ("I", "LI", "CubaLI")
+CANONICAL = "canonical neuron"
+CANONICAL_READ_OUT = "canonical read-out"
+BATCH_NORM = "batch norm"
+MAX_POOL = "max pool"
+PASS_ON = "pass on"
+"""Kinds that no file has: nodes of networks that come in as modules."""
+
+SPIKING = ("Threshold", "IF", "LIF", "CubaLIF", CANONICAL)
+READ_OUTS = ("I", "LI", "CubaLI", CANONICAL_READ_OUT)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from neurodeploy import netx
 from neurodeploy.chips.cores import ChipFit, estimate_cores
@@ -29,6 +30,7 @@ from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS
 from neurodeploy.interchange.floating import FloatRun, run_graph
 from neurodeploy.interchange.importing import Imported, Reset, import_nir
+from neurodeploy.interchange.torch_importing import import_torch
 from neurodeploy.ir.float_layers import Cuba, Input
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
@@ -98,6 +100,7 @@ def deploy(
     convention: str | None = None,
     dt: float | None = None,
     reset: Reset | None = None,
+    layout: str | None = None,
     approximate: Collection[str] = (),
     margin: float = MARGIN,
     lava_samples: int = 0,
@@ -107,7 +110,8 @@ def deploy(
     Nothing is written unless the file, read back, makes every spike of the integer network.
 
     Args:
-        source: Path of a `.nir` file, a `nir.NIRGraph`, or what `import_nir` returned.
+        source: A trained torch module, path of a `.nir` file, a `nir.NIRGraph`, or the result of
+            `import_torch` or `import_nir`.
         samples: (samples, T, ...) numbers, typical of the data to come: 0 and 1 for spikes,
             integers, or real numbers, which are rounded (`approximate={"input-rounding"}`).
         labels: (samples,) classes, to measure the accuracy.
@@ -116,6 +120,7 @@ def deploy(
         convention: See `import_nir`; for a source that is not imported yet.
         dt: See `import_nir`.
         reset: See `import_nir`.
+        layout: See `import_torch`; for a torch module.
         approximate: Names of departures that are allowed.
         margin: Distance of all states from the ends of their range, as a factor.
         lava_samples: Number of samples to run on real Lava as well.
@@ -130,6 +135,8 @@ def deploy(
     allowed = {approximate} if isinstance(approximate, str) else set(approximate)
     if isinstance(source, Imported):
         imported = source
+    elif isinstance(source, nn.Module):
+        imported = import_torch(source, samples, layout=layout, approximate=allowed)
     else:
         imported = import_nir(
             source, convention=convention, dt=dt, reset=reset, approximate=allowed

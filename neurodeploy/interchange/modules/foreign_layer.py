@@ -1,0 +1,103 @@
+"""One module of another framework as nodes of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor, nn
+
+from neurodeploy.errors import TraceError
+from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.interchange.nir_schema import CANONICAL, CANONICAL_READ_OUT, NirNode
+
+Departures = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ForeignLayer:
+    """A module that is not looked into.
+
+    Attributes:
+        node: The node that stands for it.
+        before: Weights inside the module, on the way to `node`, or None.
+        back: Weights inside the module from its spikes back to it, or None.
+        output: Position of the tensor with its values among those that its forward returns.
+    """
+
+    node: NirNode
+    before: NirNode | None = None
+    back: NirNode | None = None
+    output: int = 0
+
+
+def class_of(module: nn.Module) -> str:
+    """Return the qualified name of a module's class."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def numbers(value: object) -> FloatArray:
+    """Return a parameter of a module as float64."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().double().numpy()
+    return np.asarray(value, np.float64)
+
+
+def spiking(
+    *,
+    voltage_decay: FloatArray,
+    threshold: FloatArray,
+    fires_at_threshold: bool,
+    current_decay: FloatArray | float = 1.0,
+    gain: FloatArray | float = 1.0,
+    bias: FloatArray | float = 0.0,
+    departures: Departures = (),
+) -> NirNode:
+    """Return a spiking population in canonical form; `canonical_neuron` says what each is."""
+    return NirNode(
+        CANONICAL,
+        {
+            "current_decay": np.asarray(current_decay, np.float64),
+            "voltage_decay": np.asarray(voltage_decay, np.float64),
+            "gain": np.asarray(gain, np.float64),
+            "bias": np.asarray(bias, np.float64),
+            "threshold": np.asarray(threshold, np.float64),
+            "fires_at_threshold": np.asarray(float(fires_at_threshold)),
+        },
+        tuple(departures),
+    )
+
+
+def read_out(
+    *,
+    voltage_decay: FloatArray,
+    current_decay: FloatArray | float = 1.0,
+    gain: FloatArray | float = 1.0,
+    bias: FloatArray | float = 0.0,
+    departures: Departures = (),
+) -> NirNode:
+    """Return a population that integrates and never fires."""
+    return NirNode(
+        CANONICAL_READ_OUT,
+        {
+            "current_decay": np.asarray(current_decay, np.float64),
+            "voltage_decay": np.asarray(voltage_decay, np.float64),
+            "gain": np.asarray(gain, np.float64),
+            "bias": np.asarray(bias, np.float64),
+            "fires_at_threshold": np.asarray(0.0),
+        },
+        tuple(departures),
+    )
+
+
+def linear(weight: FloatArray, bias: FloatArray | None = None) -> NirNode:
+    """Return a dense layer."""
+    if bias is None:
+        return NirNode("Linear", {"weight": weight})
+    return NirNode("Affine", {"weight": weight, "bias": bias})
+
+
+def refuse(module: nn.Module, cause: str) -> TraceError:
+    """Return the error for a module that has no exact counterpart."""
+    return TraceError(f"{type(module).__name__} {cause}")

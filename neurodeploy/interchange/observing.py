@@ -1,0 +1,346 @@
+"""Observe one real run of a torch module: which layer reads which, and at which step.
+
+Layers that are known are not looked into; their tensors carry a mark of the layer and the number of
+its call. Between layers, sums join marks and changes of shape pass them on; anything else leaves a
+mark with its name, and a layer that reads such a tensor is refused.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from neurodeploy.errors import TraceError
+from neurodeploy.interchange.modules.foreign_layer import ForeignLayer, class_of
+from neurodeploy.interchange.modules.norse_neurons import STEPPED, norse_neuron
+from neurodeploy.interchange.modules.plain_layers import plain_layer
+from neurodeploy.interchange.modules.rockpool_neurons import rockpool_neuron
+from neurodeploy.interchange.modules.sinabs_neurons import sinabs_neuron
+from neurodeploy.interchange.modules.snntorch_neurons import snntorch_neuron
+from neurodeploy.interchange.modules.spikingjelly_neurons import spikingjelly_neuron
+from neurodeploy.interchange.nir_schema import READ_OUTS, SPIKING
+
+INPUT_PATH = "input"
+LAYOUTS = ("TB", "BT", "flat", "step")
+_NEURONS: tuple[Callable[[nn.Module], ForeignLayer | None], ...] = (
+    norse_neuron,
+    snntorch_neuron,
+    spikingjelly_neuron,
+    sinabs_neuron,
+    rockpool_neuron,
+)
+# Names of functions that move values about and change none.
+# fmt: off
+_PASSES_ON = frozenset((
+    "reshape", "flatten", "unflatten", "view", "view_as", "__getitem__", "stack", "cat", "unbind",
+    "split", "chunk", "select", "movedim", "moveaxis", "permute", "transpose", "swapaxes", "squeeze",
+    "unsqueeze", "clone", "contiguous", "to", "float", "double", "detach", "cpu", "requires_grad_",
+    "narrow", "expand",
+))
+# fmt: on
+_ADDS = frozenset(("add", "__add__", "__radd__", "__iadd__", "add_"))
+
+Call = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a tensor comes from.
+
+    Attributes:
+        calls: Layers, with the number of the call, whose sum it is.
+        operation: The operation that changed it, or None.
+        is_state: Whether it is a state that a layer returned beside its output.
+    """
+
+    calls: frozenset[Call]
+    operation: str | None = None
+    is_state: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Observation:
+    """One run.
+
+    Attributes:
+        layers: The layers that ran, by path, in the order of their first call.
+        reads: By (path, call): the calls that it read.
+        sent: By path of a neuron: its outputs, one a call.
+        result: The calls behind the value that the module returned.
+        layout: How time lies in its input.
+        steps: T.
+    """
+
+    layout: str
+    steps: int
+    layers: dict[str, ForeignLayer] = field(default_factory=dict)
+    reads: dict[Call, frozenset[Call]] = field(default_factory=dict)
+    sent: dict[str, list[Tensor]] = field(default_factory=dict)
+    result: frozenset[Call] = frozenset()
+
+
+def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Observation:
+    """Run a copy of a module once and watch it; the module itself is left as it is.
+
+    Args:
+        module: A trained network of any framework that is known.
+        samples: (samples, T, ...) float32.
+        layout: Where time lies: "TB" (T, samples, ...), "BT", "flat" (samples · T, ...), "step"
+            (one step a call). None: found by its neurons.
+
+    Raises:
+        TraceError: If a layer reads something that cannot be followed, or has no counterpart; all
+            refusals are in one error.
+    """
+    try:
+        own = copy.deepcopy(module)
+    except RuntimeError as error:
+        raise TraceError(
+            f"{type(module).__name__}: cannot be copied ({error}). Reset the states of its neurons "
+            "first (reset_net, reset_mem, reset_states)."
+        ) from error
+    for part in own.modules():
+        for name in ("reset_states", "reset", "reset_mem"):
+            if _is_neuron(part) and callable(getattr(part, name, None)):
+                getattr(part, name)()
+                break
+    watch = _Watch(Observation(layout or find_layout(own), samples.shape[1]))
+    watch.attach(own)
+    with torch.no_grad(), watch:
+        watch.finish(_run(own, samples, watch))
+    if watch.refusals:
+        lines = "\n".join(f"  {refusal}" for refusal in dict.fromkeys(watch.refusals))
+        raise TraceError(f"{type(module).__name__}: cannot be taken as it is.\n{lines}")
+    return watch.seen
+
+
+def find_layout(module: nn.Module) -> str:
+    """Return where time lies in a module's input, by the neurons in it.
+
+    Raises:
+        TraceError: If it has no neurons that are known.
+    """
+    for part in module.modules():
+        name = class_of(part)
+        own: Any = part
+        if name in STEPPED or name.startswith("norse.torch.module.iaf."):
+            return "step"
+        if name.startswith("norse."):
+            if _is_neuron(part):
+                return "TB"
+        elif name.startswith("snntorch.") and _is_neuron(part):
+            return "step" if own.init_hidden else "TB"
+        elif name.startswith("spikingjelly.") and _is_neuron(part):
+            return "step" if own.step_mode == "s" else "TB"
+        elif name.startswith("sinabs.") and _is_neuron(part):
+            return "flat" if name.endswith("Squeeze") else "BT"
+        elif name.startswith("rockpool.") and _is_neuron(part):
+            return "BT"
+    raise TraceError(
+        f"{type(module).__name__}: no spiking neurons that are known. Known are those of norse, "
+        "snnTorch, SpikingJelly, sinabs and Rockpool."
+    )
+
+
+def _is_neuron(module: nn.Module) -> bool:
+    try:
+        return any(adapter(module) is not None for adapter in _NEURONS)
+    except TraceError:
+        return True
+
+
+def _run(module: nn.Module, samples: Tensor, watch: _Watch) -> object:
+    """Give the samples to a module as its layout asks."""
+    layout = watch.seen.layout
+    if layout == "step":
+        outputs, state = [], None
+        for step in range(samples.shape[1]):
+            value = watch.as_input(samples[:, step].clone())
+            result = module(value) if state is None else module(value, state)
+            if isinstance(result, tuple) and len(result) == 2 and not isinstance(result[1], Tensor):
+                state = result[1]  # norse's SequentialState hands its states over
+            outputs.append(result[0] if isinstance(result, tuple) else result)
+        return outputs
+    if layout == "TB":
+        return module(watch.as_input(samples.movedim(1, 0).contiguous()))
+    if layout == "flat":
+        return module(watch.as_input(samples.flatten(0, 1)))
+    return module(watch.as_input(samples.clone()))
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors in arguments or results."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for entry in value:
+            yield from _tensors(entry)
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from _tensors(entry)
+
+
+class _Watch(TorchFunctionMode):
+    """Marks of tensors while a module runs."""
+
+    def __init__(self, seen: Observation) -> None:
+        super().__init__()
+        self.seen = seen
+        self.refusals: list[str] = []
+        self.marks: dict[int, Mark] = {}
+        self.kept: list[Tensor] = []  # so that no id is used twice
+        self.depth = 0
+        self.calls: dict[str, int] = {}
+
+    def as_input(self, value: Tensor) -> Tensor:
+        """Mark a tensor as input."""
+        self._mark(value, Mark(frozenset([(INPUT_PATH, 0)])))
+        return value
+
+    def _mark(self, value: Tensor, mark: Mark) -> None:
+        self.kept.append(value)
+        self.marks[id(value)] = mark
+
+    def attach(self, module: nn.Module) -> None:
+        """Watch every layer that is known."""
+        inside: list[str] = []
+        for path, part in module.named_modules():
+            if any(path.startswith(f"{outer}.") for outer in inside):
+                continue
+            is_plain = isinstance(part, nn.Module) and not any(True for _ in part.children())
+            if not _is_neuron(part) and not (is_plain and self._could_be_plain(part)):
+                continue
+            inside.append(path)
+            part.register_forward_pre_hook(self._before(path), with_kwargs=True)
+            part.register_forward_hook(self._after(path), with_kwargs=True, always_call=True)
+
+    @staticmethod
+    def _could_be_plain(part: nn.Module) -> bool:
+        try:
+            return plain_layer(part, (1, 1, 1, 1)) is not None
+        except TraceError:
+            return True
+
+    def _before(self, path: str) -> Callable[..., None]:
+        def hook(part: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            self.depth += 1
+            if self.depth > 1:
+                return
+            call = self.calls.get(path, 0)
+            self.calls[path] = call + 1
+            values = list(_tensors((args, kwargs)))
+            if path not in self.seen.layers:
+                self._enter(path, part, tuple(values[0].shape) if values else ())
+            first = values[0] if values else None
+            mark = None if first is None else self.marks.get(id(first))
+            if mark is None:
+                self.seen.reads[path, call] = frozenset()
+                return
+            if mark.operation is not None:
+                self.refusals.append(f"{path}: reads the result of {mark.operation}.")
+            elif mark.is_state:
+                names = ", ".join(sorted({name for name, _ in mark.calls}))
+                self.refusals.append(f"{path}: reads a state of {names}, not its spikes.")
+            self.seen.reads[path, call] = mark.calls
+
+        return hook
+
+    def _enter(self, path: str, part: nn.Module, shape: tuple[int, ...]) -> None:
+        try:
+            layer = next((own for adapter in _NEURONS if (own := adapter(part))), None)
+            layer = layer or plain_layer(part, shape)
+        except TraceError as error:
+            self.refusals.append(f"{path}: {error}")
+            layer = None
+        if layer is not None:
+            self.seen.layers[path] = layer
+
+    def _after(self, path: str) -> Callable[..., None]:
+        def hook(
+            part: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], result: object
+        ) -> None:
+            del part, args, kwargs
+            self.depth -= 1
+            if self.depth:
+                return
+            outputs = list(_tensors(result))
+            layer = self.seen.layers.get(path)
+            if not outputs or layer is None:
+                return
+            call = frozenset([(path, self.calls[path] - 1)])
+            for place, output in enumerate(outputs):
+                is_value = output is outputs[0] or place == layer.output
+                self._mark(output, Mark(call, is_state=not is_value))
+            if layer.node.kind in (*SPIKING, *READ_OUTS):
+                value = outputs[min(layer.output, len(outputs) - 1)]
+                self.seen.sent.setdefault(path, []).append(value.detach().clone())
+
+        return hook
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        """Run a function of torch, and mark its result if it is between layers."""
+        del types
+        given = kwargs or {}
+        if self.depth:
+            return func(*args, **given)
+        marks = [self.marks.get(id(value)) for value in _tensors((args, given))]
+        result = func(*args, **given)
+        name = getattr(func, "__name__", str(func))
+        known = [mark for mark in marks if mark is not None]
+        if not known or name == "__get__":
+            return result
+        calls = frozenset[Call]().union(*(mark.calls for mark in known))
+        operation = next((mark.operation for mark in known if mark.operation), None)
+        is_state = any(mark.is_state for mark in known)
+        if name in _ADDS:
+            operation = operation or self._fault_of_sum(args, known)
+        elif name not in _PASSES_ON:
+            operation = operation or f"torch.{name}"
+        for value in _tensors(result):
+            self._mark(value, Mark(calls, operation, is_state))
+        return result
+
+    def _fault_of_sum(self, args: tuple[object, ...], known: list[Mark]) -> str | None:
+        terms = args[:2]
+        if len(known) == len([term for term in terms if isinstance(term, Tensor)]) == len(terms):
+            shared = known[0].calls & known[1].calls if len(known) > 1 else frozenset()
+            return "a sum of a value with itself" if shared else None
+        others = [term for term in terms if not isinstance(term, Tensor)]
+        if others and all(isinstance(term, int | float) and term == 0 for term in others):
+            return None
+        unmarked = [t for t in terms if isinstance(t, Tensor) and id(t) not in self.marks]
+        if unmarked and not any(bool(torch.any(t != 0)) for t in unmarked):
+            return None  # the zeros that a loop begins with
+        return "a sum with a constant"
+
+    def finish(self, result: object) -> None:
+        """Note the layer whose values the module returned."""
+        first = result if isinstance(result, list) else next(_tensors(result), None)
+        values = list(_tensors(first))
+        marks = [mark for value in values if (mark := self.marks.get(id(value))) is not None]
+        if not marks and values:
+            self.refusals.append("the result: comes from no layer that is known.")
+        self.seen.result = frozenset[Call]().union(*(mark.calls for mark in marks))
+
+
+def stack_calls(outputs: list[Tensor], layout: str, samples: int, steps: int) -> np.ndarray:
+    """Return a neuron's outputs as (samples, T, ...)."""
+    if len(outputs) == steps and outputs[0].shape[0] == samples:
+        return torch.stack(outputs, 1).numpy()
+    (value,) = outputs if len(outputs) == 1 else (torch.stack(outputs),)
+    if layout == "flat":
+        return value.reshape(samples, steps, *value.shape[1:]).numpy()
+    return (value.movedim(0, 1) if layout == "TB" else value).numpy()
