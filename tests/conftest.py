@@ -40,6 +40,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="random files of each kind that tests/property/test_reports.py counts; 25",
     )
+    parser.addoption(
+        "--module-examples",
+        type=int,
+        default=3,
+        metavar="N",
+        help="random networks of each neuron of other frameworks; 3",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

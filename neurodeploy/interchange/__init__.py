@@ -4,6 +4,6 @@ In reading order: `nir_schema` the primitives and their fields; `nir_reader` a f
 into nodes; `convention` how a framework turns time into steps; `canonical_neuron` the one form of
 all neurons, and the approximations; `nir_layers` nodes into layers of ours; `draft` the whole
 graph; `floating` its run in float64; `run_agreement` the comparison with spikes that a framework
-recorded; `importing` all of it in one call; `observing` one run of a torch module, and `torch_importing` the
-network that it was. `modules` knows the layers of other frameworks.
+recorded; `importing` all of it in one call. For torch modules, `modules` knows the layers of other
+frameworks, `observing` watches one run, and `torch_importing` makes a graph of it.
 """

@@ -36,15 +36,40 @@ _NEURONS: tuple[Callable[[nn.Module], ForeignLayer | None], ...] = (
     sinabs_neuron,
     rockpool_neuron,
 )
-# Names of functions that move values about and change none.
-# fmt: off
-_PASSES_ON = frozenset((
-    "reshape", "flatten", "unflatten", "view", "view_as", "__getitem__", "stack", "cat", "unbind",
-    "split", "chunk", "select", "movedim", "moveaxis", "permute", "transpose", "swapaxes", "squeeze",
-    "unsqueeze", "clone", "contiguous", "to", "float", "double", "detach", "cpu", "requires_grad_",
-    "narrow", "expand",
-))
-# fmt: on
+_PASSES_ON = frozenset(
+    (
+        "reshape",
+        "flatten",
+        "unflatten",
+        "view",
+        "view_as",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "movedim",
+        "moveaxis",
+        "permute",
+        "transpose",
+        "swapaxes",
+        "contiguous",
+        "clone",
+        "__getitem__",
+        "narrow",
+        "select",
+        "stack",
+        "cat",
+        "unbind",
+        "split",
+        "chunk",
+        "to",
+        "float",
+        "double",
+        "cpu",
+        "detach",
+        "requires_grad_",
+    )
+)
+"""Functions that move values about and change none."""
 _ADDS = frozenset(("add", "__add__", "__radd__", "__iadd__", "add_"))
 
 Call = tuple[str, int]
@@ -99,13 +124,14 @@ def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Obser
         TraceError: If a layer reads something that cannot be followed, or has no counterpart; all
             refusals are in one error.
     """
-    try:
-        own = copy.deepcopy(module)
-    except RuntimeError as error:
-        raise TraceError(
-            f"{type(module).__name__}: cannot be copied ({error}). Reset the states of its neurons "
-            "first (reset_net, reset_mem, reset_states)."
-        ) from error
+    # States of an earlier run may hang on its graph of gradients, and such tensors have no copy.
+    states = {
+        id(value): value.detach().clone()
+        for part in module.modules()
+        for value in _tensors(vars(part))
+        if value.grad_fn is not None
+    }
+    own = copy.deepcopy(module, states)
     for part in own.modules():
         for name in ("reset_states", "reset", "reset_mem"):
             if _is_neuron(part) and callable(getattr(part, name, None)):
@@ -157,7 +183,7 @@ def _is_neuron(module: nn.Module) -> bool:
 
 
 def _run(module: nn.Module, samples: Tensor, watch: _Watch) -> object:
-    """Give the samples to a module as its layout asks."""
+    """Run a module on the samples, laid out as it reads them."""
     layout = watch.seen.layout
     if layout == "step":
         outputs, state = [], None

@@ -1,0 +1,468 @@
+"""Trained modules of other frameworks against the frameworks themselves, spike for spike."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import neurodeploy as nd
+from neurodeploy.errors import InterchangeError, NeurodeployError, TraceError
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks
+norse = pytest.importorskip("norse.torch", reason="the package norse is not installed")
+snntorch = pytest.importorskip("snntorch", reason="the package snntorch is not installed")
+sj_neuron = pytest.importorskip(
+    "spikingjelly.activation_based.neuron", reason="the package spikingjelly is not installed"
+)
+sinabs_layers = pytest.importorskip("sinabs.layers", reason="the package sinabs is not installed")
+rockpool = pytest.importorskip(
+    "rockpool.nn.modules", reason="the package rockpool is not installed"
+)
+
+from sinabs.activation import MembraneReset, SingleSpike  # noqa: E402
+from spikingjelly.activation_based import functional, layer as sj_layer  # noqa: E402
+from spikingjelly.activation_based.model import sew_resnet, spiking_resnet  # noqa: E402
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "interchange"
+Rng = np.random.Generator
+
+
+def t(value: float) -> torch.Tensor:
+    return torch.tensor(float(value))
+
+
+def draw(rng: Rng, low: float, high: float) -> float:
+    return float(rng.uniform(low, high))
+
+
+# ------------------------------------------------------------------ recorded networks
+
+
+class TimeLoop(nn.Module):
+    """Golden case 18: the loop over time and the states are in forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.lif1 = snntorch.Leaky(0.8, reset_mechanism="zero")
+        self.pool = nn.AvgPool2d(2)
+        self.fc = nn.Linear(64, 5)
+        self.lif2 = snntorch.Leaky(0.95, reset_mechanism="none")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        out = []
+        for step in range(x.shape[0]):
+            spikes, mem1 = self.lif1(self.between(self.conv(x[step])), mem1)
+            _, mem2 = self.lif2(self.fc(self.pool(spikes).flatten(1)), mem2)
+            out.append(mem2)
+        return torch.stack(out)
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def multi_step(*layers: nn.Module) -> nn.Module:
+    network = nn.Sequential(*layers)
+    functional.set_step_mode(network, "m")
+    return network
+
+
+MODULES: dict[str, Callable[[], nn.Module]] = {
+    "09_norse_lifbox": lambda: norse.SequentialState(
+        nn.Linear(12, 24),
+        norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=t(250), v_th=t(0.25))),
+        nn.Linear(24, 6),
+        norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=t(500), v_th=t(0.25))),
+    ),
+    "10_norse_module_lif_li": lambda: norse.SequentialState(
+        norse.Lift(nn.Linear(12, 24)),
+        norse.LIF(norse.LIFParameters(v_th=t(0.5))),
+        norse.Lift(nn.Linear(24, 5, bias=False)),
+        norse.LI(),
+    ),
+    "11_norse_module_recurrent": lambda: norse.SequentialState(
+        nn.Flatten(1),
+        norse.LIFRecurrentCell(
+            16, 20,
+            p=norse.LIFParameters(v_th=t(0.5), tau_syn_inv=t(500), tau_mem_inv=t(250)),
+        ),
+        nn.Linear(20, 6),
+        norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=t(500), v_th=t(0.25))),
+    ),
+    "17_spikingjelly_module_bn": lambda: multi_step(
+        sj_layer.Conv2d(2, 4, 3, padding=1, bias=False),
+        sj_layer.BatchNorm2d(4),
+        sj_neuron.ParametricLIFNode(init_tau=2.0, v_threshold=0.5),
+        sj_layer.MaxPool2d(2, 2),
+        sj_layer.Conv2d(4, 4, 3, padding=1, bias=False),
+        sj_layer.BatchNorm2d(4),
+        sj_neuron.LIFNode(tau=4.0, v_threshold=1.0, v_reset=0.25),
+        sj_layer.Flatten(),
+        sj_layer.Linear(64, 5),
+    ),
+    "18_snntorch_module_loop": TimeLoop,
+}  # fmt: skip
+
+
+def recorded_module(case: str) -> tuple[nn.Module, np.ndarray, dict[str, np.ndarray]]:
+    """The module with its recorded weights, its input, and its recorded outputs."""
+    module = MODULES[case]()
+    with np.load(GOLDEN / f"{case}.npz") as arrays:
+        state = {
+            key.removeprefix("state/"): torch.from_numpy(np.array(arrays[key]))
+            for key in arrays.files
+            if key.startswith("state/")
+        }
+        sent = {
+            key.split("/")[1]: arrays[key]
+            for key in arrays.files
+            if key.startswith(("spikes/", "voltage/"))
+        }
+        inputs = arrays["input"]
+    module.load_state_dict(state, strict=True)
+    return module.eval(), inputs, sent
+
+
+@pytest.mark.parametrize("case", MODULES)
+def test_recorded_modules(case: str) -> None:
+    module, inputs, sent = recorded_module(case)
+    imported = nd.import_torch(module, inputs)
+    run = imported.run(inputs)
+    for name, theirs in sent.items():
+        if name == "8":  # a Linear at the end: its output at each step, ours is the sum
+            np.testing.assert_allclose(np.diff(run["output"], axis=1, prepend=0), theirs, atol=1e-5)
+        elif run[name].dtype == np.uint8:
+            np.testing.assert_array_equal(run[name], theirs, err_msg=name)
+        else:
+            np.testing.assert_allclose(run[name], theirs, atol=1e-5, err_msg=name)
+    assert all(note.startswith("exact") for note in imported.notes.values())
+
+
+# ------------------------------------------------------------------ random networks
+
+
+def norse_box(rng: Rng, size: int) -> nn.Module:
+    rest = t(rng.choice([0.0, 0.1]))
+    return norse.LIFBoxCell(
+        norse.LIFBoxParameters(
+            tau_mem_inv=t(draw(rng, 50, 900)), v_th=t(draw(rng, 0.2, 0.6)), v_leak=rest,
+            v_reset=rest,
+        )
+    )  # fmt: skip
+
+
+def norse_parameters(rng: Rng) -> object:
+    return norse.LIFParameters(
+        tau_mem_inv=t(draw(rng, 50, 900)), tau_syn_inv=t(draw(rng, 50, 900)),
+        v_th=t(draw(rng, 0.2, 0.6)),
+    )  # fmt: skip
+
+
+def sinabs_lif(rng: Rng, size: int, **options: object) -> nn.Module:
+    return sinabs_layers.LIF(
+        tau_mem=draw(rng, 2, 20), spike_fn=SingleSpike, reset_fn=MembraneReset(),
+        spike_threshold=t(draw(rng, 0.2, 0.6)), norm_input=bool(rng.integers(2)), **options,
+    )  # fmt: skip
+
+
+def stepped(*layers: nn.Module) -> nn.Module:
+    return norse.SequentialState(*layers)
+
+
+SJ_RECURRENT = sj_layer.LinearRecurrentContainer
+LAYERS: dict[str, tuple[Callable, Callable[[Rng, int], nn.Module]]] = {
+    "norse LIFBoxCell": (stepped, norse_box),
+    "norse LIFCell": (stepped, lambda rng, n: norse.LIFCell(norse_parameters(rng))),
+    "norse IAFCell": (
+        stepped,
+        lambda rng, n: norse.IAFCell(norse.IAFParameters(v_th=t(draw(rng, 0.5, 2)))),
+    ),
+    "norse LIFRecurrentCell": (
+        stepped,
+        lambda rng, n: norse.LIFRecurrentCell(
+            n, n, p=norse_parameters(rng), autapses=bool(rng.integers(2))
+        ),
+    ),
+    "snnTorch Leaky": (
+        nn.Sequential,
+        lambda rng, n: snntorch.Leaky(
+            draw(rng, 0.1, 0.95), threshold=draw(rng, 0.2, 0.6), reset_mechanism="zero",
+            init_hidden=True, reset_delay=bool(rng.integers(2)),
+        ),
+    ),
+    "snnTorch Synaptic": (
+        nn.Sequential,
+        lambda rng, n: snntorch.Synaptic(
+            draw(rng, 0.1, 0.9), draw(rng, 0.1, 0.9), threshold=draw(rng, 0.3, 0.9),
+            reset_mechanism="zero", init_hidden=True, reset_delay=False,
+        ),
+    ),
+    "snnTorch RLeaky": (
+        nn.Sequential,
+        lambda rng, n: snntorch.RLeaky(
+            draw(rng, 0.1, 0.9), linear_features=n, threshold=draw(rng, 0.2, 0.6),
+            reset_mechanism="zero", init_hidden=True, reset_delay=False,
+        ),
+    ),
+    "SpikingJelly IFNode": (
+        multi_step,
+        lambda rng, n: sj_neuron.IFNode(draw(rng, 0.5, 2), v_reset=draw(rng, -0.2, 0.2)),
+    ),
+    "SpikingJelly LIFNode": (
+        multi_step,
+        lambda rng, n: sj_neuron.LIFNode(
+            draw(rng, 1.2, 6), bool(rng.integers(2)), draw(rng, 0.2, 0.6),
+            v_reset=draw(rng, -0.2, 0.1),
+        ),
+    ),
+    "SpikingJelly ParametricLIFNode": (
+        multi_step,
+        lambda rng, n: sj_neuron.ParametricLIFNode(
+            draw(rng, 1.2, 6), bool(rng.integers(2)), draw(rng, 0.2, 0.6)
+        ),
+    ),
+    "SpikingJelly CUBALIFNode": (
+        multi_step,
+        lambda rng, n: sj_neuron.CUBALIFNode(
+            draw(rng, 0.1, 0.9), draw(rng, 0.1, 0.9), v_threshold=draw(rng, 0.3, 0.9),
+            v_reset=draw(rng, -0.2, 0.1),
+        ),
+    ),
+    "SpikingJelly LinearRecurrentContainer": (
+        multi_step,
+        lambda rng, n: SJ_RECURRENT(sj_neuron.LIFNode(draw(rng, 1.5, 6), v_threshold=0.4), n, n),
+    ),
+    "sinabs LIF": (nn.Sequential, sinabs_lif),
+    "sinabs LIF with tau_syn": (
+        nn.Sequential,
+        lambda rng, n: sinabs_lif(rng, n, tau_syn=draw(rng, 1, 8)),
+    ),
+    "sinabs IAF": (
+        nn.Sequential,
+        lambda rng, n: sinabs_layers.IAF(
+            spike_fn=SingleSpike, reset_fn=MembraneReset(), spike_threshold=t(draw(rng, 0.5, 2))
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_random_networks(kind: str, request: pytest.FixtureRequest) -> None:
+    """Two layers with biases, 4 samples of 60 steps; a difference in any spike is an error."""
+    join, make = LAYERS[kind]
+    spikes = compared = 0
+    for seed in range(request.config.getoption("--module-examples")):
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(seed)
+        dense = sj_layer.Linear if join is multi_step else nn.Linear
+        network = join(dense(8, 12), make(rng, 12), dense(12, 5), make(rng, 5)).eval()
+        with torch.no_grad():
+            for part in network.modules():
+                if isinstance(part, nn.Linear):
+                    part.weight *= 2
+        samples = rng.integers(0, 2, (4, 60, 8)).astype(np.uint8)
+        imported = nd.import_torch(network, samples)
+        assert set(imported.notes.values()) == {"exact"}
+        agreement = imported.agreement
+        assert agreement is not None
+        assert agreement.unexplained is None
+        compared += sum(layer.values for layer in agreement.layers)
+        spikes += sum(int(run.sum()) for run in imported.run(samples).values())
+    assert 0.005 * compared < spikes < 0.9 * compared  # neither silent nor always on
+
+
+# ------------------------------------------------------------------ whole networks of a zoo
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: spiking_resnet.spiking_resnet18(spiking_neuron=sj_neuron.IFNode, num_classes=10),
+        lambda: sew_resnet.sew_resnet18(spiking_neuron=sj_neuron.IFNode, cnf="ADD", num_classes=10),
+    ],
+    ids=["spiking_resnet18", "sew_resnet18 ADD"],
+)
+def test_residual_networks_of_spikingjelly(make: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = make().eval()
+    functional.set_step_mode(network, "m")
+    samples = np.random.default_rng(0).integers(0, 2, (1, 4, 3, 32, 32)).astype(np.uint8)
+    agreement = nd.import_torch(network, samples).agreement
+    assert agreement is not None
+    assert agreement.unexplained is None
+    assert len(agreement.layers) >= 17
+    assert sum(layer.values for layer in agreement.layers) > 180_000
+
+
+# ------------------------------------------------------------------ from a module to a file
+
+
+def test_a_module_becomes_a_file(tmp_path: Path) -> None:
+    module, inputs, _ = recorded_module("11_norse_module_recurrent")
+    result = nd.deploy(module, inputs, out=tmp_path)
+    assert [entry.file_differing for entry in result.agreement] == [0] * len(result.agreement)
+    assert all(entry.deployed > 0.9 for entry in result.agreement if entry.deployed is not None)
+
+
+# ------------------------------------------------------------------ refusals
+
+
+class Relu(TimeLoop):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x)
+
+
+class Scaled(TimeLoop):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+
+class Shifted(TimeLoop):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+
+class Own(snntorch.Leaky):
+    pass
+
+
+def leaky(**options: object) -> nn.Module:
+    settings = {"reset_mechanism": "zero", "init_hidden": True, **options}
+    return nn.Sequential(nn.Linear(8, 12), snntorch.Leaky(0.9, **settings)).eval()
+
+
+def sinabs_network(**options: object) -> nn.Module:
+    settings = {"spike_fn": SingleSpike, "reset_fn": MembraneReset(), **options}
+    return nn.Sequential(nn.Linear(8, 12), sinabs_layers.LIF(tau_mem=5.0, **settings)).eval()
+
+
+REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "soft reset": (lambda: leaky(reset_mechanism="subtract"), r"1: Leaky subtracts .*'soft-reset'"),
+    "lost step": (
+        lambda: nn.Sequential(
+            nn.Linear(8, 12),
+            snntorch.Synaptic(0.5, 0.5, reset_mechanism="zero", init_hidden=True),
+        ).eval(),
+        r"1: Synaptic with reset_delay=True loses .*'lost-step'",
+    ),
+    "many spikes": (
+        lambda: nn.Sequential(nn.Linear(8, 12), sinabs_layers.LIF(tau_mem=5.0)).eval(),
+        r"1: LIF with MultiSpike .*'many-spikes', 'soft-reset'",
+    ),
+    "floor": (lambda: sinabs_network(min_v_mem=-1.0), r"1: LIF holds .*'minimum-voltage'"),
+    "reset to another value": (
+        lambda: sinabs_network(reset_fn=MembraneReset(0.1)),
+        r"1: LIF with MembraneReset\(0.1\) adds that to every neuron",
+    ),
+    "initial state": (
+        lambda: norse.SequentialState(
+            nn.Linear(8, 12), norse.LIFBoxCell(norse.LIFBoxParameters(v_leak=t(0.2)))
+        ),
+        r"1: LIFBoxCell starts at v_leak.*'initial-state'",
+    ),
+    "rockpool": (
+        lambda: nn.Sequential(rockpool.LinearTorch((8, 12)), rockpool.LIFTorch(12, dt=1e-3)),
+        r"1: LIFTorch subtracts .*'soft-reset', 'many-spikes'",
+    ),
+    "inhibition": (lambda: leaky(inhibition=True), "1: Leaky with inhibition lets one neuron win"),
+    "graded": (lambda: leaky(graded_spikes_factor=2.0), "1: Leaky sends graded spikes"),
+    "a neuron that is not known": (
+        lambda: nn.Sequential(nn.Linear(8, 12), Own(0.9, init_hidden=True)).eval(),
+        "no spiking neurons that are known",
+    ),
+    "no neurons": (lambda: nn.Sequential(nn.Linear(8, 12)), "no spiking neurons"),
+    "training mode": (
+        lambda: nn.Sequential(nn.Dropout(0.5), *leaky()).train(),
+        r"0: Dropout in training mode. Call eval\(\) first",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_refusals_name_the_layer_the_cause_and_the_remedy(fault: str) -> None:
+    make, message = REFUSED[fault]
+    samples = np.ones((2, 5, 8), np.uint8)
+    with pytest.raises(NeurodeployError, match=message):
+        nd.import_torch(make(), samples)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Relu, r"lif1: reads the result of torch.relu"),
+        (Scaled, r"lif1: reads the result of torch.mul"),
+        (Shifted, r"lif1: reads the result of a sum with a constant"),
+    ],
+)
+def test_functions_between_layers_are_not_passed_over(
+    make: Callable[[], nn.Module], message: str
+) -> None:
+    with pytest.raises(TraceError, match=message):
+        nd.import_torch(make().eval(), np.ones((2, 5, 1, 8, 8), np.uint8))
+
+
+def test_all_refusals_are_in_one_error() -> None:
+    network = nn.Sequential(
+        *leaky(reset_mechanism="subtract"), nn.Linear(12, 5),
+        snntorch.Leaky(0.5, init_hidden=True, inhibition=True, reset_mechanism="zero"),
+    ).eval()  # fmt: skip
+    with pytest.raises(TraceError) as refused:
+        nd.import_torch(network, np.ones((2, 5, 8), np.uint8))
+    assert "3: Leaky with inhibition" in str(refused.value)
+
+
+def test_a_departure_that_is_allowed_is_reported() -> None:
+    rng = np.random.default_rng(2)
+    samples = rng.integers(0, 2, (4, 40, 8)).astype(np.uint8)
+    network = leaky(reset_mechanism="subtract", threshold=0.3)
+    imported = nd.import_torch(network, samples, approximate={"soft-reset"})
+    assert imported.notes["1"].startswith("soft-reset: ")
+    assert imported.agreement is not None
+    assert 0.5 < imported.agreement.layers[0].share_equal < 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "options", "message"),
+    [
+        (np.ones((2, 8)), {}, r"\(samples, T, ...\)"),
+        (np.full((2, 5, 8), "x"), {}, "numbers"),
+        (np.ones((0, 5, 8)), {}, "at least one"),
+        (np.ones((2, 5, 8)), {"layout": "time"}, "allowed are TB"),
+        (np.ones((2, 5, 8)), {"approximate": {"any"}}, "allowed are soft-reset"),
+    ],
+)
+def test_wrong_arguments(samples: np.ndarray, options: dict, message: str) -> None:
+    with pytest.raises(InterchangeError, match=message):
+        nd.import_torch(leaky(), samples, **options)
+
+
+# ------------------------------------------------------------------ nothing is left behind
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_the_module_is_left_as_it_was(is_refused: bool) -> None:
+    network = leaky(reset_mechanism="subtract" if is_refused else "zero")
+    samples = np.random.default_rng(0).integers(0, 2, (2, 5, 8)).astype(np.float32)
+    network(torch.from_numpy(samples[:, 0]))  # states of a run before
+    before = copy.deepcopy(network.state_dict())
+    states = network[1].mem.clone()
+    if is_refused:
+        with pytest.raises(InterchangeError):
+            nd.import_torch(network, samples)
+    else:
+        nd.import_torch(network, samples)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert torch.equal(network[1].mem, states)
+    for part in network.modules():
+        assert not part.training
+        assert not part._forward_hooks
+        assert not part._forward_pre_hooks
