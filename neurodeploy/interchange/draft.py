@@ -222,20 +222,23 @@ class _Drafting:
     # ------------------------------------------------------------------ shapes
 
     def _input_shape(self, name: str) -> Shape:
-        """Return the stated shape without the axes that the first layers do not take."""
+        """Return the stated shape without the axes that the first layers do not take.
+
+        Weights are believed more than the stated shape.
+        """
         stated = tuple(int(value) for value in np.ravel(self.source.nodes[name].array("shape")))
-        if not stated or min(stated) < 1 or prod(stated) > 1 << 31:
-            raise InterchangeError(f"shape {stated}: extents of at least 1 are required.")
         reader = self._first_with_shape(name)
-        if reader is None:
-            return self._three_or_one(stated)
-        node = self.source.nodes[reader]
-        if node.kind in _MATRICES:
+        node = None if reader is None else self.source.nodes[reader]
+        if node is not None and node.kind in _MATRICES:
             wanted = dense_of(node).weight.shape[1]
             for axes in range(1, len(stated) + 1):
-                if prod(stated[-axes:]) == wanted:
+                if prod(stated[-axes:]) == wanted and min(stated[-axes:]) > 0:
                     return self._three_or_one(stated[-axes:])
-            raise InterchangeError(f"shape {stated}: '{reader}' reads {wanted} values.")
+            return (wanted,)
+        if min(stated) < 1 or prod(stated) > 1 << 31:
+            raise InterchangeError(f"shape {stated}: extents of at least 1 are required.")
+        if node is None:
+            return self._three_or_one(stated)
         if node.kind in (*_KERNELS, *_POOLS):
             axes = 2 if node.kind == "Conv1d" else 3
         else:  # a neuron or a scale, with a number for each value

@@ -307,6 +307,8 @@ def _values(entry: _Entry, kind: str) -> dict[str, npt.NDArray[np.float64] | str
     values: dict[str, npt.NDArray[np.float64] | str] = {}
     for part in PRIMITIVES[kind]:
         value = entry.numbers(part)
+        if kind == INPUT_NODE and (value is None or not np.size(value)):
+            value = np.zeros(1, np.int64)  # not told: weights may tell it
         if value is None:
             if part.default is None:
                 raise InterchangeError(
