@@ -3,7 +3,7 @@
     python training/scripts/deployed_seeds.py digits digits_slayer --seeds 0 1 2 3 4
     python training/scripts/deployed_seeds.py training/recipes/digits_deployment.toml#digits_resnet18
 
-Each run trains, deploys and tests, in `--runs`/NAME_SEED; finished ones are taken as they are, so
+Each run trains, deploys and tests, in `--runs`/NAME_SEED; finished ones are taken as they are:
 the same command goes on where it was stopped. Only the first seed's file runs on real Lava as well.
 The table, with means and standard deviations, goes to training/results/deployed_seeds.md, and the
 single values beside it.
