@@ -1,7 +1,7 @@
 """Run whole recipes with several seeds, and write a table of accuracies on the test part.
 
     python training/scripts/deployed_seeds.py digits digits_slayer --seeds 0 1 2 3 4
-    python training/scripts/deployed_seeds.py training/recipes/digits_deployment.toml#digits_resnet18
+    python training/scripts/deployed_seeds.py digits_resnet18 digits_vgg_max
 
 Each run trains, deploys and tests, in `--runs`/NAME_SEED; finished ones are taken as they are:
 the same command goes on where it was stopped. Only the first seed's file runs on real Lava as well.
