@@ -116,9 +116,11 @@ def tried_apart(path: Path, kind: FileKind) -> Iterator[None]:
 
 def _start() -> subprocess.Popen[str]:
     """Start a process that reads the files named on its standard input."""
+    # An empty entry is the folder that this process was started in; the child needs our own.
+    places = [str(Path(__file__).parents[2]), *filter(None, sys.path)]
     return subprocess.Popen(
         # The child finds the modules that this process finds, and needs not look for them.
-        [sys.executable, "-S", "-E", "-P", "-W", "ignore", "-c", _PROGRAM, *filter(None, sys.path)],
+        [sys.executable, "-S", "-E", "-P", "-W", "ignore", "-c", _PROGRAM, *places],
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 from enum import StrEnum
@@ -182,7 +183,7 @@ class FileOptions:
         check_file(net)
         with tried_apart(net, NETX):
             if simulates:
-                import_module("numba")
+                _load_compiler()
         return read(
             net,
             input_shape=shape,
@@ -190,6 +191,18 @@ class FileOptions:
             spike_exponent=spike_exponent,
             accept_silent_faults=self.accept_silent_faults,
         )
+
+
+def _load_compiler() -> None:
+    """Load numba without SciPy's BLAS, which takes as long and which no loop of ours calls."""
+    name = "scipy.linalg.cython_blas"
+    if name in sys.modules or "numba.np.arraymath" in sys.modules:
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say "not installed"
+    try:
+        import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[name]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import neurodeploy as nd
@@ -71,6 +72,25 @@ def test_a_command_loads_no_other_command() -> None:
         "    prefix = 'neurodeploy.cli.commands.'\n"
         "    loaded = {name for name in sys.modules if name.startswith(prefix)}\n"
         "    assert loaded == {prefix + 'inspect'}, loaded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_simulation_loads_no_linear_algebra(tmp_path: Path) -> None:
+    """It takes as long as numba itself; none of our loops calls it."""
+    golden = Path(__file__).parents[1] / "golden" / "01_dense_basic.net"
+    np.savez(tmp_path / "in.npz", input=np.ones((1, 2, 24), np.int32))
+    command = ["simulate", golden, "-i", tmp_path / "in.npz", "-o", tmp_path / "out.npz"]
+    program = (
+        "import sys\n"
+        "from neurodeploy.cli import main\n"
+        f"sys.argv = ['neurodeploy', *{list(map(str, command))!r}]\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    assert 'numba' in sys.modules\n"
+        "    assert 'scipy.linalg' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
