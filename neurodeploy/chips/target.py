@@ -63,6 +63,11 @@ class Target:
             TargetError: If there is none, or the file is malformed.
         """
         path = Path(name_or_path)
+        if path.suffix != ".toml" and path.is_file() and str(path) not in list_targets():
+            raise TargetError(
+                f"target '{path}': a TOML file, named *.toml, is required. Name one, or a target "
+                f"that comes with neurodeploy: {', '.join(list_targets())}."
+            )
         if path.suffix != ".toml":
             path = hardware_path() / "targets" / f"{name_or_path}.toml"
         try:

@@ -62,7 +62,8 @@ INCOMPLETE = 3
 AllowIncomplete = Annotated[
     bool,
     typer.Option(
-        "--allow-incomplete", help="Exit with 0 even if an operator is not counted, not with 3."
+        "--allow-incomplete",
+        help="Exit with 0 instead of 3 where an operator of the model cannot be counted.",
     ),
 ]
 Bindings = Annotated[
@@ -70,8 +71,8 @@ Bindings = Annotated[
     typer.Option(
         "--bind",
         metavar="DIM=SIZE",
-        help="Set the size of a symbolic dimension, such as batch=1. Name an unnamed one "
-        "INPUT:AXIS. May be repeated.",
+        help="Set the size of an open dimension by its name, as in batch=1; one without a name is "
+        "called INPUT:AXIS, as in x:0=1. May be repeated.",
     ),
 ]
 Settings = Annotated[
@@ -79,7 +80,8 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a key of the recipe, as in `training.epochs=2`. May be repeated.",
+        help="Override a key of the recipe, as in `training.epochs=2` or, once it is trained, "
+        "`quantization.weight_bits=4`. May be repeated.",
     ),
 ]
 LavaPython = Annotated[
@@ -184,13 +186,19 @@ class FileOptions:
         with tried_apart(net, NETX):
             if simulates:
                 _load_compiler()
-        return read(
+        graph = read(
             net,
             input_shape=shape,
             input_bits=self.input_bits,
             spike_exponent=spike_exponent,
             accept_silent_faults=self.accept_silent_faults,
         )
+        if shape is not None and shape != graph.input.shape:
+            raise typer.BadParameter(
+                f"--input-shape {self.input_shape}: {net} has an input layer of "
+                f"{','.join(map(str, graph.input.shape))}. Leave the option out."
+            )
+        return graph
 
 
 def _load_compiler() -> None:

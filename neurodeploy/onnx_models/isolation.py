@@ -19,7 +19,7 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 
 from neurodeploy.errors import NeurodeployError, OnnxError
 
@@ -45,17 +45,26 @@ serve(int(sys.argv[1]))
 Answer = TypeVar("Answer")
 
 
+class _Progress(NamedTuple):
+    """A message of a call that is still at work."""
+
+    done: int
+    total: int
+
+
 def run_apart(
     function: Callable[..., Answer],
     path: Path,
     *arguments: object,
     more_seconds: float = 0.0,
     more_memory: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Answer:
     """Call a function of a model file in another process, which the next call uses again.
 
     It is called as `function(path, *arguments)`; arguments and result are pickled. It may take more
-    seconds of processor time, and bytes of memory, than reading the file alone.
+    seconds of processor time, and bytes of memory, than reading the file alone. `progress` is
+    called with each (done, total) that the function gives to `tell_progress`.
 
     Raises:
         OnnxError: If the process exceeds its limits or crashes.
@@ -68,7 +77,10 @@ def run_apart(
         worker = _idle.pop() if _idle else _Worker()
         try:
             worker.connection.send((function, (path, *arguments), Path.cwd(), seconds, memory))
-            answer, error = worker.connection.recv()
+            while isinstance(message := worker.connection.recv(), _Progress):
+                if progress is not None:
+                    progress(*message)
+            answer, error = message
         except (EOFError, ConnectionError):
             raise _lost(path, worker, seconds) from None
         except BaseException:  # Ctrl-C too: the process must not go on
@@ -119,6 +131,8 @@ class _Worker:
         return code, lines[-1] if lines else "no message"
 
 
+_parent: Connection | None = None
+"""The process that waits for this one, in a process that serves calls."""
 _lock = threading.Lock()
 _idle: list[_Worker] = []
 """The process of an earlier call, ready for the next one."""
@@ -148,13 +162,20 @@ def _lost(path: Path, worker: _Worker, seconds: float) -> OnnxError:
     )
 
 
+def tell_progress(done: int, total: int) -> None:
+    """Tell the process that waits for this call, if there is one, every hundredth of the way."""
+    if _parent is not None and done % max(1, total // 100) == 0:
+        _parent.send(_Progress(done, total))
+
+
 def serve(descriptor: int) -> None:
     """Answer calls until the other end of a connection is closed."""
+    global _parent
     import resource
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection = Connection(descriptor)
+    connection = _parent = Connection(descriptor)
     while True:
         try:
             function, arguments, folder, seconds, memory = connection.recv()

@@ -7,7 +7,7 @@ holds for any geometry, and for weights and activations alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError, OnnxError
 from neurodeploy.ir.graphs import AnnMacs
-from neurodeploy.onnx_models.isolation import open_session, run_apart
+from neurodeploy.onnx_models.isolation import open_session, run_apart, tell_progress
 from neurodeploy.onnx_models.macs import OnnxMacs, count_onnx_macs, node_names
 from neurodeploy.onnx_models.operators import OPERANDS, operator_key
 from neurodeploy.onnx_models.reading import inline_functions, require_onnx
@@ -139,11 +139,13 @@ class OnnxBaseline:
         }
 
 
-def measure_onnx(macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
+def measure_onnx(
+    macs: OnnxMacs, samples: NumberArray, *, progress: Callable[[int, int], None] | None = None
+) -> OnnxActivity:
     """Run a model on samples, pass by pass, and count its effective MACs.
 
     Samples are (samples, ...): each has as many values as a sample of the model's input and is
-    given its shape and type.
+    given its shape and type. `progress` is called with the passes done and all of them.
 
     Raises:
         OnnxError: If the model has not one input, samples do not fit it or do not fill its passes,
@@ -176,6 +178,7 @@ def measure_onnx(macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
         samples,
         more_seconds=60 + _SECONDS_PER_MAC * macs.macs_standard * len(samples),
         more_memory=_BYTES_PER_VALUE * values,
+        progress=progress,
     )
 
 
@@ -197,7 +200,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
     refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented)
     try:
         session = open_session(model)
-        for group in np.split(samples, passes):
+        for done, group in enumerate(np.split(samples, passes), 1):
             entry = {name: np.asarray(group, dtype=dtype).reshape(shape)}
             if by_weights and not nonzero:  # an empty list would ask for all outputs
                 sums = session.run(by_weights, entry)
@@ -206,6 +209,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
             outputs.append(np.asarray(first, dtype=np.float64))
             for node, effective in zip(measured, sums, strict=True):
                 totals[node] += int(effective)
+            tell_progress(done, passes)
     except (*refusals, state.RuntimeException) as error:
         raise OnnxError(
             f"{path}: onnxruntime cannot run it ({' '.join(str(error).split())[:300]}). "
@@ -354,6 +358,7 @@ def read_baseline(
     network_inputs: NumberArray | None = None,
     samples: NumberArray | None = None,
     labels: npt.NDArray[np.integer] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> OnnxBaseline:
     """Count an ONNX model and run it on samples.
 
@@ -364,6 +369,7 @@ def read_baseline(
             the model is given its mean over the steps, if that has the size of its input.
         samples: (samples, ...) what the model is to be given.
         labels: (samples,) class numbers.
+        progress: Called with the passes done and all of them.
 
     Raises:
         OnnxError: If the model cannot be counted, or not be run on `samples`.
@@ -403,7 +409,7 @@ def read_baseline(
             )
     if samples is None:
         return OnnxBaseline(macs=macs.per_sample(), notes=tuple(notes))
-    activity = measure_onnx(macs, samples)
+    activity = measure_onnx(macs, samples, progress=progress)
     if activity.unmeasured:
         notes.append(
             f"Of the ANN, {', '.join(activity.unmeasured)} count with every MAC: their sparsity "

@@ -110,9 +110,11 @@ def assess(
         recording = EventSimulator(deployment.graph).run(
             inputs, record=Record(counts=True), progress=observer.advance
         )
+        observer.stage("measure accuracy", f"of floats and integers, {len(test)} test samples")
+        steps, quantized = recipe.network.steps, deployment.calibration.graph
         accuracy = {
             "float": evaluate(trained.network, test).accuracy,
-            "quantized": accuracy_of(deployment.calibration.graph, test, recipe.network.steps),
+            "quantized": accuracy_of(quantized, test, steps, observer.advance),
             "integer": float(np.mean(predict(recording) == test.labels)),
         }
     with watch.time("ReLU twin"):
@@ -162,8 +164,13 @@ def _try_twin(
         require_onnx("the accuracy of the ReLU twin", "onnxruntime")
         observer.stage("ReLU twin", f"{len(test)} test samples")
         export_twin(deployment.twin, directory / TWIN)
-        labels = np.asarray(test.labels)
-        return read_baseline(directory / TWIN, network_inputs=inputs, labels=labels), ()
+        baseline = read_baseline(
+            directory / TWIN,
+            network_inputs=inputs,
+            labels=np.asarray(test.labels),
+            progress=observer.advance,
+        )
+        return baseline, ()
     except OnnxError as error:
         return None, (f"The ReLU twin was not run, so not every rule can hold. {error}",)
 

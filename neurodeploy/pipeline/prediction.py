@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,14 @@ def predict(recording: Recording) -> npt.NDArray[np.int64]:
     return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
 
 
-def accuracy_of(graph: FixedPointGraph, dataset: Dataset, steps: int) -> float:
+def accuracy_of(
+    graph: FixedPointGraph,
+    dataset: Dataset,
+    steps: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> float:
     """Return the share of samples that the integer network classifies correctly."""
-    recording = EventSimulator(graph).run(dataset.windows(steps))
+    recording = EventSimulator(graph).run(dataset.windows(steps), progress=progress)
     return float(np.mean(predict(recording) == dataset.labels))
 
 

@@ -222,7 +222,10 @@ def _variant(table: Table, variant: str | None, *, where: str) -> Table:
             )
         return table
     if variant not in variants:
-        raise RecipeError(f"{where}: no variant '{variant}'." + suggestion(variant, variants))
+        known = f" There are: {', '.join(variants)}." if variants else " The file has no variants."
+        raise RecipeError(
+            f"{where}: no variant '{variant}'.{suggestion(variant, variants) or known}"
+        )
     common = {key: value for key, value in table.items() if key != "variant"}
     own = {key: value for key, value in variants[variant].items() if key != "name"}
     named = _merged({"recipe": {"name": variant}}, own)

@@ -259,9 +259,11 @@ def read_candidate(path: Path | str) -> Candidate:
     try:
         return _candidate(document, path, file)
     except (KeyError, TypeError, ValueError, IndexError) as error:
+        fault = f"key {error} is missing" if isinstance(error, KeyError) else str(error)
         raise DataError(
-            f"{file}: neither the summary of a run nor a report ({error!r} is missing or wrong). "
-            "Make it anew with this version."
+            f"{file}: neither the summary of a run nor a report ({fault}). Give the directory of a "
+            "whole run or of a tested deployment, or the output of `neurodeploy report --json`, "
+            "made with this version."
         ) from error
 
 

@@ -285,8 +285,15 @@ def _explained(path: Path, key: str) -> Iterator[None]:
     except DataError:
         raise
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
+        raise DataError(f"{path}: no such file. Check its name, and the current folder.") from error
     except DAMAGE as error:
+        is_array_file = _is_archive(path) or path.suffix.lower() == ".npy"
+        if not is_array_file and not isinstance(error, OSError):
+            raise DataError(
+                f"{path}: neither an .npy nor an .npz file. Samples are read from these, from HDF5 "
+                "(.h5, .hdf5) and from event recordings (.bin, .dat, .aedat4). Write them with "
+                "numpy.savez(path, input=array)."
+            ) from error
         if not _is_archive(path):
             kind, write = ".npy file", "numpy.save(path, array)"
         elif "CRC" in str(error):

@@ -352,3 +352,85 @@ def test_too_little_memory(refused, golden: Path, samples, monkeypatch: pytest.M
 
     monkeypatch.setattr(simulate.EventSimulator, "run", fail)
     assert "not enough memory" in refused(golden / DENSE, samples(np.ones((1, 4, 24), int)))
+
+
+# --- what is typed --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def typed(neurodeploy, golden: Path, samples, tmp_path: Path, monkeypatch) -> Callable[..., str]:
+    """Type a command in a folder with a network, samples and a run; return its refusal as a line.
+
+    Words in braces stand for the files.
+    """
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.toml").write_text("", encoding="utf-8")
+    text = tmp_path / "notes.txt"
+    text.write_text("notes", encoding="utf-8")
+    inputs = samples(np.ones((2, 4, 3, 8, 8), np.int8))
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('[recipe]\nname = "own"\n', encoding="utf-8")
+    table = tmp_path / "table.json"
+    table.write_text("{}", encoding="utf-8")
+    files = {"net": golden / CONV, "input": inputs, "run": run, "text": text}
+    files |= {"recipe": recipe, "json": table}
+    monkeypatch.chdir(tmp_path)
+
+    def call(code: int, *words: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        outcome = neurodeploy(*(word.format(**files) for word in words))
+        assert (outcome.code, outcome.out) == (code, "")
+        assert sorted(tmp_path.rglob("*")) == before
+        return " ".join(outcome.err.replace("│", " ").split())
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (("report", "{net}", "-i", "{input}", "--bind", "a=1"), "Add --ann MODEL.onnx"),
+        (("report", "{net}", "-i", "{input}", "--ann-input", "{input}"), "Add --ann MODEL.onnx"),
+        (("simulate", "{net}", "-i", "{input}", "-o", "o.npz", "--sample", "1"), "Add --plot FILE"),
+        (("simulate", "{net}", "-i", "{input}", "-o", "o.npz", "--neurons", "1"), "Add --plot"),
+        (("fit", "{net}", "--weight-bits", "4"), "holds its own weights"),
+        (("fit", "784-10", "--input-bits", "4"), "sizes, not a file"),
+        (("inspect", "{net}", "--input-shape", "1,6,6"), "has an input layer of 3,8,8. Leave"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(typed, words, answer: str) -> None:
+    assert answer in typed(2, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "answers"),
+    [
+        (("train", "{run}"), ("is a run, a recipe is required", "run --from {run}")),
+        (("run", "{run}"), ("is a run, a recipe is required", "recipe.toml")),
+        (("run", "{recipe}#big"), ("no variant 'big'. The file has no variants.",)),
+        (("compare", "{json}"), ("(key 'tiers' is missing)", "`neurodeploy report --json`")),
+        (("verify", "{net}", "-i", "{text}"), ("neither an .npy nor an .npz", ".h5", ".aedat4")),
+        (("verify", "{net}", "-i", "nosuch.npz"), ("no such file. Check its name",)),
+        (("fit", "784-10", "--target", "{text}"), ("a TOML file, named *.toml", "loihi2")),
+        (
+            (
+                "simulate",
+                "{net}",
+                "-i",
+                "{input}",
+                "-o",
+                "o.npz",
+                "--plot",
+                "p.svg",
+                "--sample",
+                "9",
+            ),
+            ("--sample 9: ", "holds 2 samples, 0 to 1. Name one"),
+        ),
+    ],
+)
+def test_a_file_of_another_kind_is_named_with_the_way_on(typed, tmp_path, words, answers) -> None:
+    error = typed(1, *words)
+    for answer in answers:
+        assert answer.format(run=tmp_path / "run") in error

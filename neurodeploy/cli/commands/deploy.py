@@ -101,9 +101,9 @@ def deploy(options: DeployOptions, foreign: ForeignOptions, as_json: AsJson = Fa
     """Turn a trained network into a `.net` file that stock lava-dl loads.
 
     Prints the result of each step, verifies the file on the calibration samples before it puts it
-    in place, and records everything that went into it in `network.json`. Also writes `samples.npz`,
-    test samples to try it on. Then runs the file on the whole test part. Replaces the files of an
-    earlier deployment.
+    in place, and records settings, checks and versions in `network.json`. Also writes
+    `samples.npz`, test samples to try the file on. Then runs the file on the whole test part.
+    Replaces the files of an earlier deployment.
 
     Example: `neurodeploy deploy runs/digits-1 --target loihi2 --lava 8`
 

@@ -26,9 +26,10 @@ def export(
         Path | None,
         typer.Option(
             metavar="FILE.onnx",
-            help="Write the ReLU twin: the same layers and weights in one pass, in floats. From a "
-            "RUN, the twin of the trained network; from a NET, of its layers as stored, relays and "
-            "folded pools included.",
+            help="Write the ReLU twin: the same layers and weights in one pass, with ReLU in place "
+            "of spiking neurons, in floats. From a RUN, the twin of the trained network; from a "
+            "NET, that of its layers as stored, with the channels that relay skip connections and "
+            "with pools turned into convolutions.",
         ),
         Writes((".onnx",)),
     ] = None,

@@ -52,10 +52,19 @@ def fit(
     """
     chip = Target.load(target)
     if net.lower().endswith((".net", ".h5", ".hdf5")) or Path(net).exists():
+        if weight_bits != 8:
+            raise typer.BadParameter(
+                f"--weight-bits {weight_bits}: {net} holds its own weights. Leave the option out."
+            )
         graph = file.read(net_of(Path(net)))
         estimate = estimate_cores(sizes_of(graph), chip, cores_per_chip=cores_per_chip)
         violations = find_violations(graph, chip)
     else:
+        if file != FileOptions():
+            raise typer.BadParameter(
+                f"{net}: sizes, not a file. Leave out --input-bits, --input-shape and "
+                "--accept-silent-faults."
+            )
         sizes = parse_sketch(net, weight_bits=weight_bits)
         estimate = estimate_cores(sizes, chip, cores_per_chip=cores_per_chip)
         violations = tuple(entry.problem for entry in estimate.layers if entry.problem)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, parse_settings
-from neurodeploy.files import recipes_path
+from neurodeploy.errors import RecipeError
+from neurodeploy.files import RECIPE, recipes_path
 
 if TYPE_CHECKING:
     from neurodeploy.recipes.recipe import Recipe
@@ -90,4 +92,10 @@ def load_recipe(name_or_path: str, settings: list[str] | None) -> Recipe:
     """Load a recipe by its path, or by the name of one that comes with neurodeploy."""
     from neurodeploy.recipes.recipe import Recipe
 
+    path = Path(name_or_path)
+    if (path / RECIPE).is_file():
+        raise RecipeError(
+            f"{path}: is a run, a recipe is required. Deploy its network once more with "
+            f"`neurodeploy run --from {path}`, or train another by its recipe, {path / RECIPE}."
+        )
     return Recipe.load(name_or_path, overrides=parse_settings(settings))

@@ -51,8 +51,9 @@ class AnnOptions:
 
     ann: Path | None = GENERAL.option(
         None,
-        "ONNX model to compare with, instead of the network's ReLU twin. It runs on the mean of "
-        "the samples over time, or on --ann-input.",
+        "ONNX model to compare with, instead of the network's ReLU twin (the same layers with ReLU "
+        "in place of spiking neurons). It runs on the mean of the samples over time, or on "
+        "--ann-input.",
         metavar="MODEL.onnx",
     )
     ann_input: Path | None = GENERAL.option(
@@ -79,20 +80,27 @@ class AnnOptions:
         max=1,
     )
 
-    def baseline(self, samples: IntArray, feed: Feed) -> OnnxBaseline | None:
-        """Run the ONNX model, if there is one."""
+    def baseline(self, samples: IntArray, feed: Feed, *, quiet: bool) -> OnnxBaseline | None:
+        """Run the ONNX model, if there is one; its options need one."""
         if self.ann is None:
+            if self.ann_input is not None or self.bind or self.allow_incomplete:
+                raise typer.BadParameter(
+                    "--ann-input, --bind and --allow-incomplete belong to an ONNX model. Add --ann "
+                    "MODEL.onnx, or leave them out."
+                )
             return None
         from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
 
         inputs, labels = (None, None) if self.ann_input is None else load_samples(self.ann_input)
-        return read_baseline(
-            self.ann,
-            bindings=parse_bindings(self.bind),
-            network_inputs=samples[:, None] if feed is Feed.BIAS else samples,
-            samples=inputs,
-            labels=labels,
-        )
+        with console.progress("ONNX model", len(samples), quiet=quiet) as advance:
+            return read_baseline(
+                self.ann,
+                bindings=parse_bindings(self.bind),
+                network_inputs=samples[:, None] if feed is Feed.BIAS else samples,
+                samples=inputs,
+                labels=labels,
+                progress=advance,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +187,7 @@ def report(
     system = chip.system()
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
     samples = run.samples(graph, timing)
-    model = ann.baseline(samples, run.feed)
+    model = ann.baseline(samples, run.feed, quiet=as_json)
     states = () if Decision.of(graph) is None else None
     record = Record(spikes=(), states=states, counts=True)
     recording = run.record(

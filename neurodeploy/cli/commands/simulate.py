@@ -149,10 +149,17 @@ def simulate(
     `--resume`.
     """
     _require_fitting(backend, division, lava)
+    if plot.plot is None and plot != PlotOptions():
+        raise typer.BadParameter("--sample and --neurons belong to a plot. Add --plot FILE.")
     timing = run.timing()
     graph = run.graph()
     chosen = record.choose(graph.names)
     source = open_samples(run.input, key=run.key, steps=timing.steps, port=graph.input.shape)
+    if source.count is not None and plot.sample >= max(source.count, 1):
+        raise DataError(
+            f"--sample {plot.sample}: {source.name} holds {source.count} samples, 0 to "
+            f"{source.count - 1}. Name one of them."
+        )
     if backend is Backend.EVENT:
         done = _run_long(graph, source, run, record.output, chosen, division, quiet=as_json)
         facts, seconds = done.facts, done.seconds
@@ -243,8 +250,6 @@ def _draw(
     from neurodeploy.reports.activity import layer_activity, observe
     from neurodeploy.reports.pages.outline import save_plot
 
-    if plot.sample >= facts.samples:
-        raise DataError(f"--sample {plot.sample}: there are {facts.samples}, from 0.")
     values = source.read(plot.sample, plot.sample + 1)
     layers = layer_activity(
         layers=facts.layers,

@@ -67,8 +67,8 @@ class PipelineOptions(ResultOptions):
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)] = None
     source: Path | None = GENERAL.option(
         None,
-        "Take the network that was trained in this run, and its recipe; --set changes what follows "
-        "training, such as `quantization.weight_bits`.",
+        "Take the network that was trained in this run, and its recipe. With it, --set overrides "
+        "keys that act after training, such as `quantization.weight_bits`.",
         name="--from",
         metavar="RUN",
     )

@@ -230,7 +230,8 @@ class _DeploymentWork:
 
     def _accuracy(self, graph: FixedPointGraph) -> float:
         """Return the accuracy on the validation part."""
-        return accuracy_of(graph, self.data[1], self.recipe.network.steps)
+        steps, advance = self.recipe.network.steps, self.observer.advance
+        return accuracy_of(graph, self.data[1], steps, advance)
 
     def _calibrate(self, graph: Graph, bits: int) -> Calibration:
         settings = self.recipe.quantization

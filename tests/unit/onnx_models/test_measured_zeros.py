@@ -44,6 +44,18 @@ def measured(path: Path, samples: Array) -> OnnxActivity:
     return measure_onnx(count_onnx_macs(path, bind_batch=True), samples)
 
 
+def test_passes_are_told_as_they_are_done(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    path = saved(tmp_path / "m.onnx", nodes, [1, 3], {}, rank=2)
+    told: list[tuple[int, int]] = []
+    measure_onnx(
+        count_onnx_macs(path),
+        np.ones((300, 3), np.float32),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 300) for done in range(3, 301, 3)]
+
+
 def sparse(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     values = rng.normal(size=shape) * (rng.random(shape) < 0.5)
     return values.astype(np.float32)

@@ -47,3 +47,31 @@ def test_without_onnx_the_report_says_what_to_install(monkeypatch, tmp_path) -> 
     assert twin is None
     assert "not every rule can hold" in note
     assert "pip install 'neurodeploy[onnx]'" in note
+
+
+def test_the_twin_tells_how_far_it_is(monkeypatch, tmp_path) -> None:
+    """Its stage is named, and its passes reach the observer."""
+    told: list[tuple[object, ...]] = []
+
+    class Labels(list[int]):
+        @property
+        def labels(self) -> list[int]:
+            return self
+
+    class Noting(Silence):
+        def stage(self, name: str, note: str = "") -> None:
+            told.append((name, note))
+
+        def advance(self, done: int, total: int, note: str = "") -> None:
+            told.append((done, total))
+
+    monkeypatch.setattr(assessment, "export_twin", lambda *_: None)
+    monkeypatch.setattr(assessment, "read_baseline", lambda *_, progress, **__: progress(1, 2))
+    assessment._try_twin(
+        cast("Deployment", SimpleNamespace(twin=None)),
+        cast("Dataset", Labels([0, 1])),
+        np.zeros((2, 2, 3), np.int32),
+        tmp_path,
+        Noting(),
+    )
+    assert told == [("ReLU twin", "2 test samples"), (1, 2)]
