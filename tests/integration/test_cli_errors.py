@@ -434,3 +434,14 @@ def test_a_file_of_another_kind_is_named_with_the_way_on(typed, tmp_path, words,
     error = typed(1, *words)
     for answer in answers:
         assert answer.format(run=tmp_path / "run") in error
+
+
+def test_an_installation_of_lava_tells_its_steps_in_logs(neurodeploy, monkeypatch) -> None:
+    def install(path: Path | None, *, python: Path | None, progress: Callable[[str], None]) -> Path:
+        progress("downloading")
+        return Path("lava-python")
+
+    monkeypatch.setattr(lava_commands, "install_runtime", install)
+    outcome = neurodeploy("lava", "install")
+    assert outcome.code == 0
+    assert "installing the Lava runtime: downloading" in outcome.err.splitlines()

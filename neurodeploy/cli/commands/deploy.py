@@ -64,7 +64,10 @@ class DeployOptions:
         metavar="SHARE",
     )
     lava: int = GENERAL.option(
-        0, "Also compare this many calibration samples with real Lava.", min=0, metavar="SAMPLES"
+        0,
+        "Also run this many calibration samples on real Lava, and compare every spike.",
+        min=0,
+        metavar="SAMPLES",
     )
     test: bool = GENERAL.option(
         True,

@@ -34,12 +34,14 @@ def fit(
     cores_per_chip: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Cores of each chip that your system offers, if not all."
+            min=1, metavar="N", help="Cores that your system offers on each chip. Default: all."
         ),
     ] = None,
     weight_bits: Annotated[
         int,
-        typer.Option(min=1, max=9, metavar="B", help="For SHAPES: bits of each weight, with sign."),
+        typer.Option(
+            min=1, max=9, metavar="B", help="For SHAPES: bits of each weight, sign included."
+        ),
     ] = 8,
     as_json: AsJson = False,
 ) -> None:

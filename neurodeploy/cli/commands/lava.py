@@ -46,11 +46,14 @@ def install(
     Example: `neurodeploy lava install`
     """
     with console.err.status("installing the Lava runtime") as status:
-        interpreter = install_runtime(
-            path,
-            python=python,
-            progress=lambda words: status.update(f"installing the Lava runtime: {words}"),
-        )
+
+        def tell(words: str) -> None:
+            line = f"installing the Lava runtime: {words}"
+            status.update(line)
+            if not console.err.is_terminal:
+                console.err.print(line, markup=False, soft_wrap=True)
+
+        interpreter = install_runtime(path, python=python, progress=tell)
     console.out.print(f"Lava runtime ready: {interpreter}")
 
 
