@@ -436,6 +436,17 @@ def test_a_file_of_another_kind_is_named_with_the_way_on(typed, tmp_path, words,
         assert answer.format(run=tmp_path / "run") in error
 
 
+def test_a_resumption_without_a_beginning_is_a_whole_run(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    inputs = samples(np.ones((2, 4, 3, 8, 8), np.int8))
+    outcome = neurodeploy(
+        "simulate", golden / CONV, "-i", inputs, "-o", tmp_path / "o.npz", "--resume"
+    )
+    assert outcome.code == 0
+    assert "2 samples of 4 steps in " in outcome.out
+
+
 def test_an_installation_of_lava_tells_its_steps_in_logs(neurodeploy, monkeypatch) -> None:
     def install(path: Path | None, *, python: Path | None, progress: Callable[[str], None]) -> Path:
         progress("downloading")

@@ -160,6 +160,7 @@ def simulate(
             f"--sample {plot.sample}: {source.name} holds {source.count} samples, 0 to "
             f"{source.count - 1}. Name one of them."
         )
+    is_resumed = division.resume and parts_folder(record.output).is_dir()
     if backend is Backend.EVENT:
         done = _run_long(graph, source, run, record.output, chosen, division, quiet=as_json)
         facts, seconds = done.facts, done.seconds
@@ -181,7 +182,7 @@ def simulate(
         return
     console.out.print(_activity_table(facts))
     _warn_of_overflows(facts)
-    duration = _duration(facts, seconds, resume=division.resume)
+    duration = _duration(facts, seconds, resume=is_resumed)
     console.out.print(f"{facts.samples} samples of {facts.steps} steps{duration}")
     if score is not None:
         console.out.print(str(score))
