@@ -81,7 +81,7 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Override a key of the recipe, as in `training.epochs=2` or, once it is trained, "
-        "`quantization.weight_bits=4`. May be repeated.",
+        "`quantization.margin=2`. May be repeated.",
     ),
 ]
 LavaPython = Annotated[

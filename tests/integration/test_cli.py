@@ -463,7 +463,7 @@ def test_simulate_draws_what_happened(neurodeploy, golden: Path, samples, tmp_pa
     ("options", "words"),
     [
         (("--plot", "plot.gif"), ".html, .svg, .png"),
-        (("--plot", "plot.png", "--sample", 3), "--sample 3: there are 3, from 0"),
+        (("--plot", "plot.png", "--sample", 3), "holds 3 samples, 0 to 2. Name one of them."),
         (("--plot", "plot.png", "--neurons", "99"), "no neuron 99"),
         (("--plot", "nowhere.d/../plot.png", "--states", "conv"), "no layer 'conv'"),
     ],
