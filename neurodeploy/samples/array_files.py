@@ -290,7 +290,7 @@ def _explained(path: Path, key: str) -> Iterator[None]:
         is_array_file = _is_archive(path) or path.suffix.lower() == ".npy"
         if not is_array_file and not isinstance(error, OSError):
             raise DataError(
-                f"{path}: neither an .npy nor an .npz file. Samples are read from these, from HDF5 "
+                f"{path}: not a readable .npy or .npz file. Samples are read from these, from HDF5 "
                 "(.h5, .hdf5) and from event recordings (.bin, .dat, .aedat4). Write them with "
                 "numpy.savez(path, input=array)."
             ) from error

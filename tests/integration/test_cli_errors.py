@@ -410,7 +410,7 @@ def test_an_option_that_would_do_nothing_is_refused(typed, words, answer: str) -
         (("run", "{run}"), ("is a run, a recipe is required", "recipe.toml")),
         (("run", "{recipe}#big"), ("no variant 'big'. The file has no variants.",)),
         (("compare", "{json}"), ("(key 'tiers' is missing)", "`neurodeploy report --json`")),
-        (("verify", "{net}", "-i", "{text}"), ("neither an .npy nor an .npz", ".h5", ".aedat4")),
+        (("verify", "{net}", "-i", "{text}"), ("not a readable .npy or .npz", ".h5", ".aedat4")),
         (("verify", "{net}", "-i", "nosuch.npz"), ("no such file. Check its name",)),
         (("fit", "784-10", "--target", "{text}"), ("a TOML file, named *.toml", "loihi2")),
         (

@@ -24,7 +24,7 @@ from neurodeploy.recipes.recipe import Recipe
 CONV = "10_conv_flatten_dense.net"
 READS = {
     "run": ("source",),
-    "deploy": ("model",),
+    "deploy": ("model", "samples"),
     "simulate": ("net", "input", "lava_python"),
     "verify": ("net", "input", "lava_python"),
     "report": ("net", "input", "ann", "ann_input", "measured"),
