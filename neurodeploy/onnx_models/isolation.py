@@ -163,7 +163,7 @@ def _lost(path: Path, worker: _Worker, seconds: float) -> OnnxError:
 
 
 def tell_progress(done: int, total: int) -> None:
-    """Tell the process that waits for this call, if there is one, every hundredth of the way."""
+    """Report every hundredth of the way to the process that waits for this call, if one does."""
     if _parent is not None and done % max(1, total // 100) == 0:
         _parent.send(_Progress(done, total))
 
