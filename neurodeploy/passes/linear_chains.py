@@ -24,6 +24,7 @@ from neurodeploy.ir.float_layers import (
     is_neuron,
 )
 from neurodeploy.ir.graphs import Graph
+from neurodeploy.passes.folding import join_groups
 
 _LINEAR = (Conv, Dense, AveragePool, GlobalAveragePool, Flatten)
 
@@ -136,10 +137,4 @@ def _conv_of_conv(first: Conv, second: Conv, *, where: str) -> Conv:
 
 def spread_groups(conv: Conv) -> FloatArray:
     """Return the weight (out, in, KH, KW) of a convolution as one without groups."""
-    outputs, inputs, *kernel = conv.weight.shape
-    weight: FloatArray = np.zeros((outputs, inputs * conv.groups, *kernel))
-    each = outputs // conv.groups
-    for group in range(conv.groups):
-        rows, columns = slice(group * each, (group + 1) * each), group * inputs
-        weight[rows, columns : columns + inputs] = conv.weight[rows]
-    return weight
+    return join_groups(conv.weight, conv.groups, conv.groups)
