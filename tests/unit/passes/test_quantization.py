@@ -373,3 +373,39 @@ def test_a_large_bias_makes_its_layers_scale_small_enough() -> None:
     assert scales["lif"] == LOIHI2.bias_max / 500
     fixed = quantize(large, LOIHI2, steps=4, scales=scales)
     assert fixed.layers[0].bias.tolist() == [round(400 * scales["lif"]), -LOIHI2.bias_max]
+
+
+def test_weights_of_one_sign_with_zeros_have_a_scale() -> None:
+    assert scale_of(np.array([[0.0, 2.0]])) == LOIHI2.weight_max / 2
+    assert scale_of(np.array([[0.0, -2.0]])) == -LOIHI2.weight_min / 2
+
+
+def test_slayers_grid_is_kept_where_graded_input_and_spikes_meet() -> None:
+    """The finer unit of the two decides: the other's weights are 16 times as many of them."""
+    nodes = {
+        "input": Input(shape=(2,), scale=1 / 16, largest=16),
+        "fc": Dense(weight=np.array([[2 / 64, -4 / 64], [254 / 64, -256 / 64]])),
+        "lif": Cuba(threshold=19 / 64, scale=64),
+        "read": Dense(weight=np.array([[6 / 64, -2 / 64]])),
+        "direct": Dense(weight=np.array([[10 / 64, -12 / 64]])),
+        "out": Cuba(threshold=1.0, scale=64),
+    }
+    edges = (("input", "fc"), ("fc", "lif"), ("lif", "read"), ("input", "direct"))
+    graph = Graph(nodes=nodes, edges=(*edges, ("read", "out"), ("direct", "out")))
+    fixed = quantize(graph, LOIHI2, steps=4)
+    found = [connection.synapse.weight.tolist() for connection in fixed.layers[1].connections]
+    assert found == [[[6 * 16, -2 * 16]], [[10, -12]]]
+
+
+@pytest.mark.parametrize(("weight", "threshold"), [(-0.4, 9), (-0.45, 10)])
+def test_a_voltage_can_equal_the_threshold_only_if_every_number_is_whole(
+    weight: float, threshold: int
+) -> None:
+    """At 10 units each, neurons that fire at a threshold of 10 fire above 9."""
+    graph = chain(
+        input=Input(shape=(2,)),
+        fc=Dense(weight=np.array([[1.0, weight]])),
+        lif=Cuba(threshold=1.0, fires_at_threshold=True),
+    )
+    fixed = quantize(graph, LOIHI2, steps=1, scales={"lif": 10.0})
+    assert int(fixed.layers[0].neuron.threshold) == threshold

@@ -492,3 +492,15 @@ def test_negative_spikes_on_a_binary_port_are_a_cause_to_warn() -> None:
     with pytest.warns(NeurodeployWarning, match="values from -1 to 1 on a binary port"):
         recording = run(binary, 1, -1, 0)
     assert (recording.voltage.ravel() // 64).tolist() == [1, 1, 0]
+
+
+def test_an_image_as_bias_reaches_the_input_block_only() -> None:
+    block_and_more = network(
+        layer("block", (INPUT, FixedInjection()), shape=(2,)),
+        layer("a", ("block", dense([1, 1])), (INPUT, dense([1, 1]))),
+        shape=(2,),
+    )
+    with pytest.raises(SimulationError, match="only the input block reads the input"):
+        EventSimulator(block_and_more).run(
+            np.ones((1, 2), np.int32), feed=Feed.BIAS, timing=Window(steps=2)
+        )
