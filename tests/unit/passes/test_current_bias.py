@@ -166,7 +166,12 @@ def test_a_kernel_without_a_tap_on_the_map_is_refused(options: dict[str, object]
         carry_current_biases(graph)
 
 
-def test_graded_input_cannot_be_relayed() -> None:
-    graph = chain(input=Input(shape=(3,), largest=15), a=dense(4, 3), slow=SLOW)
+@pytest.mark.parametrize(
+    "entry",
+    [Input(shape=(3,), largest=15), Input(shape=(3,), smallest=-1)],
+    ids=["graded", "ternary"],
+)
+def test_input_of_more_than_spikes_cannot_be_relayed(entry: Input) -> None:
+    graph = chain(input=entry, a=dense(4, 3), slow=SLOW)
     with pytest.raises(GraphError, match=r"input: .*only binary input can be relayed"):
         carry_current_biases(graph)

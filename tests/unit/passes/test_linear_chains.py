@@ -10,7 +10,16 @@ import torch
 from torch.nn import functional
 
 from neurodeploy.errors import GraphError
-from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Input, Integrator, Layer, MaxPool
+from neurodeploy.ir.float_layers import (
+    BatchNorm,
+    Conv,
+    Cuba,
+    Dense,
+    Input,
+    Integrator,
+    Layer,
+    MaxPool,
+)
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.linear_chains import compose_linear, split_sums
 
@@ -101,15 +110,22 @@ def test_a_layer_behind_a_sum_is_applied_to_every_term_and_its_bias_once() -> No
     assert (split.sources("read"), split.sources("read@a")) == (("b",), ("a",))
 
 
-def test_a_maximum_of_a_sum_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (MaxPool(kernel=(2, 2), stride=(2, 2)), "last: MaxPool of a sum of b, a"),
+        (BatchNorm(scale=np.ones(1), shift=np.ones(1)), "last: BatchNorm of a sum of b, a"),
+    ],
+)
+def test_what_cannot_be_applied_to_each_term_of_a_sum_is_refused(last: Layer, message: str) -> None:
     nodes: dict[str, Layer] = {
         "input": Input(shape=(1, 2, 2)),
         "conv": Conv(weight=np.ones((1, 1, 1, 1))),
         "a": Cuba(threshold=1.0),
         "more": Conv(weight=np.ones((1, 1, 1, 1))),
         "b": Cuba(threshold=1.0),
-        "pool": MaxPool(kernel=(2, 2), stride=(2, 2)),
+        "last": last,
     }
-    edges = (*itertools.pairwise(nodes), ("a", "pool"))
-    with pytest.raises(GraphError, match="pool: MaxPool of a sum of b, a"):
+    edges = (*itertools.pairwise(nodes), ("a", "last"))
+    with pytest.raises(GraphError, match=message):
         split_sums(Graph(nodes=nodes, edges=edges))

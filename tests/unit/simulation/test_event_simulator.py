@@ -504,3 +504,18 @@ def test_an_image_as_bias_reaches_the_input_block_only() -> None:
         EventSimulator(block_and_more).run(
             np.ones((1, 2), np.int32), feed=Feed.BIAS, timing=Window(steps=2)
         )
+
+
+def test_spikes_are_static_only_if_every_neuron_sends_always_or_never() -> None:
+    graph = network(layer("a", (INPUT, dense([1, 0], [0, 1])), shape=(2,)), shape=(2,))
+    inputs = np.zeros((1, 4, 2), np.int32)
+    inputs[..., 0] = 1
+
+    def is_static() -> bool:
+        recording = EventSimulator(graph).run(inputs, record=Record(spikes=(), counts=True))
+        assert recording.events is not None
+        return recording.events[0].is_static
+
+    assert is_static()
+    inputs[0, 2, 1] = 1
+    assert not is_static()
