@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         NeurodeployWarning as NeurodeployWarning,
     )
     from neurodeploy.interchange.importing import Imported as Imported, import_nir as import_nir
+    from neurodeploy.interchange.nir_writer import export_nir as export_nir
     from neurodeploy.interchange.torch_importing import import_torch as import_torch
     from neurodeploy.ir.graphs import FixedPointGraph as FixedPointGraph, Graph as Graph
     from neurodeploy.lava_bridge import LavaSimulator as LavaSimulator
@@ -136,6 +137,7 @@ _NAMES_BY_MODULE = {
     "energy.presets": "EnergyPreset",
     "errors": "NeurodeployError NeurodeployWarning",
     "interchange.importing": "Imported import_nir",
+    "interchange.nir_writer": "export_nir",
     "interchange.torch_importing": "import_torch",
     "ir.graphs": "FixedPointGraph Graph",
     "lava_bridge": "LavaSimulator",

@@ -101,7 +101,7 @@ def choose_convention(graph: NirGraph, name: str | None, dt: float | None) -> Co
         graph: The graph.
         name: Name of a convention; None: forward Euler.
         dt: Step width in seconds; None: that of the convention, else the one that the file gives
-            away, else the one that its metadata name.
+            away, else the one that its metadata name, which "neurodeploy" believes first.
 
     Raises:
         InterchangeError: If the name is not known, or no step width can be found.
@@ -114,7 +114,9 @@ def choose_convention(graph: NirGraph, name: str | None, dt: float | None) -> Co
     needs_width = any(
         key in node.values for node in graph.nodes.values() for key in ("tau", "tau_mem", "r")
     )
-    width = dt or convention.dt or infer_dt(graph) or graph.dt or (None if needs_width else 1.0)
+    told = graph.dt if name == "neurodeploy" else None
+    width = dt or convention.dt or told or infer_dt(graph) or graph.dt
+    width = width or (None if needs_width else 1.0)
     if width is None:
         raise InterchangeError(
             "NIR: the graph does not tell the width of a time step. Give "

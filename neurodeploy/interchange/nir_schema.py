@@ -11,6 +11,8 @@ from enum import Enum
 
 from neurodeploy.fixedpoint import FloatArray
 
+VERSION = "1.0.8"
+"""Version of nir whose format is written."""
 INPUT_NODE = "Input"
 OUTPUT_NODE = "Output"
 GRAPH_NODE = "NIRGraph"
@@ -75,6 +77,7 @@ class NirGraph:
     dt: float | None = None
 
 
+_SHAPE = NirField("shape", FieldKind.INTEGERS)
 _STRIDE = NirField("stride", FieldKind.INTEGERS, 1)
 _CONV = (
     NirField("weight"),
@@ -96,7 +99,7 @@ _RESET = NirField("v_reset", default=0)
 _CURRENT = (NirField("tau_syn"), NirField("tau_mem"), _GAIN, _LEAK, NirField("w_in", default=1))
 
 PRIMITIVES: Mapping[str, tuple[NirField, ...]] = {
-    INPUT_NODE: (NirField("shape", FieldKind.INTEGERS),),
+    INPUT_NODE: (_SHAPE,),
     OUTPUT_NODE: (),
     "Affine": (NirField("weight"), NirField("bias")),
     "Linear": (NirField("weight"),),
@@ -116,6 +119,15 @@ PRIMITIVES: Mapping[str, tuple[NirField, ...]] = {
     "Delay": (NirField("delay"),),
 }
 """Fields that decide what a node computes; others, such as shapes, are not believed."""
+
+STATED: Mapping[str, tuple[NirField, ...]] = {
+    OUTPUT_NODE: (_SHAPE,),
+    "Conv2d": (NirField("input_shape", FieldKind.INTEGERS),),
+    "Flatten": tuple(
+        NirField(name, FieldKind.INTEGERS) for name in ("input_type", "start_dim", "end_dim")
+    ),
+}
+"""Fields that are written for other readers; ours works them out and does not believe them."""
 
 CANONICAL = "canonical neuron"
 CANONICAL_READ_OUT = "canonical read-out"

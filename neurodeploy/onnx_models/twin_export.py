@@ -13,6 +13,7 @@ from neurodeploy.ir.float_layers import FloatArray, Layer, Shape
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import FixedLayer, Synapse
 from neurodeploy.onnx_models.builder import Attribute, GraphBuilder
+from neurodeploy.passes.dequantization import float_synapse
 
 RELU_TWIN, LAYERS_AS_STORED = "relu_twin", "layers_as_stored"
 """Names of exported graphs: the twin of a trained network, or of layers lowered for the chip."""
@@ -139,19 +140,11 @@ def _float_synapse(
     if isinstance(synapse, integers.FixedConv):
         if bias is not None and (bias == bias[:, :1, :1]).all():
             bias = bias[:, 0, 0]
-        return floats.Conv(
-            weight=synapse.weight.astype(np.float64),
-            bias=bias,
-            stride=synapse.stride,
-            padding=synapse.padding,
-            dilation=synapse.dilation,
-            groups=synapse.groups,
-        )
-    if not isinstance(synapse, integers.FixedDense):
+    elif isinstance(synapse, integers.FixedDense):
+        bias = None if bias is None else bias.reshape(-1)
+    else:
         raise OnnxError(f"twin: '{layer.name}' has complex synapses, which ONNX has not.")
-    acting = synapse.effective
-    bias = None if bias is None else bias.reshape(-1)
-    return floats.Dense(weight=acting.mantissa / 2.0**acting.shift, bias=bias)
+    return float_synapse(synapse, bias)
 
 
 def _float_neuron(layer: FixedLayer) -> Layer:

@@ -3,8 +3,10 @@
 - `folding`: batch norm, pooling and large groups become weights and neurons; run passes.
 - `pruning`: take out weights and channels.
 - `quantization`: floats become integers.
+- `dequantization`: integers become floats, for exports.
 - `calibration`: choose the scales of quantization from data.
-- `linear_chains`: sums before a layer and layers in a row become one synapse a source.
+- `linear_chains`: sums before a layer and layers in a row become one synapse a source; flattens
+  and biases are put where other formats have them.
 - `current_bias`: biases on decaying currents become channels that always fire.
 - `relays`: skip connections become relay channels.
 """

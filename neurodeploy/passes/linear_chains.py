@@ -15,10 +15,12 @@ from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.ir.float_layers import (
     AveragePool,
     Conv,
+    Cuba,
     Dense,
     Flatten,
     GlobalAveragePool,
     Input,
+    Integrator,
     Layer,
     MaxPool,
     is_neuron,
@@ -138,3 +140,72 @@ def _conv_of_conv(first: Conv, second: Conv, *, where: str) -> Conv:
 def spread_groups(conv: Conv) -> FloatArray:
     """Return the weight (out, in, KH, KW) of a convolution as one without groups."""
     return join_groups(conv.weight, conv.groups, conv.groups)
+
+
+def flatten_explicitly(graph: Graph) -> Graph:
+    """Put a flatten wherever a dense layer reads a map, and behind every mean over a whole map."""
+    shapes = graph.shapes()
+    nodes: dict[str, Layer] = {}
+    edges: list[tuple[str, str]] = []
+    for name, layer in graph.nodes.items():
+        sources = graph.sources(name)
+        shape = shapes[sources[0]] if sources else ()
+        added: tuple[str, Layer] | None = None
+        if isinstance(layer, Dense) and len(shape) > 1:
+            added = f"{name}.flatten", Flatten()
+        elif isinstance(layer, GlobalAveragePool):
+            size = shape[1], shape[2]
+            added = f"{name}.pool", AveragePool(kernel=size, stride=size)
+            layer = Flatten()
+        if added is not None:
+            before, new = added
+            while before in graph.nodes:
+                before += "_"
+            nodes[before] = new
+            edges += [(source, before) for source in sources]
+            sources = (before,)
+        nodes[name] = layer
+        edges += [(source, name) for source in sources]
+    return Graph(nodes=nodes, edges=tuple(edges))
+
+
+def settle_biases(graph: Graph) -> tuple[Graph, list[str]]:
+    """Move biases of neurons into the weights before them, where no current lasts in between.
+
+    Recurrent biases and those that differ between positions go there as well. What no weights can
+    hold stays with the neuron; returned are also the neurons that have no place for it, since it
+    passes through a current that lasts.
+    """
+    changed: dict[str, Layer] = {}
+    homeless: list[str] = []
+    shapes = graph.shapes()
+    for name, neuron in graph.nodes.items():
+        if not isinstance(neuron, Cuba | Integrator):
+            continue
+        is_brief = bool(np.all(np.asarray(neuron.current_decay) == 1))
+        moved = np.zeros(shapes[name])
+        if is_brief and neuron.bias is not None:
+            moved += neuron.bias
+            changed[name] = dataclasses.replace(neuron, bias=None)
+        host: str | None = None
+        for source in graph.sources(name):
+            layer = graph.nodes[source]
+            if not isinstance(layer, Conv | Dense) or graph.destinations(source) != (name,):
+                continue
+            is_recurrent = source == graph.recurrent_synapse(name)
+            host = host if is_recurrent else host or source
+            if layer.bias is not None and (is_recurrent or layer.bias.ndim > 1):
+                moved += layer.bias
+                changed[source] = dataclasses.replace(layer, bias=None)
+        if not moved.any():
+            continue
+        layer = changed.get(host or name, graph.nodes[host or name])
+        rows = moved.reshape(shapes[name][0], -1)
+        if isinstance(layer, Conv | Dense) and np.ptp(rows, axis=1).max() == 0:
+            bias = rows[:, 0] if layer.bias is None else rows[:, 0] + layer.bias
+            changed[host or name] = dataclasses.replace(layer, bias=bias)
+        elif is_brief:
+            changed[name] = dataclasses.replace(neuron, bias=moved)
+        else:
+            homeless.append(name)
+    return graph.replace_nodes(changed=changed), homeless

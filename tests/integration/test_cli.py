@@ -499,8 +499,8 @@ def test_exports_are_models_that_other_commands_take(
     twin, step = tmp_path / "twin.onnx", tmp_path / "step.onnx"
     outcome = neurodeploy("export", net, "--ann", twin, "--step", step, "--json")
     assert outcome.code == 0
-    named = {"ann": str(twin), "step": str(step)}
-    assert json.loads(outcome.out) == {**named, "wrote": list(named.values())}
+    named = {"ann": str(twin), "step": str(step), "nir": None}
+    assert json.loads(outcome.out) == {**named, "wrote": [str(twin), str(step)]}
     source = samples(np.random.default_rng(0).integers(0, 2, (2, 4, *shape)))
     plain = json.loads(neurodeploy("report", net, "-i", source, "--json").out)
     with_ann = json.loads(neurodeploy("report", net, "-i", source, "--ann", twin, "--json").out)
@@ -525,6 +525,22 @@ def test_a_training_exports_its_twin(neurodeploy, tiny_recipe, tmp_path: Path) -
     counted = json.loads(neurodeploy("macs", twin, "--bind", "batch=1", "--json").out)
     assert counted["totals"]["macs_standard"] == 4 * 9 * 25 + 4 * 4 * 9 * 9 + 36 * 3
     assert neurodeploy("export", run, "--step", twin).code == 1  # not deployed yet
+
+
+def test_nir_exports_are_networks_that_other_commands_take(
+    neurodeploy, golden: Path, tiny_recipe, tmp_path: Path
+) -> None:
+    run, trained, stored = tmp_path / "run", tmp_path / "trained.nir", tmp_path / "stored.nir"
+    assert neurodeploy("train", tiny_recipe(), "--out", run).code == 0
+    outcome = neurodeploy("export", run, "--nir", trained, "--json")
+    assert json.loads(outcome.out)["nir"] == str(trained)
+    assert neurodeploy("inspect", trained).code == 0
+    assert neurodeploy("export", golden / "17_maxpool_or.net", "--nir", stored).code == 0
+    assert neurodeploy("inspect", stored).code == 0
+    refused = neurodeploy("export", golden / "05_dense_delay.net", "--nir", tmp_path / "no.nir")
+    assert refused.code == 1
+    assert "delays have no counterpart" in " ".join(refused.err.split())
+    assert not (tmp_path / "no.nir").exists()
 
 
 def test_a_cut_input_keeps_what_is_whole_and_resume_goes_on(

@@ -22,6 +22,8 @@ from neurodeploy.pipeline.directory import require_data_apart
 from neurodeploy.recipes.recipe import Recipe
 
 CONV = "10_conv_flatten_dense.net"
+SAYABLE = "17_maxpool_or.net"
+"""A network that NIR can say; in the other one, a current lasts before a voltage without leak."""
 READS = {
     "run": ("source",),
     "deploy": ("model", "samples"),
@@ -48,6 +50,7 @@ WRITES = {
     ("compare", "markdown_file"): ("--markdown", ".md"),
     ("export", "ann"): ("--ann", ".onnx"),
     ("export", "step"): ("--step", ".onnx"),
+    ("export", "nir"): ("--nir", ".nir"),
 }
 """Every option that is a file to write: how it is typed, and one of its suffixes."""
 
@@ -66,7 +69,7 @@ def case(neurodeploy, golden: Path, samples, tmp_path: Path) -> Callable[[str, s
 
     def build(command: str, option: str) -> Case:
         net = tmp_path / "network.net"
-        shutil.copy(golden / CONV, net)
+        shutil.copy(golden / (SAYABLE if option == "nir" else CONV), net)
         inputs = samples(np.random.default_rng(0).integers(0, 2, (2, 4, 3, 8, 8)))
         if command == "compare":
             run = tmp_path / "run"

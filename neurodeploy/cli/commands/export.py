@@ -1,4 +1,4 @@
-"""The command that writes ONNX models: export."""
+"""The command that writes networks in other formats: export."""
 
 from __future__ import annotations
 
@@ -42,19 +42,31 @@ def export(
         ),
         Writes((".onnx",)),
     ] = None,
+    nir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.nir",
+            help="Write the spiking network for other frameworks, with a step of 0.1 ms. From a "
+            "RUN, the trained network in floats; from a NET, its integers, with thresholds between "
+            "two states.",
+        ),
+        Writes((".nir",)),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a network as ONNX: its ReLU twin, or one step in the chip's integers.
+    """Write a network as ONNX, its ReLU twin or one step in the chip's integers, or as NIR.
 
     Example: `neurodeploy export runs/digits-1 --ann twin.onnx --step step.onnx`
 
-    `neurodeploy macs` counts both models; `neurodeploy report --ann` compares with the twin.
+    `neurodeploy macs` counts both ONNX models; `neurodeploy report --ann` compares with the twin;
+    snnTorch, norse and SpikingJelly load NIR files.
     """
+    from neurodeploy.interchange.nir_writer import export_nir
     from neurodeploy.onnx_models.step_export import export_step
     from neurodeploy.onnx_models.twin_export import export_twin
 
-    if ann is None and step is None:
-        raise typer.BadParameter("nothing to write. Give --ann FILE, --step FILE, or both.")
+    if ann is None and step is None and nir is None:
+        raise typer.BadParameter("nothing to write. Give --ann, --step or --nir FILE, or several.")
     is_file = source.suffix.lower() in (".net", ".h5", ".hdf5")
     if ann is not None:
         export_twin(file.read(source) if is_file else _trained(source), ann)
@@ -64,8 +76,10 @@ def export(
             console.out.print(text, markup=False)
     if step is not None:
         export_step(file.read(net_of(source)), step)
+    if nir is not None:
+        export_nir(file.read(source) if is_file else _trained(source), nir)
     if as_json:
-        written = {"ann": ann, "step": step}
+        written = {"ann": ann, "step": step, "nir": nir}
         console.print_json(
             {key: None if path is None else str(path) for key, path in written.items()},
             wrote=written.values(),
