@@ -1,7 +1,10 @@
 """Write a network of ours as a NIR file, for other frameworks and simulators.
 
 Neurons take the forms that most frameworks read alike: forward Euler with the step dt, which the
-metadata name.
+metadata name. Not every framework loads every file: snnTorch 1.0.0 no IF and no recurrence; norse
+1.1.0 no average pools; SpikingJelly 2.0.0 no LIF without memory (tau = dt). Flatten begins at axis
+0, so snnTorch and norse take single samples, SpikingJelly batches. sinabs 3.1.3 resets by
+subtraction whatever the file says.
 """
 
 from __future__ import annotations

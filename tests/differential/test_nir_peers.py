@@ -21,7 +21,7 @@ from neurodeploy.ir.float_layers import AveragePool, Conv, Cuba, Dense, Input, L
 from neurodeploy.ir.graphs import INPUT, FixedInput, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import Connection, CubaNeuron, FixedConv, FixedDense, FixedLayer
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # those of the peers
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of the peers
 
 DT = 1e-4
 STEPS = 30
@@ -141,7 +141,7 @@ def test_float_networks_make_the_same_spikes(
     peer: str, kind: str, form: str, tmp_path: Path
 ) -> None:
     total = 0
-    for seed in range(8):
+    for seed in range(5):
         graph, path = network(seed, kind, form), tmp_path / f"{seed}.nir"
         nd.export_nir(graph, path)
         rng = np.random.default_rng(seed)
@@ -153,6 +153,16 @@ def test_float_networks_make_the_same_spikes(
         np.testing.assert_array_equal(theirs.reshape(ours.shape), ours, err_msg=f"seed {seed}")
         total += int(ours.sum())
     assert total > 100
+
+
+@pytest.mark.parametrize("peer", ["norse", "spikingjelly"])
+def test_a_recurrent_network_of_snntorch_makes_the_same_spikes(peer: str, tmp_path: Path) -> None:
+    case = Path(__file__).parents[1] / "golden" / "interchange" / "05_snntorch_rleaky"
+    nd.export_nir(nd.import_nir(case.with_suffix(".nir")).graph, tmp_path / "again.nir")
+    with np.load(case.with_suffix(".npz")) as recorded:
+        inputs, spikes = recorded["input"], recorded["spikes/3"]
+    theirs = PEERS[peer](tmp_path / "again.nir", inputs.astype(np.float64))
+    np.testing.assert_array_equal(theirs.reshape(spikes.shape), spikes)
 
 
 def integers(seed: int, voltage_decay: int, *, is_map: bool) -> FixedPointGraph:
@@ -201,7 +211,7 @@ def test_integers_that_nothing_rounds_make_the_chips_spikes(
     if peer == "norse" and is_map:
         pytest.skip("norse's flatten keeps its dimensions, and it fails")
     ties = 0
-    for seed in range(8):
+    for seed in range(5):
         fixed, path = integers(seed, voltage_decay, is_map=is_map), tmp_path / f"{seed}.nir"
         nd.export_nir(fixed, path)
         rng = np.random.default_rng(seed)
