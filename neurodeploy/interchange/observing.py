@@ -25,7 +25,6 @@ from neurodeploy.interchange.modules.rockpool_neurons import rockpool_neuron
 from neurodeploy.interchange.modules.sinabs_neurons import sinabs_neuron
 from neurodeploy.interchange.modules.snntorch_neurons import snntorch_neuron
 from neurodeploy.interchange.modules.spikingjelly_neurons import spikingjelly_neuron
-from neurodeploy.interchange.nir_schema import READ_OUTS, SPIKING
 
 INPUT_PATH = "input"
 LAYOUTS = ("TB", "BT", "flat", "step")
@@ -53,6 +52,7 @@ _PASSES_ON = frozenset(
         "swapaxes",
         "contiguous",
         "clone",
+        "__get__",  # of a property, such as .T or .data
         "__getitem__",
         "narrow",
         "select",
@@ -97,7 +97,8 @@ class Observation:
     Attributes:
         layers: The layers that ran, by path, in the order of their first call.
         reads: By (path, call): the calls that it read.
-        sent: By path of a neuron: its outputs, one a call.
+        sent: By path: its outputs, one a call.
+        received: By path: what it read, one a call; empty if every spike will be compared.
         result: The calls behind the value that the module returned.
         layout: How time lies in its input.
         steps: T.
@@ -108,6 +109,7 @@ class Observation:
     layers: dict[str, ForeignLayer] = field(default_factory=dict)
     reads: dict[Call, frozenset[Call]] = field(default_factory=dict)
     sent: dict[str, list[Tensor]] = field(default_factory=dict)
+    received: dict[str, list[Tensor]] = field(default_factory=dict)
     result: frozenset[Call] = frozenset()
 
 
@@ -132,15 +134,30 @@ def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Obser
         if value.grad_fn is not None
     }
     own = copy.deepcopy(module, states)
-    for part in own.modules():
+    for _, part in own.named_modules():
         for name in ("reset_states", "reset", "reset_mem"):
             if _is_neuron(part) and callable(getattr(part, name, None)):
                 getattr(part, name)()
                 break
+    kind = next(
+        (value.dtype for value in nn.Module.parameters(own) if value.is_floating_point()), None
+    )
+    if kind in (torch.float16, torch.bfloat16):
+        own.float()  # exact; sums in half precision would decide other spikes
+    elif kind is not None:
+        samples = samples.to(kind)
     watch = _Watch(Observation(layout or find_layout(own), samples.shape[1]))
     watch.attach(own)
-    with torch.no_grad(), watch:
-        watch.finish(_run(own, samples, watch))
+    try:
+        with torch.no_grad(), watch:
+            watch.finish(_run(own, samples, watch))
+    except TraceError:
+        raise
+    except Exception as error:  # whatever a stranger's forward raises
+        raise TraceError(
+            f"{type(module).__name__}: does not run on samples {tuple(samples.shape)} in layout "
+            f"'{watch.seen.layout}' (layout= {', '.join(LAYOUTS)}): {error}"
+        ) from error
     if watch.refusals:
         lines = "\n".join(f"  {refusal}" for refusal in dict.fromkeys(watch.refusals))
         raise TraceError(f"{type(module).__name__}: cannot be taken as it is.\n{lines}")
@@ -153,7 +170,7 @@ def find_layout(module: nn.Module) -> str:
     Raises:
         TraceError: If it has no neurons that are known.
     """
-    for part in module.modules():
+    for _, part in module.named_modules():
         name = class_of(part)
         own: Any = part
         if name in STEPPED or name.startswith("norse.torch.module.iaf."):
@@ -180,6 +197,15 @@ def _is_neuron(module: nn.Module) -> bool:
         return any(adapter(module) is not None for adapter in _NEURONS)
     except TraceError:
         return True
+
+
+def _departs(module: nn.Module) -> bool:
+    """Return whether a neuron cannot be computed exactly, so that its spikes prove nothing."""
+    try:
+        layers = [adapter(module) for adapter in _NEURONS]
+    except TraceError:
+        return True
+    return any(layer is not None and layer.node.departures for layer in layers)
 
 
 def _run(module: nn.Module, samples: Tensor, watch: _Watch) -> object:
@@ -224,6 +250,7 @@ class _Watch(TorchFunctionMode):
         self.kept: list[Tensor] = []  # so that no id is used twice
         self.depth = 0
         self.calls: dict[str, int] = {}
+        self.departs = False
 
     def as_input(self, value: Tensor) -> Tensor:
         """Mark a tensor as input."""
@@ -240,9 +267,10 @@ class _Watch(TorchFunctionMode):
         for path, part in module.named_modules():
             if any(path.startswith(f"{outer}.") for outer in inside):
                 continue
-            is_plain = isinstance(part, nn.Module) and not any(True for _ in part.children())
+            is_plain = not {name for name, _ in part.named_children()} - {"parametrizations"}
             if not _is_neuron(part) and not (is_plain and self._could_be_plain(part)):
                 continue
+            self.departs = self.departs or _departs(part)
             inside.append(path)
             part.register_forward_pre_hook(self._before(path), with_kwargs=True)
             part.register_forward_hook(self._after(path), with_kwargs=True, always_call=True)
@@ -265,6 +293,9 @@ class _Watch(TorchFunctionMode):
             if path not in self.seen.layers:
                 self._enter(path, part, tuple(values[0].shape) if values else ())
             first = values[0] if values else None
+            if first is not None and self.departs:
+                self.seen.received.setdefault(path, []).append(first.detach().clone())
+            self._check_states(path, part, values[1:])
             mark = None if first is None else self.marks.get(id(first))
             if mark is None:
                 self.seen.reads[path, call] = frozenset()
@@ -277,6 +308,19 @@ class _Watch(TorchFunctionMode):
             self.seen.reads[path, call] = mark.calls
 
         return hook
+
+    def _check_states(self, path: str, part: nn.Module, states: list[Tensor]) -> None:
+        """Refuse states that are not the layer's own, as it returned them at the step before."""
+        for state in states:
+            mark = self.marks.get(id(state))
+            if mark is None:
+                if class_of(part).startswith("snntorch.") and bool(torch.any(state != 0)):
+                    self.refusals.append(f"{path}: starts from a state other than zero.")
+            elif mark.operation is not None:
+                self.refusals.append(f"{path}: its state is the result of {mark.operation}.")
+            elif {name for name, _ in mark.calls} != {path}:
+                names = ", ".join(sorted({name for name, _ in mark.calls}))
+                self.refusals.append(f"{path}: its state is one of {names}.")
 
     def _enter(self, path: str, part: nn.Module, shape: tuple[int, ...]) -> None:
         try:
@@ -304,9 +348,8 @@ class _Watch(TorchFunctionMode):
             for place, output in enumerate(outputs):
                 is_value = output is outputs[0] or place == layer.output
                 self._mark(output, Mark(call, is_state=not is_value))
-            if layer.node.kind in (*SPIKING, *READ_OUTS):
-                value = outputs[min(layer.output, len(outputs) - 1)]
-                self.seen.sent.setdefault(path, []).append(value.detach().clone())
+            value = outputs[min(layer.output, len(outputs) - 1)]
+            self.seen.sent.setdefault(path, []).append(value.detach().clone())
 
         return hook
 
@@ -326,11 +369,14 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **given)
         name = getattr(func, "__name__", str(func))
         known = [mark for mark in marks if mark is not None]
-        if not known or name == "__get__":
+        if not known:
             return result
         calls = frozenset[Call]().union(*(mark.calls for mark in known))
         operation = next((mark.operation for mark in known if mark.operation), None)
         is_state = any(mark.is_state for mark in known)
+        if name == "__setitem__":
+            self._assign(args[0], args[2], calls, operation)
+            return result
         if name in _ADDS:
             operation = operation or self._fault_of_sum(args, known)
         elif name not in _PASSES_ON:
@@ -338,6 +384,17 @@ class _Watch(TorchFunctionMode):
         for value in _tensors(result):
             self._mark(value, Mark(calls, operation, is_state))
         return result
+
+    def _assign(
+        self, target: object, value: object, calls: frozenset[Call], operation: str | None
+    ) -> None:
+        """Mark a tensor into which values were written: a loop's results, or a change of values."""
+        before = self.marks.get(id(target))
+        is_moved = id(value) in self.marks and (
+            before is None or {name for name, _ in before.calls} == {name for name, _ in calls}
+        )
+        if isinstance(target, Tensor):
+            self._mark(target, Mark(calls, operation or (None if is_moved else "an assignment")))
 
     def _fault_of_sum(self, args: tuple[object, ...], known: list[Mark]) -> str | None:
         terms = args[:2]
@@ -348,6 +405,8 @@ class _Watch(TorchFunctionMode):
         if others and all(isinstance(term, int | float) and term == 0 for term in others):
             return None
         unmarked = [t for t in terms if isinstance(t, Tensor) and id(t) not in self.marks]
+        if unmarked and self.seen.steps == 1:
+            return "a sum with what a first step begins with. Give samples of 2 steps or more"
         if unmarked and not any(bool(torch.any(t != 0)) for t in unmarked):
             return None  # the zeros that a loop begins with
         return "a sum with a constant"
@@ -363,7 +422,7 @@ class _Watch(TorchFunctionMode):
 
 
 def stack_calls(outputs: list[Tensor], layout: str, samples: int, steps: int) -> np.ndarray:
-    """Return a neuron's outputs as (samples, T, ...)."""
+    """Return a layer's values, one tensor a call, as (samples, T, ...)."""
     if len(outputs) == steps and outputs[0].shape[0] == samples:
         return torch.stack(outputs, 1).numpy()
     (value,) = outputs if len(outputs) == 1 else (torch.stack(outputs),)

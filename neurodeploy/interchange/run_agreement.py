@@ -14,6 +14,7 @@ from neurodeploy.fixedpoint import FloatArray
 TIE = 1e-5
 """Share of the threshold within which float32 rounding may decide a spike."""
 VOLTAGE_TOLERANCE = 1e-5
+"""Of the largest voltage of the population, and of 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class LayerAgreement:
     Attributes:
         name: Its name.
         values: Values compared.
-        differing: Those that differ: spikes at all, voltages by more than 1e-5.
+        differing: Those that differ: spikes at all, voltages by more than rounding in float32.
         first: (sample, step) of the first difference in time order, or None.
         largest: Largest difference.
     """
@@ -107,7 +108,8 @@ def compare_runs(
         if a.shape != b.shape:
             raise InterchangeError(f"{name}: recorded shape {b.shape}, {a.shape} is required.")
         difference = np.abs(a.astype(np.float64) - b)
-        wrong = difference > (0 if name in margins else VOLTAGE_TOLERANCE)
+        reach = max(1.0, float(np.abs(a.astype(np.float64)).max(initial=0.0)))
+        wrong = difference > (0 if name in margins else VOLTAGE_TOLERANCE * reach)
         by_step = np.asarray(wrong.reshape(*wrong.shape[:2], -1).any(axis=2))
         for sample in map(int, np.flatnonzero(by_step.any(axis=1))):
             here = (int(by_step[sample].argmax()), place)

@@ -30,6 +30,8 @@ from neurodeploy.interchange.observing import (
 )
 
 _OUTPUT_PATH = "output"
+_FLOAT32 = 1e-5
+"""Share of the largest value by which sums in float32 may differ."""
 
 
 def import_torch(
@@ -69,8 +71,10 @@ def import_torch(
             "required, at least one."
         )
     seen = observe_run(module, torch.from_numpy(inputs.astype(np.float32)), layout)
+    source = _graph_of(seen, inputs.shape[2:])
+    _check_received(seen, inputs)
     drafted = draft_graph(
-        _graph_of(seen, inputs.shape[2:]),
+        source,
         Convention(name="module", dt=1.0),
         subtracts_threshold=False,
         approximate=allowed,
@@ -82,10 +86,18 @@ def import_torch(
         shapes=drafted.shapes,
     )
     recorded = {
-        path: _in_shape(stack_calls(outputs, seen.layout, *inputs.shape[:2]), drafted.shapes[path])
+        path: _stacked(path, outputs, seen, inputs).reshape(
+            *inputs.shape[:2], *drafted.shapes[path]
+        )
         for path, outputs in seen.sent.items()
         if path in drafted.shapes
     }
+    _check_spikes(source, recorded, drafted.notes)
+    if _OUTPUT_PATH in drafted.shapes:  # the last layer has no neurons: its sum over steps
+        (last,) = {path for path, _ in seen.result}
+        values = _stacked(last, seen.sent[last], seen, inputs).astype(np.float64)
+        shape = (*inputs.shape[:2], *drafted.shapes[_OUTPUT_PATH])
+        recorded[_OUTPUT_PATH] = values.cumsum(axis=1).reshape(shape)
     imported = imported.compare(inputs, recorded)
     agreement = imported.agreement
     assert agreement is not None
@@ -95,13 +107,69 @@ def import_torch(
         raise InterchangeError(
             f"{name}: the first spike that differs from {type(module).__name__} is at step {step} "
             f"of sample {sample}, and no rounding explains it. Is its layout '{seen.layout}' "
-            f"(layout= {', '.join(LAYOUTS)})?\n{agreement.describe()}"
+            f"(layout= {', '.join(LAYOUTS)})? Are values reordered between layers, or changed by "
+            f"hooks?\n{agreement.describe()}"
         )
     return imported
 
 
-def _in_shape(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    return values.reshape(*values.shape[:2], *shape)
+def _stacked(
+    path: str, values: list[torch.Tensor], seen: Observation, inputs: npt.NDArray[np.generic]
+) -> np.ndarray:
+    """Return what a layer sent or read as (samples, T, values)."""
+    samples, steps = inputs.shape[:2]
+    try:
+        return stack_calls(values, seen.layout, samples, steps).reshape(samples, steps, -1)
+    except (RuntimeError, ValueError, IndexError) as error:
+        shapes = sorted({tuple(value.shape) for value in values})
+        raise TraceError(
+            f"{path}: {len(values)} calls with values of shape {shapes} do not hold {samples} "
+            f"samples of {steps} steps in layout '{seen.layout}'. Give layout= "
+            f"({', '.join(LAYOUTS)})."
+        ) from error
+
+
+def _check_received(seen: Observation, inputs: npt.NDArray[np.generic]) -> None:
+    """Check that each layer read what its sources sent, each value at its place.
+
+    Where neurons are computed exactly, their spikes prove it.
+    """
+    calls: dict[str, int] = defaultdict(int)
+    for path, _ in seen.reads:
+        calls[path] += 1
+    sent = {INPUT_PATH: inputs.reshape(*inputs.shape[:2], -1).astype(np.float64)}
+    for path, values in seen.received.items():
+        received = _stacked(path, values, seen, inputs)
+        expected = np.zeros_like(received, np.float64)
+        sources = _lags(seen, path, calls)
+        for source, lags in sources.items():
+            if source not in sent:
+                sent[source] = _stacked(source, seen.sent[source], seen, inputs)
+            if sent[source].shape != expected.shape:
+                break  # refused by its shape
+            lag = max(lags)
+            expected[:, lag:] += sent[source][:, : expected.shape[1] - lag]
+        else:
+            largest = float(np.abs(expected).max(initial=0.0))
+            if sources and np.abs(received - expected).max() > _FLOAT32 * largest:
+                raise TraceError(
+                    f"{path}: reads the values of {', '.join(sorted(sources))} changed, or at "
+                    "another place than they were sent. Values can be reshaped between layers, "
+                    "not reordered or written to."
+                )
+
+
+def _check_spikes(
+    source: NirGraph, recorded: Mapping[str, npt.NDArray[np.generic]], notes: Mapping[str, str]
+) -> None:
+    for path, values in recorded.items():
+        if source.nodes[path].kind in SPIKING and "many-spikes" not in notes[path]:
+            others = values[(values != 0) & (values != 1)]
+            if others.size:
+                raise InterchangeError(
+                    f"{path}: sends {float(others[0]):g}; spikes of 0 and 1 are required. Train "
+                    "with a surrogate whose forward pass is a step."
+                )
 
 
 def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
@@ -124,14 +192,16 @@ def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
         if layer.back is not None:
             nodes[f"{path}.back"] = layer.back
             edges += [(path, f"{path}.back"), (f"{path}.back", path)]
+        if not _sources(seen, path):
+            once = " in one step; give samples of 2 steps or more" * (seen.steps == 1)
+            refusals.append(f"{path}: reads nothing that comes from the input{once}.")
         for source, lags in _lags(seen, path, calls).items():
-            is_back = lags == {1}
-            if lags not in ({0}, {1}) or (is_back and layer.node.kind not in (
-                *SPIKING, "Linear", "Affine"
-            )):  # fmt: skip
+            is_circle = path in _sources(seen, source)
+            if lags != {0} and not (lags == {1} and is_circle):
                 refusals.append(
-                    f"{path}: reads {source} of {sorted(lags)} steps before; only the same step, "
-                    "or the step before through one Linear, can be computed."
+                    f"{path}: reads {source} of {sorted(lags)[:4]} steps before; only the same "
+                    "step can be computed, or the step before of a population that reads itself "
+                    "through one Linear."
                 )
             edges.append((source, entry))
         if calls[path] not in (1, seen.steps):
@@ -149,6 +219,15 @@ def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
     nodes[_OUTPUT_PATH] = NirNode(OUTPUT_NODE, {})
     edges.append((results.pop(), _OUTPUT_PATH))
     return NirGraph(nodes=nodes, edges=tuple(dict.fromkeys(edges)))
+
+
+def _sources(seen: Observation, path: str) -> set[str]:
+    return {
+        source
+        for (reader, _), sources in seen.reads.items()
+        if reader == path
+        for source, _ in sources
+    }
 
 
 def _lags(seen: Observation, path: str, calls: Mapping[str, int]) -> dict[str, set[int]]:

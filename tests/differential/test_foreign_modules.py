@@ -466,3 +466,186 @@ def test_the_module_is_left_as_it_was(is_refused: bool) -> None:
         assert not part.training
         assert not part._forward_hooks
         assert not part._forward_pre_hooks
+
+
+# ------------------------------------------------------------------ what spikes alone do not show
+
+
+class Loop(nn.Module):
+    """Two layers in a loop over time, with something between them; the last one may not spike."""
+
+    def __init__(
+        self,
+        between: Callable[[torch.Tensor], torch.Tensor] = lambda spikes: spikes,
+        reset: str = "zero",
+        *,
+        spikes_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.between = between
+        self.fc1, self.fc2 = nn.Linear(12, 24), nn.Linear(24, 6)
+        self.lif1 = snntorch.Leaky(0.8, reset_mechanism=reset, threshold=0.3)
+        self.lif2 = snntorch.Leaky(0.9, reset_mechanism="zero", threshold=0.3)
+        self.spikes_last = spikes_last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        out = []
+        for step in range(x.shape[0]):
+            spikes, mem1 = self.lif1(self.fc1(x[step]), self.state(mem1))
+            value = self.fc2(self.between(spikes))
+            if self.spikes_last:
+                value, mem2 = self.lif2(value, mem2)
+            out.append(value)
+        return torch.stack(out)
+
+    def state(self, mem: torch.Tensor) -> torch.Tensor:
+        return mem
+
+
+class Delayed(Loop):
+    """The second layer reads the step before, without a recurrence."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mem1, mem2 = self.lif1.init_leaky(), self.lif2.init_leaky()
+        out, spikes = [], torch.zeros(x.shape[1], 24)
+        for step in range(x.shape[0]):
+            value, mem2 = self.lif2(self.fc2(spikes), mem2)
+            spikes, mem1 = self.lif1(self.fc1(x[step]), mem1)
+            out.append(value)
+        return torch.stack(out)
+
+
+class Halved(Loop):
+    """A state is changed between steps."""
+
+    def state(self, mem: torch.Tensor) -> torch.Tensor:
+        return mem * 0.5
+
+
+def reverse(spikes: torch.Tensor) -> torch.Tensor:
+    return spikes[:, torch.arange(23, -1, -1)]
+
+
+def transpose(spikes: torch.Tensor) -> torch.Tensor:
+    return spikes.view(-1, 4, 6).transpose(1, 2).reshape(-1, 24)
+
+
+def overwrite(spikes: torch.Tensor) -> torch.Tensor:
+    spikes[:, 0] = 1
+    return spikes
+
+
+def loop_samples(steps: int = 20) -> np.ndarray:
+    return (np.random.default_rng(5).random((4, steps, 12)) < 0.4).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Loop(reverse, "subtract"), "fc2: reads the values of lif1 changed"),
+        (lambda: Loop(transpose, "subtract"), "fc2: reads the values of lif1 changed"),
+        (lambda: Loop(overwrite, "subtract"), "fc2: reads the result of an assignment"),
+        (lambda: Delayed(reset="subtract"), r"fc2: reads lif1 of \[1\] steps before"),
+        (lambda: Halved(reset="subtract"), "lif1: its state is the result of torch.mul"),
+    ],
+)
+def test_an_approximation_hides_no_other_change(
+    make: Callable[[], nn.Module], message: str, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    with pytest.raises(TraceError, match=message):
+        nd.import_torch(make(), loop_samples(), approximate={"soft-reset"})
+
+
+def test_an_approximation_alone_passes() -> None:
+    for between in (lambda spikes: spikes, lambda s: torch.cat([s[:, :9], s[:, 9:]], 1).T.T.data):
+        imported = nd.import_torch(
+            Loop(between, "subtract"), loop_samples(), approximate={"soft-reset"}
+        )
+        assert imported.notes["lif1"].startswith("soft-reset")
+
+
+def test_a_last_layer_without_neurons_is_compared() -> None:
+    inputs = loop_samples()
+    agreement = nd.import_torch(Loop(spikes_last=False), inputs).agreement
+    assert agreement is not None
+    assert [layer.name for layer in agreement.layers] == ["lif1", "output"]
+    with pytest.raises(InterchangeError, match="output: the first spike that differs"):
+        nd.import_torch(Loop(reverse, spikes_last=False), inputs)
+    hooked = Loop(spikes_last=False)
+    hooked.fc2.register_forward_hook(lambda *call: call[2] * 2)
+    with pytest.raises(InterchangeError, match="changed by hooks"):
+        nd.import_torch(hooked, inputs)
+
+
+class Written(Loop):
+    """Results are written into a tensor that is there before."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros(*x.shape[:2], 6)
+        for step, value in enumerate(super().forward(x)):
+            out[step] = value
+        return out.mean(0)
+
+
+def test_results_may_be_written_into_a_tensor() -> None:
+    agreement = nd.import_torch(Written(), loop_samples()).agreement
+    assert agreement is not None
+    assert agreement.is_equal
+
+
+def test_parametrized_weights_are_read_as_used() -> None:
+    network = Loop()
+    nn.utils.parametrizations.weight_norm(network.fc1)
+    nn.utils.parametrizations.orthogonal(network.fc2)
+    agreement = nd.import_torch(network, loop_samples()).agreement
+    assert agreement is not None
+    assert agreement.is_equal
+
+
+def test_half_precision_runs_in_float32() -> None:
+    agreement = nd.import_torch(Loop().half(), loop_samples()).agreement
+    assert agreement is not None
+    assert agreement.is_equal
+
+
+def test_a_module_that_fails_is_named_with_its_error() -> None:
+    with pytest.raises(TraceError, match=r"Loop: does not run on samples \(4, 20, 11\) .*shapes"):
+        nd.import_torch(Loop(), loop_samples()[:, :, :11])
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.back = nn.Linear(12, 8), nn.Linear(8, 8)
+        self.lif = snntorch.Leaky(0.8, reset_mechanism="zero", threshold=0.3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mem, spikes, out = self.lif.init_leaky(), torch.zeros(x.shape[1], 8), []
+        for step in range(x.shape[0]):
+            spikes, mem = self.lif(self.fc(x[step]) + self.back(spikes), mem)
+            out.append(spikes)
+        return torch.stack(out)
+
+
+def test_one_step_shows_no_recurrence() -> None:
+    assert nd.import_torch(Recurrent(), loop_samples()).agreement.is_equal
+    with pytest.raises(TraceError, match=r"back: reads nothing .* samples of 2 steps or more"):
+        nd.import_torch(Recurrent(), loop_samples(steps=1))
+
+
+def test_a_floor_and_noise_are_refused() -> None:
+    inputs = loop_samples()
+    floor = nn.Sequential(
+        nn.Linear(12, 4),
+        sinabs_layers.LIF(10.0, spike_fn=SingleSpike, reset_fn=MembraneReset()),
+        nn.Linear(4, 3),
+        sinabs_layers.ExpLeak(10.0, min_v_mem=-1.0),
+    )
+    with pytest.raises(InterchangeError, match="3: ExpLeak holds its voltage above min_v_mem"):
+        nd.import_torch(floor, inputs)
+    noisy = rockpool.LIFTorch((12, 12), has_rec=False, noise_std=0.1)
+    with pytest.raises(TraceError, match="adds noise at every step"):
+        nd.import_torch(noisy, inputs, approximate={"soft-reset", "many-spikes"})

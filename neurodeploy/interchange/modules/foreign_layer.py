@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from neurodeploy.errors import TraceError
 from neurodeploy.fixedpoint import FloatArray
@@ -33,8 +34,11 @@ class ForeignLayer:
 
 
 def class_of(module: nn.Module) -> str:
-    """Return the qualified name of a module's class."""
-    return f"{type(module).__module__}.{type(module).__qualname__}"
+    """Return the qualified name of a module's class, without what parametrizations make of it."""
+    kind = type(module)
+    if is_parametrized(module):
+        kind = kind.__mro__[1]
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def numbers(value: object) -> FloatArray:

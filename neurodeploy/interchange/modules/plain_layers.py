@@ -44,7 +44,7 @@ def plain_layer(module: nn.Module, source: tuple[int, ...]) -> ForeignLayer | No
     is_known = name.startswith(
         ("torch.nn.", f"{_SPIKINGJELLY}stateless_wrapper.", f"{_SPIKINGJELLY}bn.")
     )
-    kind = type(module).__name__ if is_known else None
+    kind = name.rsplit(".", 1)[-1] if is_known else None
     match module:
         case nn.Linear() if kind == "Linear":
             bias = None if module.bias is None else numbers(module.bias)

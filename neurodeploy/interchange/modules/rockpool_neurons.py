@@ -13,6 +13,7 @@ from neurodeploy.interchange.modules.foreign_layer import (
     class_of,
     linear,
     numbers,
+    refuse,
     spiking,
 )
 
@@ -20,10 +21,18 @@ _LIF = "rockpool.nn.modules.torch.lif_torch.LIFTorch"
 
 
 def rockpool_neuron(module: nn.Module) -> ForeignLayer | None:
-    """Return a neuron of Rockpool, or None if the module is none."""
+    """Return a neuron of Rockpool, or None if the module is none.
+
+    Raises:
+        TraceError: If it has no exact counterpart.
+    """
     own: Any = module  # attributes that torch's type does not know
     if class_of(module) != _LIF:
         return None
+    if float(own.noise_std) != 0:
+        raise refuse(module, f"adds noise at every step; use noise_std=0 (found {own.noise_std}).")
+    if numbers(own.tau_syn).ndim > 1 and numbers(own.tau_syn).shape[1] > 1:
+        raise refuse(module, "has several synapses a neuron; one current can be computed.")
     step = numbers(own.dt)
     keep_voltage = np.exp(-step / numbers(own.tau_mem))
     keep_current = np.exp(-step / numbers(own.tau_syn)[:, 0])

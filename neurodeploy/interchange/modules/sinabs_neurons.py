@@ -35,7 +35,7 @@ def sinabs_neuron(module: nn.Module) -> ForeignLayer | None:
     name = class_of(module)
     if name not in _CLASSES:
         return None
-    kind = type(module).__name__
+    kind = name.rsplit(".", 1)[-1]
     keep = np.array(1.0)
     if not kind.startswith("IAF"):
         keep = np.exp(-1 / numbers(own.tau_mem))
@@ -44,9 +44,14 @@ def sinabs_neuron(module: nn.Module) -> ForeignLayer | None:
     if own.tau_syn is not None:
         keep_current = np.exp(-1 / numbers(own.tau_syn))
         current, gain = 1 - keep_current, gain * keep_current
-    if kind.startswith("ExpLeak"):
-        return ForeignLayer(node=read_out(current_decay=current, voltage_decay=1 - keep, gain=gain))
     departures = []
+    if own.min_v_mem is not None:
+        departures.append(("minimum-voltage", f"{kind} holds its voltage above min_v_mem"))
+    if kind.startswith("ExpLeak"):
+        node = read_out(
+            current_decay=current, voltage_decay=1 - keep, gain=gain, departures=departures
+        )
+        return ForeignLayer(node=node)
     if own.spike_fn.__name__ != "SingleSpike":
         departures.append(
             ("many-spikes", f"{kind} with {own.spike_fn.__name__} sends many spikes a step")
@@ -60,8 +65,6 @@ def sinabs_neuron(module: nn.Module) -> ForeignLayer | None:
             f"with MembraneReset({own.reset_fn.reset_value:g}) adds that to every neuron at "
             "every step. Use MembraneReset(0).",
         )
-    if own.min_v_mem is not None:
-        departures.append(("minimum-voltage", f"{kind} holds its voltage above min_v_mem"))
     node = spiking(
         current_decay=current,
         voltage_decay=1 - keep,
@@ -73,7 +76,12 @@ def sinabs_neuron(module: nn.Module) -> ForeignLayer | None:
     if not kind.endswith("Recurrent"):
         return ForeignLayer(node=node)
     inner = [part for part in own.rec_connect.modules() if isinstance(part, nn.Linear)]
-    if len(inner) != 1:
+    others = [
+        part
+        for part in own.rec_connect.modules()
+        if not isinstance(part, nn.Linear | nn.Sequential | nn.Flatten | nn.Unflatten | nn.Identity)
+    ]
+    if len(inner) != 1 or others:
         raise refuse(module, "is recurrent through something other than one Linear.")
     bias = inner[0].bias
     back = linear(numbers(inner[0].weight), None if bias is None else numbers(bias))
