@@ -157,7 +157,9 @@ def fit_parameter(values: FloatArray, shape: Shape, name: str) -> FloatArray:
     if values.size == 1:
         return values.reshape(())
     candidates: list[Callable[[], FloatArray]] = [lambda: values.reshape(shape)]
-    if len(shape) == 3 and values.size == shape[0]:
+    if values.ndim == 3 and len(shape) == 3:
+        candidates.append(lambda: np.broadcast_to(values, shape))
+    elif len(shape) == 3 and values.size == shape[0]:
         candidates.append(lambda: values.reshape(-1, 1, 1))
     for candidate in candidates:
         try:

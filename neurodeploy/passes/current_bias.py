@@ -59,6 +59,11 @@ def drive_voltages(graph: Graph) -> Carried:
             if branch.layer.bias is None:
                 continue
             bias = branch.layer.bias
+            if np.any(np.asarray(neuron.current_decay) == 0):
+                raise GraphError(
+                    f"{population.name}: a bias into a current that never decays grows without "
+                    "end; no drive of the voltage stands for it. Leave out 'current-bias'."
+                )
             drive = (bias.reshape(column) if bias.ndim == 1 else bias) / neuron.current_decay
             drive = drive if neuron.bias is None else neuron.bias + drive
             neuron = dataclasses.replace(
@@ -272,14 +277,15 @@ class _Widening:
         added = np.zeros((len(weight), 1, *weight.shape[2:]))
         if bias is not None:
             # This tap reads position i · stride for output i, which lies on the map.
-            row, column = (_tap_on_map(layer, axis, where) for axis in (0, 1))
+            row, column = (_tap_on_map(layer, shape, axis, where) for axis in (0, 1))
             added[:, 0, row, column] = bias
         return dataclasses.replace(layer, weight=np.concatenate([weight, added], axis=1), groups=1)
 
 
-def _tap_on_map(layer: Conv, axis: int, where: str) -> int:
+def _tap_on_map(layer: Conv, shape: Shape, axis: int, where: str) -> int:
     tap, rest = divmod(layer.padding[axis], layer.dilation[axis])
-    if rest or tap >= layer.weight.shape[axis + 2]:
+    last = (layer.output_shape(shape)[axis + 1] - 1) * layer.stride[axis]
+    if rest or tap >= layer.weight.shape[axis + 2] or last >= shape[axis + 1]:
         raise GraphError(
             f"{where}: padding {layer.padding} of a kernel dilated by {layer.dilation}: no tap "
             "lies on the map at every position, to carry the bias. Allow "

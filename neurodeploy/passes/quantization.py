@@ -457,8 +457,10 @@ def _quantize_bias(
             f"{population.name}: integer bias up to {np.abs(bias).max()}, target '{target.name}' "
             f"allows {target.bias_max}. Use a smaller scale than {scale:g}."
         )
-    by_channel = (-1, *(1,) * (len(shape) - 1))
-    return bias.astype(np.int32).reshape(by_channel if bias.ndim == 1 else shape)
+    if bias.ndim == 1:
+        bias = bias.reshape(-1, *(1,) * (len(shape) - 1))
+    is_by_channel = bias.shape == (shape[0], *(1,) * (len(shape) - 1))
+    return bias.astype(np.int32) if is_by_channel else bias.astype(np.int32).reshape(shape)
 
 
 def _quantize_neuron(population: Population, scale: float, target: Target) -> Neuron:

@@ -29,7 +29,13 @@ from neurodeploy.files import NET, NET_RECORD, SAMPLES, hash_file, locked, write
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS
 from neurodeploy.interchange.floating import FloatRun, run_graph
-from neurodeploy.interchange.importing import Imported, Reset, import_nir
+from neurodeploy.interchange.importing import (
+    Imported,
+    Reset,
+    check_approximations,
+    import_nir,
+)
+from neurodeploy.interchange.run_agreement import compare_runs
 from neurodeploy.interchange.torch_importing import import_torch
 from neurodeploy.ir.float_layers import Cuba, Input
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
@@ -132,7 +138,7 @@ def deploy(
         TargetLimitError: With every limit of the target that it exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
     """
-    allowed = {approximate} if isinstance(approximate, str) else set(approximate)
+    allowed = check_approximations(approximate)
     if isinstance(source, Imported):
         imported = source
     elif isinstance(source, nn.Module):
@@ -255,24 +261,30 @@ def _lower_skips(calibration: Calibration, chip: Target, unfolded: Graph) -> Low
 
 
 def _require_same(imported: Imported, inputs: FloatArray, lowered: FloatRun, form: Carried) -> None:
-    """Check that the float network still makes the spikes that it made as it came in.
+    """Check that the float network still makes the values that it made as it came in.
 
     Raises:
-        VerificationError: If a spike differs where no rounding could decide it; a fault of ours.
+        VerificationError: If a value differs where no rounding could decide it; a fault of ours.
     """
     if not form.is_exact:
         return
     run = run_graph(imported.graph, inputs)
-    for name, values in run.values.items():
-        if values.dtype != np.uint8:
-            continue
-        own = lowered.values[name][:, :, : form.channels[name]].reshape(values.shape)
-        differing = int(np.count_nonzero(own != values))
-        if differing and run.margins[name].min() > 1e-9:
-            raise VerificationError(
-                f"{name}: {differing} of {values.size} spikes changed while the network was "
-                "brought into the chip's form. Please report this with the network."
-            )
+    own = {
+        name: lowered.values[name][:, :, : form.channels[name]].reshape(values.shape)
+        for name, values in run.values.items()
+    }
+    thresholds = {
+        name: layer.threshold
+        for name, layer in imported.graph.nodes.items()
+        if isinstance(layer, Cuba)
+    }
+    agreement = compare_runs(run.values, own, run.margins, thresholds)
+    if agreement.unexplained is not None:
+        sample, step, name = agreement.unexplained
+        raise VerificationError(
+            f"{name}: changed at step {step} of sample {sample} while the network was brought "
+            f"into the chip's form. Please report this with the network.\n{agreement.describe()}"
+        )
 
 
 def _write(

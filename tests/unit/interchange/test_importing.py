@@ -129,3 +129,19 @@ def test_many_samples_go_in_parts_with_the_same_spikes(monkeypatch: pytest.Monke
     run = nd.import_nir(GOLDEN / f"{case}.nir").run(inputs)
     for name, theirs in sent.items():
         np.testing.assert_array_equal(run[name], theirs)
+
+
+def test_a_threshold_by_pixel_is_not_taken_for_one_by_channel() -> None:
+    graph = {
+        "type": "NIRGraph",
+        "nodes": {
+            "in": {"type": "Input", "shape": np.array([1, 2, 2])},
+            "conv": {"type": "Conv2d", "weight": np.ones((4, 1, 1, 1)), "bias": np.zeros(4),
+                     "stride": 1, "padding": 0, "dilation": 1, "groups": 1},
+            "if": {"type": "IF", "r": 1e4, "v_threshold": np.array([[[0.5, 1.5], [2.5, 3.5]]])},
+            "out": {"type": "Output", "shape": np.array([4, 2, 2])},
+        },
+        "edges": [("in", "conv"), ("conv", "if"), ("if", "out")],
+    }  # fmt: skip
+    with pytest.raises(InterchangeError, match="if: v_threshold or r differs inside a channel"):
+        nd.import_nir(graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,8 +10,17 @@ import numpy as np
 import pytest
 
 import neurodeploy as nd
-from neurodeploy.errors import DataError, InterchangeError, NeurodeployError
+from neurodeploy.errors import (
+    DataError,
+    InterchangeError,
+    NeurodeployError,
+    VerificationError,
+)
 from neurodeploy.files import hash_file
+from neurodeploy.ir.float_layers import Dense
+from neurodeploy.ir.graphs import Graph
+from neurodeploy.passes.current_bias import Carried, carry_current_biases
+from neurodeploy.pipeline import imported as imported_pipeline
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "interchange"
 
@@ -122,3 +132,86 @@ def test_a_silent_network_is_refused_and_nothing_is_written(tmp_path: Path) -> N
     with pytest.raises(NeurodeployError, match="no neuron spikes"):
         nd.deploy(GOLDEN / "06_spikingjelly_ties.nir", silent, out=tmp_path, dt=1e-4)
     assert not (tmp_path / "network.net").exists()
+
+
+def conv_network(*, padding: int, dilation: int = 1, stride: int = 1) -> dict[str, object]:
+    """Two convolutions into currents that decay, with biases."""
+    rng = np.random.default_rng(11)
+
+    def conv(outputs: int, inputs: int, pad: int, step: int, spread: int) -> dict[str, object]:
+        return {
+            "type": "Conv2d",
+            "weight": rng.normal(size=(outputs, inputs, 3, 3)) * 0.5,
+            "bias": rng.normal(size=outputs) * 0.1,
+            "stride": step, "padding": pad, "dilation": spread, "groups": 1,
+        }  # fmt: skip
+
+    neuron = {
+        "type": "CubaLIF", "tau_syn": 3e-4, "tau_mem": 5e-4, "r": 5.0, "w_in": 3.0,
+        "v_leak": 0.0, "v_threshold": 0.5,
+    }  # fmt: skip
+    return {
+        "type": "NIRGraph",
+        "nodes": {
+            "in": {"type": "Input", "shape": np.array([2, 8, 8])},
+            "conv1": conv(3, 2, 1, 1, 1),
+            "lif1": neuron,
+            "conv2": conv(4, 3, padding, stride, dilation),
+            "lif2": neuron,
+            "out": {"type": "Output", "shape": np.array([4, 8, 8])},
+        },
+        "edges": [
+            ("in", "conv1"), ("conv1", "lif1"), ("lif1", "conv2"), ("conv2", "lif2"),
+            ("lif2", "out"),
+        ],
+    }  # fmt: skip
+
+
+def images() -> np.ndarray:
+    return (np.random.default_rng(12).random((3, 12, 2, 8, 8)) < 0.4).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    "geometry", [{"padding": 1}, {"padding": 0}, {"padding": 2, "dilation": 2, "stride": 2}]
+)
+def test_channels_that_always_fire_carry_the_biases_of_convolutions(
+    geometry: dict[str, int], tmp_path: Path
+) -> None:
+    result = nd.deploy(conv_network(**geometry), images(), out=tmp_path)
+    assert result.calibration.graph.names == ("in.relay", "lif1", "lif2")
+    shares = {entry.name: entry.deployed for entry in result.agreement}
+    assert shares["in.relay"] == 1.0
+    assert min(shares["lif1"], shares["lif2"]) > 0.97
+    assert [entry.file_differing for entry in result.agreement] == [0, 0, 0]
+
+
+def test_no_channel_reaches_the_border_of_a_full_convolution(tmp_path: Path) -> None:
+    with pytest.raises(InterchangeError, match=r"conv2: padding .* no tap lies on the map"):
+        nd.deploy(conv_network(padding=2), images(), out=tmp_path)
+    result = nd.deploy(
+        conv_network(padding=2), images(), out=tmp_path, approximate={"current-bias"}
+    )
+    assert [entry.file_differing for entry in result.agreement] == [0, 0]
+
+
+def test_unknown_approximations_are_refused_of_imported_networks_too(tmp_path: Path) -> None:
+    case = "01_snntorch_leaky_dense"
+    imported = nd.import_nir(GOLDEN / f"{case}.nir")
+    with pytest.raises(InterchangeError, match="approximate: curent-bias; allowed are"):
+        nd.deploy(imported, inputs_of(case), out=tmp_path, approximate={"curent-bias"})
+
+
+def test_a_change_of_form_is_noticed_beside_ties(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = "06_spikingjelly_ties"  # voltages equal to thresholds excuse no other change
+
+    def spoilt(graph: Graph) -> Carried:
+        name = next(name for name, layer in graph.nodes.items() if isinstance(layer, Dense))
+        dense = graph.nodes[name]
+        other = dataclasses.replace(dense, weight=np.roll(dense.weight, 1, axis=1))
+        return carry_current_biases(graph.replace_nodes(changed={name: other}))
+
+    monkeypatch.setattr(imported_pipeline, "carry_current_biases", spoilt)
+    with pytest.raises(VerificationError, match="changed at step"):
+        nd.deploy(GOLDEN / f"{case}.nir", inputs_of(case), out=tmp_path, convention="spikingjelly")
