@@ -95,6 +95,7 @@ if TYPE_CHECKING:
         layer_activity_of as layer_activity_of,
         observe as observe,
     )
+    from neurodeploy.reports.certificate import Certificate as Certificate
     from neurodeploy.reports.comparison import (
         compare_networks as compare_networks,
         read_candidate as read_candidate,
@@ -157,6 +158,7 @@ _NAMES_BY_MODULE = {
     "pipeline.imported": "ImportedDeployment deploy",
     "recipes.recipe": "Recipe",
     "reports.activity": "layer_activity_of observe",
+    "reports.certificate": "Certificate",
     "reports.comparison": "compare_networks read_candidate",
     "reports.pages.comparison_page": "write_comparison write_comparison_markdown",
     "reports.pages.outline": "save_plot write_markdown write_page",

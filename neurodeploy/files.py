@@ -30,7 +30,11 @@ SUMMARY = "summary.json"
 DEPLOYMENT = "deployment.json"
 TEST = "test.json"
 TWIN = "twin.onnx"
-RUN_FILES = (RECIPE, MODEL, NET, NET_RECORD, SAMPLES, REPORT, SUMMARY, DEPLOYMENT, TEST, TWIN)
+CERTIFICATE = "certificate.json"
+RUN_FILES = (
+    *(RECIPE, MODEL, NET, NET_RECORD, SAMPLES, REPORT, SUMMARY, DEPLOYMENT, TEST, TWIN),
+    CERTIFICATE,
+)
 """All of them, but for the checkpoints in folders of their own."""
 
 _LOCK = ".lock"

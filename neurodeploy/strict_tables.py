@@ -169,6 +169,10 @@ class _Reader:
         return kind(**values)
 
     def value(self, kind: object, value: object, path: str, name: str) -> object:
+        if get_origin(kind) is Annotated and isinstance(get_args(kind)[1], str):
+            kind = get_args(kind)[0]  # without its description
+        if value is None and NoneType in get_args(kind):
+            return None  # JSON's null; TOML has none
         dotted = f"{path}.{name}" if path else name
         place = f"{self.place(path)}: {name}"
         is_union = get_origin(kind) in (Union, UnionType)

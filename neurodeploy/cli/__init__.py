@@ -5,6 +5,7 @@ Modules, in reading order:
     console: Tables, bars, JSON and errors.
     option_groups: Dataclasses whose fields are the options of commands.
     options: The groups that several commands share.
+    certificates: Certificates of verification in `verify` and `report`.
     foreign_networks: NIR files in `deploy` and `inspect`.
     isolated_read: A first try at a strange file, in a process of its own.
     commands: One file a command, named as the command.

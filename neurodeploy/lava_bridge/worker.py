@@ -137,7 +137,7 @@ def run_jobs(
             results = [reply["results"][_name(index)] for index in range(len(jobs))]
             startup = max(0.0, elapsed - sum(result["seconds"] for result in results)) / len(jobs)
             return [
-                _read_recording(folder, _name(index), job, result, startup)
+                _read_recording(folder, _name(index), job, result, startup, reply["versions"])
                 for index, (job, result) in enumerate(zip(jobs, results, strict=True))
             ]
     except OSError as error:
@@ -329,7 +329,12 @@ def _read_reply(folder: Path, worker: _LavaProcess) -> dict[str, Any]:
 
 
 def _read_recording(
-    folder: Path, name: str, job: Job, result: dict[str, Any], startup: float
+    folder: Path,
+    name: str,
+    job: Job,
+    result: dict[str, Any],
+    startup: float,
+    versions: Mapping[str, str],
 ) -> Recording:
     """Read one job's arrays into a recording."""
     described: list[dict[str, list[Any]]] = result["layers"]
@@ -380,6 +385,7 @@ def _read_recording(
         else None,
         seconds=result["seconds"],
         startup_seconds=startup,
+        versions=versions,
     )
 
 

@@ -20,12 +20,14 @@ A run lives in one directory:
     test.json          accuracy on the test part, where `train --test` asked for it
     network.net        the file that Lava loads; network.json records its making
     samples.npz        the test samples that Lava is asked about, with labels
+    certificate.json   what was verified, to be checked by `neurodeploy verify --certificate`
     report.html        for people
     deployment.json    accuracy, counts and energy of what `deploy` made
     summary.json       for machines; written last, so its presence means that the run is whole
 """
 
 from neurodeploy.files import (
+    CERTIFICATE as CERTIFICATE,
     DEPLOYMENT as DEPLOYMENT,
     MODEL as MODEL,
     NET as NET,

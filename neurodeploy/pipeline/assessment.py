@@ -274,6 +274,7 @@ def _page_of(
         seconds=seconds,
         versions=versions(),
         recipe=recipe.to_toml(),
+        certificate=(verification or result.deployment).certificate,
         command=command,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

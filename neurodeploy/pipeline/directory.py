@@ -9,6 +9,7 @@ from pathlib import Path
 from neurodeploy import provenance
 from neurodeploy.errors import OutputError, RecipeError
 from neurodeploy.files import (
+    CERTIFICATE,
     DEPLOYMENT,
     MODEL,
     RECIPE,
@@ -84,7 +85,7 @@ def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:
     check_directory(recipe, directory, resume=resume)
     try:
         # Of a finished run that goes on from here.
-        for stale in (SUMMARY, DEPLOYMENT, REPORT, TEST, TWIN):
+        for stale in (SUMMARY, CERTIFICATE, DEPLOYMENT, REPORT, TEST, TWIN):
             (directory / stale).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(

@@ -25,7 +25,7 @@ from neurodeploy.errors import (
     OutputError,
     VerificationError,
 )
-from neurodeploy.files import NET, NET_RECORD, SAMPLES, hash_file, locked, write_text
+from neurodeploy.files import CERTIFICATE, NET, NET_RECORD, SAMPLES, hash_file, locked, write_text
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS
 from neurodeploy.interchange.floating import FloatRun, run_graph
@@ -53,9 +53,16 @@ from neurodeploy.passes import (
 from neurodeploy.passes.calibration import MARGIN, Calibration, calibrate
 from neurodeploy.passes.current_bias import Carried, carry_current_biases, drive_voltages
 from neurodeploy.passes.linear_chains import compose_linear, split_sums
-from neurodeploy.pipeline.deployment.agreement import LayerCheck, check_file, compare_layers
+from neurodeploy.pipeline.deployment.agreement import (
+    LayerCheck,
+    certify_layers,
+    check_file,
+    compare_layers,
+)
 from neurodeploy.pipeline.deployment.lowering import make_twin
 from neurodeploy.pipeline.directory import versions
+from neurodeploy.reports.certificate import Certificate
+from neurodeploy.reports.certified_facts import CertifiedRun
 from neurodeploy.samples.array_files import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
@@ -82,6 +89,7 @@ class ImportedDeployment:
         fit: Estimated cores; None for a target without cores.
         samples: `samples.npz`: the samples as integers.
         input_scale: Value of one integer of the input.
+        certificate: The file and the integers, equal on `samples`; also in `certificate.json`.
     """
 
     path: Path
@@ -94,6 +102,7 @@ class ImportedDeployment:
     fit: ChipFit | None
     samples: Path
     input_scale: float
+    certificate: Certificate
 
 
 def deploy(
@@ -122,7 +131,7 @@ def deploy(
             integers, or real numbers, which are rounded (`approximate={"input-rounding"}`).
         labels: (samples,) classes, to measure the accuracy.
         target: Name of a chip, or path of its TOML file.
-        out: Directory for `network.net`, `network.json` and `samples.npz`.
+        out: Directory for `network.net`, `network.json`, `samples.npz` and `certificate.json`.
         convention: See `import_nir`; for a source that is not imported yet.
         dt: See `import_nir`.
         reset: See `import_nir`.
@@ -174,8 +183,23 @@ def deploy(
             fit=fit,
             samples=directory / SAMPLES,
             input_scale=entry.scale,
+            certificate=Certificate.of(
+                directory / NET,
+                directory / SAMPLES,
+                inputs,
+                recording,
+                CertifiedRun.of(written, recording.steps),
+                deployment=certify_layers(
+                    agreement,
+                    f"float network, convention {imported.convention.name}",
+                    samples=len(inputs),
+                    lava_samples=lava_samples,
+                    approximations=allowed,
+                ),
+            ),
         )
         _write_record(directory / NET_RECORD, result, chip, allowed)
+        result.certificate.save(directory / CERTIFICATE)
     return result
 
 

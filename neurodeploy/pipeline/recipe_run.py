@@ -10,7 +10,7 @@ import numpy as np
 
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import LavaRuntimeError, VerificationError
-from neurodeploy.files import SUMMARY, locked, write_text
+from neurodeploy.files import CERTIFICATE, SUMMARY, locked, write_text
 from neurodeploy.lava_bridge.runtime import find_runtime, self_test
 from neurodeploy.pipeline.assessment import RunResult, assess
 from neurodeploy.pipeline.deployment.lowering import check_deployable
@@ -64,6 +64,7 @@ def run(
         if recipe.verification.backend == "lava":
             with watch.time("verify"):
                 verification = verify(deployment, recipe, test, observer=observer)
+                verification.certificate.save(directory / CERTIFICATE)
         result = assess(
             trained,
             recipe,

@@ -25,6 +25,8 @@ from neurodeploy.pipeline.directory import begin_run, load_model, require_source
 from neurodeploy.pipeline.observation import Observer, Silence, iteration_callback
 from neurodeploy.pipeline.prediction import compare_with_lava, predict, shown_samples
 from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.reports.certificate import Certificate
+from neurodeploy.reports.certified_facts import CertifiedRun
 from neurodeploy.testing import Comparison
 
 
@@ -55,6 +57,7 @@ class Verification:
     accuracy: float
     integer_accuracy: float
     seconds: float
+    certificate: Certificate
 
 
 def train(
@@ -172,4 +175,13 @@ def verify(
         accuracy=float(np.mean(predict(lava) == shown.labels)),
         integer_accuracy=float(np.mean(predict(ours) == shown.labels)),
         seconds=lava.seconds + lava.startup_seconds,
+        certificate=Certificate.of(
+            deployment.path,
+            deployment.samples,
+            inputs,
+            ours,
+            CertifiedRun.of(deployment.graph, ours.steps),
+            lava=lava,
+            deployment=deployment.certificate.deployment,
+        ),
     )

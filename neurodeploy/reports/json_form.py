@@ -18,6 +18,8 @@ from neurodeploy.energy.measured import MeasuredJson
 from neurodeploy.energy.other_machines import PlatformFigure
 from neurodeploy.energy.presets import Tier
 from neurodeploy.ir.graphs import AnnLayerMacs
+from neurodeploy.reports.certificate import Certificate
+from neurodeploy.strict_tables import Range
 
 Json = dict[str, object]
 
@@ -248,12 +250,30 @@ def schema() -> Json:
     }
 
 
+def certificate_schema() -> Json:
+    """Return the JSON schema of a certificate of verification."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "neurodeploy certificate",
+        "description": "What `neurodeploy deploy` and `neurodeploy verify --write-certificate` "
+        "write, and `neurodeploy verify --certificate` checks.",
+        **_schema_of(Certificate),
+    }
+
+
 def _schema_of(kind: object) -> Json:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is NotRequired:
         return _schema_of(arguments[0])
     if origin is Annotated:
-        return {**_schema_of(arguments[0]), "description": arguments[1]}
+        form = _schema_of(arguments[0])
+        for note in arguments[1:]:
+            if isinstance(note, Range):
+                limits = {"minimum": note.minimum, "maximum": note.maximum}
+                form |= {name: value for name, value in limits.items() if value is not None}
+            else:
+                form["description"] = note
+        return form
     if origin in (Union, UnionType):
         return {"anyOf": [_schema_of(member) for member in arguments]}
     if origin is Literal:

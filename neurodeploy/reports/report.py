@@ -26,6 +26,7 @@ from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 from neurodeploy.onnx_models.twin_export import LAYERS_AS_STORED
 from neurodeploy.reports import json_form as form
 from neurodeploy.reports.activity import Activity, Raster
+from neurodeploy.reports.certificate import Certificate
 from neurodeploy.reports.numbers import wilson_interval
 from neurodeploy.testing import Comparison
 
@@ -407,6 +408,7 @@ class RunSummary:
         versions: Of everything the result depends on.
         files: Further inputs, beside the network's file.
         recipe: The effective recipe, TOML.
+        certificate: Of the network's file.
         created: Date and time, as text.
     """
 
@@ -424,5 +426,6 @@ class RunSummary:
     versions: Mapping[str, str] = field(default_factory=dict)
     files: tuple[SourceFile, ...] = ()
     recipe: str | None = None
+    certificate: Certificate | None = None
     command: str | None = None
     created: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
 from typing import Protocol, TypeVar
@@ -246,6 +246,7 @@ class Recording:
         seconds: Wall time of stepping, without start-up.
         startup_seconds: Wall time before the first step.
         decision: How the last layer chooses a class, where it does and the simulator knows it.
+        versions: Of the simulator's own environment, by package; empty for ours.
     """
 
     layers: tuple[str, ...]
@@ -261,6 +262,7 @@ class Recording:
     seconds: float = 0.0
     startup_seconds: float = 0.0
     decision: Decision | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_spikes(

@@ -20,6 +20,9 @@ from neurodeploy.cli.commands import simulate
 from neurodeploy.files import hardware_path
 from neurodeploy.fixedpoint import THRESHOLD_MAX
 from neurodeploy.lava_bridge import lava_simulator
+from neurodeploy.reports import certificate
+from neurodeploy.reports.certificate import Certificate
+from neurodeploy.reports.certified_facts import CertifiedRun
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording, Stream
 
@@ -765,3 +768,84 @@ def test_errors_show_the_shape_and_the_file(
     assert outcome.code == 1
     assert f"{source}: 'input': shape {shape}, (samples, T, 24)" in outcome.errors[0]
     assert words in outcome.errors[0]
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("options", [(), ("--stream", "--steps", "9")])
+def test_a_certificate_of_verify_holds_until_something_changes(
+    neurodeploy, golden: Path, samples, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Written and checked on real Lava, in both kinds of time."""
+    inputs = np.random.default_rng(3).integers(0, 2, (2, 6, 24))
+    source, path = samples(inputs), tmp_path / "certificate.json"
+    net = golden / DENSE
+    run = ("verify", net, "-i", source)
+    outcome = neurodeploy(*run, *options, "--write-certificate", path)
+    assert (outcome.code, outcome.err) == (0, f"wrote {path}\n")
+    table = json.loads(path.read_text())
+    assert table["result"] == {
+        "compared_with": "real Lava",
+        "differing": 0,
+        "first_difference": None,
+    }
+    assert {"Lava: lava-nc", "Lava: lava-dl", "numba"} <= set(table["versions"])
+    outcome = neurodeploy(*run, "--certificate", path)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("holds: 01_dense_basic.net")
+    table["recording"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(table))
+    outcome = neurodeploy(*run, "--certificate", path, "--json")
+    assert outcome.code == 1
+    assert [one.split(" ")[:2] for one in json.loads(outcome.out)["differences"]] == [
+        ["recording:", "sha256"]
+    ]
+    inputs[0, 0, 0] ^= 1
+    outcome = neurodeploy("verify", net, "-i", samples(inputs), "--certificate", path)
+    assert outcome.code == 1
+    assert "does not hold. input: sha256" in outcome.errors[0]
+
+
+def test_a_certificate_of_a_difference_is_written_and_checked_as_one(
+    neurodeploy, golden: Path, samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lava_simulator, "LavaSimulator", FaultyReference)
+    monkeypatch.setattr(certificate, "LavaSimulator", FaultyReference)
+    source, path = samples(np.random.default_rng(4).integers(0, 2, (2, 6, 24))), tmp_path / "c.json"
+    run = ("verify", golden / DENSE, "-i", source)
+    assert neurodeploy(*run, "--write-certificate", path).code == 1
+    outcome = neurodeploy(*run, "--certificate", path)
+    assert outcome.code == 1
+    assert "holds, and says that values differ. dense_1: spikes differ" in outcome.errors[0]
+
+
+def test_a_certificate_is_checked_as_it_says_and_replaces_no_input(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    source, path = samples(np.ones((1, 4, 24), np.int32)), tmp_path / "certificate.json"
+    net, inputs = golden / DENSE, np.ones((1, 4, 24), np.int32)
+    graph = netx.read(net)
+    recording = EventSimulator(graph).run(inputs)
+    Certificate.of(net, source, inputs, recording, CertifiedRun.of(graph, 4)).save(path)
+    run = ("verify", net, "-i", source, "--certificate", path)
+    outcome = neurodeploy(*run)
+    assert (outcome.code, outcome.err) == (0, ""), "no Lava is needed"
+    outcome = neurodeploy(*run, "--window", 4)
+    assert (outcome.code, "says itself how" in outcome.err) == (2, True)
+    outcome = neurodeploy(*run, "--timeout", 5)
+    assert (outcome.code, "which did not run" in outcome.err) == (2, True)
+    before = path.read_bytes()
+    outcome = neurodeploy(*run, "--write-certificate", path)
+    assert outcome.code == 1
+    assert "is also" in outcome.errors[0]
+    assert path.read_bytes() == before
+    other = tmp_path / "other.net"
+    other.write_bytes(net.read_bytes() + b"\0")
+    outcome = neurodeploy("verify", other, "-i", source, "--certificate", path)
+    assert outcome.code == 1
+    assert "does not hold. network: sha256" in outcome.errors[0]
+
+
+def test_the_schema_of_certificates_is_printed_without_a_network(neurodeploy) -> None:
+    outcome = neurodeploy("verify", "--certificate-schema")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["title"] == "neurodeploy certificate"

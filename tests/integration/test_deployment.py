@@ -33,6 +33,26 @@ def deployed(neurodeploy, run: Path, *settings: str) -> dict:
     return json.loads(outcome.out)
 
 
+def test_a_deployment_is_certified_on_the_samples_beside_it(neurodeploy, trained: Path) -> None:
+    answer = deployed(neurodeploy, trained)
+    certificate = nd.Certificate.load(trained / "certificate.json")
+    assert certificate.check(trained, trained) == ()
+    assert certificate.result.compared_with == "integer network"
+    assert certificate.deployment.source == "the trained network in floats"
+    assert [one.equal_share for one in certificate.deployment.layers] == [
+        layer["deployed"] for layer in answer["agreement"]
+    ]
+    assert certificate.network.sha256[:12] in (trained / "report.html").read_text()
+    net, samples = trained / "network.net", trained / "samples.npz"
+    page = trained / "page.html"
+    assert neurodeploy("report", net, "-i", samples, "--html", page).code == 0
+    assert "Certificate: network.net" in page.read_text()
+    net.write_bytes(net.read_bytes() + b"\0")
+    outcome = neurodeploy("report", net, "-i", samples, "--html", page)
+    assert "does not certify network.net" in outcome.err
+    assert "Certificate: network.net" not in page.read_text()
+
+
 def zeros(path: Path) -> float:
     weights = [c.synapse.weight for layer in netx.read(path) for c in layer.connections]
     return sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)

@@ -30,6 +30,7 @@ from neurodeploy.passes.calibration import calibrate
 from neurodeploy.pipeline import prediction
 from neurodeploy.pipeline.deployment import steps
 from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.reports.certificate import Certificate
 from neurodeploy.reports.report_builder import report
 from neurodeploy.samples.array_files import load_inputs
 from neurodeploy.simulation.event_simulator import EventSimulator
@@ -47,6 +48,7 @@ FILES = frozenset(
         "report.html",
         "summary.json",
         "twin.onnx",
+        "certificate.json",
     }
 )
 WITH_LAVA = ("--set", "verification.backend=lava")
@@ -110,6 +112,10 @@ def check_run(
         assert summary["lava"]["accuracy"] == np.mean(predicted[:3] == labels)
     else:
         assert summary["lava"] is None
+    certificate = Certificate.load(directory / "certificate.json")
+    assert certificate.needs_lava == has_lava
+    assert certificate.check(directory, directory) == ()
+    assert certificate.network.sha256[:12] in page
     return summary
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neurodeploy.cli import console
+from neurodeploy.cli.certificates import certificate_beside
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.cli.options import (
     GENERAL,
@@ -251,6 +252,7 @@ def _write_pages(
         report=result,
         raster=activity.raster,
         activity=activity,
+        certificate=certificate_beside(run.net),
         versions=versions("numpy", "h5py", "numba", "onnx", "onnxruntime"),
         files=tuple(
             SourceFile(role=role, path=console.relative(path), sha256=hash_file(path))

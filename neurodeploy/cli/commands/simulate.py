@@ -14,6 +14,13 @@ from rich.table import Table
 
 from neurodeploy import testing
 from neurodeploy.cli import console
+from neurodeploy.cli.certificates import (
+    CERTIFICATE,
+    CertificateOptions,
+    check_certificate,
+    print_certificate_schema,
+    write_certificate,
+)
 from neurodeploy.cli.option_groups import Panel, Writes
 from neurodeploy.cli.options import (
     GENERAL,
@@ -280,13 +287,36 @@ def _draw(
     )
 
 
-def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
+def verify(
+    run: RunOptions,
+    lava: LavaOptions,
+    certificates: CertificateOptions,
+    as_json: AsJson = False,
+    certificate_schema: Annotated[
+        bool,
+        typer.Option(
+            "--certificate-schema",
+            callback=print_certificate_schema,
+            is_eager=True,
+            help="Print the JSON schema of a certificate and exit.",
+            rich_help_panel=CERTIFICATE.title,
+        ),
+    ] = False,
+) -> None:
     """Run a `.net` file on our simulator and on real Lava, and compare every spike.
 
     Exits with 0 only if every layer is equal; otherwise it prints the first difference.
 
     Example: `neurodeploy verify network.net --input samples.npz`
+
+    With a certificate, and its check by somebody else: `neurodeploy verify network.net -i
+    samples.npz --write-certificate certificate.json`, `neurodeploy verify network.net -i
+    samples.npz --certificate certificate.json`
     """
+    del certificate_schema
+    if certificates.certificate is not None:
+        check_certificate(certificates.certificate, run, lava, certificates, as_json=as_json)
+        return
     timing = run.timing()
     graph = run.graph()
     samples = run.samples(graph, timing)
@@ -294,6 +324,8 @@ def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
     ours = run.record(EventSimulator(graph), samples, label="event simulation", quiet=as_json)
     theirs = run.record(reference, samples, label="real Lava", quiet=as_json)
     comparison = testing.compare(ours, theirs)
+    if certificates.write_certificate is not None:
+        write_certificate(certificates.write_certificate, run, graph, samples, ours, theirs)
     score = Score.of(run, graph, ours.prediction, samples=ours.samples)
     if as_json:
         facts = {
@@ -302,7 +334,8 @@ def verify(run: RunOptions, lava: LavaOptions, as_json: AsJson = False) -> None:
             "seconds": {"event": ours.seconds, "lava": theirs.seconds},
             "accuracy": None if score is None else asdict(score),
         }
-        console.print_json(comparison.to_dict() | facts)
+        answer = comparison.to_dict() | facts
+        console.print_json(answer, wrote=(certificates.write_certificate,))
     else:
         console.out.print(_comparison_table(comparison))
         console.out.print(

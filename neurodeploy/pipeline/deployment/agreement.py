@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import QuantizationError, VerificationError
+from neurodeploy.reports.certified_facts import SourceAgreement, SourceLayer
 from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import Comparison
 
@@ -90,6 +91,29 @@ def compare_layers(
             )
         )
     return tuple(entries)
+
+
+def certify_layers(
+    agreement: tuple[LayerCheck, ...],
+    source: str,
+    *,
+    samples: int,
+    lava_samples: int,
+    approximations: Iterable[str] = (),
+) -> SourceAgreement:
+    """Return the agreement with `source` as a certificate holds it."""
+    return SourceAgreement(
+        source=source,
+        samples=samples,
+        lava_samples=min(lava_samples, samples),
+        approximations=tuple(sorted(approximations)),
+        layers=tuple(
+            SourceLayer(
+                name=layer.name, equal_share=layer.deployed, lava_differing=layer.lava_differing
+            )
+            for layer in agreement
+        ),
+    )
 
 
 def first_difference(agreement: tuple[LayerCheck, ...]) -> str | None:

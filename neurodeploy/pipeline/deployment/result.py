@@ -27,6 +27,7 @@ from neurodeploy.pipeline.deployment.agreement import LayerCheck
 from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.prediction import mean_sops
 from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.reports.certificate import Certificate
 from neurodeploy.simulation.recording import Recording
 
 
@@ -110,6 +111,7 @@ class Deployment:
         relaying: Neurons, operations and bytes with relays and without; None if there are none.
         steps: Work done, in order.
         samples: `samples.npz`: the first test samples, with labels.
+        certificate: The file and the integers, equal on `samples`; also in `certificate.json`.
     """
 
     path: Path
@@ -130,6 +132,7 @@ class Deployment:
     relaying: Relaying | None
     steps: tuple[Step, ...]
     samples: Path
+    certificate: Certificate
 
     @property
     def relay_costs(self) -> tuple[RelayCost, ...]:

@@ -19,6 +19,7 @@ from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.data import Dataset, load_data, range_of
 from neurodeploy.errors import OutputError, QuantizationError
 from neurodeploy.files import (
+    CERTIFICATE,
     DEPLOYMENT,
     NET,
     NET_RECORD,
@@ -58,6 +59,8 @@ from neurodeploy.pipeline.prediction import (
     shown_samples,
 )
 from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.reports.certificate import Certificate
+from neurodeploy.reports.certified_facts import CertifiedRun
 from neurodeploy.samples.array_files import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
@@ -106,7 +109,7 @@ def deploy(
                 f"{directory}: holds a whole run, whose report would no longer be about its "
                 "network. Name another directory (--out)."
             )
-        for stale in (DEPLOYMENT, REPORT, TWIN):  # of an earlier deployment
+        for stale in (CERTIFICATE, DEPLOYMENT, REPORT, TWIN):  # of an earlier deployment
             (directory / stale).unlink(missing_ok=True)
         return _DeploymentWork(
             network, recipe, target, target, data, directory, lava_samples, observer or Silence()
@@ -180,7 +183,9 @@ class _DeploymentWork:
             self._note("count relays", relaying.describe())
         outcome = self._pruning_outcome(graph, fixed, accuracy["deployed"], bits)
         shown = shown_samples(self.data[2], recipe)
-        save_samples(self.directory / SAMPLES, shown.windows(recipe.network.steps), shown.labels)
+        inputs = shown.windows(recipe.network.steps)
+        save_samples(self.directory / SAMPLES, inputs, shown.labels)
+        certificate = self._certify(lowered, fixed, written, checks, inputs)
         deployment = Deployment(
             path=path,
             graph=written,
@@ -200,11 +205,13 @@ class _DeploymentWork:
             relaying=relaying,
             steps=tuple(self.steps),
             samples=self.directory / SAMPLES,
+            certificate=certificate,
         )
         record = self.directory / NET_RECORD
         write_net_record(
             record, recipe, self.target, deployment, network=self.network, samples=self.samples
         )
+        certificate.save(self.directory / CERTIFICATE)
         return deployment
 
     def _fold(self, graph: Graph) -> Graph:
@@ -360,6 +367,32 @@ class _DeploymentWork:
         chosen = self.windows[: self.lava_samples]
         self.observer.stage("check on Lava", f"{len(chosen)} calibration samples")
         return compare_with_lava(path, graph, self.recipe, chosen, self.observer)[0]
+
+    def _certify(
+        self,
+        lowered: Lowered,
+        direct: FixedPointGraph,
+        written: FixedPointGraph,
+        checks: tuple[LayerCheck, ...],
+        inputs: npt.NDArray[np.int32],
+    ) -> Certificate:
+        """Check the file once more, on the samples beside it: others can run these again."""
+        run, from_file = (EventSimulator(graph).run(inputs) for graph in (direct, written))
+        shown = agreement.compare_layers({}, run, run, from_file, lowered.channels)
+        agreement.check_file(shown, run, from_file)
+        return Certificate.of(
+            self.directory / NET,
+            self.directory / SAMPLES,
+            inputs,
+            from_file,
+            CertifiedRun.of(written, from_file.steps),
+            deployment=agreement.certify_layers(
+                checks,
+                "the trained network in floats",
+                samples=len(self.windows),
+                lava_samples=self.lava_samples,
+            ),
+        )
 
     def _pruning_outcome(
         self, graph: Graph, fixed: FixedPointGraph, accuracy: float, bits: int

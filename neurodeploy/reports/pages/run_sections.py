@@ -292,12 +292,15 @@ def making_section(summary: RunSummary) -> PageSection | None:
         files.insert(0, ("network", network.path or "", network.sha256))
     if files:
         tables.append(PageTable("Files", ("role", "file", "SHA-256"), files, 3))
-    if not (tables or summary.created or summary.command):
+    items = [f"Made: {summary.created}"] if summary.created else []
+    if summary.certificate is not None:
+        items.append(f"Certificate: {summary.certificate.describe()}")
+    if not (tables or items or summary.command):
         return None
     return PageSection(
         "making",
         "How this was made",
         tables=tuple(tables),
-        items=(f"Made: {summary.created}",) if summary.created else (),
+        items=tuple(items),
         code=summary.command or "",
     )

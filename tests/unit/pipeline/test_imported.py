@@ -63,6 +63,10 @@ def test_integers_keep_the_spikes_and_the_file_has_them_all(case: str, tmp_path:
     assert all(entry.file_differing == 0 for entry in result.agreement)
     record = json.loads((tmp_path / "network.json").read_text())
     assert record["sha256"] == hash_file(tmp_path / "network.net")
+    certificate = nd.Certificate.load(tmp_path / "certificate.json")
+    assert certificate == result.certificate
+    assert certificate.check(tmp_path, tmp_path) == ()
+    assert {one.name: one.equal_share for one in certificate.deployment.layers} == shares
     with np.load(tmp_path / "samples.npz") as samples:
         assert samples.files == ["input"]
         np.testing.assert_array_equal(samples["input"], inputs_of(case))

@@ -1,0 +1,148 @@
+"""Certificates of verification in `verify` and `report`."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from neurodeploy.cli import console
+from neurodeploy.cli.isolated_read import tried_apart
+from neurodeploy.cli.option_groups import Panel
+from neurodeploy.cli.options import LavaOptions, RunOptions
+from neurodeploy.errors import DataError, NeurodeployWarning
+from neurodeploy.files import CERTIFICATE as FILE
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.simulation.recording import IntArray, Recording
+from neurodeploy.untrusted_hdf5 import NETX, check_file
+
+if TYPE_CHECKING:
+    from neurodeploy.reports.certificate import Certificate
+
+CERTIFICATE = Panel("Certificate of verification")
+
+
+def print_certificate_schema(is_given: bool) -> None:
+    """Print the schema and end, if the option is given."""
+    if is_given:
+        from neurodeploy.reports.json_form import certificate_schema
+
+        console.print_json(certificate_schema())
+        raise typer.Exit
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertificateOptions:
+    """A certificate to check, or to write."""
+
+    certificate: Path | None = CERTIFICATE.option(
+        None,
+        "Check this certificate: hash file and samples, run them again, and say what differs. Real "
+        "Lava runs only if the certificate says that it did.",
+        metavar="FILE.json",
+    )
+    write_certificate: Path | None = CERTIFICATE.option(
+        None,
+        "Write a certificate: hashes of file, samples and recording, all versions, what was "
+        "compared, and the result.",
+        metavar="FILE.json",
+        writes=(".json",),
+    )
+
+
+def certificate_beside(net: Path) -> Certificate | None:
+    """Return the certificate in the folder of a file, if there is one about this very file."""
+    from neurodeploy.reports.certificate import Certificate
+
+    path = net.parent / FILE
+    if not path.is_file():
+        return None
+    try:
+        found = Certificate.load(path)
+        problems = found.compare_network(net)
+    except DataError as error:
+        problems = (str(error),)
+    if problems:
+        message = f"{path}: not shown, it does not certify {net.name}. {' '.join(problems)}"
+        warnings.warn(message, NeurodeployWarning, stacklevel=2)
+        return None
+    return found
+
+
+def write_certificate(
+    path: Path,
+    run: RunOptions,
+    graph: FixedPointGraph,
+    samples: IntArray,
+    ours: Recording,
+    theirs: Recording,
+) -> None:
+    """Certify both simulators' runs."""
+    from neurodeploy.reports.certificate import Certificate
+    from neurodeploy.reports.certified_facts import CertifiedRun
+
+    options = CertifiedRun.of(
+        graph,
+        ours.steps,
+        run.timing(),
+        run.feed,
+        key=run.key,
+        spike_exponent=run.spike_exp,
+        accepts_silent_faults=run.accept_silent_faults,
+    )
+    Certificate.of(run.net, run.input, samples, ours, options, lava=theirs).save(path)
+
+
+def check_certificate(
+    path: Path,
+    run: RunOptions,
+    lava: LavaOptions,
+    certificates: CertificateOptions,
+    *,
+    as_json: bool,
+) -> None:
+    """Repeat what a certificate says; exit with 1 if it is not so, or says that values differ."""
+    from neurodeploy.reports.certificate import Certificate
+
+    known = Certificate.load(path)
+    if run != RunOptions(net=run.net, input=run.input) or certificates.write_certificate:
+        raise typer.BadParameter(
+            "--certificate says itself how the file was run, and is only read. Leave "
+            "--write-certificate and the options of time and of the file out."
+        )
+    if lava != LavaOptions() and not known.needs_lava:
+        raise typer.BadParameter(
+            f"--lava-python and --timeout belong to Lava, which did not run for {path}. Leave them "
+            "out."
+        )
+    differences = known.compare_network(run.net)
+    if not differences:
+        check_file(run.net)
+        with tried_apart(run.net, NETX):
+            import_module("numba")
+        differences = known.check(
+            run.net, run.input, lava_python=lava.lava_python, timeout=lava.timeout
+        )
+    if as_json:
+        found = {"certificate": str(path), "is_equal": not differences}
+        result = {"differing": known.result.differing, "describes": known.describe()}
+        console.print_json(found | {"differences": list(differences)} | result)
+    if differences:
+        raise _finding(f"{console.relative(path)}: does not hold. {'; '.join(differences)}.")
+    if known.result.first_difference is not None:
+        raise _finding(
+            f"{console.relative(path)}: holds, and says that values differ. "
+            f"{known.result.first_difference}."
+        )
+    if not as_json:
+        console.out.print(f"[bold green]holds[/]: {escape(known.describe())}")
+
+
+def _finding(message: str) -> typer.Exit:
+    console.print_error(message)
+    return typer.Exit(1)

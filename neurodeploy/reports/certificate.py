@@ -1,0 +1,247 @@
+"""Certificates of verification, which others can check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.errors import DataError
+from neurodeploy.files import hash_file, net_of, samples_of, write_text
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+from neurodeploy.netx import read
+from neurodeploy.provenance import processor, versions
+from neurodeploy.reports.certified_facts import (
+    CertifiedFile,
+    CertifiedInput,
+    CertifiedRecording,
+    CertifiedResult,
+    CertifiedRun,
+    SourceAgreement,
+    hash_arrays,
+)
+from neurodeploy.reports.numbers import format_count
+from neurodeploy.samples.sources import open_samples
+from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
+from neurodeploy.simulation.recording import Recording
+from neurodeploy.strict_tables import read_table
+from neurodeploy.testing import compare
+
+_BYTES_MAX = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """Record of a verification: file, samples, options, result and versions; `certificate.json`.
+
+    `deployment` is None for the verification of a finished file.
+    """
+
+    format: Literal["neurodeploy certificate 1"]
+    created: str
+    network: CertifiedFile
+    input: CertifiedInput
+    run: CertifiedRun
+    recording: CertifiedRecording
+    result: CertifiedResult
+    deployment: SourceAgreement | None
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        net: Path,
+        samples: Path,
+        inputs: npt.NDArray[np.int32],
+        recording: Recording,
+        run: CertifiedRun,
+        *,
+        lava: Recording | None = None,
+        deployment: SourceAgreement | None = None,
+    ) -> Certificate:
+        """Certify what our simulator recorded on `inputs`, which `samples` holds.
+
+        Without a recording of `lava`, it is equal to that of the integer network that `net` was
+        made from; the caller has compared them.
+        """
+        comparison = None if lava is None else compare(recording, lava)
+        differing = 0
+        if comparison is not None:
+            differing = sum(one.differing for one in comparison.layers)
+            differing += sum(one.differing for one in comparison.states)
+        first = None if comparison is None else comparison.difference
+        runtime = {} if lava is None else lava.versions
+        return cls(
+            format="neurodeploy certificate 1",
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            network=CertifiedFile(file=net.name, sha256=hash_file(net)),
+            input=CertifiedInput(
+                file=samples.name,
+                dtype=str(inputs.dtype),
+                shape=inputs.shape,
+                sha256=hash_arrays({"input": inputs}),
+            ),
+            run=run,
+            recording=CertifiedRecording.of(recording),
+            result=CertifiedResult(
+                compared_with="integer network" if lava is None else "real Lava",
+                differing=differing,
+                first_difference=None if first is None else str(first),
+            ),
+            deployment=deployment,
+            versions=versions("numpy", "numba", "h5py")
+            | {"processor": processor()}
+            | {f"Lava: {name}": value for name, value in runtime.items()},
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> Certificate:
+        """Read a certificate, strictly.
+
+        Raises:
+            DataError: If it is missing, no certificate, or contradicts itself.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > _BYTES_MAX:
+                raise DataError(f"{path}: over {_BYTES_MAX >> 20} MiB, too large a certificate.")
+            table = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{path}: not a readable certificate ({error}). Write one with `neurodeploy verify "
+                "--write-certificate`."
+            ) from error
+        read_in = read_table(cls, table, where=str(path), error=DataError)
+        result, samples = read_in.result, read_in.recording.samples
+        if (result.differing == 0) != (result.first_difference is None):
+            raise DataError(
+                f"{path} [result]: differing = {result.differing} contradicts first_difference = "
+                f"{result.first_difference!r}. Write the certificate again."
+            )
+        if read_in.input.shape[:1] != (samples,):
+            raise DataError(
+                f"{path}: input.shape = {list(read_in.input.shape)} contradicts recording.samples "
+                f"= {samples}. Write the certificate again."
+            )
+        return read_in
+
+    def save(self, path: Path | str) -> None:
+        """Write the certificate as JSON, whole or not at all.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        write_text(path, json.dumps(self, indent=2, default=_plain, ensure_ascii=False) + "\n")
+
+    @property
+    def needs_lava(self) -> bool:
+        """True if a check runs real Lava as well."""
+        return self.result.compared_with == "real Lava"
+
+    def check(
+        self,
+        net: Path | str,
+        samples: Path | str,
+        *,
+        lava_python: Path | str | None = None,
+        timeout: float | None = None,
+    ) -> tuple[str, ...]:
+        """Hash file and samples, run them once more, and return all that differs; empty if equal.
+
+        Nothing runs if file or samples are others. Real Lava runs where it ran before, with
+        `lava_python` (by default the runtime of ours) and for at most `timeout` seconds.
+
+        Raises:
+            NeurodeployError: If file or samples cannot be read or run.
+        """
+        net, samples, run = net_of(Path(net)), samples_of(Path(samples)), self.run
+        if found := self.compare_network(net):
+            return found
+        graph = read(
+            net,
+            input_shape=run.input_shape,
+            input_bits=run.input_bits,
+            spike_exponent=run.spike_exponent,
+            accept_silent_faults=run.accepts_silent_faults,
+        )
+        timing = run.to_timing()
+        source = open_samples(samples, key=run.key, steps=run.steps, port=graph.input.shape)
+        values = source.read(0, source.count or 0)
+        inputs = conform_input(values, graph, feed=run.feed, where=source.name)
+        if found := self.compare_input(inputs):
+            return found
+        lava = None
+        if self.needs_lava:
+            lava = LavaSimulator(
+                net,
+                python=lava_python,
+                input_bits=graph.input.message_bits,
+                input_shape=graph.input.shape,
+                spike_exponent=run.spike_exponent,
+                layer_names=graph.names,
+                timeout=timeout,
+            ).run(inputs, timing=timing, feed=run.feed)
+        ours = EventSimulator(graph).run(inputs, timing=timing, feed=run.feed)
+        return self.compare(Certificate.of(net, samples, inputs, ours, run, lava=lava))
+
+    def compare_network(self, net: Path) -> tuple[str, ...]:
+        """Return the difference of a file from the one certified; empty if there is none."""
+        return _differing("network", "sha256", self.network.sha256, hash_file(net))
+
+    def compare_input(self, inputs: npt.NDArray[np.int32]) -> tuple[str, ...]:
+        """Return the differences of samples from those certified; empty if there are none."""
+        return (
+            *_differing("input", "shape", self.input.shape, inputs.shape),
+            *_differing("input", "dtype", self.input.dtype, str(inputs.dtype)),
+            *_differing("input", "sha256", self.input.sha256, hash_arrays({"input": inputs})),
+        )
+
+    def compare(self, now: Certificate) -> tuple[str, ...]:
+        """Return all in which a new certificate differs, but for names, times and versions."""
+        return tuple(
+            difference
+            for section in ("network", "input", "run", "recording", "result")
+            for spec in fields(getattr(self, section))
+            if spec.name != "file"
+            for difference in _differing(
+                section, spec.name, *(getattr(getattr(c, section), spec.name) for c in (self, now))
+            )
+        )
+
+    def describe(self) -> str:
+        """Return one line: what was verified, on which samples, how, when, with what."""
+        values = sum(array.values for array in self.recording.arrays)
+        result = self.result
+        verdict = f"all {format_count(values)} spikes and states equal to"
+        if result.differing:
+            verdict = (
+                f"{format_count(result.differing)} of {format_count(values)} values differ from"
+            )
+        software = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return (
+            f"{self.network.file} (SHA-256 {self.network.sha256[:12]}) on {self.recording.samples} "
+            f"samples of {self.recording.steps} steps ({self.input.file}): {verdict} those of "
+            f"{'' if self.needs_lava else 'the '}{result.compared_with}, {self.created}; {software}"
+        )
+
+
+def _differing(section: str, name: str, before: object, now: object) -> tuple[str, ...]:
+    if before == now:
+        return ()
+    texts = (json.dumps(value, default=_plain) for value in (before, now))
+    return ("{}: {} {} in the certificate, {} now".format(section, name, *texts),)
+
+
+def _plain(value: object) -> object:
+    """Return a dataclass or a mapping as `json` takes it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {spec.name: getattr(value, spec.name) for spec in fields(value)}  # type: ignore[arg-type]  # all else is a dataclass
