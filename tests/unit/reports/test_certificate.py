@@ -99,8 +99,14 @@ def test_a_changed_sample_is_found(case: Case) -> None:
 def test_fewer_samples_are_found(case: Case) -> None:
     np.savez(case.samples, input=case.inputs[:1])
     found = case.certificate.check(case.net, case.samples)
+    assert found == ("input: samples 2 in the certificate, 1 now",)
+
+
+def test_other_numbers_of_steps_are_found(case: Case) -> None:
+    np.savez(case.samples, input=case.inputs[:, :5])
+    found = case.certificate.check(case.net, case.samples)
     assert [one.split(" ")[1] for one in found] == ["shape", "sha256"]
-    assert "[2, 6, 24] in the certificate, [1, 6, 24] now" in found[0]
+    assert "[2, 6, 24] in the certificate, [2, 5, 24] now" in found[0]
 
 
 @pytest.mark.parametrize(
