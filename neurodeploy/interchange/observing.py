@@ -126,14 +126,7 @@ def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Obser
         TraceError: If a layer reads something that cannot be followed, or has no counterpart; all
             refusals are in one error.
     """
-    # States of an earlier run may hang on its graph of gradients, and such tensors have no copy.
-    states = {
-        id(value): value.detach().clone()
-        for part in module.modules()
-        for value in _tensors(vars(part))
-        if value.grad_fn is not None
-    }
-    own = copy.deepcopy(module, states)
+    own = _copy_module(module)
     for _, part in own.named_modules():
         for name in ("reset_states", "reset", "reset_mem"):
             if _is_neuron(part) and callable(getattr(part, name, None)):
@@ -162,6 +155,24 @@ def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Obser
         lines = "\n".join(f"  {refusal}" for refusal in dict.fromkeys(watch.refusals))
         raise TraceError(f"{type(module).__name__}: cannot be taken as it is.\n{lines}")
     return watch.seen
+
+
+def _copy_module(module: nn.Module) -> nn.Module:
+    """Return a copy that shares nothing with a module."""
+    # States of an earlier run may hang on its graph of gradients, and such tensors have no copy.
+    memo: dict[int, object] = {
+        id(value): value.detach().clone()
+        for _, part in module.named_modules()
+        for value in _tensors(vars(part))
+        if value.grad_fn is not None
+    }
+    for _, part in reversed(list(module.named_modules())):
+        if class_of(part).startswith("sinabs.") and id(part) not in memo:
+            # sinabs' own __deepcopy__ fails for layers with weights inside, the recurrent ones.
+            twin = nn.Module.__new__(type(part))
+            memo[id(part)] = twin
+            twin.__dict__ = copy.deepcopy(vars(part), memo)
+    return copy.deepcopy(module, memo)
 
 
 def find_layout(module: nn.Module) -> str:
@@ -272,6 +283,7 @@ class _Watch(TorchFunctionMode):
                 continue
             self.departs = self.departs or _departs(part)
             inside.append(path)
+            path = path or type(part).__name__.lower()  # the module is itself a layer
             part.register_forward_pre_hook(self._before(path), with_kwargs=True)
             part.register_forward_hook(self._after(path), with_kwargs=True, always_call=True)
 

@@ -649,3 +649,44 @@ def test_a_floor_and_noise_are_refused() -> None:
     noisy = rockpool.LIFTorch((12, 12), has_rec=False, noise_std=0.1)
     with pytest.raises(TraceError, match="adds noise at every step"):
         nd.import_torch(noisy, inputs, approximate={"soft-reset", "many-spikes"})
+
+
+def test_containers_of_rockpool_and_a_module_that_is_a_neuron() -> None:
+    from rockpool.nn.combinators import Sequential
+
+    inputs, allowed = loop_samples(), {"soft-reset", "many-spikes"}
+    layers = rockpool.LinearTorch((12, 8)), rockpool.LIFTorch(8, dt=1e-3)
+    inside = nd.import_torch(Sequential(*layers), inputs, approximate=allowed)
+    plain = nd.import_torch(nn.Sequential(*layers), inputs, approximate=allowed)
+    assert list(inside.notes) == ["1_LIFTorch"]
+    np.testing.assert_array_equal(inside.run(inputs)["1_LIFTorch"], plain.run(inputs)["1"])
+    alone = nd.import_torch(rockpool.LIFTorch(12, dt=1e-3), inputs, approximate=allowed)
+    assert list(alone.notes) == ["liftorch"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_recurrence_of_sinabs(seed: int) -> None:
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    exact = {"spike_fn": SingleSpike, "reset_fn": MembraneReset(), "norm_input": bool(seed % 2)}
+    decays = {"tau_mem": draw(rng, 3, 20), "tau_syn": draw(rng, 2, 9) if seed % 3 else None}
+
+    def network(back: nn.Module) -> nn.Module:
+        recurrent = sinabs_layers.LIFRecurrent(
+            **decays, rec_connect=back, spike_threshold=torch.tensor(0.15), **exact
+        )
+        return nn.Sequential(
+            nn.Linear(12, 8), recurrent, nn.Linear(8, 3), sinabs_layers.ExpLeak(tau_mem=5.0)
+        )
+
+    inputs = loop_samples()
+    module = network(nn.Linear(8, 8, bias=False))
+    if seed % 2:
+        module(torch.rand(2, 3, 12))  # states of training, of another batch
+    agreement = nd.import_torch(module, inputs).agreement
+    assert agreement is not None
+    assert agreement.is_equal or agreement.unexplained is None
+    with pytest.raises(TraceError, match="something other than one Linear"):
+        nd.import_torch(network(nn.Sequential(nn.Linear(8, 8), nn.ReLU())), inputs)
+    with pytest.raises(TraceError, match="recurrent Linear from the second step on"):
+        nd.import_torch(network(nn.Linear(8, 8)), inputs)

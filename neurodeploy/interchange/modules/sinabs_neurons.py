@@ -83,6 +83,10 @@ def sinabs_neuron(module: nn.Module) -> ForeignLayer | None:
     ]
     if len(inner) != 1 or others:
         raise refuse(module, "is recurrent through something other than one Linear.")
-    bias = inner[0].bias
-    back = linear(numbers(inner[0].weight), None if bias is None else numbers(bias))
-    return ForeignLayer(node=node, back=back)
+    if inner[0].bias is not None and np.any(numbers(inner[0].bias) != 0):
+        raise refuse(
+            module,
+            "adds the bias of its recurrent Linear from the second step on; it would be there from "
+            "the first. Train with bias=False, or put the bias into the layer before.",
+        )
+    return ForeignLayer(node=node, back=linear(numbers(inner[0].weight)))
