@@ -63,6 +63,8 @@ from neurodeploy.ir.graphs import Graph
 _KERNELS = ("Conv1d", "Conv2d")
 _MATRICES = ("Affine", "Linear")
 _POOLS = ("SumPool2d", "AvgPool2d")
+_VALUES_MAX = 1 << 26
+"""Values of a layer, so that a few bytes of a file cannot ask for all memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -282,9 +284,20 @@ class _Drafting:
         names = [value.node for value in values]
         if len(set(names)) < len(names):
             raise InterchangeError(f"it reads '{names[0]}' twice. Add up the weights instead.")
+        source = next(iter(shapes), ())
+        shape = layer.output_shape(source)
+        if isinstance(layer, Conv | MaxPool | AveragePool):
+            padded = (n + 2 * pad for n, pad in zip(source[1:], layer.padding, strict=True))
+            largest = max(prod(shape), source[0] * prod(padded))
+        else:
+            largest = prod(shape)
+        if largest > _VALUES_MAX:
+            raise InterchangeError(
+                f"{largest} values a step, padding included; at most {_VALUES_MAX} are allowed."
+            )
         self.nodes[name] = layer
         self.edges += [(source, name) for source in names]
-        self.shapes[name] = layer.output_shape(next(iter(shapes), ()))
+        self.shapes[name] = shape
         self.values[name] = _Value(name, np.array(1.0), len(self.after.get(name, ())) > 1)
 
     # ------------------------------------------------------------------ layers

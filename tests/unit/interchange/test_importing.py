@@ -145,3 +145,19 @@ def test_a_threshold_by_pixel_is_not_taken_for_one_by_channel() -> None:
     }  # fmt: skip
     with pytest.raises(InterchangeError, match="if: v_threshold or r differs inside a channel"):
         nd.import_nir(graph)
+
+
+@pytest.mark.parametrize("stride", [1, 10**9])
+def test_a_padding_that_asks_for_all_memory_is_refused(stride: int) -> None:
+    graph = {
+        "type": "NIRGraph",
+        "nodes": {
+            "in": {"type": "Input", "shape": np.array([1, 2, 2])},
+            "pool": {"type": "SumPool2d", "kernel_size": 2, "stride": stride, "padding": 10**9},
+            "if": {"type": "IF", "r": 1e4, "v_threshold": 1.0},
+            "out": {"type": "Output", "shape": np.array([1, 2, 2])},
+        },
+        "edges": [("in", "pool"), ("pool", "if"), ("if", "out")],
+    }
+    with pytest.raises(InterchangeError, match=r"pool: [0-9]+ values a step, padding included"):
+        nd.import_nir(graph)
