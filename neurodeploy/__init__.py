@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         fold_batchnorm as fold_batchnorm,
         fold_global_average_pool as fold_global_average_pool,
         fold_normalization as fold_normalization,
+        lower_current_biases as lower_current_biases,
         lower_max_pool as lower_max_pool,
         lower_residuals as lower_residuals,
         merge_groups as merge_groups,
@@ -151,8 +152,8 @@ _NAMES_BY_MODULE = {
     "onnx_models.twin_export": "export_twin",
     "passes": (
         "choose_scales fold_average_pool fold_batchnorm fold_global_average_pool "
-        "fold_normalization lower_max_pool lower_residuals merge_groups prune_channels "
-        "prune_weights quantize run_passes"
+        "fold_normalization lower_current_biases lower_max_pool lower_residuals merge_groups "
+        "prune_channels prune_weights quantize run_passes"
     ),
     "passes.calibration": "calibrate",
     "pipeline.imported": "ImportedDeployment deploy",

@@ -305,6 +305,9 @@ class Cuba(_Leaky, FiringNeuron):
         v[t] = (1 - voltage_decay) · v[t-1] + u[t] + b
         s[t] = v[t] > threshold;   v[t] = 0 where s[t]
 
+    A synapse's bias is a part of x: it builds up in u. The chip has b alone, see
+    `neurodeploy.passes.current_bias`.
+
     The paper's LIF, u ← τ·u + W·x, is the case current_decay = 1, voltage_decay = 1 - τ. A dense
     synapse that reads the neuron and leads back to it alone is recurrent: it reads the step before.
 

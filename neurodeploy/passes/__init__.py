@@ -8,9 +8,14 @@
 - `linear_chains`: sums before a layer and layers in a row become one synapse a source; flattens
   and biases are put where other formats have them.
 - `current_bias`: biases on decaying currents become channels that always fire.
+- `widening`: add such channels to populations.
 - `relays`: skip connections become relay channels.
 """
 
+from neurodeploy.passes.current_bias import (
+    Carried as Carried,
+    lower_current_biases as lower_current_biases,
+)
 from neurodeploy.passes.folding import (
     fold_average_pool as fold_average_pool,
     fold_batchnorm as fold_batchnorm,

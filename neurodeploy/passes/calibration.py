@@ -7,6 +7,7 @@ scale shrinks and the run is repeated.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from math import log2
@@ -18,12 +19,12 @@ from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
+from neurodeploy.passes.current_bias import always_on
 from neurodeploy.passes.quantization import (
     Clipping,
     choose_scales,
     clip_weights,
     find_populations,
-    fit_input,
     keep_grids,
     quantize,
 )
@@ -46,7 +47,8 @@ class Calibration:
         skip_bits: Bits of weight precision that skip connections cost, by layer: how much larger
             the scale could be if nothing had to be relayed and no identity had the weight 1.
         health: Per layer, how far the states went on the calibration samples.
-        spike_rates: Per layer, mean spikes per neuron and step on the calibration samples.
+        spike_rates: Per layer, mean spikes per neuron and step on the calibration samples, without
+            channels that always fire.
     """
 
     graph: FixedPointGraph
@@ -69,7 +71,8 @@ def calibrate(
     """Choose each layer's scale from data and quantize.
 
     Args:
-        graph: A float graph with batch norm and pooling folded.
+        graph: A float graph with batch norm and pooling folded, and no synapse's bias on a current
+            that decays (`lower_current_biases`).
         target: The chip.
         inputs: (samples, T, ...) integers, typical of the data to come. If any is negative, the
             deployed input carries numbers; else, for a `largest` of 1, spikes.
@@ -118,8 +121,32 @@ def calibrate(
         scales=scales,
         skip_bits=skip_bits,
         health=recording.health,
-        spike_rates=_spike_rates(recording),
+        spike_rates=_spike_rates(fixed, recording),
     )
+
+
+def fit_input(graph: Graph, smallest: int, largest: int) -> Graph:
+    """Make sure that the deployed input reproduces all values of a range exactly.
+
+    Negative values need a port that carries numbers: on a binary one, each would count as a spike
+    of 1.
+
+    Returns:
+        The graph, whose input knows of negative values if there are any.
+
+    Raises:
+        QuantizationError: If values are larger than the graph's input declares.
+    """
+    entry = graph.input
+    if max(largest, -smallest) > entry.largest:
+        raise QuantizationError(
+            f"input: values from {smallest} to {largest}, the network is made for "
+            f"{-entry.largest} to {entry.largest}. Train with a data.input_bits that holds them."
+        )
+    if smallest >= entry.smallest:
+        return graph
+    fitted = dataclasses.replace(entry, smallest=smallest)
+    return graph.replace_nodes(changed={graph.input_name: fitted})
 
 
 def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
@@ -128,8 +155,8 @@ def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
     The last layer, a read-out, need not spike.
 
     Raises:
-        QuantizationError: If a layer never spikes, every neuron of it spikes in every step, a
-            current wrapped or a voltage was clipped.
+        QuantizationError: If a layer never spikes but for channels that carry biases, every neuron
+            of it spikes in every step, a current wrapped or a voltage was clipped.
     """
     assert recording.health is not None
     for layer, health in zip(graph.layers, recording.health, strict=True):
@@ -140,7 +167,7 @@ def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
                 f"{health.voltage_clips} times; none may. Quantize with a larger margin, or "
                 "fine-tune with a smaller learning rate."
             )
-    for layer, rate in zip(graph.layers[:-1], _spike_rates(recording)[:-1], strict=True):
+    for layer, rate in zip(graph.layers[:-1], _spike_rates(graph, recording)[:-1], strict=True):
         if rate == 0:
             found = f"no neuron spikes on any of the {recording.samples} calibration samples"
             effect = "nothing would reach the layers behind it"
@@ -156,8 +183,15 @@ def check_activity(graph: FixedPointGraph, recording: Recording) -> None:
         )
 
 
-def _spike_rates(recording: Recording) -> tuple[float, ...]:
-    return tuple(float(np.mean(recording.spikes_of(name) != 0)) for name in recording.layers)
+def _spike_rates(graph: FixedPointGraph, recording: Recording) -> tuple[float, ...]:
+    """Return each layer's rate, that of all its channels only if all of them always fire."""
+    rates: list[float] = []
+    for layer in graph:
+        spikes, reading = recording.spikes_of(layer.name), ~always_on(layer)
+        if reading.any() and not reading.all():
+            spikes = spikes.reshape(*spikes.shape[:2], *layer.shape)[:, :, reading]
+        rates.append(float(np.mean(spikes != 0)))
+    return tuple(rates)
 
 
 def _find_excess(graph: Graph, recording: Recording, margin: float) -> dict[str, float]:

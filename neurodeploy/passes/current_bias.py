@@ -3,7 +3,8 @@
 A synapse's bias b adds to the current: with current_decay < 1 it builds up to b / current_decay.
 Loihi's bias drives the voltage instead. The population before gets one more channel without
 weights whose bias exceeds its threshold: it fires at every step, and the biased population reads
-it with the weights b. In front of the first layer stands a relay of the input.
+it with the weights b. Where b is larger than the weights beside it, several such channels share it,
+or it would cost them their precision. In front of the first layer stands a relay of the input.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
-from neurodeploy.errors import GraphError
+from neurodeploy.errors import GraphError, QuantizationError
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Input, Integrator, Layer, Shape
+from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Integrator, Layer
 from neurodeploy.ir.graphs import INPUT, Graph
-from neurodeploy.passes.linear_chains import spread_groups
+from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer, IntArray
 from neurodeploy.passes.quantization import Branch, Population, find_populations
+from neurodeploy.passes.widening import Widening, identity_synapse, tap_on_map
+from neurodeploy.simulation.recording import Recording
 
-DRIVE = 1.25
-"""Bias of a neuron that always fires, in thresholds: above 1 after any rounding, and no larger
-than need be, because it bounds the scale of its population."""
+SHARED_MAX = 8
+"""Most channels that share the biases of a population."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,50 +35,163 @@ class Carried:
 
     Attributes:
         graph: The rewritten network; an added channel or neuron comes last in its population.
-        channels: Channels, or neurons, that each population had before.
+        original: The network before.
+        channels: Channels, or neurons, that each population had before, a relay's included.
+        carriers: By population whose bias is carried: the population with the channel.
+        driven: By population whose bias drives the voltage instead, an approximation: the reason.
+        steps: Steps to which that drive is fitted; None for bias / current_decay.
         relay: Name of the population that was put before the first layer, or None.
-        is_exact: Whether every spike is that of the network before.
+        trainable: By synapse that was rewritten: which of its weights belong to the network, or
+            are a bias, and may train. The others are zeros and ones that carry spikes.
     """
 
     graph: Graph
+    original: Graph
     channels: Mapping[str, int]
+    carriers: Mapping[str, str] = field(default_factory=dict)
+    driven: Mapping[str, str] = field(default_factory=dict)
+    steps: int | None = None
     relay: str | None = None
-    is_exact: bool = True
+    trainable: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every spike is that of the network before."""
+        return not self.driven
+
+    def _added(self, carrier: str) -> str:
+        added = self.graph.shapes()[carrier][0] - self.channels[carrier]
+        channels, verb = ("a channel", "fires") if added == 1 else (f"{added} channels", "fire")
+        return f"{channels} of {carrier} that {verb}"
+
+    def check_firing(self, run: Recording) -> None:
+        """Check that the channels that carry biases fire at every step of a run.
+
+        Raises:
+            QuantizationError: If one does not; a fault of ours.
+        """
+        for name in set(self.carriers.values()):
+            added = run.spikes_of(name)[:, :, self.channels[name] :]
+            if not added.size or not added.all():
+                raise QuantizationError(
+                    f"{name}: its channel that carries biases does not fire at every step. Please "
+                    "report this with the model; nothing was deployed."
+                )
+
+    def describe(self) -> str:
+        """Return in one sentence a layer how its bias reaches the neurons; empty without any."""
+        sentences = [
+            f"{name}: exact, by {self._added(carrier)} at every step"
+            for name, carrier in self.carriers.items()
+        ]
+        drive = "bias / current_decay"
+        if self.steps is not None:
+            drive = f"a constant, fitted to {self.steps} steps,"
+        sentences += [
+            f"{name}: approximated by {drive} on the voltage, since {reason}"
+            for name, reason in self.driven.items()
+        ]
+        return "; ".join(sentences)
 
 
-def drive_voltages(graph: Graph) -> Carried:
-    """Let each bias that passes through a decaying current drive the voltage instead: b / decay.
+def lower_current_biases(graph: Graph, *, steps: int | None = None) -> Carried:
+    """Carry each bias that passes through a decaying current exactly; where none can, drive.
 
-    An approximation: it leaves out the steps in which the current builds up.
+    `carry_current_biases` where it is possible, and `drive_voltages`, an approximation, for the
+    populations that `Carried.driven` names with the reason.
+
+    Args:
+        graph: A float graph with batch norm and pooling folded, whose input declares the range of
+            the data (`fit_input`).
+        steps: T, steps of one sample, to which `drive_voltages` fits.
+    """
+    obstacles = {
+        population.name: obstacle
+        for population in find_populations(graph)
+        if population.has_current_bias and (obstacle := _obstacle(graph, population)) is not None
+    }
+    rough = drive_voltages(graph, obstacles, steps=steps)
+    try:
+        exact = carry_current_biases(rough.graph)
+    except GraphError as error:  # of synapses that several populations read
+        reasons = {p.name: str(error) for p in find_populations(graph) if p.has_current_bias}
+        return drive_voltages(graph, reasons | obstacles, steps=steps)
+    return dataclasses.replace(exact, original=graph, driven=rough.driven, steps=steps)
+
+
+def drive_voltages(
+    graph: Graph, reasons: Mapping[str, str] | None = None, *, steps: int | None = None
+) -> Carried:
+    """Let biases that pass through a decaying current drive the voltage instead, at a constant.
+
+    An approximation: it leaves out that the current builds up, step by step, to b / decay.
+
+    Args:
+        graph: A float graph with batch norm and pooling folded.
+        reasons: Of the populations to change; None for all, because it is allowed.
+        steps: Fit the constant to so many steps; None for b / decay, the limit for many. Few steps
+            end long before that: at decays of 1/4, the constant for 4 steps is 1.35 b.
     """
     shapes = graph.shapes()
-    changed: dict[str, Layer] = {}
     populations = find_populations(graph)
-    for population in filter(_needs, populations):
+    if reasons is None:
+        reasons = {p.name: "it is allowed" for p in populations if p.has_current_bias}
+    cleared = {b.node for p in populations if p.name in reasons for b in p.branches}
+    changed: dict[str, Layer] = {}
+    driven: dict[str, str] = {}
+    for population in populations:
         neuron = population.neuron
-        assert isinstance(neuron, Cuba | Integrator)
         column = (-1, *(1,) * (len(shapes[population.name]) - 1))
         for branch in population.branches:
-            if branch.layer.bias is None:
-                continue
             bias = branch.layer.bias
-            if np.any(np.asarray(neuron.current_decay) == 0):
-                raise GraphError(
-                    f"{population.name}: a bias into a current that never decays grows without "
-                    "end; no drive of the voltage stands for it. Leave out 'current-bias'."
-                )
-            drive = (bias.reshape(column) if bias.ndim == 1 else bias) / neuron.current_decay
-            drive = drive if neuron.bias is None else neuron.bias + drive
+            if bias is None or branch.node not in cleared:
+                continue
+            assert isinstance(neuron, Cuba | Integrator)
+            drive = bias.reshape(column) if bias.ndim == 1 else bias
+            drive = drive * _gain(neuron, steps)
             neuron = dataclasses.replace(
-                neuron, bias=np.broadcast_to(drive, shapes[population.name])
+                neuron, bias=drive if neuron.bias is None else neuron.bias + drive
             )
             changed[branch.node] = dataclasses.replace(branch.layer, bias=None)
-        changed[population.name] = neuron
+        if isinstance(neuron, Cuba | Integrator) and neuron is not population.neuron:
+            changed[population.name] = neuron
+            if population.has_current_bias:
+                driven[population.name] = reasons.get(population.name, "its synapse is shared")
     return Carried(
-        graph.replace_nodes(changed=changed),
+        graph.replace_nodes(changed=changed) if changed else graph,
+        graph,
         {population.name: shapes[population.name][0] for population in populations},
-        is_exact=not changed,
+        driven=driven,
+        steps=steps,
     )
+
+
+def _gain(neuron: Cuba | Integrator, steps: int | None) -> float | FloatArray:
+    """Return the constant drive that stands for an input of 1 to the current at each step.
+
+    Of all constants, it takes a voltage from rest along with the least relative error, in squares
+    summed over the steps. A mean of the current would overshoot in the first steps, whose spikes
+    decide.
+    """
+    if steps is None:
+        if np.any(np.asarray(neuron.current_decay) == 0):
+            raise GraphError(
+                "a bias into a current that never decays grows without end; no drive of the "
+                "voltage stands for it. Leave out 'current-bias'."
+            )
+        return 1 / neuron.current_decay
+    current: float | FloatArray = 0.0
+    through_current: float | FloatArray = 0.0
+    direct: float | FloatArray = 0.0
+    total: float | FloatArray = 0.0
+    squares: float | FloatArray = 0.0
+    for _ in range(steps):
+        current = (1 - neuron.current_decay) * current + 1
+        through_current = (1 - neuron.voltage_decay) * through_current + current
+        direct = (1 - neuron.voltage_decay) * direct + 1
+        ratio = direct / through_current
+        total, squares = total + ratio, squares + ratio**2
+    return total / squares
 
 
 def carry_current_biases(graph: Graph) -> Carried:
@@ -88,35 +204,98 @@ def carry_current_biases(graph: Graph) -> Carried:
         GraphError: If such a bias differs between positions, or belongs to a layer that reads
             graded input.
     """
-    shapes = graph.shapes()
-    channels = {p.name: shapes[p.name][0] for p in find_populations(graph)}
+    original, shapes = graph, graph.shapes()
+    populations = find_populations(graph)
+    channels = {population.name: shapes[population.name][0] for population in populations}
+    biased = [population for population in populations if population.has_current_bias]
+    for population in biased:
+        obstacle = _obstacle(graph, population)
+        if obstacle is not None:
+            raise GraphError(
+                f"{population.name}: its bias passes through a decaying current, and {obstacle}. "
+                "Allow approximate={'current-bias'}, or train the layer without a bias."
+            )
+    if not biased:
+        return Carried(graph, original, channels)
     relay = None
-    if any(_needs(p) and _carrier(p) is None for p in find_populations(graph)):
+    if any(_carrier(population) is None for population in biased):
         graph, relay = _relay_input(graph)
         channels[relay] = graph.input.shape[0]
-    widening = _Widening(graph)
-    for population in filter(_needs, find_populations(graph)):
+    widening = Widening(graph)
+    carriers: dict[str, str] = {}
+    for population in find_populations(graph):
+        if not population.has_current_bias:
+            continue
         carrier = _carrier(population)
         assert carrier is not None
-        widening.carriers.add(carrier.source)
+        carriers[population.name] = carrier.source
         biases = [b.layer.bias for b in population.branches if b.layer.bias is not None]
-        if any(bias.ndim > 1 for bias in biases):
-            raise GraphError(
-                f"{population.name}: a bias that differs between positions passes through a "
-                "decaying current. Allow approximate={'current-bias'}."
-            )
-        widening.columns[carrier.node] = np.sum(biases, axis=0)
+        weights = [b.layer.weight * b.unit for b in population.branches]
+        columns = _share(np.sum(biases, axis=0), max(np.abs(weight).max() for weight in weights))
+        widening.columns[carrier.node] = columns
+        widening.carriers[carrier.source] = max(
+            len(columns), widening.carriers.get(carrier.source, 0)
+        )
         widening.cleared |= {branch.node for branch in population.branches}
-    return Carried(widening.widen() if widening.carriers else graph, channels, relay)
+    widened = widening.widen()
+    return Carried(
+        widened, original, channels, carriers, relay=relay, trainable=widening.trainable(original)
+    )
 
 
-def _needs(population: Population) -> bool:
-    """Return whether a synapse's bias passes through a current that lives longer than a step."""
-    if not isinstance(population.neuron, Cuba | Integrator):
-        return False  # without a current of its own
-    lives = bool(np.any(np.asarray(population.neuron.current_decay) < 1))
-    biases = [branch.layer.bias for branch in population.branches]
-    return lives and any(bias is not None and np.any(bias) for bias in biases)
+def always_on(layer: FixedLayer) -> npt.NDArray[np.bool_]:
+    """Return which channels of an integer layer fire at every step whatever arrives.
+
+    Those read nothing, and their bias exceeds their threshold: the channels that carry biases.
+    """
+    channels = layer.shape[0]
+    if not isinstance(layer.neuron, CubaNeuron):
+        return np.zeros(channels, bool)
+
+    def least(values: IntArray) -> IntArray:
+        full = np.broadcast_to(values, layer.shape) if values.ndim else np.full(channels, values)
+        return np.asarray(full.reshape(channels, -1).min(axis=1))
+
+    fires = least(layer.bias - layer.neuron.threshold) > 0
+    for connection in layer.connections:
+        weight = getattr(connection.synapse, "weight", None)
+        if weight is None:
+            return np.zeros(channels, bool)
+        fires &= ~weight.reshape(channels, -1).any(axis=1)
+    return np.asarray(fires)
+
+
+def _obstacle(graph: Graph, population: Population) -> str | None:
+    """Return why no channel can carry the bias of a population, or None."""
+    if any(b.layer.bias is not None and b.layer.bias.ndim > 1 for b in population.branches):
+        return "it differs between positions"
+    carrier = _carrier(population)
+    if carrier is None:
+        entry = graph.input
+        if entry.largest != 1 or entry.smallest < 0 or entry.mean:
+            return "the layer reads graded input: only binary input can be relayed"
+        carrier = next((b for b in population.branches if b.source == INPUT), None)
+        if carrier is None:
+            return "no synapse of another population leads into it"
+    layer = carrier.layer
+    shape = graph.input.shape if carrier.source == INPUT else graph.shapes()[carrier.source]
+    if isinstance(layer, Conv) and None in (tap_on_map(layer, shape, axis) for axis in (0, 1)):
+        return (
+            f"with padding {layer.padding} of a kernel dilated by {layer.dilation} no tap lies on "
+            "the map at every position"
+        )
+    return None
+
+
+def _share(bias: FloatArray, largest: float) -> FloatArray:
+    """Split biases (channels,) into parts (parts, channels) no larger than the weights, if few."""
+    reach = float(np.abs(bias).max())
+    parts = min(int(np.ceil(reach / largest)) if largest else 1, SHARED_MAX)
+    room = max(largest, reach / parts)
+    columns = [
+        np.sign(bias) * np.clip(np.abs(bias) - part * room, 0, room) for part in range(parts)
+    ]
+    return np.stack(columns)
 
 
 def _carrier(population: Population) -> Branch | None:
@@ -134,18 +313,14 @@ def _carrier(population: Population) -> Branch | None:
 def _relay_input(graph: Graph) -> tuple[Graph, str]:
     """Put a population that repeats the input, spike for spike, before all that read it."""
     entry, name = graph.input, graph.input_name
-    if entry.largest != 1 or entry.smallest < 0 or entry.mean:
-        raise GraphError(
-            f"{name}: its readers have biases that pass through a decaying current, and only "
-            "binary input can be relayed. Allow approximate={'current-bias'}, or train the first "
-            "layer without a bias."
-        )
     relay = f"{name}.relay"
     nodes: dict[str, Layer] = {}
     for node, layer in graph.nodes.items():
         nodes[node] = layer
         if node == name:
-            nodes[f"{relay}.synapse"] = _eye(entry.shape, entry.shape[0], entry.shape[0])
+            nodes[f"{relay}.synapse"] = identity_synapse(
+                entry.shape, entry.shape[0], entry.shape[0]
+            )
             nodes[relay] = Cuba(threshold=entry.scale / 2, voltage_decay=1.0)
     edges = tuple(
         (relay if source == name else source, destination) for source, destination in graph.edges
@@ -174,156 +349,3 @@ def _readers(graph: Graph, name: str) -> list[str]:
         is_flatten = isinstance(graph.nodes[reader], Flatten)
         readers += _readers(graph, reader) if is_flatten else [reader]
     return readers
-
-
-def _eye(shape: Shape, outputs: int, inputs: int) -> Conv | Dense:
-    """Return an identity from `inputs` channels, of which those beyond `outputs` are not read."""
-    weight = np.eye(outputs, inputs)
-    return Conv(weight=weight[:, :, None, None]) if len(shape) == 3 else Dense(weight=weight)
-
-
-@dataclass(slots=True)
-class _Widening:
-    """A graph some of whose populations get one more channel.
-
-    Attributes:
-        graph: The network as it is.
-        carriers: Populations that get a channel.
-        columns: By synapse: the weights with which it reads the new channel of its source.
-        cleared: Synapses that lose their bias.
-    """
-
-    graph: Graph
-    carriers: set[str] = field(default_factory=set)
-    columns: dict[str, FloatArray] = field(default_factory=dict)
-    cleared: set[str] = field(default_factory=set)
-
-    def widen(self) -> Graph:
-        shapes = self.graph.shapes()
-        nodes: dict[str, Layer] = {}
-        edges: list[tuple[str, str]] = []
-        for name, layer in self.graph.nodes.items():
-            sources = self.graph.sources(name)
-            if isinstance(layer, Cuba):
-                sources = tuple(
-                    self._explicit(source, name, shapes, nodes, edges) for source in sources
-                )
-            if isinstance(layer, Conv | Dense):
-                layer = self._synapse(name, layer, shapes)
-            elif isinstance(layer, Cuba) and name in self.carriers:
-                layer = _always_on(layer, shapes[name])
-            nodes[name] = layer
-            edges += [(source, name) for source in sources]
-        return Graph(nodes=nodes, edges=tuple(edges))
-
-    def _explicit(
-        self,
-        source: str,
-        name: str,
-        shapes: Mapping[str, Shape],
-        nodes: dict[str, Layer],
-        edges: list[tuple[str, str]],
-    ) -> str:
-        """Write an identity skip out as a synapse where one of its ends gets a channel."""
-        is_skip = isinstance(self.graph.nodes[source], Cuba | Input)
-        if not is_skip or not {source, name} & self.carriers:
-            return source
-        size = shapes[name][0]
-        synapse = f"{source}@{name}"
-        wide = _eye(shapes[name], size + (name in self.carriers), size + (source in self.carriers))
-        nodes[synapse] = dataclasses.replace(wide, weight=_without_corner(wide.weight, size))
-        edges.append((source, synapse))
-        return synapse
-
-    def _synapse(self, name: str, layer: Conv | Dense, shapes: Mapping[str, Shape]) -> Layer:
-        """Add a column for the channel that is read, and a row for the one that is fed."""
-        readers = self.graph.destinations(name)
-        if len(readers) != 1:
-            raise GraphError(
-                f"{name}: read by {', '.join(readers)}; one synapse for each is required."
-            )
-        bias = None if name in self.cleared else layer.bias
-        origin = self._origin(name)
-        if origin in self.carriers:
-            layer = self._with_column(layer, self.columns.get(name), shapes[origin], name)
-        if readers[0] in self.carriers:
-            weight = spread_groups(layer) if isinstance(layer, Conv) else layer.weight
-            layer = dataclasses.replace(
-                layer, weight=np.concatenate([weight, np.zeros((1, *weight.shape[1:]))])
-            )
-            if isinstance(layer, Conv):
-                layer = dataclasses.replace(layer, groups=1)
-            if bias is not None:
-                bias = np.concatenate([bias, np.zeros((1, *bias.shape[1:]))])
-        return dataclasses.replace(layer, bias=bias)
-
-    def _origin(self, name: str) -> str:
-        (source,) = self.graph.sources(name)
-        while isinstance(self.graph.nodes[source], Flatten):
-            (source,) = self.graph.sources(source)
-        return source
-
-    @staticmethod
-    def _with_column(
-        layer: Conv | Dense, bias: FloatArray | None, shape: Shape, where: str
-    ) -> Conv | Dense:
-        if isinstance(layer, Dense):
-            pixels = shape[1] * shape[2] if len(shape) == 3 else 1
-            added = np.zeros((len(layer.weight), pixels))
-            if bias is not None:
-                added[:, 0] = bias
-            return dataclasses.replace(layer, weight=np.concatenate([layer.weight, added], axis=1))
-        weight = spread_groups(layer)
-        added = np.zeros((len(weight), 1, *weight.shape[2:]))
-        if bias is not None:
-            # This tap reads position i · stride for output i, which lies on the map.
-            row, column = (_tap_on_map(layer, shape, axis, where) for axis in (0, 1))
-            added[:, 0, row, column] = bias
-        return dataclasses.replace(layer, weight=np.concatenate([weight, added], axis=1), groups=1)
-
-
-def _tap_on_map(layer: Conv, shape: Shape, axis: int, where: str) -> int:
-    tap, rest = divmod(layer.padding[axis], layer.dilation[axis])
-    last = (layer.output_shape(shape)[axis + 1] - 1) * layer.stride[axis]
-    if rest or tap >= layer.weight.shape[axis + 2] or last >= shape[axis + 1]:
-        raise GraphError(
-            f"{where}: padding {layer.padding} of a kernel dilated by {layer.dilation}: no tap "
-            "lies on the map at every position, to carry the bias. Allow "
-            "approximate={'current-bias'}."
-        )
-    return tap
-
-
-def _without_corner(weight: FloatArray, size: int) -> FloatArray:
-    """Return an identity's weight without the one from an added channel to an added channel."""
-    weight = weight.copy()
-    weight[size:, size:] = 0
-    return weight
-
-
-def _always_on(neuron: Cuba, shape: Shape) -> Cuba:
-    """Return a population with one more channel, which its bias lets fire at every step."""
-    column = (-1, *(1,) * (len(shape) - 1))
-
-    def extend(value: float | FloatArray, added: float) -> FloatArray:
-        values = np.asarray(value)
-        if values.ndim <= 1 or values.shape[1:] == (1, 1):
-            values = np.broadcast_to(values.reshape(column) if values.ndim else values,
-                                     (shape[0], *(1,) * (len(shape) - 1)))  # fmt: skip
-        tail = np.full((1, *values.shape[1:]), added)
-        return np.concatenate([values, tail])
-
-    bias = extend(0.0 if neuron.bias is None else neuron.bias, DRIVE * neuron.threshold)
-    decays = {
-        name: value if np.ndim(value) == 0 else extend(value, 1.0)
-        for name, value in (
-            ("current_decay", neuron.current_decay),
-            ("voltage_decay", neuron.voltage_decay),
-        )
-    }
-    return dataclasses.replace(
-        neuron,
-        bias=bias,
-        current_decay=decays["current_decay"],
-        voltage_decay=decays["voltage_decay"],
-    )

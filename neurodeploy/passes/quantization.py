@@ -88,8 +88,19 @@ class Population:
     branches: tuple[Branch, ...]
 
     @property
+    def has_current_bias(self) -> bool:
+        """Whether a synapse's bias passes through a current that lives longer than a step."""
+        decay = getattr(self.neuron, "current_decay", 1.0)
+        biases = [branch.layer.bias for branch in self.branches]
+        builds_up = any(bias is not None and np.any(bias) for bias in biases)
+        return builds_up and bool(np.any(np.asarray(decay) < 1))
+
+    @property
     def bias(self) -> FloatArray:
-        """Sum of all biases, the neuron's too: (channels,) float64, or (channels, H, W)."""
+        """Sum of all biases, the neuron's too: (channels,) float64, or (channels, H, W).
+
+        It drives the voltage, which is the same only without `has_current_bias`.
+        """
         biases = [branch.layer.bias for branch in self.branches if branch.layer.bias is not None]
         if self.neuron.bias is not None:
             biases.append(self.neuron.bias)
@@ -124,6 +135,19 @@ def find_populations(graph: Graph) -> tuple[Population, ...]:
     if not populations:
         raise QuantizationError("graph: no spiking layer. There is nothing to deploy.")
     return tuple(populations)
+
+
+def _lowered_populations(graph: Graph) -> tuple[Population, ...]:
+    """Return the populations of a graph whose biases all mean a drive of the voltage."""
+    populations = find_populations(graph)
+    for population in populations:
+        if population.has_current_bias:
+            raise QuantizationError(
+                f"{population.name}: the bias of its synapse passes through a current that decays "
+                f"(current_decay {np.min(population.neuron.current_decay):g}); the chip's bias "  # type: ignore[attr-defined]
+                "drives the voltage. Run lower_current_biases first."
+            )
+    return populations
 
 
 def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
@@ -203,7 +227,7 @@ def choose_scales(
         QuantizationError: If a population cannot be represented.
     """
     scales: dict[str, float] = {}
-    populations = find_populations(graph)
+    populations = _lowered_populations(graph)
     carried = find_carried([(p.name, [b.source for b in p.branches]) for p in populations])
     for population in populations:
         name, neuron = population.name, population.neuron
@@ -243,30 +267,6 @@ def choose_scales(
             limits.append((CURRENT_LIMIT >> STATE_EXPONENT) / worst * 0.999)
         scales[name] = min(limits)
     return scales
-
-
-def fit_input(graph: Graph, smallest: int, largest: int) -> Graph:
-    """Make sure that the deployed input reproduces all values of a range exactly.
-
-    Negative values need a port that carries numbers: on a binary one, each would count as a spike
-    of 1.
-
-    Returns:
-        The graph, whose input knows of negative values if there are any.
-
-    Raises:
-        QuantizationError: If values are larger than the graph's input declares.
-    """
-    entry = graph.input
-    if max(largest, -smallest) > entry.largest:
-        raise QuantizationError(
-            f"input: values from {smallest} to {largest}, the network is made for "
-            f"{-entry.largest} to {entry.largest}. Train with a data.input_bits that holds them."
-        )
-    if smallest >= entry.smallest:
-        return graph
-    fitted = dataclasses.replace(entry, smallest=smallest)
-    return graph.replace_nodes(changed={graph.input_name: fitted})
 
 
 def keep_grids(graph: Graph, scales: Scales) -> dict[str, float]:
@@ -349,7 +349,8 @@ def quantize(
 
     Weights become even integers round(W · s / 2) · 2; bias and threshold round(b · s),
     round(V_th · s); a decay round(4096 · d). A graph trained on SLAYER's grid keeps its own
-    integers exactly.
+    integers exactly. The chip's bias drives the voltage: a synapse's bias is the same where the
+    current lives one step, and refused where it lives longer; see `lower_current_biases`.
 
     Args:
         graph: A float graph with batch norm and pooling folded.
@@ -358,13 +359,14 @@ def quantize(
         scales: By population; None for `choose_scales` with its worst-case guard.
 
     Raises:
-        QuantizationError: If a value leaves the target's range, or a layer would go silent.
+        QuantizationError: If a value leaves the target's range, a layer would go silent, or a
+            synapse's bias passes through a current that decays.
     """
     if scales is None:
         scales = choose_scales(graph, target, steps=steps)
     shapes = graph.shapes()
     layers = []
-    for population in find_populations(graph):
+    for population in _lowered_populations(graph):
         scale, shape = scales[population.name], shapes[population.name]
         connections = tuple(
             Connection(source=branch.source, synapse=_quantize_synapse(branch, scale, target))

@@ -164,12 +164,12 @@ def deploy(
     floats = run_graph(carried.graph, values)
     _require_same(imported, values, floats, carried)
     calibration = calibrate(carried.graph, chip, inputs[:CALIBRATION_SAMPLES], margin=margin)
-    lowered = _lower_skips(calibration, chip, unfolded)
+    lowered = _lower_skips(calibration, chip, unfolded, carried)
     fit = None if chip.core_model is None else estimate_cores(sizes_of(lowered.graph), chip)
     directory = Path(out)
     with locked(directory):
         written, agreement, recording = _write(
-            directory / NET, lowered, calibration.graph, inputs, floats, lava_samples
+            directory / NET, lowered, calibration.graph, inputs, floats, carried, lava_samples
         )
         save_samples(directory / SAMPLES, inputs, classes)
         result = ImportedDeployment(
@@ -271,7 +271,9 @@ def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carrie
     return unfolded, carried
 
 
-def _lower_skips(calibration: Calibration, chip: Target, unfolded: Graph) -> Lowered:
+def _lower_skips(
+    calibration: Calibration, chip: Target, unfolded: Graph, carried: Carried
+) -> Lowered:
     """Turn skips into relays, check the limits, and note the MACs of the ReLU twin.
 
     A recurrent network has no twin that computes in one pass.
@@ -280,7 +282,8 @@ def _lower_skips(calibration: Calibration, chip: Target, unfolded: Graph) -> Low
     check_limits(lowered.graph, chip)
     if any(layer.is_recurrent for layer in calibration.graph):
         return lowered
-    twin = ann_macs(make_twin(unfolded, calibration.float_graph, calibration.graph))
+    lowering = calibration.float_graph, calibration.graph
+    twin = ann_macs(make_twin(unfolded, *lowering, folded=carried.original))
     return dataclasses.replace(lowered, graph=dataclasses.replace(lowered.graph, relu_twin=twin))
 
 
@@ -317,6 +320,7 @@ def _write(
     direct: FixedPointGraph,
     inputs: Inputs,
     floats: FloatRun,
+    carried: Carried,
     lava_samples: int,
 ) -> tuple[FixedPointGraph, tuple[LayerCheck, ...], Recording]:
     """Write the file, read it back, run it, and only then put it in its place."""
@@ -338,9 +342,13 @@ def _write(
                 ).run(inputs[:lava_samples]),
             )
         spikes = {
-            name: values != 0 for name, values in floats.values.items() if values.dtype == np.uint8
+            name: values[:, :, : carried.channels[name]] != 0
+            for name, values in floats.values.items()
+            if values.dtype == np.uint8
         }
-        agreement = compare_layers(spikes, run, run, from_file, lowered.channels, lava=lava)
+        agreement = compare_layers(
+            spikes, run, run, from_file, lowered.channels, trained=carried.channels, lava=lava
+        )
         check_file(agreement, run, from_file)
         unchecked.replace(path)
     except OSError as error:

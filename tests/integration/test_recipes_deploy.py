@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from neurodeploy.data.images import MemoryImages
 from neurodeploy.data.stored import PixelEncoding
 from neurodeploy.nn.blocks import Dense
 from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.passes.current_bias import always_on
 from neurodeploy.pipeline import stages
 from neurodeploy.pipeline.deployment import steps
 from neurodeploy.pipeline.deployment.lowering import check_deployable
 from neurodeploy.recipes.data_sections import DigitsData, EventData
+from neurodeploy.recipes.network_sections import ConvLayer, SequentialNetwork
 from neurodeploy.recipes.recipe import Recipe, load_named, recipe_sources
 from neurodeploy.simulation import EventSimulator
 
@@ -127,9 +130,9 @@ def settle(network: SpikingNetwork, samples: Dataset) -> None:
 
 
 def deployed(
-    name: str, directory: Path, monkeypatch: pytest.MonkeyPatch, *, lava_samples: int = 0
+    recipe: Recipe, directory: Path, monkeypatch: pytest.MonkeyPatch, *, lava_samples: int = 0
 ) -> pipeline.Deployment:
-    recipe = narrow(RECIPES[name])
+    recipe = narrow(recipe)
     parts = made_up(recipe)
     for module in (stages, steps):
         monkeypatch.setattr(module, "load_data", lambda _: parts)
@@ -143,7 +146,7 @@ def deployed(
 def test_a_recipe_trains_and_deploys_to_an_equal_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = deployed(name, tmp_path, monkeypatch)
+    result = deployed(RECIPES[name], tmp_path, monkeypatch)
     written = netx.read(result.path)
     with np.load(result.samples) as archive:
         samples = archive["input"]
@@ -162,8 +165,46 @@ def test_a_recipe_trains_and_deploys_to_an_equal_file(
 def test_real_lava_makes_the_same_spikes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = deployed(name, tmp_path, monkeypatch, lava_samples=1)
+    result = deployed(RECIPES[name], tmp_path, monkeypatch, lava_samples=1)
     assert [layer.lava_differing for layer in result.agreement] == [0] * len(result.agreement)
+
+
+@pytest.mark.lava
+def test_biases_through_slayers_currents_are_carried_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With batch norm and a current decay of 0.25, fine-tuned in integers and run on Lava."""
+    plain = RECIPES["digits_slayer"]
+    assert isinstance(plain.network, SequentialNetwork)
+    layers = tuple(
+        dataclasses.replace(layer, batch_norm=True)
+        for layer in plain.network.layers
+        if isinstance(layer, ConvLayer)
+    )
+    recipe = dataclasses.replace(
+        plain,
+        network=dataclasses.replace(plain.network, layers=layers),
+        neuron=dataclasses.replace(plain.neuron, current_decay=0.25),
+        quantization=dataclasses.replace(
+            plain.quantization, fine_tune_epochs=1, accuracy_loss_limit=1.0
+        ),
+    )
+    result = deployed(recipe, tmp_path, monkeypatch, lava_samples=1)
+    assert [layer.lava_differing for layer in result.agreement] == [0] * 5
+    assert [layer.file_differing for layer in result.agreement] == [0] * 5
+    assert result.carried.carriers == {"conv2": "conv1", "conv3": "conv2", "conv4": "conv3"}
+    record = json.loads((tmp_path / "network.json").read_text())
+    assert record["current_biases"]["carried_by"] == result.carried.carriers
+    reason = "the layer reads graded input: only binary input can be relayed"
+    assert record["current_biases"]["approximated"] == {"conv1": reason}
+    (said,) = (step.result for step in result.steps if step.name == "bias through the current")
+    constant = "a constant, fitted to 4 steps, on the voltage"
+    assert f"conv1: approximated by {constant}, since {reason}" in said
+    for layer, trained in zip(result.direct, (16, 32, 48, 48, 10), strict=True):
+        added = np.flatnonzero(always_on(layer))
+        assert result.carried.channels[layer.name] == trained
+        assert added.tolist() == list(range(trained, layer.shape[0]))
+    assert result.twin.shapes()["conv1"][0] == 16
 
 
 @pytest.mark.slow

@@ -21,6 +21,9 @@ BoolArray = npt.NDArray[np.bool_]
 class LayerCheck:
     """One layer on the calibration samples.
 
+    A channel that fires at every step to carry biases belongs to no trained layer: it counts in
+    what the file and Lava make, and in nothing else.
+
     Attributes:
         name: Of the layer.
         values: Neurons times steps times samples.
@@ -56,6 +59,7 @@ def compare_layers(
     written: Recording,
     channels: Mapping[str, int],
     *,
+    trained: Mapping[str, int] | None = None,
     lava: Comparison | None = None,
 ) -> tuple[LayerCheck, ...]:
     """Compare a network's stages on the same samples, layer by layer.
@@ -66,6 +70,8 @@ def compare_layers(
         deployed: Of the integers to deploy, skip connections still in place.
         written: Of the file read back, skip connections lowered to relay channels.
         channels: Channels that each layer has without relays, the first ones in the file.
+        trained: Channels that each layer has without those that carry biases, the first ones;
+            None for `channels`.
         lava: The file in our simulator against real Lava, on some of the samples.
     """
     assert written.health is not None
@@ -73,17 +79,18 @@ def compare_layers(
     for index, name in enumerate(deployed.layers):
         spikes = deployed.spikes_of(index)
         from_file = written.spikes_of(index)[:, :, : channels[name]].reshape(spikes.shape)
-        reference = floats.get(name)
+        own = spikes[:, :, : (trained or channels)[name]]
+        before = quantized.spikes_of(index)[:, :, : own.shape[2]]
         in_states = 0
         if lava is not None and name == deployed.layers[-1]:
             in_states = sum(state.differing for state in lava.states)
         entries.append(
             LayerCheck(
                 name=name,
-                values=int(spikes.size),
-                rate=float(np.mean(spikes != 0)),
-                quantized=_equal_share(reference, quantized.spikes_of(index)),
-                deployed=_equal_share(reference, spikes),
+                values=int(own.size),
+                rate=float(np.mean(own != 0)),
+                quantized=_equal_share(floats.get(name), before),
+                deployed=_equal_share(floats.get(name), own),
                 file_differing=int(np.count_nonzero(spikes != from_file)),
                 lava_differing=None if lava is None else lava.layers[index].differing + in_states,
                 current_wraps=written.health[index].current_wraps,
@@ -131,6 +138,7 @@ def check_accuracy(
     *,
     floats: Mapping[str, BoolArray],
     deployed: Recording,
+    trained: Mapping[str, int] | None = None,
 ) -> None:
     """Refuse integers that classify far worse than the floats they were made from.
 
@@ -143,6 +151,7 @@ def check_accuracy(
         limit: Largest loss allowed, as a share.
         floats: Spikes of the float network by layer, on the calibration samples.
         deployed: Recording of the integers on the calibration samples.
+        trained: See `compare_layers`; None for all.
 
     Raises:
         QuantizationError: If the loss is too large, with the layers in which spikes differ.
@@ -157,10 +166,14 @@ def check_accuracy(
     error = sqrt((before * (1 - before) + after * (1 - after)) / (samples + 2))
     if before - after - 3 * error <= limit:
         return
+
+    def spikes_of(index: int, name: str) -> npt.NDArray[np.integer]:
+        return deployed.spikes_of(index)[:, :, : None if trained is None else trained[name]]
+
     equal = {
         name: share
         for index, name in enumerate(deployed.layers)
-        if (share := _equal_share(floats.get(name), deployed.spikes_of(index))) is not None
+        if (share := _equal_share(floats.get(name), spikes_of(index, name))) is not None
     }
     stages = ", ".join(f"{stage} {value:.2%}" for stage, value in accuracy.items())
     layers = ", ".join(f"{name} {share:.1%}" for name, share in equal.items())

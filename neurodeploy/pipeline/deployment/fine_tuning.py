@@ -8,6 +8,9 @@ deployed file makes. Rounding, wrapping and clipping count as identity in the ba
 Weights are kept in float units; the integers of a population with scale s are
 round(W · s / 2) · 2 for weights and round(b · s) for biases, as `neurodeploy.passes.quantization`
 makes them.
+
+A channel that fires at every step, to carry biases through decaying currents, keeps its incoming
+weights at zero and its own bias; the weights that read it are those biases, and train.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from neurodeploy.fixedpoint import (
     round_to_even_integer,
     wrap,
 )
-from neurodeploy.ir.float_layers import Conv, Dense, Integrator
+from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Integrator, Layer
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer
 from neurodeploy.learning.checkpoints import History
@@ -42,6 +45,7 @@ from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.functional.surrogate import Surrogate
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import SpikingNeuron
+from neurodeploy.passes import Carried
 from neurodeploy.passes.quantization import Population, Scales, find_populations, quantize
 from neurodeploy.pipeline.observation import Observer, iteration_callback
 from neurodeploy.recipes.recipe import Recipe
@@ -99,7 +103,14 @@ class IntegerNetwork(nn.Module):
     """
 
     def __init__(
-        self, graph: Graph, target: Target, scales: Scales, *, steps: int, surrogate: Surrogate
+        self,
+        graph: Graph,
+        target: Target,
+        scales: Scales,
+        *,
+        steps: int,
+        surrogate: Surrogate,
+        carried: Carried | None = None,
     ) -> None:
         """Take over the weights of `graph`.
 
@@ -109,6 +120,7 @@ class IntegerNetwork(nn.Module):
             scales: Integer units per float unit, by population.
             steps: T.
             surrogate: Stands in for the derivative of the spike.
+            carried: How biases pass through decaying currents in `graph`; None if none do.
 
         Raises:
             QuantizationError: If the graph cannot be quantized with these scales.
@@ -120,7 +132,9 @@ class IntegerNetwork(nn.Module):
         self.input_shape = fixed.input.shape
         self._largest_input = graph.input.largest
         self.populations = nn.ModuleList(
-            _TrainablePopulation(population, layer, scales[population.name], target, surrogate)
+            _TrainablePopulation(
+                population, layer, scales[population.name], target, surrogate, carried
+            )
             for population, layer in zip(find_populations(graph), fixed, strict=True)
         )
 
@@ -177,7 +191,7 @@ class IntegerNetwork(nn.Module):
 
         Quantizing it with the same scales gives `to_fixed_point()`.
         """
-        nodes = dict(self._graph.nodes)
+        nodes: dict[str, Layer] = dict(self._graph.nodes)
         for module in self.populations:
             assert isinstance(module, _TrainablePopulation)
             nodes.update(module.to_layers())
@@ -202,9 +216,18 @@ class _TrainablePopulation(nn.Module):
         scale: float,
         target: Target,
         surrogate: Surrogate,
+        carried: Carried | None,
     ) -> None:
         super().__init__()
         self.name, self.scale = population.name, scale
+        neuron = layer.neuron
+        if not isinstance(neuron, CubaNeuron):
+            raise TraceError(
+                f"{self.name}: {neuron.label} neurons, of which no gradient is known here; LIF "
+                "neurons can be fine-tuned. Set quantization.fine_tune_epochs = 0."
+            )
+        assert isinstance(population.neuron, Cuba | Integrator)
+        self._neuron = population.neuron
         self.is_readout = isinstance(population.neuron, Integrator)
         self._branches = population.branches
         self._limits = (float(target.weight_min), float(target.weight_max))
@@ -218,18 +241,35 @@ class _TrainablePopulation(nn.Module):
             for branch in population.branches
         )
         self.bias = nn.Parameter(torch.from_numpy(population.bias.astype(np.float32)))
-        neuron = layer.neuron
-        if not isinstance(neuron, CubaNeuron):
-            raise TraceError(
-                f"{self.name}: {neuron.label} neurons, of which no gradient is known here; LIF "
-                "neurons can be fine-tuned. Set quantization.fine_tune_epochs = 0."
-            )
+        self._kept: dict[int | str, tuple[Tensor, Tensor]] = {}
+        if carried is not None:
+            self._keep(carried)
         self._model = _DifferentiableNeuron(neuron=neuron, scale=scale, surrogate=surrogate)
+
+    def _keep(self, carried: Carried) -> None:
+        """Keep what carries biases as it is, whatever an optimizer does to the parameters."""
+        for index, branch in enumerate(self._branches):
+            if branch.node in carried.trainable:
+                mask = torch.from_numpy(carried.trainable[branch.node])
+                self._kept[index] = mask, self.weights[index].detach().clone()
+        own = carried.channels[self.name]
+        if own < len(self.bias):
+            mask = torch.ones_like(self.bias, dtype=torch.bool)
+            mask[own:] = False
+            self._kept["bias"] = mask, self.bias.detach().clone()
+
+    def _trained(self, key: int | str, parameter: Tensor) -> Tensor:
+        """Return a parameter with the values that stay; no gradient reaches what they replace."""
+        if key not in self._kept:
+            return parameter
+        mask, kept = self._kept[key]
+        return torch.where(mask, parameter, kept)
 
     def current(self, known: Mapping[str, Tensor], *, largest_input: int) -> Tensor:
         """Sum over the synapses: (T, samples, ...) float32 holding integers."""
         total: Tensor | None = None
-        for branch, weight in zip(self._branches, self.weights, strict=True):
+        for index, branch in enumerate(self._branches):
+            weight = self._trained(index, self.weights[index])
             integers = _Round.apply(
                 weight, self.scale * branch.unit, round_to_even_integer, *self._limits
             )
@@ -246,7 +286,8 @@ class _TrainablePopulation(nn.Module):
     def integer_bias(self) -> Tensor:
         """round(b · s), shaped to broadcast over the layer."""
         limit = self._bias_limit
-        rounded: Tensor = _Round.apply(self.bias, self.scale, round_half_even, -limit, limit)
+        bias = self._trained("bias", self.bias)
+        rounded: Tensor = _Round.apply(bias, self.scale, round_half_even, -limit, limit)
         if rounded.ndim > 1:
             return rounded
         return rounded.reshape(-1, *(1,) * (len(self._shape) - 1))
@@ -256,18 +297,28 @@ class _TrainablePopulation(nn.Module):
         spikes: Tensor = _IntegerLif.apply(current, self.integer_bias(), self._model)
         return spikes
 
-    def to_layers(self) -> dict[str, Conv | Dense]:
-        """The float layers with the weights as they are now, within the target's range."""
-        layers: dict[str, Conv | Dense] = {}
+    def to_layers(self) -> dict[str, Layer]:
+        """The float layers with the weights as they are now, within the target's range.
+
+        The bias drives the voltage: it is a synapse's where the current lives one step, and
+        otherwise that of the neurons.
+        """
+        layers: dict[str, Layer] = {}
         limit = self._bias_limit / self.scale
-        bias = self.bias.detach().double().clamp(-limit, limit).numpy()
-        for branch, weight in zip(self._branches, self.weights, strict=True):
+        bias = self._trained("bias", self.bias).detach().double().clamp(-limit, limit).numpy()
+        neuron, is_driven = self._neuron, np.any(np.asarray(self._neuron.current_decay) < 1)
+        if is_driven or neuron.bias is not None:
+            column = (-1, *(1,) * (len(self._shape) - 1))
+            drive = bias.reshape(column) if bias.ndim == 1 else bias
+            layers[self.name] = dataclasses.replace(neuron, bias=drive)
+        for index, branch in enumerate(self._branches):
             if branch.is_identity:
                 continue
             low, high = (bound / (self.scale * branch.unit) for bound in self._limits)
+            weight = self._trained(index, self.weights[index]).detach().double()
             layers[branch.node] = dataclasses.replace(
                 branch.layer,
-                weight=weight.detach().double().clamp(low, high).numpy(),
+                weight=weight.clamp(low, high).numpy(),
                 bias=None if layers else bias,
             )
         return layers

@@ -22,6 +22,7 @@ from neurodeploy.passes import (
     fold_batchnorm,
     fold_global_average_pool,
     fold_normalization,
+    lower_current_biases,
     lower_max_pool,
     lower_residuals,
     merge_groups,
@@ -30,13 +31,15 @@ from neurodeploy.passes import (
     quantize,
     run_passes,
 )
-from neurodeploy.passes.quantization import fit_input
+from neurodeploy.passes.calibration import fit_input
 from neurodeploy.recipes.recipe import Architecture, Recipe
 from neurodeploy.recipes.training_sections import PruningSection
 
 
 def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> Graph:
     """Trace a trained network without branches, prune it, and fold the layers that the chip lacks.
+
+    Biases that pass through a decaying current stay: `lower_current_biases` comes next.
 
     Raises:
         TraceError: If the network holds something that has no counterpart.
@@ -81,7 +84,9 @@ def prune(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> 
     return graph
 
 
-def make_twin(trained: Graph, lowered: Graph, deployed: FixedPointGraph) -> Graph:
+def make_twin(
+    trained: Graph, lowered: Graph, deployed: FixedPointGraph, *, folded: Graph | None = None
+) -> Graph:
     """Return the ReLU twin's float network: as trained, without the weights that deployment zeroed.
 
     A spiking network does no operation for a weight that is zero in the deployed integers, so the
@@ -91,20 +96,32 @@ def make_twin(trained: Graph, lowered: Graph, deployed: FixedPointGraph) -> Grap
         trained: From `prune`.
         lowered: The same network with pools and groups folded into weights, as quantized.
         deployed: Its integers, skip connections in place.
+        folded: `lowered` without channels that carry biases, which the twin does not have; None
+            if it has none.
     """
+    folded = lowered if folded is None else folded
     changed: dict[str, Layer] = {}
     for layer in deployed:
         nodes = lowered.sources(layer.name)
         for node, connection in zip(nodes, layer.connections, strict=True):
             before, synapse = trained.nodes.get(node), connection.synapse
-            if isinstance(before, Conv | Dense) and isinstance(synapse, FixedConv | FixedDense):
-                kept = _kept_weights(before, synapse)
+            own = folded.nodes.get(node)
+            if (
+                isinstance(before, Conv | Dense)
+                and isinstance(own, Conv | Dense)
+                and isinstance(synapse, FixedConv | FixedDense)
+            ):
+                kept = _kept_weights(before, own, synapse)
                 changed[node] = dataclasses.replace(before, weight=before.weight * kept)
     return trained.replace_nodes(changed=changed)
 
 
-def _kept_weights(before: Conv | Dense, synapse: FixedConv | FixedDense) -> npt.NDArray[np.bool_]:
+def _kept_weights(
+    before: Conv | Dense, own: Conv | Dense, synapse: FixedConv | FixedDense
+) -> npt.NDArray[np.bool_]:
     """Return which weights of a layer as trained are other than zero in its deployed form.
+
+    `own` is the layer as quantized, but for weights to and from channels that carry biases.
 
     Folding a pool into a convolution repeats each weight over the window: the weight is zero if all
     of its copies are. Of merged groups, windows that overlap and dense layers behind a pool, only
@@ -112,6 +129,9 @@ def _kept_weights(before: Conv | Dense, synapse: FixedConv | FixedDense) -> npt.
     """
     weight = before.weight
     stored = synapse.weight if isinstance(synapse, FixedConv) else synapse.effective.mantissa
+    if isinstance(own, Conv) and isinstance(synapse, FixedConv) and own.groups != synapse.groups:
+        return np.asarray(weight != 0)
+    stored = stored[: own.weight.shape[0], : own.weight.shape[1]]
     if stored.shape == weight.shape:
         return np.asarray(stored != 0)
     copies = [after // size for after, size in zip(stored.shape, weight.shape, strict=True)]
@@ -160,6 +180,7 @@ def check_deployable(recipe: Recipe, value_range: tuple[int, int]) -> None:
                 parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     graph = fit_input(lower(network, pruning=recipe.pruning), *value_range)
     steps = recipe.network.steps
+    graph = lower_current_biases(graph, steps=steps).graph
     scales = choose_scales(graph, target, steps=steps, guard_overflow=False)
     fixed = quantize(graph, target, steps=steps, scales=scales)
     check_limits(lower_residuals(fixed, target).graph, target)

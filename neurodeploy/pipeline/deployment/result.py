@@ -20,7 +20,7 @@ from neurodeploy.data import Dataset
 from neurodeploy.files import hash_file, write_text
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
 from neurodeploy.learning.checkpoints import History
-from neurodeploy.passes import Lowered
+from neurodeploy.passes import Carried, Lowered
 from neurodeploy.passes.calibration import Calibration
 from neurodeploy.passes.relays import RelayCost
 from neurodeploy.pipeline.deployment.agreement import LayerCheck
@@ -44,7 +44,8 @@ class PruningOutcome:
     """Effect of pruning at deployment, on the validation part, in integers.
 
     `zero_share` is the share of the float weights that are zero, SOPs are synaptic operations a
-    sample. Values before are those without pruning, right after quantization.
+    sample. Values before are those without pruning, right after quantization. Channels that carry
+    biases count as the neurons and operations that they are.
     """
 
     zero_share: float
@@ -96,6 +97,8 @@ class Deployment:
         twin: The float network before pools and groups were lowered, without the weights that are
             zero in the file: its ReLU twin.
         lowered: The network with relay channels in place of skip connections, and their cost.
+        carried: Biases that pass through decaying currents: carried by channels that always fire,
+            or driving the voltage, an approximation.
         calibration: Scales and peaks before fine-tuning.
         calibration_samples: Number of samples behind scales and agreement.
         fine_tuning: History of the fine-tune; None if there was none, or if it did not help.
@@ -119,6 +122,7 @@ class Deployment:
     direct: FixedPointGraph
     twin: Graph
     lowered: Lowered
+    carried: Carried
     calibration: Calibration
     calibration_samples: int
     fine_tuning: History | None
@@ -152,6 +156,10 @@ class Deployment:
             "agreement": [asdict(entry) for entry in self.agreement],
             "relaying": None if self.relaying is None else asdict(self.relaying),
             "relays": [asdict(cost) for cost in self.relay_costs],
+            "current_biases": {
+                "carried_by": dict(self.carried.carriers),
+                "approximated": dict(self.carried.driven),
+            },
             "pruning": None if self.pruning is None else asdict(self.pruning),
             "fit": None if self.fit is None else self.fit.to_dict(),
         }

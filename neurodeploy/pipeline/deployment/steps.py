@@ -35,9 +35,15 @@ from neurodeploy.learning.checkpoints import History
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.tracing import trace
-from neurodeploy.passes import Lowered, lower_residuals, zero_share
-from neurodeploy.passes.calibration import Calibration, calibrate, check_activity
-from neurodeploy.passes.quantization import fit_input
+from neurodeploy.passes import (
+    Carried,
+    Lowered,
+    lower_current_biases,
+    lower_residuals,
+    zero_share,
+)
+from neurodeploy.passes.calibration import Calibration, calibrate, check_activity, fit_input
+from neurodeploy.passes.quantization import Clipping
 from neurodeploy.pipeline.deployment import agreement
 from neurodeploy.pipeline.deployment.agreement import BoolArray, LayerCheck
 from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork, fine_tune, surrogate_of
@@ -132,6 +138,7 @@ class _DeploymentWork:
     lava_samples: int
     observer: Observer
     steps: list[Step] = field(default_factory=list)
+    clips: bool = True
     samples: Dataset = field(init=False)
     windows: npt.NDArray[np.int32] = field(init=False)
 
@@ -148,9 +155,13 @@ class _DeploymentWork:
         graph = self._fold(pruned)
         self._note("trace", f"{len(traced.nodes)} nodes")
         self._note("fold", f"batch norm and averages into weights: {len(graph.nodes)} nodes")
-        calibration, tried, bits = self._quantize(graph)
+        carried = lower_current_biases(graph, steps=recipe.network.steps)
+        if carried.describe():
+            self._note("bias through the current", carried.describe())
+        self.clips = not carried.carriers
+        calibration, tried, bits = self._quantize(graph, carried.graph)
         before = self._accuracy(calibration.graph)
-        fixed, history, accuracy, choice = self._tune(calibration, before)
+        fixed, history, accuracy, choice = self._tune(calibration, before, carried)
         quantized_run = deployed_run = EventSimulator(calibration.graph).run(windows)
         if fixed is not calibration.graph:
             deployed_run = EventSimulator(fixed).run(windows)
@@ -162,7 +173,9 @@ class _DeploymentWork:
             recipe.quantization.accuracy_loss_limit,
             floats=floats,
             deployed=deployed_run,
+            trained=carried.channels,
         )
+        carried.check_firing(deployed_run)
         self.observer.stage("check", f"{len(windows)} calibration samples")
         lowered = lower_residuals(fixed, self.target)
         if lowered.costs:
@@ -172,10 +185,11 @@ class _DeploymentWork:
                 f"{len(lowered.costs)} layers, {sum(c.neurons for c in lowered.costs)} neurons",
             )
         fit = self._check_fit(lowered.graph)
-        twin = make_twin(pruned, calibration.float_graph, fixed)
+        twin = make_twin(pruned, calibration.float_graph, fixed, folded=graph)
         chain = dataclasses.replace(lowered.graph, relu_twin=ann_macs(twin))
         lowered = dataclasses.replace(lowered, graph=chain)
-        checks, written, written_run = self._write(lowered, floats, quantized_run, deployed_run)
+        runs = quantized_run, deployed_run
+        checks, written, written_run = self._write(lowered, floats, *runs, carried)
         path = self.directory / NET
         relaying = None
         if lowered.costs:
@@ -192,6 +206,7 @@ class _DeploymentWork:
             direct=fixed,
             twin=twin,
             lowered=lowered,
+            carried=carried,
             calibration=calibration,
             calibration_samples=len(windows),
             fine_tuning=history,
@@ -247,17 +262,26 @@ class _DeploymentWork:
             self.chip if bits == 8 else self.chip.with_weight_bits(bits),
             self.windows,
             margin=settings.margin,
-            clipping=settings.clipping,
+            clipping=self._clipping(),
             percentile=settings.percentile,
         )
 
-    def _quantize(self, graph: Graph) -> tuple[Calibration, tuple[tuple[int, float], ...], int]:
-        """Quantize with the bits asked for, or with the fewest within the accuracy budget."""
+    def _clipping(self) -> Clipping:
+        """Return which weights may be clipped: none where some of them are biases."""
+        return self.recipe.quantization.clipping if self.clips else "max"
+
+    def _quantize(
+        self, folded: Graph, graph: Graph
+    ) -> tuple[Calibration, tuple[tuple[int, float], ...], int]:
+        """Quantize with the bits asked for, or with the fewest within the accuracy budget.
+
+        `graph` is `folded` without biases on decaying currents.
+        """
         settings = self.recipe.quantization
         if self.recipe.pruning.is_any:
-            neurons = [count_neurons(whole) for whole in (self._fold(prune(self.network)), graph)]
+            neurons = [count_neurons(whole) for whole in (self._fold(prune(self.network)), folded)]
             shrunk = "" if neurons[0] == neurons[1] else f", neurons {neurons[0]} -> {neurons[1]}"
-            self._note("prune", f"{zero_share(graph):.1%} of the weights are zero{shrunk}")
+            self._note("prune", f"{zero_share(folded):.1%} of the weights are zero{shrunk}")
         bits = settings.weight_bits
         best = self._calibrate(graph, bits)
         tried: list[tuple[int, float]] = []
@@ -281,12 +305,13 @@ class _DeploymentWork:
         self._note(
             "quantize",
             f"{bits}-bit weights, scales {min(scales):.4g} to {max(scales):.4g}, clipping "
-            f"{settings.clipping}",
+            f"{self._clipping()}"
+            + ("" if self._clipping() == settings.clipping else ", since some weights are biases"),
         )
         return best, tuple(tried), bits
 
     def _tune(
-        self, calibration: Calibration, before: float
+        self, calibration: Calibration, before: float, carried: Carried
     ) -> tuple[FixedPointGraph, History | None, dict[str, float], str]:
         """Fine-tune if the recipe asks for it, and choose the integers to deploy."""
         recipe, (training, validation, _) = self.recipe, self.data
@@ -304,6 +329,7 @@ class _DeploymentWork:
             calibration.scales,
             steps=recipe.network.steps,
             surrogate=surrogate_of(self.network),
+            carried=carried,
         )
         tuning = fine_tune(integer, recipe, self.directory, training, validation, self.observer)
         tuned = integer.to_fixed_point()
@@ -328,6 +354,7 @@ class _DeploymentWork:
         floats: Mapping[str, BoolArray],
         quantized: Recording,
         deployed: Recording,
+        carried: Carried,
     ) -> tuple[tuple[LayerCheck, ...], FixedPointGraph, Recording]:
         """Write the file, read it back, run it, and only then put it in its place."""
         path = self.directory / NET
@@ -338,7 +365,13 @@ class _DeploymentWork:
             recording = EventSimulator(written).run(self.windows)
             lava = self._on_lava(unchecked, written)
             checks = agreement.compare_layers(
-                floats, quantized, deployed, recording, lowered.channels, lava=lava
+                floats,
+                quantized,
+                deployed,
+                recording,
+                lowered.channels,
+                trained=carried.channels,
+                lava=lava,
             )
             agreement.check_file(checks, deployed, recording)
             unchecked.replace(path)
@@ -400,7 +433,9 @@ class _DeploymentWork:
         """Quantize the network without pruning as well, and compare."""
         if not self.recipe.pruning.is_one_shot:
             return None
-        whole = self._calibrate(self._fold(prune(self.network)), bits).graph
+        folded, steps = self._fold(prune(self.network)), self.recipe.network.steps
+        unpruned = lower_current_biases(folded, steps=steps)
+        whole = self._calibrate(unpruned.graph, bits).graph
         inputs = self.data[1].windows(self.recipe.network.steps)
 
         def sops(network: FixedPointGraph) -> float:

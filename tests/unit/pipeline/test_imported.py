@@ -87,7 +87,7 @@ def test_a_bias_through_the_current_is_exact_or_asked_for(tmp_path: Path) -> Non
     assert rough.calibration.graph.names == ("1", "3")
     by_name = {entry.name: entry.deployed for entry in rough.agreement}
     for entry in exact.agreement[1:]:
-        assert entry.deployed > by_name[entry.name] - 0.001
+        assert entry.deployed > by_name[entry.name] - 0.002
     graded = 3 * inputs_of(case)
     with pytest.raises(InterchangeError, match="only binary input can be relayed"):
         nd.deploy(GOLDEN / f"{case}.nir", graded, out=tmp_path / "graded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -11,8 +12,8 @@ from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
 from neurodeploy.ir.float_layers import Cuba, Dense, Input, Integrator
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.passes import quantize
-from neurodeploy.pipeline.deployment.agreement import check_accuracy
+from neurodeploy.passes import lower_current_biases, quantize
+from neurodeploy.pipeline.deployment.agreement import check_accuracy, compare_layers
 from neurodeploy.simulation import EventSimulator, Recording
 
 
@@ -37,6 +38,37 @@ def recording() -> Recording:
     )
     fixed = quantize(graph, Target.load("loihi2"), steps=2)
     return EventSimulator(fixed).run(np.array([[[1, 0], [0, 0]]]))
+
+
+def test_a_channel_that_carries_biases_is_in_no_share_but_in_the_file() -> None:
+    weight = np.array([[1.0, -1.0]])
+    nodes = {
+        "input": Input(shape=(2,)),
+        "fc": Dense(weight=weight),
+        "lif": Cuba(threshold=0.5),
+        "next": Dense(weight=np.array([[1.0]]), bias=np.array([0.2])),
+        "slow": Cuba(threshold=0.9, current_decay=0.25),
+        "read": Dense(weight=np.array([[1.0], [-1.0]])),
+        "out": Integrator(),
+    }
+    carried = lower_current_biases(Graph(nodes=nodes, edges=tuple(itertools.pairwise(nodes))))
+    fixed = quantize(carried.graph, Target.load("loihi2"), steps=2)
+    run = EventSimulator(fixed).run(np.array([[[1, 0], [0, 0]]]))
+    floats = {"lif": np.array([[[True], [False]]])}
+    channels = {layer.name: layer.shape[0] for layer in fixed}
+    assert channels["lif"] == 2
+    trained = carried.channels
+    check = compare_layers(floats, run, run, run, channels, trained=trained)[0]
+    assert (check.values, check.rate, check.quantized, check.deployed) == (2, 0.5, 1.0, 1.0)
+    broken = np.array(run.spikes_of("lif"))
+    broken[0, 1, 1] = 0
+    other = dataclasses.replace(run, spikes=(broken, *run.spikes[1:]))
+    check = compare_layers(floats, run, run, other, channels, trained=trained)[0]
+    assert check.file_differing == 1
+    accuracy = {"float": 1.0, "deployed": 0.0}
+    wrong = {"lif": np.array([[[True], [True]]])}
+    with pytest.raises(QuantizationError, match=r"lif 50\.0%"):
+        check_accuracy(accuracy, 60, 0.1, floats=wrong, deployed=run, trained=trained)
 
 
 @pytest.mark.parametrize(

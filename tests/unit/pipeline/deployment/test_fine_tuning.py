@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from neurodeploy.errors import DataError
 from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Input, Integrator
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.nn.functional.surrogate import Rectangular, Triangular
+from neurodeploy.passes import lower_current_biases
 from neurodeploy.passes.calibration import calibrate
+from neurodeploy.passes.current_bias import always_on
 from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork
 from neurodeploy.simulation import EventSimulator, Recording
 
@@ -43,7 +46,7 @@ def make_graph(rng: np.random.Generator, *, current_decay: float = 1.0) -> Graph
 def make_network(
     rng: np.random.Generator, **options: float
 ) -> tuple[IntegerNetwork, np.ndarray, dict[str, float]]:
-    graph = make_graph(rng, **options)
+    graph = lower_current_biases(make_graph(rng, **options)).graph
     samples = rng.integers(0, 17, (24, STEPS, 2, 6, 5)).astype(np.int32)
     calibration = calibrate(graph, LOIHI2, samples)
     network = IntegerNetwork(
@@ -86,6 +89,47 @@ def test_spikes_equal_the_simulators_before_and_after_training(current_decay: fl
         not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True)
     )
     assert_equals_simulator(network, samples)
+
+
+def test_channels_that_carry_biases_keep_firing_while_their_readers_train() -> None:
+    rng = np.random.default_rng(7)
+    graph = make_graph(rng, current_decay=0.3)
+    conv = graph.nodes["conv2"]
+    assert isinstance(conv, Conv)
+    conv = replace(conv, bias=rng.normal(0, 0.2, 8))
+    carried = lower_current_biases(graph.replace_nodes(changed={"conv2": conv}))
+    assert carried.carriers == {"lif2": "lif1"}
+    samples = rng.integers(0, 17, (24, STEPS, 2, 6, 5)).astype(np.int32)
+    scales = calibrate(carried.graph, LOIHI2, samples).scales
+    network = IntegerNetwork(
+        carried.graph, LOIHI2, scales, steps=STEPS, surrogate=Rectangular(), carried=carried
+    )
+    before = network.to_fixed_point()
+    # An optimizer that moves every value, those without a gradient as well.
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.02, weight_decay=0.5)
+    for _ in range(8):
+        scores = network(torch.from_numpy(samples)).mean(1)
+        loss = torch.nn.functional.cross_entropy(scores, torch.arange(24) % 4)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after = network.to_fixed_point()
+    recording = EventSimulator(after).run(samples)
+    compare_spikes(network, samples, recording)
+    carried.check_firing(recording)
+    columns = []
+    for fixed in (before, after):
+        first, second = fixed.layers[:2]
+        assert np.flatnonzero(always_on(first)).tolist() == [6]
+        assert not first.connections[0].synapse.weight[6].any()
+        assert int(first.bias.reshape(-1)[6]) > int(first.neuron.threshold)
+        column = second.connections[0].synapse.weight[:, 6]
+        assert np.argwhere(column.any(axis=0)).tolist() == [[1, 0]]  # at the tap, padding (1, 0)
+        # Groups of two: what no weight led to before stays so.
+        assert not second.connections[0].synapse.weight[:4, 3:6].any()
+        columns.append(column[:, 1, 0])
+    assert not np.array_equal(*columns)
+    assert before.layers[0].bias.reshape(-1)[6] == after.layers[0].bias.reshape(-1)[6]
 
 
 def test_class_scores_are_the_read_outs_voltage_in_float_units() -> None:

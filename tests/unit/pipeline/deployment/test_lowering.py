@@ -19,7 +19,7 @@ from neurodeploy.ir.float_layers import AveragePool, Conv, Cuba, Dense, Flatten,
 from neurodeploy.nn.network import SpikingNetwork, remove_branches
 from neurodeploy.onnx_models.macs import count_onnx_macs
 from neurodeploy.onnx_models.twin_export import export_twin
-from neurodeploy.passes import lower_residuals, quantize
+from neurodeploy.passes import lower_current_biases, lower_residuals, quantize
 from neurodeploy.pipeline.deployment.lowering import (
     count_neurons,
     fold_layers,
@@ -80,6 +80,36 @@ def test_relays_and_pools_are_no_macs_of_the_twin(name: str, twin: int, stored: 
     fixed = quantize(lowered, TARGET, steps=4)
     assert ann_macs(make_twin(trained, lowered, fixed)).macs_border_exact == twin
     assert ann_macs(lower_residuals(fixed, TARGET).graph).macs_border_exact == stored
+
+
+def test_the_twin_has_no_channels_that_carry_biases() -> None:
+    """Zeros of the integers are found behind the added channels, the channels left out."""
+    rng = np.random.default_rng(0)
+    small = rng.normal(0, 1, (4, 3, 3, 3))
+    small[:, :, 0, 0] = 1e-6
+
+    def neuron() -> Cuba:
+        return Cuba(threshold=1.0, current_decay=0.25)
+
+    trained = chain(
+        input=Input(shape=(2, 5, 5)),
+        first=Conv(weight=rng.normal(0, 1, (3, 2, 3, 3)), bias=rng.normal(0, 1, 3), padding=(1, 1)),
+        one=neuron(),
+        second=Conv(weight=small, bias=rng.normal(0, 1, 4), padding=(1, 1)),
+        two=neuron(),
+        flatten=Flatten(),
+        dense=Dense(weight=rng.normal(0, 1, (6, 100)), bias=rng.normal(0, 1, 6)),
+        three=neuron(),
+    )
+    carried = lower_current_biases(trained)
+    fixed = quantize(carried.graph, TARGET, steps=4)
+    assert [layer.shape[0] for layer in fixed] == [3, 4, 5, 6]  # the relay, and one more each
+    twin = make_twin(trained, carried.graph, fixed, folded=carried.original)
+    assert twin.shapes() == trained.shapes()
+    kept = twin.nodes["second"].weight  # type: ignore[union-attr]
+    assert not kept[:, :, 0, 0].any()
+    stored = fixed.layers[2].connections[0].synapse.weight[:4, :3]
+    assert np.array_equal(kept != 0, stored != 0)
 
 
 def twin_of(trained: Graph, target: Target = TARGET) -> tuple[Graph, FixedPointGraph]:
