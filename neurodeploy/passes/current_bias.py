@@ -56,7 +56,7 @@ class Carried:
 
     @property
     def is_exact(self) -> bool:
-        """Whether every spike is that of the network before."""
+        """True if every spike is that of the network before."""
         return not self.driven
 
     def _added(self, carrier: str) -> str:

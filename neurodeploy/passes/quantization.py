@@ -89,7 +89,7 @@ class Population:
 
     @property
     def has_current_bias(self) -> bool:
-        """Whether a synapse's bias passes through a current that lives longer than a step."""
+        """True if a synapse's bias passes through a current that lives longer than a step."""
         decay = getattr(self.neuron, "current_decay", 1.0)
         biases = [branch.layer.bias for branch in self.branches]
         builds_up = any(bias is not None and np.any(bias) for bias in biases)
