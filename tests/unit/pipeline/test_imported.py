@@ -190,7 +190,7 @@ def test_channels_that_always_fire_carry_the_biases_of_convolutions(
 
 
 def test_no_channel_reaches_the_border_of_a_full_convolution(tmp_path: Path) -> None:
-    with pytest.raises(InterchangeError, match=r"conv2: padding .* no tap lies on the map"):
+    with pytest.raises(InterchangeError, match=r"lif2: .* padding .* no tap lies on the map"):
         nd.deploy(conv_network(padding=2), images(), out=tmp_path)
     result = nd.deploy(
         conv_network(padding=2), images(), out=tmp_path, approximate={"current-bias"}
