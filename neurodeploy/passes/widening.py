@@ -1,4 +1,4 @@
-"""Give populations of a float graph more channels: ones that always fire, to carry biases."""
+"""Channels that always fire, added to populations of a float graph to carry biases."""
 
 from __future__ import annotations
 
