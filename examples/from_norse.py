@@ -15,6 +15,7 @@ LAVA_SAMPLES = 32  # 0 without the runtime that `neurodeploy lava install` makes
 
 # Pixels 0 to 16, the same at every step: integers, as a chip reads them.
 torch.manual_seed(0)
+torch.set_num_threads(1)  # layers this small lose time with more
 digits = load_digits()
 samples = np.repeat(digits.images.astype(np.uint8)[:, None, None], STEPS, axis=1)
 train, test, train_labels, test_labels = train_test_split(

@@ -16,6 +16,7 @@ LAVA_SAMPLES = 32  # 0 without the runtime that `neurodeploy lava install` makes
 
 # Rate coding: a pixel spikes with a probability that is its brightness. Spikes are 0 and 1.
 torch.manual_seed(0)
+torch.set_num_threads(1)  # layers this small lose time with more
 digits = load_digits()
 pixels = torch.from_numpy(digits.images / 16).float().unsqueeze(1)
 samples = spikegen.rate(pixels, num_steps=STEPS).movedim(0, 1)  # (samples, T, 1, 8, 8)

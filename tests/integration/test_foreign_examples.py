@@ -29,7 +29,11 @@ def run_shortened(
     script = tmp_path / "example.py"
     script.write_text(text)
     monkeypatch.chdir(tmp_path)
-    return runpy.run_path(str(script))
+    threads = torch.get_num_threads()
+    try:
+        return runpy.run_path(str(script))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def check_result(
