@@ -53,7 +53,7 @@ def test_deploy_simulate_and_report(call: Call, samples: Path, tmp_path: Path) -
     path, out_dir = GOLDEN / "01_snntorch_leaky_dense.nir", tmp_path / "deployed"
     code, out, error = call("deploy", path, "--samples", samples, "--out", out_dir)
     assert code == 0, error
-    assert "convention euler, steps of 0.0001 s" in out
+    assert "convention euler, steps of 0.0001 s" in " ".join(out.split())
     assert "accuracy, deployed: " in out
     net, kept = out_dir / "network.net", out_dir / "samples.npz"
     assert call("simulate", net, "-i", kept, "-o", tmp_path / "out.npz")[0] == 0

@@ -28,7 +28,7 @@ READS = {
     "run": ("source",),
     "deploy": ("model", "samples"),
     "simulate": ("net", "input", "lava_python"),
-    "verify": ("net", "input", "lava_python"),
+    "verify": ("net", "input", "lava_python", "certificate"),
     "report": ("net", "input", "ann", "ann_input", "measured"),
     "compare": ("networks",),
     "inspect": ("net",),
@@ -51,6 +51,7 @@ WRITES = {
     ("export", "ann"): ("--ann", ".onnx"),
     ("export", "step"): ("--step", ".onnx"),
     ("export", "nir"): ("--nir", ".nir"),
+    ("verify", "write_certificate"): ("--write-certificate", ".json"),
 }
 """Every option that is a file to write: how it is typed, and one of its suffixes."""
 

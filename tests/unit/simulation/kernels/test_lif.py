@@ -416,7 +416,8 @@ def test_additions_have_the_width_of_their_sums() -> None:
     fresh = njit(nogil=True)(run_lif.py_func)
     fresh.compile(signatures["int8"])
     assert "add <64 x i16>" in fresh.inspect_llvm(signatures["int8"])
-    assert len(run_lif.signatures) == len(signatures) <= 3  # one for each type of rows
+    # One for each type of rows, and another where over 255 steps are counted.
+    assert len(run_lif.signatures) <= 2 * len(signatures) <= 6
 
 
 def test_the_compiler_is_loaded_only_to_simulate() -> None:
