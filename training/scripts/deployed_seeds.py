@@ -32,20 +32,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--runs", type=Path, default=Path("runs/seeds"))
     options = parser.parse_args()
-    results = {}
+    results = json.loads(RESULTS.read_text())["recipes"] if RESULTS.exists() else {}
     for recipe in options.recipes:
-        name = recipe.rsplit("#")[-1].removesuffix(".toml")
+        name = Path(recipe.rsplit("#")[-1]).stem
         summaries = [
-            run(recipe, options.runs / f"{Path(name).name}_{seed}", seed, options.seeds[0])
+            run(recipe, options.runs / f"{name}_{seed}", seed, options.seeds[0])
             for seed in options.seeds
         ]
-        results[Path(name).name] = row_of(summaries)
-    provenance_ = dict(provenance())
-    write_text(
-        RESULTS, json.dumps({"provenance": provenance_, "recipes": results}, indent=2) + "\n"
-    )
-    write_text(RESULTS.with_suffix(".md"), table_of(results, options.seeds))
-    print(table_of(results, options.seeds))
+        results[name] = {"seeds": options.seeds, **row_of(summaries)}
+    log = {"provenance": provenance(Path(__file__).parent), "recipes": results}
+    write_text(RESULTS, json.dumps(log, indent=2) + "\n")
+    write_text(RESULTS.with_suffix(".md"), table_of(results))
+    print(table_of(results))
 
 
 def run(name: str, directory: Path, seed: int, first: int) -> dict[str, object]:
@@ -73,14 +71,14 @@ def row_of(summaries: list[dict]) -> dict[str, object]:
     }
 
 
-def table_of(results: dict[str, dict], seeds: list[int]) -> str:
+def table_of(results: dict[str, dict]) -> str:
     """Return the table in Markdown."""
     lines = [
-        f"Test accuracy in percent, mean ± standard deviation over the seeds {seeds[0]} to "
-        f"{seeds[-1]}; the last column is the first seed's file on stock Lava.",
+        "Test accuracy in percent, mean ± standard deviation over seeds; the last column is the "
+        "first seed's file on stock Lava.",
         "",
-        "| recipe | floats | quantized | deployed | differing values on Lava |",
-        "|---|---|---|---|---|",
+        "| recipe | seeds | floats | quantized | deployed | differing values on Lava |",
+        "|---|---|---|---|---|---|",
     ]
     for name, row in results.items():
         cells = [
@@ -92,7 +90,7 @@ def table_of(results: dict[str, dict], seeds: list[int]) -> str:
         shown = (
             "not run" if lava is None else f"{lava['differing_spikes']} ({lava['samples']} images)"
         )
-        lines.append(f"| {name} | {' | '.join(cells)} | {shown} |")
+        lines.append(f"| {name} | {len(row['seeds'])} | {' | '.join(cells)} | {shown} |")
     return "\n".join(lines) + "\n"
 
 
