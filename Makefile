@@ -1,6 +1,6 @@
 # make demo       trains, deploys, verifies on Lava and reports; makes all it needs first
 # make test       runs the tests; makes all they need first
-# make test-fast  runs those that take no longer than a few seconds and need no Lava or lava-dl
+# make test-fast  runs those of single modules that take no longer than a few seconds, without Lava
 # All are safe to repeat and fast the second time. PYTHON=/path/to/python3.12 chooses another.
 
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
@@ -24,7 +24,8 @@ test: $(VENV)/.lava $(VENV)/.test
 
 # Random networks are fewer here as well.
 test-fast: $(VENV)/.test
-	$(PYTEST) -m "not slow and not lava and not slayer" --lowering-examples 20 --report-examples 5 $(PYTEST_ARGS)
+	$(PYTEST) tests/unit tests/property tests/packaging -m "not slow and not lava and not slayer" \
+		--lowering-examples 20 --report-examples 5 $(PYTEST_ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
