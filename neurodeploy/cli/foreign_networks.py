@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.table import Table
 
 from neurodeploy.cli import console
 from neurodeploy.cli.isolated_read import tried_apart
@@ -116,10 +115,9 @@ def deploy_nir(
         f"{console.relative(model)}: convention {network.convention.name}, steps of "
         f"{network.convention.dt:g} s"
     )
-    table = Table("population", "taken over", title="Agreement", title_justify="left")
-    columns = ["spike rate", "as in floats", "file differs"] + ["Lava differs"] * bool(lava)
-    for column in columns:
-        table.add_column(column, justify="right")
+    columns = ["population", "taken over", ">spike rate", ">as in floats", ">file differs"]
+    columns += [">Lava differs"] * bool(lava)
+    table = console.make_table(*columns, title="Agreement")
     for entry in result.agreement:
         table.add_row(
             entry.name,
@@ -144,32 +142,31 @@ def inspect_nir(path: Path, *, as_json: bool) -> None:
         pass
     graph = read_nir(path)
     width = infer_dt(graph) or graph.dt
-    rows = [
-        {
-            "name": name,
-            "type": node.kind,
-            "parameters": {
-                field: value if isinstance(value, str) else _extent(value)
-                for field, value in node.values.items()
-            },
-            "sources": [source for source, end in graph.edges if end == name],
-        }
-        for name, node in graph.nodes.items()
-    ]
+    sources = graph.sources()
     if as_json:
-        console.print_json({"dt": width, "nodes": rows})
+        nodes = [
+            {
+                "name": name,
+                "type": node.kind,
+                "parameters": {
+                    field: value if isinstance(value, str) else _extent(value)
+                    for field, value in node.values.items()
+                },
+                "sources": sources[name],
+            }
+            for name, node in graph.nodes.items()
+        ]
+        console.print_json({"dt": width, "nodes": nodes})
         return
     step = "not told; give --convention or --dt" if width is None else f"{width:g} s"
     console.out.print(f"{console.relative(path)}: NIR, step width {step}")
-    table = Table("node", "type", "reads", "parameters", title="Nodes", title_justify="left")
-    for name, row in zip(graph.nodes, rows, strict=True):
-        node = graph.nodes[name]
+    table = console.make_table("node", "type", "reads", "parameters", title="Nodes")
+    for name, node in graph.nodes.items():
         parameters = (
             f"{field} {value if isinstance(value, str) else _text_of(value)}"
             for field, value in node.values.items()
         )
-        sources = [source for source, end in graph.edges if end == name]
-        table.add_row(name, str(row["type"]), ", ".join(sources), ", ".join(parameters))
+        table.add_row(name, node.kind, ", ".join(sources[name]), ", ".join(parameters))
     console.out.print(table)
 
 

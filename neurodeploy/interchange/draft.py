@@ -25,13 +25,15 @@ from neurodeploy.interchange.canonical_neuron import (
 )
 from neurodeploy.interchange.convention import Convention, Scheme
 from neurodeploy.interchange.nir_layers import (
+    by_channel,
     compact_parameter,
     conv_of,
     dense_of,
     fit_parameter,
     identity_synapse,
     one_threshold,
-    pair,
+    pool_geometry,
+    scale_columns,
     scale_rows,
 )
 from neurodeploy.interchange.nir_schema import (
@@ -44,6 +46,7 @@ from neurodeploy.interchange.nir_schema import (
     SPIKING,
     NirGraph,
     NirNode,
+    reachable,
 )
 from neurodeploy.ir.float_layers import (
     AveragePool,
@@ -144,11 +147,7 @@ class _Drafting:
         self.convention = convention
         self.subtracts_threshold = subtracts_threshold
         self.approximate = approximate
-        self.before: dict[str, list[str]] = {name: [] for name in source.nodes}
-        self.after: dict[str, list[str]] = {name: [] for name in source.nodes}
-        for start, end in source.edges:
-            self.before[end].append(start)
-            self.after[start].append(end)
+        self.before, self.after = source.sources(), source.readers()
         self.nodes: dict[str, Layer] = {}
         self.edges: list[tuple[str, str]] = []
         self.shapes: dict[str, Shape] = {}
@@ -193,8 +192,8 @@ class _Drafting:
             and self.before[name] == self.after[name]
             and names[self.before[name][0]].kind in SPIKING
         }
-        reached = _reachable(entry, self.after)
-        used = _reachable(output, self.before)
+        reached = reachable(entry, self.after)
+        used = reachable(output, self.before)
         for name in names:
             if name not in reached:
                 self.refusals.append(f"{name}: nothing leads to it from the input. Remove it.")
@@ -330,7 +329,7 @@ class _Drafting:
         elif node.kind == MAX_POOL:
             if np.any(_common_factor(values) != 1):
                 raise InterchangeError("a maximum of scaled values. Scale after the pool.")
-            self._add(name, MaxPool(**_geometry(node)), values)
+            self._add(name, MaxPool(**pool_geometry(node)), values)
         elif node.kind == PASS_ON:
             self._pass_on(name, values, np.array(1.0))
         elif node.kind == "Delay":
@@ -342,7 +341,7 @@ class _Drafting:
 
     def _add_batch_norm(self, name: str, node: NirNode, values: list[_Value]) -> None:
         shape = self.shapes[values[0].node]
-        factor = _by_channel(_common_factor(values), shape, "batch norm")
+        factor = by_channel(_common_factor(values), shape, "batch norm")
         scale = np.broadcast_to(node.array("scale"), shape[:1]) * np.broadcast_to(
             np.ravel(factor) if factor.ndim else factor, shape[:1]
         )
@@ -363,8 +362,8 @@ class _Drafting:
             self.values[name] = replace(self.values[name], factor=factor)
 
     def _add_pool(self, name: str, node: NirNode, values: list[_Value]) -> None:
-        pool = AveragePool(**_geometry(node))
-        factor = _by_channel(_common_factor(values), self.shapes[values[0].node], "a pool")
+        pool = AveragePool(**pool_geometry(node))
+        factor = by_channel(_common_factor(values), self.shapes[values[0].node], "a pool")
         self._add(name, pool, values)
         self._leave(name, factor * (prod(pool.kernel) if node.kind == "SumPool2d" else 1.0))
 
@@ -373,18 +372,7 @@ class _Drafting:
         factor = _common_factor(values)
         if not np.any(factor != 1):
             return layer
-        shape = self.shapes[values[0].node]
-        if isinstance(layer, Dense):
-            full = np.broadcast_to(factor, shape)
-            if layer.weight.shape[1] != full.size:
-                raise InterchangeError(f"it reads {layer.weight.shape[1]} of {full.size} values.")
-            return replace(layer, weight=layer.weight * full.reshape(1, -1))
-        rows = np.broadcast_to(_by_channel(factor, shape, "a convolution"), (shape[0], 1, 1))
-        if rows.size != layer.weight.shape[1] * layer.groups:
-            raise InterchangeError(f"it reads {layer.weight.shape[1] * layer.groups} channels.")
-        out = layer.weight.shape[0] // layer.groups
-        columns = np.repeat(rows.reshape(layer.groups, -1), out, axis=0)
-        return replace(layer, weight=layer.weight * columns[:, :, None, None])
+        return scale_columns(layer, factor, self.shapes[values[0].node])
 
     # ------------------------------------------------------------------ neurons
 
@@ -499,38 +487,9 @@ class _Drafting:
         self.foreign[name] = (shape[0], shape[2]) if is_one_dimensional else shape
 
 
-def _geometry(node: NirNode) -> dict[str, tuple[int, int]]:
-    """Return kernel, stride and padding of a pool."""
-    kernel = pair(node.array("kernel_size"), "kernel_size")
-    stride, padding = pair(node.array("stride"), "stride"), pair(node.array("padding"), "padding")
-    if min(*kernel, *stride) < 1 or min(padding) < 0:
-        raise InterchangeError(f"kernel {kernel}, stride {stride}: at least 1 is required.")
-    return {"kernel": kernel, "stride": stride, "padding": padding}
-
-
 def _common_factor(values: Sequence[_Value]) -> FloatArray:
     """Return the factor that the sources of a node left to it."""
     for value in values[1:]:
         if not np.array_equal(values[0].factor, value.factor):
             raise InterchangeError("it adds values that are scaled differently.")
     return values[0].factor
-
-
-def _by_channel(factor: FloatArray, shape: Shape, reader: str) -> FloatArray:
-    """Return a factor as one number or as (C, 1, 1)."""
-    if factor.ndim == 0 or len(shape) != 3:
-        return factor
-    full = np.broadcast_to(factor, shape)
-    if np.ptp(full.reshape(shape[0], -1), axis=1).max() > 0:
-        raise InterchangeError(f"a scale that differs between pixels before {reader}.")
-    return full[:, :1, :1]
-
-
-def _reachable(start: str, following: dict[str, list[str]]) -> set[str]:
-    seen, waiting = {start}, [start]
-    while waiting:
-        for name in following[waiting.pop()]:
-            if name not in seen:
-                seen.add(name)
-                waiting.append(name)
-    return seen

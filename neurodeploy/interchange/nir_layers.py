@@ -115,6 +115,21 @@ def identity_synapse(shape: Shape, factor: FloatArray | float) -> Dense | Conv:
     return Conv(weight=rows[:, :1, None, None].copy(), groups=shape[0])
 
 
+def scale_columns(layer: Dense | Conv, factor: FloatArray, shape: Shape) -> Dense | Conv:
+    """Multiply the weights of each input of a layer by its factor; the source has `shape`."""
+    if isinstance(layer, Dense):
+        full = np.broadcast_to(factor, shape)
+        if layer.weight.shape[1] != full.size:
+            raise InterchangeError(f"it reads {layer.weight.shape[1]} of {full.size} values.")
+        return replace(layer, weight=layer.weight * full.reshape(1, -1))
+    rows = np.broadcast_to(by_channel(factor, shape, "a convolution"), (shape[0], 1, 1))
+    if rows.size != layer.weight.shape[1] * layer.groups:
+        raise InterchangeError(f"it reads {layer.weight.shape[1] * layer.groups} channels.")
+    out = layer.weight.shape[0] // layer.groups
+    columns = np.repeat(rows.reshape(layer.groups, -1), out, axis=0)
+    return replace(layer, weight=layer.weight * columns[:, :, None, None])
+
+
 def scale_rows(layer: Dense | Conv | BatchNorm, rows: FloatArray) -> Dense | Conv | BatchNorm:
     """Multiply every output of a layer by a factor: one, one a channel, or one a neuron."""
     channels = len(layer.scale if isinstance(layer, BatchNorm) else layer.weight)
@@ -196,3 +211,22 @@ def pair(values: FloatArray, name: str, axes: int = 2) -> tuple[int, int]:
     if len(numbers) not in (1, axes):
         raise InterchangeError(f"{name} of {len(numbers)} values, 1 or {axes} are required.")
     return numbers[0], numbers[-1]
+
+
+def pool_geometry(node: NirNode) -> dict[str, tuple[int, int]]:
+    """Return kernel, stride and padding of a pool."""
+    kernel = pair(node.array("kernel_size"), "kernel_size")
+    stride, padding = pair(node.array("stride"), "stride"), pair(node.array("padding"), "padding")
+    if min(*kernel, *stride) < 1 or min(padding) < 0:
+        raise InterchangeError(f"kernel {kernel}, stride {stride}: at least 1 is required.")
+    return {"kernel": kernel, "stride": stride, "padding": padding}
+
+
+def by_channel(factor: FloatArray, shape: Shape, reader: str) -> FloatArray:
+    """Return a factor as one number or as (C, 1, 1)."""
+    if factor.ndim == 0 or len(shape) != 3:
+        return factor
+    full = np.broadcast_to(factor, shape)
+    if np.ptp(full.reshape(shape[0], -1), axis=1).max() > 0:
+        raise InterchangeError(f"a scale that differs between pixels before {reader}.")
+    return full[:, :1, :1]

@@ -76,6 +76,31 @@ class NirGraph:
     edges: tuple[tuple[str, str], ...]
     dt: float | None = None
 
+    def sources(self) -> dict[str, list[str]]:
+        """Return the nodes that lead into each node."""
+        sources: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for start, end in self.edges:
+            sources[end].append(start)
+        return sources
+
+    def readers(self) -> dict[str, list[str]]:
+        """Return the nodes that each node leads into."""
+        readers: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for start, end in self.edges:
+            readers[start].append(end)
+        return readers
+
+
+def reachable(start: str, following: Mapping[str, list[str]]) -> set[str]:
+    """Return the nodes that steps along `following` reach, the first included."""
+    seen, waiting = {start}, [start]
+    while waiting:
+        for name in following[waiting.pop()]:
+            if name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return seen
+
 
 _SHAPE = NirField("shape", FieldKind.INTEGERS)
 _STRIDE = NirField("stride", FieldKind.INTEGERS, 1)

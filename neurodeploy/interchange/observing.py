@@ -96,7 +96,7 @@ class Observation:
 
     Attributes:
         layers: The layers that ran, by path, in the order of their first call.
-        reads: By (path, call): the calls that it read.
+        reads: By path: the calls that it read, one set a call.
         sent: By path: its outputs, one a call.
         received: By path: what it read, one a call; empty if every spike will be compared.
         result: The calls behind the value that the module returned.
@@ -107,10 +107,21 @@ class Observation:
     layout: str
     steps: int
     layers: dict[str, ForeignLayer] = field(default_factory=dict)
-    reads: dict[Call, frozenset[Call]] = field(default_factory=dict)
+    reads: dict[str, list[frozenset[Call]]] = field(default_factory=dict)
     sent: dict[str, list[Tensor]] = field(default_factory=dict)
     received: dict[str, list[Tensor]] = field(default_factory=dict)
     result: frozenset[Call] = frozenset()
+
+    def lags(self, path: str) -> dict[str, set[int]]:
+        """Return, by source, how many calls before its own a layer read it."""
+        lags: dict[str, set[int]] = {}
+        calls = self.reads.get(path, [])
+        for call, sources in enumerate(calls):
+            for source, other in sources:
+                # A layer that is called once sees all of time at once.
+                at_once = len(calls) == 1 or len(self.reads.get(source, [None])) == 1
+                lags.setdefault(source, set()).add(0 if at_once else call - other)
+        return lags
 
 
 def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Observation:
@@ -260,7 +271,6 @@ class _Watch(TorchFunctionMode):
         self.marks: dict[int, Mark] = {}
         self.kept: list[Tensor] = []  # so that no id is used twice
         self.depth = 0
-        self.calls: dict[str, int] = {}
         self.departs = False
 
     def as_input(self, value: Tensor) -> Tensor:
@@ -299,8 +309,6 @@ class _Watch(TorchFunctionMode):
             self.depth += 1
             if self.depth > 1:
                 return
-            call = self.calls.get(path, 0)
-            self.calls[path] = call + 1
             values = list(_tensors((args, kwargs)))
             if path not in self.seen.layers:
                 self._enter(path, part, tuple(values[0].shape) if values else ())
@@ -309,15 +317,15 @@ class _Watch(TorchFunctionMode):
                 self.seen.received.setdefault(path, []).append(first.detach().clone())
             self._check_states(path, part, values[1:])
             mark = None if first is None else self.marks.get(id(first))
+            reads = self.seen.reads.setdefault(path, [])
+            reads.append(frozenset() if mark is None else mark.calls)
             if mark is None:
-                self.seen.reads[path, call] = frozenset()
                 return
             if mark.operation is not None:
                 self.refusals.append(f"{path}: reads the result of {mark.operation}.")
             elif mark.is_state:
                 names = ", ".join(sorted({name for name, _ in mark.calls}))
                 self.refusals.append(f"{path}: reads a state of {names}, not its spikes.")
-            self.seen.reads[path, call] = mark.calls
 
         return hook
 
@@ -356,7 +364,7 @@ class _Watch(TorchFunctionMode):
             layer = self.seen.layers.get(path)
             if not outputs or layer is None:
                 return
-            call = frozenset([(path, self.calls[path] - 1)])
+            call = frozenset([(path, len(self.seen.reads[path]) - 1)])
             for place, output in enumerate(outputs):
                 is_value = output is outputs[0] or place == layer.output
                 self._mark(output, Mark(call, is_state=not is_value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -134,14 +133,11 @@ def _check_received(seen: Observation, inputs: npt.NDArray[np.generic]) -> None:
 
     Where neurons are computed exactly, their spikes prove it.
     """
-    calls: dict[str, int] = defaultdict(int)
-    for path, _ in seen.reads:
-        calls[path] += 1
     sent = {INPUT_PATH: inputs.reshape(*inputs.shape[:2], -1).astype(np.float64)}
     for path, values in seen.received.items():
         received = _stacked(path, values, seen, inputs)
         expected = np.zeros_like(received, np.float64)
-        sources = _lags(seen, path, calls)
+        sources = seen.lags(path)
         for source, lags in sources.items():
             if source not in sent:
                 sent[source] = _stacked(source, seen.sent[source], seen, inputs)
@@ -179,9 +175,6 @@ def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
     }
     edges: list[tuple[str, str]] = []
     refusals: list[str] = []
-    calls: dict[str, int] = defaultdict(int)
-    for path, _ in seen.reads:
-        calls[path] += 1
     for path, layer in seen.layers.items():
         entry = path
         if layer.before is not None:
@@ -192,11 +185,12 @@ def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
         if layer.back is not None:
             nodes[f"{path}.back"] = layer.back
             edges += [(path, f"{path}.back"), (f"{path}.back", path)]
-        if not _sources(seen, path):
+        read = seen.lags(path)
+        if not read:
             once = " in one step; give samples of 2 steps or more" * (seen.steps == 1)
             refusals.append(f"{path}: reads nothing that comes from the input{once}.")
-        for source, lags in _lags(seen, path, calls).items():
-            is_circle = path in _sources(seen, source)
+        for source, lags in read.items():
+            is_circle = path in seen.lags(source)
             if lags != {0} and not (lags == {1} and is_circle):
                 refusals.append(
                     f"{path}: reads {source} of {sorted(lags)[:4]} steps before; only the same "
@@ -204,8 +198,9 @@ def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
                     "through one Linear."
                 )
             edges.append((source, entry))
-        if calls[path] not in (1, seen.steps):
-            refusals.append(f"{path}: is called {calls[path]} times in {seen.steps} steps.")
+        calls = len(seen.reads[path])
+        if calls not in (1, seen.steps):
+            refusals.append(f"{path}: is called {calls} times in {seen.steps} steps.")
     results = {path for path, _ in seen.result}
     if len(results) != 1:
         refusals.append(
@@ -219,25 +214,3 @@ def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
     nodes[_OUTPUT_PATH] = NirNode(OUTPUT_NODE, {})
     edges.append((results.pop(), _OUTPUT_PATH))
     return NirGraph(nodes=nodes, edges=tuple(dict.fromkeys(edges)))
-
-
-def _sources(seen: Observation, path: str) -> set[str]:
-    return {
-        source
-        for (reader, _), sources in seen.reads.items()
-        if reader == path
-        for source, _ in sources
-    }
-
-
-def _lags(seen: Observation, path: str, calls: Mapping[str, int]) -> dict[str, set[int]]:
-    """Return, by source, how many calls before its own the layer read it."""
-    lags: dict[str, set[int]] = {}
-    for (reader, call), sources in seen.reads.items():
-        if reader != path:
-            continue
-        for source, other in sources:
-            # A layer that is called once sees all of time at once.
-            at_once = calls[path] == 1 or calls.get(source, 1) == 1 or source == INPUT_PATH
-            lags.setdefault(source, set()).add(0 if at_once else call - other)
-    return lags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor, nn
@@ -50,47 +50,43 @@ def numbers(value: object) -> FloatArray:
 
 def spiking(
     *,
-    voltage_decay: FloatArray,
     threshold: FloatArray,
     fires_at_threshold: bool,
-    current_decay: FloatArray | float = 1.0,
-    gain: FloatArray | float = 1.0,
-    bias: FloatArray | float = 0.0,
     departures: Departures = (),
+    **leaks: FloatArray | float,
 ) -> NirNode:
-    """Return a spiking population in canonical form; `canonical_neuron` says what each is."""
-    return NirNode(
-        CANONICAL,
-        {
-            "current_decay": np.asarray(current_decay, np.float64),
-            "voltage_decay": np.asarray(voltage_decay, np.float64),
-            "gain": np.asarray(gain, np.float64),
-            "bias": np.asarray(bias, np.float64),
-            "threshold": np.asarray(threshold, np.float64),
-            "fires_at_threshold": np.asarray(float(fires_at_threshold)),
-        },
-        tuple(departures),
-    )
+    """Return a spiking population in canonical form; `canonical_neuron` says what each number is.
+
+    `leaks` are those of `read_out`.
+    """
+    node = read_out(departures=departures, **leaks)
+    values = {
+        **node.values,
+        "threshold": np.asarray(threshold, np.float64),
+        "fires_at_threshold": np.asarray(float(fires_at_threshold)),
+    }
+    return replace(node, kind=CANONICAL, values=values)
 
 
 def read_out(
     *,
-    voltage_decay: FloatArray,
+    voltage_decay: FloatArray | float,
     current_decay: FloatArray | float = 1.0,
     gain: FloatArray | float = 1.0,
     bias: FloatArray | float = 0.0,
     departures: Departures = (),
 ) -> NirNode:
     """Return a population that integrates and never fires."""
+    numbers_by_name = {
+        "current_decay": current_decay,
+        "voltage_decay": voltage_decay,
+        "gain": gain,
+        "bias": bias,
+        "fires_at_threshold": 0.0,
+    }
     return NirNode(
         CANONICAL_READ_OUT,
-        {
-            "current_decay": np.asarray(current_decay, np.float64),
-            "voltage_decay": np.asarray(voltage_decay, np.float64),
-            "gain": np.asarray(gain, np.float64),
-            "bias": np.asarray(bias, np.float64),
-            "fires_at_threshold": np.asarray(0.0),
-        },
+        {name: np.asarray(value, np.float64) for name, value in numbers_by_name.items()},
         tuple(departures),
     )
 
