@@ -28,6 +28,7 @@ Source: lava-dl 0.6.0, `lava/lib/dl/slayer/block/base.py`, `block/cuba.py`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -376,7 +377,7 @@ class Average(nn.Module):
         return (mean, None) if self.count_log else mean
 
 
-class WindowPool(nn.Module):
+class WindowPool(nn.Module, ABC):
     """A pool without neurons, over square windows."""
 
     def __init__(self, kernel: int, stride: int, padding: int = 0) -> None:
@@ -388,8 +389,8 @@ class WindowPool(nn.Module):
         pooled = self._pool(x.flatten(0, 1))
         return pooled.view(*x.shape[:2], *pooled.shape[1:])
 
-    def _pool(self, images: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _pool(self, images: Tensor) -> Tensor: ...
 
 
 class MaxPool(WindowPool):

@@ -20,6 +20,7 @@ Learning in Spiking Neural Networks", NeurIPS 2021.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -195,7 +196,7 @@ class Parts:
         return block
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module, ABC):
     """Two convolutions and a skip: (T, N, I, H, W) to (T, N, O, H', W').
 
     Args:
@@ -213,7 +214,7 @@ class ResidualBlock(nn.Module):
     """
 
     fires_before_sum: ClassVar[bool] = False
-    """Whether second convolution and projection have neurons of their own."""
+    """True if second convolution and projection have neurons of their own."""
     conv2: Conv | NormalizedConv
     projection: Conv | NormalizedConv | None
 
@@ -252,9 +253,9 @@ class ResidualBlock(nn.Module):
     def _add_exit(self, parts: Parts) -> None:
         """Add what comes behind the sum."""
 
+    @abstractmethod
     def forward_with_spikes(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the output, and the spikes of each layer of neurons; "" names the block itself."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output."""
