@@ -9,6 +9,7 @@ import h5py
 import nir
 import numpy as np
 import pytest
+from golden_networks import EXACT, GOLDEN
 
 import neurodeploy as nd
 from neurodeploy.errors import GraphError, InterchangeError, OutputError
@@ -42,20 +43,6 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
 )
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "interchange"
-EXACT = {
-    "01_snntorch_leaky_dense": {},
-    "02_snntorch_synaptic_dense": {"convention": "snntorch"},
-    "04_snntorch_conv_avgpool": {},
-    "05_snntorch_rleaky": {},
-    "06_spikingjelly_ties": {"convention": "spikingjelly"},
-    "07_spikingjelly_conv": {"convention": "spikingjelly"},
-    "08_spikingjelly_residual": {"convention": "spikingjelly"},
-    "09_norse_lifbox": {"convention": "norse"},
-    "12_sinabs_iaf_sumpool": {"convention": "sinabs"},
-    "16_nir_nested": {},
-    "19_nir_conv_shapes": {},
-}
 DT = 1e-4
 ROUNDING = 3e-7
 """Relative error of a quotient of two float32 numbers."""
