@@ -67,18 +67,11 @@ result = nd.deploy(network, test, test_labels, out="runs/from_snntorch", lava_sa
 inputs = np.load(result.samples)["input"]
 recording = nd.EventSimulator(result.graph).run(inputs)
 scores = recording.spikes_of(-1).reshape(-1, STEPS, 10).sum(axis=1)
-print(f"accuracy of {len(test)} images: snnTorch {accuracy:.2%}", end=", ")
-print(f"float64 {result.accuracy['float']:.2%}, integers {result.accuracy['deployed']:.2%}")
+print(f"accuracy of {len(test)} images, snnTorch: {accuracy:.2%}")
+print(result.describe())
 if LAVA_SAMPLES:
     is_right = scores[:LAVA_SAMPLES].argmax(axis=1) == test_labels[:LAVA_SAMPLES]
     print(f"accuracy of the {LAVA_SAMPLES} images that real Lava ran: {is_right.mean():.2%}")
-print(f"snnTorch and float64\n{result.imported.agreement.describe()}")
-for layer in result.agreement:
-    kept = (
-        "a read-out" if layer.deployed is None else f"{layer.deployed:.2%} of spikes as in float64"
-    )
-    print(f"{layer.name} in integers: {kept}", end="; values that differ: ")
-    print(f"file {layer.file_differing}, Lava {layer.lava_differing}")
 
 presets = [nd.EnergyPreset.load("cmos45_int8"), nd.EnergyPreset.load("sram45")]
 report = nd.report(result.graph, inputs, recording, presets=presets)

@@ -41,6 +41,15 @@ class Imported:
     shapes: Mapping[str, Shape]
     agreement: RunAgreement | None = None
 
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Threshold of each population that fires, in units of the float weights."""
+        return {
+            name: layer.threshold
+            for name, layer in self.graph.nodes.items()
+            if isinstance(layer, Cuba)
+        }
+
     def run(self, inputs: npt.ArrayLike) -> dict[str, npt.NDArray[np.generic]]:
         """Run the network in float64, each sample from rest.
 
@@ -68,12 +77,8 @@ class Imported:
             InterchangeError: If names or shapes do not fit.
         """
         run = self._run(inputs)
-        thresholds = {
-            name: layer.threshold
-            for name, layer in self.graph.nodes.items()
-            if isinstance(layer, Cuba)
-        }
-        return replace(self, agreement=compare_runs(run.values, recorded, run.margins, thresholds))
+        agreement = compare_runs(run.values, recorded, run.margins, self.thresholds)
+        return replace(self, agreement=agreement)
 
     def _run(self, inputs: npt.ArrayLike) -> FloatRun:
         array = np.asarray(inputs)

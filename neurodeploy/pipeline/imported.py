@@ -22,10 +22,18 @@ from neurodeploy.errors import (
     DataError,
     GraphError,
     InterchangeError,
-    OutputError,
     VerificationError,
 )
-from neurodeploy.files import CERTIFICATE, NET, NET_RECORD, SAMPLES, hash_file, locked, write_text
+from neurodeploy.files import (
+    CERTIFICATE,
+    NET,
+    NET_RECORD,
+    SAMPLES,
+    hash_file,
+    locked,
+    replacing,
+    write_text,
+)
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS
 from neurodeploy.interchange.floating import FloatRun, run_graph
@@ -37,7 +45,7 @@ from neurodeploy.interchange.importing import (
 )
 from neurodeploy.interchange.run_agreement import compare_runs
 from neurodeploy.interchange.torch_importing import import_torch
-from neurodeploy.ir.float_layers import Cuba, Input
+from neurodeploy.ir.float_layers import Input
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.passes import (
@@ -103,6 +111,22 @@ class ImportedDeployment:
     samples: Path
     input_scale: float
     certificate: Certificate
+
+    def describe(self) -> str:
+        """Return accuracies, and how far framework, floats, integers, file and Lava agree."""
+        lines = [f"accuracy, {stage}: {value:.2%}" for stage, value in self.accuracy.items()]
+        if self.imported.agreement is not None:
+            lines.append(f"framework and float64\n{self.imported.agreement.describe()}")
+        for layer in self.agreement:
+            kept = "not compared with float64"
+            if layer.deployed is not None:
+                kept = f"{layer.deployed:.2%} of spikes as in float64"
+            on_lava = "not run" if layer.lava_differing is None else str(layer.lava_differing)
+            lines.append(
+                f"{layer.name} in integers: {kept}; values that differ: file "
+                f"{layer.file_differing}, Lava {on_lava}"
+            )
+        return "\n".join(lines)
 
 
 def deploy(
@@ -172,6 +196,13 @@ def deploy(
             directory / NET, lowered, calibration.graph, inputs, floats, carried, lava_samples
         )
         save_samples(directory / SAMPLES, inputs, classes)
+        certified = certify_layers(
+            agreement,
+            f"float network, convention {imported.convention.name}",
+            samples=len(inputs),
+            lava_samples=lava_samples,
+            approximations=allowed,
+        )
         result = ImportedDeployment(
             path=directory / NET,
             graph=written,
@@ -189,13 +220,7 @@ def deploy(
                 inputs,
                 recording,
                 CertifiedRun.of(written, recording.steps),
-                deployment=certify_layers(
-                    agreement,
-                    f"float network, convention {imported.convention.name}",
-                    samples=len(inputs),
-                    lava_samples=lava_samples,
-                    approximations=allowed,
-                ),
+                deployment=certified,
             ),
         )
         _write_record(directory / NET_RECORD, result, chip, allowed)
@@ -300,12 +325,7 @@ def _require_same(imported: Imported, inputs: FloatArray, lowered: FloatRun, for
         name: lowered.values[name][:, :, : form.channels[name]].reshape(values.shape)
         for name, values in run.values.items()
     }
-    thresholds = {
-        name: layer.threshold
-        for name, layer in imported.graph.nodes.items()
-        if isinstance(layer, Cuba)
-    }
-    agreement = compare_runs(run.values, own, run.margins, thresholds)
+    agreement = compare_runs(run.values, own, run.margins, imported.thresholds)
     if agreement.unexplained is not None:
         sample, step, name = agreement.unexplained
         raise VerificationError(
@@ -324,8 +344,7 @@ def _write(
     lava_samples: int,
 ) -> tuple[FixedPointGraph, tuple[LayerCheck, ...], Recording]:
     """Write the file, read it back, run it, and only then put it in its place."""
-    unchecked = path.with_name(f".{path.name}.unchecked")
-    try:
+    with replacing(path) as unchecked:
         netx.write(lowered.graph, unchecked)
         written = netx.read(unchecked)
         run = EventSimulator(direct).run(inputs)
@@ -350,13 +369,6 @@ def _write(
             spikes, run, run, from_file, lowered.channels, trained=carried.channels, lava=lava
         )
         check_file(agreement, run, from_file)
-        unchecked.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}). Name another directory (--out)."
-        ) from error
-    finally:
-        unchecked.unlink(missing_ok=True)
     return written, agreement, from_file
 
 
@@ -383,11 +395,6 @@ def _accuracies(
 
 
 def _write_record(path: Path, result: ImportedDeployment, chip: Target, allowed: set[str]) -> None:
-    thresholds = {
-        name: layer.threshold
-        for name, layer in result.imported.graph.nodes.items()
-        if isinstance(layer, Cuba)
-    }
     record = {
         "net": result.path.name,
         "sha256": hash_file(result.path),
@@ -398,7 +405,7 @@ def _write_record(path: Path, result: ImportedDeployment, chip: Target, allowed:
         "dt": result.imported.convention.dt,
         "approximations_allowed": sorted(allowed),
         "populations": dict(result.imported.notes),
-        "float_thresholds": thresholds,
+        "float_thresholds": result.imported.thresholds,
         "scales": result.calibration.scales,
         "accuracy": result.accuracy,
         "agreement": [dataclasses.asdict(entry) for entry in result.agreement],

@@ -313,7 +313,7 @@ def test_a_file_that_computes_something_else_is_not_deployed(
     assert outcome.code == 1
     assert "conv1: spikes of the file differ" in outcome.errors[0]
     assert (trained / "network.net").read_bytes() == before
-    assert not list(trained.glob(".*unchecked*"))
+    assert not list(trained.glob(".*.net"))
 
 
 def test_layers_of_the_summary_name_where_floats_and_integers_part() -> None:

@@ -29,6 +29,7 @@ from neurodeploy.files import (
     TWIN,
     hash_file,
     locked,
+    replacing,
 )
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.learning.checkpoints import History
@@ -358,8 +359,7 @@ class _DeploymentWork:
     ) -> tuple[tuple[LayerCheck, ...], FixedPointGraph, Recording]:
         """Write the file, read it back, run it, and only then put it in its place."""
         path = self.directory / NET
-        unchecked = path.with_name(f".{path.name}.unchecked")
-        try:
+        with replacing(path) as unchecked:
             netx.write(lowered.graph, unchecked)
             written = netx.read(unchecked)
             recording = EventSimulator(written).run(self.windows)
@@ -374,13 +374,6 @@ class _DeploymentWork:
                 lava=lava,
             )
             agreement.check_file(checks, deployed, recording)
-            unchecked.replace(path)
-        except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror}). Name another directory (--out)."
-            ) from error
-        finally:
-            unchecked.unlink(missing_ok=True)
         size = path.stat().st_size
         self._note("write", f"{path.name}, {size / 1024:.0f} KiB, sha256 {hash_file(path)[:12]}")
         self._note(

@@ -110,6 +110,8 @@ def test_accuracy_counts_the_spikes_of_the_last_layer(tmp_path: Path) -> None:
     labels = imported.run(inputs_of(case))["3"].sum(axis=1, dtype=int).argmax(axis=1)
     result = nd.deploy(imported, inputs_of(case), labels, out=tmp_path)
     assert result.accuracy["float"] == 1.0
+    assert result.describe().splitlines()[0] == "accuracy, float: 100.00%"
+    assert result.describe().endswith("values that differ: file 0, Lava not run")
     wrong = nd.deploy(imported, inputs_of(case), (labels + 1) % 6, out=tmp_path)
     assert wrong.accuracy["float"] == 0.0
 
