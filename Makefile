@@ -39,7 +39,7 @@ $(VENV)/.venv:
 	touch $@
 
 $(VENV)/.train: $(VENV)/.venv pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e '.[train]'
+	$(PIP_INSTALL) -e '.[train,onnx]'
 	touch $@
 
 $(VENV)/.lava: $(VENV)/.train
