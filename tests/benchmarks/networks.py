@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 
 from neurodeploy.files import write_text
 from neurodeploy.ir.graphs import FixedInput, FixedPointGraph
@@ -142,6 +143,12 @@ def wide_conv_net(rng: np.random.Generator) -> FixedPointGraph:
 
 
 NETWORKS = {"conv": conv_net, "wide": wide_conv_net, "pilotnet": pilotnet, "mlp": mlp}
+
+
+def processor_family() -> str:
+    """Name of the widest vectors that kernels are compiled for here, as in a result's file name."""
+    features = get_host_cpu_features()
+    return next((name for name in ("avx512f", "avx2") if features.get(name)), "other").rstrip("f")
 
 
 def write_result(name: str, found: object) -> None:

@@ -5,10 +5,10 @@
         [--cpu] [--save]
 
 One iteration is forward, backward and an SGD step; in `inference` the forward pass alone. All
-contenders of a case are measured in turn, round after round, in one process. Given are the best
-round's time, the ratio of the best rounds, and the median of the ratios within a round, which a
-change of the machine's mood on the way does not touch. The floor is the same convolutions and
-linear maps alone, time folded into the batch, channels-last, without norm, neurons or ReLU.
+contenders of a case are measured in turn, round after round, in one process. Given are the median
+time of a round and the median and range of the ratios within a round, which a change of the
+machine's mood on the way does not touch. The floor is the same convolutions and linear maps alone,
+time folded into the batch, channels-last, without norm, neurons or ReLU.
 
 Peers get the network at its best for them: our folded channels-last convolutions and torch's
 batch norm, with their own neuron over all steps. lava-dl's blocks are whole, as they cannot be
@@ -35,6 +35,7 @@ from pathlib import Path
 
 import torch
 from memory import memory_mib, peak_mib
+from networks import processor_family
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,7 +44,7 @@ from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.provenance import provenance
 from neurodeploy.recipes.recipe import Architecture
 
-RESULTS = Path(__file__).parent / "results" / "training.json"
+RESULTS = Path(__file__).parent / "results" / f"training_{processor_family()}.json"
 CODE = ("neurodeploy", "tests/benchmarks/training.py")
 """What a number depends on."""
 PACKAGES = ("torch", "numba", "lava-dl", "spikingjelly", "snntorch", "norse")
@@ -492,7 +493,7 @@ def main() -> None:
     parser.add_argument(
         "--save",
         action="store_true",
-        help=f"keep the numbers in {RESULTS.name}; those of other cases stay",
+        help="keep the numbers of this family of processors; those of other cases stay",
     )
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -512,22 +513,21 @@ def main() -> None:
         goal = GOALS.get(case) or BLOCK_GOALS[case]
         relation = "times as fast as lava-dl" if case in BLOCK_GOALS else "times the floor"
         print(
-            f"{case}: goal {'≥' if case in BLOCK_GOALS else '≤'} {goal} {relation}; of the best "
-            "rounds, and the median over rounds"
+            f"{case}: goal {'≥' if case in BLOCK_GOALS else '≤'} {goal} {relation}; milliseconds "
+            "and ratio, medians over rounds, and the ratio's range"
         )
         rows: dict[str, dict[str, float]] = {}
         for name, seconds in found.items():
             ratios = [own / other for own, other in zip(seconds, base, strict=True)]
-            ratio, median = min(seconds) / min(base), statistics.median(ratios)
             if case in BLOCK_GOALS:
-                ratio, median = 1 / ratio, 1 / median
-            milliseconds = 1000 * min(seconds)
+                ratios = [1 / ratio for ratio in ratios]
             rows[name] = {
-                "milliseconds": round(milliseconds, 2),
-                "ratio": round(ratio, 3),
-                "median_ratio": round(median, 3),
+                "milliseconds": round(1000 * statistics.median(seconds), 2),
+                "ratio": round(statistics.median(ratios), 3),
+                "ratio_least": round(min(ratios), 3),
+                "ratio_most": round(max(ratios), 3),
             }
-            line = f"  {name:14}{milliseconds:9.1f} ms {ratio:7.2f} {median:7.2f}"
+            line = "  {:14}{:9.1f} ms {:7.2f} ({:.2f} to {:.2f})".format(name, *rows[name].values())
             if options.memory:
                 rows[name]["peak_mib"] = memory = round(peak_memory(case, name))
                 line += f" {memory:8} MiB"
