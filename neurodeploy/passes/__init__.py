@@ -5,8 +5,9 @@
 - `quantization`: floats become integers.
 - `dequantization`: integers become floats, for exports.
 - `calibration`: choose the scales of quantization from data.
-- `linear_chains`: sums before a layer and layers in a row become one synapse a source; flattens
-  and biases are put where other formats have them.
+- `linear_chains`: sums before a layer, layers in a row and layers with several readers become one
+  synapse for each path; flattens and biases are put where other formats have them.
+- `parallel_synapses`: synapses between the same two populations become one, on one kernel.
 - `current_bias`: biases on decaying currents become channels that always fire.
 - `widening`: add such channels to populations.
 - `relays`: skip connections become relay channels.

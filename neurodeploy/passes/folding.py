@@ -106,12 +106,12 @@ def fold_average_pool(graph: Graph) -> Graph:
             pads the averages where the windows beyond the border would hold real pixels.
     """
     shapes = graph.shapes()
-    changed: dict[str, Layer] = {}
-    removed: list[str] = []
-    for name, layer in graph.nodes.items():
+    for name in reversed(list(graph.nodes)):  # of two pools in a row, the last one first
+        layer = graph.nodes[name]
         if not isinstance(layer, AveragePool):
             continue
         (source,) = graph.sources(name)
+        changed: dict[str, Layer] = {}
         for reader in _readers_behind_flatten(graph, name):
             synapse = graph.nodes[reader]
             if isinstance(synapse, Dense):
@@ -125,8 +125,8 @@ def fold_average_pool(graph: Graph) -> Graph:
                     f"{name}: average pool read by '{reader}', a {type(synapse).__name__}. Averages"
                     " are no spikes; only the weights of a conv or dense layer can absorb them."
                 )
-        removed.append(name)
-    return graph.replace_nodes(changed=changed, removed=removed)
+        graph = graph.replace_nodes(changed=changed, removed=[name])
+    return graph
 
 
 def _readers_behind_flatten(graph: Graph, name: str) -> list[str]:

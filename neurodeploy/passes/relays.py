@@ -23,20 +23,31 @@ lava-dl 0.6.0; `tests/differential` repeats that, and shows the one with bias.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 
 from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
 from neurodeploy.fixedpoint import DECAY_UNITY
 from neurodeploy.ir.float_layers import Shape
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
-from neurodeploy.ir.integer_layers import Connection, CubaNeuron, FixedConv, FixedLayer, IntArray
+from neurodeploy.ir.integer_layers import (
+    Connection,
+    CubaNeuron,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+    IntArray,
+)
 from neurodeploy.passes.folding import join_groups
+from neurodeploy.passes.parallel_synapses import common_kernel
+
+_WEIGHTS_MAX = 1 << 28
+"""Weights of a dense layer with relays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +120,11 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
 
     Args:
         graph: Integer network whose layers, in order, form a chain with skip connections on it:
-            convolutions with LIF neurons; a skip is an identity or a 1x1 convolution whose stride
-            equals that of the path it skips, or, where that path has stride 1, a convolution
-            whose kernel lies on the taps of the kernel beside it.
+            convolutions and dense layers with LIF neurons, each with at most one synapse from any
+            other. A layer need not read the one before it. A skip has the stride of the path that
+            it skips, and reads no pixel that the path drops: an identity or a 1x1 convolution
+            over layers that stride, any convolution, or a dense layer, over those that keep the
+            size.
         target: Decides how a relay outbids the threshold: by its weight, or, where every channel
             may have its own parameters, by a threshold of its own.
 
@@ -123,18 +136,17 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
     own = {layer.name: layer.shape[0] for layer in graph}
     if not any(carried.values()):
         return Lowered(graph=graph, channels=own, costs=())
-    builder = _Builder(graph=graph, target=target, carried=carried)
+    builder = _Builder(graph, target, carried)
     layers: list[FixedLayer] = []
     costs: list[RelayCost] = []
-    previous = INPUT
     for layer in graph:
-        if not carried[layer.name] and not carried.get(previous, ()):
-            layers.append(layer)
-        else:
-            lowered, cost = builder.rebuild(layer, previous)
-            layers.append(lowered)
-            costs += [cost] if cost else []
-        previous = layer.name
+        is_plain = {c.source for c in layer.connections} <= {builder.previous, layer.name}
+        if is_plain and not carried[layer.name] and len(builder.blocks) == 1:
+            layers.append(builder.keep(layer))
+            continue
+        lowered, cost = builder.rebuild(layer)
+        layers.append(lowered)
+        costs += [cost] if cost else []
     return Lowered(
         graph=FixedPointGraph(input=graph.input, layers=tuple(layers)),
         channels=own,
@@ -143,124 +155,235 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    """Where a layer's output holds the spikes of a source, its own or relayed.
+
+    Attributes:
+        first: First channel (or neuron).
+        shape: Of the source: (C, H, W), or (N,); (C·H·W,) behind a dense layer that relays a map.
+        stride: Rows and columns of the source from one held pixel to the next.
+        held: Rows and columns that are held.
+    """
+
+    first: int
+    shape: Shape
+    stride: tuple[int, int] = (1, 1)
+    held: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(cls, shape: Shape, first: int = 0) -> _Block:
+        """Return a block that holds all of a source."""
+        return cls(first=first, shape=shape, held=_size(shape))
+
+    @property
+    def is_whole(self) -> bool:
+        """True if every value is held."""
+        return self.stride == (1, 1) and self.held == _size(self.shape)
+
+
+def _size(shape: Shape) -> tuple[int, int]:
+    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+
+
 class _Builder:
     """Rebuilds one layer after the other."""
 
-    graph: FixedPointGraph
-    target: Target
-    carried: Mapping[str, tuple[str, ...]]
+    def __init__(
+        self, graph: FixedPointGraph, target: Target, carried: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        self.graph = graph
+        self.target = target
+        self.carried = carried
+        self.previous = INPUT
+        self.shape = graph.input.shape
+        self.blocks = {INPUT: _Block.of(graph.input.shape)}
 
-    def rebuild(self, layer: FixedLayer, previous: str) -> tuple[FixedLayer, RelayCost | None]:
+    def rebuild(self, layer: FixedLayer) -> tuple[FixedLayer, RelayCost | None]:
         """Return `layer` with relay inputs for its skips and relay outputs where it carries."""
-        main = self._main(layer, previous)
-        # Where each source's channels begin in the output of the layer before.
-        offsets: dict[str, int] = {}
-        inputs = 0
-        for source in (previous, *self.carried.get(previous, ())):
-            offsets[source] = inputs
-            inputs += self._channels(source)
-        own = layer.shape[0]
-        relayed = self.carried[layer.name]
-        outputs = own + sum(map(self._channels, relayed))
-        weight = np.zeros((outputs, inputs, *main.weight.shape[2:]), np.int32)
-        weight[:own, : self._channels(previous)] = _ungrouped(main)
         for connection in layer.connections:
-            if connection.source != previous:
-                skip = self._skip(layer, connection, main, previous)
-                first = offsets[connection.source]
-                weight[:own, first : first + skip.shape[1]] += skip
-        relay_weight, relay_bias = self._relay_drive(layer) if relayed else (0, 0)
-        row = own
+            if connection.source == layer.name:
+                raise QuantizationError(
+                    f"{layer.name}: recurrence inside a residual block is not lowered."
+                )
+        relayed = self.carried[layer.name]
         for source in relayed:
             self._check_relayed(layer, source)
-            diagonal = np.arange(self._channels(source))
-            places = (row + diagonal, offsets[source] + diagonal, *_tap(main, layer.name))
-            weight[places] = relay_weight
-            row += len(diagonal)
+        drive = self._relay_drive(layer) if relayed else (0, 0)
+        is_conv = all(isinstance(c.synapse, FixedConv) for c in layer.connections)
+        build = self._convolution if is_conv else self._dense
+        synapse, blocks = build(layer, relayed, drive[0])
+        outputs = len(synapse.weight)
         shape = (outputs, *layer.shape[1:])
-        synapse = dataclasses.replace(main, weight=weight, groups=1)
         rebuilt = FixedLayer(
             name=layer.name,
             shape=shape,
-            connections=(Connection(source=previous, synapse=synapse),),
+            connections=(Connection(source=self.previous, synapse=synapse),),
             neuron=self._neuron(layer, shape, has_relays=bool(relayed)),
-            bias=_extend(layer.bias, layer.shape, shape, value=relay_bias),
+            bias=_extend(layer.bias, layer.shape, shape, value=drive[1]),
         )
+        own = [c.synapse for c in layer.connections if c.source == self.previous]
+        stored = sum(s.weight.size for s in own if isinstance(s, FixedConv | FixedDense))
+        self.previous, self.shape, self.blocks = layer.name, shape, blocks
         if not relayed:
             return rebuilt, None
+        more = outputs - layer.shape[0]
         return rebuilt, RelayCost(
             layer=layer.name,
-            channels=outputs - own,
-            neurons=(outputs - own) * prod(layer.shape[1:]),
-            weights=weight.size - main.weight.size,
-            relay_weight=relay_weight,
-            relay_bias=relay_bias,
+            channels=more,
+            neurons=more * prod(layer.shape[1:]),
+            weights=synapse.weight.size - stored,
+            relay_weight=drive[0],
+            relay_bias=drive[1],
             threshold=int(_cuba(layer).threshold.max()),
         )
 
-    def _channels(self, source: str) -> int:
-        return self.graph.shape_of(source)[0]
+    def keep(self, layer: FixedLayer) -> FixedLayer:
+        """Return a layer as it is that neither reads nor carries a skip."""
+        self.previous, self.shape = layer.name, layer.shape
+        self.blocks = {layer.name: _Block.of(layer.shape)}
+        return layer
 
-    def _main(self, layer: FixedLayer, previous: str) -> FixedConv:
-        """The synapse from the layer before; every layer of a block must have one."""
-        synapses = [c.synapse for c in layer.connections if c.source == previous]
-        main = synapses[0] if len(synapses) == 1 else None
-        if not isinstance(main, FixedConv) or len(layer.shape) != 3:
-            raise QuantizationError(
-                f"{layer.name}: lies on the path of a skip connection but is not fed by one "
-                f"convolution from '{previous}'. Skip connections over conv layers can be lowered."
+    # ------------------------------------------------------------------ convolutions
+
+    def _convolution(
+        self, layer: FixedLayer, relayed: Sequence[str], relay_weight: int
+    ) -> tuple[FixedConv | FixedDense, dict[str, _Block]]:
+        """Return the synapse of a convolutional layer, and what the layer's output then holds."""
+        stride = self._stride_of(layer)
+        placed = [
+            (self.blocks[c.source], self._on_block(layer, c.source, c.synapse, stride))
+            for c in layer.connections
+            if isinstance(c.synapse, FixedConv)
+        ]
+        point = FixedConv(weight=np.ones((1, 1, 1, 1), np.int32), stride=stride)
+        convs = [conv for _, conv in placed] + [point] * bool(relayed)
+        kernel = common_kernel(convs, self.shape, layer.shape)
+        own = layer.shape[0]
+        outputs = own + sum(self.blocks[source].shape[0] for source in relayed)
+        weight = np.zeros((outputs, self.shape[0], *kernel.taps), np.int32)
+        for block, conv in placed:
+            channels = slice(block.first, block.first + block.shape[0])
+            weight[:own, channels] += kernel.place(conv, conv.weight)
+        blocks, row = {layer.name: _Block.of(layer.shape)}, own
+        for source in relayed:
+            block = self.blocks[source]
+            diagonal = np.arange(block.shape[0])
+            rows, columns = _quotient(kernel.padding, kernel.dilation)
+            weight[row + diagonal, block.first + diagonal, rows, columns] = relay_weight
+            blocks[source] = _Block(
+                first=row,
+                shape=block.shape,
+                stride=_product(block.stride, stride),
+                held=_least(layer.shape[1:], _quotient(block.held, stride)),
             )
-        return main
+            row += len(diagonal)
+        synapse = FixedConv(
+            weight=weight, stride=stride, padding=kernel.padding, dilation=kernel.dilation
+        )
+        return synapse, blocks
 
-    def _skip(
-        self, layer: FixedLayer, connection: Connection, main: FixedConv, previous: str
-    ) -> IntArray:
-        """The skip's weights on the taps of the main kernel, after checking that they fit."""
-        synapse, source = connection.synapse, connection.source
-        where = f"{source} -> {layer.name}"
-        if source == layer.name:
-            raise QuantizationError(f"{where}: recurrence inside a residual block is not lowered.")
-        if not isinstance(synapse, FixedConv):
-            raise QuantizationError(f"{where}: the skip is not a convolution or an identity.")
-        before = self._path_stride(source, previous)
-        stride = (before[0] * main.stride[0], before[1] * main.stride[1])
-        if synapse.stride != stride:
+    def _on_block(
+        self, layer: FixedLayer, source: str, synapse: FixedConv, stride: tuple[int, int]
+    ) -> FixedConv:
+        """Return a convolution of a source as one of the pixels that the layer before holds of it.
+
+        Raises:
+            QuantizationError: If it reads others.
+        """
+        block, where = self.blocks[source], f"{source} -> {layer.name}"
+        path = _product(block.stride, stride)
+        if synapse.stride != path:
             raise QuantizationError(
-                f"{where}: the skip has stride {synapse.stride}, the path that it skips {stride}; "
+                f"{where}: the skip has stride {synapse.stride}, the path that it skips {path}; "
                 "they must be equal."
             )
-        weight = _ungrouped(synapse)
-        taps_read = []
+        dilation, padding = list(synapse.dilation), list(synapse.padding)
         for axis in (0, 1):
-            taps = weight.shape[axis + 2]
-            # A relay holds every before-th pixel, so that only one tap can be read of it there.
-            offset, rest = divmod(main.padding[axis] - synapse.padding[axis], main.dilation[axis])
-            is_aligned = taps == 1 or (
-                before[axis] == 1 and synapse.dilation[axis] == main.dilation[axis]
-            )
-            if (
-                not is_aligned
-                or (before[axis] > 1 and synapse.padding[axis])
-                or rest
-                or not 0 <= offset <= main.weight.shape[axis + 2] - taps
-            ):
+            taps, every = synapse.weight.shape[axis + 2], block.stride[axis]
+            dilation[axis], rest = divmod(dilation[axis], every) if taps > 1 else (1, 0)
+            padding[axis], more = divmod(padding[axis], every)
+            end = (taps - 1) * dilation[axis] - padding[axis]
+            needed = (layer.shape[axis + 1] - 1) * stride[axis] + end + 1
+            there = -(-block.shape[axis + 1] // every)
+            if rest or more or min(needed, there) > block.held[axis]:
                 raise QuantizationError(
-                    f"{where}: the skip's kernel {weight.shape[2:]} with padding {synapse.padding} "
-                    f"does not lie on the taps of the kernel {main.weight.shape[2:]} with padding "
-                    f"{main.padding} that would read it. An identity or a 1x1 convolution does."
+                    f"{where}: the skip's kernel {synapse.weight.shape[2:]} with stride "
+                    f"{synapse.stride} and padding {synapse.padding} reads pixels that its path "
+                    f"drops: it holds {block.held} of {block.shape[1:]}, one in {block.stride}. An "
+                    "identity or a 1x1 convolution over layers that keep the size reads no others."
                 )
-            taps_read.append(slice(offset, offset + taps))
-        placed = np.zeros((*weight.shape[:2], *main.weight.shape[2:]), np.int32)
-        placed[:, :, *taps_read] = weight
-        return placed
+        return FixedConv(
+            weight=_ungrouped(synapse),
+            stride=stride,
+            padding=(padding[0], padding[1]),
+            dilation=(dilation[0], dilation[1]),
+        )
 
-    def _path_stride(self, source: str, until: str) -> tuple[int, int]:
-        """Product of the strides of the layers after `source` up to and with `until`."""
-        names = [INPUT, *self.graph.names]
-        path = slice(names.index(source), names.index(until))
-        pairs = zip(self.graph.layers[path], names[path], strict=True)
-        strides = [self._main(layer, before).stride for layer, before in pairs]
-        return prod(rows for rows, _ in strides), prod(columns for _, columns in strides)
+    def _stride_of(self, layer: FixedLayer) -> tuple[int, int]:
+        """Return the stride over the layer before: that of the synapse from it, if there is one."""
+        strides = {
+            c.source: _quotient(c.synapse.stride, self.blocks[c.source].stride)
+            for c in layer.connections
+            if isinstance(c.synapse, FixedConv)
+        }
+        return strides.get(self.previous, next(iter(strides.values())))
+
+    # ------------------------------------------------------------------ dense layers
+
+    def _dense(
+        self, layer: FixedLayer, relayed: Sequence[str], relay_weight: int
+    ) -> tuple[FixedConv | FixedDense, dict[str, _Block]]:
+        """Return the synapse of a dense layer, and what the layer's output then holds."""
+        own = layer.shape[0]
+        columns = {
+            source: self._columns(layer, source)
+            for source in dict.fromkeys([*(c.source for c in layer.connections), *relayed])
+        }
+        outputs = own + sum(len(columns[source]) for source in relayed)
+        if outputs * prod(self.shape) > _WEIGHTS_MAX:
+            raise QuantizationError(
+                f"{layer.name}: {outputs - own} relays in a dense layer make "
+                f"{outputs * prod(self.shape)} weights; at most {_WEIGHTS_MAX} are allowed. Let "
+                "no skip lead over this layer."
+            )
+        weight = np.zeros((outputs, prod(self.shape)), np.int32)
+        for connection in layer.connections:
+            synapse = connection.synapse
+            if not isinstance(synapse, FixedDense) or synapse.delay is not None:
+                raise QuantizationError(
+                    f"{layer.name}: lies on the path of a skip connection but is fed by a "
+                    f"{type(synapse).__name__} that is no plain convolution or dense layer."
+                )
+            weight[:own, columns[connection.source]] += synapse.weight
+        blocks, row = {layer.name: _Block.of(layer.shape)}, own
+        for source in relayed:
+            neurons = len(columns[source])
+            weight[row + np.arange(neurons), columns[source]] = relay_weight
+            blocks[source] = _Block.of((neurons,), row)
+            row += neurons
+        synapse = FixedDense(weight=weight)
+        if not synapse.effective.is_exact:
+            raise QuantizationError(
+                f"{layer.name}: with its skips all weights are of one sign, and would act with "
+                "other values in Lava. Train on, so that it has weights of both signs."
+            )
+        return synapse, blocks
+
+    def _columns(self, layer: FixedLayer, source: str) -> npt.NDArray[np.int64]:
+        """Return at which inputs of a dense layer the values of a source lie, in their order."""
+        block = self.blocks[source]
+        if not block.is_whole:
+            raise QuantizationError(
+                f"{source} -> {layer.name}: a dense layer reads all pixels, and the path holds "
+                f"{block.held} of {block.shape[1:]}, one in {block.stride}. Skip over layers that "
+                "keep the size."
+            )
+        places = np.arange(prod(self.shape)).reshape(self.shape)
+        places = places[block.first : block.first + block.shape[0]]
+        rows, columns = _size(block.shape)
+        return (places[:, :rows, :columns] if places.ndim == 3 else places).reshape(-1)
+
+    # ------------------------------------------------------------------ relays
 
     def _check_relayed(self, layer: FixedLayer, source: str) -> None:
         """A relay repeats single spikes of LIF neurons only."""
@@ -330,19 +453,17 @@ def _cuba(layer: FixedLayer) -> CubaNeuron:
     return layer.neuron
 
 
-def _tap(conv: FixedConv, where: str) -> tuple[int, int]:
-    """The kernel index at which output pixel i reads source pixel stride · i."""
-    tap = []
-    for axis in (0, 1):
-        index, rest = divmod(conv.padding[axis], conv.dilation[axis])
-        if rest or index >= conv.weight.shape[axis + 2]:
-            raise QuantizationError(
-                f"{where}: padding {conv.padding} with kernel {conv.weight.shape[2:]} and dilation "
-                f"{conv.dilation}: no tap of the kernel sees the pixel that is skipped. Pad by "
-                "half the kernel."
-            )
-        tap.append(index)
-    return tap[0], tap[1]
+def _product(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] * other[0], one[1] * other[1]
+
+
+def _quotient(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """Return quotients, rounded up."""
+    return -(-one[0] // other[0]), -(-one[1] // other[1])
+
+
+def _least(one: Shape, other: tuple[int, int]) -> tuple[int, int]:
+    return min(one[0], other[0]), min(one[1], other[1])
 
 
 def _ungrouped(conv: FixedConv) -> IntArray:
@@ -353,7 +474,9 @@ def _extend(values: IntArray, shape: Shape, extended: Shape, *, value: int) -> I
     """Return per-channel (or full) values for more channels, the new ones being `value`."""
     if shape == extended or (values.ndim == 0 and int(values) == value):
         return values
-    spatial = shape[1:] if values.ndim == 3 and values.shape[1:] != (1, 1) else (1, 1)
+    spatial = (1,) * len(shape[1:])
+    if values.ndim == 3 and values.shape[1:] != spatial:
+        spatial = shape[1:]
     full = np.broadcast_to(values, (shape[0], *spatial))
     more = np.full((extended[0] - shape[0], *spatial), value, np.int32)
     return np.concatenate([full, more]).astype(np.int32)

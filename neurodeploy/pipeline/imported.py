@@ -51,7 +51,6 @@ from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.passes import (
     Lowered,
     fold_average_pool,
-    fold_batchnorm,
     fold_global_average_pool,
     lower_max_pool,
     lower_residuals,
@@ -60,7 +59,8 @@ from neurodeploy.passes import (
 )
 from neurodeploy.passes.calibration import MARGIN, Calibration, calibrate
 from neurodeploy.passes.current_bias import Carried, carry_current_biases, drive_voltages
-from neurodeploy.passes.linear_chains import compose_linear, split_sums
+from neurodeploy.passes.linear_chains import compose_linear, separate_paths
+from neurodeploy.passes.parallel_synapses import join_parallel
 from neurodeploy.pipeline.deployment.agreement import (
     LayerCheck,
     certify_layers,
@@ -278,7 +278,7 @@ def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carrie
     """Return the network with one synapse a source, before and after pools were folded."""
     graph = graph.replace_nodes(changed={graph.input_name: entry})
     try:
-        unfolded = run_passes(graph, fold_batchnorm, split_sums)
+        unfolded = run_passes(graph, separate_paths)
         folded = run_passes(
             unfolded,
             merge_groups,
@@ -286,6 +286,7 @@ def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carrie
             fold_global_average_pool,
             fold_average_pool,
             compose_linear,
+            join_parallel,
         )
         if "current-bias" in allowed:
             return unfolded, drive_voltages(folded)

@@ -13,7 +13,13 @@ from neurodeploy.chips.target import Target
 from neurodeploy.errors import QuantizationError
 from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Input, Integrator
 from neurodeploy.ir.graphs import FixedInput, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import Connection, CubaNeuron, FixedConv, FixedLayer
+from neurodeploy.ir.integer_layers import (
+    Connection,
+    CubaNeuron,
+    FixedConv,
+    FixedDense,
+    FixedLayer,
+)
 from neurodeploy.passes import choose_scales, quantize
 from neurodeploy.passes.calibration import calibrate
 from neurodeploy.passes.relays import Lowered, find_carried, lower_residuals, relay_threshold_max
@@ -215,10 +221,8 @@ POINT = conv(RNG, 4, 4, 1)
         ),
         (skip_over(RNG, skip=POINT, current_decay=1024), "a: iDecay 1024, but relay channels"),
         (skip_over(RNG, skip=POINT, threshold=-1), "a: threshold -1; relay channels would"),
-        (
-            skip_over(RNG, skip=conv(RNG, 4, 4, 5, padding=(2, 2))),
-            "s -> b: the skip's kernel",
-        ),
+        (skip_over(RNG, skip=conv(RNG, 4, 4, 5, padding=(2, 2))), None),
+        (skip_over(RNG, skip=conv(RNG, 4, 4, 3, padding=(2, 2), dilation=(2, 2))), None),
         (skip_over(RNG, skip=conv(RNG, 4, 4, 3, padding=(1, 1))), None),
         (
             skip_over(
@@ -226,7 +230,7 @@ POINT = conv(RNG, 4, 4, 1)
                 skip=conv(RNG, 4, 4, 3, padding=(1, 1), stride=(2, 2)),
                 main=conv(RNG, 4, 4, padding=(1, 1), stride=(2, 2)),
             ),
-            "s -> b: the skip's kernel",
+            r"s -> b: the skip's kernel .* holds \(3, 3\) of \(6, 6\), one in \(2, 2\)",
         ),
         (
             skip_over(
@@ -394,3 +398,80 @@ def test_a_skip_may_end_at_a_layer_that_strides(stride: tuple[int, int]) -> None
         graph, layers=(first, middle, layer("b", shape, 100, rng, ("a", main), ("s", skip)))
     )
     assert_equal_in_own_channels(graph, lower_residuals(graph, LOIHI2), 10)
+
+
+def dense_layer(
+    name: str, neurons: int, rng: np.random.Generator, *sources: tuple[str, int]
+) -> FixedLayer:
+    return FixedLayer(
+        name=name,
+        shape=(neurons,),
+        connections=tuple(
+            Connection(
+                source=source,
+                synapse=FixedDense(
+                    weight=(2 * rng.integers(-52, 64, (neurons, inputs))).astype(np.int32)
+                ),
+            )
+            for source, inputs in sources
+        ),
+        neuron=neuron(180),
+        bias=rng.integers(-30, 30, (neurons,)).astype(np.int32),
+    )
+
+
+@pytest.mark.parametrize("target", [LOIHI2, LAVA_CPU], ids=lambda target: target.name)
+def test_skips_lead_into_and_over_dense_layers(target: Target) -> None:
+    """A map and a flat population, each relayed to the dense layer after the next one."""
+    rng = np.random.default_rng(11)
+    graph = FixedPointGraph(
+        input=FixedInput(shape=(2, 4, 3)),
+        layers=(
+            layer("s", (3, 4, 3), 150, rng, ("input", conv(rng, 3, 2, padding=(1, 1)))),
+            layer("m", (2, 4, 3), 150, rng, ("s", conv(rng, 2, 3, padding=(1, 1)))),
+            dense_layer("a", 7, rng, ("m", 24), ("s", 36)),
+            dense_layer("b", 6, rng, ("a", 7), ("m", 24)),
+            dense_layer("c", 5, rng, ("b", 6), ("a", 7), ("s", 36)),
+        ),
+    )
+    lowered = lower_residuals(graph, target)
+    assert_equal_in_own_channels(graph, lowered, 12)
+    assert [len(each.connections) for each in lowered.graph] == [1] * 5
+    costs = {cost.layer: cost.neurons for cost in lowered.costs}
+    assert costs == {"m": 3 * 12, "a": 24 + 36, "b": 7 + 36}
+
+
+def test_a_layer_need_not_read_the_one_before_it() -> None:
+    """Two branches of a map, side by side, and a layer that reads both."""
+    rng = np.random.default_rng(12)
+    padded = {"padding": (1, 1)}
+    graph = FixedPointGraph(
+        input=FixedInput(shape=(2, 6, 6)),
+        layers=(
+            layer("s", (3, 6, 6), 150, rng, ("input", conv(rng, 3, 2, **padded))),
+            layer("a", (4, 3, 3), 150, rng, ("s", conv(rng, 4, 3, **padded, stride=(2, 2)))),
+            layer("b", (2, 3, 3), 80, rng, ("s", conv(rng, 2, 3, 1, stride=(2, 2)))),
+            layer("c", (3, 3, 3), 100, rng, ("a", conv(rng, 3, 4, 1)), ("b", conv(rng, 3, 2, 1))),
+            dense_layer("d", 4, rng, ("a", 36)),
+        ),
+    )
+    assert_equal_in_own_channels(graph, lower_residuals(graph, LOIHI2), 13)
+
+
+def test_a_path_that_drops_pixels_is_refused() -> None:
+    """The layer between has 5 x 5 pixels, and the skip would read those of the sixth row."""
+    rng = np.random.default_rng(14)
+    graph = skip_over(rng, skip=conv(rng, 4, 4, 2), main=conv(rng, 4, 4, 2))
+    with pytest.raises(QuantizationError, match=r"drops: it holds \(5, 5\) of \(6, 6\)"):
+        lower_residuals(graph, LOIHI2)
+    first, middle, _ = skip_over(
+        rng,
+        skip=conv(rng, 4, 4, 1, stride=(2, 2)),
+        main=conv(rng, 4, 4, padding=(1, 1), stride=(2, 2)),
+    ).layers
+    graph = FixedPointGraph(
+        input=FixedInput(shape=(4, 6, 6)),
+        layers=(first, middle, dense_layer("d", 4, rng, ("a", 36), ("s", 144))),
+    )
+    with pytest.raises(QuantizationError, match="s -> d: a dense layer reads all pixels"):
+        lower_residuals(graph, LOIHI2)
