@@ -18,6 +18,7 @@ from neurodeploy.errors import InterchangeError
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.convention import Convention, Gain, Scheme
 from neurodeploy.interchange.nir_schema import CANONICAL, CANONICAL_READ_OUT, NirNode
+from neurodeploy.ir.float_layers import Shape
 
 APPROXIMATIONS = {
     "soft-reset": "the voltage is set to zero where the threshold would be subtracted",
@@ -58,6 +59,26 @@ class CanonicalNeuron:
     bias: FloatArray
     threshold: FloatArray | None
     fires_at_threshold: bool
+
+    def sizes(self) -> set[int]:
+        """Return how many numbers its parameters hold."""
+        arrays = self.current_decay, self.voltage_decay, self.gain, self.bias, self.threshold
+        return {values.size for values in arrays if values is not None}
+
+    def reshape(self, shape: Shape) -> CanonicalNeuron:
+        """Return the same neurons on a map: parameters of one a neuron get its shape."""
+
+        def on_map(values: FloatArray) -> FloatArray:
+            return values.reshape(shape) if values.size > 1 else values
+
+        return CanonicalNeuron(
+            current_decay=on_map(self.current_decay),
+            voltage_decay=on_map(self.voltage_decay),
+            gain=on_map(self.gain),
+            bias=on_map(self.bias),
+            threshold=None if self.threshold is None else on_map(self.threshold),
+            fires_at_threshold=self.fires_at_threshold,
+        )
 
 
 def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:

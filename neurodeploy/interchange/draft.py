@@ -113,9 +113,24 @@ def draft_graph(
     graph = Graph(nodes=builder.nodes, edges=tuple(builder.edges))
     try:
         graph.check()
+        graph = _drop_unread(graph)
     except GraphError as error:
         raise InterchangeError(str(error)) from error
     return Drafted(graph=graph, notes=builder.notes, shapes=builder.foreign)
+
+
+def _drop_unread(graph: Graph) -> Graph:
+    """Return a graph without flattens that nothing reads: neurons read the maps before them."""
+    while unread := {
+        name
+        for name, layer in graph.nodes.items()
+        if isinstance(layer, Flatten) and not graph.destinations(name)
+    }:
+        graph = Graph(
+            nodes={name: layer for name, layer in graph.nodes.items() if name not in unread},
+            edges=tuple(edge for edge in graph.edges if edge[1] not in unread),
+        )
+    return graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +141,13 @@ class _Value:
         node: Node of ours.
         factor: On its values; the weights that read them must take it.
         is_shared: Whether several nodes of NIR read it.
+        maps: Of a flatten: the values that it flattens and adds up, as maps.
     """
 
     node: str
     factor: FloatArray
     is_shared: bool
+    maps: tuple[_Value, ...] = ()
 
 
 class _Drafting:
@@ -318,9 +335,7 @@ class _Drafting:
         elif node.kind in _POOLS:
             self._add_pool(name, node, values)
         elif node.kind == "Flatten":
-            factor = np.broadcast_to(_common_factor(values), self.shapes[values[0].node])
-            self._add(name, Flatten(), values)
-            self._leave(name, factor.reshape(-1))
+            self._add_flatten(name, values)
         elif node.kind == "Scale":
             shape = self.shapes[values[0].node]
             self._pass_on(name, values, fit_parameter(node.array("scale"), shape, "scale"))
@@ -338,6 +353,19 @@ class _Drafting:
             self._pass_on(name, values, np.array(1.0))
         else:
             raise InterchangeError(f"{node.kind} has no counterpart. Name it in `_add_node`.")
+
+    def _add_flatten(self, name: str, values: list[_Value]) -> None:
+        """Add a flatten; a neuron that reads it reads the maps before it instead."""
+        factor = np.broadcast_to(_common_factor(values), self.shapes[values[0].node])
+        self._add(name, Flatten(), values)
+        self._leave(name, factor.reshape(-1))
+        is_shared = self.values[name].is_shared
+        maps = [
+            replace(value, is_shared=value.is_shared or is_shared)
+            for flat in values
+            for value in flat.maps or (flat,)
+        ]
+        self.values[name] = replace(self.values[name], maps=tuple(maps))
 
     def _add_batch_norm(self, name: str, node: NirNode, values: list[_Value]) -> None:
         shape = self.shapes[values[0].node]
@@ -391,8 +419,13 @@ class _Drafting:
         self.canonical[name] = canonical(node, self.convention)
 
     def _add_neuron(self, name: str, values: list[_Value]) -> None:
+        neuron, flat = self.canonical[name], self.shapes[values[0].node]
+        maps = [value for each in values for value in each.maps or (each,)]
+        if name not in self.recurrent.values() and self._is_one_map(neuron, maps, flat):
+            values = maps
         shape = self.shapes[values[0].node]
-        neuron = self.canonical[name]
+        if shape != flat:
+            neuron = neuron.reshape(shape)
         threshold, rows = one_threshold(neuron, shape)
         scale = 1.0 if threshold is None else rows
         current_decay = compact_parameter(neuron.current_decay, shape, "tau_syn")
@@ -419,12 +452,37 @@ class _Drafting:
                 fires_at_threshold=neuron.fires_at_threshold,
             )
         self._add(name, layer, ready)
-        self._note_shape(name)
+        self._note_shape(name, None if shape == flat else flat)
+        if shape != flat:
+            self._add_flat_form(name)
         for synapse, reader in self.recurrent.items():
             if reader == name:
                 matrix = scale_rows(dense_of(self.source.nodes[synapse]), rows)
                 self._add(synapse, matrix, [self.values[name]])
                 self.edges.append((synapse, name))
+
+    def _is_one_map(self, neuron: CanonicalNeuron, maps: list[_Value], flat: Shape) -> bool:
+        """Return whether neurons that read flattened maps compute the same on the maps."""
+        shapes = {self.shapes[value.node] for value in maps}
+        (shape, *others) = shapes
+        if others or shape == flat:
+            return False
+        if not neuron.sizes() <= {1, prod(flat)}:
+            return False
+        try:
+            one_threshold(neuron.reshape(shape), shape)
+        except InterchangeError:
+            return False  # rows of a dense layer can be scaled one by one
+        return True
+
+    def _add_flat_form(self, name: str) -> None:
+        """Let those that read neurons on a map read them as the flat values that they send."""
+        self.values[name] = replace(self.values[name], maps=())
+        maps, flattened = (self.values[name],), f"{name}.flat"
+        while flattened in self.source.nodes or flattened in self.nodes:
+            flattened += "_"
+        self._add(flattened, Flatten(), maps)
+        self.values[name] = replace(self.values[flattened], is_shared=maps[0].is_shared, maps=maps)
 
     def _note(self, node: NirNode) -> str:
         """Return how exactly a neuron is computed, or refuse it."""
@@ -452,7 +510,7 @@ class _Drafting:
         shape = self.shapes[value.node]
         rows = rows * value.factor
         is_plain = not np.any(rows != 1)
-        if is_plain and isinstance(layer, Dense | Conv | BatchNorm | Cuba | Flatten):
+        if is_plain and isinstance(layer, Dense | Conv | BatchNorm | Cuba):
             return value
         if isinstance(layer, Dense | Conv | BatchNorm) and not value.is_shared:
             self.nodes[value.node] = scale_rows(layer, rows)
@@ -468,19 +526,21 @@ class _Drafting:
     def _add_output(self, name: str, values: list[_Value]) -> None:
         if len(values) != 1:
             raise InterchangeError(f"{len(values)} nodes lead to the output, one is required.")
-        (value,) = values
-        layer = self.nodes[value.node]
-        if isinstance(layer, Cuba | Integrator) and not np.any(value.factor != 1):
+        flat = self.shapes[values[0].node] if values[0].maps else None
+        values = list(values[0].maps or values)
+        layer = self.nodes[values[0].node]
+        is_scaled = len(values) > 1 or np.any(values[0].factor != 1)
+        if isinstance(layer, Cuba | Integrator) and not is_scaled:
             return
-        if isinstance(layer, Input | Integrator):
+        if any(isinstance(self.nodes[value.node], Input | Integrator) for value in values):
             raise InterchangeError("no neurons lead to the output, or their voltage is scaled.")
-        self._add(name, Integrator(), [self._scaled(value, name, np.array(1.0))])
+        self._add(name, Integrator(), [self._scaled(v, name, np.array(1.0)) for v in values])
         self.notes[name] = "exact: the sum over steps of the last layer"
-        self._note_shape(name)
+        self._note_shape(name, flat)
 
-    def _note_shape(self, name: str) -> None:
+    def _note_shape(self, name: str, flat: Shape | None = None) -> None:
         """Remember the shape that the other framework gives a neuron's output."""
-        shape = self.shapes[name]
+        shape = flat or self.shapes[name]
         is_one_dimensional = len(shape) == 3 and any(
             node.kind == "Conv1d" for node in self.source.nodes.values()
         )

@@ -95,6 +95,49 @@ STRUCTURES = {
             "c": lif(), "p": nn.AvgPool2d(SIZE), "f": nn.Flatten(), "d": nn.Linear(3, 5),
         },
     ),
+    "a flattened map before a neuron": lambda: Network(
+        join("input c1 f a d1 b output"),
+        {"c1": conv(1, 3), "f": nn.Flatten(), "a": lif(), "d1": nn.Linear(192, 5), "b": lif()},
+    ),
+    "a flattened pool before a neuron": lambda: Network(
+        join("input c1 p f a d1 output"),
+        {
+            "c1": conv(1, 3), "p": nn.AvgPool2d(2), "f": nn.Flatten(), "a": lif(),
+            "d1": nn.Linear(48, 5),
+        },
+    ),
+    "a flattened map and a dense layer before a neuron": lambda: Network(
+        join("input c1 f a output", "input g d1 a"),
+        {
+            "c1": conv(1, 3), "f": nn.Flatten(), "g": nn.Flatten(), "d1": nn.Linear(64, 192),
+            "a": lif(),
+        },
+    ),
+    "a flattened map for a neuron and a dense layer": lambda: Network(
+        join("input c1 a c2 f b d2 c output", "f d1 c"),
+        {
+            "c1": conv(1, 2), "a": lif(), "c2": conv(2, 3), "f": nn.Flatten(), "b": lif(),
+            "d1": nn.Linear(192, 5), "d2": nn.Linear(192, 5), "c": lif(),
+        },
+    ),
+    "neurons on flattened spikes": lambda: Network(
+        join("input c1 a f b d1 output", "f d1"),
+        {"c1": conv(1, 3), "a": lif(), "f": nn.Flatten(), "b": lif(), "d1": nn.Linear(192, 5)},
+    ),
+    "a flatten behind spikes at the end": lambda: Network(
+        join("input c1 a f output"), {"c1": conv(1, 3), "a": lif(), "f": nn.Flatten()}
+    ),
+    "a flatten behind a pool at the end": lambda: Network(
+        join("input c1 a p f output"),
+        {"c1": conv(1, 3), "a": lif(), "p": nn.AvgPool2d(SIZE), "f": nn.Flatten()},
+    ),
+    "a flatten behind a sum at the end": lambda: Network(
+        join("input c1 a c2 b p f output", "a p"),
+        {
+            "c1": conv(1, 3), "a": lif(), "c2": conv(3, 3), "b": lif(), "p": nn.AvgPool2d(2),
+            "f": nn.Flatten(),
+        },
+    ),
     "a skip over dense layers": lambda: Network(
         join("input f d1 a d2 b d3 c output", "a c"),
         {

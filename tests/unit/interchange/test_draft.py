@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +47,10 @@ def run_as_defined(
         for name, values in sent.items()
         if values and ("r" in nodes[name] or "threshold" in nodes[name])
     }
-    if edges[-1][0] not in run:  # no neuron at the end: the sum over steps
+    last_node = edges[-1][0]
+    while nodes[last_node]["type"] == "Flatten":
+        (last_node,) = [source for source, end in edges if end == last_node]
+    if last_node not in run:  # no neuron at the end: the sum over steps
         run["out"] = torch.stack(sent["out"], 1).cumsum(1).numpy()
     return run
 
@@ -238,3 +244,66 @@ def test_random_graphs(seed: int) -> None:
             np.testing.assert_array_equal(got[name], theirs, err_msg=name)
         else:
             np.testing.assert_allclose(got[name], theirs, atol=1e-9, err_msg=name)
+
+
+def flattened(**nodes: Node) -> dict[str, object]:
+    """A chain of a convolution, a flatten and what follows."""
+    weight = np.random.default_rng(3).normal(size=(2, 1, 3, 3))
+    first: dict[str, Node] = {
+        "in": {"type": "Input", "shape": np.array([1, 4, 4])},
+        "conv": {
+            "type": "Conv2d", "weight": weight, "bias": np.array([0.1, -0.2]),
+            "stride": (1, 1), "padding": (1, 1), "dilation": (1, 1),
+            "groups": 1,
+        },
+        "flat": {"type": "Flatten"},
+        **nodes,
+        "out": {"type": "Output"},
+    }  # fmt: skip
+    return {"type": "NIRGraph", "nodes": first, "edges": list(itertools.pairwise(first))}
+
+
+def lif(thresholds: np.ndarray) -> Node:
+    one = np.ones_like(thresholds)
+    return {
+        "type": "LIF", "tau": one * 2 * DT, "r": one, "v_leak": one * 0, "v_threshold": thresholds,
+        "v_reset": one * 0,
+    }  # fmt: skip
+
+
+def test_neurons_behind_a_flatten_stay_on_the_map() -> None:
+    thresholds = np.repeat([0.1, 0.2], 16)
+    source = flattened(lif=lif(thresholds))
+    imported = nd.import_nir(source, dt=DT)
+    assert imported.graph.shapes() == {"in": (1, 4, 4), "conv": (2, 4, 4), "lif": (2, 4, 4)}
+    inputs = np.random.default_rng(1).integers(0, 2, (2, 8, 1, 4, 4)).astype(np.float64)
+    expected = run_as_defined(source["nodes"], source["edges"], inputs)["lif"]
+    spikes = imported.run(inputs)["lif"]
+    assert spikes.shape == (2, 8, 32)
+    np.testing.assert_array_equal(spikes, expected)
+    assert 0.05 < spikes.mean() < 0.95
+
+
+def test_thresholds_that_differ_between_flattened_pixels_go_into_a_dense_layer(
+    tmp_path: Path,
+) -> None:
+    thresholds = np.linspace(0.1, 0.3, 32)
+    source = flattened(lif=lif(thresholds))
+    imported = nd.import_nir(source, dt=DT)
+    inputs = np.random.default_rng(1).integers(0, 2, (2, 8, 1, 4, 4)).astype(np.float64)
+    expected = run_as_defined(source["nodes"], source["edges"], inputs)["lif"]
+    np.testing.assert_array_equal(imported.run(inputs)["lif"], expected)
+    result = nd.deploy(imported, inputs, out=tmp_path)
+    assert result.graph.layers[0].shape == (32,)
+    assert result.agreement[0].deployed is not None
+    assert result.agreement[0].deployed > 0.9
+
+
+def test_flattens_that_nothing_reads_are_dropped() -> None:
+    """One behind another, at the end and in between; a dense layer reads neurons on a map."""
+    dense: Node = {"type": "Linear", "weight": np.ones((3, 32))}
+    once = nd.import_nir(flattened(lif=lif(np.array(0.1)), again={"type": "Flatten"}), dt=DT)
+    assert list(once.graph.nodes) == ["in", "conv", "lif"]
+    read = nd.import_nir(flattened(lif=lif(np.array(0.1)), dense=dense), dt=DT)
+    assert list(read.graph.nodes) == ["in", "conv", "lif", "lif.flat", "dense", "out"]
+    assert read.graph.shapes()["lif"] == (2, 4, 4)
