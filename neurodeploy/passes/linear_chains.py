@@ -41,7 +41,7 @@ _WEIGHTS_MAX = 1 << 26
 
 
 def separate_paths(graph: Graph) -> Graph:
-    """Give each path of linear layers from one population to another layers of its own.
+    """Copy shared linear layers, so that each path between two populations has its own.
 
     Batch norm becomes weights. Neurons that read the same layer go on sharing it.
 

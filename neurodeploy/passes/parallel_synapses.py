@@ -28,7 +28,7 @@ from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.folding import Number, join_groups
 
 
-class _Axis(NamedTuple):
+class _Taps(NamedTuple):
     """The taps of a kernel along one axis of space."""
 
     taps: int
@@ -74,7 +74,7 @@ def common_kernel(convs: Sequence[Convolution], source: Shape, output: Shape) ->
     axes = []
     for axis in (0, 1):
         parts = [
-            _Axis(conv.weight.shape[axis + 2], conv.padding[axis], conv.dilation[axis])
+            _Taps(conv.weight.shape[axis + 2], conv.padding[axis], conv.dilation[axis])
             for conv in convs
         ]
         stride = convs[0].stride[axis]
@@ -87,17 +87,17 @@ def common_kernel(convs: Sequence[Convolution], source: Shape, output: Shape) ->
     )
 
 
-def _common_axis(parts: Sequence[_Axis], stride: int, size: int, wanted: int) -> _Axis:
+def _common_axis(parts: Sequence[_Taps], stride: int, size: int, wanted: int) -> _Taps:
     before, after = max(part.padding for part in parts), max(part.end for part in parts)
     steps = [part.dilation for part in parts if part.taps > 1]
     dilation = gcd(*steps, *(before - part.padding for part in parts)) or 1
     taps = (before + after) // dilation + 1
     if (size + 2 * before - (before + after + 1)) // stride + 1 == wanted:
-        return _Axis(taps, before, dilation)
+        return _Taps(taps, before, dilation)
     # Padding is the same on both sides: taps of zeros on one side make up for the difference.
     while (outputs := (size + before - after - 1) // stride + 1) != wanted:
         before, after = (before + 1, after) if outputs < wanted else (before, after + 1)
-    return _Axis(before + after + 1, before, 1)
+    return _Taps(before + after + 1, before, 1)
 
 
 def join_parallel(graph: Graph) -> Graph:

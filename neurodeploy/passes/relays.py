@@ -155,7 +155,7 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Block:
+class _Held:
     """Where a layer's output holds the spikes of a source, its own or relayed.
 
     Attributes:
@@ -171,7 +171,7 @@ class _Block:
     held: tuple[int, int] = (0, 0)
 
     @classmethod
-    def of(cls, shape: Shape, first: int = 0) -> _Block:
+    def of(cls, shape: Shape, first: int = 0) -> _Held:
         """Return a block that holds all of a source."""
         return cls(first=first, shape=shape, held=_size(shape))
 
@@ -196,7 +196,7 @@ class _Builder:
         self.carried = carried
         self.previous = INPUT
         self.shape = graph.input.shape
-        self.blocks = {INPUT: _Block.of(graph.input.shape)}
+        self.blocks = {INPUT: _Held.of(graph.input.shape)}
 
     def rebuild(self, layer: FixedLayer) -> tuple[FixedLayer, RelayCost | None]:
         """Return `layer` with relay inputs for its skips and relay outputs where it carries."""
@@ -240,14 +240,14 @@ class _Builder:
     def keep(self, layer: FixedLayer) -> FixedLayer:
         """Return a layer as it is that neither reads nor carries a skip."""
         self.previous, self.shape = layer.name, layer.shape
-        self.blocks = {layer.name: _Block.of(layer.shape)}
+        self.blocks = {layer.name: _Held.of(layer.shape)}
         return layer
 
     # ------------------------------------------------------------------ convolutions
 
     def _convolution(
         self, layer: FixedLayer, relayed: Sequence[str], relay_weight: int
-    ) -> tuple[FixedConv | FixedDense, dict[str, _Block]]:
+    ) -> tuple[FixedConv | FixedDense, dict[str, _Held]]:
         """Return the synapse of a convolutional layer, and what the layer's output then holds."""
         stride = self._stride_of(layer)
         placed = [
@@ -264,13 +264,13 @@ class _Builder:
         for block, conv in placed:
             channels = slice(block.first, block.first + block.shape[0])
             weight[:own, channels] += kernel.place(conv, conv.weight)
-        blocks, row = {layer.name: _Block.of(layer.shape)}, own
+        blocks, row = {layer.name: _Held.of(layer.shape)}, own
         for source in relayed:
             block = self.blocks[source]
             diagonal = np.arange(block.shape[0])
             rows, columns = _quotient(kernel.padding, kernel.dilation)
             weight[row + diagonal, block.first + diagonal, rows, columns] = relay_weight
-            blocks[source] = _Block(
+            blocks[source] = _Held(
                 first=row,
                 shape=block.shape,
                 stride=_product(block.stride, stride),
@@ -332,7 +332,7 @@ class _Builder:
 
     def _dense(
         self, layer: FixedLayer, relayed: Sequence[str], relay_weight: int
-    ) -> tuple[FixedConv | FixedDense, dict[str, _Block]]:
+    ) -> tuple[FixedConv | FixedDense, dict[str, _Held]]:
         """Return the synapse of a dense layer, and what the layer's output then holds."""
         own = layer.shape[0]
         columns = {
@@ -355,11 +355,11 @@ class _Builder:
                     f"{type(synapse).__name__} that is no plain convolution or dense layer."
                 )
             weight[:own, columns[connection.source]] += synapse.weight
-        blocks, row = {layer.name: _Block.of(layer.shape)}, own
+        blocks, row = {layer.name: _Held.of(layer.shape)}, own
         for source in relayed:
             neurons = len(columns[source])
             weight[row + np.arange(neurons), columns[source]] = relay_weight
-            blocks[source] = _Block.of((neurons,), row)
+            blocks[source] = _Held.of((neurons,), row)
             row += neurons
         synapse = FixedDense(weight=weight)
         if not synapse.effective.is_exact:
