@@ -10,14 +10,13 @@ simulating files never loads torch.
 
 Modules at the root serve all folders:
 
-    errors         the errors that users meet
-    files          files written whole or not at all; files of a run, and of the installation
-    fixedpoint     the chip's integer arithmetic
-    provenance     versions, commit and hashes behind a result
-    untrusted_hdf5 HDF5 files of strangers, read with bounds
-    strict_tables  TOML and JSON read strictly into dataclasses
-    llvm_vectors   vector instructions for compiled loops
-    testing        recordings compared spike by spike
+    errors        the errors that users meet
+    files         files written whole or not at all; files of a run, and of the installation
+    fixedpoint    the chip's integer arithmetic
+    provenance    versions, commit and hashes behind a result
+    strict_tables TOML and JSON read strictly into dataclasses
+    llvm_vectors  vector instructions for compiled loops
+    testing       recordings compared spike by spike
 """
 
 from importlib import import_module

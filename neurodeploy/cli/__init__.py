@@ -7,19 +7,18 @@ Modules, in reading order:
     options: The groups that several commands share.
     certificates: Certificates of verification in `verify` and `report`.
     foreign_networks: NIR files in `deploy` and `inspect`.
-    isolated_read: A first try at a strange file, in a process of its own.
     commands: One file a command, named as the command.
 """
 
 import sys
 
-from neurodeploy.cli.isolated_read import started_early
+from neurodeploy.untrusted.isolation import start_early
 
 
 def main() -> None:
     """Run the command line; exit 1 for errors, 2 for wrong usage, 130 when interrupted."""
-    with started_early(sys.argv):
-        # Here, so that the process that tries a file starts beside these imports.
-        from neurodeploy.cli.app import main as run
+    start_early(sys.argv)
+    # Here, so that the process that tries a file starts beside these imports.
+    from neurodeploy.cli.app import main as run
 
-        run()
+    run()

@@ -12,14 +12,13 @@ import typer
 from rich.markup import escape
 
 from neurodeploy.cli import console
-from neurodeploy.cli.isolated_read import tried_apart
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.cli.options import LavaOptions, RunOptions
 from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.files import CERTIFICATE as FILE
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.simulation.recording import IntArray, Recording
-from neurodeploy.untrusted_hdf5 import NETX, check_file
+from neurodeploy.untrusted.hdf5 import tried_apart
 
 if TYPE_CHECKING:
     from neurodeploy.reports.certificate import Certificate
@@ -122,8 +121,7 @@ def check_certificate(
         )
     differences = known.compare_network(run.net)
     if not differences:
-        check_file(run.net)
-        with tried_apart(run.net, NETX):
+        with tried_apart(run.net):
             import_module("numba")
         differences = known.check(
             run.net, run.input, lava_python=lava.lava_python, timeout=lava.timeout

@@ -10,7 +10,6 @@ from pathlib import Path
 import typer
 
 from neurodeploy.cli import console
-from neurodeploy.cli.isolated_read import tried_apart
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.convention import infer_dt
@@ -18,7 +17,7 @@ from neurodeploy.interchange.importing import import_nir
 from neurodeploy.interchange.nir_reader import NIR, read_nir
 from neurodeploy.samples.array_files import load_inputs
 from neurodeploy.samples.sources import read_labels
-from neurodeploy.untrusted_hdf5 import check_file
+from neurodeploy.untrusted.hdf5 import tried_apart
 
 _FOREIGN = Panel("Networks of other frameworks (MODEL.nir)")
 
@@ -75,7 +74,6 @@ def deploy_nir(
         )
     if foreign.reset not in (None, "zero", "subtract"):
         raise typer.BadParameter(f"--reset {foreign.reset}: zero or subtract is allowed.")
-    check_file(model, NIR)
     with tried_apart(model, NIR):
         from neurodeploy.pipeline import imported
 
@@ -137,9 +135,6 @@ def deploy_nir(
 
 def inspect_nir(path: Path, *, as_json: bool) -> None:
     """Show the nodes of a NIR file, and the step width that it gives away."""
-    check_file(path, NIR)
-    with tried_apart(path, NIR):
-        pass
     graph = read_nir(path)
     width = infer_dt(graph) or graph.dt
     sources = graph.sources()

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import typer
 
 from neurodeploy.cli import console
-from neurodeploy.cli.isolated_read import tried_apart
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.errors import DataError, FractionWarning, NetxError, NeurodeployWarning
 from neurodeploy.files import net_of, samples_of
@@ -38,7 +37,7 @@ from neurodeploy.simulation.recording import (
     Timing,
     Window,
 )
-from neurodeploy.untrusted_hdf5 import NETX, check_file
+from neurodeploy.untrusted.hdf5 import tried_apart
 
 if TYPE_CHECKING:
     from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
@@ -176,14 +175,13 @@ class FileOptions:
     def read(
         self, net: Path, *, spike_exponent: int = 6, simulates: bool = False
     ) -> FixedPointGraph:
-        """Read a file, once it has been read in a process of its own.
+        """Read a file, which another process reads first.
 
         `spike_exponent` is `spike_exp` of Lava's `Network`. A command that `simulates` needs the
         compiler, which is loaded while that process reads.
         """
         shape = parse_shape(self.input_shape)
-        check_file(net)
-        with tried_apart(net, NETX):
+        with tried_apart(net):
             if simulates:
                 _load_compiler()
         graph = read(

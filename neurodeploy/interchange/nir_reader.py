@@ -28,16 +28,15 @@ from neurodeploy.interchange.nir_schema import (
     NirGraph,
     NirNode,
 )
-from neurodeploy.untrusted_hdf5 import (
-    ELEMENTS_MAX,
-    Field,
-    FileKind,
-    UntrustedGroup,
-    check_file,
-    open_root,
-)
+from neurodeploy.untrusted.boundary import FileKind
+from neurodeploy.untrusted.hdf5 import ELEMENTS_MAX, Field, UntrustedGroup, open_root
 
-NIR = FileKind("NIR", ".nir", InterchangeError)
+NIR = FileKind(
+    "NIR",
+    ".nir",
+    InterchangeError,
+    "A NIR file is HDF5; this one is damaged, cut short or something else. Write or copy it again.",
+)
 
 DEPTH_MAX = 8
 NODES_MAX = 2_000
@@ -50,14 +49,12 @@ Edge = tuple[str, str]
 def read_nir(path: str | Path) -> NirGraph:
     """Read a `.nir` file.
 
-    The HDF5 library may crash on a damaged file, and take this process with it; the command line
-    tries each file in a process of its own first.
+    The HDF5 library may crash or hang on a damaged file, so another process reads the file first.
 
     Raises:
         InterchangeError: If it is missing, damaged, too large, or no valid NIR graph.
     """
     path = Path(path)
-    check_file(path, NIR)
     with open_root(path, NIR) as root:
         top = root.subgroup("node")
         if top is None:

@@ -40,7 +40,7 @@ from neurodeploy.netx.schema import (
     SIGMA_DELTA_TYPE,
     bias_bits,
 )
-from neurodeploy.untrusted_hdf5 import ELEMENTS_MAX, Field, UntrustedGroup
+from neurodeploy.untrusted.hdf5 import ELEMENTS_MAX, Field, UntrustedGroup
 
 NO_NEURON = CubaNeuron(
     current_decay=np.array(0, np.int32),

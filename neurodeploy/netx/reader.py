@@ -33,7 +33,7 @@ from neurodeploy.netx.schema import (
     TWIN_BYTES_MAX,
 )
 from neurodeploy.strict_tables import read_table
-from neurodeploy.untrusted_hdf5 import ENTRIES_MAX, UntrustedGroup, check_file, open_root
+from neurodeploy.untrusted.hdf5 import ENTRIES_MAX, UntrustedGroup, open_root
 
 SPIKE_EXPONENT = 6
 """Default of `spike_exp` in Lava's `Network`."""
@@ -50,8 +50,7 @@ def read(
 ) -> FixedPointGraph:
     """Read a netx file.
 
-    The HDF5 library may crash or hang on a damaged file, and take this process with it; the command
-    line tries each file in a process of its own first.
+    The HDF5 library may crash or hang on a damaged file, so another process reads the file first.
 
     Args:
         path: The `.net` file.
@@ -77,7 +76,6 @@ def read(
         raise NetxError(f"{path}: input shape {shape}, (C, H, W) or (N,) is required.")
     options = Options(spike_exponent=spike_exponent, accept_silent_faults=accept_silent_faults)
 
-    check_file(path)
     try:
         with open_root(path) as root:
             return _read_network(root, options, input_shape=shape, input_bits=input_bits)

@@ -17,7 +17,7 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.untrusted_hdf5 import Field
+from neurodeploy.untrusted.hdf5 import Field
 
 
 def _by_name(*fields: Field) -> dict[str, Field]:

@@ -1,6 +1,6 @@
 """ONNX models: counted and measured as the other side of a comparison, and written.
 
-isolation       calls in a process of its own, with limits on time and memory
+sessions        models that onnxruntime reads
 shapes          the shape of every tensor, also where it follows from values
 reading         a model from a file, its sizes bound
 operators       MACs of single operators, from shapes

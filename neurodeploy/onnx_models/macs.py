@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from neurodeploy.errors import OnnxError
 from neurodeploy.ir.float_layers import Shape
 from neurodeploy.ir.graphs import AnnLayerMacs, AnnMacs
-from neurodeploy.onnx_models.isolation import run_apart
 from neurodeploy.onnx_models.operators import (
     ELEMENTWISE,
     INTEGER_OPERATORS,
@@ -28,8 +27,15 @@ from neurodeploy.onnx_models.operators import (
     count_operator,
     operator_key,
 )
-from neurodeploy.onnx_models.reading import OnnxGraph, load_onnx, require_onnx
+from neurodeploy.onnx_models.reading import (
+    ONNX,
+    OnnxGraph,
+    load_onnx,
+    reading_seconds,
+    require_onnx,
+)
 from neurodeploy.onnx_models.shapes import Scope, first_output, subgraphs
+from neurodeploy.untrusted.isolation import run_apart
 
 if TYPE_CHECKING:
     import onnx
@@ -201,7 +207,14 @@ def count_onnx_macs(
             the limits, or the package `onnx` is not installed.
     """
     require_onnx(str(path))
-    return run_apart(_count, Path(path), dict(bindings or {}), bind_batch)
+    return run_apart(
+        _count,
+        path := Path(path),
+        dict(bindings or {}),
+        bind_batch,
+        kind=ONNX,
+        more_seconds=reading_seconds(path),
+    )
 
 
 def _count(path: Path, bindings: Mapping[str, int], bind_batch: bool) -> OnnxMacs:

@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError, OnnxError
 from neurodeploy.ir.graphs import AnnMacs
-from neurodeploy.onnx_models.isolation import open_session, run_apart, tell_progress
 from neurodeploy.onnx_models.macs import OnnxMacs, count_onnx_macs, node_names
 from neurodeploy.onnx_models.operators import OPERANDS, operator_key
-from neurodeploy.onnx_models.reading import inline_functions, require_onnx
+from neurodeploy.onnx_models.reading import ONNX, inline_functions, require_onnx
+from neurodeploy.onnx_models.sessions import open_session
 from neurodeploy.samples.array_files import load_inputs, load_numbers, member_names
+from neurodeploy.untrusted.isolation import run_apart, tell_progress
 
 if TYPE_CHECKING:
     import onnx
@@ -176,6 +177,7 @@ def measure_onnx(
         Path(macs.path),
         macs,
         samples,
+        kind=ONNX,
         more_seconds=60 + _SECONDS_PER_MAC * macs.macs_standard * len(samples),
         more_memory=_BYTES_PER_VALUE * values,
         progress=progress,

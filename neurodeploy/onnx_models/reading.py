@@ -2,7 +2,7 @@
 
 Large weights are replaced by their shapes before anything looks at the model, and external data
 are never opened, so a tiny file that declares huge tensors costs nothing. The functions here run
-in the process of `isolation`.
+in the process of `neurodeploy.untrusted.isolation`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from neurodeploy.errors import OnnxError
 from neurodeploy.ir.float_layers import Shape
 from neurodeploy.onnx_models.shapes import SMALL, Scope, ShapeResolver, dims_of, subgraphs
+from neurodeploy.untrusted.boundary import FileKind
 
 if TYPE_CHECKING:
     import onnx
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = (1 << 31) - 1
 """Bytes; a serialised protobuf message cannot be larger."""
+ONNX = FileKind(
+    "ONNX",
+    ".onnx",
+    OnnxError,
+    "Check the model with onnx.checker; if it is valid, neurodeploy has a fault: report it.",
+)
+_SECONDS = 2.0
+"""Processor time, beside that for any file, that a model may take."""
+_SECONDS_PER_BYTE = 2e-5
+_BYTES_COUNTED = 5_000_000
+"""Bytes beyond which a longer file takes no more time: they are weights, which nobody looks at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,6 +68,12 @@ def require_onnx(what: str, *modules: str) -> None:
             f"{what}: needs {' and '.join(missing)}, which neurodeploy does not install by "
             "itself. Run: pip install 'neurodeploy[onnx]'"
         )
+
+
+def reading_seconds(path: Path) -> float:
+    """Return the processor time that reading a model may take, beside that for any file."""
+    size = path.stat().st_size if path.is_file() else 0
+    return _SECONDS + _SECONDS_PER_BYTE * min(size, _BYTES_COUNTED)
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, str]:

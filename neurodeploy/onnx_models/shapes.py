@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.ir.float_layers import Shape
-from neurodeploy.onnx_models.isolation import open_session
+from neurodeploy.onnx_models.sessions import open_session
 
 if TYPE_CHECKING:
     import onnx

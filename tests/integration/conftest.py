@@ -74,15 +74,6 @@ class Outcome:
         return [line for line in self.err.splitlines() if line.startswith("error:")]
 
 
-@pytest.fixture(autouse=True)
-def short_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the process that tries a file before a command reads it end at once.
-
-    What it is for is tested where it is at home; reading a sound file twice takes most of the time.
-    """
-    monkeypatch.setattr("neurodeploy.cli.isolated_read._PROGRAM", "pass")
-
-
 @pytest.fixture
 def neurodeploy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

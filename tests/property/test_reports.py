@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +42,6 @@ SUMMED = (
     "events", "sops", "sops_stored", "sops_mac", "dense_exact", "dense_macs", "neurons",
     "updates_dense", "updates_active", "spikes", "messages",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def short_trial() -> Iterator[None]:
-    """Let the process that tries a file before the command reads it end at once."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("neurodeploy.cli.isolated_read._PROGRAM", "pass")
-        yield
 
 
 def run_report(folder: Path, inputs: np.ndarray, *options: str) -> dict:

@@ -823,7 +823,7 @@ def test_well_compressed_weights_are_read(tmp_path: Path) -> None:
 
 def test_many_layers_that_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hard links let a small file hold any number of big layers."""
-    monkeypatch.setattr("neurodeploy.untrusted_hdf5.FILE_ELEMENTS_MAX", 1000)
+    monkeypatch.setattr("neurodeploy.untrusted.hdf5.FILE_ELEMENTS_MAX", 1000)
 
     def repeat(file: h5py.File) -> None:
         put(file["layer/0"], weight=np.array([[2, -4], [6, 8]]))

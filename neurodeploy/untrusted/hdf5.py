@@ -1,26 +1,18 @@
 """Read from an HDF5 file that a stranger may have made.
 
-Nothing is loaded before its type and size are checked; links that could leave the file are
-refused; every failure of the HDF5 library becomes one `NetxError` that says where.
-
-Strings of variable length are kept in a *global heap*. HDF5 2.0 searches a damaged heap for ever:
-an object of size zero is a loop that nothing can interrupt. Netx files need the heap for one short
-word, the neuron's type, NIR files for names and edges; `read_strings` reads them without the
-library, with bounds. Source: HDF5 File Format Specification version 3.0, sections III.E (global
-heap) and IV.B (variable-length types).
+Another process reads the file first, so that a crash or an endless loop of the HDF5 library happens
+there. Nothing is loaded before its type and size are checked; links that could leave the file are
+refused; every failure of the library becomes one error of the file's kind that says where.
 """
 
 from __future__ import annotations
 
-import stat
-import struct
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
 
 import h5py
 import numpy as np
@@ -28,6 +20,9 @@ import numpy.typing as npt
 
 from neurodeploy.errors import FractionWarning, NetxError, NeurodeployError
 from neurodeploy.fixedpoint import Int32Array, truncate
+from neurodeploy.untrusted.boundary import FileKind, check_file, guarded
+from neurodeploy.untrusted.heap_strings import REFERENCE_BYTES, HeapError, read_strings
+from neurodeploy.untrusted.isolation import run_apart, running_apart
 
 ELEMENTS_MAX = 1 << 27
 """Largest dataset that is read: a bound on memory for files from strangers."""
@@ -43,26 +38,6 @@ _EXPANSION_MAX = 2048
 """More than any filter of HDF5 can compress (deflate: 1032 to 1)."""
 _UNSTORED_BYTES_MAX = 1 << 20
 """Size up to which a dataset may declare more than the file holds."""
-_HDF5_ERRORS = (
-    OSError,
-    RuntimeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    AttributeError,
-    MemoryError,
-)
-"""Errors that h5py raises on damaged files, by trial."""
-REFERENCE_BYTES = 16
-"""Length (4 bytes), address of the heap collection (8), index of the object (4)."""
-
-_REFERENCE = struct.Struct("<IQI")
-_SIGNATURE = b"GCOL"
-_HEADER = struct.Struct("<4sB3xQ")
-_OBJECT = struct.Struct("<HH4xQ")
-_HEAP_BYTES_MAX = 1 << 24
-"""A heap is 4096 bytes, or the size of the longest string in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +60,13 @@ class Field:
     allows_floats: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FileKind:
-    """A kind of file that is kept in HDF5, and the error for one that cannot be trusted."""
-
-    name: str
-    suffix: str
-    error: type[NeurodeployError]
-
-
-NETX = FileKind("netx", ".net", NetxError)
-
-
-class HeapError(ValueError):
-    """A string of variable length is not where its reference points."""
+NETX = FileKind(
+    "netx",
+    ".net",
+    NetxError,
+    "A netx file is HDF5; this one is damaged, cut short or something else. Write or copy it "
+    "again.",
+)
 
 
 class UntrustedFile:
@@ -142,12 +110,12 @@ class UntrustedGroup:
         return self._find(name) is not None
 
     def __len__(self) -> int:
-        with _guarded(self.where, self._source.kind):
+        with guarded(self.where, self._source.kind):
             return len(self._group)
 
     def names(self, most: int) -> list[str]:
         """Return the names of all entries, if there are no more than `most`."""
-        with _guarded(self.where, self._source.kind):
+        with guarded(self.where, self._source.kind):
             if len(self._group) > most:
                 raise self._error(
                     f"{self.where}: {len(self._group)} entries, at most {most} are read."
@@ -181,7 +149,7 @@ class UntrustedGroup:
         node = self._find(name)
         if not isinstance(node, h5py.Dataset):
             return None
-        with _guarded(where, self._source.kind):
+        with guarded(where, self._source.kind):
             encoding = h5py.check_string_dtype(node.dtype)
             is_countable = node.size if count is None else node.size == count
             if not is_countable or encoding is None or node.dtype.itemsize > _TEXT_MAX:
@@ -226,7 +194,7 @@ class UntrustedGroup:
     def _values(self, node: h5py.Dataset, name: str) -> npt.NDArray[np.generic] | None:
         """Return numbers or texts in a row, of others the type; None if there are none."""
         where = f"{self.where}/{name}"
-        with _guarded(where, self._source.kind):
+        with guarded(where, self._source.kind):
             is_numeric = node.dtype.kind in "biuf"
             if not node.size:
                 return None
@@ -245,7 +213,7 @@ class UntrustedGroup:
         Values that are refused are passed over, and the elements of each dataset are counted anew:
         a reader that passes over others must not meet one that was left out here.
         """
-        with _guarded(self.where, self._source.kind):
+        with guarded(self.where, self._source.kind):
             names, attributes = list(self._group), list(self._group.attrs)
         for name in attributes:
             with suppress(NeurodeployError):
@@ -273,7 +241,7 @@ class UntrustedGroup:
 
     def _attribute(self, name: str, kinds: str) -> object:
         """Read a single value if its type, checked before reading, is one of `kinds`."""
-        with _guarded(self.where, self._source.kind):
+        with guarded(self.where, self._source.kind):
             if name not in self._group.attrs:
                 return None
             described = self._group.attrs.get_id(name)
@@ -328,7 +296,7 @@ class UntrustedGroup:
     def dtype(self, name: str) -> np.dtype[np.generic] | None:
         """Return the type of a dataset, or None if there is none."""
         node = self._find(name)
-        with _guarded(f"{self.where}/{name}", self._source.kind):
+        with guarded(f"{self.where}/{name}", self._source.kind):
             return node.dtype if isinstance(node, h5py.Dataset) else None
 
     def numbers(self, field: Field) -> npt.NDArray[np.integer | np.floating] | None:
@@ -339,7 +307,7 @@ class UntrustedGroup:
             return None
         if not isinstance(node, h5py.Dataset):
             raise self._error(f"{where}: a group, a dataset is required ({field.shapes}).")
-        with _guarded(where, self._source.kind):
+        with guarded(where, self._source.kind):
             if node.dtype.kind not in ("iuf" if field.allows_floats else "iu"):
                 allowed = "numbers are required."
                 if not field.allows_floats:
@@ -356,7 +324,7 @@ class UntrustedGroup:
         return values
 
     def _find(self, name: str) -> h5py.Group | h5py.Dataset | None:
-        with _guarded(f"{self.where}/{name}", self._source.kind):
+        with guarded(f"{self.where}/{name}", self._source.kind):
             link = self._group.get(name, getlink=True)
             if link is None:
                 return None
@@ -387,113 +355,60 @@ class UntrustedGroup:
         self._source.spend(node.size, where)
 
 
-def check_file(path: Path, kind: FileKind = NETX) -> None:
-    """Check that there is a file to open; a pipe, for instance, would be waited for.
+@contextmanager
+def open_root(path: Path, kind: FileKind = NETX) -> Iterator[UntrustedGroup]:
+    """Open a file and yield its root, once another process has read it without harm.
 
     Raises:
-        Error of the kind of file: If there is none.
+        Error of the kind of file: If it is missing or not HDF5, or that process refused it, hung
+            or crashed.
     """
+    check_file(path, kind)
     try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise kind.error(f"{path}: {reason}. Give the path of a {kind.suffix} file.") from error
-    if not stat.S_ISREG(mode):
-        raise kind.error(f"{path}: not a file. Give the path of a {kind.suffix} file.")
+        _tried.remove(_identity(path))
+    except KeyError:
+        run_apart(touch_file, path, kind, kind=kind)
+    with _opened(path, kind) as root:
+        yield root
 
 
 @contextmanager
-def open_root(path: Path, kind: FileKind = NETX) -> Iterator[UntrustedGroup]:
-    """Open a file and yield its root; raise the kind's error if it is not HDF5."""
-    with _guarded(str(path), kind):
+def tried_apart(path: Path, kind: FileKind = NETX) -> Iterator[None]:
+    """Let another process read a file while the block runs; `open_root` then does not wait for it.
+
+    Raises:
+        Error of the kind of file: As `open_root` does, at the end of the block.
+    """
+    check_file(path, kind)
+    identity = _identity(path)
+    with running_apart(touch_file, path, kind, kind=kind):
+        yield
+    _tried.add(identity)
+
+
+def touch_file(path: Path, kind: FileKind) -> None:
+    """Read all that a reader may read of a file, in this process, and drop it."""
+    with _opened(path, kind) as root:
+        root.touch()
+
+
+_tried: set[tuple[int, ...]] = set()
+"""Files that another process has read already, each of them for one reader here."""
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def _opened(path: Path, kind: FileKind) -> Iterator[UntrustedGroup]:
+    with guarded(path, kind):
         file = h5py.File(path, "r")
     try:
-        with _guarded(str(path), kind):
+        with guarded(path, kind):
             source = UntrustedFile(file, path, kind)
         yield UntrustedGroup(file, str(path), source)
     finally:
-        with _guarded(str(path), kind):
+        with guarded(path, kind):
             file.close()
-
-
-@contextmanager
-def _guarded(where: str, kind: FileKind) -> Iterator[None]:
-    """Turn every error of the HDF5 library into the one of this kind of file."""
-    try:
-        yield
-    except NeurodeployError:
-        raise
-    except _HDF5_ERRORS as error:
-        raise kind.error(
-            f"{where}: cannot be read ({str(error) or type(error).__name__}). A {kind.name} file "
-            "is HDF5; this one is damaged, cut short or something else. Write or copy it again."
-        ) from error
-
-
-def read_strings(path: Path, offset: int, count: int, *, base: int, longest: int) -> list[bytes]:
-    """Read the strings to which `count` references at `offset`, of 16 bytes each, point.
-
-    Addresses in the file have 8 bytes, as in all but very old or special ones, and count from
-    `base`, the size of the file's user block. Strings have no terminators.
-
-    Raises:
-        HeapError: If one has over `longest` bytes, or its place is not a heap.
-        OSError: If the file cannot be opened.
-    """
-    strings = []
-    heaps: dict[int, _Heap] = {}
-    with path.open("rb") as file:
-        references = _read_at(file, offset, count * REFERENCE_BYTES)
-        for length, address, sought in _REFERENCE.iter_unpack(references):
-            if not 0 < length <= longest:
-                raise HeapError(f"a string of {length} bytes, 1 to {longest} are allowed")
-            if address not in heaps:
-                if sum(len(heap.content) for heap in heaps.values()) > _HEAP_BYTES_MAX:
-                    raise HeapError(f"heaps of over {_HEAP_BYTES_MAX} bytes")
-                heaps[address] = _read_heap(file, base + address)
-            strings.append(heaps[address].string(sought, length))
-    return strings
-
-
-@dataclass(frozen=True, slots=True)
-class _Heap:
-    """One heap collection: its bytes, and (position, size) of its objects by index."""
-
-    content: bytes
-    objects: dict[int, tuple[int, int]]
-
-    def string(self, index: int, length: int) -> bytes:
-        if index not in self.objects:
-            raise HeapError("the string is not in its heap")
-        position, size = self.objects[index]
-        if length > min(size, len(self.content) - position):
-            raise HeapError(f"a string of {length} bytes in a place of {size}")
-        return self.content[position : position + length]
-
-
-def _read_heap(file: BinaryIO, position: int) -> _Heap:
-    signature, version, size = _HEADER.unpack(_read_at(file, position, _HEADER.size))
-    if (signature, version) != (_SIGNATURE, 1):
-        raise HeapError("the string's place is not a heap")
-    content = file.read(max(min(size, _HEAP_BYTES_MAX) - _HEADER.size, 0))
-    objects: dict[int, tuple[int, int]] = {}
-    position = 0
-    while position + _OBJECT.size <= len(content):
-        index, _, stored = _OBJECT.unpack_from(content, position)
-        position += _OBJECT.size
-        if index == 0:  # the free space at the end
-            break
-        objects.setdefault(index, (position, stored))
-        position += -(-stored // 8) * 8
-    return _Heap(content, objects)
-
-
-def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
-    try:
-        file.seek(position)
-        content = file.read(size)
-    except (OSError, ValueError, OverflowError) as error:
-        raise HeapError("the string's place is beyond the end of the file") from error
-    if len(content) < size:
-        raise HeapError("the string's place is beyond the end of the file")
-    return content
