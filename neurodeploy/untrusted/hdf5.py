@@ -77,12 +77,19 @@ class UntrustedFile:
         self.kind = kind
         self.base = int(file.userblock_size)
         self.has_wide_addresses = file.id.get_create_plist().get_sizes() == (8, 8)
+        self._visited: dict[int, int] = {}
         self._left = 0
         self.renew()
 
     def renew(self) -> None:
         """Begin to count anew."""
         self._left = FILE_ELEMENTS_MAX
+
+    def is_new(self, address: int, depth: int) -> bool:
+        """Return whether the group at an address was never visited so deeply, and note it."""
+        before = self._visited.get(address, -1)
+        self._visited[address] = max(before, depth)
+        return before < depth
 
     def spend(self, elements: int, where: str) -> None:
         """Take `elements` off those that may still be read, if there are as many."""
@@ -211,9 +218,12 @@ class UntrustedGroup:
         """Read all that a reader of any kind of file may read, and drop it.
 
         Values that are refused are passed over, and the elements of each dataset are counted anew:
-        a reader that passes over others must not meet one that was left out here.
+        a reader that passes over others must not meet one that was left out here. What has several
+        names is read once.
         """
         with guarded(self.where, self._source.kind):
+            if not self._source.is_new(h5py.h5o.get_info(self._group.id).addr, depth):
+                return
             names, attributes = list(self._group), list(self._group.attrs)
         for name in attributes:
             with suppress(NeurodeployError):
