@@ -119,19 +119,44 @@ def check_certificate(
             f"--lava-python and --timeout belong to Lava, which did not run for {path}. Leave them "
             "out."
         )
-    differences = known.compare_network(run.net)
-    if not differences:
+    if not known.compare_network(run.net):  # else it is not read
         with tried_apart(run.net):
             import_module("numba")
-        differences = known.check(
-            run.net, run.input, lava_python=lava.lava_python, timeout=lava.timeout
+    with console.progress_by_name(quiet=as_json) as advance:
+        check = known.check(
+            run.net,
+            run.input,
+            lava_python=lava.lava_python,
+            timeout=lava.timeout,
+            progress=advance,
         )
     if as_json:
-        found = {"certificate": str(path), "is_equal": not differences}
-        result = {"differing": known.result.differing, "describes": known.describe()}
-        console.print_json(found | {"differences": list(differences)} | result)
-    if differences:
-        raise _finding(f"{console.relative(path)}: does not hold. {'; '.join(differences)}.")
+        console.print_json(
+            {
+                "certificate": str(path),
+                "is_equal": check.holds,
+                "stopped_at": check.stopped_at,
+                "differences": list(check.differences),
+                "other_versions": list(check.versions),
+                "differing": known.result.differing,
+                "describes": known.describe(),
+            }
+        )
+    elif check.versions:
+        console.err.print(f"other versions: {'; '.join(check.versions)}", markup=False)
+    if check.stopped_at is not None:
+        others = {
+            "file": ("of another file", run.net, known.network.file),
+            "samples": ("on other samples", run.input, known.input.file),
+        }
+        other, given, certified = others[check.stopped_at]
+        raise _finding(
+            f"{console.relative(path)}: made {other} than {console.relative(given)}; nothing was "
+            f"run. {'; '.join(check.differences)}. Give what was certified ('{certified}'), or "
+            "write a certificate of your own with --write-certificate."
+        )
+    if not check.holds:
+        raise _finding(f"{console.relative(path)}: does not hold. {'; '.join(check.differences)}.")
     if known.result.first_difference is not None:
         raise _finding(
             f"{console.relative(path)}: holds, and says that values differ. "

@@ -184,6 +184,22 @@ def progress(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int, 
         yield display.advance
 
 
+@contextmanager
+def progress_by_name(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that is called with (name, done, total), a bar or lines for each name."""
+    with draw_stages(quiet=quiet) as display:
+        current = ""
+
+        def advance(name: str, done: int, total: int) -> None:
+            nonlocal current
+            if name != current:
+                display.begin(name, total=total)
+                current = name
+            display.advance(done, total)
+
+        yield advance
+
+
 def make_table(*columns: str, title: str | None = None, caption: str | None = None) -> Table:
     """Return a table, its title and caption on the left; columns that begin with ">" hold numbers.
 

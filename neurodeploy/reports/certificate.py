@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,11 +30,35 @@ from neurodeploy.reports.certified_facts import (
 from neurodeploy.reports.numbers import format_count
 from neurodeploy.samples.sources import open_samples
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
-from neurodeploy.simulation.recording import Recording
+from neurodeploy.simulation.recording import Recording, Simulator
 from neurodeploy.strict_tables import read_table
 from neurodeploy.testing import compare
 
 _BYTES_MAX = 16 << 20
+_LAVA = "Lava: "
+"""Begins the names of versions of the Lava runtime, which are known once it has run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateCheck:
+    """Result of checking a certificate.
+
+    Attributes:
+        differences: All in which file, samples and results differ from the certified ones; empty
+            if the certificate holds.
+        versions: Software and processor other than those recorded. They may differ where the
+            certificate holds: the integers are the same everywhere.
+        stopped_at: The part that is another one, so that nothing ran; None if the file ran.
+    """
+
+    differences: tuple[str, ...]
+    versions: tuple[str, ...]
+    stopped_at: Literal["file", "samples"] | None = None
+
+    @property
+    def holds(self) -> bool:
+        """True if nothing differs."""
+        return not self.differences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +120,7 @@ class Certificate:
                 first_difference=None if first is None else str(first),
             ),
             deployment=deployment,
-            versions=versions("numpy", "numba", "h5py")
-            | {"processor": processor()}
-            | {f"Lava: {name}": value for name, value in runtime.items()},
+            versions=_software() | {f"{_LAVA}{name}": value for name, value in runtime.items()},
         )
 
     @classmethod
@@ -153,18 +176,20 @@ class Certificate:
         *,
         lava_python: Path | str | None = None,
         timeout: float | None = None,
-    ) -> tuple[str, ...]:
-        """Hash file and samples, run them once more, and return all that differs; empty if equal.
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> CertificateCheck:
+        """Hash file and samples, run them once more, and return all that differs.
 
         Nothing runs if file or samples are others. Real Lava runs where it ran before, with
         `lava_python` (by default the runtime of ours) and for at most `timeout` seconds.
+        `progress` is called with the simulator's name, samples done and samples in all.
 
         Raises:
             NeurodeployError: If file or samples cannot be read or run.
         """
         net, samples, run = net_of(Path(net)), samples_of(Path(samples)), self.run
         if found := self.compare_network(net):
-            return found
+            return self._stop("file", found)
         graph = read(
             net,
             input_shape=run.input_shape,
@@ -172,17 +197,25 @@ class Certificate:
             spike_exponent=run.spike_exponent,
             accept_silent_faults=run.accepts_silent_faults,
         )
-        timing = run.to_timing()
+        timing, count = run.to_timing(), self.recording.samples
         source = open_samples(samples, key=run.key, steps=run.steps, port=graph.input.shape)
-        if source.count != self.recording.samples:  # before so many of them are read
-            return _differing("input", "samples", self.recording.samples, source.count)
-        values = source.read(0, self.recording.samples)
+        if source.count != count:  # before so many of them are read
+            return self._stop("samples", _differing("input", "samples", count, source.count))
+        values = source.read(0, count)
         inputs = conform_input(values, graph, feed=run.feed, where=source.name)
         if found := self.compare_input(inputs):
-            return found
+            return self._stop("samples", found)
+
+        def record(name: str, simulator: Simulator) -> Recording:
+            if progress is None:
+                return simulator.run(inputs, timing=timing, feed=run.feed)
+            progress(name, 0, count)
+            advance = partial(progress, name)
+            return simulator.run(inputs, timing=timing, feed=run.feed, progress=advance)
+
         lava = None
         if self.needs_lava:
-            lava = LavaSimulator(
+            reference = LavaSimulator(
                 net,
                 python=lava_python,
                 input_bits=graph.input.message_bits,
@@ -190,9 +223,20 @@ class Certificate:
                 spike_exponent=run.spike_exponent,
                 layer_names=graph.names,
                 timeout=timeout,
-            ).run(inputs, timing=timing, feed=run.feed)
-        ours = EventSimulator(graph).run(inputs, timing=timing, feed=run.feed)
-        return self.compare(Certificate.of(net, samples, inputs, ours, run, lava=lava))
+            )
+            lava = record("real Lava", reference)
+        ours = record("event simulation", EventSimulator(graph))
+        now = Certificate.of(net, samples, inputs, ours, run, lava=lava)
+        return CertificateCheck(
+            differences=self.compare(now), versions=_other_versions(self.versions, now.versions)
+        )
+
+    def _stop(
+        self, place: Literal["file", "samples"], differences: tuple[str, ...]
+    ) -> CertificateCheck:
+        recorded = {n: value for n, value in self.versions.items() if not n.startswith(_LAVA)}
+        other = _other_versions(recorded, _software())
+        return CertificateCheck(differences=differences, versions=other, stopped_at=place)
 
     def compare_network(self, net: Path) -> tuple[str, ...]:
         """Return the difference of a file from the one certified; empty if there is none."""
@@ -233,6 +277,19 @@ class Certificate:
             f"samples of {self.recording.steps} steps ({self.input.file}): {verdict} those of "
             f"{'' if self.needs_lava else 'the '}{result.compared_with}, {self.created}; {software}"
         )
+
+
+def _software() -> dict[str, str]:
+    """Return the versions of all that computes here, but for Lava, and the processor."""
+    return versions("numpy", "numba", "h5py") | {"processor": processor()}
+
+
+def _other_versions(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: {before.get(name, 'none')} in the certificate, {now.get(name, 'none')} now"
+        for name in dict.fromkeys((*before, *now))
+        if before.get(name) != now.get(name)
+    )
 
 
 def _differing(section: str, name: str, before: object, now: object) -> tuple[str, ...]:

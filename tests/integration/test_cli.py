@@ -802,7 +802,8 @@ def test_a_certificate_of_verify_holds_until_something_changes(
     inputs[0, 0, 0] ^= 1
     outcome = neurodeploy("verify", net, "-i", samples(inputs), "--certificate", path)
     assert outcome.code == 1
-    assert "does not hold. input: sha256" in outcome.errors[0]
+    assert "made on other samples than" in outcome.errors[0]
+    assert "nothing was run. input: sha256" in outcome.errors[0]
 
 
 def test_a_certificate_of_a_difference_is_written_and_checked_as_one(
@@ -842,7 +843,17 @@ def test_a_certificate_is_checked_as_it_says_and_replaces_no_input(
     other.write_bytes(net.read_bytes() + b"\0")
     outcome = neurodeploy("verify", other, "-i", source, "--certificate", path)
     assert outcome.code == 1
-    assert "does not hold. network: sha256" in outcome.errors[0]
+    assert "certificate.json: made of another file than" in outcome.errors[0]
+    assert "nothing was run. network: sha256" in outcome.errors[0]
+    assert "('01_dense_basic.net')" in outcome.errors[0]
+    table = json.loads(path.read_text())
+    table["versions"]["numba"] = "0.1"
+    path.write_text(json.dumps(table))
+    outcome = neurodeploy(*run)
+    assert outcome.code == 0
+    assert outcome.err.startswith("other versions: numba: 0.1 in the certificate, ")
+    outcome = neurodeploy(*run, "--json")
+    assert [one[:12] for one in json.loads(outcome.out)["other_versions"]] == ["numba: 0.1 i"]
 
 
 def test_the_schema_of_certificates_is_printed_without_a_network(neurodeploy) -> None:

@@ -114,7 +114,7 @@ def check_run(
         assert summary["lava"] is None
     certificate = Certificate.load(directory / "certificate.json")
     assert certificate.needs_lava == has_lava
-    assert certificate.check(directory, directory) == ()
+    assert certificate.check(directory, directory).holds
     assert certificate.network.sha256[:12] in page
     return summary
 

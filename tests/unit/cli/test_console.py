@@ -45,3 +45,17 @@ def test_short_steps_and_quiet_ones_print_nothing(capsys: pytest.CaptureFixture[
         observer.stage("train")
         observer.advance(1, 2, "epoch 1/2, loss 1")
     assert capsys.readouterr().err == ""
+
+
+def test_each_of_several_runs_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress_by_name(quiet=False) as advance:
+        for name in ("real Lava", "event simulation"):
+            advance(name, 0, 2)
+            advance(name, 2, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert next(line for line in lines if "2 of 2" in line) == "real Lava, 2 of 2"
+    assert lines[-1] == "event simulation, 2 of 2"

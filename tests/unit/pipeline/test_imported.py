@@ -65,7 +65,7 @@ def test_integers_keep_the_spikes_and_the_file_has_them_all(case: str, tmp_path:
     assert record["sha256"] == hash_file(tmp_path / "network.net")
     certificate = nd.Certificate.load(tmp_path / "certificate.json")
     assert certificate == result.certificate
-    assert certificate.check(tmp_path, tmp_path) == ()
+    assert certificate.check(tmp_path, tmp_path).holds
     assert {one.name: one.equal_share for one in certificate.deployment.layers} == shares
     with np.load(tmp_path / "samples.npz") as samples:
         assert samples.files == ["input"]

@@ -16,6 +16,7 @@ import neurodeploy as nd
 from neurodeploy import netx
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import hash_file
+from neurodeploy.reports.certificate import CertificateCheck
 from neurodeploy.reports.certified_facts import CertifiedRun, hash_arrays
 from neurodeploy.reports.json_form import certificate_schema
 from neurodeploy.simulation.recording import Recording
@@ -58,7 +59,9 @@ def case(tmp_path: Path) -> Case:
 def test_a_certificate_is_read_as_written_and_holds(case: Case) -> None:
     certificate = nd.Certificate.load(case.path)
     assert certificate == case.certificate
-    assert certificate.check(case.net, case.samples) == ()
+    assert certificate.check(case.net, case.samples) == CertificateCheck(
+        differences=(), versions=()
+    )
     arrays = certificate.recording.arrays
     assert [(one.layer, one.quantity) for one in arrays[:1]] == [("dense_0", "spikes")]
     assert [one.nonzero for one in arrays if one.quantity == "spikes"] == [
@@ -74,7 +77,10 @@ def test_a_file_changed_by_a_byte_is_found(case: Case) -> None:
     content = bytearray(case.net.read_bytes())
     content[-1] ^= 1
     case.net.write_bytes(content)
-    (difference,) = case.certificate.check(case.net, case.samples)
+    check = case.certificate.check(case.net, case.samples)
+    (difference,) = check.differences
+    assert check.stopped_at == "file"
+    assert not check.holds
     assert difference.startswith(f'network: sha256 "{case.certificate.network.sha256}"')
 
 
@@ -84,27 +90,30 @@ def test_one_changed_weight_is_found_even_with_a_forged_hash_of_the_file(case: C
         weight[...] = -np.asarray(weight)
     forged = hash_file(case.net)
     certificate = case.tampered(lambda table: table["network"].update(sha256=forged))
-    found = certificate.check(case.net, case.samples)
-    assert found
+    check = certificate.check(case.net, case.samples)
+    assert check.stopped_at is None
+    found = check.differences
     assert found[0].startswith("recording: sha256")
 
 
 def test_a_changed_sample_is_found(case: Case) -> None:
     case.inputs[1, 5, 23] ^= 1
     np.savez(case.samples, input=case.inputs)
-    (difference,) = case.certificate.check(case.net, case.samples)
+    check = case.certificate.check(case.net, case.samples)
+    (difference,) = check.differences
+    assert check.stopped_at == "samples"
     assert difference.startswith("input: sha256")
 
 
 def test_fewer_samples_are_found(case: Case) -> None:
     np.savez(case.samples, input=case.inputs[:1])
-    found = case.certificate.check(case.net, case.samples)
+    found = case.certificate.check(case.net, case.samples).differences
     assert found == ("input: samples 2 in the certificate, 1 now",)
 
 
 def test_other_numbers_of_steps_are_found(case: Case) -> None:
     np.savez(case.samples, input=case.inputs[:, :5])
-    found = case.certificate.check(case.net, case.samples)
+    found = case.certificate.check(case.net, case.samples).differences
     assert [one.split(" ")[1] for one in found] == ["shape", "sha256"]
     assert "[2, 6, 24] in the certificate, [2, 5, 24] now" in found[0]
 
@@ -127,17 +136,37 @@ def test_other_numbers_of_steps_are_found(case: Case) -> None:
 def test_every_changed_fact_is_found(
     case: Case, change: Callable[[dict], object], place: str
 ) -> None:
-    found = case.tampered(change).check(case.net, case.samples)
+    found = case.tampered(change).check(case.net, case.samples).differences
     assert found
     assert found[0].startswith(place)
 
 
-def test_another_name_or_version_is_no_difference(case: Case) -> None:
+def test_other_versions_are_named_and_are_no_difference(case: Case) -> None:
     def change(table: dict) -> None:
         table["network"]["file"] = "other.net"
         table["versions"]["numpy"] = "1.0"
+        table["versions"]["Lava: lava-nc"] = "0.10.0"
+        del table["versions"]["h5py"]
 
-    assert case.tampered(change).check(case.net, case.samples) == ()
+    certificate = case.tampered(change)
+    check = certificate.check(case.net, case.samples)
+    assert check.holds
+    now = case.certificate.versions
+    assert check.versions == (
+        f"numpy: 1.0 in the certificate, {now['numpy']} now",
+        "Lava: lava-nc: 0.10.0 in the certificate, none now",
+        f"h5py: none in the certificate, {now['h5py']} now",
+    )
+    case.net.write_bytes(b"another")
+    stopped = certificate.check(case.net, case.samples)
+    assert stopped.versions == check.versions[::2], "Lava did not run"
+
+
+def test_a_check_tells_how_far_it_is(case: Case) -> None:
+    calls: list[tuple[str, int, int]] = []
+    case.certificate.check(case.net, case.samples, progress=lambda *call: calls.append(call))
+    assert calls[0] == ("event simulation", 0, 2)
+    assert calls[-1] == ("event simulation", 2, 2)
 
 
 @pytest.mark.parametrize(
