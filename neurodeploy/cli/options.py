@@ -80,7 +80,7 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Override a key of the recipe, as in `training.epochs=2` or, once it is trained, "
-        "`quantization.margin=2`. May be repeated.",
+        "`quantization.margin=2`; one without effect is refused. May be repeated.",
     ),
 ]
 LavaPython = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -41,7 +42,11 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    network: nn.Module, dataset: Dataset, *, engine: TrainingEngine | None = None
+    network: nn.Module,
+    dataset: Dataset,
+    *,
+    engine: TrainingEngine | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure a network; it is left in the mode, training or not, that it was in.
 
@@ -50,10 +55,11 @@ def evaluate(
         dataset: At least one sample.
         engine: Share the work among its processes; all of them get the result. By default this
             process does it alone, on the CPU.
+        progress: Called after each batch with samples done, of this process, and in all.
     """
     was_training = network.training
     network.eval()
-    correct, loss = 0, 0.0
+    correct, done, loss = 0, 0, 0.0
     spikes: dict[str, int] = {}
     places: dict[str, int] = {}
     part = dataset
@@ -73,6 +79,9 @@ def evaluate(
             for name, values in layers.items():
                 spikes[name] = spikes.get(name, 0) + int(values.count_nonzero())
                 places[name] = places.get(name, 0) + values.numel()
+            done += len(labels)
+            if progress is not None:
+                progress(done, len(part))
     finally:
         network.train(was_training)
     if engine is not None and engine.count > 1:

@@ -113,7 +113,7 @@ def assess(
         observer.stage("measure accuracy", f"of floats and integers, {len(test)} test samples")
         steps, quantized = recipe.network.steps, deployment.calibration.graph
         accuracy = {
-            "float": evaluate(trained.network, test).accuracy,
+            "float": evaluate(trained.network, test, progress=observer.advance).accuracy,
             "quantized": accuracy_of(quantized, test, steps, observer.advance),
             "integer": float(np.mean(predict(recording) == test.labels)),
         }

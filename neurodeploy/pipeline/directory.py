@@ -27,6 +27,35 @@ from neurodeploy.recipes.recipe import Recipe
 
 _TRAINING_KEYS = ("data", "network", "neuron", "shortcut", "training", "pruning")
 """Sections of a recipe that trained weights depend on; of [recipe] it is the seed."""
+_AFTER_TRAINING = (
+    "quantization",
+    "verification.lava_samples",
+    "verification.lava_python",
+    "recipe.name",
+    "recipe.description",
+    *(f"data.{key}" for key in ("path", "root", "cache", "workers")),
+)
+"""Sections and keys of a recipe that deployment uses."""
+_PRUNING_KEYS = tuple(
+    f"pruning.{key}" for key in ("sparsity", "scope", "pattern", "schedule", "channels")
+)
+_FINE_TUNE_KEYS = (
+    *(
+        f"training.{key}"
+        for key in (
+            *("batch_size", "accumulate", "optimizer", "momentum", "schedule", "loss"),
+            *("label_smoothing", "threads", "checkpoint_activations", "compile"),
+        )
+    ),
+    *(
+        f"data.{key}"
+        for key in (
+            *("shift", "rotate", "zoom", "flip", "roll", "crop_padding", "random_crop"),
+            "auto_augment",
+        )
+    ),
+)
+"""Keys that a fine-tune takes over from training."""
 
 
 def next_run_directory(name: str, parent: Path = Path("runs")) -> Path:
@@ -137,6 +166,25 @@ def _flattened(path: str, value: object) -> dict[str, object]:
     return leaves
 
 
+def _require_used(before: Recipe, now: Recipe, overrides: Mapping[str, str], *, path: Path) -> None:
+    """Refuse keys that deployment does not use, as those of the training that is over."""
+    used = _AFTER_TRAINING
+    if before.pruning.is_one_shot or now.pruning.is_one_shot:
+        used += _PRUNING_KEYS
+    if now.quantization.fine_tune_epochs:
+        used += _FINE_TUNE_KEYS
+    unused = [
+        key for key in overrides if not any(f"{key}.".startswith(f"{known}.") for known in used)
+    ]
+    if unused:
+        raise RecipeError(
+            f"{path}: the network is trained, and its deployment does not use {', '.join(unused)}. "
+            f"It uses {', '.join(_AFTER_TRAINING)}; with pruning.schedule=one_shot also "
+            f"{', '.join(_PRUNING_KEYS)}; with quantization.fine_tune_epochs above 0 also "
+            f"{', '.join(_FINE_TUNE_KEYS)}. Train another run to change anything else."
+        )
+
+
 def find_run(model: Path | str) -> Path:
     """Return the run's directory that a model lies in, in a folder of it, or that it is itself.
 
@@ -162,14 +210,18 @@ def load_model(
     Args:
         model: Directory of the run, or a file in it: a model, such as `training/best.safetensors`,
             or any other, such as `network.net`, for the run's trained network.
-        overrides: Values by dotted key that replace those of the recipe.
+        overrides: Values by dotted key that replace those of the recipe; only of keys that
+            deployment uses.
 
     Raises:
         CheckpointError: If the model is missing, damaged, or not of this recipe.
-        RecipeError: If the recipe is missing or damaged.
+        RecipeError: If the recipe is missing or damaged, or deployment does not use an override.
     """
     model = Path(model)
-    recipe = Recipe.load(find_run(model) / RECIPE, overrides=overrides)
+    path = find_run(model) / RECIPE
+    recipe = Recipe.load(path, overrides=overrides)
+    if overrides:
+        _require_used(Recipe.load(path), recipe, overrides, path=path)
     is_model = model.is_file() and model.name not in RUN_FILES
     path = model if is_model else find_run(model) / MODEL
     network = remove_branches(SpikingNetwork.load(path, recipe=recipe))

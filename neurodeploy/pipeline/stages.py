@@ -109,7 +109,7 @@ def train(
             return TrainingResult(network=network, history=history)
         observer.stage("test", f"{len(test)} samples")
         network.to(engine.device)
-        result = evaluate(network, test, engine=engine)
+        result = evaluate(network, test, engine=engine, progress=observer.advance)
         network.cpu()
         engine.first(lambda: _write_test(result, recipe, directory, samples=len(test)))
         return TrainingResult(network=network, history=history, test=result)

@@ -244,7 +244,15 @@ def read_candidate(path: Path | str) -> Candidate:
         path = path.absolute().parent
     file = path
     if path.is_dir():
-        file = path / (SUMMARY if (path / SUMMARY).exists() else DEPLOYMENT)
+        found = [path / name for name in (SUMMARY, DEPLOYMENT) if (path / name).exists()]
+        if not found:
+            raise DataError(
+                f"{path}: holds neither {SUMMARY}, which `neurodeploy run` writes, nor "
+                f"{DEPLOYMENT}, which `neurodeploy deploy` writes unless --no-test is given. Give "
+                "the directory of one of them, or a file with the output of `neurodeploy report "
+                "--json`."
+            )
+        file = found[0]
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -387,7 +387,17 @@ def test_a_deployment_without_a_test_leaves_no_older_result(neurodeploy, trained
     assert (answer["test_accuracy"], answer["report"]) == (None, None)
     assert not (trained / "deployment.json").exists()
     assert not (trained / "report.html").exists()
-    assert neurodeploy("compare", trained).code == 1
+    outcome = neurodeploy("compare", trained)
+    assert outcome.code == 1
+    for words in ("summary.json", "deployment.json", "report --json", "run: holds neither"):
+        assert words in outcome.errors[0]
+
+
+def test_a_setting_that_acts_in_training_is_refused(neurodeploy, trained: Path) -> None:
+    outcome = neurodeploy("deploy", trained, "--set", "training.epochs=9")
+    assert outcome.code == 1
+    assert "deployment does not use training.epochs" in outcome.errors[0]
+    assert not (trained / "network.net").exists()
 
 
 def test_the_accuracy_of_every_width_is_shown(neurodeploy, trained: Path) -> None:

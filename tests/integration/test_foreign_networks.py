@@ -77,6 +77,10 @@ def test_deploy_simulate_and_report(call: Call, samples: Path, tmp_path: Path) -
         (("--samples", "S", "--convention", "snn"), "convention 'snn': allowed are euler"),
         (("--samples", "S", "--reset", "subtract"), "allow approximate={'soft-reset'}"),
         (("--samples", "S", "--approximate", "anything"), "anything; allowed are soft-reset"),
+        (
+            ("--samples", "S", "--set", "quantization.target=loihi1"),
+            "quantization.target: not for a network of another framework",
+        ),
         (("--samples", "missing.npz"), "missing.npz"),
     ],
 )

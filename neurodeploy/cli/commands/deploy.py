@@ -118,11 +118,11 @@ def deploy(options: DeployOptions, foreign: ForeignOptions, as_json: AsJson = Fa
     """
     settings = options.settings()
     if options.model.suffix == ".nir":
-        unused = sorted(settings.keys() - {"quantization.target"})
+        unused = sorted({*settings} - {"quantization.target"} | {*parse_settings(options.set)})
         if unused:
             raise typer.BadParameter(
                 f"{', '.join(unused)}: not for a network of another framework, which is deployed "
-                "as it is. Leave the option out."
+                "as it is, for the chip of --target. Leave the option out."
             )
         require_training_part()
         deploy_nir(

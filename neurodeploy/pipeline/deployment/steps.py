@@ -317,7 +317,7 @@ class _DeploymentWork:
         """Fine-tune if the recipe asks for it, and choose the integers to deploy."""
         recipe, (training, validation, _) = self.recipe, self.data
         accuracy = {
-            "float": evaluate(self.network, validation).accuracy,
+            "float": evaluate(self.network, validation, progress=self.observer.advance).accuracy,
             "quantized": before,
             "deployed": before,
         }

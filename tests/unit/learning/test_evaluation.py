@@ -32,6 +32,8 @@ def test_rates_are_spikes_per_neuron_and_step_over_all_batches() -> None:
     labels = inputs.ravel().astype(np.int64)
     labels[:60] = 0  # one in ten is wrong
     dataset = ArrayDataset(inputs=inputs, labels=labels, shape=(1, 1, 1), classes=2, scale=1.0)
-    found = evaluate(Echo(), dataset)
+    calls: list[tuple[int, int]] = []
+    found = evaluate(Echo(), dataset, progress=lambda *call: calls.append(call))
+    assert calls == [(200, 600), (400, 600), (600, 600)]
     assert found.spike_rates == {"layer": (2 * 600 + 150) / (4 * 600)}
     assert found.accuracy == 0.9
