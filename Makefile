@@ -48,8 +48,9 @@ $(VENV)/.lava: $(VENV)/.train
 
 # The references that tests compare with. lava-dl (SLAYER) declares Python 3.10 and an old torch, and
 # runs on current ones; neurobench (with the neurons of snntorch) and sanafe count and cost a network,
-# and declare packages for data sets and audio; the frameworks whose networks come in pin versions of
-# nir that exclude each other. So all are installed without their dependencies.
+# and declare packages for data sets and audio; of the frameworks whose networks come in, the extra
+# `interop`, SpikingJelly brings tensorboard, and sinabs asks for a nir that the others exclude. So all
+# are installed without their dependencies.
 $(VENV)/.test: $(VENV)/.train
 	$(PIP_INSTALL) -e '.[train,data,onnx,dask,ray,test]'
 	$(PIP_INSTALL) --no-deps --ignore-requires-python lava-dl

@@ -88,7 +88,8 @@ class Carried:
         if self.steps is not None:
             drive = f"a constant, fitted to {self.steps} steps,"
         sentences += [
-            f"{name}: approximated by {drive} on the voltage, since {reason}"
+            f"{name}: approximated by {drive} on the voltage, since {reason}. To have it exact, "
+            "train the layer without bias and batch norm, or give it spikes"
             for name, reason in self.driven.items()
         ]
         return "; ".join(sentences)
