@@ -8,6 +8,7 @@ and it takes the output of a recurrent network from the node that its order of n
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import nir
@@ -17,7 +18,15 @@ import torch
 
 import neurodeploy as nd
 from neurodeploy.interchange.floating import run_graph
-from neurodeploy.ir.float_layers import AveragePool, Conv, Cuba, Dense, Input, Layer
+from neurodeploy.ir.float_layers import (
+    AveragePool,
+    Conv,
+    Cuba,
+    Dense,
+    Input,
+    Integrator,
+    Layer,
+)
 from neurodeploy.ir.graphs import INPUT, FixedInput, FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import Connection, CubaNeuron, FixedConv, FixedDense, FixedLayer
 
@@ -163,6 +172,62 @@ def test_a_recurrent_network_of_snntorch_makes_the_same_spikes(peer: str, tmp_pa
         inputs, spikes = recorded["input"], recorded["spikes/3"]
     theirs = PEERS[peer](tmp_path / "again.nir", inputs.astype(np.float64))
     np.testing.assert_array_equal(theirs.reshape(spikes.shape), spikes)
+
+
+LEAKY_BIAS = network(0, "CubaLIF", "dense")
+LEAKY_BIAS = LEAKY_BIAS.replace_nodes(
+    changed={
+        "second": replace(LEAKY_BIAS.nodes["second"], bias=np.full(5, 0.1)),
+    }
+)
+READ_OUT = network(0, "LIF", "dense").replace_nodes(
+    changed={"second": Integrator(voltage_decay=0.3)}
+)
+
+
+@pytest.mark.parametrize(
+    ("peer", "graph", "message"),
+    [
+        ("snntorch", LEAKY_BIAS, "v_leak not supported"),
+        ("spikingjelly", LEAKY_BIAS, "v_leak must equal 0"),
+        ("snntorch", READ_OUT, "Unknown node type"),
+        ("spikingjelly", READ_OUT, "Unknown node type"),
+        ("snntorch", network(0, "IF", "dense"), ""),
+        ("spikingjelly", network(0, "LIF without memory", "dense"), "tau"),
+        ("norse", network(0, "LIF", "conv"), ""),
+    ],
+)
+def test_a_peer_refuses_what_the_table_of_readers_says(
+    peer: str, graph: Graph, message: str, tmp_path: Path
+) -> None:
+    """The table of the examples' page; a release that loads such a file asks for another line."""
+    nd.export_nir(graph, tmp_path / "model.nir")
+    inputs = np.zeros((1, 3, *graph.input.shape))
+    with pytest.raises((AssertionError, RuntimeError, TypeError, ValueError), match=message):
+        PEERS[peer](tmp_path / "model.nir", inputs)
+
+
+def test_sinabs_makes_the_same_spikes_once_its_neurons_reset(tmp_path: Path) -> None:
+    sinabs = pytest.importorskip("sinabs")
+    from sinabs.activation import MembraneReset, SingleSpike
+    from sinabs.layers import StatefulLayer
+
+    differing = {False: 0, True: 0}
+    for seed in range(5):
+        graph = network(seed, "IF", "dense")
+        nd.export_nir(graph, tmp_path / "model.nir")
+        inputs = (np.random.default_rng(seed).random((2, STEPS, 9)) < 0.4).astype(np.float64)
+        ours = run_graph(graph, inputs).values["second"]
+        for is_set in differing:
+            module = sinabs.from_nir(nir.read(tmp_path / "model.nir"), batch_size=2)
+            for layer in module.modules() if is_set else ():
+                if isinstance(layer, StatefulLayer):
+                    layer.reset_fn, layer.spike_fn = MembraneReset(), SingleSpike
+                    layer.min_v_mem = None
+            with torch.no_grad():
+                sent = module(torch.from_numpy(inputs.reshape(-1, 9)).float())[0]
+            differing[is_set] += int((sent.numpy().reshape(ours.shape) != ours).sum())
+    assert differing[True] == 0 < differing[False]
 
 
 def integers(seed: int, voltage_decay: int, *, is_map: bool) -> FixedPointGraph:
