@@ -89,7 +89,7 @@ class Carried:
             drive = f"a constant, fitted to {self.steps} steps,"
         sentences += [
             f"{name}: approximated by {drive} on the voltage, since {reason}. To have it exact, "
-            "train the layer without bias and batch norm, or give it spikes"
+            "train the layer without bias and batch norm"
             for name, reason in self.driven.items()
         ]
         return "; ".join(sentences)

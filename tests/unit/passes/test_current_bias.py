@@ -295,7 +295,8 @@ def test_graded_input_drives_the_first_voltage_and_says_so() -> None:
         "two: exact, by a channel of one that fires at every step; "
         "three: exact, by a channel of two that fires at every step; "
         "one: approximated by bias / current_decay on the voltage, since the layer reads graded "
-        "input: only binary input can be relayed"
+        "input: only binary input can be relayed. To have it exact, train the layer without bias "
+        "and batch norm"
     )
     assert not carried.is_exact
     first, synapse = graph.nodes["conv1"], carried.graph.nodes["conv1"]
