@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
 
 from neurodeploy.cli import console
 from neurodeploy.cli.option_groups import Panel
@@ -163,7 +162,8 @@ def check_certificate(
             f"{known.result.first_difference}."
         )
     if not as_json:
-        console.out.print(f"[bold green]holds[/]: {escape(known.describe())}")
+        console.out.print("holds", end=": ", style="bold green")
+        console.out.print(known.describe())
 
 
 def _finding(message: str) -> typer.Exit:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,6 +23,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 
 from neurodeploy.errors import NeurodeployWarning
@@ -45,8 +46,35 @@ def resumable(kept: Path, advice: str) -> Iterator[None]:
 
 LINE_SECONDS = 30.0
 """Time between two lines of progress where standard error is no terminal."""
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+
+class _LiteralConsole(Console):
+    """A console that shows every string as it is: no markup, no control characters.
+
+    Names come from files of strangers. One may look like markup, which a console would interpret or
+    stumble over, and an escape sequence in it could rewrite what the terminal shows.
+    """
+
+    def __init__(self, *, is_error: bool = False) -> None:
+        super().__init__(stderr=is_error, highlight=False, markup=False, emoji=False)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the pieces of anything that is printed, without control characters."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
+
+
+def printable(text: str) -> str:
+    """Return a text of any number of lines with its control characters written out."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+
+
+out = _LiteralConsole()
+err = _LiteralConsole(is_error=True)
 
 
 def print_json(value: object, *, wrote: Iterable[Path | None] = ()) -> None:
@@ -64,15 +92,15 @@ def print_json(value: object, *, wrote: Iterable[Path | None] = ()) -> None:
 def print_written(paths: Iterable[Path]) -> None:
     """Name the files written, on standard error."""
     for path in paths:
-        err.print(f"wrote {relative(path)}", markup=False, soft_wrap=True)
+        err.print(f"wrote {relative(path)}", soft_wrap=True)
 
 
 def print_error(message: object) -> None:
     """Print an error as one block to standard error; of a training's processes, say which one."""
     rank = os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0"
     where = "" if rank == "0" else f" (process {rank})"
-    err.print(f"[bold red]error{where}:[/]", end=" ")
-    err.print(str(message), markup=False, soft_wrap=True)
+    err.print(f"error{where}:", end=" ", style="bold red")
+    err.print(str(message), soft_wrap=True)
 
 
 def show_warnings_as_lines() -> None:
@@ -90,8 +118,8 @@ def show_warnings_as_lines() -> None:
         if issubclass(category, NeurodeployWarning):
             if str(message) not in shown:
                 shown.add(str(message))
-                err.print("[bold yellow]warning:[/]", end=" ")
-                err.print(str(message), markup=False, soft_wrap=True)
+                err.print("warning:", end=" ", style="bold yellow")
+                err.print(str(message), soft_wrap=True)
         else:
             sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
@@ -117,7 +145,8 @@ class StageDisplay:
         """Begin a stage, and name it."""
         self.begin(name, note)
         if not self._quiet:
-            err.print(f"[bold]{name}[/] {note}")
+            err.print(name, end=" ", style="bold")
+            err.print(note)
 
     def begin(self, name: str, note: str = "", *, total: int | None = None) -> None:
         """Begin something that is named only once it has taken long."""
@@ -154,19 +183,19 @@ class StageDisplay:
         if 0 < done < total:
             left = (self._printed - self._start) * (total - done) / done
             words.append(f"{timedelta(seconds=round(left))} left")
-        err.print(", ".join(words), markup=False, soft_wrap=True)
+        err.print(", ".join(words), soft_wrap=True)
 
 
 @contextmanager
 def draw_stages(*, quiet: bool) -> Iterator[StageDisplay]:
     """Yield a display of stages."""
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=err,
         disable=quiet or not err.is_terminal,
         transient=True,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, PageOptions
@@ -76,7 +75,7 @@ def _print(comparison: NetworkComparison) -> None:
     for entry in comparison.entries:
         network, energy = entry.network, entry.network.energies[comparison.preset]
         table.add_row(
-            Text(network.name),
+            network.name,
             "-" if network.accuracy is None else f"{network.accuracy:.2%}",
             "-" if network.steps is None else str(network.steps),
             format_count(round(network.sops)),
@@ -92,11 +91,11 @@ def _print(comparison: NetworkComparison) -> None:
         "energy (nominal values). Estimates, not measurements."
     )
     for bounds, names in anns.items():
-        console.out.print(f"ANN reported with {', '.join(names)}: {bounds}", markup=False)
+        console.out.print(f"ANN reported with {', '.join(names)}: {bounds}")
     presets = len(comparison.presets)
     if presets > 1:
         always = [e.network.name for e in comparison.entries if len(e.best_in) == presets]
         best = ", ".join(always) or "none"
-        console.out.print(f"best by each of {presets} presets: {best}", markup=False)
+        console.out.print(f"best by each of {presets} presets: {best}")
     for warning in comparison.warnings:
-        console.out.print(f"! {warning}", markup=False)
+        console.out.print(f"! {warning}")

@@ -13,7 +13,6 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from neurodeploy._version import __version__
@@ -236,5 +235,5 @@ def _print(diagnosis: Diagnosis) -> None:
     table.add_section()
     for package in diagnosis.packages:
         missing = f"none: {package.install}" if package.version is None else package.version
-        table.add_row(package.name, escape(f"{missing} ({package.purpose})"))
+        table.add_row(package.name, f"{missing} ({package.purpose})")
     console.out.print(table)

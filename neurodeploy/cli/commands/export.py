@@ -73,7 +73,7 @@ def export(
         if not as_json:
             of = " of the layers as stored, for the trained network's export its RUN"
             text = f"{console.relative(ann)}: the ReLU twin{of if is_file else ''}"
-            console.out.print(text, markup=False)
+            console.out.print(text)
     if step is not None:
         export_step(file.read(net_of(source)), step)
     if nir is not None:

@@ -102,7 +102,7 @@ def _print(estimate: ChipFit, violations: tuple[str, ...]) -> None:
             "estimate: only a compiler can tell."
         )
     for warning in (*estimate.warnings, *(v for v in violations if v not in estimate.warnings)):
-        console.out.print(f"! {warning}", markup=False, soft_wrap=True)
+        console.out.print(f"! {warning}", soft_wrap=True)
 
 
 def _range(low: int | None, high: int | None) -> str:

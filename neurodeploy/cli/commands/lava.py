@@ -51,7 +51,7 @@ def install(
             line = f"installing the Lava runtime: {words}"
             status.update(line)
             if not console.err.is_terminal:
-                console.err.print(line, markup=False, soft_wrap=True)
+                console.err.print(line, soft_wrap=True)
 
         interpreter = install_runtime(path, python=python, progress=tell)
     console.out.print(f"Lava runtime ready: {interpreter}")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from neurodeploy.cli import console
 from neurodeploy.cli.options import INCOMPLETE, AllowIncomplete, AsJson, Bindings, parse_bindings
@@ -35,7 +34,7 @@ def macs(
         table = console.make_table(*columns, title="MACs of one pass")
         for node in counts.nodes:
             table.add_row(
-                Text(node.name),
+                node.name,
                 node.op,
                 format_count(node.macs_standard),
                 format_count(node.macs_border_exact),
@@ -68,7 +67,7 @@ def macs(
             "values; --json lists them."
         )
         for missed in counts.uncounted_nodes:
-            console.out.print(f"! not counted: {missed.name} ({missed.op})", markup=False)
+            console.out.print(f"! not counted: {missed.name} ({missed.op})")
         if counts.uncounted_ops:
             console.out.print("The count is incomplete.")
     if counts.uncounted_ops and not allow_incomplete:

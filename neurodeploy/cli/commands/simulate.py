@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from neurodeploy import testing
 from neurodeploy.cli import console
@@ -351,8 +352,9 @@ def verify(
         )
         raise typer.Exit(1)
     if not as_json:
+        console.out.print("equal", end=": ", style="bold green")
         console.out.print(
-            f"[bold green]equal[/]: every spike of every layer on {ours.samples} samples of "
+            f"every spike of every layer on {ours.samples} samples of "
             f"{ours.steps} steps, and every {' and '.join(ours.traces) or 'state'} of the last."
         )
 
@@ -420,6 +422,6 @@ def _comparison_table(comparison: testing.Comparison) -> Table:
             f"{layer.spikes_first:,}",
             f"{layer.spikes_second:,}",
             f"{layer.differing:,}",
-            "equal" if layer.is_equal else "[red]different[/]",
+            "equal" if layer.is_equal else Text("different", style="red"),
         )
     return table

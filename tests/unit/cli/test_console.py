@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from rich.text import Text
 
 from neurodeploy.cli import console
 
@@ -59,3 +60,19 @@ def test_each_of_several_runs_is_named(
     lines = capsys.readouterr().err.splitlines()
     assert next(line for line in lines if "2 of 2" in line) == "real Lava, 2 of 2"
     assert lines[-1] == "event simulation, 2 of 2"
+
+
+def test_names_of_strangers_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    table = console.make_table("[/b]", title="[bold]")
+    table.add_row("a[/b]\x1b[2J")
+    table.add_row(Text("\x9b2J\u202e"))
+    console.out.print(table)
+    console.out.print("[red] :smile:", "\udcff")
+    shown = capsys.readouterr().out
+    for text in ("[/b]", "[bold]", "a[/b]\\x1", "\\x9b2J", "[red] :smile: \\udcff"):
+        assert text in shown
+    assert "\x1b" not in shown
+    console.print_error("[/b] \x1b]0;x")
+    with console.draw_stages(quiet=False) as observer:
+        observer.stage("[/a]", "note [/b]")
+    assert capsys.readouterr().err == "error: [/b] \\x1b]0;x\n[/a] note [/b]\n"
