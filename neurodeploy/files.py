@@ -175,6 +175,14 @@ def _take_lock(path: Path, folder: Path) -> IO[str]:
     return file
 
 
+def is_there(path: Path) -> bool:
+    """Return whether there is a file; False for names that none can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or NUL in it
+        return False
+
+
 def is_same_file(path: Path, other: Path) -> bool:
     """Return whether two names lead to one file, through whatever links."""
     try:

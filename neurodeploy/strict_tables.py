@@ -13,21 +13,18 @@ Errors name the place, the value and what is allowed, and suggest the right key 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from enum import EnumType
 from functools import cache
 from math import isfinite
-from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from neurodeploy.errors import NeurodeployError, RecipeError
+from neurodeploy.untrusted.documents import Table
 
-Table = dict[str, object]
-"""A table as `tomllib` and `json` return it."""
 Section = TypeVar("Section")
 
 
@@ -63,7 +60,11 @@ class Range:
     def __str__(self) -> str:
         limits = (self.minimum, self.above, self.maximum, self.below)
         words = zip(("at least", "above", "at most", "below"), limits, strict=True)
-        return " and ".join(f"{word} {limit:g}" for word, limit in words if limit is not None)
+        shown = ((word, limit) for word, limit in words if limit is not None)
+        return " and ".join(
+            f"{word} {limit}" if isinstance(limit, int) else f"{word} {limit:g}"
+            for word, limit in shown
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +81,37 @@ class NotEmpty:
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
-    """Allowed numbers of entries of a list."""
+class FileName:
+    """A name that becomes that of a file or folder, and never a path to another place."""
 
-    allowed: tuple[int, ...]
+    def problem(self, value: object) -> str:
+        """Return the error about a name that would lead elsewhere; empty for others."""
+        assert isinstance(value, str)
+        if not value:
+            return " is empty, text is required"
+        if value != value.strip():
+            return f" = {_shown(value)}, text without spaces around it is required"
+        if "/" in value or "\\" in value or value in (".", "..") or not value.isprintable():
+            return (
+                f" = {_shown(value)}, a plain name is required, without '/', '\\' or control "
+                "characters: it names a folder"
+            )
+        size = len(value.encode())
+        return f" is {size} bytes long, at most 200 are allowed" if size > 200 else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Allowed numbers of entries of a list: a few, or a range of them."""
+
+    allowed: tuple[int, ...] | range
 
     def problem(self, value: object) -> str:
         """Return the error about a list of another length; empty for the allowed ones."""
         assert isinstance(value, list | tuple)
-        numbers = " or ".join(map(str, self.allowed))
+        is_range = isinstance(self.allowed, range)
+        named = (self.allowed[0], self.allowed[-1]) if is_range else self.allowed
+        numbers = (" to " if is_range else " or ").join(map(str, named))
         is_allowed = len(value) in self.allowed
         return "" if is_allowed else f" = {_shown(value)}, {numbers} entries are required"
 
@@ -101,19 +124,10 @@ Share = Annotated[float, Range(minimum=0, maximum=1)]
 ShareBelowOne = Annotated[float, Range(minimum=0, below=1)]
 ProperFraction = Annotated[float, Range(above=0, below=1)]
 Text = Annotated[str, NotEmpty()]
+Name = Annotated[str, FileName()]
 
 
 # --- from tables to dataclasses --------------------------------------------------------------
-
-
-def read_toml_file(path: Path, *, error: type[NeurodeployError]) -> Table:
-    """Read a TOML file; raise `error` if it is there but cannot be read or is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as reason:
-        raise error(f"{path}: not a readable TOML file ({reason}).") from reason
 
 
 def read_table(
@@ -154,7 +168,8 @@ class _Reader:
         for key in table:
             if key not in known:
                 advice = suggestion(str(key), known)
-                raise self.error(f"{self.place(path)}: unknown {noun} '{key}'.{advice}")
+                name = _short(str(key))
+                raise self.error(f"{self.place(path)}: unknown {noun} '{name}'.{advice}")
         missing = (MISSING, MISSING)
         required = [k for k, one in known.items() if (one.default, one.default_factory) == missing]
         types = _types(kind)  # type: ignore[arg-type]  # classes are hashable
@@ -185,7 +200,7 @@ class _Reader:
         if len(members) > 1:  # a choice of words, or a list
             is_word = isinstance(value, str)
             plain = next(one for one in members if (get_origin(one) is Literal) == is_word)
-        limits: list[Range | NotEmpty | Lengths] = []
+        limits: list[Range | NotEmpty | FileName | Lengths] = []
         if get_origin(plain) is Annotated:
             plain, *limits = get_args(plain)
         if plain is object:
@@ -226,6 +241,8 @@ class _Reader:
         raise self.error(f"{place} = {_shown(value)}, allowed: {allowed}.{advice}")
 
     def scalar(self, kind: type, value: object, place: str) -> object:
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise self.error(f"{place} = {_shown(value)}, at most 64 bits are allowed.")
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
@@ -272,7 +289,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    return _toml_text(value) if isinstance(value, str | bool | int | float) else repr(value)
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"an integer of {value.bit_length()} bits"
+    is_plain = isinstance(value, str | bool | int | float)
+    return _short(_toml_text(value) if is_plain else repr(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 # --- from dataclasses to TOML ----------------------------------------------------------------

@@ -12,8 +12,12 @@ from types import MappingProxyType
 from typing import Annotated, Literal, get_args
 
 from neurodeploy.errors import TargetError
-from neurodeploy.files import hardware_path
-from neurodeploy.strict_tables import NotEmpty, read_table, read_toml_file
+from neurodeploy.files import hardware_path, is_there
+from neurodeploy.strict_tables import NotEmpty, read_table
+from neurodeploy.untrusted.boundary import FileKind
+from neurodeploy.untrusted.documents import read_toml
+
+_FILE = FileKind("target", ".toml", TargetError, "Give a target's TOML file, or a target's name.")
 
 Evidence = Literal["source", "abstract", "secondary", "unverified", "inferred"]
 """How a number is known: read in source code; in an abstract; in a secondary text that quotes the
@@ -63,21 +67,20 @@ class Target:
             TargetError: If there is none, or the file is malformed.
         """
         path = Path(name_or_path)
-        if path.suffix != ".toml" and path.is_file() and str(path) not in list_targets():
+        if path.suffix != ".toml" and is_there(path) and str(path) not in list_targets():
             raise TargetError(
                 f"target '{path}': a TOML file, named *.toml, is required. Name one, or a target "
                 f"that comes with neurodeploy: {', '.join(list_targets())}."
             )
         if path.suffix != ".toml":
             path = hardware_path() / "targets" / f"{name_or_path}.toml"
-        try:
-            table = read_toml_file(path, error=TargetError)
-        except FileNotFoundError as error:
+        if not is_there(path):
             known = ", ".join(list_targets())
             raise TargetError(
                 f"target '{name_or_path}': no such target, there are {known}. "
                 "A path to a TOML file is allowed too."
-            ) from error
+            )
+        table = read_toml(path, _FILE)
         target = read_table(cls, table, where=str(path), error=TargetError)
         missing = [name for name in REQUIRED if name not in target.limits]
         if missing:

@@ -14,7 +14,6 @@ Source: the counters of `lava/utils/profiler.py` in Intel's extension for Loihi 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -25,8 +24,13 @@ from typing import Annotated, TypedDict
 from neurodeploy.energy.formulas import Operations
 from neurodeploy.errors import DataError
 from neurodeploy.strict_tables import NotEmpty, PositiveInt, read_table
+from neurodeploy.untrusted.boundary import FileKind
+from neurodeploy.untrusted.documents import read_json
 
 COUNTERS = ("syn_ops", "dendrite_updates", "spikes_in", "axon_out")
+_FILE = FileKind("measurements", ".json", DataError, "Give a JSON file of measurements.")
+LARGEST = 1e30
+"""Of any total: beyond what a chip can count or draw, and far below where products overflow."""
 _TOTALS = (*COUNTERS, "static_power_w", "total_power_w", "seconds")
 
 
@@ -85,12 +89,10 @@ class Measured:
         Raises:
             DataError: If it is missing or damaged, has unknown keys, or numbers that are none.
         """
-        try:
-            table = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-            raise DataError(f"{path}: not a readable JSON file ({error}).") from error
+        table = read_json(Path(path), _FILE)
         profile = read_table(_Profile, table, where=str(path), error=DataError)
         samples = profile.samples
+        assert isinstance(table, dict)  # `read_table` refuses others
         totals = {key: _total(table[key], f"{path}: {key}") for key in _TOTALS if key in table}
         counters = {key: totals[key] / samples for key in COUNTERS if key in totals}
         if not counters and "total_power_w" not in totals:
@@ -164,9 +166,13 @@ def _total(value: object, where: str) -> float:
         if isinstance(entry, list):
             waiting.extend(entry)
         elif isinstance(entry, bool) or not isinstance(entry, int | float) or not isfinite(entry):
-            raise DataError(f"{where}: {entry!r}, a number or a list of numbers is required.")
+            raise DataError(
+                f"{where}: {str(entry)[:100]}, a number or a list of numbers is required."
+            )
         elif entry < 0:
             raise DataError(f"{where}: {entry}, at least 0 is required.")
         else:
             total += entry
+    if total > LARGEST:
+        raise DataError(f"{where}: {total:.3g} in all, at most {LARGEST:g} is possible.")
     return total

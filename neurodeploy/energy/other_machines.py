@@ -12,7 +12,11 @@ from neurodeploy.chips.target import Evidence, Source
 from neurodeploy.energy.formulas import Operations
 from neurodeploy.errors import TargetError
 from neurodeploy.files import hardware_path
-from neurodeploy.strict_tables import NotNegativeFloat, read_table, read_toml_file
+from neurodeploy.strict_tables import NotNegativeFloat, read_table
+from neurodeploy.untrusted.boundary import FileKind
+from neurodeploy.untrusted.documents import read_toml
+
+_FILE = FileKind("figures", ".toml", TargetError, "Install neurodeploy again.")
 
 NOTE = (
     "For context only: published figures times the counts of this report, each from its own "
@@ -61,8 +65,8 @@ def measured_runs() -> tuple[dict[str, object], ...]:
 def _tables(name: str, key: str) -> list[Mapping[str, object]]:
     path = hardware_path() / "context" / name
     try:
-        entries = read_toml_file(path, error=TargetError)[key]
-    except (FileNotFoundError, KeyError) as error:
+        entries = read_toml(path, _FILE)[key]
+    except KeyError as error:
         raise TargetError(f"{path}: not a readable table [[{key}]] ({error}).") from error
     assert isinstance(entries, list)
     return entries

@@ -12,8 +12,12 @@ from pathlib import Path
 
 from neurodeploy.chips.target import EVIDENCE, Evidence, Source
 from neurodeploy.errors import TargetError
-from neurodeploy.files import hardware_path
-from neurodeploy.strict_tables import NotNegativeFloat, read_table, read_toml_file
+from neurodeploy.files import hardware_path, is_there
+from neurodeploy.strict_tables import NotNegativeFloat, read_table
+from neurodeploy.untrusted.boundary import FileKind
+from neurodeploy.untrusted.documents import read_toml
+
+_FILE = FileKind("preset", ".toml", TargetError, "Give a preset's TOML file, or a preset's name.")
 
 
 class Tier(StrEnum):
@@ -74,13 +78,12 @@ class EnergyPreset:
         path = Path(name_or_path)
         if path.suffix != ".toml":
             path = _folder() / f"{name_or_path}.toml"
-        try:
-            table = read_toml_file(path, error=TargetError)
-        except FileNotFoundError as error:
+        if not is_there(path):
             raise TargetError(
                 f"energy preset '{name_or_path}': no such preset, there are "
                 f"{', '.join(list_presets())}. A path to a TOML file is allowed too."
-            ) from error
+            )
+        table = read_toml(path, _FILE)
         preset = read_table(cls, table, where=str(path), error=TargetError)
         missing = [name for name in REQUIRED[preset.tier] if name not in preset.constants]
         if missing:

@@ -17,7 +17,9 @@ from neurodeploy.strict_tables import (
 )
 
 Normalization = Literal["scale", "center", "mean_std"]
-ClassCount = Annotated[int, Range(minimum=2)]
+ClassCount = Annotated[int, Range(minimum=2, maximum=1 << 20)]
+Shift = Annotated[int, Range(minimum=0, maximum=1024)]
+"""Pixels that an image is moved or padded by."""
 EventSize = Annotated[int, Range(minimum=1, maximum=128)]
 
 
@@ -47,7 +49,7 @@ class DigitsData:
     validation_fraction: ProperFraction = 0.15
     input_bits: Annotated[int, Range(minimum=0, maximum=16)] = 4
     normalization: Literal["scale", "center"] = "scale"
-    shift: NotNegativeInt = 0
+    shift: Shift = 0
     rotate: NotNegativeFloat = 0.0
     zoom: ShareBelowOne = 0.0
     enlarge: Annotated[int, Range(minimum=1, maximum=32)] = 1
@@ -83,7 +85,7 @@ class NpzData:
     test_fraction: ProperFraction = 0.2
     validation_fraction: ProperFraction = 0.15
     input_bits: Annotated[int, Range(minimum=0, maximum=16)] = 0
-    shift: NotNegativeInt = 0
+    shift: Shift = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ class _StoredData:
     source: str
     root: Text
     validation_fraction: ProperFraction = 0.1
-    workers: NotNegativeInt = 0
+    workers: Annotated[int, Range(minimum=0, maximum=1024)] = 0
 
     shift: ClassVar[int] = 0
 
@@ -137,7 +139,7 @@ class ImageData(PixelData):
     Training images are padded by `crop_padding` black pixels and cropped at a random place.
     """
 
-    crop_padding: NotNegativeInt = 0
+    crop_padding: Shift = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,7 @@ class ImageNetData(PixelData):
 
     source: Literal["imagenet"]
     validation_fraction: ProperFraction = 0.01
-    size: PositiveInt = 224
+    size: Annotated[int, Range(minimum=1, maximum=4096)] = 224
     classes: ClassCount = 1000
     random_crop: bool = True
     flip: bool = True
@@ -272,7 +274,7 @@ class Cifar10DvsData(EventData):
     test_fraction: ProperFraction = 0.1
     size: EventSize = 48
     flip: bool = False
-    roll: NotNegativeInt = 0
+    roll: Shift = 0
 
     classes: ClassVar[int] = 10
 
@@ -287,7 +289,7 @@ class NmnistData(EventData):
     """N-MNIST as [data]: 60000 + 10000 recordings of 34x34 pixels; `roll` as for CIFAR10-DVS."""
 
     source: Literal["nmnist"]
-    roll: NotNegativeInt = 0
+    roll: Shift = 0
 
     shape: ClassVar[tuple[int, ...]] = (2, 34, 34)
     classes: ClassVar[int] = 10
@@ -302,7 +304,7 @@ class DvsGestureData(EventData):
 
     source: Literal["dvs_gesture"]
     size: EventSize = 128
-    roll: NotNegativeInt = 0
+    roll: Shift = 0
 
     classes: ClassVar[int] = 11
 

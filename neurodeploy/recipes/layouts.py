@@ -13,7 +13,7 @@ CIFARNet: Wu et al., "Direct Training for Spiking Neural Networks", AAAI 2019.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, NamedTuple
@@ -272,6 +272,12 @@ def _dense(hidden: Iterable[int], *, batch_norm: bool = True) -> Iterator[DenseL
         )
 
 
+MOST_LAYERS = 2000
+MOST_WEIGHTS = 1 << 28
+MOST_VALUES = 1 << 32
+"""Limits of a network: 1 GiB of weights as floats, 16 GiB of values."""
+LONGEST_NAME = 100
+
 # --- shapes ---------------------------------------------------------------------------------
 
 
@@ -328,10 +334,11 @@ def shapes_of(layout: Layout, shape: Shape, *, where: str) -> dict[str, Shape]:
     is_current = False
     for number, layer in enumerate(layout.layers):
         place = f"{where} [network.layers.{number}]"
-        if not layer.name.isidentifier() or layer.name in ("input", "readout"):
+        is_name = layer.name.isidentifier() and len(layer.name) <= LONGEST_NAME
+        if not is_name or layer.name in ("input", "readout"):
             raise RecipeError(
-                f"{place}: name = '{layer.name}'; letters, digits and underscores are allowed, "
-                "'input' and 'readout' are taken."
+                f"{place}: name = '{layer.name[:LONGEST_NAME]}'; up to {LONGEST_NAME} letters, "
+                "digits and underscores are allowed, 'input' and 'readout' are taken."
             )
         if layer.name in shapes:
             raise RecipeError(f"{place}: a second block called '{layer.name}'. Names must differ.")
@@ -358,6 +365,63 @@ def shapes_of(layout: Layout, shape: Shape, *, where: str) -> dict[str, Shape]:
             f"{where} [network]: readout = 'gap_linear' after a dense layer. Use 'linear'."
         )
     return shapes
+
+
+def count_weights(layout: Layout, shape: Shape, shapes: Mapping[str, Shape], classes: int) -> int:
+    """Return the number of weights of all synapses but those of branches.
+
+    Args:
+        layout: The layers.
+        shape: Of the input.
+        shapes: What `shapes_of` gives.
+        classes: Outputs of the readout.
+    """
+    weights = 0
+    for layer in layout.layers:
+        match layer:
+            case ConvLayer():
+                weights += layer.channels * (shape[0] // layer.groups) * layer.kernel**2
+            case DenseLayer():
+                weights += layer.neurons * prod(shape)
+            case ResidualLayer():
+                weights += 9 * layer.channels * (shape[0] + layer.channels)
+        shape = shapes[layer.name]
+    return weights + classes * (shape[0] if layout.readout == "gap_linear" else prod(shape))
+
+
+def require_size(
+    layout: Layout,
+    shape: Shape,
+    shapes: Mapping[str, Shape],
+    *,
+    classes: int,
+    steps: int,
+    where: str,
+) -> None:
+    """Refuse a network that no machine could hold, before anything of it is made.
+
+    Args:
+        layout: The layers.
+        shape: Of the input.
+        shapes: What `shapes_of` gives.
+        classes: Outputs of the readout.
+        steps: T.
+        where: Start of the error.
+
+    Raises:
+        RecipeError: If it has too many layers, weights or values.
+    """
+    values = steps * (prod(shape) + sum(map(prod, shapes.values())))
+    for count, limit, noun in (
+        (len(layout.layers), MOST_LAYERS, "layers"),
+        (count_weights(layout, shape, shapes, classes), MOST_WEIGHTS, "weights"),
+        (values, MOST_VALUES, "values of one sample over all steps"),
+    ):
+        if count > limit:
+            raise RecipeError(
+                f"{where} [network]: {count:,} {noun}, at most {limit:,} are allowed. Make the "
+                "network smaller."
+            )
 
 
 def check_batch_norms(

@@ -5,8 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from neurodeploy.strict_tables import NotEmpty, NotNegativeInt, PositiveFloat, PositiveInt
+from neurodeploy.strict_tables import Lengths, NotEmpty, PositiveFloat, PositiveInt, Range
 
+Extent = Annotated[int, Range(minimum=1, maximum=4096)]
+"""Pixels of a window or a step."""
+Padding = Annotated[int, Range(minimum=0, maximum=4096)]
+Width = Annotated[float, Range(above=0, maximum=64)]
+Steps = Annotated[int, Range(minimum=1, maximum=1 << 20)]
+Blocks = Annotated[
+    tuple[Annotated[int, Range(minimum=1, maximum=1000)], ...], Lengths(range(1, 17))
+]
 NormKind = Literal["tdbn", "bn", "tebn"]
 ResidualKind = Literal["standard", "ms", "sew"]
 Readout = Literal["linear", "gap_linear"]
@@ -34,9 +42,9 @@ class ConvLayer(_Layer):
 
     type: Literal["conv"]
     channels: PositiveInt
-    kernel: PositiveInt = 3
-    stride: PositiveInt = 1
-    padding: NotNegativeInt = 1
+    kernel: Extent = 3
+    stride: Extent = 1
+    padding: Padding = 1
     groups: PositiveInt = 1
     batch_norm: bool = True
 
@@ -73,7 +81,7 @@ class ResidualLayer(_Layer):
 
     type: Literal["residual"]
     channels: PositiveInt
-    stride: PositiveInt = 1
+    stride: Extent = 1
     residual: ResidualKind = "standard"
     alpha: PositiveFloat = 0.5**0.5
     zero_init: bool = False
@@ -86,9 +94,9 @@ class PoolLayer(_Layer):
     The padding on each side is zeros for the mean, never the largest for the maximum.
     """
 
-    kernel: PositiveInt = 2
-    stride: PositiveInt = 2
-    padding: NotNegativeInt = 0
+    kernel: Extent = 2
+    stride: Extent = 2
+    padding: Padding = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +155,7 @@ class _Network:
     """
 
     architecture: str
-    steps: PositiveInt
+    steps: Steps
     norm: NormKind = "tdbn"
     initial_weights: Literal["uniform", "kaiming"] = "uniform"
 
@@ -192,7 +200,7 @@ class ResidualNetwork(_Residual):
     """
 
     architecture: Literal["resnet18", "resnet19", "resnet20", "resnet20m", "resnet34"]
-    width: PositiveFloat = 1.0
+    width: Width = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +213,7 @@ class ResidualStages(_Residual):
     """
 
     architecture: Literal["residual"]
-    blocks: Annotated[tuple[PositiveInt, ...], NotEmpty()]
+    blocks: Blocks
     channels: PositiveInt
 
 
@@ -218,7 +226,7 @@ class PlainNetwork(_Network):
     """
 
     architecture: Literal["plain14", "plain20"]
-    width: PositiveFloat = 1.0
+    width: Width = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +237,7 @@ class PlainStages(_Network):
     """
 
     architecture: Literal["plain"]
-    blocks: Annotated[tuple[PositiveInt, ...], NotEmpty()]
+    blocks: Blocks
     channels: PositiveInt
 
 
@@ -243,7 +251,7 @@ class VggNetwork(_Network):
     """
 
     architecture: Literal["vgg11", "vgg16"]
-    width: PositiveFloat = 1.0
+    width: Width = 1.0
     pooling: Literal["average", "max"] = "average"
     hidden: tuple[PositiveInt, ...] = ()
 
@@ -256,7 +264,7 @@ class CifarNetwork(_Network):
     """
 
     architecture: Literal["cifarnet"]
-    width: PositiveFloat = 1.0
+    width: Width = 1.0
     pooling: Literal["average", "max"] = "average"
 
 

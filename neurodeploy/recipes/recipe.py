@@ -6,7 +6,6 @@ a layer's `type`); a key that would have no effect is refused as unknown.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 from neurodeploy.errors import RecipeError
-from neurodeploy.files import recipes_path
+from neurodeploy.files import is_there, recipes_path
 from neurodeploy.recipes.data_sections import ClassCount, DataSection, DigitsData, PixelData
-from neurodeploy.recipes.layouts import layout_of, shapes_of
+from neurodeploy.recipes.layouts import layout_of, require_size, shapes_of
 from neurodeploy.recipes.network_sections import NetworkSection
 from neurodeploy.recipes.training_sections import (
     NeuronSection,
@@ -29,16 +28,20 @@ from neurodeploy.recipes.training_sections import (
     VerificationSection,
 )
 from neurodeploy.strict_tables import (
+    FileName,
     Lengths,
     PositiveFloat,
     PositiveInt,
     Range,
-    Table,
     plain_table,
     read_table,
     suggestion,
     toml_lines,
 )
+from neurodeploy.untrusted.boundary import FileKind, read_text
+from neurodeploy.untrusted.documents import TOML_BYTES, Table, parse_toml, read_toml
+
+RECIPE = FileKind("recipe", ".toml", RecipeError, "Give the path of a recipe in TOML.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +73,14 @@ class Recipe:
             RecipeError: If the file cannot be read, or anything in it is not allowed.
         """
         file, variant = split_variant(path)
-        if file.suffix != ".toml" and not file.exists():
+        if file.suffix != ".toml" and not is_there(file):
             return load_named(str(path), overrides=overrides)
-        return cls.parse(_text(file), variant=variant, where=str(file), overrides=overrides)
+        return cls.parse(
+            read_text(file, RECIPE, most=TOML_BYTES),
+            variant=variant,
+            where=str(file),
+            overrides=overrides,
+        )
 
     @staticmethod
     def variants(path: Path | str) -> tuple[str, ...]:
@@ -81,7 +89,7 @@ class Recipe:
         Raises:
             RecipeError: If the file cannot be read.
         """
-        return tuple(_variants(_toml(_text(Path(path)), where=str(path)), where=str(path)))
+        return tuple(_variants(read_toml(Path(path), RECIPE), where=str(path)))
 
     @classmethod
     def parse(
@@ -104,7 +112,7 @@ class Recipe:
         Raises:
             RecipeError: If anything in it is not allowed.
         """
-        table = _variant(_toml(text, where=where), variant, where=where)
+        table = _variant(parse_toml(text, where=where, kind=RECIPE), variant, where=where)
         where = where if variant is None else f"{where}#{variant}"
         for key, value in (overrides or {}).items():
             _override(table, key, value, where=where)
@@ -118,7 +126,7 @@ class Recipe:
             RecipeError: If anything in it is not allowed.
         """
         recipe = read_table(cls, table, where=where, noun="section")
-        shapes_of(layout_of(recipe.network), recipe.data.shape, where=where)
+        _check_network(recipe.network, recipe.data.shape, recipe.data.classes, where=where)
         _check_branches(recipe.shortcut, recipe.network, where=where)
         _check_pruning(recipe.pruning, where=where)
         if isinstance(recipe.data, DigitsData) and recipe.data.input_bits < 4:
@@ -160,33 +168,16 @@ def _check_pruning(pruning: PruningSection, *, where: str) -> None:
 def split_variant(path: Path | str) -> tuple[Path, str | None]:
     """Split `FILE.toml#VARIANT` into file and variant; None where no variant is named."""
     file, mark, variant = str(path).rpartition("#")
-    if not mark or Path(path).exists():
+    if not mark or is_there(Path(path)):
         return Path(path), None
     return Path(file), variant
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise RecipeError(
-            f"{path}: cannot be read ({reason}). Give the path of a recipe in TOML."
-        ) from error
-
-
-def _toml(text: str, *, where: str) -> Table:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{where}: not valid TOML: {error}.") from error
 
 
 def _override(table: Table, key: str, text: str, *, where: str) -> None:
     """Set one dotted key in place; tables on the way are made, list entries must exist."""
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}", where="", kind=RECIPE)["value"]
+    except RecipeError:
         value = text
     parts = key.split(".")
     if len(parts) < 2 or not all(parts):
@@ -244,6 +235,8 @@ def _variants(table: Table, *, where: str) -> dict[str, Table]:
                 f"{where} [[variant]] {number}: a name without '#' is required, as in "
                 'name = "resnet18_t2".'
             )
+        if problem := FileName().problem(name):
+            raise RecipeError(f"{where} [[variant]] {number}: name{problem}.")
         if name in variants:
             raise RecipeError(f"{where}: a second variant '{name}'. Names must differ.")
         variants[name] = entry
@@ -314,7 +307,7 @@ class Architecture:
             RecipeError: If anything in it is not allowed.
         """
         architecture = read_table(cls, table, where=where, noun="section")
-        shapes_of(layout_of(architecture.network), architecture.shape, where=where)
+        _check_network(architecture.network, architecture.shape, architecture.classes, where=where)
         shortcut = ShortcutSection(after=architecture.branches)
         _check_branches(shortcut, architecture.network, where=where)
         return architecture
@@ -322,6 +315,14 @@ class Architecture:
     def to_dict(self) -> Table:
         """Return plain tables, defaults included."""
         return plain_table(self)
+
+
+def _check_network(
+    network: NetworkSection, shape: tuple[int, ...], classes: int, *, where: str
+) -> None:
+    layout = layout_of(network)
+    shapes = shapes_of(layout, shape, where=where)
+    require_size(layout, shape, shapes, classes=classes, steps=network.steps, where=where)
 
 
 def _check_branches(shortcut: ShortcutSection, network: NetworkSection, *, where: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from neurodeploy.strict_tables import (
+    Name,
     NotNegativeFloat,
     NotNegativeInt,
     PositiveFloat,
@@ -28,7 +29,7 @@ class RunSection:
             of the samples, augmentation.
     """
 
-    name: Text
+    name: Name
     description: str = ""
     seed: NotNegativeInt = 0
 
@@ -206,7 +207,7 @@ class TrainingSection:
     loss: LossSection = field(default_factory=CrossEntropyLoss)
     label_smoothing: ShareBelowOne = 0.0
     keep: Literal["best", "last"] = "best"
-    threads: NotNegativeInt = 0
+    threads: Annotated[int, Range(minimum=0, maximum=1024)] = 0
     checkpoint_activations: bool = False
     compile: bool | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,16 @@ from neurodeploy.energy.presets import Tier
 from neurodeploy.errors import DataError
 from neurodeploy.files import DEPLOYMENT, RUN_FILES, SUMMARY, hash_file
 from neurodeploy.reports.numbers import wilson_interval
+from neurodeploy.untrusted.boundary import FileKind
+from neurodeploy.untrusted.documents import read_json
+
+_FILE = FileKind(
+    "summary or report",
+    ".json",
+    DataError,
+    "Give the directory of a whole run or of a tested deployment, or a file written from "
+    "`neurodeploy report --json`.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,17 +262,7 @@ def read_candidate(path: Path | str) -> Candidate:
                 "--json`."
             )
         file = found[0]
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        problem = f"not JSON ({error})"
-        if isinstance(error, OSError | UnicodeDecodeError):
-            cause = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            problem = f"cannot be read ({cause})"
-        raise DataError(
-            f"{file}: {problem}. Give the directory of a whole run or of a tested "
-            "deployment, or a file written from `neurodeploy report --json`."
-        ) from error
+    document = read_json(file, _FILE)
     try:
         return _candidate(document, path, file)
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -63,7 +63,7 @@ def test_says_which_limit_is_not_stated(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("name =", "= name", "not a readable TOML file"),
+        ("name =", "= name", "not valid TOML"),
         ('description = "d"', 'description = "d"\ncolor = "red"', "unknown key 'color'"),
         ('description = "d"', "description = 1", "description = 1, a string is required"),
         ("[limits.bias_max]", "[limits.bias_least]", "bias_max are missing"),

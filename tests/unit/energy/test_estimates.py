@@ -223,7 +223,7 @@ class TestPresets:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("name = ", "not a readable"),
+            ("name = ", "not valid TOML"),
             ('name = "x"', "exactly the keys"),
             (
                 'name="x"\ntier="Z"\ndescription=""\ntechnology=""\n[constants]',

@@ -160,7 +160,7 @@ class TestMeasured:
             path.write_text(content)
             with pytest.raises(DataError, match="json"):
                 Measured.load(path)
-        with pytest.raises(DataError, match="not a readable"):
+        with pytest.raises(DataError, match="no such file"):
             Measured.load(tmp_path / "missing.json")
 
 

@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_refused(layers: list[dict[str, object]], message: 
         ({"architecture": "resnet18", "stem": "imgnet"}, "Did you mean 'imagenet'"),
         ({"architecture": "resnet18", "width": 0}, "above 0"),
         ({"architecture": "residual", "channels": 8}, "key 'blocks' is missing"),
-        ({"architecture": "residual", "channels": 8, "blocks": []}, "at least one entry"),
+        ({"architecture": "residual", "channels": 8, "blocks": []}, "1 to 16 entries"),
         ({"architecture": "plain", "channels": 8, "blocks": [1, 0]}, "at least 1"),
         ({"architecture": "plain14", "residual": "ms"}, "unknown key 'residual'"),
         ({"architecture": "mlp"}, "key 'hidden' is missing"),
