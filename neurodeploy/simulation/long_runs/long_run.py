@@ -198,7 +198,7 @@ class PieceReader:
         for first in range(part.first, part.last, self.size):
             values = self.samples.read(first, min(first + self.size, part.last))
             digest.add(conform_input(values, self.plan.graph, feed=self.plan.feed))
-        if digest.hex() != part.facts()[1]:
+        if digest.hex() != part.record().samples_sha256:
             raise DataError(
                 f"{self.samples.name}: samples {part.first} to {part.last - 1} are not those that "
                 f"{part.path} answers. Give the input of the interrupted run, or delete "
@@ -397,14 +397,14 @@ def _show_once(messages: Iterable[str], shown: set[str]) -> None:
 def _join(store: PartStore, output: Path) -> Facts:
     """Write the output from the parts, a part at a time."""
     parts = store.parts()
-    facts = join_facts([part.facts()[0] for part in parts])
+    facts = join_facts([part.record().facts for part in parts])
 
     def stream(name: str) -> ArrayStream:
         head = parts[0].array(name)
         return ArrayStream(
             shape=(facts.samples, *head.shape[1:]),
             dtype=head.dtype,
-            pieces=(part.array(name) for part in parts),
+            pieces=(part.array(name, like=head) for part in parts),
         )
 
     layers = ArrayStream.of(np.array(facts.layers))

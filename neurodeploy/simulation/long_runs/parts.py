@@ -12,6 +12,8 @@ import fcntl
 import hashlib
 import io
 import json
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -23,16 +25,29 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.npyio import NpzFile
 
-from neurodeploy.errors import DataError, OutputError
+from neurodeploy.errors import DataError, NeurodeployWarning, OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.samples.array_files import DAMAGE, Array
+from neurodeploy.samples.array_files import Array
 from neurodeploy.simulation.recording import Health, Recording, unknown_kind
 from neurodeploy.simulation.recording_files import recording_arrays
+from neurodeploy.strict_tables import NotNegativeFloat, NotNegativeInt, PositiveInt, read_table
+from neurodeploy.untrusted.boundary import FileKind, guarded
+from neurodeploy.untrusted.documents import parse_json, read_json
 
 _ABOUT = "run.json"
 _PACKED = "bits:"
 _FACTS = "facts"
+_NAME = re.compile(r"part-([0-9]{12})-([0-9]{12})\.npz")
+_SEAL_BYTES = 64
+_HASHED_AT_ONCE = 1 << 20
+_PART = FileKind(
+    "part",
+    ".npz",
+    DataError,
+    "A whole part is required. Delete it and add --resume: its samples are run again.",
+)
+_ABOUT_FILE = FileKind("run", ".json", DataError, "Delete the folder that it is in to begin anew.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +64,13 @@ class Facts:
         seconds: Time spent stepping, over all processes.
     """
 
-    samples: int
-    steps: int
+    samples: PositiveInt
+    steps: PositiveInt
     layers: tuple[str, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    spikes: tuple[int | None, ...]
+    shapes: tuple[tuple[PositiveInt, ...], ...]
+    spikes: tuple[NotNegativeInt | None, ...]
     health: tuple[Health, ...] | None
-    seconds: float
+    seconds: NotNegativeFloat
 
     @classmethod
     def of(cls, recording: Recording) -> Facts:
@@ -70,28 +85,17 @@ class Facts:
             seconds=recording.seconds,
         )
 
-    @classmethod
-    def from_json(cls, text: str) -> Facts:
-        """Read what `to_json` wrote."""
-        values = json.loads(text)
-        return cls(
-            samples=values["samples"],
-            steps=values["steps"],
-            layers=tuple(values["layers"]),
-            shapes=tuple(map(tuple, values["shapes"])),
-            spikes=tuple(values["spikes"]),
-            health=values["health"] and tuple(Health(**layer) for layer in values["health"]),
-            seconds=values["seconds"],
-        )
-
-    def to_json(self) -> str:
-        """Return them as text."""
-        return json.dumps(asdict(self))
-
 
 def join_facts(parts: Sequence[Facts]) -> Facts:
-    """Add up what is known of the parts of a run."""
+    """Add up what is known of the parts of a run.
+
+    Raises:
+        DataError: If they are not all of one network.
+    """
     first = parts[0]
+    kinds = {(part.steps, part.layers, part.shapes, part.health is None) for part in parts}
+    if len(kinds) > 1:
+        raise DataError(f"parts: of {len(kinds)} different runs. Delete their folder.")
     spikes = zip(*(part.spikes for part in parts), strict=True)
     health = [part.health for part in parts if part.health is not None]
     return replace(
@@ -114,58 +118,116 @@ def _join_health(parts: Sequence[Health]) -> Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartFile:
-    """The file of a finished range of samples, `first` to `last` - 1.
+class PartRecord:
+    """What a part's file says beside its arrays.
 
-    Its methods raise `DataError` if it is damaged.
+    Attributes:
+        facts: Of its samples.
+        samples_sha256: Digest of the samples themselves.
+        packed: Shapes of the arrays that are packed in bits.
+    """
+
+    facts: Facts
+    samples_sha256: str
+    packed: Mapping[str, tuple[NotNegativeInt, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartFile:
+    """The file of a finished range of samples, `first` to `last` - 1, of a run.
+
+    It ends with a SHA-256 of its bytes, its range and its run (`seal_part`), which `record` checks.
+    Its methods raise `DataError` if it is damaged, changed, or of another range or run.
+
+    Attributes:
+        run: Digest of the run.
     """
 
     first: int
     last: int
     path: Path
+    run: str
 
-    def facts(self) -> tuple[Facts, str]:
-        """Return the part's facts and the digest of its samples."""
-        _, facts = self._read(_FACTS)
-        return Facts.from_json(facts["facts"]), facts["samples_sha256"]
+    def record(self) -> PartRecord:
+        """Return what the part says of itself, once its bytes are those that were written."""
+        digest = _begin_seal(self.first, self.last, self.run)
+        with guarded(self.path, _PART), self.path.open("rb") as file:
+            end = b""
+            while block := file.read(_HASHED_AT_ONCE):
+                end += block
+                digest.update(end[:-_SEAL_BYTES])
+                end = end[-_SEAL_BYTES:]
+        if end != digest.hexdigest().encode():
+            raise DataError(
+                f"{self.path}: changed since it was written, or a part of other samples or of "
+                f"another run. {_PART.rule}"
+            )
+        return self._read(_FACTS)[1]
 
     def array_names(self) -> list[str]:
         """Name the arrays of the part, in the order in which they were recorded."""
         with self._opened() as archive:
             return [name.removeprefix(_PACKED) for name in archive.files if name != _FACTS]
 
-    def array(self, name: str) -> Array:
-        """Return one array of the part."""
-        arrays, facts = self._read(name)
-        if name in arrays:
-            return arrays[name]
-        shape = json.loads(facts["packed"])[name]
-        bits = np.unpackbits(arrays[_PACKED + name].view(np.uint8), count=prod(shape))
-        return bits.reshape(shape)
+    def array(self, name: str, *, like: Array | None = None) -> Array:
+        """Return one array of the part, (samples, ...), of samples as in another part's array."""
+        arrays, record = self._read(name)
+        with guarded(f"{self.path}: {name}", _PART):
+            if name in arrays:
+                array = arrays[name]
+            else:
+                shape = record.packed[name]
+                bits = np.unpackbits(arrays[_PACKED + name].view(np.uint8), count=prod(shape))
+                array = bits.reshape(shape)
+            kind = (array.dtype, array.shape[1:])
+            wanted = kind if like is None else (like.dtype, like.shape[1:])
+            if array.shape[0] != self.last - self.first or kind != wanted:
+                raise ValueError(f"{array.dtype} of shape {array.shape}")
+        return array
 
-    def _read(self, name: str) -> tuple[dict[str, Array], dict[str, str]]:
-        """Read one array, under the name that it is stored by, and the facts."""
+    def _read(self, name: str) -> tuple[dict[str, Array], PartRecord]:
+        """Read one array, under the name that it is stored by, and the record."""
         with self._opened() as archive:
             stored = [key for key in (name, _PACKED + name) if key in archive.files]
-            return {key: archive[key] for key in stored}, json.loads(str(archive[_FACTS]))
+            arrays = {key: archive[key] for key in stored}
+            text = str(archive[_FACTS])
+        where = f"{self.path}: {_FACTS}"
+        table = parse_json(text, where=where, kind=_PART)
+        record = read_table(PartRecord, table, where=where, error=DataError)
+        facts = record.facts
+        per_layer = {len(facts.layers), len(facts.shapes), len(facts.spikes)}
+        per_layer |= set() if facts.health is None else {len(facts.health)}
+        if facts.samples != self.last - self.first or len(per_layer) != 1:
+            raise DataError(f"{where}: contradicts itself. {_PART.rule}")
+        return arrays, record
 
     @contextmanager
     def _opened(self) -> Iterator[NpzFile]:
-        try:
-            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                yield archive
-        except DAMAGE as error:
-            raise DataError(
-                f"{self.path}: a damaged part ({error}). Delete it and add --resume: its samples "
-                "are run again."
-            ) from error
+        with (
+            guarded(self.path, _PART),
+            self.path.open("rb") as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
+            yield archive
+
+
+def seal_part(archive: bytes, first: int, last: int, run: str) -> bytes:
+    """Return an archive with a comment at its end: the digest of its bytes, range and run."""
+    # An archive without a comment ends with the comment's length, two bytes.
+    content = archive[:-2] + _SEAL_BYTES.to_bytes(2, "little")
+    digest = _begin_seal(first, last, run)
+    digest.update(content)
+    return content + digest.hexdigest().encode()
+
+
+def _begin_seal(first: int, last: int, run: str) -> hashlib._Hash:
+    return hashlib.sha256(f"{run} {first} {last}\n".encode())
 
 
 def pack_part(recording: Recording, values: npt.NDArray[np.int32]) -> bytes:
     """Return the content of the file of a part, made of samples as they entered the network."""
     digest = SampleDigest()
     digest.add(values)
-    facts = {"facts": Facts.of(recording).to_json(), "samples_sha256": digest.hex()}
     arrays: dict[str, Array] = {}
     packed: dict[str, list[int]] = {}
     for name, array in recording_arrays(recording).items():
@@ -174,9 +236,13 @@ def pack_part(recording: Recording, values: npt.NDArray[np.int32]) -> bytes:
             arrays[_PACKED + name] = np.packbits(array.view(np.uint8))
         elif name != "layers":
             arrays[name] = array
-    facts["packed"] = json.dumps(packed)
+    record = {
+        "facts": asdict(Facts.of(recording)),
+        "samples_sha256": digest.hex(),
+        "packed": packed,
+    }
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays, **{_FACTS: np.array(json.dumps(facts))})
+    np.savez(buffer, allow_pickle=False, **arrays, **{_FACTS: np.array(json.dumps(record))})
     return buffer.getvalue()
 
 
@@ -220,6 +286,7 @@ class PartStore:
             self._check_about(about)
             for left_over in self.folder.glob(".part-*"):
                 left_over.unlink(missing_ok=True)
+            self._drop_unsound()
             try:
                 yield
             finally:
@@ -227,12 +294,9 @@ class PartStore:
                     self.remove()
 
     def _check_about(self, about: Path) -> None:
-        try:
-            found = json.loads(about.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{about}: cannot be read ({error}). Delete {self.folder} to begin anew."
-            ) from error
+        found = read_json(about, _ABOUT_FILE)
+        if not isinstance(found, dict):
+            raise DataError(f"{about}: not a table. Delete {self.folder} to begin anew.")
         differing = [key for key, value in self.about.items() if found.get(key) != value]
         if differing:
             raise DataError(
@@ -240,12 +304,23 @@ class PartStore:
                 "Name another output, or delete the folder to begin anew."
             )
 
+    def _drop_unsound(self) -> None:
+        """Delete parts that were changed, or are of another run: their samples are run again."""
+        for part in self._list():
+            try:
+                part.record()
+            except DataError as error:
+                part.path.unlink(missing_ok=True)
+                warnings.warn(
+                    f"{part.path}: deleted, and its samples are run again. It was damaged, changed "
+                    f"since it was written, or of another run or version ({error}).",
+                    NeurodeployWarning,
+                    stacklevel=5,
+                )
+
     def parts(self) -> list[PartFile]:
         """List the finished parts in order; refuse any that overlap."""
-        found = []
-        for path in sorted(self.folder.glob("part-*-*.npz")):
-            _, first, last = path.stem.split("-")
-            found.append(PartFile(first=int(first), last=int(last), path=path))
+        found = self._list()
         for before, after in pairwise(found):
             if after.first < before.last:
                 raise DataError(
@@ -254,6 +329,21 @@ class PartStore:
                 )
         return found
 
+    def _list(self) -> list[PartFile]:
+        run = self.run
+        named = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("part-*.npz"))
+        parts = (
+            PartFile(first=int(name[1]), last=int(name[2]), path=path, run=run)
+            for name, path in named
+            if name is not None
+        )
+        return sorted(parts, key=lambda part: (part.first, part.last))
+
+    @property
+    def run(self) -> str:
+        """Digest of all that the run is known by."""
+        return hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()
+
     def finished_samples(self) -> int:
         """Return how many samples are finished."""
         return sum(part.last - part.first for part in self.parts())
@@ -261,7 +351,7 @@ class PartStore:
     def write(self, first: int, last: int, data: bytes) -> None:
         """Keep a part, whole or not at all."""
         with replacing(self.folder / f"part-{first:012d}-{last:012d}.npz") as temporary:
-            temporary.write_bytes(data)
+            temporary.write_bytes(seal_part(data, first, last, self.run))
 
     def remove(self) -> None:
         """Delete the parts and the folder, once they are joined."""

@@ -35,6 +35,7 @@ from neurodeploy.simulation.long_runs.parts import (
     PartStore,
     SampleDigest,
     digest_graph,
+    seal_part,
 )
 from neurodeploy.simulation.recording_files import save_recording
 
@@ -249,17 +250,67 @@ def test_two_processes_do_not_write_into_one_run(graph, inputs, tmp_path, in_pie
     run_samples(graph, inputs, output, resume=True, progress=again)
 
 
-def test_a_damaged_part_is_named(graph, inputs, tmp_path, in_pieces, whole) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.read_bytes()[:100],
+        lambda path: b"",
+        lambda path: path.read_bytes()[:-2] + b"00",
+        lambda path: path.read_bytes().replace(b"spikes_0", b"spikes_1"),
+        lambda path: path.read_bytes()[:-66] + b"\0\0",  # of an earlier version: no digest
+        lambda path: seal_part(path.read_bytes()[:-64], 0, 4, "another run"),
+        lambda path: path.with_name("part-000000000004-000000000008.npz").read_bytes(),
+    ],
+    ids=["cut", "empty", "digest", "bytes", "earlier version", "other run", "other samples"],
+)
+def test_a_changed_part_is_run_again(graph, inputs, tmp_path, in_pieces, whole, change) -> None:
     output = tmp_path / "out.npz"
     in_pieces(4)
     interrupted(graph, inputs, output)
     part = min(parts_folder(output).glob("part-*"))
-    part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"part-0+-0+4\.npz: a damaged part.*--resume"):
+    part.write_bytes(change(part))
+    with pytest.warns(NeurodeployWarning, match=r"part-0+-0+4\.npz: deleted, and its samples"):
         run_samples(graph, inputs, output, resume=True)
-    part.unlink()
+    assert output.read_bytes() == whole
+
+
+def test_a_part_changed_while_others_are_run_is_refused(
+    graph, inputs, tmp_path, in_pieces, whole
+) -> None:
+    output = tmp_path / "out.npz"
+    in_pieces(4)
+    interrupted(graph, inputs, output)
+    part = min(parts_folder(output).glob("part-*"))
+
+    def change(done: int, total: int) -> None:
+        part.write_bytes(part.read_bytes()[:-2] + b"00")
+
+    with pytest.raises(DataError, match=r"part-0+-0+4\.npz: changed since it was written"):
+        run_samples(graph, inputs, output, resume=True, progress=change)
+    with pytest.warns(NeurodeployWarning, match="deleted"):
+        run_samples(graph, inputs, output, resume=True)
+    assert output.read_bytes() == whole
+
+
+def test_parts_are_archives_that_numpy_reads(graph, inputs, tmp_path, in_pieces) -> None:
+    in_pieces(4)
+    interrupted(graph, inputs, tmp_path / "out.npz")
+    part = min(parts_folder(tmp_path / "out.npz").glob("part-*"))
+    with np.load(part) as archive:
+        assert "facts" in archive.files
+
+
+def test_other_files_beside_the_parts_are_left(graph, inputs, tmp_path, in_pieces, whole) -> None:
+    output = tmp_path / "out.npz"
+    in_pieces(4)
+    interrupted(graph, inputs, output)
+    folder = parts_folder(output)
+    others = [folder / name for name in ("part-x-y.npz", "part-1-2-3.npz", "notes.txt")]
+    for other in others:
+        other.write_text("mine")
     run_samples(graph, inputs, output, resume=True)
     assert output.read_bytes() == whole
+    assert all(other.read_text() == "mine" for other in others)
 
 
 def test_resume_without_parts_begins(graph, inputs, tmp_path, in_pieces, whole) -> None:
