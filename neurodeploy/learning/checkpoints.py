@@ -8,15 +8,16 @@ random states) and, in its header, JSON with everything else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from neurodeploy.errors import CheckpointError
 from neurodeploy.nn.tensor_files import JsonTable, read_tensors, write_tensors
+from neurodeploy.strict_tables import read_table
 
-FORMAT = "neurodeploy-checkpoint-1"
+FORMAT = "neurodeploy-checkpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +42,18 @@ class EpochRecord:
     validation_loss: float
     branch_weight: float
     learning_rate: float
-    spike_rates: dict[str, float]
+    spike_rates: Mapping[str, float]
     seconds: float
 
     @classmethod
-    def from_json(cls, entry: object) -> EpochRecord:
-        """Take up what `dataclasses.asdict` and JSON made of a record, or raise ValueError."""
-        if not isinstance(entry, dict) or entry.keys() != {field.name for field in fields(cls)}:
-            raise ValueError("an epoch's record has the wrong keys")
-        record: EpochRecord = cls(**entry)
-        return record
+    def from_json(cls, entry: object, *, where: str) -> EpochRecord:
+        """Take up what `dataclasses.asdict` and JSON made of a record.
+
+        Raises:
+            CheckpointError: If it is something else.
+        """
+        record = read_table(cls, entry, where=where, error=CheckpointError)
+        return replace(record, spike_rates=dict(record.spike_rates))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

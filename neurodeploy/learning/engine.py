@@ -263,10 +263,13 @@ class Prepared:
         }
 
     def restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        """Take up what `optimizer_state` gave; KeyError or ValueError if it does not fit."""
+        """Take up what `optimizer_state` gave; any error if it does not fit."""
         state: dict[int, dict[str, Tensor]] = {}
+        learned = [one for group in self.raw_optimizer.param_groups for one in group["params"]]
         for name, tensor in tensors.items():
             parameter, key = name.rsplit(".", 1)
+            if tensor.ndim and tensor.shape != learned[int(parameter)].shape:
+                raise ValueError(f"optimizer.{name} has shape {tuple(tensor.shape)}")
             state.setdefault(int(parameter), {})[key] = tensor
         groups = self.raw_optimizer.state_dict()["param_groups"]
         self.raw_optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -39,6 +39,7 @@ from neurodeploy.learning.schedules import (
 from neurodeploy.nn.network import CAN_COMPILE_BLOCKS, SpikingNetwork
 from neurodeploy.recipes.layouts import check_batch_norms
 from neurodeploy.recipes.training_sections import PruningSection, ShortcutSection, TrainingSection
+from neurodeploy.untrusted.boundary import FileKind, guarded
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+_CHECKPOINT = FileKind(
+    "checkpoint", ".safetensors", CheckpointError, "Start afresh in another directory."
+)
 
 
 @runtime_checkable
@@ -433,25 +437,25 @@ class _Run:
         chosen = checkpoint.settings.get("training.compile")
         if self.training.compile is None and isinstance(chosen, bool):
             self._compile(chosen)
-        try:
+        with guarded(path, _CHECKPOINT):
             entries, scaler = checkpoint.progress["epochs"], checkpoint.progress["scaler"]
             if not isinstance(entries, list) or not isinstance(scaler, dict):
                 raise TypeError("epochs or scaler have the wrong type")
-            records = [EpochRecord.from_json(entry) for entry in entries]
+            records = [
+                EpochRecord.from_json(entry, where=f"{path}: epochs.{number}")
+                for number, entry in enumerate(entries)
+            ]
             best_epoch = checkpoint.progress["best_epoch"]
             if not isinstance(best_epoch, int) or not 0 < best_epoch <= len(records):
                 raise ValueError(f"best epoch {best_epoch} of {len(records)}")
+            best_state = checkpoint.group("best")
+            self.network.load_state_dict(best_state)  # to see that it fits
             self.network.load_state_dict(checkpoint.group("network"))
             self.prepared.restore_optimizer(checkpoint.group("optimizer"))
             self.prepared.restore_scaler(scaler)
             self.generator.set_state(checkpoint.tensors["random.data"])
             torch.set_rng_state(checkpoint.tensors["random.torch"][self.engine.rank].clone())
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{path}: incomplete ({error}). Start afresh in another directory."
-            ) from error
-        self.records, self.best_epoch = records, best_epoch
-        self.best_state = checkpoint.group("best")
+        self.records, self.best_epoch, self.best_state = records, best_epoch, best_state
 
 
 def _is_compiled(training: TrainingSection, device: torch.device) -> bool:

@@ -27,10 +27,12 @@ from neurodeploy.nn.residual import Parts, ResidualBlock
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
 from neurodeploy.nn.tensor_files import read_tensors, write_tensors
-from neurodeploy.recipes.layouts import layout_of, shapes_of
+from neurodeploy.recipes.layouts import count_weights, layout_of, shapes_of
 from neurodeploy.recipes.recipe import Architecture, Recipe
+from neurodeploy.untrusted.boundary import FileKind, guarded
 
-FORMAT = "neurodeploy-network-1"
+_MODEL = FileKind("network", ".safetensors", CheckpointError, "Take the file that training wrote.")
+FORMAT = "neurodeploy-network"
 CAN_COMPILE_BLOCKS = "isolate_recompiles" in inspect.signature(torch.compile).parameters
 """True if torch keeps what it compiles for one block apart from what it compiles for another."""
 
@@ -324,13 +326,18 @@ class SpikingNetwork(nn.Module):
             raise CheckpointError(f"{path}: damaged ({error})") from error
         if recipe is not None:
             _require_same(architecture, Architecture.of(recipe), path=path)
-        network = cls(architecture)
-        try:
-            network.load_state_dict(tensors)
-        except RuntimeError as error:
+        layout = layout_of(architecture.network)
+        shapes = shapes_of(layout, architecture.shape, where=str(path))
+        needed = count_weights(layout, architecture.shape, shapes, architecture.classes)
+        stored = sum(tensor.numel() for tensor in tensors.values())
+        if needed > stored:  # before memory is taken for them
             raise CheckpointError(
-                f"{path}: its weights are not those of its architecture ({error})."
-            ) from error
+                f"{path}: its architecture has {needed:,} weights, of which the file holds "
+                f"{stored:,}. {_MODEL.rule}"
+            )
+        network = cls(architecture)
+        with guarded(f"{path}: its weights", _MODEL):
+            network.load_state_dict(tensors)
         return network.eval()
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -239,7 +239,9 @@ def test_keep_best_leaves_the_best_weights_in_the_network(tmp_path: Path) -> Non
 def test_metrics_are_one_line_of_json_an_epoch(tmp_path: Path) -> None:
     history = fit(network(), directory=tmp_path)
     lines = (tmp_path / METRICS).read_text().splitlines()
-    assert [EpochRecord.from_json(json.loads(line)) for line in lines] == list(history.epochs)
+    assert [EpochRecord.from_json(json.loads(line), where="metrics") for line in lines] == list(
+        history.epochs
+    )
 
 
 def test_epochs_callback_comes_after_the_checkpoint(tmp_path: Path) -> None:
@@ -365,6 +367,38 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
     else:
         path.write_bytes(path.read_bytes()[: -20 if damage == "truncated" else 0])
     with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors"):
+        fit(network(), directory=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.update(best_epoch=5), "best epoch 5 of 4"),
+        (lambda t: t.update(epochs={}), "epochs or scaler have the wrong type"),
+        (lambda t: t["epochs"][0].update(loss="1"), r'epochs\.0: loss = "1", a number is required'),
+        (lambda t: t["epochs"][0].pop("loss"), "'loss' is missing"),
+        (lambda t: t.pop("scaler"), "scaler"),
+    ],
+)
+def test_a_record_of_other_form_is_refused(
+    tmp_path: Path, change: Callable[[dict], object], message: str
+) -> None:
+    fit(network(), directory=tmp_path)
+    checkpoint = read_checkpoint(tmp_path / CHECKPOINT)
+    change(checkpoint.progress)
+    write_checkpoint(tmp_path / CHECKPOINT, checkpoint)
+    with pytest.raises(CheckpointError, match=message):
+        fit(network(), directory=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("name", ["best.readout.weight", "optimizer.0.momentum_buffer"])
+def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, name: str) -> None:
+    fit(network(), directory=tmp_path)
+    checkpoint = read_checkpoint(tmp_path / CHECKPOINT)
+    tensors = dict(checkpoint.tensors)
+    tensors[name] = torch.zeros(2)
+    write_checkpoint(tmp_path / CHECKPOINT, dataclasses.replace(checkpoint, tensors=tensors))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: cannot be read"):
         fit(network(), directory=tmp_path, resume=True)
 
 

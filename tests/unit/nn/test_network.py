@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from neurodeploy.errors import (
     CheckpointError,
     DataError,
+    NeurodeployWarning,
     OutputError,
 )
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.nn.synapse import ConvSynapse
+from neurodeploy.nn.tensor_files import write_tensors
 from neurodeploy.recipes.recipe import Architecture, Recipe
 
 LIF_NEURON: dict[str, object] = {"model": "lif", "tau": 0.5, "threshold": 0.5}
@@ -166,6 +171,56 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"network\.safetensors"):
             SpikingNetwork.load(path)
+
+
+def test_every_change_of_a_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    SpikingNetwork(architecture()).save(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 37):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(CheckpointError):
+            SpikingNetwork.load(path)
+
+
+def test_a_file_of_the_first_format_is_read_with_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    network = SpikingNetwork(architecture())
+    network.save(path)
+    with safe_open(path, framework="pt") as opened:
+        header = json.loads(opened.metadata()["neurodeploy"])
+    header["kind"] = "neurodeploy-network-1"
+    save_file(network.state_dict(), path, metadata={"neurodeploy": json.dumps(header)})
+    with pytest.raises(CheckpointError, match="wrong keys"):  # a hash that nobody would check
+        SpikingNetwork.load(path)
+    del header["sha256"]
+    save_file(network.state_dict(), path, metadata={"neurodeploy": json.dumps(header)})
+    with pytest.warns(NeurodeployWarning, match="without a hash of its content"):
+        loaded = SpikingNetwork.load(path)
+    assert torch.equal(loaded(images()), network.eval()(images()))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "network.safetensors"
+    network = SpikingNetwork(architecture())
+    with torch.no_grad():
+        network.blocks["conv1"].synapse.weight[0, 0, 0, 0] = value
+    network.save(path)
+    with pytest.raises(CheckpointError, match=r"'blocks\.conv1\.synapse\.weight' holds numbers"):
+        SpikingNetwork.load(path)
+
+
+def test_an_architecture_beyond_its_file_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "network.safetensors"
+    small = SpikingNetwork(architecture())
+    huge = dataclasses.replace(architecture(), classes=1 << 18)
+    metadata = {"architecture": huge.to_dict()}
+    write_tensors(path, small.state_dict(), kind="neurodeploy-network", metadata=metadata)
+    with pytest.raises(CheckpointError, match="weights, of which the file holds"):
+        SpikingNetwork.load(path)
 
 
 def test_a_network_of_another_recipe_is_refused(tmp_path: Path) -> None:
