@@ -142,7 +142,7 @@ def check_certificate(
             }
         )
     elif check.versions:
-        console.err.print(f"other versions: {'; '.join(check.versions)}", markup=False)
+        console.err.print(f"other versions: {'; '.join(check.versions)}")
     if check.stopped_at is not None:
         others = {
             "file": ("of another file", run.net, known.network.file),

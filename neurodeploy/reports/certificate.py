@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.errors import DataError
+from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.files import hash_file, net_of, samples_of, write_text
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
@@ -33,8 +35,15 @@ from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
 from neurodeploy.simulation.recording import Recording, Simulator
 from neurodeploy.strict_tables import read_table
 from neurodeploy.testing import compare
+from neurodeploy.untrusted.boundary import FileKind
+from neurodeploy.untrusted.documents import read_json
 
-_BYTES_MAX = 16 << 20
+_FILE = FileKind(
+    "certificate",
+    ".json",
+    DataError,
+    "Write a certificate with `neurodeploy verify --write-certificate`.",
+)
 _LAVA = "Lava: "
 """Begins the names of versions of the Lava runtime, which are known once it has run."""
 
@@ -65,10 +74,11 @@ class CertificateCheck:
 class Certificate:
     """Record of a verification: file, samples, options, result and versions; `certificate.json`.
 
-    `deployment` is None for the verification of a finished file.
+    `deployment` is None for the verification of a finished file, and `sha256` for a certificate
+    that an earlier version wrote.
     """
 
-    format: Literal["neurodeploy certificate 1"]
+    format: Literal["neurodeploy certificate 1", "neurodeploy certificate 2"]
     created: str
     network: CertifiedFile
     input: CertifiedInput
@@ -77,6 +87,9 @@ class Certificate:
     result: CertifiedResult
     deployment: SourceAgreement | None
     versions: Mapping[str, str]
+    sha256: Annotated[str | None, "of the other keys as JSON, sorted and without spaces"] = field(
+        default=None, compare=False
+    )
 
     @classmethod
     def of(
@@ -103,7 +116,7 @@ class Certificate:
         first = None if comparison is None else comparison.difference
         runtime = {} if lava is None else lava.versions
         return cls(
-            format="neurodeploy certificate 1",
+            format="neurodeploy certificate 2",
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             network=CertifiedFile(file=net.name, sha256=hash_file(net)),
             input=CertifiedInput(
@@ -131,18 +144,25 @@ class Certificate:
             DataError: If it is missing, no certificate, or contradicts itself.
         """
         path = Path(path)
-        try:
-            if path.stat().st_size > _BYTES_MAX:
-                raise DataError(f"{path}: over {_BYTES_MAX >> 20} MiB, too large a certificate.")
-            table = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(
-                f"{path}: not a readable certificate ({error}). Write one with `neurodeploy verify "
-                "--write-certificate`."
-            ) from error
+        table = read_json(path, _FILE)
         read_in = read_table(cls, table, where=str(path), error=DataError)
+        if (read_in.sha256 is None) != read_in.format.endswith("1"):
+            raise DataError(
+                f"{path}: format = '{read_in.format}' contradicts sha256 = {read_in.sha256!r}. "
+                "Write the certificate again."
+            )
+        if read_in.sha256 is None:
+            warnings.warn(
+                f"{path}: written by an earlier version, without a hash of itself, so that changes "
+                "of it go unnoticed. Write it again.",
+                NeurodeployWarning,
+                stacklevel=2,
+            )
+        elif read_in.sha256 != _digest(table):
+            raise DataError(
+                f"{path}: changed since it was written: its sha256 is that of other content. Write "
+                "the certificate again."
+            )
         result, samples = read_in.result, read_in.recording.samples
         if (result.differing == 0) != (result.first_difference is None):
             raise DataError(
@@ -162,7 +182,9 @@ class Certificate:
         Raises:
             OutputError: If it cannot be written.
         """
-        write_text(path, json.dumps(self, indent=2, default=_plain, ensure_ascii=False) + "\n")
+        table = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        table["sha256"] = _digest(table)
+        write_text(path, json.dumps(table, indent=2, default=_plain, ensure_ascii=False) + "\n")
 
     @property
     def needs_lava(self) -> bool:
@@ -297,6 +319,14 @@ def _differing(section: str, name: str, before: object, now: object) -> tuple[st
         return ()
     texts = (json.dumps(value, default=_plain) for value in (before, now))
     return ("{}: {} {} in the certificate, {} now".format(section, name, *texts),)
+
+
+def _digest(table: object) -> str:
+    """Return the SHA-256 of all keys of a certificate but `sha256`."""
+    assert isinstance(table, dict)
+    rest = {key: value for key, value in table.items() if key != "sha256"}
+    text = json.dumps(rest, default=_plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 import neurodeploy as nd
 from neurodeploy import netx
-from neurodeploy.errors import DataError, OutputError
+from neurodeploy.errors import DataError, NeurodeployWarning, OutputError
 from neurodeploy.files import hash_file
 from neurodeploy.reports.certificate import CertificateCheck
 from neurodeploy.reports.certified_facts import CertifiedRun, hash_arrays
@@ -45,8 +46,12 @@ class Case:
         )
 
     def tampered(self, change: Callable[[dict], object]) -> nd.Certificate:
+        """Change the certificate as a forger does, who makes its own hash fit."""
         table = json.loads(self.path.read_text())
+        del table["sha256"]
         change(table)
+        text = json.dumps(table, sort_keys=True, separators=(",", ":"))
+        table["sha256"] = hashlib.sha256(text.encode()).hexdigest()
         self.path.write_text(json.dumps(table))
         return nd.Certificate.load(self.path)
 
@@ -179,7 +184,7 @@ def test_a_check_tells_how_far_it_is(case: Case) -> None:
         (lambda t: t["run"].update(steps=None), r"steps = None, an integer is required"),
         (lambda t: t["run"].update(timing="windows"), "allowed: 'window', 'stream'"),
         (lambda t: t["run"].update(reset_offset=-1), "it must be at least 0"),
-        (lambda t: t.update(format="neurodeploy certificate 2"), "allowed: 'neurodeploy cert"),
+        (lambda t: t.update(format="neurodeploy certificate 3"), "allowed: 'neurodeploy cert"),
         (lambda t: t["input"].update(shape=[3, 6, 24]), "contradicts recording.samples = 2"),
         (lambda t: t["input"].update(shape=[]), "contradicts recording.samples = 2"),
         (lambda t: t["result"].update(differing=3), "differing = 3 contradicts first_difference"),
@@ -199,8 +204,40 @@ def test_what_is_no_certificate_is_refused(tmp_path: Path, content: bytes) -> No
         nd.Certificate.load(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t["versions"].update(numpy="1.0"),
+        lambda t: t["network"].update(file="other.net"),
+        lambda t: t["result"].update(compared_with="real Lava"),
+        lambda t: t.update(sha256="0" * 64),
+    ],
+)
+def test_a_certificate_that_was_changed_is_refused(
+    case: Case, change: Callable[[dict], object]
+) -> None:
+    table = json.loads(case.path.read_text())
+    change(table)
+    case.path.write_text(json.dumps(table))
+    with pytest.raises(DataError, match="changed since it was written"):
+        nd.Certificate.load(case.path)
+
+
+def test_a_certificate_of_an_earlier_version_is_read_with_a_warning(case: Case) -> None:
+    table = json.loads(case.path.read_text())
+    del table["sha256"]
+    case.path.write_text(json.dumps(table))
+    with pytest.raises(DataError, match="contradicts sha256 = None"):
+        nd.Certificate.load(case.path)
+    table["format"] = "neurodeploy certificate 1"
+    case.path.write_text(json.dumps(table))
+    with pytest.warns(NeurodeployWarning, match="without a hash of itself"):
+        found = nd.Certificate.load(case.path)
+    assert found.recording == case.certificate.recording
+
+
 def test_a_missing_certificate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(DataError, match="no such file"):
         nd.Certificate.load(tmp_path / "certificate.json")
 
 
