@@ -7,7 +7,7 @@ holds for any geometry, and for weights and activations alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -20,17 +20,30 @@ from neurodeploy.errors import DataError, OnnxError
 from neurodeploy.ir.graphs import AnnMacs
 from neurodeploy.onnx_models.macs import OnnxMacs, count_onnx_macs, node_names
 from neurodeploy.onnx_models.operators import OPERANDS, operator_key
-from neurodeploy.onnx_models.reading import ONNX, inline_functions, require_onnx
+from neurodeploy.onnx_models.reading import (
+    ONNX,
+    inline_functions,
+    read_model,
+    reading_seconds,
+    require_onnx,
+    stored_tensors,
+)
 from neurodeploy.onnx_models.sessions import open_session
 from neurodeploy.samples.array_files import load_inputs, load_numbers, member_names
+from neurodeploy.untrusted.boundary import FileKind, guarded
 from neurodeploy.untrusted.isolation import run_apart, tell_progress
 
 if TYPE_CHECKING:
     import onnx
 
+_EXTERNAL = FileKind(
+    "ONNX", ".onnx", OnnxError, "Put the file with external data beside the model."
+)
 LARGEST_RUN = 1 << 28
 """Values of one pass, weights included, up to which a model is run."""
 
+_SECONDS_PER_NODE = 1e-3
+_SECONDS_PER_VALUE = 2e-7
 _SECONDS_PER_MAC = 2e-8
 _BYTES_PER_VALUE = 64
 """Bounds of a run: beside each value, masks of it in several types are held."""
@@ -178,7 +191,13 @@ def measure_onnx(
         macs,
         samples,
         kind=ONNX,
-        more_seconds=60 + _SECONDS_PER_MAC * macs.macs_standard * len(samples),
+        more_seconds=reading_seconds(Path(macs.path))
+        + len(samples)
+        * (
+            _SECONDS_PER_NODE * (len(macs.nodes) + len(macs.elementwise_ops))
+            + _SECONDS_PER_VALUE * values
+            + _SECONDS_PER_MAC * macs.macs_standard
+        ),
         more_memory=_BYTES_PER_VALUE * values,
         progress=progress,
     )
@@ -193,6 +212,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
     passes = len(samples) // macs.samples
     model = _whole_model(path)
     measured = _add_masks(model, macs)
+    _require_finite(model, measured, path)
     by_weights = [f"{name}_weights" for name in measured.values()]
     kind = next(one.type.tensor_type.elem_type for one in model.graph.input if one.name == name)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
@@ -242,14 +262,36 @@ def _whole_model(path: Path) -> onnx.ModelProto:
     """Read a model with all its weights, functions inlined as they were for counting."""
     import onnx
 
-    try:
-        model = onnx.load(str(path))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise OnnxError(
-            f"{path}: its weights cannot be read ({' '.join(str(error).split())[:300]}). Put the "
-            "file with external data beside it."
-        ) from error
+    model, _ = read_model(path)
+    folder = path.parent.resolve()
+    for tensor in stored_tensors(model.graph):
+        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and not all(
+            (folder / place).resolve().is_relative_to(folder) for place in places
+        ):
+            raise OnnxError(
+                f"{path}: '{tensor.name}' is stored in {places[0][:200]!r}, outside the model's "
+                "folder, which is not read. Put the file with external data beside the model."
+            )
+    with guarded(f"{path}: its weights", _EXTERNAL):
+        onnx.load_external_data_for_model(model, str(folder))
     return inline_functions(model, path)
+
+
+def _require_finite(model: onnx.ModelProto, names: Collection[str], path: Path) -> None:
+    """Refuse a weight of these nodes that holds NaN or infinity."""
+    import onnx
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node, name in zip(model.graph.node, node_names(model.graph), strict=True):
+        for weight in node.input if name in names else ():
+            if weight in stored:
+                values = onnx.numpy_helper.to_array(stored[weight])
+                if values.dtype.kind == "f" and not np.isfinite(values).all():
+                    raise OnnxError(
+                        f"{path}: '{weight}' of node '{name}' holds numbers that are not finite. "
+                        "Train or export the model again."
+                    )
 
 
 def _add_masks(model: onnx.ModelProto, macs: OnnxMacs) -> dict[str, str]:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 from typer.testing import CliRunner
 
 from neurodeploy.cli.app import make_app
@@ -204,3 +205,61 @@ def test_energies_without_a_measurement_have_no_range(tmp_path: Path) -> None:
     energy = ann_energy(counted, EnergyPreset.load("cmos45_int8"))
     assert energy is not None
     assert energy.low == energy.nominal == energy.high
+
+
+def stored_beside(path: Path, place: str) -> Path:
+    """Write the model again with its convolution's weights in another file."""
+    whole = onnx.load(model(path))
+    (weight,) = (one for one in whole.graph.initializer if one.name == "w")
+    data = path.parent / "weights.bin"
+    data.write_bytes(weight.raw_data)
+    set_external_data(weight, place, offset=0, length=len(weight.raw_data))
+    weight.ClearField("raw_data")
+    path.write_bytes(whole.SerializeToString())
+    return path
+
+
+def test_weights_in_a_file_beside_the_model_are_read(tmp_path: Path) -> None:
+    inputs = np.ones((1, 6, 3, 8, 8), np.uint8)
+    whole = read_baseline(model(tmp_path / "m.onnx"), network_inputs=inputs)
+    apart = read_baseline(stored_beside(tmp_path / "n.onnx", "weights.bin"), network_inputs=inputs)
+    assert apart.macs_effective == whole.macs_effective
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "/etc/passwd", "link", "a/../../weights.bin"])
+def test_weights_outside_the_models_folder_are_not_read(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = stored_beside(folder / "m.onnx", place)
+    (folder / "weights.bin").rename(tmp_path / "weights.bin")
+    (folder / "link").symlink_to(tmp_path / "weights.bin")
+    with pytest.raises(OnnxError, match=r"m\.onnx: 'w' is stored in .*outside the model's folder"):
+        read_baseline(path, network_inputs=np.ones((1, 6, 3, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    path = model(tmp_path / "m.onnx")
+    whole = onnx.load(path)
+    weight = np.full((4, 3, 3, 3), 1.0, np.float32)
+    weight[0, 0, 0, 0] = value
+    whole.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight, "w"))
+    onnx.save(whole, path)
+    with pytest.raises(OnnxError, match="'w' of node 'conv' holds numbers that are not finite"):
+        read_baseline(path, network_inputs=np.ones((1, 6, 3, 8, 8), np.uint8))
+
+
+@pytest.mark.parametrize("equation", ["i.j", "ij,jk->ik->i", "i..j,jk->ik", "ij,jk-ik", "é,j"])
+def test_an_equation_that_is_none_is_refused_at_once(tmp_path: Path, equation: str) -> None:
+    node = helper.make_node("Einsum", ["x", "w"], ["y"], equation=equation)
+    graph = helper.make_graph(
+        [node],
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 24])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        initializer=[numpy_helper.from_array(np.ones((24, 5), np.float32), "w")],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+    with pytest.raises(OnnxError, match="Einsum has the equation"):
+        read_baseline(path)
