@@ -26,6 +26,7 @@ EVIDENCE: tuple[Evidence, ...] = get_args(Evidence)
 
 Source = Annotated[str, NotEmpty("every number has a source")]
 
+LARGEST = 2**31 - 1
 REQUIRED = ("weight_min", "weight_max", "threshold_max", "bias_max", "decay_max", "delay_max")
 """Limits that every target states."""
 
@@ -85,6 +86,13 @@ class Target:
         missing = [name for name in REQUIRED if name not in target.limits]
         if missing:
             raise TargetError(f"{path}: limits {', '.join(missing)} are missing.")
+        for name, limit in target.limits.items():
+            least, most = (-LARGEST, 0) if name.endswith("_min") else (1, LARGEST)
+            least = 0 if name in ("bias_max", "delay_max") else least
+            if not least <= limit.value <= most:
+                raise TargetError(
+                    f"{path} [limits.{name}]: value = {limit.value}, {least} to {most} are allowed."
+                )
         return target
 
     def limit(self, name: str) -> int:

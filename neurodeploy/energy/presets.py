@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 from neurodeploy.chips.target import EVIDENCE, Evidence, Source
 from neurodeploy.errors import TargetError
 from neurodeploy.files import hardware_path, is_there
-from neurodeploy.strict_tables import NotNegativeFloat, read_table
+from neurodeploy.strict_tables import Range, read_table
 from neurodeploy.untrusted.boundary import FileKind
 from neurodeploy.untrusted.documents import read_toml
 
@@ -52,7 +53,7 @@ REQUIRED: Mapping[Tier, tuple[str, ...]] = {
 class Constant:
     """A number that is not negative, its unit, and where it can be looked up."""
 
-    value: NotNegativeFloat
+    value: Annotated[float, Range(minimum=0, maximum=1e30)]
     unit: str
     source: Source
     evidence: Evidence

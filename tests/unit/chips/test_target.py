@@ -16,7 +16,8 @@ LIMIT = '[limits.{name}]\nvalue = {value}\nunit = "u"\nsource = "s"\nevidence = 
 
 
 def target_text(**changes: object) -> str:
-    limits = "".join(LIMIT.format(name=name, value=changes.get(name, 1)) for name in REQUIRED)
+    values = {name: -1 if name.endswith("_min") else 1 for name in REQUIRED} | changes
+    limits = "".join(LIMIT.format(name=name, value=value) for name, value in values.items())
     return f'name = "mine"\ndescription = "d"\n{limits}'
 
 
@@ -71,6 +72,8 @@ def test_says_which_limit_is_not_stated(tmp_path):
         ('source = "s"', 'source = ""', "every number has a source"),
         ('evidence = "source"', 'evidence = "rumour"', "rumour"),
         ('unit = "u"\n', "", "exactly the keys"),
+        ("value = 1\n", "value = 0\n", r"value = 0, 1 to 2147483647 are allowed"),
+        ("value = 1\n", "value = 2147483648\n", r"value = 2147483648, .* are allowed"),
     ],
 )
 def test_refuses_malformed_files(tmp_path, old, new, message):

@@ -391,12 +391,21 @@ def test_a_record_of_other_form_is_refused(
         fit(network(), directory=tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("name", ["best.readout.weight", "optimizer.0.momentum_buffer"])
-def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "is_reshaped"),
+    [
+        ("best.readout.weight", True),
+        ("best.readout.weight", False),
+        ("network.readout.weight", False),
+        ("optimizer.0.momentum_buffer", True),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, name: str, is_reshaped: bool) -> None:
     fit(network(), directory=tmp_path)
     checkpoint = read_checkpoint(tmp_path / CHECKPOINT)
     tensors = dict(checkpoint.tensors)
-    tensors[name] = torch.zeros(2)
+    del tensors[name]
+    tensors[name if is_reshaped else f"{name}x"] = torch.zeros(2)
     write_checkpoint(tmp_path / CHECKPOINT, dataclasses.replace(checkpoint, tensors=tensors))
     with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: cannot be read"):
         fit(network(), directory=tmp_path, resume=True)
