@@ -119,7 +119,7 @@ def _join_health(parts: Sequence[Health]) -> Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartRecord:
-    """What a part's file says beside its arrays.
+    """Facts in a part's file beside its arrays.
 
     Attributes:
         facts: Of its samples.
