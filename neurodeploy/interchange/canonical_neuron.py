@@ -49,6 +49,8 @@ class CanonicalNeuron:
         bias: Drive of the voltage at each step, in the framework's voltage.
         threshold: In the framework's voltage, from the potential of the reset; None: never fires.
         fires_at_threshold: Whether a voltage equal to the threshold fires.
+        grid: Steps of the weights in one unit where states are whole numbers of 1/64 step, whose
+            fractions decays drop, as on the chip; None for real numbers.
 
     All but a missing threshold are float64 arrays, 0-d or of the parameter's shape in the file.
     """
@@ -59,6 +61,7 @@ class CanonicalNeuron:
     bias: FloatArray
     threshold: FloatArray | None
     fires_at_threshold: bool
+    grid: int | None = None
 
     def sizes(self) -> set[int]:
         """Return how many numbers its parameters hold."""
@@ -78,6 +81,7 @@ class CanonicalNeuron:
             bias=on_map(self.bias),
             threshold=None if self.threshold is None else on_map(self.threshold),
             fires_at_threshold=self.fires_at_threshold,
+            grid=self.grid,
         )
 
 
@@ -91,6 +95,7 @@ def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
     one, zero = np.array(1.0), np.array(0.0)
     du, dv, bias = one, zero, zero
     fires_at_threshold = convention.fires_at_threshold
+    grid = int(node.array("grid")) if node.kind == CANONICAL else 0
     match node.kind:
         case kind if kind in (CANONICAL, CANONICAL_READ_OUT):
             du, dv = node.array("current_decay"), node.array("voltage_decay")
@@ -148,6 +153,7 @@ def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
         bias=np.asarray(bias),
         threshold=threshold,
         fires_at_threshold=fires_at_threshold,
+        grid=grid or None,
     )
 
 

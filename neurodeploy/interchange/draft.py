@@ -450,6 +450,7 @@ class _Drafting:
                 bias=constant,
                 threshold=threshold,
                 fires_at_threshold=neuron.fires_at_threshold,
+                scale=neuron.grid,
             )
         self._add(name, layer, ready)
         self._note_shape(name, None if shape == flat else flat)

@@ -1,5 +1,7 @@
 """Run a float `Graph` step by step in float64: the reference of every import.
 
+Neurons that were trained on the chip's grid drop the fractions of their decays, as they do there.
+
 Layer l at step t reads layer l - 1 at step t; a recurrent synapse reads the step before. Every
 sample starts from rest.
 """
@@ -13,7 +15,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from neurodeploy.errors import GraphError
-from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.fixedpoint import (
+    DECAY_UNITY,
+    STATE_EXPONENT,
+    FloatArray,
+    decay,
+    round_half_even,
+    truncate,
+)
 from neurodeploy.ir.float_layers import (
     AveragePool,
     BatchNorm,
@@ -122,6 +131,8 @@ def _run_part(graph: Graph, inputs: FloatArray) -> FloatRun:
 
 def _spikes(neuron: Cuba, value: FloatArray, back: Dense | None) -> tuple[FloatArray, FloatArray]:
     """Return spikes (samples, T, ...) and the smallest distance to the threshold (samples, T)."""
+    if neuron.scale is not None:
+        return _spikes_on_grid(neuron, value, back, neuron.scale << STATE_EXPONENT)
     samples, steps = value.shape[:2]
     spikes = np.zeros_like(value)
     margins = np.empty((samples, steps))
@@ -143,6 +154,36 @@ def _spikes(neuron: Cuba, value: FloatArray, back: Dense | None) -> tuple[FloatA
         margins[:, step] = distance.reshape(samples, -1).min(axis=1)
         voltage = np.where(fires, 0.0, voltage)
         last = spikes[:, step] = fires
+    return spikes, margins
+
+
+def _spikes_on_grid(
+    neuron: Cuba, value: FloatArray, back: Dense | None, unit: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return what `_spikes` does; states are integers, `unit` of them in one float unit."""
+    samples, steps = value.shape[:2]
+    spikes = np.zeros_like(value)
+    margins = np.empty((samples, steps))
+    current = np.zeros((samples, *value.shape[2:]), np.int64)
+    voltage = np.zeros_like(current)
+    leaks = [
+        round_half_even(np.asarray(leak) * DECAY_UNITY)
+        for leak in (neuron.current_decay, neuron.voltage_decay)
+    ]
+    bias = truncate(np.zeros(()) if neuron.bias is None else neuron.bias * unit)
+    threshold = truncate(np.asarray(neuron.threshold * unit))
+    for step in range(steps):
+        received = value[:, step]
+        if back is not None:
+            last = spikes[:, step - 1 : step] if step else np.zeros_like(value[:, :1])
+            received = received + apply(back, last)[:, 0]
+        current = decay(current, leaks[0]) + truncate(received * unit)
+        voltage = decay(voltage, leaks[1]) + current + bias
+        fires = voltage > threshold
+        distance = np.abs(voltage - threshold) / unit
+        margins[:, step] = distance.reshape(samples, -1).min(axis=1)
+        voltage = np.where(fires, 0, voltage)
+        spikes[:, step] = fires
     return spikes, margins
 
 

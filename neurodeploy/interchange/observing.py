@@ -23,17 +23,19 @@ from neurodeploy.interchange.modules.norse_neurons import STEPPED, norse_neuron
 from neurodeploy.interchange.modules.plain_layers import plain_layer
 from neurodeploy.interchange.modules.rockpool_neurons import rockpool_neuron
 from neurodeploy.interchange.modules.sinabs_neurons import sinabs_neuron
+from neurodeploy.interchange.modules.slayer_blocks import PACKAGE, rest_blocks, slayer_block
 from neurodeploy.interchange.modules.snntorch_neurons import snntorch_neuron
 from neurodeploy.interchange.modules.spikingjelly_neurons import spikingjelly_neuron
 
 INPUT_PATH = "input"
-LAYOUTS = ("TB", "BT", "flat", "step")
+LAYOUTS = ("TB", "BT", "flat", "step", "last")
 _NEURONS: tuple[Callable[[nn.Module], ForeignLayer | None], ...] = (
     norse_neuron,
     snntorch_neuron,
     spikingjelly_neuron,
     sinabs_neuron,
     rockpool_neuron,
+    slayer_block,
 )
 _PASSES_ON = frozenset(
     (
@@ -102,6 +104,7 @@ class Observation:
         result: The calls behind the value that the module returned.
         layout: How time lies in its input.
         steps: T.
+        late: By path: the steps by which a layer sends late, left out of this run.
     """
 
     layout: str
@@ -111,6 +114,7 @@ class Observation:
     sent: dict[str, list[Tensor]] = field(default_factory=dict)
     received: dict[str, list[Tensor]] = field(default_factory=dict)
     result: frozenset[Call] = frozenset()
+    late: dict[str, int] = field(default_factory=dict)
 
     def lags(self, path: str) -> dict[str, set[int]]:
         """Return, by source, how many calls before its own a layer read it."""
@@ -131,7 +135,7 @@ def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Obser
         module: A trained network of any framework that is known.
         samples: (samples, T, ...) float32.
         layout: Where time lies: "TB" (T, samples, ...), "BT", "flat" (samples · T, ...), "step"
-            (one step a call). None: found by its neurons.
+            (one step a call), "last" (samples, ..., T). None: found by its neurons.
 
     Raises:
         TraceError: If a layer reads something that cannot be followed, or has no counterpart; all
@@ -150,7 +154,8 @@ def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Obser
         own.float()  # exact; sums in half precision would decide other spikes
     elif kind is not None:
         samples = samples.to(kind)
-    watch = _Watch(Observation(layout or find_layout(own), samples.shape[1]))
+    late = rest_blocks(own)
+    watch = _Watch(Observation(layout or find_layout(own), samples.shape[1], late=late))
     watch.attach(own)
     try:
         with torch.no_grad(), watch:
@@ -208,9 +213,11 @@ def find_layout(module: nn.Module) -> str:
             return "flat" if name.endswith("Squeeze") else "BT"
         elif name.startswith("rockpool.") and _is_neuron(part):
             return "BT"
+        elif name.startswith(PACKAGE) and _is_neuron(part):
+            return "last"
     raise TraceError(
         f"{type(module).__name__}: no spiking neurons that are known. Known are those of norse, "
-        "snnTorch, SpikingJelly, sinabs and Rockpool."
+        "snnTorch, SpikingJelly, sinabs and Rockpool, and the blocks of lava-dl."
     )
 
 
@@ -246,6 +253,8 @@ def _run(module: nn.Module, samples: Tensor, watch: _Watch) -> object:
         return module(watch.as_input(samples.movedim(1, 0).contiguous()))
     if layout == "flat":
         return module(watch.as_input(samples.flatten(0, 1)))
+    if layout == "last":
+        return module(watch.as_input(samples.movedim(1, -1).contiguous()))
     return module(watch.as_input(samples.clone()))
 
 
@@ -344,7 +353,8 @@ class _Watch(TorchFunctionMode):
 
     def _enter(self, path: str, part: nn.Module, shape: tuple[int, ...]) -> None:
         try:
-            layer = next((own for adapter in _NEURONS if (own := adapter(part))), None)
+            layer = slayer_block(part, shape)
+            layer = layer or next((own for adapter in _NEURONS if (own := adapter(part))), None)
             layer = layer or plain_layer(part, shape)
         except TraceError as error:
             self.refusals.append(f"{path}: {error}")
@@ -448,4 +458,6 @@ def stack_calls(outputs: list[Tensor], layout: str, samples: int, steps: int) ->
     (value,) = outputs if len(outputs) == 1 else (torch.stack(outputs),)
     if layout == "flat":
         return value.reshape(samples, steps, *value.shape[1:]).numpy()
+    if layout == "last":
+        return value.movedim(-1, 1).numpy()
     return (value.movedim(0, 1) if layout == "TB" else value).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,16 +41,17 @@ def import_torch(
     layout: str | None = None,
     approximate: Collection[str] = (),
 ) -> Imported:
-    """Take in a trained module of norse, snnTorch, SpikingJelly, sinabs or Rockpool.
+    """Take in a trained module of norse, snnTorch, SpikingJelly, sinabs, Rockpool or lava-dl.
 
     The module runs once, as a copy in its own float32, and the float64 graph beside it: without
-    approximations every spike of every layer must be equal.
+    approximations every spike of every layer must be equal. Blocks of lava-dl send their spikes a
+    step late, as layers on the chip do; recordings here have them at the step that they belong to.
 
     Args:
         module: The network, in eval mode.
         samples: (samples, T, ...) numbers, as the network will see them.
         layout: Where time lies in its input: "TB" (T, samples, ...), "BT", "flat" (samples · T,
-            ...) or "step", one step a call. None: found by its neurons.
+            ...), "step", one step a call, or "last" (samples, ..., T). None: found by its neurons.
         approximate: Names of departures that are allowed, such as "soft-reset".
 
     Returns:
@@ -168,13 +170,28 @@ def _check_spikes(
                 )
 
 
+def _delays(seen: Observation) -> tuple[dict[str, int], list[str]]:
+    """Return by how many steps each layer's input comes late, and a refusal where that differs."""
+    sent, late, refusals = {INPUT_PATH: 0}, {}, []
+    for path in seen.layers:
+        steps = {sent[source] for source in seen.lags(path) if source in sent}
+        if len(steps) > 1:
+            refusals.append(
+                f"{path}: its sources come {' and '.join(map(str, sorted(steps)))} steps late. "
+                "Use delay_shift=False where paths are of different lengths."
+            )
+        late[path] = max(steps, default=0)
+        sent[path] = late[path] + seen.late.get(path, 0)
+    return late, refusals
+
+
 def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
     """Return the observed layers as nodes; all refusals are in one error."""
     nodes: dict[str, NirNode] = {
         INPUT_PATH: NirNode(INPUT_NODE, {"shape": np.asarray(shape, np.float64)})
     }
     edges: list[tuple[str, str]] = []
-    refusals: list[str] = []
+    late, refusals = _delays(seen)
     for path, layer in seen.layers.items():
         entry = path
         if layer.before is not None:
@@ -182,6 +199,10 @@ def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
             nodes[entry] = layer.before
             edges.append((entry, path))
         nodes[path] = layer.node
+        if late[path] and np.any(layer.node.values.get("bias", 0) != 0):
+            cause = f"its bias acts from {late[path]} steps before its first input on"
+            departures = (*layer.node.departures, ("initial-state", cause))
+            nodes[path] = replace(layer.node, departures=departures)
         if layer.back is not None:
             nodes[f"{path}.back"] = layer.back
             edges += [(path, f"{path}.back"), (f"{path}.back", path)]

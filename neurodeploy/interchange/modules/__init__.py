@@ -4,4 +4,5 @@
 - `plain_layers`: torch's own layers, and those that frameworks derive from them.
 - `norse_neurons`, `snntorch_neurons`, `spikingjelly_neurons`, `sinabs_neurons`, `rockpool_neurons`:
   the neurons of each.
+- `slayer_blocks`: lava-dl's blocks, weights and neurons in one.
 """

@@ -52,6 +52,7 @@ def spiking(
     *,
     threshold: FloatArray,
     fires_at_threshold: bool,
+    grid: int = 0,
     departures: Departures = (),
     **leaks: FloatArray | float,
 ) -> NirNode:
@@ -64,6 +65,7 @@ def spiking(
         **node.values,
         "threshold": np.asarray(threshold, np.float64),
         "fires_at_threshold": np.asarray(float(fires_at_threshold)),
+        "grid": np.asarray(float(grid)),
     }
     return replace(node, kind=CANONICAL, values=values)
 
