@@ -1,4 +1,4 @@
-"""LLVM's vectors in compiled loops, and the cache of such loops.
+"""LLVM's vectors in compiled loops.
 
 Numba turns a sum of two int32 values into one of int64, and cannot keep an array in registers.
 `vector_function` makes a function for compiled loops of one that computes with `Vector`, whose
@@ -8,16 +8,13 @@ processor. Nothing here checks a bound.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from types import CellType, FunctionType
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -293,32 +290,3 @@ def clear(array: Memory, count: Vector) -> None:
     """Set the first `count` numbers to zero; in numba, a slice would count references."""
     size = count * (array.bits // 8)
     cgutils.memset(array.builder, array.pointer, size.value, 0)  # type: ignore[no-untyped-call]
-
-
-def source_key(files: Iterable[Path]) -> str:
-    """Return a checksum of source files."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(files))).hexdigest()
-
-
-def compiled(key: str, signatures: Sequence[Any] | None = None) -> Callable[..., Any]:
-    """Compile functions by numba, kept on disk as long as the key is the same.
-
-    Numba drops compiled code when the file of its function changes, and keeps it when another
-    does whose functions are compiled into it, or which generates a part of it. But it tells
-    functions apart by the values of their closure, so the key is put there.
-
-    Args:
-        key: Of all sources that have a part in the code; see `source_key`.
-        signatures: What to compile for at once; None: whatever a call brings.
-    """
-
-    def decorate(function: FunctionType) -> Callable[..., Any]:
-        code = function.__code__.replace(co_freevars=("source_key",))
-        keyed = FunctionType(
-            code, function.__globals__, function.__name__, closure=(CellType(key),)
-        )
-        keyed.__doc__, keyed.__module__ = function.__doc__, function.__module__
-        result: Callable[..., Any] = njit(signatures, nogil=True, cache=True)(keyed)
-        return result
-
-    return decorate

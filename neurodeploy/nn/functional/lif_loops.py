@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from neurodeploy.llvm_vectors import compiled, source_key
+from neurodeploy.compiled_code import compiled, source_key
 from neurodeploy.nn.functional import surrogate as surrogates
 from neurodeploy.nn.functional.parallel import Span, run_tiles
 from neurodeploy.nn.functional.surrogate import Float32Array, Slope, slopes

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from numba import njit
 from torch import Tensor
 
+from neurodeploy.compiled_code import kept
 from neurodeploy.errors import GraphError
 from neurodeploy.nn.functional.parallel import TILE, Span, cut_spans, is_compilable, run_spans
 from neurodeploy.nn.functional.surrogate import Float32Array
@@ -90,7 +90,7 @@ def _quantized(
     return result, is_inside if outside.any() else None
 
 
-@njit(cache=True, nogil=True)
+@kept
 def _quantize_span(
     weight: Float32Array,
     span: Span,

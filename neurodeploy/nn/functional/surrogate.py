@@ -18,9 +18,9 @@ from typing import ClassVar, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from torch import Tensor
 
+from neurodeploy.compiled_code import kept
 from neurodeploy.errors import GraphError
 
 Float32Array = npt.NDArray[np.float32]
@@ -220,7 +220,7 @@ class Slope(NamedTuple):
         return cls(kind, np.float32(height), np.float32(width))
 
 
-@njit(cache=True, nogil=True)
+@kept
 def exponentials(values: Float32Array, bits: Int32Array) -> None:
     """Replace values by exp(value), in place; for values of at most 0, those below -87 give 0.
 
@@ -249,7 +249,7 @@ def exponentials(values: Float32Array, bits: Int32Array) -> None:
         values[i] *= powers[i]
 
 
-@njit(cache=True, nogil=True)
+@kept
 def slopes(
     membranes: Float32Array,
     threshold: np.float32,

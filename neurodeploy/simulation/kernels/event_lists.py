@@ -19,14 +19,15 @@ import numpy as np
 from numba import from_dtype, int32, int64, types, uint8, void
 
 from neurodeploy import fixedpoint, llvm_vectors
+from neurodeploy.compiled_code import compiled, source_key
 from neurodeploy.llvm_vectors import WORD, clear, first_set, nonzero_bits
 from neurodeploy.simulation.kernels.structures import LISTS, RANGE, SEGMENT
 
-KERNEL_KEY = llvm_vectors.source_key(
+KERNEL_KEY = source_key(
     [*Path(__file__).parent.glob("*.py"), *map(Path, (llvm_vectors.__file__, fixedpoint.__file__))]
 )
 """Compiled code is kept on disk until a source changes that has a part in it."""
-kernel = partial(llvm_vectors.compiled, KERNEL_KEY)
+kernel = partial(compiled, KERNEL_KEY)
 """Compiles a function without Python's lock."""
 
 

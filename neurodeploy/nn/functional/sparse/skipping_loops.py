@@ -23,16 +23,15 @@ import numpy.typing as npt
 from numba import njit, types
 
 from neurodeploy import llvm_vectors
+from neurodeploy.compiled_code import compiled, source_key
 from neurodeploy.llvm_vectors import (
     WORD,
     Memory,
     Vector,
-    compiled,
     count_set,
     first_set,
     fold,
     nonzero_bits,
-    source_key,
     vector_function,
 )
 from neurodeploy.nn.functional.parallel import Span
