@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from neurodeploy.errors import DataError, NetxError, NeurodeployError, OutputError
+from neurodeploy.processes.leftovers import remove_leftovers_in
+from neurodeploy.processes.owners import owner_mark
 
 PACKAGE = Path(__file__).resolve().parent
 RECIPE = "recipe.toml"
@@ -40,6 +42,8 @@ RUN_FILES = (
 _LOCK = ".lock"
 _held: set[tuple[Path, int]] = set()
 """Locks of this process, by the thread that took them."""
+_searched: set[Path] = set()
+"""Folders in which this process has removed the temporary files of dead ones."""
 
 
 @contextmanager
@@ -59,7 +63,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        final = path.resolve()
+        final = real_path(path)
         if final.exists() and not (final.is_file() or final.is_dir()):
             raise OutputError(
                 f"{path}: is a device or a pipe, which cannot be replaced. Name an ordinary file."
@@ -87,7 +91,12 @@ def _create_beside(path: Path) -> Path:
     """Create an empty hidden file beside `path`, with the permissions any new file gets."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    temporary = path.with_name(f".{path.stem[:100]}-{secrets.token_hex(8)}{path.suffix}")
+    if path.parent not in _searched:
+        _searched.add(path.parent)
+        with suppress(OSError):  # files may be created in a folder that may not be listed
+            remove_leftovers_in(path.parent)
+    name = f".{path.stem[:20]}-{owner_mark()}{secrets.token_hex(8)}{path.suffix}"
+    temporary = path.with_name(name)
     temporary.open("xb").close()
     return temporary
 
@@ -99,7 +108,8 @@ def write_text(path: Path | str, text: str) -> None:
         OutputError: If it cannot be written.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no UTF-8; in JSON they read back as they were.
+        temporary.write_text(text.encode(errors="backslashreplace").decode(), encoding="utf-8")
 
 
 def require_writable(path: Path) -> None:
@@ -109,7 +119,7 @@ def require_writable(path: Path) -> None:
         OutputError: If it cannot.
     """
     path = Path(path)
-    existing = next(parent for parent in path.resolve().parents if parent.exists())
+    existing = next(parent for parent in real_path(path).parents if parent.exists())
     if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         blame = path if path.is_dir() else existing
         reason = "is a directory" if path.is_dir() else "is no directory that may be written to"
@@ -126,7 +136,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         OutputError: If another process or thread works in the folder, or it cannot be written.
     """
-    path = folder.resolve() / _LOCK
+    path = real_path(folder) / _LOCK
     owner = (path, threading.get_ident())
     if owner in _held:
         yield
@@ -154,7 +164,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _take_lock(path: Path, folder: Path) -> IO[str]:
     """Return the open file that holds the lock, with the number and name of this process in it."""
     while True:
-        file = path.open("a+", encoding="utf-8")
+        file = path.open("a+", encoding="utf-8", errors="backslashreplace")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -183,12 +193,17 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def real_path(path: Path) -> Path:
+    """Return a path without links; one that leads round in a circle, for others to fail on."""
+    return Path(os.path.realpath(path))  # pathlib's own raises for circles what is no OSError
+
+
 def is_same_file(path: Path, other: Path) -> bool:
     """Return whether two names lead to one file, through whatever links."""
     try:
         return path.samefile(other)
     except OSError:  # one of them does not exist, or lies where nobody may look
-        return path.resolve() == other.resolve()
+        return real_path(path) == real_path(other)
 
 
 def require_output(path: Path, suffixes: Sequence[str], *, inputs: Iterable[Path] = ()) -> None:
@@ -202,7 +217,7 @@ def require_output(path: Path, suffixes: Sequence[str], *, inputs: Iterable[Path
     Raises:
         OutputError: If the suffix is another, `path` is one of `inputs`, or it cannot be written.
     """
-    for name in dict.fromkeys((path, path.resolve())):
+    for name in dict.fromkeys((path, real_path(path))):
         if name.suffix.lower() not in suffixes:
             raise OutputError(
                 f"{path}: would be written to {name.name}, the name of such a file ends with "

@@ -4,7 +4,12 @@ The folder holds `request.json` and arrays; results are written there too (READM
 format). This process only supervises. It forks the one that imports Lava, into a process group of
 its own, and when that one ends, or when our standard input is closed because whoever started us is
 gone or has had enough, it ends the whole group. Python's resource tracker is not in that group: it
-lives on to remove the shared memory that killed processes leave behind.
+lives on to remove the shared memory that killed processes leave behind. Names of shared memory
+begin with that of the folder, for whoever finds some that even the tracker could not remove.
+
+A second child, the heir, waits for the supervisor to end. If that was killed, or does not do its
+work because it was stopped, the heir ends the group and removes the folder. On Linux the system
+also wakes or kills every process here whose parent ends.
 
 Runs under Python 3.10 to 3.13 and imports nothing of neurodeploy.
 """
@@ -12,7 +17,10 @@ Runs under Python 3.10 to 3.13 and imports nothing of neurodeploy.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import json
+import multiprocessing
 import os
 import select
 import shutil
@@ -20,11 +28,13 @@ import signal
 import sys
 import time
 import traceback
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 
 POLL_SECONDS = 0.02
 GRACE_SECONDS = 5.0
+PR_SET_PDEATHSIG = 1
+DONE = b"d"
 
 
 def main():
@@ -33,8 +43,9 @@ def main():
     Returns:
         Exit code: 0 if `reply.json` holds results, 1 if it holds an error, 2 if it is missing.
     """
-    folder = Path(sys.argv[1])
+    folder = Path(sys.argv[1]).resolve()
     starter = os.getppid()
+    get_signal_at_end_of_parent(signal.SIGCONT)  # a stopped process cannot clean up
     resource_tracker.ensure_running()
     alive, held_while_alive = os.pipe()
     worker = os.fork()
@@ -45,28 +56,76 @@ def main():
     with contextlib.suppress(PermissionError, ProcessLookupError):
         os.setpgid(worker, worker)  # whoever comes first; the child may already be done
     os.close(held_while_alive)
+    word, end_of_word = os.pipe()
+    if os.fork() == 0:
+        os.close(end_of_word)
+        os._exit(inherit(worker, folder, word, alive))
+    os.close(word)
     while True:
         readable, _, _ = select.select([0], [], [], POLL_SECONDS)
         is_abandoned = bool(readable) and os.read(0, 1) == b""
         if is_abandoned or os.waitpid(worker, os.WNOHANG)[0] == worker:
             break
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker, signal.SIGKILL)
-    # Every process of the group holds the pipe; it reads as closed when the last one is gone.
-    select.select([alive], [], [], GRACE_SECONDS)
+    end_group(worker, alive)
+    os.killpg(0, signal.SIGCONT)  # the tracker, if it was stopped
+    if os.getppid() == starter:
+        with contextlib.suppress(BrokenPipeError):  # someone killed the heir
+            os.write(end_of_word, DONE)
+    os.close(end_of_word)  # without the word, the heir removes the folder: nobody else is left
     os.close(resource_tracker.getfd())
     deadline = time.monotonic() + GRACE_SECONDS
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:
             if os.waitpid(-1, os.WNOHANG)[0] == 0:
                 time.sleep(POLL_SECONDS)
-    if os.getppid() != starter:
-        shutil.rmtree(folder, ignore_errors=True)  # nobody is left to do it
-        return 2
     reply = folder / "reply.json"
     if not reply.exists():
         return 2
     return 1 if "error" in json.loads(reply.read_text(encoding="utf-8")) else 0
+
+
+def inherit(worker, folder, word, alive):
+    """Wait for the supervisor's word that all is done; do what is left if none comes.
+
+    Returns:
+        Exit code of the heir.
+    """
+    supervisor, group = os.getppid(), os.getpgrp()
+    os.setsid()  # what is sent to the supervisor's group is not for us
+    get_signal_at_end_of_parent(signal.SIGCONT)
+    os.close(resource_tracker.getfd())
+    poll = select.poll()
+    poll.register(word, select.POLLIN)
+    poll.register(0, 0)  # its end only
+    if word not in dict(poll.poll()):  # the supervisor should end now
+        readable, _, _ = select.select([word], [], [], 2 * GRACE_SECONDS)
+        if not readable:
+            os.kill(supervisor, signal.SIGKILL)  # it is stopped
+    if os.read(word, 1) == DONE:
+        return 0
+    end_group(worker, alive)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGCONT)
+    shutil.rmtree(folder, ignore_errors=True)
+    return 2
+
+
+def end_group(worker, alive):
+    """Kill the worker with all that it started, and wait for their end.
+
+    Args:
+        worker: Its number, and that of its process group.
+        alive: Descriptor of a pipe whose other end every process of the group holds.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker, signal.SIGKILL)
+    select.select([alive], [], [], GRACE_SECONDS)
+
+
+def get_signal_at_end_of_parent(number):
+    """Let the system send this process a signal when the one that started it ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def work(folder):
@@ -75,6 +134,13 @@ def work(folder):
     Returns:
         Exit code of the worker process.
     """
+    die = functools.partial(get_signal_at_end_of_parent, signal.SIGKILL)
+    die()
+    os.register_at_fork(after_in_child=die)
+    name_shared_memory(folder.name[:100])
+    # Sockets of multiprocessing go there too, under a name that is short enough for a socket.
+    os.chdir(folder)
+    multiprocessing.current_process()._config["tempdir"] = "."
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     name = ""
@@ -104,6 +170,14 @@ def work(folder):
         fail("lava", f"{type(error).__name__}: {error}", traceback.format_exc())
     write_reply(folder, {"versions": versions(), "results": results})
     return 0
+
+
+def name_shared_memory(name):
+    """Let the names of shared memory begin with `name`, where the system allows long ones."""
+    if sys.platform == "linux":
+        # Private names of the standard library, the same in Python 3.10 to 3.13.
+        shared_memory._SHM_NAME_PREFIX = f"/{name}-"
+        shared_memory._SHM_SAFE_NAME_LENGTH = len(name) + 18
 
 
 def versions():

@@ -28,6 +28,9 @@ import numpy as np
 from neurodeploy.errors import LavaRuntimeError, NeurodeployError
 from neurodeploy.files import hardware_path
 from neurodeploy.lava_bridge.worker import Job, run_jobs, tail
+from neurodeploy.processes.leftovers import remove_leftovers_in, temporary_folder
+from neurodeploy.processes.owners import owner_mark
+from neurodeploy.processes.parents import die_with_parent
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +145,8 @@ def install_runtime(
             return _python_of(folder)
         _check_replaceable(folder)
         _check_space(folder.parent)
-        building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        remove_leftovers_in(folder.parent)
+        building = Path(tempfile.mkdtemp(prefix=_beside(folder), dir=folder.parent))
         try:
             _build(building, base, requirements, tell)
             tell("testing")
@@ -205,8 +209,8 @@ def self_test(python: Path, *, is_isolated: bool = True) -> tuple[float, Mapping
         LavaRuntimeError: If it fails or gives anything else.
     """
     begin = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="neurodeploy-lava-") as name:
-        net = Path(name) / "selftest.net"
+    with temporary_folder() as folder:
+        net = folder / "selftest.net"
         _write_known_network(net)
         job = Job(
             net=net, inputs=np.ones((2, 6, 1), np.int32), timing="window", steps=6, feed="port"
@@ -235,6 +239,11 @@ def _write_known_network(path: Path) -> None:
         neuron = layer.create_group("neuron")
         neuron["type"] = np.bytes_(b"CUBA")
         neuron["iDecay"], neuron["vDecay"], neuron["vThMant"] = 4096, 0, 8
+
+
+def _beside(folder: Path) -> str:
+    """Return how the names of temporary folders beside a runtime begin."""
+    return f".{folder.name}-{owner_mark()}"
 
 
 def _python_of(folder: Path) -> Path:
@@ -342,16 +351,18 @@ def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
         if name not in ("PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__", "PIP_TARGET", "PIP_USER")
     }
     try:
-        return subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=INSTALL_SECONDS,
-            check=False,
-        )
+        with temporary_folder() as folder:
+            return subprocess.run(
+                command,
+                env={**environment, "TMPDIR": str(folder)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=INSTALL_SECONDS,
+                check=False,
+                preexec_fn=die_with_parent,
+            )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(
             command, 1, "", f"not done after {INSTALL_SECONDS:g} seconds"
@@ -424,7 +435,7 @@ def _replace(folder: Path, building: Path) -> None:
     if not folder.exists():
         building.rename(folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    old = Path(tempfile.mkdtemp(prefix=_beside(folder), dir=folder.parent))
     try:
         folder.rename(old / folder.name)
         try:

@@ -22,8 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from neurodeploy.errors import DataError, LavaRuntimeError, NeurodeployError, SimulationError
-from neurodeploy.files import hardware_path
+from neurodeploy.errors import (
+    DataError,
+    LavaRuntimeError,
+    NeurodeployError,
+    OutputError,
+    SimulationError,
+)
+from neurodeploy.files import hardware_path, real_path
+from neurodeploy.processes.leftovers import temporary_folder
 from neurodeploy.simulation.counters import count_spikes
 from neurodeploy.simulation.recording import IntArray, Record, Recording, SpikeArray
 
@@ -118,8 +125,7 @@ def run_jobs(
     """
     start = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="neurodeploy-lava-") as name:
-            folder = Path(name)
+        with temporary_folder() as folder:
             _write_request(folder, jobs)
             report = _progress_report(jobs, progress)
             worker = _LavaProcess(python, folder, is_isolated=is_isolated, report=report)
@@ -140,6 +146,8 @@ def run_jobs(
                 _read_recording(folder, _name(index), job, result, startup, reply["versions"])
                 for index, (job, result) in enumerate(zip(jobs, results, strict=True))
             ]
+    except OutputError:
+        raise
     except OSError as error:
         raise LavaRuntimeError(
             f"Lava worker: {error.strerror or error} ({error.filename or python}). "
@@ -161,7 +169,7 @@ def _write_request(folder: Path, jobs: Sequence[Job]) -> None:
             {name: getattr(job, name) for name in _OPTIONS}
             | {
                 "name": _name(index),
-                "net": str(job.net.resolve()),
+                "net": str(real_path(job.net)),
                 "input": file,
                 "record_all": job.record.final_states,
             }
@@ -276,8 +284,8 @@ class _LavaProcess:
     def stop(self) -> None:
         """End it with all it started.
 
-        Closing its standard input makes its supervisor end every process and clean up; only if
-        that fails, the rest is killed here.
+        Closing its standard input makes its supervisor end every process and clean up, or its heir
+        if the supervisor cannot; only if both fail, the rest is killed here.
         """
         assert self.process.stdin is not None
         self.process.stdin.close()

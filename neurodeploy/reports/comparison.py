@@ -9,7 +9,7 @@ from pathlib import Path
 from neurodeploy.energy.estimates import DEFAULT_PRESET
 from neurodeploy.energy.presets import Tier
 from neurodeploy.errors import DataError
-from neurodeploy.files import DEPLOYMENT, RUN_FILES, SUMMARY, hash_file
+from neurodeploy.files import DEPLOYMENT, RUN_FILES, SUMMARY, hash_file, real_path
 from neurodeploy.reports.numbers import wilson_interval
 from neurodeploy.untrusted.boundary import FileKind
 from neurodeploy.untrusted.documents import read_json
@@ -300,7 +300,7 @@ def _candidate(document: object, path: Path, file: Path) -> Candidate:
     test = _table({} if whole.get("test") is None else whole["test"])
     ann_accuracy = whole.get("ann_accuracy") if is_run else _table(whole["ann"]).get("accuracy")
     return Candidate(
-        name=path.resolve().name if path.is_dir() else path.stem,
+        name=real_path(path).name if path.is_dir() else path.stem,
         accuracy=list(accuracy.values())[-1] if accuracy else None,
         stages=accuracy,
         sops=sops,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGSTOP
 
 import numpy as np
 import pytest
@@ -45,9 +48,10 @@ def test_fresh_installation_is_quick_small_and_without_torch(tmp_path: Path) -> 
     assert damaged.problem
 
 
-def shared_memory() -> set[str]:
+def shared_memory(process: int) -> list[str]:
+    """Names of what a process and its children have there."""
     folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return [path.name for path in folder.glob(f"neurodeploy-*-{process}-*")]
 
 
 def workers_in(scratch: Path) -> list[str]:
@@ -61,33 +65,67 @@ def test_timeout_leaves_no_process_and_no_shared_memory(
     lava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    before = shared_memory()
     simulator = LavaSimulator(NET, timeout=4)
     with pytest.raises(LavaRuntimeError, match="not done after the 4 s allowed"):
         simulator.run(np.ones((1, 100_000, 3, 8, 8), np.int32), timing=Stream())
     assert workers_in(tmp_path) == []
-    assert not {name for name in shared_memory() - before if name.startswith("psm_")}
+    assert shared_memory(os.getpid()) == []
 
 
-def test_killed_parent_takes_everything_with_it(lava: Path, tmp_path: Path) -> None:
+def children_of(process: int) -> list[int]:
+    """The processes that one has started, in order."""
+    return sorted(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+
+
+FAULTS = {
+    "parent killed": [("parent", SIGKILL)],
+    "supervisor killed": [("supervisor", SIGKILL)],
+    "both killed": [("parent", SIGKILL), ("supervisor", SIGKILL)],
+    "worker killed": [("worker", SIGKILL)],
+    "supervisor stopped, parent killed": [("supervisor", SIGSTOP), ("parent", SIGKILL)],
+    "all stopped, parent killed": [
+        *((part, SIGSTOP) for part in ("tracker", "worker", "heir", "supervisor")),
+        ("parent", SIGKILL),
+    ],
+    "interrupted twice": [("parent", SIGINT), ("parent", SIGINT)],
+    "all but Lava killed": [
+        (part, SIGKILL) for part in ("tracker", "heir", "supervisor", "parent")
+    ],
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_of_lava_is_left(lava: Path, tmp_path: Path, fault: str) -> None:
     code = (
-        "import numpy, tempfile; from neurodeploy.simulation.recording import Stream\n"
+        "import numpy; from neurodeploy.simulation.recording import Stream\n"
         "from neurodeploy.lava_bridge.lava_simulator import LavaSimulator\n"
-        f"tempfile.tempdir = {str(tmp_path)!r}\n"
         "x = numpy.ones((1, 100_000, 3, 8, 8), numpy.int32)\n"
         f"LavaSimulator({str(NET)!r}).run(x, timing=Stream())\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code])
-    try:
-        deadline = time.monotonic() + 60
-        while len(workers_in(tmp_path)) < 10 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert len(workers_in(tmp_path)) >= 10
-    finally:
-        parent.kill()
-        parent.wait()
-    deadline = time.monotonic() + 20
-    while (workers_in(tmp_path) or list(tmp_path.iterdir())) and time.monotonic() < deadline:
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as parent:
+        try:
+            assert within(60, lambda: len(workers_in(tmp_path)) >= 10)
+            (supervisor,) = children_of(parent.pid)
+            names = ("tracker", "worker", "heir")
+            parts = dict(zip(names, children_of(supervisor), strict=True))
+            parts |= {"parent": parent.pid, "supervisor": supervisor}
+            for part, number in FAULTS[fault]:
+                os.kill(parts[part], number)
+            assert within(20, lambda: not workers_in(tmp_path)), workers_in(tmp_path)
+        finally:
+            parent.kill()
+    if fault == "all but Lava killed":
+        code = "from neurodeploy.processes.leftovers import remove_leftovers as r; r()"
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert within(10, lambda: not list(tmp_path.iterdir())), list(tmp_path.iterdir())
+    assert within(10, lambda: not shared_memory(parent.pid)), shared_memory(parent.pid)
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
         time.sleep(0.1)
-    assert workers_in(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    return condition()

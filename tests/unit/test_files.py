@@ -121,7 +121,7 @@ def test_a_directory_is_no_file(tmp_path: Path, target: str) -> None:
 def test_a_directory_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the system says to anyone but root, who may write everywhere."""
 
-    def refuse(self: Path, *arguments: object) -> None:
+    def refuse(self: Path, *arguments: object, **options: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
     monkeypatch.setattr(Path, "open", refuse)

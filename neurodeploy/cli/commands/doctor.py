@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,6 +19,8 @@ from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson
 from neurodeploy.errors import SimulationError
 from neurodeploy.lava_bridge.runtime import RuntimeReport, diagnose
+from neurodeploy.processes.leftovers import temporary_folder
+from neurodeploy.processes.parents import die_with_parent
 from neurodeploy.provenance import installed_version, processor
 
 REQUIRED = ("numpy", "numba", "llvmlite", "h5py", "joblib", "jinja2", "matplotlib", "rich", "typer")
@@ -198,12 +199,19 @@ _PROGRAM = "from neurodeploy.cli.commands.doctor import run_small_network; run_s
 def _measure_start() -> dict[str, float]:
     """Measure two starts with an empty cache that both share."""
     seconds = {}
-    with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"NUMBA_CACHE_DIR": cache}
+    with temporary_folder() as cache:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
         for name in ("first", "later"):
             begin = time.perf_counter()
             call = [sys.executable, "-c", _PROGRAM]
-            end = subprocess.run(call, env=environment, capture_output=True, text=True, check=False)
+            end = subprocess.run(
+                call,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                preexec_fn=die_with_parent,
+            )
             seconds[name] = time.perf_counter() - begin
             if end.returncode:
                 raise SimulationError(

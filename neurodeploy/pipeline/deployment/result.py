@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from neurodeploy.passes.relays import RelayCost
 from neurodeploy.pipeline.deployment.agreement import LayerCheck
 from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.prediction import mean_sops
+from neurodeploy.processes.leftovers import temporary_folder
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.certificate import Certificate
 from neurodeploy.simulation.recording import Recording
@@ -177,8 +177,8 @@ def measure_relays(
 
     Both recordings are of `inputs`, (samples, T, ...).
     """
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / "plain.net"
+    with temporary_folder() as folder:
+        plain = folder / "plain.net"
         netx.write(without_skips(direct), plain)
         bytes_before = plain.stat().st_size
     return Relaying(

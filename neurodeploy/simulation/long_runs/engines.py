@@ -14,8 +14,6 @@ import logging
 import os
 import signal
 import socket
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +25,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from neurodeploy.errors import SimulationError
+from neurodeploy.processes.parents import watch_parent
 from neurodeploy.simulation.recording import member_of
 
 if TYPE_CHECKING:
@@ -191,13 +190,7 @@ def _call(shared: object, work: tuple[Callable[[object, object], object], object
 def _begin(parent: int) -> None:
     """Leave Ctrl-C to the process that started this one, and end with it, however it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:  # another one once `parent` is gone
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    watch_parent(parent)
 
 
 @contextmanager

@@ -1,0 +1,62 @@
+"""Names that tell which process a file belongs to, and whether that process still runs.
+
+Whatever lies outside the results of a command carries such a name, so that a later process can tell
+what a killed one left from what a running one still needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+_MARK = re.compile(r"neurodeploy-([0-9a-f]{8})-(\d+)-(\d+)-")
+
+
+def owner_mark() -> str:
+    """Return a part of a name: "neurodeploy-", this machine, process and its start, and "-"."""
+    process = os.getpid()
+    return f"neurodeploy-{_machine()}-{process}-{_start_of(process) or 0}-"
+
+
+def owner_of(name: str) -> int | None:
+    """Return the number of the process that marked a name, if it ran here and has ended.
+
+    None stands for a name without a mark, or with one of a process that still runs or ran on
+    another machine, where nobody here can look.
+    """
+    mark = _MARK.search(name)
+    if mark is None or mark[1] != _machine():
+        return None
+    process, start = int(mark[2]), int(mark[3])
+    return None if _start_of(process) == start else process
+
+
+@cache
+def _machine() -> str:
+    """Return a short name of this machine and of its space of process numbers (a container)."""
+    space = ""
+    if sys.platform == "linux":
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(f"{os.uname().nodename} {space}".encode()).hexdigest()[:8]
+
+
+def _start_of(process: int) -> int | None:
+    """Return when a process started, in ticks since the machine did; None if it has ended.
+
+    0 stands for a time that the system does not tell.
+    """
+    try:
+        if sys.platform != "linux":
+            os.kill(process, 0)
+            return 0
+        # The name of the program, in parentheses, may hold anything.
+        state, *fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
+    except PermissionError:
+        return 0
+    except (OSError, OverflowError):
+        return None
+    return None if state in b"ZX" else int(fields[18])
