@@ -1,7 +1,9 @@
 """The `neurodeploy` command: parse, call, print. What it calls is importable from Python too.
 
 Modules, in reading order:
-    app: The application, and how it ends.
+    standard_streams: Closed, full and broken streams, and letters that one lacks.
+    endings: How a command ends: one line for a fault, and the exit code.
+    app: The application.
     console: Tables, bars, JSON and errors.
     option_groups: Dataclasses whose fields are the options of commands.
     options: The groups that several commands share.
@@ -12,13 +14,18 @@ Modules, in reading order:
 
 import sys
 
+from neurodeploy.cli.endings import run_to_the_end
 from neurodeploy.untrusted.isolation import start_early
 
 
 def main() -> None:
     """Run the command line; exit 1 for errors, 2 for wrong usage, 130 when interrupted."""
+    sys.exit(run_to_the_end(_run))
+
+
+def _run() -> None:
     start_early(sys.argv)
     # Here, so that the process that tries a file starts beside these imports.
-    from neurodeploy.cli.app import main as run
+    from neurodeploy.cli.app import run_command
 
-    run()
+    run_command()

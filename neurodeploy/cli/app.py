@@ -1,4 +1,4 @@
-"""The command line's entry point; the commands are in the modules beside this one."""
+"""The application; the commands are in the modules beside this one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import typer
 from neurodeploy._version import __version__
 from neurodeploy.cli import console
 from neurodeploy.cli.option_groups import expand_groups
-from neurodeploy.errors import NeurodeployError
 
 COMMANDS = {
     "recipes": "recipes",
@@ -35,7 +34,6 @@ COMMANDS = {
 }
 """Commands in the order of the help text, and the modules of `cli.commands` that hold them."""
 
-INTERRUPTED = 130
 TERMINATED = 143
 
 
@@ -85,57 +83,19 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     return app
 
 
-def main() -> None:
-    """Run the command line; exit 1 for errors, 2 for wrong usage, 130 when interrupted."""
+def run_command() -> None:
+    """Run the command that the words of the command line name."""
     console.show_warnings_as_lines()
     # torch's idle threads would spin on the cores that our own loops run on; read at its import.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with suppress(ValueError):  # not in the main thread: whoever called us handles signals
         signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_run())
-
-
-def _run() -> int:
-    """Run a command and turn whatever ends it into an exit code."""
-    try:
-        try:
-            # Only the command that is called; all of them where none is, or an unknown one.
-            called = [word for word in sys.argv[1:2] if word in COMMANDS]
-            make_app(called or COMMANDS)()
-        except SystemExit as end:  # Typer's way to say that it has finished, or refused
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        sys.stdout.flush()
-    except NeurodeployError as error:
-        console.print_error(error)
-        return 1
-    except console.RunInterruptedError as error:
-        console.print_error(error)
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except MemoryError:
-        console.print_error("not enough memory. Use fewer samples at a time, or fewer steps.")
-        return 1
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        _drop_output()
-        return 1
-    except OSError as error:
-        place = error.filename or "standard output"
-        _drop_output()
-        console.print_error(f"{place}: {error.strerror or error}.")
-        return 1
-    if code == INTERRUPTED:
-        console.print_error("interrupted. Files that were being written are as they were before.")
-    return code
+    # Only the command that is called; all of them where none is, or an unknown one.
+    called = [word for word in sys.argv[1:2] if word in COMMANDS]
+    make_app(called or COMMANDS)()
 
 
 def _terminate(number: int, frame: object) -> NoReturn:
     """End in good order, so that temporary files and Lava's processes go too."""
     del number, frame
     raise SystemExit(TERMINATED)
-
-
-def _drop_output() -> None:
-    """Send what is still buffered nowhere, or Python would fail on it again at its end."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

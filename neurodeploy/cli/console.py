@@ -26,11 +26,14 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.table import Table
 
-from neurodeploy.errors import NeurodeployWarning
+from neurodeploy.errors import NeurodeployError, NeurodeployWarning
+from neurodeploy.files import real_path
 
 
-class RunInterruptedError(Exception):
+class RunInterruptedError(NeurodeployError):
     """The user interrupted something that can go on; the message says how."""
+
+    exit_code = 130
 
 
 @contextmanager
@@ -86,7 +89,8 @@ def print_json(value: object, *, wrote: Iterable[Path | None] = ()) -> None:
     if names:
         assert isinstance(value, Mapping)
         value = {**value, "wrote": names}
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    is_ascii = not sys.stdout.encoding.lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=is_ascii) + "\n")
 
 
 def print_written(paths: Iterable[Path]) -> None:
@@ -253,6 +257,6 @@ def shape_text(shape: Sequence[int]) -> str:
 def relative(path: Path) -> str:
     """Return a path as the user would type it."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
+        return str(real_path(path).relative_to(Path.cwd()))
+    except (ValueError, OSError):  # elsewhere, or the current directory is gone by now
         return str(path)

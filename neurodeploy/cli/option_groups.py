@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar, get_args, get_type_hints
 
 import typer
+from typer.models import ParameterInfo
 
 from neurodeploy.cli import console
 from neurodeploy.files import files_of, require_output
@@ -71,12 +72,13 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
         else:
             kind = Parameter.KEYWORD_ONLY
             parameters.append(parameter.replace(kind=kind, annotation=hints[name]))
-    suffixes = {
-        parameter.name: mark.suffixes
-        for parameter in parameters
-        for mark in get_args(parameter.annotation)[1:]
-        if isinstance(mark, Writes)
-    }
+    suffixes = {}
+    for parameter in parameters:
+        for mark in get_args(parameter.annotation)[1:]:
+            if isinstance(mark, Writes):
+                suffixes[parameter.name] = mark.suffixes
+            elif isinstance(mark, ParameterInfo):
+                mark.readable = False  # Click would refuse what cannot be read as wrong usage
 
     @wraps(command)
     def run(**values: object) -> None:

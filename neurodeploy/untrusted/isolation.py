@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 from neurodeploy.errors import NeurodeployError
+from neurodeploy.processes.parents import watch_parent
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -280,6 +281,7 @@ def serve(first: str) -> None:
     from multiprocessing.connection import Connection
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent decides
+    watch_parent(os.getppid())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if first:
         import_module(first)

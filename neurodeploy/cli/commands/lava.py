@@ -23,6 +23,7 @@ RuntimePath = Annotated[
     typer.Option(
         "--path",
         metavar="DIR",
+        readable=False,
         help="Folder of the runtime. Default: inside this Python environment.",
     ),
 ]
@@ -35,6 +36,7 @@ def install(
         Path | None,
         typer.Option(
             metavar="PYTHON",
+            readable=False,
             help="Interpreter to build it from, Python 3.10 to 3.13. Default: this one.",
         ),
     ] = None,
