@@ -16,6 +16,7 @@ Modules at the root serve all folders:
     provenance    versions, commit and hashes behind a result
     strict_tables TOML and JSON read strictly into dataclasses
     llvm_vectors  vector instructions for compiled loops
+    compiled_code such loops compiled, and kept from one start to the next
     testing       recordings compared spike by spike
 """
 
