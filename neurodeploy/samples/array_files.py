@@ -11,12 +11,8 @@ they were written.
 from __future__ import annotations
 
 import io
-import lzma
-import struct
-import tokenize
 import weakref
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -30,44 +26,40 @@ import numpy.typing as npt
 
 from neurodeploy.errors import DataError
 from neurodeploy.files import replacing, require_output
+from neurodeploy.untrusted.boundary import FileKind, check_file, guarded
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (".npz", *HDF5_SUFFIXES)
 Array = npt.NDArray[np.generic]
 INPUT_BYTES_MAX = 16 * 2**30
 """Largest array that is read as a whole: a small compressed file can hold a huge one."""
-DAMAGE = (
-    OSError,
-    ValueError,  # also UnicodeDecodeError
-    RuntimeError,  # encrypted; also NotImplementedError: unknown compression
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    SyntaxError,
-    tokenize.TokenError,
-    struct.error,
-    zlib.error,
-    lzma.LZMAError,
-    zipfile.BadZipFile,
-)
-"""Errors that zipfile and NumPy raise on damaged files, by trial."""
+SAMPLE_BYTES_MAX = 2**31
+"""Largest sample that is made of events."""
 _HEADER_BYTES_MAX = 4096
 """No array of numbers needs a longer header; its length is declared in the file, up to 4 GiB."""
+_EXTENT_MAX = 1 << 62
 _SKIPPED_AT_ONCE = 1 << 20
 _LOCAL_HEADER = b"PK\x03\x04"
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Those that NumPy writes; zipfile inflates the others without a bound on memory."""
+_COMPRESSIONS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+"""Those that NumPy writes, and how far they pack; zipfile inflates others without bounds."""
 _WRITTEN_AT_ONCE = 1 << 20
 _LEVEL = 1
 """Of deflate: events are sparse, and higher levels take several times as long for little."""
 
 
+_STRANGE = FileKind(
+    "samples",
+    ".npz",
+    DataError,
+    "Samples are read from .npy and .npz files, from HDF5 (.h5, .hdf5) and from event recordings "
+    "(.bin, .dat, .aedat4). Write them with numpy.savez(path, input=array).",
+)
+
+
 class CutShortError(DataError):
     """Samples end before the file says they do; the first `complete` ones are whole."""
 
-    def __init__(self, message: str, *, complete: int) -> None:
+    def __init__(self, message: str, *, complete: int = 0) -> None:  # 0 where it is unpickled
         super().__init__(message)
         self.complete = complete
 
@@ -166,15 +158,27 @@ class ArrayFile:
         size = prod(self.shape) * self._stored.dtype.itemsize
         with _explained(self._path, self._key):
             self._stored.file.seek(self._stored.start + first * size)
-            data = self._stored.file.read((last - first) * size)
+            left = self._stored.size - self._stored.start - first * size
+            data = self._stored.file.read(max(0, min((last - first) * size, left)))
         if len(data) < (last - first) * size:
             complete = first + len(data) // size
             raise CutShortError(
                 f"{self.name} is cut short: {complete} of {self.count} samples are complete.",
                 complete=complete,
             )
-        values = np.frombuffer(data, self._stored.dtype).reshape(last - first, *self.shape)
+        with _explained(self._path, self._key):
+            values = np.frombuffer(data, self._stored.dtype).reshape(last - first, *self.shape)
         return cast("npt.NDArray[np.integer]", values.view(self.dtype))
+
+
+def map_array(path: Path) -> npt.NDArray[np.integer]:
+    """Map the integers of a `.npy` file into memory.
+
+    Raises:
+        DataError: If it is missing or damaged, or ends before its array does.
+    """
+    with _explained(path, "input"):
+        return cast("npt.NDArray[np.integer]", np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def member_names(path: Path) -> list[str]:
@@ -210,11 +214,12 @@ def listed(names: list[str]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _OpenArray:
-    """An array in an open file; `start` is the offset of its values."""
+    """An array in an open file of `size` bytes; `start` is the offset of its values."""
 
     name: str
     file: IO[bytes]
     start: int
+    size: int
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     is_columnwise: bool
@@ -236,13 +241,17 @@ def _opened(path: Path, key: str, *, allows_floats: bool) -> Iterator[_OpenArray
         raise DataError(f"{name} holds {_dtype_text(dtype)}, numbers are required.")
     with _open_bytes(path, key) as (file, stored):
         size = head.tell() + prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or stored not in (None, size):
-            held = "" if stored is None else f", the file holds {stored} bytes of it"
+        is_archived = _is_archive(path)
+        if not all(0 <= extent < _EXTENT_MAX for extent in shape) or (
+            is_archived and stored != size
+        ):
+            held = f", the file holds {stored} bytes of it" if is_archived else ""
             raise DataError(f"{name} says it has shape {shape}{held}. Is it damaged?")
         yield _OpenArray(
             name=name,
             file=file,
             start=head.tell(),
+            size=stored,
             shape=shape,
             dtype=dtype,
             is_columnwise=is_fortran and sum(extent > 1 for extent in shape) > 1,
@@ -250,11 +259,11 @@ def _opened(path: Path, key: str, *, allows_floats: bool) -> Iterator[_OpenArray
 
 
 @contextmanager
-def _open_bytes(path: Path, key: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """Open an array at its first byte, with its size; None for a `.npy` file, which may be cut."""
+def _open_bytes(path: Path, key: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Open an array at its first byte, with its size; of a `.npy` file what there is of it."""
     if not _is_archive(path):
         with path.open("rb") as file:
-            yield file, None
+            yield file, path.stat().st_size
         return
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -270,6 +279,13 @@ def _open_bytes(path: Path, key: str) -> Iterator[tuple[IO[bytes], int | None]]:
                 f"{path}: '{key}' is encrypted or compressed in a way that NumPy does not write. "
                 f"Write it with numpy.savez(path, {key}=array)."
             )
+        if entry.file_size > _COMPRESSIONS[entry.compress_type] * min(
+            entry.compress_size, path.stat().st_size
+        ):
+            raise DataError(
+                f"{path}: '{key}' says it has {entry.file_size} bytes, more than the file can "
+                "hold. Get it again."
+            )
         with archive.open(entry) as member:
             assert isinstance(member, zipfile.ZipExtFile)
             # zipfile skips by reading 16 MiB at a time, which memory limits do not foresee.
@@ -280,39 +296,34 @@ def _open_bytes(path: Path, key: str) -> Iterator[tuple[IO[bytes], int | None]]:
 @contextmanager
 def _explained(path: Path, key: str) -> Iterator[None]:
     """Turn every error that a missing or damaged file causes into a `DataError`."""
-    try:
-        yield
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file. Check its name, and the current folder.") from error
-    except DAMAGE as error:
-        is_array_file = _is_archive(path) or path.suffix.lower() == ".npy"
-        if not is_array_file and not isinstance(error, OSError):
-            raise DataError(
-                f"{path}: not a readable .npy or .npz file. Samples are read from these, from HDF5 "
-                "(.h5, .hdf5) and from event recordings (.bin, .dat, .aedat4). Write them with "
-                "numpy.savez(path, input=array)."
-            ) from error
-        if not _is_archive(path):
-            kind, write = ".npy file", "numpy.save(path, array)"
-        elif "CRC" in str(error):
-            raise DataError(
-                f"{path}: '{key}' is damaged: its checksum is not that of its bytes. Get the file "
-                "again."
-            ) from error
-        elif isinstance(error, zipfile.BadZipFile) and _begins_with(path, _LOCAL_HEADER):
-            raise DataError(
-                f"{path}: cut short or damaged: an .npz archive ends with the list of its arrays, "
-                "which is missing. Get the whole file again."
-            ) from error
-        else:
-            kind, write = ".npz archive", f"numpy.savez(path, {key}=array)"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(
-            f"{path}: not a readable {kind} ({reason or type(error).__name__}). Write it with "
-            f"{write}."
-        ) from error
+    if not path.exists():
+        raise DataError(f"{path}: no such file. Check its name, and the current folder.")
+    check_file(path, _STRANGE)
+    with guarded(path, _kind_of(path, key)):
+        try:
+            yield
+        except zipfile.BadZipFile as error:
+            if "CRC" in str(error):
+                raise DataError(
+                    f"{path}: '{key}' is damaged: its checksum is not that of its bytes. Get the "
+                    "file again."
+                ) from error
+            if _begins_with(path, _LOCAL_HEADER):
+                raise DataError(
+                    f"{path}: cut short or damaged: an .npz archive ends with the list of its "
+                    "arrays, which is missing. Get the whole file again."
+                ) from error
+            raise
+
+
+def _kind_of(path: Path, key: str) -> FileKind:
+    if _is_archive(path):
+        rule = f"An .npz archive is required. Write it with numpy.savez(path, {key}=array)."
+        return FileKind(".npz", ".npz", DataError, rule)
+    if path.suffix.lower() == ".npy":
+        rule = "A .npy file is required. Write it with numpy.save(path, array)."
+        return FileKind(".npy", ".npy", DataError, rule)
+    return _STRANGE
 
 
 def _is_archive(path: Path) -> bool:

@@ -28,15 +28,28 @@ import numpy.typing as npt
 from neurodeploy.errors import DataError
 from neurodeploy.ir.float_layers import Shape
 from neurodeploy.samples.array_files import CutShortError
+from neurodeploy.untrusted.boundary import FileKind, check_file, guarded
+from neurodeploy.untrusted.isolation import run_apart
 
 SUFFIXES = (".bin", ".dat", ".aedat4")
+RECORDING = FileKind(
+    "recording",
+    ".bin, .dat or .aedat4",
+    DataError,
+    "A whole recording of an event camera is required. Get it again.",
+)
+FILE_BYTES_MAX = 1 << 31
+"""Largest recording that is read; its events take eight times as much memory."""
 COUNT_MAX = 255
 """Events of one pixel and bin that are told apart; further ones are not counted."""
 _NMNIST_OVERFLOW_ROW = 240
 _NMNIST_OVERFLOW = 2**13
 _DAT_KINDS = (0, 12)
 """Events 2D and CD, whose words are laid out alike."""
+_DAT_HEADER_MAX = 1 << 16
 _TURN = 2**32
+_DURATION_MAX = 1 << 50
+"""Microseconds; over thirty years."""
 _Column = npt.NDArray[np.int64]
 
 
@@ -115,13 +128,17 @@ def read_recording(path: Path) -> CameraEvents:
         CutShortError: If it ends in the middle of an event.
         DataError: If it is missing, damaged or of another kind.
     """
-    try:
-        read = {".bin": _read_nmnist, ".dat": _read_dat, ".aedat4": _read_aedat4}
-        return read[path.suffix.lower()](path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    check_file(path, RECORDING)
+    size = path.stat().st_size
+    if size > FILE_BYTES_MAX:
+        raise DataError(
+            f"{path}: {size} bytes, at most {FILE_BYTES_MAX} are read as one sample. Cut it into "
+            "shorter recordings."
+        )
+    with guarded(path, RECORDING):
+        if path.suffix.lower() == ".aedat4":
+            return run_apart(_read_aedat4, path, kind=RECORDING)
+        return (_read_nmnist if path.suffix.lower() == ".bin" else _read_dat)(path)
 
 
 def to_frames(events: CameraEvents, shape: tuple[int, ...], *, where: str) -> npt.NDArray[np.uint8]:
@@ -134,19 +151,23 @@ def to_frames(events: CameraEvents, shape: tuple[int, ...], *, where: str) -> np
     steps, channels, height, width = shape
     if not len(events):
         return np.zeros(shape, np.uint8)
-    if np.any(np.diff(events.time) < 0):
+    if np.any(events.time[1:] < events.time[:-1]):
         raise DataError(f"{where}: its times go backwards. Is it damaged?")
-    if events.x.max() >= width or events.y.max() >= height:
+    places = ((events.x, width), (events.y, height))
+    if any(found.min() < 0 or found.max() >= limit for found, limit in places):
         raise DataError(
             f"{where}: an event at column {events.x.max()}, row {events.y.max()} at most; the "
             f"network's input has {width} columns and {height} rows. Make frames of that size."
         )
-    begin, duration = int(events.time[0]), int(events.time[-1] - events.time[0])
+    begin = int(events.time[0])
+    duration = int(events.time[-1]) - begin
     if duration < steps:
         raise DataError(
             f"{where}: lasts {duration} microseconds, too short for {steps} steps of at least one "
             "each. Use fewer steps, or leave the recording out."
         )
+    if duration > _DURATION_MAX:
+        raise DataError(f"{where}: lasts {duration} microseconds. Is it damaged?")
     bins = (events.time - begin) // (duration // steps)
     kept = bins < steps
     polarity = events.polarity if channels == 2 else np.zeros_like(events.polarity)
@@ -170,8 +191,8 @@ def _read_nmnist(path: Path) -> CameraEvents:
 def _read_dat(path: Path) -> CameraEvents:
     with path.open("rb") as file:
         begin = 0
-        while file.read(1) == b"%":
-            file.readline()
+        while file.read(1) == b"%" and begin <= _DAT_HEADER_MAX:
+            file.readline(_DAT_HEADER_MAX)
             begin = file.tell()
         file.seek(begin)
         kind = file.read(2)
@@ -195,6 +216,7 @@ def _read_dat(path: Path) -> CameraEvents:
 
 
 def _read_aedat4(path: Path) -> CameraEvents:
+    """Read a recording by compiled code that panics on damaged ones; see `run_apart`."""
     try:
         aedat = import_module("aedat")
     except ImportError as error:
@@ -202,14 +224,10 @@ def _read_aedat4(path: Path) -> CameraEvents:
             f"{path}: the package 'aedat' is needed for this file and cannot be imported "
             f"({error}). Install it: pip install 'neurodeploy[data]'."
         ) from error
-    path.stat()
-    try:
-        decoder = aedat.Decoder(str(path))
-        streams = decoder.id_to_stream().items()
-        stream = min((number for number, one in streams if one["type"] == "events"), default=None)
-        packets = [packet["events"] for packet in decoder if packet["stream_id"] == stream]
-    except Exception as error:  # a compiled parser that raises whatever it stumbles over
-        raise DataError(f"{path}: cannot be read as AEDAT 4 ({error}). Get it again.") from error
+    decoder = aedat.Decoder(str(path))
+    streams = decoder.id_to_stream().items()
+    stream = min((number for number, one in streams if one["type"] == "events"), default=None)
+    packets = [packet["events"] for packet in decoder if packet["stream_id"] == stream]
     if stream is None:
         raise DataError(f"{path}: holds no events, only {[one['type'] for _, one in streams]}.")
     found = {

@@ -7,7 +7,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -17,11 +16,12 @@ from neurodeploy.samples.array_files import (
     HDF5_SUFFIXES,
     ArrayFile,
     load_inputs,
+    map_array,
     member_names,
     require_integer_dtype,
 )
 from neurodeploy.samples.camera_recordings import SUFFIXES as RECORDING_SUFFIXES, EventRecordings
-from neurodeploy.samples.event_tables import EventTable, is_event_archive, open_hdf5
+from neurodeploy.samples.event_tables import EventTable, find_hdf5, is_event_archive, open_hdf5
 
 IntegerArray = npt.NDArray[np.integer]
 
@@ -188,7 +188,7 @@ def open_samples(
     if not found.is_columnwise:
         return found
     if suffix == ".npy":
-        return ArraySamples(np.load(path, mmap_mode="r", allow_pickle=False), name=str(path))
+        return ArraySamples(map_array(path), name=str(path))
     return ArraySamples(load_inputs(path, key=key), name=found.name)
 
 
@@ -202,10 +202,11 @@ def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray
     """
     path = Path(path)
     if path.suffix.lower() in HDF5_SUFFIXES:
-        with h5py.File(path, "r") as file:
-            if not isinstance(file.get("label"), h5py.Dataset):
-                return None
-            labels = np.asarray(file["label"])
+        found = find_hdf5(path, key="label")
+        if found is None:
+            return None
+        # as many as are checked below, so that one too many is seen
+        labels = found.read(0, min(found.count, samples + 1))
     elif path.is_dir() or "label" not in member_names(path):
         return None
     else:
@@ -216,7 +217,7 @@ def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray
             f"{where}: one integer for each of {samples} samples is required. Write class numbers, "
             "such as numpy.unique(names, return_inverse=True)[1]."
         )
-    if labels.min() < 0 or labels.max() >= classes:
+    if (samples and labels.min() < 0) or labels.max() >= classes:
         raise DataError(
             f"{where}: holds {labels.min()} to {labels.max()}, the network has classes 0 to "
             f"{classes - 1}. Number the classes from 0."

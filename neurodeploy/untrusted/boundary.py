@@ -113,7 +113,11 @@ def reason_of(error: BaseException) -> str:
         return "it needs more memory than there is"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    if isinstance(error, KeyError) and error.args:  # whose text is in quotes
+        text = str(error.args[0])
     line = " ".join(text.split())
     line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line[:_REASON_MAX])
     return line or type(error).__name__

@@ -69,6 +69,14 @@ NETX = FileKind(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ArrayOutline:
+    """The shape and dtype of an array of numbers in a file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+
 class UntrustedFile:
     """One open file, and how many elements may still be read from it."""
 
@@ -333,6 +341,38 @@ class UntrustedGroup:
             )
         return values
 
+    def outline(self, name: str) -> ArrayOutline | None:
+        """Return the outline of an array of numbers of any size, or None if it is no dataset."""
+        where = f"{self.where}/{name}"
+        node = self._find(name)
+        if not isinstance(node, h5py.Dataset):
+            return None
+        with guarded(where, self._source.kind):
+            if node.dtype.kind not in "biuf" or node.shape is None:
+                raise self._error(f"{where}: holds {node.dtype}, an array of numbers is required.")
+            self._require_stored(node, where)
+            return ArrayOutline(tuple(map(int, node.shape)), node.dtype)
+
+    def rows(self, name: str, first: int, last: int) -> npt.NDArray[np.generic]:
+        """Return rows `first` to `last` - 1 of an array that has an outline."""
+        node = self._find(name)
+        assert isinstance(node, h5py.Dataset)
+        with guarded(f"{self.where}/{name}", self._source.kind):
+            return np.asarray(node[first:last])
+
+    def dataset_names(self, depth: int = _DEPTH_MAX) -> list[str]:
+        """Return the paths of the datasets below, as far as they can be reached."""
+        found: list[str] = []
+        for name in self.names(ENTRIES_MAX):
+            with suppress(NeurodeployError):
+                node = self._find(name)
+                if isinstance(node, h5py.Dataset):
+                    found.append(name)
+                elif isinstance(node, h5py.Group) and depth:
+                    inner = UntrustedGroup(node, f"{self.where}/{name}", self._source)
+                    found += [f"{name}/{one}" for one in inner.dataset_names(depth - 1)]
+        return found
+
     def _find(self, name: str) -> h5py.Group | h5py.Dataset | None:
         with guarded(f"{self.where}/{name}", self._source.kind):
             link = self._group.get(name, getlink=True)
@@ -347,14 +387,24 @@ class UntrustedGroup:
 
     def _require_own_data(self, node: h5py.Dataset, where: str) -> None:
         """Check, before loading, where a dataset's values are and how many there are."""
+        self._require_stored(node, where)
+        if node.size > ELEMENTS_MAX:
+            raise self._error(
+                f"{where}: {node.size} elements, at most {ELEMENTS_MAX} are read. "
+                "Is the file damaged?"
+            )
+        self._source.spend(node.size, where)
+
+    def _require_stored(self, node: h5py.Dataset, where: str) -> None:
+        """Check that the values are in this file, and that there can be as many."""
         if node.external or node.is_virtual:
             raise self._error(
                 f"{where}: its values are in another file. Only data inside the file are read."
             )
-        if node.size is None or node.size > ELEMENTS_MAX or prod(node.chunks or ()) > ELEMENTS_MAX:
+        if node.size is None or prod(node.chunks or ()) > ELEMENTS_MAX:
             raise self._error(
-                f"{where}: {node.size} elements, at most {ELEMENTS_MAX} are read. "
-                "Is the file damaged?"
+                f"{where}: {node.size} elements in chunks of {node.chunks}, chunks of at most "
+                f"{ELEMENTS_MAX} are read. Is the file damaged?"
             )
         size = node.size * node.dtype.itemsize
         stored = node.id.get_storage_size()
@@ -362,7 +412,6 @@ class UntrustedGroup:
             raise self._error(
                 f"{where}: {size} bytes are declared, the file holds {stored}. Is the file damaged?"
             )
-        self._source.spend(node.size, where)
 
 
 @contextmanager
@@ -375,10 +424,10 @@ def open_root(path: Path, kind: FileKind = NETX) -> Iterator[UntrustedGroup]:
     """
     check_file(path, kind)
     try:
-        _tried.remove(_identity(path))
+        _tried.remove(identity_of(path))
     except KeyError:
         run_apart(touch_file, path, kind, kind=kind)
-    with _opened(path, kind) as root:
+    with open_here(path, kind) as root:
         yield root
 
 
@@ -390,7 +439,7 @@ def tried_apart(path: Path, kind: FileKind = NETX) -> Iterator[None]:
         Error of the kind of file: As `open_root` does, at the end of the block.
     """
     check_file(path, kind)
-    identity = _identity(path)
+    identity = identity_of(path)
     with running_apart(touch_file, path, kind, kind=kind):
         yield
     _tried.add(identity)
@@ -398,7 +447,7 @@ def tried_apart(path: Path, kind: FileKind = NETX) -> Iterator[None]:
 
 def touch_file(path: Path, kind: FileKind) -> None:
     """Read all that a reader may read of a file, in this process, and drop it."""
-    with _opened(path, kind) as root:
+    with open_here(path, kind) as root:
         root.touch()
 
 
@@ -406,13 +455,15 @@ _tried: set[tuple[int, ...]] = set()
 """Files that another process has read already, each of them for one reader here."""
 
 
-def _identity(path: Path) -> tuple[int, ...]:
+def identity_of(path: Path) -> tuple[int, ...]:
+    """Return what changes if a file is written or replaced."""
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @contextmanager
-def _opened(path: Path, kind: FileKind) -> Iterator[UntrustedGroup]:
+def open_here(path: Path, kind: FileKind) -> Iterator[UntrustedGroup]:
+    """Open a file that was tried, or in a process that may be lost, and yield its root."""
     with guarded(path, kind):
         file = h5py.File(path, "r")
     try:

@@ -153,23 +153,23 @@ BAD_INPUTS = {
     "no samples": (saved(input=np.ones((0, 4, 24), int)), "at least one sample"),
     "no steps": (saved(input=np.ones((2, 0, 24), int)), "at least one sample"),
     "too large": (saved(input=np.full((1, 4, 24), 2**40)), "32 bits"),
-    "no archive": (b"hello", "not a readable .npz"),
-    "empty": (b"", "not a readable .npz"),
+    "no archive": (b"hello", "An .npz archive is required"),
+    "empty": (b"", "An .npz archive is required"),
     "truncated": (GOOD[: len(GOOD) // 2], "cut short or damaged"),
     "a flipped bit": (GOOD[:300] + b"\xff" + GOOD[301:], "damaged: its checksum"),
-    "no array inside": (archive(b"hello"), "not a readable .npz"),
+    "no array inside": (archive(b"hello"), "An .npz archive is required"),
     "huge, but not there": (archive(header("(1000000, 1000000, 24)")), "128 bytes"),
     "beyond 64 bits": (archive(header(f"({10**30},)")), "128 bytes"),
     "negative shape": (archive(header("(-1, 4, 24)") + bytes(800)), "damaged"),
     "data missing": (archive(header("(1, 4, 24)") + bytes(99)), "damaged"),
     "data too many": (archive(header("(1, 4, 24)") + bytes(4 * 24 * 8 + 1)), "damaged"),
-    "code for a shape": (archive(header("(print('x'),)")), "not a readable .npz"),
-    "unknown dtype": (archive(header("(1, 4, 24)", "<q9")), "not a readable .npz"),
+    "code for a shape": (archive(header("(print('x'),)")), "An .npz archive is required"),
+    "unknown dtype": (archive(header("(1, 4, 24)", "<q9")), "An .npz archive is required"),
     "unfinished header": (
         archive(b"\x93NUMPY\x01\x00\x10\x00{{{{{{{{{{{{{{{("),
-        "not a readable .npz",
+        "An .npz archive is required",
     ),
-    "unknown version": (archive(b"\x93NUMPY\x09\x00" + bytes(200)), "not a readable .npz"),
+    "unknown version": (archive(b"\x93NUMPY\x09\x00" + bytes(200)), "An .npz archive is required"),
 }
 
 
@@ -410,7 +410,10 @@ def test_an_option_that_would_do_nothing_is_refused(typed, words, answer: str) -
         (("run", "{run}"), ("is a run, a recipe is required", "recipe.toml")),
         (("run", "{recipe}#big"), ("no variant 'big'. The file has no variants.",)),
         (("compare", "{json}"), ("(key 'tiers' is missing)", "`neurodeploy report --json`")),
-        (("verify", "{net}", "-i", "{text}"), ("not a readable .npy or .npz", ".h5", ".aedat4")),
+        (
+            ("verify", "{net}", "-i", "{text}"),
+            ("cannot be read", ".npy and .npz", ".h5", ".aedat4"),
+        ),
         (("verify", "{net}", "-i", "nosuch.npz"), ("no such file. Check its name",)),
         (("fit", "784-10", "--target", "{text}"), ("a TOML file, named *.toml", "loihi2")),
         (

@@ -171,7 +171,7 @@ def test_nonsense_is_refused_before_the_simulation(tmp_path: Path, samples: Path
     np.savez(tmp_path / "x.npz", other=np.ones(3))
     with pytest.raises(DataError, match=r"no array 'input'"):
         load_samples(tmp_path / "x.npz")
-    with pytest.raises(DataError, match="not a readable"):
+    with pytest.raises(DataError, match="cannot be read"):
         load_samples(broken)
 
 

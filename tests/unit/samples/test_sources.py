@@ -146,11 +146,11 @@ def test_columns_first_are_read_as_well(tmp_path, values) -> None:
     [
         ("a.npz", {"input": np.zeros((2, 3))}, "holds float64, integers are required"),
         ("a.npz", {"images": np.zeros((2, 3), int)}, "no array 'input'; it holds 'images'"),
-        ("a.npz", b"PK and nothing else", "not a readable .npz"),
-        ("a.npy", b"nothing", "not a readable .npy"),
+        ("a.npz", b"PK and nothing else", "An .npz archive is required"),
+        ("a.npy", b"nothing", "A .npy file is required"),
         ("a.npy", None, "no such file"),
         ("a.h5", None, "no such file"),
-        ("a.h5", b"nothing", "not a readable HDF5 file"),
+        ("a.h5", b"nothing", "read from whole HDF5 files"),
         ("a.bin", None, "do not say how many steps"),
     ],
 )
