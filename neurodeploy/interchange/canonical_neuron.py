@@ -51,6 +51,7 @@ class CanonicalNeuron:
         fires_at_threshold: Whether a voltage equal to the threshold fires.
         grid: Steps of the weights in one unit where states are whole numbers of 1/64 step, whose
             fractions decays drop, as on the chip; None for real numbers.
+        rest: Of a read-out: the voltage where ours is 0, at the start and without input.
 
     All but a missing threshold are float64 arrays, 0-d or of the parameter's shape in the file.
     """
@@ -62,6 +63,7 @@ class CanonicalNeuron:
     threshold: FloatArray | None
     fires_at_threshold: bool
     grid: int | None = None
+    rest: float = 0.0
 
     def sizes(self) -> set[int]:
         """Return how many numbers its parameters hold."""
@@ -82,6 +84,7 @@ class CanonicalNeuron:
             threshold=None if self.threshold is None else on_map(self.threshold),
             fires_at_threshold=self.fires_at_threshold,
             grid=self.grid,
+            rest=self.rest,
         )
 
 
@@ -96,6 +99,7 @@ def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
     du, dv, bias = one, zero, zero
     fires_at_threshold = convention.fires_at_threshold
     grid = int(node.array("grid")) if node.kind == CANONICAL else 0
+    rest = float(node.array("rest")) if node.kind == CANONICAL_READ_OUT else 0.0
     match node.kind:
         case kind if kind in (CANONICAL, CANONICAL_READ_OUT):
             du, dv = node.array("current_decay"), node.array("voltage_decay")
@@ -154,6 +158,7 @@ def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
         threshold=threshold,
         fires_at_threshold=fires_at_threshold,
         grid=grid or None,
+        rest=rest,
     )
 
 

@@ -78,11 +78,13 @@ class Drafted:
         graph: The float network.
         notes: How exactly each neuron is computed, by name.
         shapes: Shape of each neuron's output in the other framework.
+        rests: Voltage of a read-out there where ours is 0, by name, if that is not 0.
     """
 
     graph: Graph
     notes: dict[str, str]
     shapes: dict[str, Shape]
+    rests: dict[str, float]
 
 
 def draft_graph(
@@ -116,7 +118,8 @@ def draft_graph(
         graph = _drop_unread(graph)
     except GraphError as error:
         raise InterchangeError(str(error)) from error
-    return Drafted(graph=graph, notes=builder.notes, shapes=builder.foreign)
+    rests = {name: neuron.rest for name, neuron in builder.canonical.items() if neuron.rest}
+    return Drafted(graph=graph, notes=builder.notes, shapes=builder.foreign, rests=rests)
 
 
 def _drop_unread(graph: Graph) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,8 @@ class Imported:
         convention: How its time constants were read.
         notes: By population: "exact", or the approximation taken.
         shapes: By population: the shape of its output in the other framework.
+        rests: By read-out: its voltage in the other framework where ours is 0; `run` adds it. As
+            one number for all scores, it decides no class.
         agreement: With what the other framework recorded; None if nothing was compared.
     """
 
@@ -40,6 +42,7 @@ class Imported:
     notes: Mapping[str, str]
     shapes: Mapping[str, Shape]
     agreement: RunAgreement | None = None
+    rests: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -92,6 +95,8 @@ class Imported:
             name: value.reshape(*value.shape[:2], *self.shapes[name])
             for name, value in run.values.items()
         }
+        for name, rest in self.rests.items():
+            values[name] = values[name] + rest
         return FloatRun(values, run.margins)
 
 
@@ -157,5 +162,9 @@ def import_nir(
     except InterchangeError as error:
         raise InterchangeError(f"{place}{error}") from error
     return Imported(
-        graph=drafted.graph, convention=chosen, notes=drafted.notes, shapes=drafted.shapes
+        graph=drafted.graph,
+        convention=chosen,
+        notes=drafted.notes,
+        shapes=drafted.shapes,
+        rests=drafted.rests,
     )

@@ -85,6 +85,7 @@ def import_torch(
         convention=Convention(name="module"),
         notes=drafted.notes,
         shapes=drafted.shapes,
+        rests=drafted.rests,
     )
     recorded = {
         path: _stacked(path, outputs, seen, inputs).reshape(

@@ -176,10 +176,21 @@ def stepped(*layers: nn.Module) -> nn.Module:
     return norse.SequentialState(*layers)
 
 
+def lifted(*layers: nn.Module) -> nn.Module:
+    """Modules of norse that read time first; the others are lifted over it."""
+    return norse.SequentialState(
+        *(norse.Lift(part) if isinstance(part, nn.Linear) else part for part in layers)
+    )
+
+
 SJ_RECURRENT = sj_layer.LinearRecurrentContainer
 LAYERS: dict[str, tuple[Callable, Callable[[Rng, int], nn.Module]]] = {
     "norse LIFBoxCell": (stepped, norse_box),
     "norse LIFCell": (stepped, lambda rng, n: norse.LIFCell(norse_parameters(rng))),
+    "norse LIF": (lifted, lambda rng, n: norse.LIF(norse_parameters(rng))),
+    "norse LIFRecurrent": (
+        lifted, lambda rng, n: norse.LIFRecurrent(n, n, p=norse_parameters(rng)),
+    ),
     "norse IAFCell": (
         stepped,
         lambda rng, n: norse.IAFCell(norse.IAFParameters(v_th=t(draw(rng, 0.5, 2)))),
@@ -244,6 +255,14 @@ LAYERS: dict[str, tuple[Callable, Callable[[Rng, int], nn.Module]]] = {
         nn.Sequential,
         lambda rng, n: sinabs_lif(rng, n, tau_syn=draw(rng, 1, 8)),
     ),
+    "sinabs LIFRecurrent": (
+        nn.Sequential,
+        lambda rng, n: sinabs_layers.LIFRecurrent(
+            tau_mem=draw(rng, 2, 20), tau_syn=draw(rng, 1, 8), spike_fn=SingleSpike,
+            reset_fn=MembraneReset(), spike_threshold=t(draw(rng, 0.1, 0.4)),
+            rec_connect=nn.Linear(n, n, bias=False),
+        ),
+    ),
     "sinabs IAF": (
         nn.Sequential,
         lambda rng, n: sinabs_layers.IAF(
@@ -276,6 +295,80 @@ def test_random_networks(kind: str, request: pytest.FixtureRequest) -> None:
         compared += sum(layer.values for layer in agreement.layers)
         spikes += sum(int(run.sum()) for run in imported.run(samples).values())
     assert 0.005 * compared < spikes < 0.9 * compared  # neither silent nor always on
+
+
+def li_parameters(rng: Rng) -> dict[str, object]:
+    return {
+        "tau_mem_inv": t(draw(rng, 50, 900)),
+        "v_leak": t(rng.choice([0.0, draw(rng, -0.4, 0.4)])),
+    }
+
+
+READ_OUTS: dict[str, tuple[Callable, str, Callable[[Rng], nn.Module]]] = {
+    "norse LICell": (
+        stepped, "norse LIFCell",
+        lambda rng: norse.LICell(
+            norse.LIParameters(**li_parameters(rng), tau_syn_inv=t(draw(rng, 50, 900)))
+        ),
+    ),
+    "norse LI": (
+        lifted, "norse LIF",
+        lambda rng: norse.LI(
+            norse.LIParameters(**li_parameters(rng), tau_syn_inv=t(draw(rng, 50, 900)))
+        ),
+    ),
+    "norse LIBoxCell": (
+        stepped, "norse LIFBoxCell",
+        lambda rng: norse.LIBoxCell(norse.LIBoxParameters(**li_parameters(rng))),
+    ),
+    "snnTorch Leaky without reset": (
+        nn.Sequential, "snnTorch Leaky",
+        lambda rng: snntorch.Leaky(
+            draw(rng, 0.1, 0.95), reset_mechanism="none", init_hidden=True, output=True
+        ),
+    ),
+    "snnTorch Synaptic without reset": (
+        nn.Sequential, "snnTorch Leaky",
+        lambda rng: snntorch.Synaptic(
+            draw(rng, 0.1, 0.9), draw(rng, 0.1, 0.9), reset_mechanism="none", init_hidden=True,
+            output=True,
+        ),
+    ),
+    "sinabs ExpLeak": (
+        nn.Sequential, "sinabs LIF",
+        lambda rng: sinabs_layers.ExpLeak(
+            tau_mem=draw(rng, 2, 20), norm_input=bool(rng.integers(2))
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", READ_OUTS)
+def test_random_read_outs(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Voltages of a last layer that never fires, at each step, where they rest included."""
+    join, before, make = READ_OUTS[kind]
+    spiking = LAYERS[before][1]
+    for seed in range(request.config.getoption("--module-examples")):
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(seed)
+        network = join(nn.Linear(8, 12), spiking(rng, 12), nn.Linear(12, 5), make(rng)).eval()
+        samples = rng.integers(0, 2, (4, 60, 8)).astype(np.uint8)
+        imported = nd.import_torch(network, samples)
+        assert set(imported.notes.values()) == {"exact"}
+        agreement = imported.agreement
+        assert agreement is not None
+        assert agreement.unexplained is None
+        assert max(layer.largest for layer in agreement.layers if layer.largest != 1) < 1e-5
+        assert all(np.ptp(values) > 0 for values in imported.run(samples).values())
+    result = nd.deploy(imported, samples, samples[:, 0, 0], out=tmp_path)
+    assert all(layer.file_differing == 0 for layer in result.agreement)
+
+
+def test_a_read_out_that_rests_at_different_potentials_is_no_exact_import() -> None:
+    rests = torch.linspace(-0.2, 0.2, 5)
+    network = norse.SequentialState(nn.Linear(8, 5), norse.LICell(norse.LIParameters(v_leak=rests)))
+    with pytest.raises(InterchangeError, match="1: its voltages start at v_leak, which differ"):
+        nd.import_torch(network, np.ones((2, 5, 8), np.uint8))
 
 
 # ------------------------------------------------------------------ whole networks of a zoo

@@ -76,15 +76,17 @@ def read_out(
     current_decay: FloatArray | float = 1.0,
     gain: FloatArray | float = 1.0,
     bias: FloatArray | float = 0.0,
+    rest: FloatArray | float = 0.0,
     departures: Departures = (),
 ) -> NirNode:
-    """Return a population that integrates and never fires."""
+    """Return a population that integrates and never fires; its voltages start at `rest`."""
     numbers_by_name = {
         "current_decay": current_decay,
         "voltage_decay": voltage_decay,
         "gain": gain,
         "bias": bias,
         "fires_at_threshold": 0.0,
+        "rest": rest,
     }
     return NirNode(
         CANONICAL_READ_OUT,

@@ -19,7 +19,7 @@ from neurodeploy.interchange.modules.foreign_layer import (
 )
 
 _MODULE = "norse.torch.module."
-_BOX = ("lif_box.LIFBoxCell", "lif_box.LIFBox")
+_BOX = ("lif_box.LIFBoxCell",)
 _CURRENT = ("lif.LIFCell", "lif.LIF", "lif.LIFRecurrentCell", "lif.LIFRecurrent")
 _READ_OUTS = ("leaky_integrator.LICell", "leaky_integrator.LI", "leaky_integrator_box.LIBoxCell")
 STEPPED = tuple(_MODULE + name for name in (*_BOX, *_CURRENT, *_READ_OUTS) if name.endswith("Cell"))
@@ -55,13 +55,15 @@ def norse_neuron(module: nn.Module) -> ForeignLayer | None:
     if hasattr(parameters, "tau_syn_inv"):
         current = numbers(own.dt) * numbers(parameters.tau_syn_inv)
     if kind in _READ_OUTS:
-        if np.any(rest != 0):
-            departures.append(("initial-state", "its voltage starts at v_leak, not at 0"))
+        is_one = np.ptp(rest) == 0
+        if not is_one:
+            departures.append(("initial-state", "its voltages start at v_leak, which differ"))
         node = read_out(
             current_decay=current,
             voltage_decay=leak,
             gain=leak,
-            bias=leak * rest,
+            bias=np.array(0.0) if is_one else leak * rest,
+            rest=float(rest.flat[0]) if is_one else 0.0,
             departures=departures,
         )
         return ForeignLayer(node=node)
