@@ -87,6 +87,7 @@ if TYPE_CHECKING:
         run_passes as run_passes,
     )
     from neurodeploy.passes.calibration import calibrate as calibrate
+    from neurodeploy.pipeline.deployment.fine_tuning import FineTuning as FineTuning
     from neurodeploy.pipeline.imported import (
         ImportedDeployment as ImportedDeployment,
         deploy as deploy,
@@ -156,6 +157,7 @@ _NAMES_BY_MODULE = {
         "prune_channels prune_weights quantize run_passes"
     ),
     "passes.calibration": "calibrate",
+    "pipeline.deployment.fine_tuning": "FineTuning",
     "pipeline.imported": "ImportedDeployment deploy",
     "recipes.recipe": "Recipe",
     "reports.activity": "layer_activity_of observe",

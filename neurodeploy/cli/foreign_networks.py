@@ -15,11 +15,18 @@ from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.interchange.convention import infer_dt
 from neurodeploy.interchange.importing import import_nir
 from neurodeploy.interchange.nir_reader import NIR, read_nir
+from neurodeploy.recipes.training_sections import QuantizationSection
+from neurodeploy.reports.certified_facts import TRAINED_FURTHER
 from neurodeploy.samples.array_files import load_inputs
 from neurodeploy.samples.sources import read_labels
 from neurodeploy.untrusted.hdf5 import tried_apart
 
 _FOREIGN = Panel("Networks of other frameworks (MODEL.nir)")
+FOREIGN_SETTINGS = frozenset(
+    f"quantization.{key}"
+    for key in ("target", "weight_bits", "margin", "fine_tune_epochs", "fine_tune_learning_rate")
+)
+"""Keys of a recipe that say something of these networks too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +36,7 @@ class ForeignOptions:
     samples: Path | None = _FOREIGN.option(
         None,
         "Samples to choose the integers with: an `.npz` file with integers `input` (samples, T, "
-        "...), and classes `label` if the accuracy is to be measured.",
+        "...), and classes `label` if the accuracy is to be measured or the network fine-tuned.",
         metavar="FILE",
     )
     convention: str | None = _FOREIGN.option(
@@ -60,7 +67,7 @@ class ForeignOptions:
 def deploy_nir(
     model: Path,
     foreign: ForeignOptions,
-    target: str | None,
+    quantization: QuantizationSection,
     lava: int,
     out: Path | None,
     *,
@@ -76,6 +83,7 @@ def deploy_nir(
         raise typer.BadParameter(f"--reset {foreign.reset}: zero or subtract is allowed.")
     with tried_apart(model, NIR):
         from neurodeploy.pipeline import imported
+        from neurodeploy.pipeline.deployment.fine_tuning import FineTuning
 
     inputs = load_inputs(foreign.samples)
     network = import_nir(
@@ -86,24 +94,36 @@ def deploy_nir(
         approximate=foreign.approximate or (),
     )
     last = list(network.shapes.values())[-1]
-    result = imported.deploy(
-        network,
-        inputs,
-        read_labels(foreign.samples, samples=len(inputs), classes=math.prod(last)),
-        target=target or "loihi2",
-        out=out or Path("deployed"),
-        approximate=foreign.approximate or (),
-        lava_samples=lava,
-    )
+    fine_tune = None
+    if quantization.fine_tune_epochs:
+        fine_tune = FineTuning(
+            epochs=quantization.fine_tune_epochs,
+            learning_rate=quantization.fine_tune_learning_rate,
+        )
+    with console.draw_stages(quiet=as_json) as observer:
+        result = imported.deploy(
+            network,
+            inputs,
+            read_labels(foreign.samples, samples=len(inputs), classes=math.prod(last)),
+            target=quantization.target,
+            out=out or Path("deployed"),
+            approximate=foreign.approximate or (),
+            margin=quantization.margin,
+            weight_bits=quantization.weight_bits,
+            fine_tune=fine_tune,
+            lava_samples=lava,
+            observer=observer,
+        )
     if as_json:
         console.print_json(
             {
                 "net": str(result.path),
                 "samples": str(result.samples),
-                "target": target or "loihi2",
+                "target": quantization.target,
                 "dt": network.convention.dt,
                 "populations": dict(network.notes),
                 "accuracy": result.accuracy,
+                "choice": None if result.fine_tuning is None else result.fine_tuning.describe(),
                 "agreement": [dataclasses.asdict(entry) for entry in result.agreement],
                 "fit": None if result.fit is None else result.fit.to_dict(),
             }
@@ -115,7 +135,10 @@ def deploy_nir(
     )
     columns = ["population", "taken over", ">spike rate", ">as in floats", ">file differs"]
     columns += [">Lava differs"] * bool(lava)
-    table = console.make_table(*columns, title="Agreement")
+    caption = None
+    if result.is_trained_further:
+        caption = f"Agreement with the floats {TRAINED_FURTHER}."
+    table = console.make_table(*columns, title="Agreement", caption=caption)
     for entry in result.agreement:
         table.add_row(
             entry.name,
@@ -127,9 +150,13 @@ def deploy_nir(
         )
     console.out.print(table)
     for stage, value in result.accuracy.items():
-        console.out.print(f"accuracy, {stage}: {value:.2%} of {len(inputs)} samples")
+        shown = result.certificate.recording.samples
+        held_out = " held out" * (result.fine_tuning is not None)
+        console.out.print(f"accuracy, {stage}: {value:.2%} of {shown} samples{held_out}")
+    if result.fine_tuning is not None:
+        console.out.print(f"deployed: {result.fine_tuning.describe()}")
     net, samples = console.relative(result.path), console.relative(result.samples)
-    console.out.print(f"network: {net}, for {target or 'loihi2'}")
+    console.out.print(f"network: {net}, for {quantization.target}")
     console.out.print(f"next: neurodeploy report {net} --input {samples}")
 
 

@@ -221,18 +221,26 @@ def split(dataset: Dataset, fraction: float, *, seed: int) -> tuple[Dataset, Dat
     Raises:
         DataError: If a class has too few samples to be in both parts.
     """
+    first, second = split_places(dataset.labels, fraction, seed=seed)
+    return dataset.subset(first), dataset.subset(second)
+
+
+def split_places(
+    labels: LabelArray, fraction: float, *, seed: int
+) -> tuple[LabelArray, LabelArray]:
+    """Return the places of the samples that `split` leaves, and of those that it splits off."""
     from sklearn.model_selection import train_test_split
 
     try:
         first, second = train_test_split(
-            np.arange(len(dataset)), test_size=fraction, stratify=dataset.labels, random_state=seed
+            np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed
         )
     except ValueError as error:
         raise DataError(
-            f"data: {len(dataset)} samples cannot be split, {fraction:g} of them aside ({error}). "
+            f"data: {len(labels)} samples cannot be split, {fraction:g} of them aside ({error}). "
             "Every class needs samples in each part: add data or change the fractions."
         ) from error
-    return dataset.subset(first), dataset.subset(second)
+    return first, second
 
 
 def batches(

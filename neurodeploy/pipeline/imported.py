@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.errors import (
-    DataError,
     GraphError,
     InterchangeError,
     VerificationError,
@@ -35,7 +34,6 @@ from neurodeploy.files import (
     write_text,
 )
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS
 from neurodeploy.interchange.floating import FloatRun, run_graph
 from neurodeploy.interchange.importing import (
     Imported,
@@ -57,7 +55,7 @@ from neurodeploy.passes import (
     merge_groups,
     run_passes,
 )
-from neurodeploy.passes.calibration import MARGIN, Calibration, calibrate
+from neurodeploy.passes.calibration import MARGIN, Calibration, calibrate, check_activity
 from neurodeploy.passes.current_bias import Carried, carry_current_biases, drive_voltages
 from neurodeploy.passes.linear_chains import compose_linear, separate_paths
 from neurodeploy.passes.parallel_synapses import join_parallel
@@ -67,18 +65,25 @@ from neurodeploy.pipeline.deployment.agreement import (
     check_file,
     compare_layers,
 )
+from neurodeploy.pipeline.deployment.fine_tuning import FineTuned, FineTuning, tune_imported
+from neurodeploy.pipeline.deployment.given_samples import (
+    Inputs,
+    SampleParts,
+    to_classes,
+    to_integers,
+)
+from neurodeploy.pipeline.deployment.integer_network import IntegerNetwork
 from neurodeploy.pipeline.deployment.lowering import make_twin
 from neurodeploy.pipeline.directory import versions
+from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.reports.certificate import Certificate
-from neurodeploy.reports.certified_facts import CertifiedRun
+from neurodeploy.reports.certified_facts import TRAINED_FURTHER, CertifiedRun
 from neurodeploy.samples.array_files import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import Comparison, compare
 
-Inputs = npt.NDArray[np.int32]
 CALIBRATION_SAMPLES = 256
-_REAL_LEVELS = 127
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,11 +96,14 @@ class ImportedDeployment:
         imported: The network as it came in, and how exactly.
         calibration: Scales, and the integers before skip connections were lowered.
         lowered: The network with relay channels in place of skip connections, and their cost.
-        agreement: Layer by layer, on the samples: float graph, integers, file, real Lava.
-        accuracy: Share of samples whose class is right: "float" and "deployed"; empty without
-            labels.
+        agreement: Layer by layer, on `samples`: float graph, integers, file, real Lava. Where
+            fine-tuned weights are deployed, only the integers before are compared with floats.
+        accuracy: Share of `samples` whose class is right: "float" and "deployed", with a fine-tune
+            also "quantized" and "fine-tuned", whichever is deployed; empty without labels.
+        fine_tuning: The fine-tune and its choice; None without one.
         fit: Estimated cores; None for a target without cores.
-        samples: `samples.npz`: the samples as integers.
+        samples: `samples.npz`: the samples as integers; after a fine-tune those of the half of the
+            held-out part by which nothing was chosen.
         input_scale: Value of one integer of the input.
         certificate: The file and the integers, equal on `samples`; also in `certificate.json`.
     """
@@ -107,20 +115,30 @@ class ImportedDeployment:
     lowered: Lowered
     agreement: tuple[LayerCheck, ...]
     accuracy: dict[str, float]
+    fine_tuning: FineTuned | None
     fit: ChipFit | None
     samples: Path
     input_scale: float
     certificate: Certificate
 
+    @property
+    def is_trained_further(self) -> bool:
+        """True if the weights are no longer those of the source."""
+        return self.fine_tuning is not None and self.fine_tuning.is_better
+
     def describe(self) -> str:
         """Return accuracies, and how far framework, floats, integers, file and Lava agree."""
         lines = [f"accuracy, {stage}: {value:.2%}" for stage, value in self.accuracy.items()]
+        if self.fine_tuning is not None:
+            lines.append(f"deployed: {self.fine_tuning.describe()}")
         if self.imported.agreement is not None:
             lines.append(f"framework and float64\n{self.imported.agreement.describe()}")
         for layer in self.agreement:
             kept = "not compared with float64"
             if layer.deployed is not None:
                 kept = f"{layer.deployed:.2%} of spikes as in float64"
+            elif self.is_trained_further:
+                kept = f"agreement with float64 {TRAINED_FURTHER}"
             on_lava = "not run" if layer.lava_differing is None else str(layer.lava_differing)
             lines.append(
                 f"{layer.name} in integers: {kept}; values that differ: file "
@@ -142,7 +160,10 @@ def deploy(
     layout: str | None = None,
     approximate: Collection[str] = (),
     margin: float = MARGIN,
+    weight_bits: int = 8,
+    fine_tune: FineTuning | None = None,
     lava_samples: int = 0,
+    observer: Observer | None = None,
 ) -> ImportedDeployment:
     """Quantize a network of another framework and write it as a netx file.
 
@@ -153,7 +174,7 @@ def deploy(
             `import_torch` or `import_nir`.
         samples: (samples, T, ...) numbers, typical of the data to come: 0 and 1 for spikes,
             integers, or real numbers, which are rounded (`approximate={"input-rounding"}`).
-        labels: (samples,) classes, to measure the accuracy.
+        labels: (samples,) classes, to measure the accuracy and to fine-tune.
         target: Name of a chip, or path of its TOML file.
         out: Directory for `network.net`, `network.json`, `samples.npz` and `certificate.json`.
         convention: See `import_nir`; for a source that is not imported yet.
@@ -162,12 +183,17 @@ def deploy(
         layout: See `import_torch`; for a torch module.
         approximate: Names of departures that are allowed.
         margin: Distance of all states from the ends of their range, as a factor.
+        weight_bits: Of each weight, 2 to 8.
+        fine_tune: Train the weights further, in the chip's integers, on the samples and labels;
+            `FineTuning(epochs=10)`. They are taken if they are better on samples aside.
         lava_samples: Number of samples to run on real Lava as well.
+        observer: Told of the fine-tune's progress.
 
     Raises:
         InterchangeError: If the network cannot be taken, or not exactly.
         DataError: If samples or labels do not fit.
         QuantizationError: If it cannot be represented in the target's integers.
+        TrainingError: If the loss of the fine-tune is no longer finite.
         TargetLimitError: With every limit of the target that it exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
     """
@@ -180,98 +206,219 @@ def deploy(
         imported = import_nir(
             source, convention=convention, dt=dt, reset=reset, approximate=allowed
         )
-    chip = Target.load(target)
-    entry, inputs = _integers(np.asarray(samples), imported.graph.input, allowed)
-    classes = _classes(labels, len(inputs))
-    unfolded, carried = _lower(imported.graph, entry, allowed)
-    values = np.asarray(inputs * entry.scale, np.float64)
-    floats = run_graph(carried.graph, values)
-    _require_same(imported, values, floats, carried)
-    calibration = calibrate(carried.graph, chip, inputs[:CALIBRATION_SAMPLES], margin=margin)
-    lowered = _lower_skips(calibration, chip, unfolded, carried)
-    fit = None if chip.core_model is None else estimate_cores(sizes_of(lowered.graph), chip)
-    directory = Path(out)
-    with locked(directory):
-        written, agreement, recording = _write(
-            directory / NET, lowered, calibration.graph, inputs, floats, carried, lava_samples
-        )
-        save_samples(directory / SAMPLES, inputs, classes)
-        certified = certify_layers(
-            agreement,
-            f"float network, convention {imported.convention.name}",
-            samples=len(inputs),
-            lava_samples=lava_samples,
-            approximations=allowed,
-        )
-        result = ImportedDeployment(
-            path=directory / NET,
-            graph=written,
-            imported=imported,
-            calibration=calibration,
-            lowered=lowered,
-            agreement=agreement,
-            accuracy=_accuracies(floats, recording, classes, lowered),
-            fit=fit,
-            samples=directory / SAMPLES,
-            input_scale=entry.scale,
-            certificate=Certificate.of(
-                directory / NET,
-                directory / SAMPLES,
-                inputs,
-                recording,
-                CertifiedRun.of(written, recording.steps),
-                deployment=certified,
-            ),
-        )
-        _write_record(directory / NET_RECORD, result, chip, allowed)
-        result.certificate.save(directory / CERTIFICATE)
-    return result
-
-
-def _integers(
-    samples: npt.NDArray[np.generic], entry: Input, allowed: set[str]
-) -> tuple[Input, Inputs]:
-    """Return the input's declaration for these samples, and the samples as integers."""
-    if samples.dtype.kind not in "biuf" or samples.ndim < 3 or not samples.size:
-        raise DataError(
-            f"samples: {samples.dtype} of shape {samples.shape}; numbers (samples, T, "
-            f"{', '.join(map(str, entry.shape))}) are required, at least one."
-        )
-    if samples[0, 0].size != np.prod(entry.shape):
-        raise DataError(
-            f"samples: shape {samples.shape}; the network reads (samples, T, "
-            f"{', '.join(map(str, entry.shape))})."
-        )
-    values = samples.astype(np.float64).reshape(*samples.shape[:2], *entry.shape)
-    if not np.isfinite(values).all():
-        raise DataError("samples: NaN or infinity; finite numbers are required.")
-    scale = 1.0
-    if np.any(values != np.rint(values)):
-        if "input-rounding" not in allowed:
-            raise InterchangeError(
-                "samples: real numbers, and a chip reads integers. Give spikes or integers, or "
-                f"allow approximate={{'input-rounding'}}: {APPROXIMATIONS['input-rounding']}."
-            )
-        scale = float(np.abs(values).max()) / _REAL_LEVELS
-    integers = np.rint(values / scale)
-    if np.abs(integers).max() >= 1 << 31:
-        raise DataError(f"samples: values up to {np.abs(values).max():g}, below 2**31 required.")
-    largest = int(max(integers.max(), -integers.min(), 1))
-    declared = Input(
-        shape=entry.shape, scale=scale, largest=largest, smallest=int(min(integers.min(), 0))
+    work = _ImportedWork(
+        imported,
+        Target.load(target),
+        np.asarray(samples),
+        labels,
+        allowed,
+        weight_bits,
+        fine_tune,
+        observer or Silence(),
     )
-    return declared, integers.astype(np.int32)
+    return work.deploy(Path(out), margin=margin, lava_samples=lava_samples)
 
 
-def _classes(labels: npt.ArrayLike | None, samples: int) -> npt.NDArray[np.int64] | None:
-    if labels is None:
-        return None
-    classes = np.asarray(labels)
-    if classes.shape != (samples,) or classes.dtype.kind not in "iu":
-        raise DataError(
-            f"labels: {classes.dtype} of shape {classes.shape}; {samples} integers are required."
+class _ImportedWork:
+    """One deployment under way.
+
+    `narrowed` is the chip with weights of the bits asked for, `shown` the input on which stages
+    are compared, `classes` its labels.
+    """
+
+    def __init__(
+        self,
+        imported: Imported,
+        chip: Target,
+        samples: npt.NDArray[np.generic],
+        labels: npt.ArrayLike | None,
+        allowed: set[str],
+        weight_bits: int,
+        settings: FineTuning | None,
+        observer: Observer,
+    ) -> None:
+        self.imported, self.chip, self.allowed = imported, chip, allowed
+        self.narrowed = chip if weight_bits == 8 else chip.with_weight_bits(weight_bits)
+        self.settings, self.observer = settings, observer
+        self.entry, self.inputs = to_integers(samples, imported.graph.input, allowed)
+        self.labels = to_classes(labels, len(self.inputs))
+        self.parts = (
+            SampleParts.whole(len(self.inputs))
+            if settings is None
+            else SampleParts.split(self.labels, settings.held_out, seed=settings.seed)
         )
-    return classes.astype(np.int64)
+        self.shown = self.inputs[self.parts.shown]
+        self.classes = None if self.labels is None else self.labels[self.parts.shown]
+
+    def deploy(self, directory: Path, *, margin: float, lava_samples: int) -> ImportedDeployment:
+        unfolded, carried = _lower(self.imported.graph, self.entry, self.allowed)
+        values = np.asarray(self.shown * self.entry.scale, np.float64)
+        floats = run_graph(carried.graph, values)
+        _require_same(self.imported, values, floats, carried)
+        samples = self.inputs[self.parts.training[:CALIBRATION_SAMPLES]]
+        calibration = calibrate(carried.graph, self.narrowed, samples, margin=margin)
+        tuned = self._tune(calibration, carried, samples)
+        fixed = calibration.graph if tuned is None or not tuned.is_better else tuned.graph
+        runs = {"quantized": EventSimulator(calibration.graph).run(self.shown)}
+        if tuned is not None:
+            runs["fine-tuned"] = EventSimulator(tuned.graph).run(self.shown)
+        direct = runs["quantized" if fixed is calibration.graph else "fine-tuned"]
+        lowered = self._lower_skips(calibration, fixed, unfolded, carried)
+        fit = None
+        if self.chip.core_model is not None:
+            fit = estimate_cores(sizes_of(lowered.graph), self.chip)
+        with locked(directory):
+            written, agreement, recording = self._write(
+                directory / NET, lowered, (runs["quantized"], direct), floats, carried, lava_samples
+            )
+            save_samples(directory / SAMPLES, self.shown, self.classes)
+            certified = certify_layers(
+                agreement,
+                f"float network, convention {self.imported.convention.name}",
+                samples=len(self.shown),
+                lava_samples=lava_samples,
+                approximations=self.allowed,
+                is_trained_further=direct is not runs["quantized"],
+            )
+            stages = (runs if tuned is not None else {}) | {"deployed": recording}
+            result = ImportedDeployment(
+                path=directory / NET,
+                graph=written,
+                imported=self.imported,
+                calibration=calibration,
+                lowered=lowered,
+                agreement=agreement,
+                accuracy=_accuracies(floats, stages, self.classes, carried),
+                fine_tuning=tuned,
+                fit=fit,
+                samples=directory / SAMPLES,
+                input_scale=self.entry.scale,
+                certificate=Certificate.of(
+                    directory / NET,
+                    directory / SAMPLES,
+                    self.shown,
+                    recording,
+                    CertifiedRun.of(written, recording.steps),
+                    deployment=certified,
+                ),
+            )
+            self._write_record(directory / NET_RECORD, result)
+            result.certificate.save(directory / CERTIFICATE)
+        return result
+
+    def _tune(
+        self, calibration: Calibration, carried: Carried, samples: Inputs
+    ) -> FineTuned | None:
+        """Train the integers further, if asked to; check what they do on the calibration samples.
+
+        A network that is not taken need not keep its range.
+        """
+        if self.settings is None or self.labels is None:
+            return None
+        integer = IntegerNetwork(
+            calibration.float_graph,
+            self.narrowed,
+            calibration.scales,
+            steps=self.inputs.shape[1],
+            carried=carried,
+        )
+        tuned = tune_imported(
+            integer, self.inputs, self.labels, self.parts, self.settings, self.observer
+        )
+        if tuned.is_better:
+            run = EventSimulator(tuned.graph).run(samples)
+            check_activity(tuned.graph, run)
+            carried.check_firing(run)
+        return tuned
+
+    def _lower_skips(
+        self, calibration: Calibration, fixed: FixedPointGraph, unfolded: Graph, carried: Carried
+    ) -> Lowered:
+        """Turn skips into relays, check the limits, and note the MACs of the ReLU twin.
+
+        A recurrent network has no twin that computes in one pass.
+        """
+        lowered = lower_residuals(fixed, self.narrowed)
+        check_limits(lowered.graph, self.chip)
+        if any(layer.is_recurrent for layer in fixed):
+            return lowered
+        twin = ann_macs(
+            make_twin(unfolded, calibration.float_graph, fixed, folded=carried.original)
+        )
+        return dataclasses.replace(
+            lowered, graph=dataclasses.replace(lowered.graph, relu_twin=twin)
+        )
+
+    def _write(
+        self,
+        path: Path,
+        lowered: Lowered,
+        runs: tuple[Recording, Recording],
+        floats: FloatRun,
+        carried: Carried,
+        lava_samples: int,
+    ) -> tuple[FixedPointGraph, tuple[LayerCheck, ...], Recording]:
+        """Write the file, read it back, run it, and only then put it in its place.
+
+        `runs` are those right after quantization, and of the integers to deploy.
+        """
+        inputs = self.shown
+        with replacing(path) as unchecked:
+            netx.write(lowered.graph, unchecked)
+            written = netx.read(unchecked)
+            from_file = EventSimulator(written).run(inputs)
+            lava: Comparison | None = None
+            if lava_samples:
+                lava = compare(
+                    EventSimulator(written).run(inputs[:lava_samples]),
+                    LavaSimulator(
+                        unchecked,
+                        input_bits=written.input.message_bits,
+                        input_shape=written.input.shape,
+                        layer_names=written.names,
+                    ).run(inputs[:lava_samples]),
+                )
+            spikes = {
+                name: values[:, :, : carried.channels[name]] != 0
+                for name, values in floats.values.items()
+                if values.dtype == np.uint8
+            }
+            quantized, direct = runs
+            agreement = compare_layers(
+                spikes,
+                quantized,
+                direct,
+                from_file,
+                lowered.channels,
+                trained=carried.channels,
+                lava=lava,
+            )
+            check_file(agreement, direct, from_file)
+        if direct is not quantized:
+            agreement = tuple(dataclasses.replace(layer, deployed=None) for layer in agreement)
+        return written, agreement, from_file
+
+    def _write_record(self, path: Path, result: ImportedDeployment) -> None:
+        record = {
+            "net": result.path.name,
+            "sha256": hash_file(result.path),
+            "target": self.chip.name,
+            "message_bits": result.graph.input.message_bits,
+            "input_scale": result.input_scale,
+            "convention": result.imported.convention.name,
+            "dt": result.imported.convention.dt,
+            "approximations_allowed": sorted(self.allowed),
+            "populations": dict(result.imported.notes),
+            "float_thresholds": result.imported.thresholds,
+            "scales": result.calibration.scales,
+            "accuracy": result.accuracy,
+            "fine_tuning": None if result.fine_tuning is None else result.fine_tuning.to_dict(),
+            "agreement": [dataclasses.asdict(entry) for entry in result.agreement],
+            "relays": [dataclasses.asdict(cost) for cost in result.lowered.costs],
+            "fit": None if result.fit is None else result.fit.to_dict(),
+            "versions": versions(),
+        }
+        write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carried]:
@@ -297,22 +444,6 @@ def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carrie
     return unfolded, carried
 
 
-def _lower_skips(
-    calibration: Calibration, chip: Target, unfolded: Graph, carried: Carried
-) -> Lowered:
-    """Turn skips into relays, check the limits, and note the MACs of the ReLU twin.
-
-    A recurrent network has no twin that computes in one pass.
-    """
-    lowered = lower_residuals(calibration.graph, chip)
-    check_limits(lowered.graph, chip)
-    if any(layer.is_recurrent for layer in calibration.graph):
-        return lowered
-    lowering = calibration.float_graph, calibration.graph
-    twin = ann_macs(make_twin(unfolded, *lowering, folded=carried.original))
-    return dataclasses.replace(lowered, graph=dataclasses.replace(lowered.graph, relu_twin=twin))
-
-
 def _require_same(imported: Imported, inputs: FloatArray, lowered: FloatRun, form: Carried) -> None:
     """Check that the float network still makes the values that it made as it came in.
 
@@ -335,83 +466,26 @@ def _require_same(imported: Imported, inputs: FloatArray, lowered: FloatRun, for
         )
 
 
-def _write(
-    path: Path,
-    lowered: Lowered,
-    direct: FixedPointGraph,
-    inputs: Inputs,
-    floats: FloatRun,
-    carried: Carried,
-    lava_samples: int,
-) -> tuple[FixedPointGraph, tuple[LayerCheck, ...], Recording]:
-    """Write the file, read it back, run it, and only then put it in its place."""
-    with replacing(path) as unchecked:
-        netx.write(lowered.graph, unchecked)
-        written = netx.read(unchecked)
-        run = EventSimulator(direct).run(inputs)
-        from_file = EventSimulator(written).run(inputs)
-        lava: Comparison | None = None
-        if lava_samples:
-            lava = compare(
-                EventSimulator(written).run(inputs[:lava_samples]),
-                LavaSimulator(
-                    unchecked,
-                    input_bits=written.input.message_bits,
-                    input_shape=written.input.shape,
-                    layer_names=written.names,
-                ).run(inputs[:lava_samples]),
-            )
-        spikes = {
-            name: values[:, :, : carried.channels[name]] != 0
-            for name, values in floats.values.items()
-            if values.dtype == np.uint8
-        }
-        agreement = compare_layers(
-            spikes, run, run, from_file, lowered.channels, trained=carried.channels, lava=lava
-        )
-        check_file(agreement, run, from_file)
-    return written, agreement, from_file
-
-
 def _accuracies(
     floats: FloatRun,
-    recording: Recording,
+    runs: Mapping[str, Recording],
     classes: npt.NDArray[np.int64] | None,
-    lowered: Lowered,
+    carried: Carried,
 ) -> dict[str, float]:
-    """Return the accuracy of floats and file: the most spikes, or the largest last voltage."""
+    """Return the accuracy of floats and runs: the most spikes, or the largest last voltage."""
     if classes is None:
         return {}
-    name = recording.layers[-1]
-    values = floats.values[name]
+    name, values = list(floats.values.items())[-1]
     if values.dtype == np.uint8:
-        spikes = recording.spikes_of(name)[:, :, : lowered.channels[name]]
-        scores = {"float": values.sum(axis=1, dtype=np.int64), "deployed": spikes.sum(axis=1)}
+        own = carried.channels[name]
+        scores = {"float": values.sum(axis=1, dtype=np.int64)} | {
+            stage: run.spikes_of(name)[:, :, :own].sum(axis=1) for stage, run in runs.items()
+        }
     else:
-        scores = {"float": values[:, -1], "deployed": recording.voltage[:, -1]}
+        scores = {"float": values[:, -1]} | {
+            stage: run.voltage[:, -1] for stage, run in runs.items()
+        }
     return {
         stage: float(np.mean(score.reshape(len(classes), -1).argmax(axis=1) == classes))
         for stage, score in scores.items()
     }
-
-
-def _write_record(path: Path, result: ImportedDeployment, chip: Target, allowed: set[str]) -> None:
-    record = {
-        "net": result.path.name,
-        "sha256": hash_file(result.path),
-        "target": chip.name,
-        "message_bits": result.graph.input.message_bits,
-        "input_scale": result.input_scale,
-        "convention": result.imported.convention.name,
-        "dt": result.imported.convention.dt,
-        "approximations_allowed": sorted(allowed),
-        "populations": dict(result.imported.notes),
-        "float_thresholds": result.imported.thresholds,
-        "scales": result.calibration.scales,
-        "accuracy": result.accuracy,
-        "agreement": [dataclasses.asdict(entry) for entry in result.agreement],
-        "relays": [dataclasses.asdict(cost) for cost in result.lowered.costs],
-        "fit": None if result.fit is None else result.fit.to_dict(),
-        "versions": versions(),
-    }
-    write_text(path, json.dumps(record, indent=2) + "\n")

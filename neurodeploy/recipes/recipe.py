@@ -201,6 +201,18 @@ def _override(table: Table, key: str, text: str, *, where: str) -> None:
             raise RecipeError(f"{where}: override '{key}': '{found}' {what}.")
 
 
+def read_quantization(overrides: Mapping[str, str]) -> QuantizationSection:
+    """Return [quantization] with overrides as in `Recipe.load`, for a network without a recipe.
+
+    Raises:
+        RecipeError: If a key of that section or its value is not allowed.
+    """
+    table: Table = {"quantization": {}}
+    for key, value in overrides.items():
+        _override(table, key, value, where="--set")
+    return read_table(QuantizationSection, table["quantization"], where="[quantization]")
+
+
 def _variant(table: Table, variant: str | None, *, where: str) -> Table:
     """Return the recipe of one variant of a file, or of a file without any."""
     variants = _variants(table, where=where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.simulation.recording import Feed, Recording, Stream, Timing, Window
 from neurodeploy.strict_tables import NotNegativeInt, PositiveInt, Share
+
+TRAINED_FURTHER: Final = "no longer applies: weights were trained further"
+"""Stands where integers are not compared with the network that they come from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +147,10 @@ class SourceLayer:
     """A layer beside that of the source framework, on the samples of the deployment."""
 
     name: str
-    equal_share: Annotated[Share | None, "of neurons and steps; null where floats lack the layer"]
+    equal_share: Annotated[
+        Share | None,
+        "of neurons and steps; null where floats lack the layer, or nothing was compared",
+    ]
     lava_differing: NotNegativeInt | None
 
 
@@ -157,6 +163,10 @@ class SourceAgreement:
     lava_samples: NotNegativeInt
     approximations: Annotated[tuple[str, ...], "departures that were allowed, by name"]
     layers: tuple[SourceLayer, ...]
+    comparison: Annotated[
+        Literal["spikes", "no longer applies: weights were trained further"],
+        "of the integers with the source: spike by spike, or the reason why not",
+    ] = "spikes"
 
 
 def hash_arrays(arrays: Mapping[str, npt.NDArray[np.integer]]) -> str:

@@ -134,7 +134,7 @@ class LifDynamics(Dynamics):
     Held equal to it, by tests: real Lava (`differential`), a restatement in Python's integers
     (`property/test_simulation.py`), compiled kernels (`unit/simulation/kernels/test_lif.py`), the
     ONNX step (`property/test_onnx_files.py`) and training (`property/test_neuron_properties.py`).
-    The fine-tune in integers, `pipeline.deployment.fine_tuning`, runs this class itself.
+    The fine-tune in integers, `pipeline.deployment.integer_network`, runs this class itself.
 
     Source: lava-nc 0.10.0 `lava/proc/lif/models.py:PyLifModelBitAcc`.
     """

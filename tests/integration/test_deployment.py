@@ -130,7 +130,16 @@ def test_weights_are_pruned_before_the_fine_tune_and_stay_zero(neurodeploy, trai
 
 
 def test_options_of_the_command_are_keys_of_the_recipe(neurodeploy, trained: Path) -> None:
-    options = ("--prune", "0.5", "--prune-channels", "0.5", "--weight-bits", "6")
+    options = (
+        "--prune",
+        "0.5",
+        "--prune-channels",
+        "0.5",
+        "--weight-bits",
+        "6",
+        "--fine-tune",
+        "0",
+    )
     outcome = neurodeploy("deploy", trained, "--json", *options)
     assert outcome.code == 0, outcome.err
     answer = json.loads(outcome.out)
@@ -139,6 +148,7 @@ def test_options_of_the_command_are_keys_of_the_recipe(neurodeploy, trained: Pat
     assert answer["pruning"]["neurons"] == 71
     recipe = json.loads((trained / "network.json").read_text())["recipe"]
     assert recipe["pruning"]["schedule"] == "one_shot"
+    assert recipe["quantization"]["fine_tune_epochs"] == 0
     outcome = neurodeploy("deploy", trained, "--json", "--prune-pattern", "2:4")
     assert 0.4 < json.loads(outcome.out)["pruning"]["zero_share"] < 0.6
     outcome = neurodeploy("deploy", trained, "--json", "--accuracy-budget", "0.9")

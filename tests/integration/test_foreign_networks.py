@@ -68,12 +68,39 @@ def test_deploy_simulate_and_report(call: Call, samples: Path, tmp_path: Path) -
     assert json.loads(out)["populations"] == {"1": "exact", "3": "exact"}
 
 
+def test_deploy_trains_further(call: Call, tmp_path: Path) -> None:
+    path, out_dir = GOLDEN / "01_snntorch_leaky_dense.nir", tmp_path / "deployed"
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 6
+    rates = np.where(np.arange(12) // 2 == labels[:, None], 0.9, 0.1)
+    inputs = (rng.random((120, 20, 12)) < rates[:, None]).astype(np.uint8)
+    np.savez(tmp_path / "task.npz", input=inputs, label=labels)
+    words = ("deploy", path, "--samples", tmp_path / "task.npz", "--out", out_dir)
+    code, out, error = call(
+        *words, "--fine-tune", "4", "--weight-bits", "4",
+        "--set", "quantization.fine_tune_learning_rate=0.02",
+    )  # fmt: skip
+    assert code == 0, error
+    text = " ".join(out.split())
+    assert "of 12 samples held out" in text
+    assert "deployed: the fine-tuned network: accuracy on the samples to choose by" in text
+    assert "Agreement with the floats no longer applies: weights were trained further." in text
+    stages = ("float", "quantized", "fine-tuned", "deployed")
+    assert all(f"accuracy, {stage}: " in text for stage in stages)
+    code, out, _ = call(*words, "--json", "--fine-tune", "1")
+    assert code == 0
+    assert json.loads(out)["choice"].startswith("the ")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((), "give --samples, a file with integers `input`"),
         (("--samples", "S", "--reset", "soft"), "--reset soft: zero or subtract is allowed"),
         (("--samples", "S", "--prune", "0.5"), "pruning.schedule, pruning.sparsity: not for a"),
+        (("--samples", "S", "--weight-bits", "9"), "weight_bits = 9"),
+        (("--samples", "S", "--set", "training.epochs=2"), "training.epochs: not for a network"),
+        (("--samples", "S", "--fine-tune", "1"), "Every class needs samples in each part"),
         (("--samples", "S", "--convention", "snn"), "convention 'snn': allowed are euler"),
         (("--samples", "S", "--reset", "subtract"), "allow approximate={'soft-reset'}"),
         (("--samples", "S", "--approximate", "anything"), "anything; allowed are soft-reset"),

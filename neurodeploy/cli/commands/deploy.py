@@ -15,11 +15,12 @@ from rich.table import Table
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
 from neurodeploy.cli.commands.train import print_accuracy, require_training_part
-from neurodeploy.cli.foreign_networks import ForeignOptions, deploy_nir
+from neurodeploy.cli.foreign_networks import FOREIGN_SETTINGS, ForeignOptions, deploy_nir
 from neurodeploy.cli.options import GENERAL, AsJson, Settings, parse_settings
 from neurodeploy.files import locked
 from neurodeploy.fixedpoint import CURRENT_LIMIT, VOLTAGE_LIMIT
 from neurodeploy.ir.integer_layers import FixedConv, FixedDense, FixedLayer
+from neurodeploy.recipes.recipe import read_quantization
 
 if TYPE_CHECKING:
     from neurodeploy import pipeline
@@ -57,6 +58,13 @@ class DeployOptions:
         metavar="SHARE",
     )
     weight_bits: int | None = GENERAL.option(None, "Bits of each weight, 2 to 8.", metavar="BITS")
+    fine_tune: int | None = GENERAL.option(
+        None,
+        "Train the quantized network further in the chip's integers. Weights that are no better on "
+        "samples put aside are not taken. Default: the recipe's epochs; none for a `.nir` file.",
+        metavar="EPOCHS",
+        min=0,
+    )
     accuracy_budget: float | None = GENERAL.option(
         None,
         "Use the fewest bits that cost at most this much validation accuracy; 0.01 is one "
@@ -88,6 +96,7 @@ class DeployOptions:
             "pruning.pattern": self.prune_pattern,
             "pruning.channels": self.prune_channels,
             "quantization.weight_bits": self.weight_bits,
+            "quantization.fine_tune_epochs": self.fine_tune,
             "quantization.accuracy_budget": self.accuracy_budget,
         }
         if self.prune is not None or self.prune_pattern is not None:
@@ -111,23 +120,25 @@ def deploy(options: DeployOptions, foreign: ForeignOptions, as_json: AsJson = Fa
     Example: `neurodeploy deploy runs/digits-1 --target loihi2 --lava 8`
 
     Pruned, with the fewest bits that cost at most one point: `neurodeploy deploy runs/digits-1
-    --prune 0.7 --accuracy-budget 0.01 --set quantization.fine_tune_epochs=6`
+    --prune 0.7 --accuracy-budget 0.01 --fine-tune 6`
 
     A network of another framework: `neurodeploy deploy model.nir --samples samples.npz
     --convention snntorch --out deployed`
+
+    The same with 4-bit weights, trained further on the samples and their labels: `neurodeploy
+    deploy model.nir --samples samples.npz --weight-bits 4 --fine-tune 10`
     """
     settings = options.settings()
     if options.model.suffix == ".nir":
-        unused = sorted({*settings} - {"quantization.target"} | {*parse_settings(options.set)})
+        unused = sorted(settings.keys() - FOREIGN_SETTINGS)
         if unused:
             raise typer.BadParameter(
-                f"{', '.join(unused)}: not for a network of another framework, which is deployed "
-                "as it is, for the chip of --target. Leave the option out."
+                f"{', '.join(unused)}: not for a network of another framework. Leave the option "
+                f"out; {', '.join(sorted(FOREIGN_SETTINGS))} are allowed."
             )
         require_training_part()
-        deploy_nir(
-            options.model, foreign, options.target, options.lava, options.out, as_json=as_json
-        )
+        quantization = read_quantization(settings)
+        deploy_nir(options.model, foreign, quantization, options.lava, options.out, as_json=as_json)
         return
     if foreign != ForeignOptions():
         raise typer.BadParameter(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import QuantizationError, VerificationError
-from neurodeploy.reports.certified_facts import SourceAgreement, SourceLayer
+from neurodeploy.reports.certified_facts import TRAINED_FURTHER, SourceAgreement, SourceLayer
 from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import Comparison
 
@@ -107,10 +107,12 @@ def certify_layers(
     samples: int,
     lava_samples: int,
     approximations: Iterable[str] = (),
+    is_trained_further: bool = False,
 ) -> SourceAgreement:
     """Return the agreement with `source` as a certificate holds it."""
     return SourceAgreement(
         source=source,
+        comparison=TRAINED_FURTHER if is_trained_further else "spikes",
         samples=samples,
         lava_samples=min(lava_samples, samples),
         approximations=tuple(sorted(approximations)),

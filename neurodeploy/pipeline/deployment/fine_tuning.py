@@ -1,58 +1,29 @@
-"""Fine-tune a quantized network: forward in the chip's integers, backward through surrogates.
-
-The forward pass *is* the integer arithmetic of `neurodeploy.simulation`: the same rounded
-weights, the same wraps, the same neurons, so the spikes that training sees are those that the
-deployed file makes. Rounding, wrapping and clipping count as identity in the backward pass
-(straight-through), the spike as the surrogate.
-
-Weights are kept in float units; the integers of a population with scale s are
-round(W · s / 2) · 2 for weights and round(b · s) for biases, as `neurodeploy.passes.quantization`
-makes them.
-
-A channel that fires at every step, to carry biases through decaying currents, keeps its incoming
-weights at zero and its own bias; the weights that read it are those biases, and train.
-"""
+"""Fine-tune a quantized network in the chip's integers: one of ours, or an imported one."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+import numpy.typing as npt
 
-from neurodeploy.chips.target import Target
-from neurodeploy.data import Dataset
-from neurodeploy.errors import DataError, TraceError
-from neurodeploy.fixedpoint import (
-    CURRENT_LIMIT,
-    DECAY_UNITY,
-    STATE_EXPONENT,
-    FloatArray,
-    Int64Array,
-    round_half_even,
-    round_to_even_integer,
-    wrap,
-)
-from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Integrator, Layer
-from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer
+from neurodeploy.data import ArrayDataset, Dataset
+from neurodeploy.errors import TraceError, TrainingError
+from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.learning.checkpoints import History
+from neurodeploy.learning.engine import Hardware, TrainingEngine
+from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.functional.surrogate import Surrogate
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import SpikingNeuron
-from neurodeploy.passes import Carried
-from neurodeploy.passes.quantization import Population, Scales, find_populations, quantize
+from neurodeploy.pipeline.deployment.given_samples import SampleParts
+from neurodeploy.pipeline.deployment.integer_network import IntegerNetwork
 from neurodeploy.pipeline.observation import Observer, iteration_callback
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.recipes.training_sections import ShortcutSection
-from neurodeploy.simulation.neurons import LifDynamics
-
-_EXACT_FLOAT32 = float(1 << 24)
+from neurodeploy.recipes.training_sections import ShortcutSection, TrainingSection
 
 
 def fine_tune(
@@ -83,8 +54,14 @@ def fine_tune(
         shift=recipe.data.shift,
         keeps_zeros=recipe.pruning.is_any,
         directory=directory / "fine_tuning",
+        engine=_engine(),
         on_iteration=iteration_callback(observer),
     ).fit(integer, training, validation)
+
+
+def _engine() -> TrainingEngine:
+    """Return the processor: the chip's integers are computed in NumPy, whatever GPUs there are."""
+    return TrainingEngine(Hardware(accelerator="cpu"))
 
 
 def surrogate_of(network: SpikingNetwork) -> Surrogate:
@@ -95,350 +72,142 @@ def surrogate_of(network: SpikingNetwork) -> Surrogate:
     raise TraceError("network: no spiking layer. There is nothing to fine-tune.")
 
 
-class IntegerNetwork(nn.Module):
-    """A trainable network whose forward pass is the deployed network's, spike for spike.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FineTuning:
+    """Training of an imported network in the chip's integers: forward exact, backward surrogates.
 
-    Made from a float graph and the scales of its quantization; gives the fine-tuned integers
-    back with `to_fixed_point`.
+    Attributes:
+        epochs: Passes over the samples that it trains on.
+        learning_rate: Of AdamW at the start; it falls to zero along a cosine.
+        batch_size: Samples of one step.
+        held_out: Share of the samples that it does not train on, every class in proportion. On one
+            half of them the best epoch is chosen, and whether it is better than no fine-tune; on
+            the other half the accuracies are measured.
+        seed: Of this split, and of the order of the samples.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        target: Target,
-        scales: Scales,
-        *,
-        steps: int,
-        surrogate: Surrogate,
-        carried: Carried | None = None,
-    ) -> None:
-        """Take over the weights of `graph`.
+    epochs: int = 10
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    held_out: float = 0.2
+    seed: int = 0
 
-        Args:
-            graph: Float graph, batch norm and pooling folded.
-            target: The chip.
-            scales: Integer units per float unit, by population.
-            steps: T.
-            surrogate: Stands in for the derivative of the spike.
-            carried: How biases pass through decaying currents in `graph`; None if none do.
-
-        Raises:
-            QuantizationError: If the graph cannot be quantized with these scales.
-        """
-        super().__init__()
-        self._graph, self._target, self._steps = graph, target, steps
-        self._scales = dict(scales)
-        fixed = quantize(graph, target, steps=steps, scales=scales)
-        self.input_shape = fixed.input.shape
-        self._largest_input = graph.input.largest
-        self.populations = nn.ModuleList(
-            _TrainablePopulation(
-                population, layer, scales[population.name], target, surrogate, carried
+    def __post_init__(self) -> None:
+        """Refuse settings with which nothing can be trained or measured."""
+        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
+            if value < 1:
+                raise TrainingError(f"fine-tuning: {name} = {value}, at least 1 is required.")
+        if not 0 < self.learning_rate < float("inf"):
+            raise TrainingError(
+                f"fine-tuning: learning_rate = {self.learning_rate}, a number above 0 is required."
             )
-            for population, layer in zip(find_populations(graph), fixed, strict=True)
+        if not 0 < self.held_out < 1:
+            raise TrainingError(
+                f"fine-tuning: held_out = {self.held_out}, above 0 and below 1 is required."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FineTuned:
+    """The result of `tune_imported`.
+
+    Attributes:
+        graph: The integers with the weights of the best epoch.
+        history: Of the training; "validation" are the samples that the epoch is chosen by.
+        before: Accuracy on these without the fine-tune.
+        after: Accuracy on these with it.
+        settings: As they were asked for.
+        parts: The samples for each purpose.
+    """
+
+    graph: FixedPointGraph
+    history: History
+    settings: FineTuning
+    parts: SampleParts
+    before: float
+    after: float
+
+    @property
+    def is_better(self) -> bool:
+        """True if the fine-tuned integers are to be taken."""
+        return self.after > self.before
+
+    def describe(self) -> str:
+        """Return in one sentence which network was taken, and why."""
+        taken = "fine-tuned" if self.is_better else "quantized"
+        return (
+            f"the {taken} network: accuracy on the samples to choose by {self.before:.2%} before "
+            f"the fine-tune, {self.after:.2%} after it"
         )
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Run integer samples.
-
-        Args:
-            inputs: (samples, T, C, H, W) or (samples, T, N), whole numbers of any dtype; or
-                without the T axis, for images that stay the same in every step.
-
-        Returns:
-            (samples, T, classes) float32: the read-out's input at each step, in the units
-            of the float network's class scores.
-        """
-        return self._run(inputs)[0]
-
-    def forward_with_spikes(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the class scores of `forward`, and every spiking layer's spikes by name.
-
-        Returns:
-            (samples, T, classes) float32, and (samples, T, ...) float32 of 0 and 1.
-        """
-        return self._run(inputs)
-
-    def _run(self, inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        shape = self.input_shape
-        if inputs.shape[1:] == shape:
-            inputs = inputs.unsqueeze(1)
-        elif inputs.shape[1:] != (self._steps, *shape):
-            raise DataError(
-                f"input: shape {tuple(inputs.shape)}, (samples, {self._steps}, "
-                f"{', '.join(map(str, shape))}) is required; the axis of steps may be left out."
-            )
-        # A static image is kept as one step: its first synapse is computed once for all T.
-        known: dict[str, Tensor] = {INPUT: inputs.transpose(0, 1).to(torch.float32)}
-        scores: Tensor | None = None
-        for module in self.populations:
-            assert isinstance(module, _TrainablePopulation)
-            current = module.current(known, largest_input=self._largest_input)
-            current = current.expand(self._steps, *current.shape[1:])
-            if module.is_readout:
-                # Integers in, float class scores out: the scale of the last layer is a constant.
-                scores = (current + module.integer_bias()) / module.scale
-            else:
-                known[module.name] = module.fire(current)
-        assert scores is not None
-        del known[INPUT]
-        return scores.transpose(0, 1), {
-            name: spikes.transpose(0, 1) for name, spikes in known.items()
+    def to_dict(self) -> dict[str, object]:
+        """Return settings, numbers of samples, epochs and the choice, in JSON's types."""
+        return {
+            "settings": dataclasses.asdict(self.settings),
+            "samples": {
+                field.name: len(getattr(self.parts, field.name))
+                for field in dataclasses.fields(self.parts)
+            },
+            "epochs": [dataclasses.asdict(epoch) for epoch in self.history.epochs],
+            "kept_epoch": self.history.kept_epoch,
+            "is_deployed": self.is_better,
+            "choice": self.describe(),
         }
 
-    def to_graph(self) -> Graph:
-        """Return the float graph with the weights as they are now.
 
-        Quantizing it with the same scales gives `to_fixed_point()`.
-        """
-        nodes: dict[str, Layer] = dict(self._graph.nodes)
-        for module in self.populations:
-            assert isinstance(module, _TrainablePopulation)
-            nodes.update(module.to_layers())
-        return Graph(nodes=nodes, edges=self._graph.edges)
+def tune_imported(
+    integer: IntegerNetwork,
+    inputs: npt.NDArray[np.int32],
+    labels: npt.NDArray[np.int64],
+    parts: SampleParts,
+    settings: FineTuning,
+    observer: Observer,
+) -> FineTuned:
+    """Train an imported network in integers on a part of its samples.
 
-    def to_fixed_point(self) -> FixedPointGraph:
-        """Return the integer network that the forward pass computes.
+    Args:
+        integer: The quantized network; trained in place.
+        inputs: (samples, T, ...) all samples.
+        labels: (samples,) their classes.
+        parts: Which of them to train on, and which to choose by.
+        settings: Epochs and their like.
+        observer: Told of each iteration.
 
-        Raises:
-            QuantizationError: If training drove a whole layer to zero or to one sign.
-        """
-        return quantize(self.to_graph(), self._target, steps=self._steps, scales=self._scales)
-
-
-class _TrainablePopulation(nn.Module):
-    """One population: float weights as parameters, integer dynamics."""
-
-    def __init__(
-        self,
-        population: Population,
-        layer: FixedLayer,
-        scale: float,
-        target: Target,
-        surrogate: Surrogate,
-        carried: Carried | None,
-    ) -> None:
-        super().__init__()
-        self.name, self.scale = population.name, scale
-        neuron = layer.neuron
-        if not isinstance(neuron, CubaNeuron):
-            raise TraceError(
-                f"{self.name}: {neuron.label} neurons, of which no gradient is known here; LIF "
-                "neurons can be fine-tuned. Set quantization.fine_tune_epochs = 0."
-            )
-        assert isinstance(population.neuron, Cuba | Integrator)
-        self._neuron = population.neuron
-        self.is_readout = isinstance(population.neuron, Integrator)
-        self._branches = population.branches
-        self._limits = (float(target.weight_min), float(target.weight_max))
-        self._bias_limit = float(target.bias_max)
-        self._shape = layer.shape
-        self.weights = nn.ParameterList(
-            nn.Parameter(
-                torch.from_numpy(branch.layer.weight.astype(np.float32)),
-                requires_grad=not branch.is_identity,
-            )
-            for branch in population.branches
-        )
-        self.bias = nn.Parameter(torch.from_numpy(population.bias.astype(np.float32)))
-        self._kept: dict[int | str, tuple[Tensor, Tensor]] = {}
-        if carried is not None:
-            self._keep(carried)
-        self._model = _DifferentiableNeuron(neuron=neuron, scale=scale, surrogate=surrogate)
-
-    def _keep(self, carried: Carried) -> None:
-        """Keep what carries biases as it is, whatever an optimizer does to the parameters."""
-        for index, branch in enumerate(self._branches):
-            if branch.node in carried.trainable:
-                mask = torch.from_numpy(carried.trainable[branch.node])
-                self._kept[index] = mask, self.weights[index].detach().clone()
-        own = carried.channels[self.name]
-        if own < len(self.bias):
-            mask = torch.ones_like(self.bias, dtype=torch.bool)
-            mask[own:] = False
-            self._kept["bias"] = mask, self.bias.detach().clone()
-
-    def _trained(self, key: int | str, parameter: Tensor) -> Tensor:
-        """Return a parameter with the values that stay; no gradient reaches what they replace."""
-        if key not in self._kept:
-            return parameter
-        mask, kept = self._kept[key]
-        return torch.where(mask, parameter, kept)
-
-    def current(self, known: Mapping[str, Tensor], *, largest_input: int) -> Tensor:
-        """Sum over the synapses: (T, samples, ...) float32 holding integers."""
-        total: Tensor | None = None
-        for index, branch in enumerate(self._branches):
-            weight = self._trained(index, self.weights[index])
-            integers = _Round.apply(
-                weight, self.scale * branch.unit, round_to_even_integer, *self._limits
-            )
-            largest = largest_input if branch.source == INPUT else 1
-            reach = integers.detach().abs().flatten(1).sum(1).max() * largest
-            dtype = torch.float32 if float(reach) < _EXACT_FLOAT32 else torch.float64
-            sent = _apply_layer(branch.layer, known[branch.source].to(dtype), integers.to(dtype))
-            if isinstance(branch.layer, Conv) and float(reach) >= CURRENT_LIMIT:
-                sent = _Wrap24.apply(sent)
-            total = sent if total is None else total + sent
-        assert total is not None
-        return total.reshape(*total.shape[:2], *self._shape)
-
-    def integer_bias(self) -> Tensor:
-        """round(b · s), shaped to broadcast over the layer."""
-        limit = self._bias_limit
-        bias = self._trained("bias", self.bias)
-        rounded: Tensor = _Round.apply(bias, self.scale, round_half_even, -limit, limit)
-        if rounded.ndim > 1:
-            return rounded
-        return rounded.reshape(-1, *(1,) * (len(self._shape) - 1))
-
-    def fire(self, current: Tensor) -> Tensor:
-        """Spikes (T, samples, ...) float32 for the arriving integers."""
-        spikes: Tensor = _IntegerLif.apply(current, self.integer_bias(), self._model)
-        return spikes
-
-    def to_layers(self) -> dict[str, Layer]:
-        """The float layers with the weights as they are now, within the target's range.
-
-        The bias drives the voltage: it is a synapse's where the current lives one step, and
-        otherwise that of the neurons.
-        """
-        layers: dict[str, Layer] = {}
-        limit = self._bias_limit / self.scale
-        bias = self._trained("bias", self.bias).detach().double().clamp(-limit, limit).numpy()
-        neuron, is_driven = self._neuron, np.any(np.asarray(self._neuron.current_decay) < 1)
-        if is_driven or neuron.bias is not None:
-            column = (-1, *(1,) * (len(self._shape) - 1))
-            drive = bias.reshape(column) if bias.ndim == 1 else bias
-            layers[self.name] = dataclasses.replace(neuron, bias=drive)
-        for index, branch in enumerate(self._branches):
-            if branch.is_identity:
-                continue
-            low, high = (bound / (self.scale * branch.unit) for bound in self._limits)
-            weight = self._trained(index, self.weights[index]).detach().double()
-            layers[branch.node] = dataclasses.replace(
-                branch.layer,
-                weight=weight.clamp(low, high).numpy(),
-                bias=None if layers else bias,
-            )
-        return layers
-
-
-def _apply_layer(layer: Conv | Dense, events: Tensor, weight: Tensor) -> Tensor:
-    steps, samples = events.shape[:2]
-    folded = events.flatten(0, 1)
-    if isinstance(layer, Dense):
-        return nn.functional.linear(folded.flatten(1), weight).view(steps, samples, -1)
-    sent = nn.functional.conv2d(
-        folded,
-        weight,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-        groups=layer.groups,
+    Raises:
+        DataError: If a label is no class of the network.
+        TrainingError: If the loss is no longer finite.
+        QuantizationError: If training drove a whole layer to zero or to one sign.
+    """
+    observer.stage("fine-tune", f"{settings.epochs} epochs in integers")
+    everything = ArrayDataset(
+        inputs=inputs,
+        labels=labels,
+        shape=integer.input_shape,
+        classes=integer.classes,
+        scale=1.0,
     )
-    return sent.view(steps, samples, *sent.shape[1:])
-
-
-class _Round(torch.autograd.Function):
-    """round(x · factor) by a rule of `fixedpoint`, clamped to [low, high].
-
-    Gradient `factor` inside the range, 0 outside. The product is taken in float64, as in
-    `neurodeploy.passes.quantization`, so both round alike.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        factor: float,
-        rule: Callable[[FloatArray], Int64Array],
-        low: float,
-        high: float,
-    ) -> Tensor:
-        product = values.detach().double() * factor
-        # Far outside, a value need only stay outside: the rule gives int64.
-        rounded = torch.from_numpy(rule(product.clamp(low - 2, high + 2).numpy()))
-        ctx.save_for_backward((rounded >= low) & (rounded <= high))
-        ctx.factor = factor
-        return rounded.clamp(low, high).float()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (inside,) = ctx.saved_tensors
-        return gradients[0] * inside * ctx.factor, None, None, None, None
-
-
-class _Wrap24(torch.autograd.Function):
-    """Wrap a convolution's sums to 24 bits, as Lava's does; gradient 1."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return torch.from_numpy(wrap(values.detach().to(torch.int64).numpy(), 24)).to(values.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _DifferentiableNeuron:
-    """The integer neuron of one population, and how to differentiate it."""
-
-    neuron: CubaNeuron
-    scale: float
-    surrogate: Surrogate
-
-
-class _IntegerLif(torch.autograd.Function):
-    """LIF over all steps; the forward pass runs its definition, `simulation.neurons.LifDynamics`.
-
-    Backward, with h the surrogate in float units, g the incoming gradient and the voltage
-    measured in float units (v / (64 s)):
-
-        gv[t] = g[t] · h(v[t]) + (1 - s[t]) · (1 - dv / 4096) · gv[t+1]
-        gu[t] = gv[t] + (1 - du / 4096) · gu[t+1]
-
-    The gradient does not flow through the reset's dependence on the spike.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, arriving: Tensor, bias: Tensor, model: _DifferentiableNeuron) -> Tensor:
-        neurons = LifDynamics(
-            model.neuron, bias.detach().to(torch.int32).numpy(), tuple(arriving.shape[1:])
-        )
-        spikes = torch.empty(arriving.shape, dtype=torch.float32)
-        potentials = torch.empty(arriving.shape, dtype=torch.float32)
-        unit = 1.0 / (model.scale * (1 << STATE_EXPONENT))
-        for step, sums in enumerate(arriving.detach()):
-            voltage = neurons.integrate(sums.to(torch.int64).numpy())
-            potentials[step] = torch.from_numpy(voltage) * unit  # before firing resets it
-            spikes[step] = torch.from_numpy(neurons.fire())
-        ctx.save_for_backward(potentials, spikes)
-        ctx.model = model
-        ctx.bias_shape = bias.shape
-        return spikes
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        potentials, spikes = ctx.saved_tensors
-        model: _DifferentiableNeuron = ctx.model
-        threshold = int(model.neuron.threshold) / model.scale
-        slope = model.surrogate.derivative(potentials, threshold) / model.scale
-        keep_voltage = 1 - int(model.neuron.voltage_decay) / DECAY_UNITY
-        keep_current = 1 - int(model.neuron.current_decay) / DECAY_UNITY
-        into_current = torch.empty_like(potentials)
-        into_voltage = torch.empty_like(potentials)
-        later_voltage = torch.zeros_like(potentials[0])
-        later_current = torch.zeros_like(potentials[0])
-        for step in reversed(range(potentials.shape[0])):
-            later_voltage = gradients[0][step] * slope[step] + later_voltage * (
-                (1 - spikes[step]) * keep_voltage
-            )
-            later_current = later_voltage + later_current * keep_current
-            into_voltage[step] = later_voltage
-            into_current[step] = later_current
-        shape: torch.Size = ctx.bias_shape
-        summed = into_voltage.sum((0, 1))
-        extra = tuple(axis for axis in range(summed.ndim) if shape[axis] == 1)
-        return into_current, summed.sum(extra, keepdim=True) if extra else summed, None
+    choice = everything.subset(parts.choice)
+    before = evaluate(integer, choice).accuracy
+    section = TrainingSection(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        optimizer="adamw",
+        learning_rate=settings.learning_rate,
+        weight_decay=0.0,
+    )
+    trainer = Trainer(
+        section,
+        seed=settings.seed,
+        engine=_engine(),
+        on_iteration=iteration_callback(observer),
+    )
+    history = trainer.fit(integer, everything.subset(parts.training), choice)
+    after = evaluate(integer, choice).accuracy
+    return FineTuned(
+        graph=integer.to_fixed_point(),
+        history=history,
+        settings=settings,
+        parts=parts,
+        before=before,
+        after=after,
+    )

@@ -47,7 +47,8 @@ from neurodeploy.passes.calibration import Calibration, calibrate, check_activit
 from neurodeploy.passes.quantization import Clipping
 from neurodeploy.pipeline.deployment import agreement
 from neurodeploy.pipeline.deployment.agreement import BoolArray, LayerCheck
-from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork, fine_tune, surrogate_of
+from neurodeploy.pipeline.deployment.fine_tuning import fine_tune, surrogate_of
+from neurodeploy.pipeline.deployment.integer_network import IntegerNetwork
 from neurodeploy.pipeline.deployment.lowering import count_neurons, fold_layers, make_twin, prune
 from neurodeploy.pipeline.deployment.result import (
     Deployment,

@@ -17,7 +17,7 @@ from neurodeploy.nn.functional.surrogate import Rectangular, Triangular
 from neurodeploy.passes import lower_current_biases
 from neurodeploy.passes.calibration import calibrate
 from neurodeploy.passes.current_bias import always_on
-from neurodeploy.pipeline.deployment.fine_tuning import IntegerNetwork
+from neurodeploy.pipeline.deployment.integer_network import IntegerNetwork
 from neurodeploy.simulation import EventSimulator, Recording
 
 LOIHI2 = Target.load("loihi2")
@@ -217,3 +217,138 @@ def test_input_of_another_shape_is_refused() -> None:
     network, samples, _ = make_network(np.random.default_rng(7))
     with pytest.raises(DataError, match=r"shape \(24, 4, 2, 6, 5\)"):
         network(torch.from_numpy(samples[:, :4]))
+
+
+def make_foreign(rng: np.random.Generator, *, last: Cuba | Integrator) -> Graph:
+    """Return what networks of other frameworks have: recurrence, decays by neuron, shared weights.
+
+    The first layer fires at its threshold; "shared" leads to two populations.
+    """
+    nodes = {
+        "input": Input(shape=(9,)),
+        "fc": Dense(weight=rng.normal(0, 0.7, (12, 9)), bias=rng.normal(0, 0.1, 12)),
+        "first": Cuba(
+            threshold=0.5,
+            fires_at_threshold=True,
+            current_decay=rng.uniform(0.4, 0.9, 12),
+            voltage_decay=rng.uniform(0.1, 0.6, 12),
+        ),
+        "back": Dense(weight=rng.normal(0, 0.4, (12, 12))),
+        "shared": Dense(weight=rng.normal(0, 0.5, (7, 12)), bias=rng.normal(0, 0.1, 7)),
+        "left": Cuba(threshold=0.6, voltage_decay=0.2),
+        "right": Cuba(threshold=0.9, voltage_decay=0.5),
+        "from_left": Dense(weight=rng.normal(0, 0.5, (4, 7))),
+        "from_right": Dense(weight=rng.normal(0, 0.5, (4, 7))),
+        "last": last,
+    }
+    edges = (
+        ("input", "fc"), ("fc", "first"), ("first", "back"), ("back", "first"),
+        ("first", "shared"), ("shared", "left"), ("shared", "right"), ("left", "from_left"),
+        ("right", "from_right"), ("from_left", "last"), ("from_right", "last"),
+    )  # fmt: skip
+    return Graph(nodes=nodes, edges=edges)
+
+
+LASTS: dict[str, Cuba | Integrator] = {
+    "spikes": Cuba(threshold=0.4, voltage_decay=0.3),
+    "leaky read-out": Integrator(current_decay=0.5, voltage_decay=0.25),
+    "sum": Integrator(),
+}
+
+
+@pytest.mark.parametrize("last", LASTS)
+def test_networks_of_other_frameworks_train_as_the_simulator_runs_them(last: str) -> None:
+    rng = np.random.default_rng(11)
+    samples = (rng.random((20, 12, 9)) < 0.4).astype(np.int32)
+    drive = lower_current_biases(make_foreign(rng, last=LASTS[last]), steps=12)
+    scales = calibrate(drive.graph, LOIHI2, samples).scales
+    network = IntegerNetwork(drive.graph, LOIHI2, scales, steps=12, carried=drive)
+    labels = torch.from_numpy(rng.integers(0, 4, 20))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.02, weight_decay=0)
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    losses = []
+    for _ in range(16):
+        recording = EventSimulator(network.to_fixed_point()).run(samples)
+        with torch.no_grad():
+            scores, spikes = network.forward_with_spikes(torch.from_numpy(samples))
+        for name, values in spikes.items():
+            assert np.array_equal(values.numpy(), recording.spikes_of(name)), name
+        if last == "spikes":
+            expected = recording.spikes_of("last").sum(axis=1)
+            assert np.array_equal(scores.mean(1).numpy(), expected)
+        else:
+            expected = recording.voltage[:, -1] / (64 * scales["last"])
+            total = scores[:, 0] if last == "leaky read-out" else scores.sum(1)
+            assert np.abs(total.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
+        loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(samples)).mean(1), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    for name, weight in network.named_parameters():
+        if weight.requires_grad and before[name].any():
+            assert not torch.equal(before[name], weight), name
+
+
+def test_gradients_of_a_recurrent_and_a_leaky_layer_are_those_of_torch() -> None:
+    """On the chip's grid nothing is rounded: floats with the same surrogate do the same."""
+    rng = np.random.default_rng(12)
+    steps, scale = 5, 64.0
+
+    def on_grid(*shape: int) -> np.ndarray:
+        return 2 * rng.integers(-30, 31, shape) / scale
+
+    decay = np.array([0.5, 1.0, 0.5, 0.5])
+    nodes = {
+        "input": Input(shape=(6,)),
+        "fc": Dense(weight=on_grid(4, 6), bias=None),
+        "lif": Cuba(threshold=0.75, current_decay=0.5, voltage_decay=decay),
+        "back": Dense(weight=on_grid(4, 4)),
+        "read": Dense(weight=on_grid(3, 4)),
+        "out": Integrator(voltage_decay=0.5),
+    }
+    edges = (
+        ("input", "fc"), ("fc", "lif"), ("lif", "back"), ("back", "lif"), ("lif", "read"),
+        ("read", "out"),
+    )  # fmt: skip
+    surrogate = Triangular(height=0.7)
+    network = IntegerNetwork(
+        Graph(nodes=nodes, edges=edges),
+        LOIHI2,
+        {"lif": scale, "out": scale},
+        steps=steps,
+        surrogate=surrogate,
+    )
+    samples = torch.from_numpy((rng.random((8, steps, 6)) < 0.5).astype(np.float64))
+    factors = torch.from_numpy(rng.normal(size=(8, 3)))
+    (network(samples)[:, 0] * factors).sum().backward()
+
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, voltage):
+            ctx.save_for_backward(voltage)
+            return (voltage > 0.75).double()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * surrogate.derivative(ctx.saved_tensors[0], 0.75)
+
+    weights = [
+        torch.tensor(nodes[name].weight, requires_grad=True) for name in ("fc", "back", "read")
+    ]
+    current = voltage = spikes = torch.zeros(8, 4, dtype=torch.float64)
+    out = torch.zeros(8, 3, dtype=torch.float64)
+    total = 0
+    for step in range(steps):
+        current = 0.5 * current + samples[:, step] @ weights[0].T + spikes @ weights[1].T
+        voltage = (1 - torch.from_numpy(decay)) * voltage + current
+        spikes = Spike.apply(voltage)
+        voltage = voltage * (1 - spikes.detach())
+        out = 0.5 * out + spikes @ weights[2].T
+        total += int(spikes.sum())
+    (out * factors).sum().backward()
+    assert total > 20
+    ours = [*network.populations[0].weights, *network.populations[1].weights]  # type: ignore[union-attr]
+    for mine, reference in zip(ours, weights, strict=True):
+        torch.testing.assert_close(mine.grad.double(), reference.grad, rtol=1e-5, atol=1e-6)
