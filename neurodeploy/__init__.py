@@ -61,7 +61,13 @@ if TYPE_CHECKING:
     from neurodeploy.interchange.torch_importing import import_torch as import_torch
     from neurodeploy.ir.graphs import FixedPointGraph as FixedPointGraph, Graph as Graph
     from neurodeploy.lava_bridge import LavaSimulator as LavaSimulator
+    from neurodeploy.learning.branched_module import (
+        BranchedModule as BranchedModule,
+        add_shortcut_branches as add_shortcut_branches,
+    )
     from neurodeploy.learning.evaluation import evaluate as evaluate
+    from neurodeploy.learning.losses import combine_outputs as combine_outputs
+    from neurodeploy.learning.schedules import branch_weight_at as branch_weight_at
     from neurodeploy.learning.trainer import Trainer as Trainer
     from neurodeploy.nn.network import (
         SpikingNetwork as SpikingNetwork,
@@ -144,7 +150,10 @@ _NAMES_BY_MODULE = {
     "interchange.torch_importing": "import_torch",
     "ir.graphs": "FixedPointGraph Graph",
     "lava_bridge": "LavaSimulator",
+    "learning.branched_module": "BranchedModule add_shortcut_branches",
     "learning.evaluation": "evaluate",
+    "learning.losses": "combine_outputs",
+    "learning.schedules": "branch_weight_at",
     "learning.trainer": "Trainer",
     "nn.network": "SpikingNetwork remove_branches",
     "nn.tracing": "trace",

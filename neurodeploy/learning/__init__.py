@@ -8,4 +8,5 @@ In reading order:
     evaluation   accuracy, loss and spike rates on a data set
     checkpoints  records of epochs, and the files to resume from
     engine       processes, devices and precision
+    branched_module  shortcut branches on modules of other frameworks
 """

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import prod
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ from neurodeploy.untrusted.boundary import FileKind, guarded
 
 _MODEL = FileKind("network", ".safetensors", CheckpointError, "Take the file that training wrote.")
 FORMAT = "neurodeploy-network"
+Bare = TypeVar("Bare", covariant=True)
 CAN_COMPILE_BLOCKS = "isolate_recompiles" in inspect.signature(torch.compile).parameters
 """True if torch keeps what it compiles for one block apart from what it compiles for another."""
 
@@ -341,8 +343,18 @@ class SpikingNetwork(nn.Module):
         return network.eval()
 
 
-def remove_branches(network: SpikingNetwork) -> SpikingNetwork:
-    """Return a copy of the network without branches; its main output is the same to the bit."""
+class HasBranches(Protocol[Bare]):
+    """A network whose shortcut branches can be taken off."""
+
+    def without_branches(self) -> Bare:
+        """Return the network without branches."""
+
+
+def remove_branches(network: HasBranches[Bare]) -> Bare:
+    """Return a network without branches; its main output is the same to the bit.
+
+    Of a `SpikingNetwork` it is a copy; of a `BranchedModule` the module that it was made from.
+    """
     return network.without_branches()
 
 

@@ -83,11 +83,28 @@ def test_an_example_on_real_lava(
     assert "MACs of the ReLU twin" in printed
 
 
+def block_below(heading: str) -> str:
+    text = (EXAMPLES / "README.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return block
+
+
+def test_shortcut_branches_on_any_module() -> None:
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8), torch.nn.ReLU()
+    module = torch.nn.Sequential(*layers, torch.nn.Linear(8, 4))
+    batches = [(torch.rand(3, 5, 6), torch.randint(0, 4, (5,))) for _ in range(4)]
+    before = module[0].weight.detach().clone()
+    variables: dict = {"module": module, "batch": batches[0][0], "batches": batches}
+    exec(compile(block_below("Shortcut branches"), "examples/README.md", "exec"), variables)
+    assert variables["module"] is module
+    assert variables["weight"] == 0
+    assert not torch.equal(module[0].weight, before)
+
+
 def test_our_weights_in_layers_of_norse() -> None:
     pytest.importorskip("norse", reason="the package norse is not installed")
-    (block,) = re.findall(
-        r"```python\n(.*?)```", (EXAMPLES / "README.md").read_text(), flags=re.DOTALL
-    )
+    block = block_below("Back to norse")
     torch.manual_seed(0)
     recipe = nd.Recipe.load(EXAMPLES.parent / "training" / "recipes" / "digits.toml")
     network = nd.remove_branches(nd.SpikingNetwork.from_recipe(recipe))
