@@ -31,7 +31,7 @@ from neurodeploy.ir.float_layers import (
 )
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.folding import fold_batchnorm, join_groups
-from neurodeploy.passes.parallel_synapses import common_kernel, sum_biases
+from neurodeploy.passes.parallel_synapses import common_kernel, offsets_of, sum_biases
 
 _LINEAR = (Conv, Dense, BatchNorm, AveragePool, GlobalAveragePool, Flatten)
 _LAYERS_MAX = 1 << 12
@@ -279,10 +279,10 @@ def _conv_of_conv(
     )
     if not any(second.padding):
         return merged
-    kernel = common_kernel([merged], shapes[0], shapes[2])
+    kernel = common_kernel([offsets_of(merged)], merged.stride, shapes[0], shapes[2])
     return dataclasses.replace(
         merged,
-        weight=kernel.place(merged, weight),
+        weight=kernel.place(offsets_of(merged), weight),
         padding=kernel.padding,
         dilation=kernel.dilation,
     )

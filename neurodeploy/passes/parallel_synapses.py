@@ -6,7 +6,7 @@ of them, with zeros elsewhere, each computes as it did.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from math import gcd
 from typing import NamedTuple
 
@@ -27,18 +27,8 @@ from neurodeploy.ir.float_layers import (
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.folding import Number, join_groups
 
-
-class _Taps(NamedTuple):
-    """The taps of a kernel along one axis of space."""
-
-    taps: int
-    padding: int
-    dilation: int
-
-    @property
-    def end(self) -> int:
-        """Offset of the last tap from the pixel at the output's place."""
-        return (self.taps - 1) * self.dilation - self.padding
+Offsets = tuple[Sequence[int], Sequence[int]]
+"""Rows and columns of a kernel's taps, from the pixel at the output's place."""
 
 
 class Kernel(NamedTuple):
@@ -48,56 +38,62 @@ class Kernel(NamedTuple):
     padding: tuple[int, int]
     dilation: tuple[int, int]
 
-    def place(self, conv: Convolution, weight: npt.NDArray[Number]) -> npt.NDArray[Number]:
-        """Return the weight (out, in, KH, KW) of a convolution on these taps, zeros elsewhere."""
+    def at(self, offset: int, axis: int) -> int:
+        """Return the index of the tap at an offset."""
+        return (offset + self.padding[axis]) // self.dilation[axis]
+
+    def place(self, offsets: Offsets, weight: npt.NDArray[Number]) -> npt.NDArray[Number]:
+        """Return a weight (out, in, KH, KW) whose taps lie at offsets on these, zeros elsewhere."""
         placed = np.zeros((*weight.shape[:2], *self.taps), weight.dtype)
         rows, columns = (
-            [
-                (tap * conv.dilation[axis] - conv.padding[axis] + self.padding[axis])
-                // self.dilation[axis]
-                for tap in range(weight.shape[axis + 2])
-            ]
-            for axis in (0, 1)
+            np.array([self.at(offset, axis) for offset in offsets[axis]]) for axis in (0, 1)
         )
-        placed[:, :, np.array(rows)[:, None], np.array(columns)] = weight
+        placed[:, :, rows[:, None], columns] = weight
         return placed
 
 
-def common_kernel(convs: Sequence[Convolution], source: Shape, output: Shape) -> Kernel:
-    """Return the smallest kernel whose taps hold those of every convolution.
-
-    Args:
-        convs: Convolutions of one stride.
-        source: (C, H, W) of what they read.
-        output: (C, H, W) of what they give.
-    """
-    axes = []
-    for axis in (0, 1):
-        parts = [
-            _Taps(conv.weight.shape[axis + 2], conv.padding[axis], conv.dilation[axis])
-            for conv in convs
-        ]
-        stride = convs[0].stride[axis]
-        axes.append(_common_axis(parts, stride, source[axis + 1], output[axis + 1]))
-    rows, columns = axes
-    return Kernel(
-        taps=(rows.taps, columns.taps),
-        padding=(rows.padding, columns.padding),
-        dilation=(rows.dilation, columns.dilation),
+def offsets_of(conv: Convolution) -> Offsets:
+    """Return where the taps of a convolution lie."""
+    rows, columns = conv.weight.shape[2:]
+    return (
+        [tap * conv.dilation[0] - conv.padding[0] for tap in range(rows)],
+        [tap * conv.dilation[1] - conv.padding[1] for tap in range(columns)],
     )
 
 
-def _common_axis(parts: Sequence[_Taps], stride: int, size: int, wanted: int) -> _Taps:
-    before, after = max(part.padding for part in parts), max(part.end for part in parts)
-    steps = [part.dilation for part in parts if part.taps > 1]
-    dilation = gcd(*steps, *(before - part.padding for part in parts)) or 1
-    taps = (before + after) // dilation + 1
-    if (size + 2 * before - (before + after + 1)) // stride + 1 == wanted:
-        return _Taps(taps, before, dilation)
+def common_kernel(
+    offsets: Sequence[Offsets], stride: tuple[int, int], source: Shape, output: Shape
+) -> Kernel:
+    """Return the smallest kernel that has a tap at every offset.
+
+    Args:
+        offsets: Of each convolution, all of one stride.
+        stride: (H, W).
+        source: (C, H, W) of what they read.
+        output: (C, H, W) of what they give.
+    """
+    (rows, top, down), (columns, left, right) = (
+        _common_axis(
+            {offset for pair in offsets for offset in pair[axis]},
+            stride[axis],
+            source[axis + 1],
+            output[axis + 1],
+        )
+        for axis in (0, 1)
+    )
+    return Kernel(taps=(rows, columns), padding=(top, left), dilation=(down, right))
+
+
+def _common_axis(offsets: Set[int], stride: int, size: int, wanted: int) -> tuple[int, int, int]:
+    """Return taps, padding and dilation of a kernel along one axis."""
+    before, after = max(0, -min(offsets)), max(offsets)
+    dilation = gcd(*(offset + before for offset in offsets)) or 1
+    if (size + before - after - 1) // stride + 1 == wanted:
+        return (before + after) // dilation + 1, before, dilation
     # Padding is the same on both sides: taps of zeros on one side make up for the difference.
     while (outputs := (size + before - after - 1) // stride + 1) != wanted:
         before, after = (before + 1, after) if outputs < wanted else (before, after + 1)
-    return _Taps(before + after + 1, before, 1)
+    return before + after + 1, before, 1
 
 
 def join_parallel(graph: Graph) -> Graph:
@@ -148,11 +144,12 @@ def _join(graph: Graph, name: str, synapses: list[str], source: Shape, output: S
     else:
         point = Conv(weight=np.eye(source[0])[:, :, None, None])
         convs = [layer if isinstance(layer, Conv) else point for layer in layers]
-        kernel = common_kernel(convs, source, output)
+        offsets = [offsets_of(conv) for conv in convs]
+        kernel = common_kernel(offsets, first.stride, source, output)
         weight = np.sum(
             [
-                kernel.place(conv, join_groups(conv.weight, conv.groups, conv.groups))
-                for conv in convs
+                kernel.place(places, join_groups(conv.weight, conv.groups, conv.groups))
+                for places, conv in zip(offsets, convs, strict=True)
             ],
             axis=0,
         )

@@ -23,7 +23,7 @@ lava-dl 0.6.0; `tests/differential` repeats that, and shows the one with bias.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -44,7 +44,7 @@ from neurodeploy.ir.integer_layers import (
     IntArray,
 )
 from neurodeploy.passes.folding import join_groups
-from neurodeploy.passes.parallel_synapses import common_kernel
+from neurodeploy.passes.parallel_synapses import Offsets, common_kernel, offsets_of
 
 _WEIGHTS_MAX = 1 << 28
 """Weights of a dense layer with relays."""
@@ -122,9 +122,8 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
         graph: Integer network whose layers, in order, form a chain with skip connections on it:
             convolutions and dense layers with LIF neurons, each with at most one synapse from any
             other. A layer need not read the one before it. A skip has the stride of the path that
-            it skips, and reads no pixel that the path drops: an identity or a 1x1 convolution
-            over layers that stride, any convolution, or a dense layer, over those that keep the
-            size.
+            it skips, and reads no pixel that an unpadded kernel on the path drops. Over layers
+            that stride, pixels that are read later go side by side, in channels of their own.
         target: Decides how a relay outbids the threshold: by its weight, or, where every channel
             may have its own parameters, by a threshold of its own.
 
@@ -158,31 +157,45 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
 class _Held:
     """Where a layer's output holds the spikes of a source, its own or relayed.
 
+    Behind layers that stride, pixels of the source lie side by side in several channels: those of
+    row r + i · stride and column c + j · stride at pixel (i, j) of the channels of phase (r, c).
+
     Attributes:
         first: First channel (or neuron).
         shape: Of the source: (C, H, W), or (N,); (C·H·W,) behind a dense layer that relays a map.
         stride: Rows and columns of the source from one held pixel to the next.
-        held: Rows and columns that are held.
+        phases: For rows and for columns: how many pixels are held, by phase, in the order in which
+            the channels lie.
     """
 
     first: int
     shape: Shape
     stride: tuple[int, int] = (1, 1)
-    held: tuple[int, int] = (0, 0)
+    phases: tuple[Mapping[int, int], Mapping[int, int]]
 
     @classmethod
     def of(cls, shape: Shape, first: int = 0) -> _Held:
         """Return a block that holds all of a source."""
-        return cls(first=first, shape=shape, held=_size(shape))
+        rows, columns = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+        return cls(first=first, shape=shape, phases=({0: rows}, {0: columns}))
 
     @property
-    def is_whole(self) -> bool:
-        """True if every value is held."""
-        return self.stride == (1, 1) and self.held == _size(self.shape)
+    def channels(self) -> int:
+        """Number of channels (or neurons) in which the source is held."""
+        return self.shape[0] * len(self.phases[0]) * len(self.phases[1])
 
+    def __iter__(self) -> Iterator[tuple[tuple[int, int], slice]]:
+        """Yield each phase (row, column) with its channels."""
+        first = self.first
+        for row in self.phases[0]:
+            for column in self.phases[1]:
+                yield (row, column), slice(first, first + self.shape[0])
+                first += self.shape[0]
 
-def _size(shape: Shape) -> tuple[int, int]:
-    return (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
+    def there(self, axis: int, phase: int) -> int:
+        """Return how many rows (axis 0) or columns of the source a phase has."""
+        size = self.shape[axis + 1] if len(self.shape) == 3 else 1
+        return _divide_up(size - phase, self.stride[axis])
 
 
 class _Builder:
@@ -251,44 +264,78 @@ class _Builder:
         """Return the synapse of a convolutional layer, and what the layer's output then holds."""
         stride = self._stride_of(layer)
         placed = [
-            (self.blocks[c.source], self._on_block(layer, c.source, c.synapse, stride))
+            part
             for c in layer.connections
             if isinstance(c.synapse, FixedConv)
+            for part in self._on_block(layer, c.source, c.synapse, stride)
         ]
-        point = FixedConv(weight=np.ones((1, 1, 1, 1), np.int32), stride=stride)
-        convs = [conv for _, conv in placed] + [point] * bool(relayed)
-        kernel = common_kernel(convs, self.shape, layer.shape)
-        own = layer.shape[0]
-        outputs = own + sum(self.blocks[source].shape[0] for source in relayed)
-        weight = np.zeros((outputs, self.shape[0], *kernel.taps), np.int32)
-        for block, conv in placed:
-            channels = slice(block.first, block.first + block.shape[0])
-            weight[:own, channels] += kernel.place(conv, conv.weight)
-        blocks, row = {layer.name: _Held.of(layer.shape)}, own
+        blocks, row = {layer.name: _Held.of(layer.shape)}, layer.shape[0]
         for source in relayed:
-            block = self.blocks[source]
-            diagonal = np.arange(block.shape[0])
-            rows, columns = _quotient(kernel.padding, kernel.dilation)
-            weight[row + diagonal, block.first + diagonal, rows, columns] = relay_weight
-            blocks[source] = _Held(
-                first=row,
-                shape=block.shape,
-                stride=_product(block.stride, stride),
-                held=_least(layer.shape[1:], _quotient(block.held, stride)),
-            )
-            row += len(diagonal)
+            blocks[source] = self._relayed(layer, source, stride, row)
+            row += blocks[source].channels
+        taps = [
+            ([row // block.stride[0]], [column // block.stride[1]])
+            for source in relayed
+            for block in [self.blocks[source]]
+            for (row, column), _ in blocks[source]
+        ]
+        kernel = common_kernel(
+            [*(offsets for _, offsets, _ in placed), *taps], stride, self.shape, layer.shape
+        )
+        weight = np.zeros((row, self.shape[0], *kernel.taps), np.int32)
+        for channels, offsets, share in placed:
+            weight[: layer.shape[0], channels] += kernel.place(offsets, share)
+        for source in relayed:
+            (down, right), before = self.blocks[source].stride, dict(self.blocks[source])
+            for phase, channels in blocks[source]:
+                reads = before[phase[0] % down, phase[1] % right]
+                tap = kernel.at(phase[0] // down, 0), kernel.at(phase[1] // right, 1)
+                weight[channels, reads, *tap] = relay_weight * np.eye(
+                    channels.stop - channels.start, dtype=np.int32
+                )
         synapse = FixedConv(
             weight=weight, stride=stride, padding=kernel.padding, dilation=kernel.dilation
         )
         return synapse, blocks
 
+    def _relayed(
+        self, layer: FixedLayer, source: str, stride: tuple[int, int], first: int
+    ) -> _Held:
+        """Return what a layer that strides holds of a source: the pixels that are read later."""
+        block = self.blocks[source]
+        steps = _product(block.stride, stride)
+        held: list[dict[int, int]] = []
+        for axis in (0, 1):
+            held.append({})
+            for phase in sorted(self._phases_read(layer, source, steps, axis)):
+                tap, before = divmod(phase, block.stride[axis])
+                rest = _divide_up(block.phases[axis][before] - tap, stride[axis])
+                held[axis][phase] = max(0, min(layer.shape[axis + 1], rest))
+        return _Held(first=first, shape=block.shape, stride=steps, phases=(held[0], held[1]))
+
+    def _phases_read(
+        self, layer: FixedLayer, source: str, steps: tuple[int, int], axis: int
+    ) -> set[int]:
+        """Return the rows or columns, modulo the steps so far, that later layers read."""
+        read: set[int] = set()
+        for later in self.graph.layers[self.graph.names.index(layer.name) + 1 :]:
+            for connection in later.connections:
+                if connection.source != source:
+                    continue
+                if isinstance(connection.synapse, FixedConv):
+                    offsets = offsets_of(connection.synapse)[axis]
+                    read |= {offset % steps[axis] for offset in offsets}
+                else:
+                    read |= set(range(steps[axis]))
+        return read
+
     def _on_block(
         self, layer: FixedLayer, source: str, synapse: FixedConv, stride: tuple[int, int]
-    ) -> FixedConv:
-        """Return a convolution of a source as one of the pixels that the layer before holds of it.
+    ) -> list[tuple[slice, Offsets, IntArray]]:
+        """Return which channels before a convolution reads, at which taps, with which weights.
 
         Raises:
-            QuantizationError: If it reads others.
+            QuantizationError: If the layer before does not hold what it reads.
         """
         block, where = self.blocks[source], f"{source} -> {layer.name}"
         path = _product(block.stride, stride)
@@ -297,32 +344,36 @@ class _Builder:
                 f"{where}: the skip has stride {synapse.stride}, the path that it skips {path}; "
                 "they must be equal."
             )
-        dilation, padding = list(synapse.dilation), list(synapse.padding)
-        for axis in (0, 1):
-            taps, every = synapse.weight.shape[axis + 2], block.stride[axis]
-            dilation[axis], rest = divmod(dilation[axis], every) if taps > 1 else (1, 0)
-            padding[axis], more = divmod(padding[axis], every)
-            end = (taps - 1) * dilation[axis] - padding[axis]
-            needed = (layer.shape[axis + 1] - 1) * stride[axis] + end + 1
-            there = -(-block.shape[axis + 1] // every)
-            if rest or more or min(needed, there) > block.held[axis]:
-                raise QuantizationError(
-                    f"{where}: the skip's kernel {synapse.weight.shape[2:]} with stride "
-                    f"{synapse.stride} and padding {synapse.padding} reads pixels that its path "
-                    f"drops: it holds {block.held} of {block.shape[1:]}, one in {block.stride}. An "
-                    "identity or a 1x1 convolution over layers that keep the size reads no others."
-                )
-        return FixedConv(
-            weight=_ungrouped(synapse),
-            stride=stride,
-            padding=(padding[0], padding[1]),
-            dilation=(dilation[0], dilation[1]),
-        )
+        offsets, weight = offsets_of(synapse), _ungrouped(synapse)
+        parts: list[tuple[slice, Offsets, IntArray]] = []
+        for phases, channels in block:
+            taps: list[list[int]] = []
+            places: list[list[int]] = []
+            for axis in (0, 1):
+                every, phase = block.stride[axis], phases[axis]
+                own = [tap for tap, at in enumerate(offsets[axis]) if at % every == phase]
+                taps.append(own)
+                places.append([offsets[axis][tap] // every for tap in own])
+                last = (layer.shape[axis + 1] - 1) * stride[axis] + max(places[axis], default=-1)
+                held, there = block.phases[axis][phase], block.there(axis, phase)
+                if own and min(last + 1, there) > held:
+                    raise QuantizationError(
+                        f"{where}: the skip's kernel {synapse.weight.shape[2:]} with padding "
+                        f"{synapse.padding} reads pixels that its path drops: of {there} rows or "
+                        f"columns it holds {held}. Pad the convolutions that the skip leads over."
+                    )
+            if taps[0] and taps[1]:
+                share = weight[:, :, np.array(taps[0])[:, None], np.array(taps[1])]
+                parts.append((channels, (places[0], places[1]), share))
+        return parts
 
     def _stride_of(self, layer: FixedLayer) -> tuple[int, int]:
         """Return the stride over the layer before: that of the synapse from it, if there is one."""
         strides = {
-            c.source: _quotient(c.synapse.stride, self.blocks[c.source].stride)
+            c.source: (
+                _divide_up(c.synapse.stride[0], self.blocks[c.source].stride[0]),
+                _divide_up(c.synapse.stride[1], self.blocks[c.source].stride[1]),
+            )
             for c in layer.connections
             if isinstance(c.synapse, FixedConv)
         }
@@ -372,16 +423,22 @@ class _Builder:
     def _columns(self, layer: FixedLayer, source: str) -> npt.NDArray[np.int64]:
         """Return at which inputs of a dense layer the values of a source lie, in their order."""
         block = self.blocks[source]
-        if not block.is_whole:
-            raise QuantizationError(
-                f"{source} -> {layer.name}: a dense layer reads all pixels, and the path holds "
-                f"{block.held} of {block.shape[1:]}, one in {block.stride}. Skip over layers that "
-                "keep the size."
-            )
         places = np.arange(prod(self.shape)).reshape(self.shape)
-        places = places[block.first : block.first + block.shape[0]]
-        rows, columns = _size(block.shape)
-        return (places[:, :rows, :columns] if places.ndim == 3 else places).reshape(-1)
+        if len(self.shape) == 1:
+            return places[block.first : block.first + block.channels]
+        columns = np.zeros(block.shape, np.int64)
+        for (row, column), channels in block:
+            held = block.phases[0][row], block.phases[1][column]
+            there = block.there(0, row), block.there(1, column)
+            if held != there:
+                raise QuantizationError(
+                    f"{source} -> {layer.name}: a dense layer reads all pixels, and of {there} "
+                    f"rows and columns its path holds {held}. Pad the convolutions that the skip "
+                    "leads over."
+                )
+            own = places[channels, : held[0], : held[1]]
+            columns[:, row :: block.stride[0], column :: block.stride[1]] = own
+        return columns.reshape(-1)
 
     # ------------------------------------------------------------------ relays
 
@@ -457,13 +514,8 @@ def _product(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
     return one[0] * other[0], one[1] * other[1]
 
 
-def _quotient(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    """Return quotients, rounded up."""
-    return -(-one[0] // other[0]), -(-one[1] // other[1])
-
-
-def _least(one: Shape, other: tuple[int, int]) -> tuple[int, int]:
-    return min(one[0], other[0]), min(one[1], other[1])
+def _divide_up(number: int, by: int) -> int:
+    return -(-number // by)
 
 
 def _ungrouped(conv: FixedConv) -> IntArray:

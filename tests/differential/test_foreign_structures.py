@@ -88,6 +88,13 @@ STRUCTURES = {
             "c2": conv(3, 4), "c3": conv(3, 4), "d": lif(),
         },
     ),
+    "one synapse for a neuron and a pool": lambda: Network(
+        join("input c1 a p1 c2 d output", "c1 p2 b c3 d"),
+        {
+            "c1": conv(1, 3), "a": lif(), "p1": nn.AvgPool2d(2), "p2": nn.AvgPool2d(2),
+            "b": lif(), "c2": conv(3, 4, 1, 0), "c3": conv(3, 4, 1, 0), "d": lif(),
+        },
+    ),
     "a sum of spikes before a dense layer": lambda: Network(
         join("input c1 a c2 b c3 c p f d output", "a c3", "a p", "b p"),
         {

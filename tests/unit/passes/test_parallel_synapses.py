@@ -10,7 +10,7 @@ from torch.nn import functional
 from neurodeploy.interchange.floating import run_graph
 from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Input, Layer
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.passes.parallel_synapses import common_kernel, join_parallel
+from neurodeploy.passes.parallel_synapses import common_kernel, join_parallel, offsets_of
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_each_computes_as_it_did(
     source = (2, 9, 9)
     output = convs[0].output_shape(source)
     assert {conv.output_shape(source) for conv in convs} == {output}
-    kernel = common_kernel(convs, source, output)
+    kernel = common_kernel([offsets_of(conv) for conv in convs], stride, source, output)
     x = torch.from_numpy(rng.normal(size=(2, *source)))
     for conv in convs:
         expected = functional.conv2d(
             x, torch.from_numpy(conv.weight), None, stride, conv.padding, conv.dilation
         )
-        placed = torch.from_numpy(kernel.place(conv, conv.weight))
+        placed = torch.from_numpy(kernel.place(offsets_of(conv), conv.weight))
         ours = functional.conv2d(x, placed, None, stride, kernel.padding, kernel.dilation)
         torch.testing.assert_close(ours, expected)
 
@@ -55,8 +55,10 @@ def test_each_computes_as_it_did(
 def test_the_kernel_is_no_larger_than_needed() -> None:
     point, wide = Conv(weight=np.ones((1, 1, 1, 1))), Conv(weight=np.ones((1, 1, 3, 3)))
     spread = Conv(weight=np.ones((1, 1, 3, 3)), padding=(2, 2), dilation=(2, 2))
-    assert common_kernel([point, spread], (1, 9, 9), (1, 9, 9)) == ((3, 3), (2, 2), (2, 2))
-    assert common_kernel([wide], (1, 9, 9), (1, 7, 7)) == ((3, 3), (0, 0), (1, 1))
+    both = [offsets_of(point), offsets_of(spread)]
+    assert common_kernel(both, (1, 1), (1, 9, 9), (1, 9, 9)) == ((3, 3), (2, 2), (2, 2))
+    alone = common_kernel([offsets_of(wide)], (1, 1), (1, 9, 9), (1, 7, 7))
+    assert alone == ((3, 3), (0, 0), (1, 1))
 
 
 def network(synapse: Layer, shape: tuple[int, ...], *more: tuple[str, Layer, str]) -> Graph:
