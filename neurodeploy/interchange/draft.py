@@ -514,7 +514,7 @@ class _Drafting:
         shape = self.shapes[value.node]
         rows = rows * value.factor
         is_plain = not np.any(rows != 1)
-        if is_plain and isinstance(layer, Dense | Conv | BatchNorm | Cuba):
+        if is_plain and isinstance(layer, Dense | Conv | BatchNorm | MaxPool | Cuba):
             return value
         if isinstance(layer, Dense | Conv | BatchNorm) and not value.is_shared:
             self.nodes[value.node] = scale_rows(layer, rows)

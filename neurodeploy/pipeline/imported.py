@@ -251,7 +251,7 @@ class _ImportedWork:
         self.classes = None if self.labels is None else self.labels[self.parts.shown]
 
     def deploy(self, directory: Path, *, margin: float, lava_samples: int) -> ImportedDeployment:
-        unfolded, carried = _lower(self.imported.graph, self.entry, self.allowed)
+        taken_in, carried = _lower(self.imported.graph, self.entry, self.allowed)
         values = np.asarray(self.shown * self.entry.scale, np.float64)
         floats = run_graph(carried.graph, values)
         _require_same(self.imported, values, floats, carried)
@@ -263,7 +263,7 @@ class _ImportedWork:
         if tuned is not None:
             runs["fine-tuned"] = EventSimulator(tuned.graph).run(self.shown)
         direct = runs["quantized" if fixed is calibration.graph else "fine-tuned"]
-        lowered = self._lower_skips(calibration, fixed, unfolded, carried)
+        lowered = self._lower_skips(calibration, fixed, taken_in, carried)
         fit = None
         if self.chip.core_model is not None:
             fit = estimate_cores(sizes_of(lowered.graph), self.chip)
@@ -332,7 +332,7 @@ class _ImportedWork:
         return tuned
 
     def _lower_skips(
-        self, calibration: Calibration, fixed: FixedPointGraph, unfolded: Graph, carried: Carried
+        self, calibration: Calibration, fixed: FixedPointGraph, taken_in: Graph, carried: Carried
     ) -> Lowered:
         """Turn skips into relays, check the limits, and note the MACs of the ReLU twin.
 
@@ -343,7 +343,7 @@ class _ImportedWork:
         if any(layer.is_recurrent for layer in fixed):
             return lowered
         twin = ann_macs(
-            make_twin(unfolded, calibration.float_graph, fixed, folded=carried.original)
+            make_twin(taken_in, calibration.float_graph, fixed, folded=carried.original)
         )
         return dataclasses.replace(
             lowered, graph=dataclasses.replace(lowered.graph, relu_twin=twin)
@@ -422,12 +422,12 @@ class _ImportedWork:
 
 
 def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carried]:
-    """Return the network with one synapse a source, before and after pools were folded."""
+    """Return the network as it came, for its twin, and the form of it that can be quantized."""
     graph = graph.replace_nodes(changed={graph.input_name: entry})
     try:
-        unfolded = run_passes(graph, separate_paths)
         folded = run_passes(
-            unfolded,
+            graph,
+            separate_paths,
             merge_groups,
             lower_max_pool,
             fold_global_average_pool,
@@ -436,12 +436,12 @@ def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carrie
             join_parallel,
         )
         if "current-bias" in allowed:
-            return unfolded, drive_voltages(folded)
+            return graph, drive_voltages(folded)
         carried = carry_current_biases(folded)
         carried.graph.check()
     except GraphError as error:
         raise InterchangeError(f"this network has no form on the chip: {error}") from error
-    return unfolded, carried
+    return graph, carried
 
 
 def _require_same(imported: Imported, inputs: FloatArray, lowered: FloatRun, form: Carried) -> None:

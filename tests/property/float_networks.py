@@ -33,6 +33,7 @@ from neurodeploy.passes import (
     quantize,
     run_passes,
 )
+from neurodeploy.passes.linear_chains import split_sums
 
 LOIHI2 = Target.load("loihi2")
 REFUSALS = (
@@ -53,7 +54,8 @@ class Builder:
         entry = Input(shape=size, scale=1.0 if bits == 0 else 1 / 8, largest=1 if bits == 0 else 7)
         self.nodes: dict[str, Layer] = {"input": entry}
         self.edges: list[tuple[str, str]] = []
-        self.last, self.shape = "input", size
+        self.last: tuple[str, ...] = ("input",)  # several: the next layer reads their sum
+        self.shape = size
 
     def add(self, name: str, layer: Layer, *sources: str) -> str:
         self.nodes[name] = layer
@@ -68,8 +70,10 @@ class Builder:
         threshold = float(self.rng.uniform(0.02, 0.6)) * self.draw(st.sampled_from([1, 1, 4]))
         return Cuba(threshold=threshold, current_decay=1.0, voltage_decay=leak)
 
-    def synapse(self, name: str, source: str, shape: tuple, conv: Conv) -> tuple[str, tuple]:
-        self.add(f"{name}.synapse", conv, source)
+    def synapse(
+        self, name: str, sources: tuple[str, ...], shape: tuple, conv: Conv
+    ) -> tuple[str, tuple]:
+        self.add(f"{name}.synapse", conv, *sources)
         end = f"{name}.synapse"
         shape = conv.output_shape(shape)
         if self.draw(st.booleans()):
@@ -91,7 +95,25 @@ class Builder:
         kernel = self.draw(st.sampled_from([1, 3]))
         conv = self.conv(self.draw(st.integers(1, 3)), self.shape[0], kernel, stride)
         end, self.shape = self.synapse(name, self.last, self.shape, conv)
-        self.last = self.add(name, self.neuron(), end)
+        self.last = (self.add(name, self.neuron(), end),)
+
+    def branches(self, name: str) -> None:
+        """Branches whose spikes are added: two or three from one source, or one and its source."""
+        source, before = self.last, self.shape
+        is_identity = self.draw(st.booleans())
+        stride = 1 if is_identity else self.draw(st.sampled_from([1, 2]))
+        outputs = before[0] if is_identity else self.draw(st.integers(1, 3))
+        ends = list(source) if is_identity and source != ("input",) else []
+        for index in range(self.draw(st.integers(1 if ends else 2, 3))):
+            kernel = self.draw(st.sampled_from([3, 3, 1])) if stride == 1 or not index else 1
+            conv = self.conv(outputs, before[0], kernel, stride)
+            end, self.shape = self.synapse(f"{name}.{index}", source, before, conv)
+            ends.append(self.add(f"{name}.{index}", self.neuron(), end))
+            if self.draw(st.booleans()):  # one layer further on this branch
+                conv = self.conv(outputs, outputs, 3, 1)
+                end, _ = self.synapse(f"{name}.{index}.next", (ends.pop(),), self.shape, conv)
+                ends.append(self.add(f"{name}.{index}.next", self.neuron(), end))
+        self.last = tuple(ends)
 
     def block(self, name: str) -> None:
         """A residual block of two or three convolutions; identity or projection."""
@@ -104,16 +126,15 @@ class Builder:
                 self.draw(st.integers(1, 3)), self.shape[0], 3, stride if index == 0 else 1
             )
             end, self.shape = self.synapse(f"{name}.{index}", self.last, self.shape, conv)
-            self.last = self.add(f"{name}.{index}", self.neuron(), end)
+            self.last = (self.add(f"{name}.{index}", self.neuron(), end),)
         end, self.shape = self.synapse(
             f"{name}.out", self.last, self.shape, self.conv(outputs, self.shape[0], 3, 1)
         )
         skip = source
         if not is_identity:
-            skip, _ = self.synapse(
-                f"{name}.skip", source, before, self.conv(outputs, before[0], 1, stride)
-            )
-        self.last = self.add(name, self.neuron(), end, skip)
+            conv = self.conv(outputs, before[0], 1, stride)
+            skip = self.synapse(f"{name}.skip", source, before, conv)[:1]
+        self.last = (self.add(name, self.neuron(), end, *skip),)
 
     def pool(self, name: str, kind: type[MaxPool] | type[AveragePool]) -> None:
         kernel, stride = self.draw(st.tuples(st.integers(1, 3), st.integers(1, 2)))
@@ -123,17 +144,17 @@ class Builder:
             self.shape = pool.output_shape(self.shape)
         except GraphError:  # the image is too small by now
             return
-        self.last = self.add(name, pool, self.last)
+        self.last = (self.add(name, pool, *self.last),)
 
     def readout(self) -> None:
         if len(self.shape) == 3 and self.draw(st.booleans()):
-            self.last = self.add("gap", GlobalAveragePool(), self.last)
+            self.last = (self.add("gap", GlobalAveragePool(), *self.last),)
             self.shape = self.shape[:1]
         else:
-            self.last = self.add("flat", Flatten(), self.last)
+            self.last = (self.add("flat", Flatten(), *self.last),)
             self.shape = (int(np.prod(self.shape)),)
         dense = Dense(weight=self.weight(3, self.shape[0]), bias=self.rng.normal(0, 0.1, 3))
-        self.add("out", Integrator(), self.add("out.synapse", dense, self.last))
+        self.add("out", Integrator(), self.add("out.synapse", dense, *self.last))
 
     def graph(self) -> Graph:
         return Graph(nodes=self.nodes, edges=tuple(self.edges))
@@ -144,15 +165,17 @@ def float_graphs(draw: st.DrawFn) -> Graph:
     builder = Builder(draw, draw(generators))
     builder.plain("stem")
     for index in range(draw(st.integers(0, 3))):
-        kind = draw(st.sampled_from(["block", "block", "plain", "max", "average"]))
+        kind = draw(st.sampled_from(["block", "block", "branches", "plain", "max", "average"]))
         event(kind)
         if kind == "block":
             builder.block(f"block{index}")
+        elif kind == "branches":
+            builder.branches(f"branches{index}")
         elif kind == "plain":
             builder.plain(f"conv{index}", stride=draw(st.integers(1, 2)))
-        elif kind == "max":
+        elif kind == "max" and len(builder.last) == 1:
             builder.pool(f"max{index}", MaxPool)
-        else:
+        elif kind == "average":
             builder.pool(f"average{index}", AveragePool)
             if draw(st.booleans()):
                 builder.plain(f"after{index}")
@@ -166,7 +189,8 @@ def integers_of(graph: Graph, steps: int, factor: float, sparsity: float) -> Fix
     """Lower and quantize, with scales anywhere below the largest possible ones."""
     try:
         folded = run_passes(graph, fold_batchnorm, lambda g: prune_weights(g, sparsity=sparsity))
-        flat = run_passes(folded, lower_max_pool, fold_global_average_pool, fold_average_pool)
+        split = split_sums(folded)
+        flat = run_passes(split, lower_max_pool, fold_global_average_pool, fold_average_pool)
         scales = choose_scales(flat, LOIHI2, steps=steps, guard_overflow=False)
         narrowed = {name: scale * factor for name, scale in scales.items()}
         return quantize(flat, LOIHI2, steps=steps, scales=narrowed)

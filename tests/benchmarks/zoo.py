@@ -1,0 +1,131 @@
+"""ResNets of SpikingJelly's zoo at full width: from the module to a file, with time and memory.
+
+    python tests/benchmarks/zoo.py [spiking_resnet18 sew_resnet18] [--samples N] [--target NAME]
+
+Random weights, images 3x32x32, T = 4. Batch norm gets random factors and the statistics of the
+samples, so that every layer spikes. The module's spikes are compared with its import in float64,
+the integers with skips with the file read back, both in our simulator. Each network runs in a
+process of its own; results go to tests/benchmarks/results/zoo.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+import numpy as np
+import torch
+from memory import peak_mib
+from networks import write_result
+from torch import nn
+
+import neurodeploy as nd
+
+STEPS = 4
+NETWORKS = ("spiking_resnet18", "sew_resnet18")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=NETWORKS)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--target", default="loihi2")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.samples, options.target)))
+        return
+    found = {}
+    for name in options.networks:
+        command = [sys.executable, __file__, "--one", name, "--samples", str(options.samples)]
+        result = subprocess.run(
+            [*command, "--target", options.target], capture_output=True, text=True, check=False
+        )
+        if result.returncode:
+            raise SystemExit(f"{name}: {result.stderr}")
+        found[name] = json.loads(result.stdout.splitlines()[-1])
+        print(f"{name}:", ", ".join(f"{key} {value}" for key, value in found[name].items()))
+    write_result("zoo", found)
+
+
+def measure(name: str, count: int, target: str) -> dict[str, object]:
+    """Take one network from the module to a file, and compare."""
+    warnings.simplefilter("ignore")  # of the framework
+    torch.manual_seed(0)
+    samples = np.random.default_rng(0).integers(0, 2, (count, STEPS, 3, 32, 32)).astype(np.uint8)
+    module = make(name, samples)
+    start_mib = peak_mib()
+    start = time.perf_counter()
+    imported = nd.import_torch(module, samples)
+    importing, import_mib = time.perf_counter() - start, peak_mib()
+    agreement = imported.agreement
+    assert agreement is not None
+    assert agreement.unexplained is None
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        result = nd.deploy(imported, samples, target=target, out=folder)
+        deploying, peak = time.perf_counter() - start, peak_mib()
+        size = result.path.stat().st_size
+        from_file = nd.EventSimulator(nd.netx.read(result.path)).run(samples)
+    direct = nd.EventSimulator(result.calibration.graph).run(samples)
+    integers = differing = 0
+    for layer, ours, read in zip(direct.layers, direct.spikes, from_file.spikes, strict=True):
+        integers += ours.size
+        differing += int((ours != read[:, :, : result.lowered.channels[layer]]).sum())
+    differing += int((direct.voltage != from_file.voltage).sum())
+    kept = [check.deployed for check in result.agreement if check.deployed is not None]
+    rates = [float((spikes != 0).mean()) for spikes in direct.spikes[:-1]]
+    return {
+        "samples": count,
+        "target": target,
+        "layers": len(direct.layers),
+        "values compared with the module": sum(layer.values for layer in agreement.layers),
+        "values that differ from the module": sum(layer.differing for layer in agreement.layers),
+        "values compared with the file": integers,
+        "values that differ from the file": differing,
+        "spike rates": [round(min(rates), 3), round(max(rates), 3)],
+        "spikes as in float64": [round(min(kept), 3), round(max(kept), 3)],
+        "seconds to import and compare": round(importing, 1),
+        "seconds to deploy and compare": round(deploying, 1),
+        "MiB before": round(start_mib),
+        "peak MiB of the import": round(import_mib),
+        "peak MiB": round(peak),
+        "neurons": sum(layer.neurons for layer in result.calibration.graph),
+        "relay neurons": sum(cost.neurons for cost in result.lowered.costs),
+        "weights": sum(c.synapse.weight.size for layer in result.graph for c in layer.connections),
+        "relay weights": sum(cost.weights for cost in result.lowered.costs),
+        "file MiB": round(size / 2**20, 1),
+        "cores": None if result.fit is None else result.fit.cores_text,
+        "MACs of the ReLU twin": result.graph.relu_twin.macs_standard,
+    }
+
+
+def make(name: str, samples: np.ndarray) -> nn.Module:
+    """Return a network of the zoo in which every layer spikes."""
+    from spikingjelly.activation_based import functional, neuron
+    from spikingjelly.activation_based.model import sew_resnet, spiking_resnet
+
+    if name == "sew_resnet18":
+        module = sew_resnet.sew_resnet18(spiking_neuron=neuron.IFNode, cnf="ADD", num_classes=10)
+    else:
+        module = spiking_resnet.spiking_resnet18(spiking_neuron=neuron.IFNode, num_classes=10)
+    functional.set_step_mode(module, "m")
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 1, 2)
+            nn.init.normal_(norm.bias, 0.2, 0.2)
+            norm.momentum = 1.0  # statistics of this one pass
+    with torch.no_grad():
+        module(torch.from_numpy(samples).float().transpose(0, 1))
+    functional.reset_net(module)
+    return module.eval()
+
+
+if __name__ == "__main__":
+    main()
