@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -16,16 +16,25 @@ from torch import Tensor
 
 from neurodeploy.data.augmentation import flip_images, roll_images
 from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, split
-from neurodeploy.data.stored import StoredDataset, import_package, is_hidden, layout_hint, reason_of
+from neurodeploy.data.stored import StoredDataset, import_package, is_hidden, layout_hint
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing
 from neurodeploy.recipes.data_sections import Cifar10DvsData, DvsGestureData, EventSection, ShdData
-from neurodeploy.samples.camera_recordings import CameraEvents, to_frames
+from neurodeploy.samples.camera_recordings import (
+    RECORDING,
+    CameraEvents,
+    read_recording,
+    to_frames,
+)
+from neurodeploy.untrusted.boundary import FileKind, guarded, reading
+from neurodeploy.untrusted.hdf5 import require_own_data
 
 logger = logging.getLogger(__name__)
 
 _LARGEST_SIZE = 128
 """Height and width of the cameras whose positions are scaled down."""
+FRAMES = FileKind("frames", ".npy", DataError, "Delete it; it is made again.")
+_SHD_ARRAYS = ("spikes/times", "spikes/units", "labels")
 _MADE_AS = "counted by samples.camera_recordings"
 """The way frames are made: frames that were made another way are made again."""
 
@@ -132,10 +141,8 @@ def _part(section: EventSection, part: str, *, steps: int) -> StoredDataset:
     records = np.dtype([("frames", "u1", (steps, *section.shape)), ("label", "<i8")])
     if not path.is_file():
         _write(path, recordings, files, section=section, steps=steps, records=records)
-    try:
+    with reading(path, FRAMES):
         found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: damaged ({error}). Delete it; it is made again.") from error
     if found.dtype != records or len(found) != len(recordings):
         raise DataError(f"{path}: holds something else than frames. Delete it; it is made again.")
     frames = Frames(
@@ -157,16 +164,18 @@ def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordin
         f"{root / pattern} is required. Get the set from {publication.page}, unpack it there, "
         f"and set data.root.{layout_hint(root, Path(pattern).parts[0])}"
     )
+    published = FileKind(section.source, pattern, DataError, expected)
     try:
-        found = kind(str(root), **options)
-    except FileNotFoundError as error:
-        raise DataError(f"data.root: {root / pattern}: no such file. {expected}") from error
-    except Exception as error:  # tonic and h5py raise whatever they stumble over
-        hidden = next(root.glob("*/**/._*"), None)
-        hint = f" {hidden} is a hidden file of macOS; delete such files." if hidden else ""
-        raise DataError(
-            f"{root / pattern}: cannot be read ({reason_of(error)}).{hint} {expected}"
-        ) from error
+        with guarded(root / pattern, published):
+            if isinstance(section, ShdData) and (root / pattern).exists():
+                require_own_data(root / pattern, published, _SHD_ARRAYS)
+            found = kind(str(root), **options)
+    except DataError as error:
+        if hidden := next(root.glob("*/**/._*"), None):
+            raise DataError(
+                f"{error} {hidden} is a hidden file of macOS; delete such files."
+            ) from error
+        raise
     if isinstance(section, ShdData):
         return found, [root / pattern]
     pairs = sorted(
@@ -219,14 +228,9 @@ def _write(
             for index in range(len(recordings)):
                 is_alone = len(files) == len(recordings)
                 where = str(files[index]) if is_alone else f"{files[0]}[{index}]"
-                try:
-                    events, label = recordings[index]
+                with guarded(where, RECORDING):
+                    events, label = _events_of(recordings, index, files)
                     counts = _count_events(events, section, steps, where=where)
-                except Exception as error:  # parsers raise whatever they stumble over
-                    reason = reason_of(error).removeprefix(f"{where}: ")
-                    raise DataError(
-                        f"{where}: cannot be read as events ({reason}). Get the file again."
-                    ) from error
                 if not 0 <= label < section.classes:
                     raise DataError(
                         f"{where}: label {label}, 0 to {section.classes - 1} is required."
@@ -238,14 +242,24 @@ def _write(
         raise OutputError(f"{error} Or name another folder with data.cache.") from error
 
 
-def _count_events(
-    events: npt.NDArray[np.void], section: EventSection, steps: int, *, where: str
-) -> npt.NDArray[np.uint8]:
-    """Count a recording's events as a simulation of its file does: (T, *shape)."""
+def _events_of(
+    recordings: _Recordings, index: int, files: Sequence[Path]
+) -> tuple[CameraEvents, int]:
+    """Read a recording and its class."""
+    if files[0].suffix == ".aedat4":  # tonic would read it in this process, where it may crash
+        return read_recording(files[index]), recordings.targets[index]
+    events, label = recordings[index]
     columns = {name: events[name].astype(np.int64) for name in events.dtype.names or ()}
     x, y = columns["x"], columns.get("y", np.zeros_like(columns["x"]))
+    return CameraEvents(x=x, y=y, polarity=columns["p"], time=columns["t"]), label
+
+
+def _count_events(
+    recording: CameraEvents, section: EventSection, steps: int, *, where: str
+) -> npt.NDArray[np.uint8]:
+    """Count a recording's events as a simulation of its file does: (T, *shape)."""
     if isinstance(section, Cifar10DvsData | DvsGestureData):
-        x, y = x * section.size // _LARGEST_SIZE, y * section.size // _LARGEST_SIZE
-    recording = CameraEvents(x=x, y=y, polarity=columns["p"], time=columns["t"])
+        x, y = (place * section.size // _LARGEST_SIZE for place in (recording.x, recording.y))
+        recording = replace(recording, x=x, y=y)
     shape = section.shape if len(section.shape) == 3 else (1, 1, *section.shape)
     return to_frames(recording, (steps, *shape), where=where).reshape(steps, *section.shape)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from neurodeploy.data.augmentation import flip_images, shift_images
-from neurodeploy.data.stored import StoredDataset, import_package, is_hidden, layout_hint, reason_of
+from neurodeploy.data.stored import StoredDataset, import_package, is_hidden, layout_hint
 from neurodeploy.errors import DataError
 from neurodeploy.recipes.data_sections import (
     Cifar10Data,
@@ -25,7 +25,14 @@ from neurodeploy.recipes.data_sections import (
     MemoryImageSection,
     MnistData,
 )
+from neurodeploy.untrusted.boundary import FileKind, guarded, reading, reason_of
 
+IMAGES = FileKind("image set", "images", DataError, "Get the set again.")
+IMAGE = FileKind(
+    "image", ".JPEG", DataError, "An image is required. Get the file again, or remove it."
+)
+_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
+"""What the suffixes of images say, whatever is in the file; for others Pillow may run programs."""
 _CLASSES_AND_PAGES = {
     "mnist": ("MNIST", "http://yann.lecun.com/exdb/mnist"),
     "fashion_mnist": ("FashionMNIST", "https://github.com/zalandoresearch/fashion-mnist"),
@@ -108,18 +115,19 @@ def _memory_part(section: MemoryImageSection, *, train: bool) -> StoredDataset:
     if missing:
         raise DataError(_how_to_get(section, missing, root))
     try:
-        with warnings.catch_warnings():
+        with guarded(files[0].parent, IMAGES), warnings.catch_warnings():
             # CIFAR's files describe a dtype as NumPy did long ago; NumPy 2.4.0 to 2.4.4 warn of it.
             warnings.filterwarnings("ignore", message=".*align should be passed")
             found = kind(str(root), train=train, download=False)
-        images = torch.as_tensor(np.asarray(found.data))
-        labels = np.asarray(found.targets, dtype=np.int64)
-    except Exception as error:  # torchvision raises whatever its parsers stumble over
+            images = torch.as_tensor(np.asarray(found.data))
+            labels = np.asarray(found.targets, dtype=np.int64)
+    except DataError as error:
         is_whole = import_package("torchvision.datasets").utils.check_integrity
         damaged = [root / path for path, md5 in _checksums(kind) if not is_whole(root / path, md5)]
         names = ", ".join(map(str, damaged)) or f"{files[0].parent}: the files"
+        reason = reason_of(error.__cause__ or error)
         raise DataError(
-            f"{names}: damaged or incomplete ({reason_of(error)}). Get the set again from {page}."
+            f"{names}: damaged or incomplete ({reason}). Get the set again from {page}."
         ) from error
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     if images.shape[1:] != section.shape or images.dtype != torch.uint8:
@@ -212,13 +220,11 @@ class FolderImages:
 
     def _image(self, file: str) -> object:
         path = self.root / file
-        try:
-            return import_package("torchvision.datasets").folder.default_loader(str(path))
-        except Exception as error:  # Pillow's plug-ins raise whatever they stumble over
-            raise DataError(
-                f"{path}: cannot be read as an image ({reason_of(error)}). Get the file again, or "
-                "remove it."
-            ) from error
+        with (
+            reading(path, IMAGE),
+            import_package("PIL.Image").open(path, formats=_FORMATS) as image,
+        ):
+            return image.convert("RGB")
 
     def _change(self, *, is_random: bool) -> Callable[[object], Tensor]:
         """Return the function from a decoded image to (3, size, size) uint8."""
@@ -252,15 +258,13 @@ def _folder_part(section: ImageNetData, part: str, *, like: str | None = None) -
             "those for validation into folders by class, and set data.root."
             f"{layout_hint(root, folder.name)}"
         )
-    try:
+    with guarded(folder, replace(IMAGES, rule=f"{layout[0].upper()}{layout[1:]}.")):
         found = datasets.ImageFolder(
             str(folder),
             is_valid_file=lambda path: (
                 not is_hidden(Path(path)) and datasets.folder.is_image_file(path)
             ),
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{folder}: {reason_of(error)} {layout}.") from error
     names: list[str] = found.classes
     if len(names) != section.classes:
         raise DataError(

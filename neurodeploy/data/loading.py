@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from neurodeploy.data.images import read_images
 from neurodeploy.errors import DataError, RecipeError
 from neurodeploy.recipes.data_sections import DigitsData, EventSection, NpzData
 from neurodeploy.recipes.recipe import Recipe
+from neurodeploy.samples.array_files import listed, load_array, member_names
 
 DIGITS_MEAN = 5
 """Of all pixels of the digits, 4.88, rounded."""
@@ -74,26 +73,17 @@ def _read_digits(section: DigitsData) -> ArrayDataset:
 def _read_archive(section: NpzData, *, steps: int) -> ArrayDataset:
     """Read a NumPy archive for a network of T steps."""
     path = Path(section.path).expanduser()
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as members:
-            names = sorted(name.removesuffix(".npy") for name in members.namelist())
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in ("input", "label") if name in names}
-    except FileNotFoundError as error:
+    if not path.exists():
         raise DataError(
             f"{path}: no such file in {Path.cwd()}, where relative paths start. Set data.path."
-        ) from error
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path}: cannot be read as a NumPy archive of plain arrays ({error}). "
-            "Write it with numpy.savez(path, input=..., label=...)."
-        ) from error
-    if len(arrays) < 2:
-        raise DataError(
-            f"{path}: holds {', '.join(names) or 'nothing'}; the arrays 'input' and 'label' are "
-            "required."
         )
+    names = member_names(path)
+    if not {"input", "label"} <= set(names):
+        raise DataError(
+            f"{path}: holds {listed(sorted(names))}; the arrays 'input' and 'label' are required. "
+            "Write it with numpy.savez(path, input=..., label=...)."
+        )
+    arrays = {name: load_array(path, key=name) for name in ("input", "label")}
     return _check_arrays(
         arrays["input"], arrays["label"], section=section, steps=steps, where=str(path)
     )

@@ -210,11 +210,6 @@ def import_package(name: str) -> ModuleType:
         ) from error
 
 
-def reason_of(error: Exception) -> str:
-    """Return the first line of what another package says, or else the error's name."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 def is_hidden(path: Path) -> bool:
     """Return whether a file is hidden, as `._x` that archives of macOS hold beside each `x`."""
     return path.name.startswith(".")

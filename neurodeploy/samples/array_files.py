@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import h5py
 import numpy as np
@@ -37,7 +37,9 @@ SAMPLE_BYTES_MAX = 2**31
 """Largest sample that is made of events."""
 _HEADER_BYTES_MAX = 4096
 """No array of numbers needs a longer header; its length is declared in the file, up to 4 GiB."""
+_INTEGERS = "biu"
 _EXTENT_MAX = 1 << 62
+_NAME_SHOWN = 60
 _SKIPPED_AT_ONCE = 1 << 20
 _LOCAL_HEADER = b"PK\x03\x04"
 _COMPRESSIONS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
@@ -85,8 +87,20 @@ def load_numbers(
     path: str | Path, *, key: str = "input", allows_floats: bool = True
 ) -> npt.NDArray[np.integer] | npt.NDArray[np.floating]:
     """Read numbers from an `.npz` file; see `load_inputs`, which allows integers only."""
+    array = load_array(path, key=key, kinds="biuf" if allows_floats else _INTEGERS)
+    return array.astype(np.uint8) if array.dtype.kind == "b" else array
+
+
+def load_array(path: str | Path, *, key: str, kinds: str = "biufUS") -> npt.NDArray[Any]:
+    """Read an array as it is stored from an `.npz` file; see `load_inputs`.
+
+    Args:
+        path: The archive.
+        key: Name of the array.
+        kinds: NumPy's letters for what it may hold; of any kinds but objects.
+    """
     path = Path(path)
-    with _explained(path, key), _opened(path, key, allows_floats=allows_floats) as stored:
+    with _explained(path, key), _opened(path, key, kinds) as stored:
         size = prod(stored.shape) * stored.dtype.itemsize
         if size > INPUT_BYTES_MAX:
             raise DataError(
@@ -94,8 +108,7 @@ def load_numbers(
                 f"{INPUT_BYTES_MAX // 2**30} are read. Split the samples over several files."
             )
         stored.file.seek(0)
-        array = np.lib.format.read_array(stored.file, allow_pickle=False)
-    return array.astype(np.uint8) if array.dtype.kind == "b" else np.asarray(array)
+        return np.asarray(np.lib.format.read_array(stored.file, allow_pickle=False))
 
 
 def save_samples(
@@ -134,7 +147,7 @@ class ArrayFile:
         """
         self._path, self._key = Path(path), key
         with _explained(self._path, key), ExitStack() as stack:
-            stored = stack.enter_context(_opened(self._path, key, allows_floats=False))
+            stored = stack.enter_context(_opened(self._path, key, _INTEGERS))
             weakref.finalize(self, stack.pop_all().close)
         if not stored.shape:
             raise DataError(f"{stored.name} has shape (); samples must be its first axis.")
@@ -200,7 +213,7 @@ def integer_dtype(stored: np.dtype[np.generic]) -> np.dtype[np.integer]:
 
 def require_integer_dtype(dtype: np.dtype[np.generic], *, where: str) -> None:
     """Raise `DataError` for anything but integers and booleans."""
-    if dtype.kind not in "biu":
+    if dtype.kind not in _INTEGERS:
         raise DataError(
             f"{where} holds {_dtype_text(dtype)}, integers are required. Quantize the samples "
             "first."
@@ -209,7 +222,7 @@ def require_integer_dtype(dtype: np.dtype[np.generic], *, where: str) -> None:
 
 def listed(names: list[str]) -> str:
     """Name the first few of some arrays, for an error."""
-    return ", ".join(f"'{name}'" for name in names[:8]) or "nothing"
+    return ", ".join(f"{name[:_NAME_SHOWN]!r}" for name in names[:8]) or "nothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -226,7 +239,7 @@ class _OpenArray:
 
 
 @contextmanager
-def _opened(path: Path, key: str, *, allows_floats: bool) -> Iterator[_OpenArray]:
+def _opened(path: Path, key: str, kinds: str) -> Iterator[_OpenArray]:
     """Open an array and check its header; damage is raised as it comes, see `_explained`."""
     name = f"{path}: '{key}'" if _is_archive(path) else str(path)
     with _open_bytes(path, key) as (file, _):
@@ -235,9 +248,9 @@ def _opened(path: Path, key: str, *, allows_floats: bool) -> Iterator[_OpenArray
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(head)
     else:
         shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(head)
-    if not allows_floats:
+    if kinds == _INTEGERS:
         require_integer_dtype(dtype, where=name)
-    elif dtype.kind not in "biuf":
+    elif dtype.kind not in kinds:
         raise DataError(f"{name} holds {_dtype_text(dtype)}, numbers are required.")
     with _open_bytes(path, key) as (file, stored):
         size = head.tell() + prod(shape) * dtype.itemsize
@@ -246,7 +259,7 @@ def _opened(path: Path, key: str, *, allows_floats: bool) -> Iterator[_OpenArray
             is_archived and stored != size
         ):
             held = f", the file holds {stored} bytes of it" if is_archived else ""
-            raise DataError(f"{name} says it has shape {shape}{held}. Is it damaged?")
+            raise DataError(f"{name} says it has shape {shape!s:.100}{held}. Is it damaged?")
         yield _OpenArray(
             name=name,
             file=file,

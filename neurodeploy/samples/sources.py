@@ -217,7 +217,7 @@ def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray
             f"{where}: one integer for each of {samples} samples is required. Write class numbers, "
             "such as numpy.unique(names, return_inverse=True)[1]."
         )
-    if (samples and labels.min() < 0) or labels.max() >= classes:
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise DataError(
             f"{where}: holds {labels.min()} to {labels.max()}, the network has classes 0 to "
             f"{classes - 1}. Number the classes from 0."

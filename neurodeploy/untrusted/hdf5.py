@@ -8,7 +8,7 @@ refused; every failure of the library becomes one error of the file's kind that 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import prod
@@ -353,6 +353,13 @@ class UntrustedGroup:
             self._require_stored(node, where)
             return ArrayOutline(tuple(map(int, node.shape)), node.dtype)
 
+    def require_own(self, name: str) -> None:
+        """Check that a dataset, if it is there, has its values in the file."""
+        node = self._find(name)
+        if isinstance(node, h5py.Dataset):
+            with guarded(f"{self.where}/{name}", self._source.kind):
+                self._require_inside(node, f"{self.where}/{name}")
+
     def rows(self, name: str, first: int, last: int) -> npt.NDArray[np.generic]:
         """Return rows `first` to `last` - 1 of an array that has an outline."""
         node = self._find(name)
@@ -395,12 +402,15 @@ class UntrustedGroup:
             )
         self._source.spend(node.size, where)
 
-    def _require_stored(self, node: h5py.Dataset, where: str) -> None:
-        """Check that the values are in this file, and that there can be as many."""
+    def _require_inside(self, node: h5py.Dataset, where: str) -> None:
         if node.external or node.is_virtual:
             raise self._error(
                 f"{where}: its values are in another file. Only data inside the file are read."
             )
+
+    def _require_stored(self, node: h5py.Dataset, where: str) -> None:
+        """Check that the values are in this file, and that there can be as many."""
+        self._require_inside(node, where)
         if node.size is None or prod(node.chunks or ()) > ELEMENTS_MAX:
             raise self._error(
                 f"{where}: {node.size} elements in chunks of {node.chunks}, chunks of at most "
@@ -443,6 +453,22 @@ def tried_apart(path: Path, kind: FileKind = NETX) -> Iterator[None]:
     with running_apart(touch_file, path, kind, kind=kind):
         yield
     _tried.add(identity)
+
+
+def require_own_data(path: Path, kind: FileKind, names: Iterable[str]) -> None:
+    """Check that datasets, at these paths, lie in the file itself, for a reader that is not ours.
+
+    Raises:
+        Error of the kind of file: As `open_root` does, and if one of them lies elsewhere.
+    """
+    with open_root(path, kind) as root:
+        for name in names:
+            *groups, last = name.split("/")
+            place: UntrustedGroup | None = root
+            for group in groups:
+                place = place and place.subgroup(group)
+            if place is not None:
+                place.require_own(last)
 
 
 def touch_file(path: Path, kind: FileKind) -> None:

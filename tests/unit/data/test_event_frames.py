@@ -393,12 +393,34 @@ def test_truncated_files_are_named(
     assert all("train" in made.name for made in tmp_path.glob("frames/*"))
 
 
+@pytest.mark.parametrize("number", ["70", "72"])
+def test_recordings_on_which_a_compiled_parser_panics_or_crashes_are_named(
+    tmp_path: Path, damaged: Callable[[str, str], Path], number: str
+) -> None:
+    path = damaged("cifar10dvs", "*.aedat4")
+    (hostile,) = (Path(__file__).parents[2] / "golden" / "hostile").glob(f"{number}_*")
+    path.write_bytes(hostile.read_bytes())
+    with pytest.raises(DataError, match=rf"{path.name}: (cannot be read|reading it crashed)"):
+        load_data(recipe("cifar10dvs", tmp_path))
+
+
+@pytest.mark.parametrize("name", ["spikes/times", "labels"])
+def test_hdf5_sets_are_read_from_their_file_alone(tmp_path: Path, name: str) -> None:
+    WRITERS["shd"](tmp_path)
+    path = min(tmp_path.rglob("*train.h5"))
+    with h5py.File(path, "a") as file:
+        del file[name]
+        file[name] = h5py.ExternalLink("shd_test.h5", f"/{name}")
+    with pytest.raises(DataError, match=f"{name}: a link to somewhere else"):
+        load_data(recipe("shd", tmp_path))
+
+
 def test_events_outside_the_sensor_are_refused(
     tmp_path: Path, damaged: Callable[[str, str], Path]
 ) -> None:
     path = damaged("nmnist", "*.bin")
     write_nmnist(path, [(0, 40, 0, 0), (5000, 0, 0, 0), (10000, 0, 0, 0)])
-    with pytest.raises(DataError, match=f"{path.name}: cannot be read as events"):
+    with pytest.raises(DataError, match=rf"{path.name}: an event at column 40"):
         load_data(recipe("nmnist", tmp_path))
 
 
@@ -412,7 +434,7 @@ def test_times_out_of_order_are_refused_by_training_as_by_a_simulation(
     write_nmnist(path, events[::-1] if order == "reversed" else [*events[2:], *events[:2]])
     with pytest.raises(DataError, match="its times go backwards"):
         open_samples(path, steps=2, port=(2, 34, 34)).read(0, 1)
-    with pytest.raises(DataError, match=rf"{path.name}: cannot be read as events \(its times go"):
+    with pytest.raises(DataError, match=rf"{path.name}: its times go backwards"):
         load_data(recipe("nmnist", tmp_path))
     assert all("train" in made.name for made in tmp_path.glob("frames/*"))
 

@@ -416,6 +416,18 @@ def test_hidden_files_of_macos_archives_are_no_images(tmp_path: Path) -> None:
     assert all_of(parts[2]).shape == (9, 3, 14, 14)
 
 
+def test_formats_that_run_other_programs_are_no_images(tmp_path: Path) -> None:
+    """Pillow would hand a PostScript file to Ghostscript, whatever its suffix."""
+    write_folders(tmp_path)
+    path = tmp_path / "val" / "n01" / "n01_2.JPEG"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n%%EOF\n")
+    with Image.open(path) as image:
+        assert image.format == "EPS"
+    data = recipe(section("imagenet", tmp_path, *SMALL))
+    with pytest.raises(DataError, match=r"n01_2\.JPEG: cannot be read \(cannot identify image"):
+        all_of(load_data(data)[2])
+
+
 def test_folders_that_do_not_fit_are_named(tmp_path: Path) -> None:
     data = recipe(section("imagenet", tmp_path, *SMALL))
     with pytest.raises(DataError, match=r"train: no such folder.*image-net\.org"):
@@ -425,7 +437,7 @@ def test_folders_that_do_not_fit_are_named(tmp_path: Path) -> None:
         load_data(recipe(section("imagenet", tmp_path)))
     damaged = tmp_path / "val" / "n01" / "n01_2.JPEG"
     damaged.write_bytes(damaged.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"n01_2\.JPEG: cannot be read as an image"):
+    with pytest.raises(DataError, match=r"n01_2\.JPEG: cannot be read .*An image is required"):
         all_of(load_data(data)[2])
     (tmp_path / "val" / "n02").rename(tmp_path / "val" / "n03")
     with pytest.raises(DataError, match=r"other classes than in .*train: n02, n03"):
