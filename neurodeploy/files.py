@@ -64,6 +64,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         final = real_path(path)
+        if final.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if final.exists() and not (final.is_file() or final.is_dir()):
             raise OutputError(
                 f"{path}: is a device or a pipe, which cannot be replaced. Name an ordinary file."
@@ -119,7 +121,12 @@ def require_writable(path: Path) -> None:
         OutputError: If it cannot.
     """
     path = Path(path)
-    existing = next(parent for parent in real_path(path).parents if parent.exists())
+    real = real_path(path)
+    if real.is_symlink():
+        raise OutputError(
+            f"{path}: cannot be written ({os.strerror(errno.ELOOP)}). Name another file."
+        )
+    existing = next(parent for parent in real.parents if parent.exists())
     if path.is_dir() or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         blame = path if path.is_dir() else existing
         reason = "is a directory" if path.is_dir() else "is no directory that may be written to"

@@ -73,6 +73,8 @@ def check_file(path: Path, kind: FileKind) -> None:
     """
     try:
         mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            path.open("rb").close()
     except (OSError, ValueError) as error:
         raise kind.error(
             f"{path}: {reason_of(error)}. Give the path of a {kind.suffix} file."
