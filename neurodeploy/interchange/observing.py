@@ -8,6 +8,7 @@ mark with its name, and a layer that reads such a tensor is refused.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,6 +106,8 @@ class Observation:
         layout: How time lies in its input.
         steps: T.
         late: By path: the steps by which a layer sends late, left out of this run.
+        states: By path of a layer that keeps no state of its own: the calls behind the states that
+            it was given, one set a call.
     """
 
     layout: str
@@ -115,6 +118,7 @@ class Observation:
     received: dict[str, list[Tensor]] = field(default_factory=dict)
     result: frozenset[Call] = frozenset()
     late: dict[str, int] = field(default_factory=dict)
+    states: dict[str, list[frozenset[Call]]] = field(default_factory=dict)
 
     def lags(self, path: str) -> dict[str, set[int]]:
         """Return, by source, how many calls before its own a layer read it."""
@@ -126,6 +130,54 @@ class Observation:
                 at_once = len(calls) == 1 or len(self.reads.get(source, [None])) == 1
                 lags.setdefault(source, set()).add(0 if at_once else call - other)
         return lags
+
+    def part_shared(self) -> None:
+        """Let a layer that is called at several places stand for one layer at each of them.
+
+        Only layers that keep nothing from call to call can, or are given their states.
+        """
+        waiting = list(self.states)
+        while waiting:  # each place of one may part the layers that read it
+            parted = [name for path in waiting for name in self._part(path)]
+            waiting = list(self.states) if parted else []
+
+    def _part(self, path: str) -> list[str]:
+        """Part the calls of a layer by what they read; return the names of the new layers."""
+        reads = [frozenset(source for source, _ in calls) for calls in self.reads[path]]
+        places = list(dict.fromkeys(reads))
+        is_loop = len(reads) == self.steps and not all(
+            a.isdisjoint(b) for a in places for b in places if a != b
+        )
+        if len(places) < 2 or is_loop or not all(places):
+            return []
+        free = (f"{path}#{number}" for number in itertools.count(2))
+        free = (name for name in free if name not in self.layers)
+        names = dict(zip(places, [path, *itertools.islice(free, len(places) - 1)], strict=True))
+        renamed: dict[Call, Call] = {}
+        counts = dict.fromkeys(places, 0)
+        for call, place in enumerate(reads):
+            renamed[path, call] = names[place], counts[place]
+            counts[place] += 1
+        for place, states in zip(reads, self.states[path], strict=True):
+            if any(renamed.get(state, ("", 0))[0] != names[place] for state in states):
+                return []  # a state is handed from one place to another
+
+        def rename(calls: frozenset[Call]) -> frozenset[Call]:
+            return frozenset(renamed.get(call, call) for call in calls)
+
+        for by_path in (self.reads, self.states):
+            for calls in by_path.values():
+                calls[:] = map(rename, calls)
+        self.result = rename(self.result)
+        for held in (self.reads, self.states, self.sent, self.received):
+            by_call: dict[str, list[Any]] = {**held}
+            entries = by_call.pop(path, [])
+            for call, entry in enumerate(entries):
+                by_call.setdefault(renamed[path, call][0], []).append(entry)
+            held.clear()
+            held.update(by_call)
+        self.layers.update(dict.fromkeys(names.values(), self.layers[path]))
+        return list(names.values())[1:]
 
 
 def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Observation:
@@ -170,6 +222,7 @@ def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Obser
     if watch.refusals:
         lines = "\n".join(f"  {refusal}" for refusal in dict.fromkeys(watch.refusals))
         raise TraceError(f"{type(module).__name__}: cannot be taken as it is.\n{lines}")
+    watch.seen.part_shared()
     return watch.seen
 
 
@@ -226,6 +279,14 @@ def _is_neuron(module: nn.Module) -> bool:
         return any(adapter(module) is not None for adapter in _NEURONS)
     except TraceError:
         return True
+
+
+def _is_given_states(module: nn.Module) -> bool:
+    """Return whether a neuron keeps no state of its own, so that one can stand at many places."""
+    name = class_of(module)
+    if name.startswith("snntorch."):
+        return not module.init_hidden
+    return name.startswith("norse.")
 
 
 def _departs(module: nn.Module) -> bool:
@@ -340,6 +401,10 @@ class _Watch(TorchFunctionMode):
 
     def _check_states(self, path: str, part: nn.Module, states: list[Tensor]) -> None:
         """Refuse states that are not the layer's own, as it returned them at the step before."""
+        if path in self.seen.states:
+            marks = (self.marks.get(id(state)) for state in states)
+            given = frozenset[Call]().union(*(mark.calls for mark in marks if mark is not None))
+            self.seen.states[path].append(given)
         for state in states:
             mark = self.marks.get(id(state))
             if mark is None:
@@ -361,6 +426,8 @@ class _Watch(TorchFunctionMode):
             layer = None
         if layer is not None:
             self.seen.layers[path] = layer
+        if not _is_neuron(part) or _is_given_states(part):
+            self.seen.states[path] = []
 
     def _after(self, path: str) -> Callable[..., None]:
         def hook(

@@ -173,16 +173,26 @@ def _check_spikes(
 
 def _delays(seen: Observation) -> tuple[dict[str, int], list[str]]:
     """Return by how many steps each layer's input comes late, and a refusal where that differs."""
-    sent, late, refusals = {INPUT_PATH: 0}, {}, []
+    late: dict[str, int] = {INPUT_PATH: 0}
+    differing: dict[str, list[int]] = {}
+
+    def measure(path: str) -> int:
+        if path not in late:
+            late[path] = 0  # of a population that reads itself
+            sources = [source for source, lags in seen.lags(path).items() if 0 in lags]
+            steps = sorted({measure(source) + seen.late.get(source, 0) for source in sources})
+            late[path] = max(steps, default=0)
+            if len(steps) > 1:
+                differing[path] = steps
+        return late[path]
+
     for path in seen.layers:
-        steps = {sent[source] for source in seen.lags(path) if source in sent}
-        if len(steps) > 1:
-            refusals.append(
-                f"{path}: its sources come {' and '.join(map(str, sorted(steps)))} steps late. "
-                "Use delay_shift=False where paths are of different lengths."
-            )
-        late[path] = max(steps, default=0)
-        sent[path] = late[path] + seen.late.get(path, 0)
+        measure(path)
+    refusals = [
+        f"{path}: its sources come {' and '.join(map(str, steps))} steps late. Use "
+        "delay_shift=False where paths are of different lengths."
+        for path, steps in differing.items()
+    ]
     return late, refusals
 
 

@@ -683,6 +683,96 @@ class Written(Loop):
         return out.mean(0)
 
 
+class Shared(nn.Module):
+    """One pool, one dropout and one neuron at several places; states are handed over."""
+
+    def __init__(self, neuron: nn.Module) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.pool, self.drop, self.fc = nn.AvgPool2d(2), nn.Dropout(0.5), nn.Linear(16, 5)
+        self.lif = neuron
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        states, out = [self.start()] * 3, []
+        for step in range(x.shape[0]):
+            value = x[step]
+            for place, layer in enumerate((self.conv1, self.conv2)):
+                value, states[place] = self.lif(layer(value), states[place])
+                value = self.drop(self.pool(value))
+            value, states[2] = self.lif(self.fc(value.flatten(1)), states[2])
+            out.append(value)
+        return torch.stack(out)
+
+    def start(self) -> object:
+        return self.lif.init_leaky() if isinstance(self.lif, snntorch.Leaky) else None
+
+
+@pytest.mark.parametrize(
+    ("make", "layout"),
+    [
+        (lambda: snntorch.Leaky(0.8, threshold=0.2, reset_mechanism="zero"), None),
+        (lambda: norse.LIFBoxCell(norse.LIFBoxParameters(v_th=t(0.05))), "TB"),
+    ],
+    ids=["snnTorch", "norse"],
+)
+def test_one_layer_may_stand_at_several_places(
+    make: Callable[[], nn.Module], layout: str | None, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    samples = np.random.default_rng(0).integers(0, 2, (3, 9, 1, 8, 8)).astype(np.uint8)
+    imported = nd.import_torch(Shared(make()).eval(), samples, layout=layout)
+    assert list(imported.notes) == ["lif", "lif#2", "lif#3"]
+    assert imported.agreement.is_equal
+    assert all(0.02 < values.mean() < 0.9 for values in imported.run(samples).values())
+    result = nd.deploy(imported, samples, out=tmp_path)
+    assert [layer.file_differing for layer in result.agreement] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7])
+def test_one_layer_may_see_all_of_time_at_several_places(steps: int) -> None:
+    pool = sj_layer.AvgPool2d(2)
+
+    def neuron() -> nn.Module:
+        return sj_neuron.LIFNode(v_threshold=0.2)
+
+    def conv(inputs: int) -> nn.Module:
+        return sj_layer.Conv2d(inputs, 4, 3, padding=1)
+
+    network = multi_step(conv(1), neuron(), pool, pool, conv(4), neuron(), pool, conv(4), neuron())
+    samples = np.random.default_rng(0).integers(0, 2, (3, steps, 1, 8, 8)).astype(np.uint8)
+    imported = nd.import_torch(network.eval(), samples)
+    assert imported.agreement.is_equal
+    assert imported.graph.shapes()["8"] == (4, 1, 1)
+
+
+class OneState(Loop):
+    """One state goes through both layers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mem, out = self.lif1.init_leaky(), []
+        for step in range(x.shape[0]):
+            spikes, mem = self.lif1(x[step], mem)
+            spikes, mem = self.lif1(self.back(spikes), mem)
+            out.append(spikes)
+        return torch.stack(out)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = nn.Linear(12, 12)
+
+
+def test_a_state_handed_from_place_to_place_is_refused() -> None:
+    with pytest.raises(TraceError, match="lif1: is called 40 times in 20 steps"):
+        nd.import_torch(OneState(), loop_samples())
+
+
+def test_a_neuron_that_keeps_its_state_stands_at_one_place() -> None:
+    neuron = snntorch.Leaky(0.8, reset_mechanism="zero", init_hidden=True)
+    network = nn.Sequential(nn.Linear(12, 12), neuron, nn.Linear(12, 12), neuron).eval()
+    with pytest.raises(TraceError, match="1: is called 40 times in 20 steps"):
+        nd.import_torch(network, loop_samples())
+
+
 def test_results_may_be_written_into_a_tensor() -> None:
     agreement = nd.import_torch(Written(), loop_samples()).agreement
     assert agreement is not None
