@@ -331,7 +331,12 @@ class _Drafting:
             self._add_output(name, values)
         elif node.kind in SPIKING or node.kind in READ_OUTS:
             self._add_neuron(name, values)
-        elif node.kind in _MATRICES:
+        else:
+            self._add_layer(name, node, self._evenly_scaled(name, values))
+
+    def _add_layer(self, name: str, node: NirNode, values: list[_Value]) -> None:
+        """Add a node that is neither an end of the network nor a population."""
+        if node.kind in _MATRICES:
             self._add(name, self._absorb(values, dense_of(node)), values)
         elif node.kind in _KERNELS:
             self._add(name, self._absorb(values, conv_of(node)), values)
@@ -345,7 +350,7 @@ class _Drafting:
         elif node.kind == BATCH_NORM:
             self._add_batch_norm(name, node, values)
         elif node.kind == MAX_POOL:
-            if np.any(_common_factor(values) != 1):
+            if np.any(values[0].factor != 1):
                 raise InterchangeError("a maximum of scaled values. Scale after the pool.")
             self._add(name, MaxPool(**pool_geometry(node)), values)
         elif node.kind == PASS_ON:
@@ -357,9 +362,16 @@ class _Drafting:
         else:
             raise InterchangeError(f"{node.kind} has no counterpart. Name it in `_add_node`.")
 
+    def _evenly_scaled(self, name: str, values: list[_Value]) -> list[_Value]:
+        """Return values that a layer adds up, scaled before where their factors differ."""
+        if all(np.array_equal(values[0].factor, value.factor) for value in values):
+            return values
+        one = np.array(1.0)
+        return [self._scaled(v, name, one) if np.any(v.factor != 1) else v for v in values]
+
     def _add_flatten(self, name: str, values: list[_Value]) -> None:
         """Add a flatten; a neuron that reads it reads the maps before it instead."""
-        factor = np.broadcast_to(_common_factor(values), self.shapes[values[0].node])
+        factor = np.broadcast_to(values[0].factor, self.shapes[values[0].node])
         self._add(name, Flatten(), values)
         self._leave(name, factor.reshape(-1))
         is_shared = self.values[name].is_shared
@@ -372,7 +384,7 @@ class _Drafting:
 
     def _add_batch_norm(self, name: str, node: NirNode, values: list[_Value]) -> None:
         shape = self.shapes[values[0].node]
-        factor = by_channel(_common_factor(values), shape, "batch norm")
+        factor = by_channel(values[0].factor, shape, "batch norm")
         scale = np.broadcast_to(node.array("scale"), shape[:1]) * np.broadcast_to(
             np.ravel(factor) if factor.ndim else factor, shape[:1]
         )
@@ -394,13 +406,13 @@ class _Drafting:
 
     def _add_pool(self, name: str, node: NirNode, values: list[_Value]) -> None:
         pool = AveragePool(**pool_geometry(node))
-        factor = by_channel(_common_factor(values), self.shapes[values[0].node], "a pool")
+        factor = by_channel(values[0].factor, self.shapes[values[0].node], "a pool")
         self._add(name, pool, values)
         self._leave(name, factor * (prod(pool.kernel) if node.kind == "SumPool2d" else 1.0))
 
     def _absorb(self, values: list[_Value], layer: Dense | Conv) -> Dense | Conv:
         """Multiply the columns of a layer by the factor that its sources left."""
-        factor = _common_factor(values)
+        factor = values[0].factor
         if not np.any(factor != 1):
             return layer
         return scale_columns(layer, factor, self.shapes[values[0].node])
@@ -549,11 +561,3 @@ class _Drafting:
             node.kind == "Conv1d" for node in self.source.nodes.values()
         )
         self.foreign[name] = (shape[0], shape[2]) if is_one_dimensional else shape
-
-
-def _common_factor(values: Sequence[_Value]) -> FloatArray:
-    """Return the factor that the sources of a node left to it."""
-    for value in values[1:]:
-        if not np.array_equal(values[0].factor, value.factor):
-            raise InterchangeError("it adds values that are scaled differently.")
-    return values[0].factor

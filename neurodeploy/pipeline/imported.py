@@ -431,6 +431,7 @@ def _lower(graph: Graph, entry: Input, allowed: set[str]) -> tuple[Graph, Carrie
             merge_groups,
             lower_max_pool,
             fold_global_average_pool,
+            compose_linear,  # of a scale and a padded convolution before pools come into it
             fold_average_pool,
             compose_linear,
             join_parallel,

@@ -14,7 +14,10 @@ import neurodeploy as nd
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks
 nir = pytest.importorskip("nir", reason="the package nir is not installed")
+pytest.importorskip("sinabs", reason="the package sinabs is not installed")
 snntorch = pytest.importorskip("snntorch", reason="the package snntorch is not installed")
+
+from sinabs.layers import SumPool2d  # noqa: E402
 
 SIZE = 8
 BETA, THRESHOLD = 0.75, 0.375
@@ -93,6 +96,13 @@ STRUCTURES = {
         {
             "c1": conv(1, 3), "a": lif(), "p1": nn.AvgPool2d(2), "p2": nn.AvgPool2d(2),
             "b": lif(), "c2": conv(3, 4, 1, 0), "c3": conv(3, 4, 1, 0), "d": lif(),
+        },
+    ),
+    "a mean and a sum of windows before a convolution": lambda: Network(
+        join("input c1 a p c2 d output", "a s c2"),
+        {
+            "c1": conv(1, 3), "a": lif(), "p": nn.AvgPool2d(2), "s": SumPool2d(2),
+            "c2": conv(3, 4), "d": lif(),
         },
     ),
     "a sum of spikes before a dense layer": lambda: Network(
@@ -194,6 +204,9 @@ def as_nir(network: Network) -> object:
             case nn.AvgPool2d():
                 pair = np.array([layer.kernel_size] * 2)
                 nodes[name] = nir.AvgPool2d(pair, pair, np.array([0, 0]))
+            case SumPool2d():
+                pair = np.array([layer.kernel_size] * 2)
+                nodes[name] = nir.SumPool2d(pair, pair, np.array([0, 0]))
             case nn.Flatten():
                 nodes[name] = nir.Flatten({"input": np.array([1])}, 0)
             case _:

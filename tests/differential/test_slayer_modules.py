@@ -178,6 +178,17 @@ def wide_decays() -> nn.Module:
     return network
 
 
+@pytest.mark.lava
+def test_real_lava_makes_the_spikes_of_lava_dl(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    rng = np.random.default_rng(3)
+    network, shape = conv(rng)
+    samples = (rng.random((2, 30, *shape)) < 0.3).astype(np.uint8)
+    result = nd.deploy(network.eval(), samples, out=tmp_path, lava_samples=1)
+    assert all(layer.deployed == 1 for layer in result.agreement)
+    assert all(layer.lava_differing == 0 for layer in result.agreement)
+
+
 PLAIN = {"threshold": 1.0, "current_decay": 0.5, "voltage_decay": 0.1}
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "delays": (lambda: block.Dense(PLAIN, 12, 4, delay=True), "Dense has learned delays"),
