@@ -20,10 +20,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of the 
 def run_shortened(
     framework: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, lava_samples: int
 ) -> dict[str, object]:
-    """Run an example with 6 epochs; return its variables."""
+    """Run an example with 6 epochs, and one of a fine-tune; return its variables."""
     pytest.importorskip(framework, reason=f"the package {framework} is not installed")
     text = (EXAMPLES / f"from_{framework}.py").read_text()
-    for name, value in (("EPOCHS", 6), ("LAVA_SAMPLES", lava_samples)):
+    settings = {"EPOCHS": 6, "LAVA_SAMPLES": lava_samples}
+    if framework == "snntorch":
+        settings["FINE_TUNE_EPOCHS"] = 1
+    for name, value in settings.items():
         text, found = re.subn(rf"^{name} = \d+\b", f"{name} = {value}", text, flags=re.MULTILINE)
         assert found == 1
     script = tmp_path / "example.py"
@@ -68,6 +71,13 @@ def test_an_example_without_lava(
     variables = run_shortened(framework, tmp_path, monkeypatch, lava_samples=0)
     result = check_result(variables, framework, populations=3)
     assert {layer.lava_differing for layer in result.agreement} == {None}
+    if framework == "snntorch":
+        narrow = variables["narrow"]
+        assert isinstance(narrow, nd.ImportedDeployment)
+        assert narrow.fine_tuning is not None
+        assert list(narrow.accuracy) == ["float", "quantized", "fine-tuned", "deployed"]
+        weights = [c.synapse.weight for layer in narrow.graph for c in layer.connections]
+        assert [max(w.max(), -w.min()) <= 16 for w in weights] == [True] * 3
 
 
 @pytest.mark.lava

@@ -76,6 +76,9 @@ def surrogate_of(network: SpikingNetwork) -> Surrogate:
 class FineTuning:
     """Training of an imported network in the chip's integers: forward exact, backward surrogates.
 
+    Of samples that the network was trained on elsewhere, its accuracy before the fine-tune is
+    flattering; measure the file on others then.
+
     Attributes:
         epochs: Passes over the samples that it trains on.
         learning_rate: Of AdamW at the start; it falls to zero along a cosine.

@@ -309,6 +309,8 @@ def _separate_synapses(graph: Graph) -> Graph:
             continue
         for reader in readers[1:]:
             copy = f"{name}@{reader}"
+            while copy in graph.nodes:
+                copy += "_"
             nodes[copy] = layer
             edges[edges.index((name, reader))] = (copy, reader)
             edges += [(source, copy) for source in graph.sources(name)]

@@ -77,6 +77,8 @@ def test_training_further_is_better_and_the_certificate_says_so(last: str, tmp_p
     assert certificate.deployment is not None
     assert certificate.deployment.comparison == TRAINED_FURTHER
     assert [layer.equal_share for layer in certificate.deployment.layers] == [None, None]
+    source = "float network, convention euler"
+    assert certificate.describe().endswith(f"; agreement with the {source} {TRAINED_FURTHER}")
     assert f"first in integers: agreement with float64 {TRAINED_FURTHER}" in result.describe()
     record = json.loads((tmp_path / "network.json").read_text())
     assert record["accuracy"] == accuracy
