@@ -4,9 +4,20 @@ All derive from `NeurodeployError`, so one `except` catches them; each is also t
 that a caller would expect. Messages read: *place: value found, values allowed. Remedy.*
 """
 
+MESSAGE_MAX = 8000
+"""Characters of a message that are shown: what a file holds may be quoted, at any length."""
+
 
 class NeurodeployError(Exception):
     """Base of all errors that neurodeploy raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message; of a very long one, the beginning and the end."""
+        text = super().__str__()
+        if len(text) <= MESSAGE_MAX:
+            return text
+        half = MESSAGE_MAX // 2
+        return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
 
 
 class RecipeError(NeurodeployError, ValueError):
