@@ -135,7 +135,13 @@ class UntrustedGroup:
                 raise self._error(
                     f"{self.where}: {len(self._group)} entries, at most {most} are read."
                 )
-            return list(self._group)
+            found = list(self._group)
+        for name in found:
+            if isinstance(name, bytes):
+                raise self._error(
+                    f"{self.where}: entry {name[:60]!r} has a name that is not UTF-8. Rename it."
+                )
+        return found
 
     def subgroup(self, name: str) -> UntrustedGroup | None:
         """Return the group called `name`, or None if there is no such entry or it is no group."""
