@@ -1,6 +1,7 @@
 # make demo       trains, deploys, verifies on Lava and reports; makes all it needs first
 # make test       runs the tests; makes all they need first
 # make test-fast  runs those of single modules that take no longer than a few seconds, without Lava
+# make fuzz       mutates files of every kind for MINUTES=n and reads them; KIND="netx npz" chooses
 # All are safe to repeat and fast the second time. PYTHON=/path/to/python3.12 chooses another.
 
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
@@ -10,11 +11,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST_ARGS ?=
+MINUTES ?= 5
+KIND ?=
 
 # Two processes, each with its own half of the tests; the one that is done first takes from the other.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast fuzz lint clean
 
 demo: $(VENV)/.lava
 	$(BIN)/neurodeploy run training/recipes/digits.toml
@@ -26,6 +29,10 @@ test: $(VENV)/.lava $(VENV)/.test
 test-fast: $(VENV)/.test
 	$(PYTEST) tests/unit tests/property tests/packaging -m "not slow and not lava and not slayer" \
 		--lowering-examples 20 --report-examples 5 $(PYTEST_ARGS)
+
+# Findings go to tests/fuzz/corpus, which the tests read; fails if there are some.
+fuzz: $(VENV)/.test
+	$(BIN)/python tests/fuzz/campaign.py --minutes $(MINUTES) $(addprefix --kind ,$(KIND))
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .
