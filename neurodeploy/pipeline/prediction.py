@@ -17,8 +17,7 @@ from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.pipeline.observation import Observer
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.long_runs.long_run import record_in_pieces
-from neurodeploy.simulation.recording import Record, Recording
+from neurodeploy.simulation.recording import Recording
 from neurodeploy.testing import Comparison, compare
 
 
@@ -41,21 +40,6 @@ def predict(recording: Recording) -> npt.NDArray[np.int64]:
     return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
 
 
-class DatasetSamples:
-    """The samples of a data set as simulators read them, a few at a time."""
-
-    def __init__(self, dataset: Dataset, steps: int) -> None:
-        self._dataset, self._steps = dataset, steps
-        self.name = "samples"
-        self.count: int | None = len(dataset)
-        self.shape: tuple[int, ...] = (steps, *dataset.shape)
-        self.dtype: np.dtype[np.integer] = np.dtype(np.int32)
-
-    def read(self, first: int, last: int) -> npt.NDArray[np.int32]:
-        """Return samples `first` to `last` - 1, (last - first, T, ...)."""
-        return self._dataset.subset(np.arange(first, last)).windows(self._steps)
-
-
 def accuracy_of(
     graph: FixedPointGraph,
     dataset: Dataset,
@@ -63,16 +47,13 @@ def accuracy_of(
     progress: Callable[[int, int], None] | None = None,
 ) -> float:
     """Return the share of samples that the integer network classifies correctly."""
-    pieces = record_in_pieces(
-        graph, DatasetSamples(dataset, steps), record=Record(spikes=()), progress=progress
-    )
-    predicted = np.concatenate([predict(recording) for _, recording in pieces])
-    return float(np.mean(predicted == dataset.labels))
+    recording = EventSimulator(graph).run(dataset.windows(steps), progress=progress)
+    return float(np.mean(predict(recording) == dataset.labels))
 
 
 def mean_sops(graph: FixedPointGraph, inputs: npt.NDArray[np.int32], recording: Recording) -> float:
     """Return the mean synaptic operations a sample of a recorded run."""
-    return count(graph, inputs, recording).totals.sops / recording.samples
+    return float(count(graph, inputs, recording).sops_by_sample.mean())
 
 
 def compare_with_lava(
