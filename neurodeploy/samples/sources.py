@@ -173,6 +173,10 @@ def open_samples(
 
     Event recordings need `steps`, T, and `port`, the (C, H, W) of the network's input.
 
+    Nothing but the named file is read, and a damaged one is one error, not a crash: HDF5 files and
+    `.aedat4` recordings, which compiled libraries parse, are read in another process with limits
+    on time and memory; the rest in this one, its sizes checked before anything is allocated.
+
     Raises:
         DataError: If it cannot be opened, or holds nothing that is known.
     """

@@ -11,6 +11,7 @@ The process is used again by the next call. It ends with this one, however this 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import signal
 import subprocess
@@ -48,6 +49,7 @@ from neurodeploy.untrusted.isolation import serve
 serve(first)
 """
 _LARGEST_COMPLAINT = 1 << 15
+_PIPE_BYTES = 1 << 20
 
 Answer = TypeVar("Answer")
 
@@ -120,9 +122,14 @@ def running_apart(
     seconds = CPU_SECONDS + CPU_SECONDS_PER_BYTE * size + more_seconds
     memory = MEMORY + 4 * size + more_memory
     call: Call[Answer] = Call()
-    worker = _idle.pop() if _idle else _Worker()
     try:
-        worker.send((function, (path, *arguments), Path.cwd(), seconds, memory))
+        worker = _take_worker()
+    except OSError as error:
+        raise kind.error(
+            f"{path}: the process that reads it cannot be started ({error.strerror or error})."
+        ) from error
+    try:
+        worker.send((function, (path, *arguments), _current_folder(), seconds, memory))
         yield call
         while isinstance(message := worker.receive(), _Progress):
             if progress is not None:
@@ -214,8 +221,10 @@ class _Worker:
 
 
 def _taken(pipe: IO[bytes]) -> int:
-    """Return a handle of our own to a pipe, which is closed."""
+    """Return a handle of our own to a pipe, which is closed; make room in it for samples."""
     with pipe:
+        with suppress(OSError, AttributeError):  # systems that limit it, or know no such thing
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         return os.dup(pipe.fileno())
 
 
@@ -223,6 +232,19 @@ _parent: Connection | None = None
 """The process that waits for this one, in a process that serves calls."""
 _idle: list[_Worker] = []
 """The process of an earlier call, or one that was started early, ready for the next call."""
+
+
+def _take_worker() -> _Worker:
+    with suppress(IndexError):  # there is none, or another thread was faster
+        return _idle.pop()
+    return _Worker()
+
+
+def _current_folder() -> Path | None:
+    """Return where relative paths begin; None in a folder that was deleted."""
+    with suppress(OSError):
+        return Path.cwd()
+    return None
 
 
 def _keep(worker: _Worker) -> None:
@@ -313,10 +335,11 @@ def serve(first: str) -> None:
 
 
 def _answer(
-    function: Callable[..., object], arguments: tuple[object, ...], folder: Path
+    function: Callable[..., object], arguments: tuple[object, ...], folder: Path | None
 ) -> tuple[object, _Failure | NeurodeployError | None]:
     try:
-        os.chdir(folder)
+        if folder is not None:
+            os.chdir(folder)
         return function(*arguments), None
     except NeurodeployError as error:
         return None, error

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -134,6 +135,31 @@ def test_a_process_that_cannot_start_is_an_error(
     monkeypatch.setattr(isolation, "_PROGRAM", "import nowhere")
     with pytest.raises(OnnxError, match="No module named 'nowhere'"):
         call(tasks.process_of, tmp_path)
+
+
+def test_a_system_that_starts_no_process_is_an_error(
+    tmp_path: Path, tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
+    with pytest.raises(OnnxError, match=r"cannot be started \(No such file"):
+        call(tasks.process_of, tmp_path)
+
+
+def test_threads_call_at_the_same_time(tmp_path: Path, tasks: ModuleType) -> None:
+    call(tasks.process_of, tmp_path)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: call(tasks.process_of, tmp_path), range(40)))
+    assert os.getpid() not in found
+    assert len(isolation._idle) == 1
+
+
+def test_a_folder_that_was_deleted_is_no_trouble(
+    tmp_path: Path, tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert call(tasks.process_of, tmp_path) != os.getpid()
 
 
 def children() -> set[str]:
