@@ -52,6 +52,8 @@ _OPTIONAL = ("offset", "sample", "payload")
 _AXES_MAX = 32
 _SAMPLES_MAX = 1 << 25
 """Samples of a table without `offset`, whose count no column confirms."""
+_EVENTS_MAX = 1 << 26
+"""Events of one sample, all of which are read at once."""
 _BLOCK = 1 << 20
 _SECONDS_PER_BYTE = 2e-8
 """Processor time to unpack a byte of values, at the least 50 MB/s."""
@@ -203,6 +205,12 @@ class EventTable:
         if rows != {int(offset[-1])}:
             raise DataError(
                 f"{path}: columns of {sorted(rows)} events, 'offset' ends at {offset[-1]}."
+            )
+        busiest = int(np.diff(offset).max(initial=0))
+        if busiest > min(prod(rest), _EVENTS_MAX):
+            raise DataError(
+                f"{path}: a sample of {busiest} events; shape {tuple(rest)} has room for "
+                f"{prod(rest)}, and at most {_EVENTS_MAX} are read."
             )
         self.count = samples
         self.shape: tuple[int, ...] = tuple(rest)

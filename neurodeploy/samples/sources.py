@@ -205,22 +205,20 @@ def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray
         DataError: If there are labels, but not one class of the network for each sample.
     """
     path = Path(path)
+    found: Samples | None = None
     if path.suffix.lower() in HDF5_SUFFIXES:
         found = find_hdf5(path, key="label")
-        if found is None:
-            return None
-        # as many as are checked below, so that one too many is seen
-        labels = found.read(0, min(found.count, samples + 1))
-    elif path.is_dir() or "label" not in member_names(path):
+    elif not path.is_dir() and "label" in member_names(path):
+        found = ArrayFile(path, key="label")
+    if found is None:
         return None
-    else:
-        labels = load_inputs(path, key="label")
-    where = f"{path}: 'label' of {labels.dtype} and shape {labels.shape}"
-    if labels.dtype.kind not in "iu" or labels.shape != (samples,):
+    where = f"{path}: 'label' of {found.dtype} and shape {(found.count, *found.shape)}"
+    if (found.count, *found.shape) != (samples,):
         raise DataError(
             f"{where}: one integer for each of {samples} samples is required. Write class numbers, "
             "such as numpy.unique(names, return_inverse=True)[1]."
         )
+    labels = found.read(0, samples)
     if labels.size and (labels.min() < 0 or labels.max() >= classes):
         raise DataError(
             f"{where}: holds {labels.min()} to {labels.max()}, the network has classes 0 to "

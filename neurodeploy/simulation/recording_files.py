@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.samples.array_files import HDF5_SUFFIXES, ArrayStream, write_arrays
+from neurodeploy.samples.array_files import (
+    HDF5_SUFFIXES,
+    ArrayStream,
+    load_inputs,
+    member_names,
+    write_arrays,
+)
+from neurodeploy.samples.event_tables import find_hdf5
 from neurodeploy.simulation.recording import Recording
 
 
@@ -62,7 +68,8 @@ def save_recording(path: str | Path, recording: Recording) -> None:
 def load_prediction(path: Path) -> npt.NDArray[np.int64] | None:
     """Read the class of each sample, (samples,), from a file just written; None without one."""
     if path.suffix.lower() in HDF5_SUFFIXES:
-        with h5py.File(path, "r") as file:
-            return np.asarray(file["prediction"]) if "prediction" in file else None
-    with np.load(path, allow_pickle=False) as archive:
-        return archive["prediction"] if "prediction" in archive.files else None
+        found = find_hdf5(path, key="prediction")
+        return None if found is None else found.read(0, found.count).astype(np.int64)
+    if "prediction" not in member_names(path):
+        return None
+    return load_inputs(path, key="prediction").astype(np.int64)

@@ -209,6 +209,7 @@ def test_a_file_that_changes_while_it_is_read_is_given_up(tmp_path: Path) -> Non
         ([2, 4, 24], {"offset": [0, 2**62 + 5, -(2**63) + 10]}, "'offset' must rise"),
         ([2, 4, 24], {"sample": np.array([0, 2**63], np.uint64)}, "'sample' must rise"),
         ([2, 4, 24], {"sample": [0, -1]}, "'sample' must rise"),
+        ([2, 1, 1], {"offset": [0, 2, 2]}, "a sample of 2 events; shape (1, 1) has room for 1"),
         ([2, 4, 24], {"offset": [0, 1, 2], "step": np.array([0, 2**63], np.uint64)}, "step from"),
     ],
 )

@@ -126,3 +126,20 @@ def test_a_class_name_is_used_once() -> None:
     repeated = {name: where for name, where in places.items() if len(where) > 1}
     assert {name: repeated[name] for name in repeated.keys() - SHARED_CLASS_NAMES} == {}
     assert repeated.keys() >= SHARED_CLASS_NAMES  # else the list above is out of date
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        (r'h5py\.File\([^)]*"r"\)', "untrusted/hdf5.py"),
+        (r"aedat\.Decoder\(", "samples/camera_recordings.py"),
+        (r"tomllib\.loads?\(", "untrusted/documents.py"),
+        (r"zipfile\.ZipFile\(path\)", "samples/array_files.py"),
+    ],
+)
+def test_files_of_strangers_come_in_by_one_door(call: str, place: str) -> None:
+    """A parser that is called elsewhere would be called without its bounds."""
+    found = [
+        str(path.relative_to(PACKAGE)) for path in TREES if re.search(call, path.read_text("utf-8"))
+    ]
+    assert found == [place]
