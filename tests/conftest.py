@@ -23,8 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--forbid-reference-skips",
         action="store_true",
-        help="fail when a test against a reference (Lava, lava-dl, NeuroBench, SANA-FE) is "
-        "skipped: then nothing was proven",
+        help="fail when a test against a reference (Lava, lava-dl, NeuroBench, SANA-FE, another "
+        "framework) is skipped: then nothing was proven",
     )
     parser.addoption(
         "--lowering-examples",
@@ -55,7 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.skipped and {"lava", "slayer"} & set(report.keywords):
+    is_missing = "differential" in report.nodeid and "could not import" in str(report.longrepr)
+    if report.skipped and (is_missing or {"lava", "slayer"} & set(report.keywords)):
         _skipped.append(report.nodeid)
 
 
