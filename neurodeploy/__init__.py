@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         find_violations as find_violations,
     )
     from neurodeploy.chips.target import Target as Target
+    from neurodeploy.counting.counted_run import count_samples as count_samples
     from neurodeploy.counting.network_counts import count as count
     from neurodeploy.counting.synapse_counts import count_layer as count_layer
     from neurodeploy.data import (
@@ -118,7 +119,10 @@ if TYPE_CHECKING:
         write_page as write_page,
     )
     from neurodeploy.reports.report import Report as Report, RunSummary as RunSummary
-    from neurodeploy.reports.report_builder import report as report
+    from neurodeploy.reports.report_builder import (
+        report as report,
+        report_counts as report_counts,
+    )
     from neurodeploy.samples.sources import open_samples as open_samples
     from neurodeploy.simulation import (
         EventSimulator as EventSimulator,
@@ -137,6 +141,7 @@ _NAMES_BY_MODULE = {
     "chips.layer_sizes": "sizes_of",
     "chips.limits": "check_limits find_violations",
     "chips.target": "Target",
+    "counting.counted_run": "count_samples",
     "counting.network_counts": "count",
     "counting.synapse_counts": "count_layer",
     "data": "ArrayDataset Dataset load_data",
@@ -175,7 +180,7 @@ _NAMES_BY_MODULE = {
     "reports.pages.comparison_page": "write_comparison write_comparison_markdown",
     "reports.pages.outline": "save_plot write_markdown write_page",
     "reports.report": "Report RunSummary",
-    "reports.report_builder": "report",
+    "reports.report_builder": "report report_counts",
     "samples.sources": "open_samples",
     "simulation": "EventSimulator Feed Record Recording Stream Window",
     "simulation.long_runs.engines": "Crew",

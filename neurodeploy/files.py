@@ -8,18 +8,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import secrets
+import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from neurodeploy.errors import DataError, NetxError, NeurodeployError, OutputError
 from neurodeploy.processes.leftovers import remove_leftovers_in
 from neurodeploy.processes.owners import owner_mark
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 PACKAGE = Path(__file__).resolve().parent
 RECIPE = "recipe.toml"
@@ -40,6 +45,7 @@ RUN_FILES = (
 """All of them, but for the checkpoints in folders of their own."""
 
 _LOCK = ".lock"
+_STAGING = ".deploying-"
 _held: set[tuple[Path, int]] = set()
 """Locks of this process, by the thread that took them."""
 _searched: set[Path] = set()
@@ -54,14 +60,14 @@ def replacing(path: Path | str) -> Iterator[Path]:
     the temporary file is removed and `path` is as it was. Data reach the disk before the
     move, so a power cut cannot leave an empty file under the final name.
 
-    Missing parent directories are created; a symbolic link stays, and the file it points to is
-    replaced. The temporary path is in the same directory and has the same suffix.
+    Missing parent directories are created, and removed when it fails; a symbolic link stays, and
+    the file it points to is replaced. The temporary path is in the same directory and has the same
+    suffix.
 
     Raises:
         OutputError: If the directory cannot be created or written, or the disk is full.
     """
     path = Path(path)
-    temporary: Path | None = None
     try:
         final = real_path(path)
         if final.is_symlink():
@@ -70,12 +76,12 @@ def replacing(path: Path | str) -> Iterator[Path]:
             raise OutputError(
                 f"{path}: is a device or a pipe, which cannot be replaced. Name an ordinary file."
             )
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _create_beside(final)
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(final)
+        with _making(final.parent), _temporary_beside(final) as temporary:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(final)
+        _sync(final.parent)
     except OutputError:
         raise
     except OSError as error:
@@ -83,14 +89,25 @@ def replacing(path: Path | str) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror or error}). "
             "Check the directory's permissions and the free disk space; nothing was changed."
         ) from error
-    finally:
-        if temporary is not None:
+
+
+@contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    """Create a folder and its parents; where the block fails, remove those that it left empty."""
+    created = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in created:
             with suppress(OSError):
-                temporary.unlink()
+                parent.rmdir()
+        raise
 
 
-def _create_beside(path: Path) -> Path:
-    """Create an empty hidden file beside `path`, with the permissions any new file gets."""
+@contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """Create an empty hidden file, with the permissions any new file gets; it goes on failure."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if path.parent not in _searched:
@@ -99,8 +116,143 @@ def _create_beside(path: Path) -> Path:
             remove_leftovers_in(path.parent)
     name = f".{path.stem[:20]}-{owner_mark()}{secrets.token_hex(8)}{path.suffix}"
     temporary = path.with_name(name)
-    temporary.open("xb").close()
-    return temporary
+    try:
+        temporary.open("xb").close()
+        yield temporary
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _sync(folder: Path) -> None:
+    """Have a move within a folder reach the disk, where the system can tell it to."""
+    with suppress(OSError):  # some file systems cannot; the file is in its place all the same
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def replacing_together(
+    folder: Path, names: Iterable[str], *, stale: Iterable[str] = ()
+) -> Iterator[Path]:
+    """Yield a folder for new files; move them into `folder` when the block ends well, all or none.
+
+    Those of `names` that were written replace older ones. `stale` names older files that would be
+    wrong beside them; they go at the same moment. When the block or a move fails, every file in
+    `folder` is as it was. Whoever calls this holds the lock of `folder`.
+
+    Raises:
+        OutputError: If files cannot be written or moved.
+    """
+    place = real_path(folder)
+    for left_over in place.glob(f"{_STAGING}*"):  # of a process that was killed
+        shutil.rmtree(left_over, ignore_errors=True)
+    staging = place / f"{_STAGING}{secrets.token_hex(8)}"
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        _move(staging, place, names, stale)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror or error}). Check the directory's "
+            "permissions and the free disk space; the files in it were not changed."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move(staging: Path, place: Path, names: Iterable[str], stale: Iterable[str]) -> None:
+    """Move files from `staging` to `place`; undo it all where a move fails.
+
+    At every moment each file is the old or the new one, whatever ends the process.
+    """
+    earlier = staging / "earlier"
+    earlier.mkdir()
+    undo: list[tuple[Path, Path | None]] = []
+    try:
+        for name in (*stale, *names):
+            kept: Path | None = None
+            if (place / name).exists():
+                kept = earlier / name
+                _keep(place / name, kept)
+            undo.append((place / name, kept))
+            if (staging / name).exists():
+                (staging / name).replace(place / name)
+            elif name in stale:
+                (place / name).unlink(missing_ok=True)
+    except BaseException:
+        for final, kept in reversed(undo):
+            with suppress(OSError):
+                if kept is None:
+                    final.unlink(missing_ok=True)
+                else:
+                    kept.replace(final)
+        raise
+    _sync(place)
+
+
+def _keep(path: Path, kept: Path) -> None:
+    """Link a file to a second name, or copy it where the file system knows no second names."""
+    try:
+        kept.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, kept)
+
+
+class SteadyFile(io.RawIOBase):
+    """A new file for libraries that cannot bear a failing write: HDF5 crashes on a full disk.
+
+    From the first failure on, writes are dropped and said to have succeeded; `check` raises it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb+", buffering=0)
+        self._failure: OSError | None = None
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Write all of it, or remember why not."""
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        try:
+            while self._failure is None and len(rest):
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._failure = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's length, or remember why not."""
+        size = self.tell() if size is None else size
+        try:
+            if self._failure is None:
+                self._file.truncate(size)
+        except OSError as error:
+            self._failure = error
+        return size
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Read as a file does."""
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Seek as a file does."""
+        return self._file.seek(offset, whence)
+
+    def check(self) -> None:
+        """Raise the first failure."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -150,8 +302,8 @@ def locked(folder: Path) -> Iterator[None]:
         return
     created = [parent for parent in path.parents if not parent.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _take_lock(path, folder)
+        with _making(path.parent):
+            file = _take_lock(path, folder)
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror or error}). Name another directory."
@@ -174,7 +326,11 @@ def _take_lock(path: Path, folder: Path) -> IO[str]:
         file = path.open("a+", encoding="utf-8", errors="backslashreplace")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):  # no locks here: the file is of no use
+                file.close()
+                path.unlink(missing_ok=True)
+                raise
             file.seek(0)
             process = file.read() or "of unknown number"
             file.close()
@@ -186,9 +342,16 @@ def _take_lock(path: Path, folder: Path) -> IO[str]:
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             break
         file.close()
-    file.truncate(0)
-    file.write(f"{os.getpid()} ({' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])})")
-    file.flush()
+    try:
+        file.truncate(0)
+        file.write(f"{os.getpid()} ({' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])})")
+        file.flush()
+    except OSError:
+        with suppress(OSError):
+            path.unlink()
+        with suppress(OSError):  # it would write once more
+            file.close()
+        raise
     return file
 
 

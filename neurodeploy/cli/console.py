@@ -89,7 +89,7 @@ def print_json(value: object, *, wrote: Iterable[Path | None] = ()) -> None:
     if names:
         assert isinstance(value, Mapping)
         value = {**value, "wrote": names}
-    is_ascii = not sys.stdout.encoding.lower().startswith("utf")
+    is_ascii = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=is_ascii) + "\n")
 
 

@@ -22,7 +22,7 @@ from neurodeploy.files import net_of, samples_of
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.netx import read
 from neurodeploy.samples.array_files import INPUT_BYTES_MAX
-from neurodeploy.samples.sources import open_samples, read_labels
+from neurodeploy.samples.sources import Samples, open_samples, read_labels
 from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
@@ -260,9 +260,13 @@ class RunOptions(FileOptions, TimingOptions):
                     "first, or add --accept-silent-faults."
                 ) from warning
 
+    def source(self, graph: FixedPointGraph, timing: Timing) -> Samples:
+        """Open the samples, to be read a few at a time."""
+        return open_samples(self.input, key=self.key, steps=timing.steps, port=graph.input.shape)
+
     def samples(self, graph: FixedPointGraph, timing: Timing) -> IntArray:
         """Read all samples at once, as the network takes them."""
-        samples = open_samples(self.input, key=self.key, steps=timing.steps, port=graph.input.shape)
+        samples = self.source(graph, timing)
         assert samples.count is not None, "files know how many samples they hold"
         size = samples.count * prod(samples.shape) * samples.dtype.itemsize
         if size > INPUT_BYTES_MAX:
@@ -363,7 +367,28 @@ class LavaOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LongRunOptions:
+class MemoryOptions:
+    """Memory of a run over any number of samples."""
+
+    memory: str | None = MANY.option(
+        None,
+        "Memory for the run, such as 800MB or 2GiB. Default: half of the free memory, at most 4 "
+        "GiB.",
+        metavar="SIZE",
+    )
+
+    def memory_bytes(self) -> int | None:
+        """Return the size of --memory in bytes; refuse all else."""
+        if self.memory is None:
+            return None
+        try:
+            return parse_size(self.memory)
+        except ValueError as error:
+            raise typer.BadParameter(f"--memory {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongRunOptions(MemoryOptions):
     """Memory, processes, and the rest of an interrupted run."""
 
     memory: str | None = MANY.option(
@@ -396,15 +421,6 @@ class LongRunOptions:
     def crew(self) -> Crew:
         """Return who computes."""
         return Crew(engine=self.engine, workers=self.workers, cluster=self.cluster)
-
-    def memory_bytes(self) -> int | None:
-        """Return the size of --memory in bytes; refuse all else."""
-        if self.memory is None:
-            return None
-        try:
-            return parse_size(self.memory)
-        except ValueError as error:
-            raise typer.BadParameter(f"--memory {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

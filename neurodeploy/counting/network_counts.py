@@ -12,12 +12,19 @@ All counts are integers: one dot product per synapse of its fan-out map
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
+from neurodeploy.counting.count_tables import (
+    Counts,
+    LayerCounts,
+    Spread,
+    SynapseSize,
+    count_cached,
+    count_messages,
+)
 from neurodeploy.counting.fan_out import NumberArray, synapse_fan_out
 from neurodeploy.counting.synapse_counts import (
     InputKind,
@@ -29,9 +36,9 @@ from neurodeploy.counting.synapse_counts import (
 from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir import integer_layers as integers
-from neurodeploy.ir.float_layers import BatchNorm, Shape
+from neurodeploy.ir.float_layers import BatchNorm
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph, Graph
-from neurodeploy.ir.integer_layers import Connection, FixedLayer, NeuronModel, Synapse
+from neurodeploy.ir.integer_layers import Connection, FixedLayer, Synapse
 from neurodeploy.simulation.counters import count_spikes
 from neurodeploy.simulation.recording import CountArray, EventCounts, Feed, Recording
 
@@ -42,150 +49,6 @@ _TYPES: Mapping[type[Synapse], str] = {
     integers.FixedInjection: "injection",
 }
 """Names of synapses in tables."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SynapseSize:
-    """Sizes of one synapse that models of memory energy need; counts are over all samples.
-
-    Attributes:
-        type: "conv", "dense", "complex_dense" or "injection".
-        source: Name of the sender.
-        source_neurons: Number of senders.
-        weights: Stored weights, shared ones once.
-        sops: Through weights other than zero.
-        sops_stored: The same, zero weights included.
-        dense_macs: MACs of one pass by the textbook.
-    """
-
-    type: str
-    source: str
-    source_neurons: int
-    weights: int
-    events: int
-    sops: int
-    sops_stored: int
-    dense_macs: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """Counts over all samples and steps, of one layer or added up over the layers.
-
-    Attributes:
-        events: Input events.
-        sops: Operations through weights other than zero.
-        sops_stored: The same, zero weights included.
-        sops_ac: Those of `sops` that only add.
-        sops_mac: Those of `sops` that multiply (graded input).
-        sops_cached: `sops` if a static graded input were computed in its first step only;
-            equal to `sops` where that does not apply.
-        dense_exact: MACs of one pass, border exact.
-        dense_macs: MACs of one pass by the textbook.
-        updates_dense: Neurons · steps.
-        updates_active: Updates with potential, input or bias; None if the recording cannot tell.
-        spikes: Output events.
-        bias_adds: Neurons · steps where the layer has biases, else 0.
-        messages: Events that must be sent to this layer, one each for all of its cores: a lower
-            bound for any mapping.
-    """
-
-    events: int
-    sops: int
-    sops_stored: int
-    sops_ac: int
-    sops_mac: int
-    sops_cached: int
-    dense_exact: int
-    dense_macs: int
-    neurons: int
-    updates_dense: int
-    updates_active: int | None
-    spikes: int
-    bias_adds: int
-    messages: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCounts(Totals):
-    """Counts of one layer.
-
-    Attributes:
-        name: The layer's name; a recurrent synapse is a row "<layer>.recurrent" without neurons.
-        type: As in `SynapseSize`; joined by "+" where several synapses lead in.
-        kind: Declared kind of the input, joined likewise.
-        weights: Stored weights, shared ones once.
-        zero_weights: Those of them that are zero.
-        neurobench_macs: Those of `sops` that NeuroBench, which looks at values, calls MACs.
-        model: Neuron model, for the arithmetic of an update; None for a row without neurons.
-        by_sample: (samples,) int64 by name: events, sops, sops_stored, spikes and, where known,
-            updates_active.
-    """
-
-    name: str
-    type: str
-    kind: str
-    shape: Shape
-    weights: int
-    zero_weights: int
-    neurobench_macs: int
-    model: NeuronModel | None
-    synapses: tuple[SynapseSize, ...] = field(repr=False)
-    by_sample: Mapping[str, Int64Array] = field(repr=False, compare=False)
-
-    @property
-    def zero_weight_fraction(self) -> float:
-        """Share of the stored weights that is zero."""
-        return self.zero_weights / self.weights if self.weights else 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Counts:
-    """Counts of a network for a recording, one row a layer.
-
-    Attributes:
-        samples: Number of samples.
-        steps: Steps of a sample, T.
-        input_kind: Declared kind of the network's input.
-        membrane_updates: NeuroBench's membrane updates over all samples; None if the recording
-            cannot tell, or neurons have no voltage.
-    """
-
-    samples: int
-    steps: int
-    input_kind: InputKind
-    layers: tuple[LayerCounts, ...]
-    membrane_updates: int | None = None
-
-    @property
-    def by_sample(self) -> dict[str, Int64Array]:
-        """Sums over the layers, (samples,) int64 by name; a count unknown of a layer is missing."""
-        rows = self.layers
-        names = [name for name in rows[0].by_sample if all(name in row.by_sample for row in rows)]
-        return {name: np.sum([row.by_sample[name] for row in rows], axis=0) for name in names}
-
-    @property
-    def sops_by_sample(self) -> Int64Array:
-        """SOPs of every sample, all layers: (samples,) int64."""
-        return self.by_sample["sops"]
-
-    @property
-    def totals(self) -> Totals:
-        """Sums over the layers."""
-        active = [row.updates_active for row in self.layers]
-        known = [updates for updates in active if updates is not None]
-        names = {entry.name for entry in fields(Totals)} - {"updates_active"}
-        return Totals(
-            updates_active=sum(known) if len(known) == len(active) else None,
-            **{name: sum(getattr(row, name) for row in self.layers) for name in names},
-        )
-
-    @property
-    def sigma(self) -> float:
-        """Spikes per synapse per inference: stored SOPs of a sample / exact dense MACs."""
-        totals = self.totals
-        synapses = totals.dense_exact * self.samples
-        return totals.sops_stored / synapses if synapses else 0.0
 
 
 def count(
@@ -236,13 +99,22 @@ def count(
         if backward:
             name = f"{layer.name}.recurrent"
             rows.append(_layer_row(name, layer, backward, (samples, steps), None, None))
+    names = [name for name in rows[0].by_sample if all(name in row.by_sample for row in rows)]
+    sums = {name: np.sum([row.by_sample[name] for row in rows], axis=0) for name in names}
     return Counts(
         samples=samples,
         steps=steps,
         input_kind=_kind_of_input(graph, feed),
         layers=tuple(rows),
         membrane_updates=_membrane_updates(recording),
+        spread={name: Spread.of(values) for name, values in sums.items()},
     )
+
+
+def _total(counts: Int64Array) -> int:
+    """Add up in Python's integers: a sum over samples may pass 64 bits."""
+    values: list[int] = counts.tolist()
+    return sum(values)
 
 
 def _require_integers(graph: object) -> None:
@@ -260,7 +132,7 @@ def _require_integers(graph: object) -> None:
 
 def _membrane_updates(recording: Recording) -> int | None:
     by_layer = [updates.membrane for updates in recording.updates or ()]
-    known = [int(updates.sum()) for updates in by_layer if updates is not None]
+    known = [_total(updates) for updates in by_layer if updates is not None]
     return sum(known) if known and len(known) == len(by_layer) else None
 
 
@@ -397,15 +269,13 @@ def _layer_row(
             active = np.full(samples, neurons * steps, dtype=np.int64)
     if active is not None:
         by_sample["updates_active"] = active
-    messages: dict[str, int] = {}
-    for size, counts in zip(sizes, counted, strict=True):
-        # several synapses from one source share their messages
-        messages[size.source] = max(messages.get(size.source, 0), int(counts.messages.sum()))
+    spread = {name: Spread.of(values) for name, values in by_sample.items()}
     added = {
         name: sum(getattr(size, name) for size in sizes)
         for name in ("events", "sops", "sops_stored", "dense_macs", "weights")
     }
-    sops_mac = sum(int(c.sops.sum()) for c in counted if c.kind is InputKind.GRADED)
+    graded = [counts.kind is InputKind.GRADED for counts in counted]
+    sops_mac = sum(size.sops for size, is_graded in zip(sizes, graded, strict=True) if is_graded)
     return LayerCounts(
         name=name,
         type="+".join(dict.fromkeys(size.type for size in sizes)),
@@ -413,21 +283,19 @@ def _layer_row(
         shape=layer.shape,
         sops_ac=added["sops"] - sops_mac,
         sops_mac=sops_mac,
-        sops_cached=sum(
-            int((c.sops if c.encoder_macs_cached is None else c.encoder_macs_cached).sum())
-            for c in counted
-        ),
+        sops_cached=count_cached(sizes),
         dense_exact=sum(counts.fan_out.dense_exact for counts in counted),
         neurons=neurons,
         updates_dense=neurons * samples * steps,
-        updates_active=None if active is None else int(active.sum()),
-        spikes=int(by_sample["spikes"].sum()),
+        updates_active=None if active is None else spread["updates_active"].total,
+        spikes=spread["spikes"].total,
         bias_adds=neurons * samples * steps if biased else 0,
-        messages=sum(messages.values()),
+        messages=count_messages(sizes),
         zero_weights=sum(counts.fan_out.zero_weights for counts in counted),
-        neurobench_macs=sum(int(counts.neurobench_macs.sum()) for counts in counted),
+        neurobench_macs=sum(_total(counts.neurobench_macs) for counts in counted),
         model=layer.neuron.model if neurons else None,
         synapses=sizes,
+        spread=spread,
         by_sample=MappingProxyType(by_sample),
         **added,
     )
@@ -439,8 +307,12 @@ def _size_of(connection: Connection, counts: SynapseCounts) -> SynapseSize:
         source=connection.source,
         source_neurons=int(counts.fan_out.stored.size),
         weights=counts.fan_out.weights,
-        events=int(counts.events.sum()),
-        sops=int(counts.sops.sum()),
-        sops_stored=int(counts.sops_stored.sum()),
+        events=_total(counts.events),
+        sops=_total(counts.sops),
+        sops_stored=_total(counts.sops_stored),
+        sops_cached=None
+        if counts.encoder_macs_cached is None
+        else _total(counts.encoder_macs_cached),
+        messages=_total(counts.messages),
         dense_macs=counts.fan_out.dense_macs,
     )

@@ -16,8 +16,8 @@ from typing import TypedDict
 
 import numpy as np
 
+from neurodeploy.counting.count_tables import Counts
 from neurodeploy.counting.fan_out import NumberArray
-from neurodeploy.counting.network_counts import Counts
 from neurodeploy.counting.synapse_counts import SynapseCounts
 from neurodeploy.errors import DataError
 

@@ -27,7 +27,7 @@ from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.simulation.counters import count_senders
 from neurodeploy.simulation.recording import CountArray, EventCounts
 
-_CHUNK = 1 << 24
+_CHUNK = 1 << 21
 """Input values counted at once, which bounds the memory of counting."""
 
 

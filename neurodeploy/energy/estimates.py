@@ -17,7 +17,7 @@ from math import isfinite
 from types import MappingProxyType
 
 from neurodeploy.chips.target import EVIDENCE, Evidence
-from neurodeploy.counting.network_counts import Counts
+from neurodeploy.counting.count_tables import Counts
 from neurodeploy.energy.formulas import (
     Operations,
     ann_memory_terms,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import ceil, log, log2, pow, prod, sqrt
 from types import MappingProxyType
 
-from neurodeploy.counting.network_counts import Counts, LayerCounts
+from neurodeploy.counting.count_tables import Counts, LayerCounts
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.errors import DataError
 from neurodeploy.ir.graphs import AnnLayerMacs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from neurodeploy.counting.network_counts import Counts
+from neurodeploy.counting.count_tables import Counts
 from neurodeploy.energy.estimates import Energy, System, ann_energy, network_energy
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.ir.graphs import AnnMacs

@@ -30,6 +30,7 @@ from neurodeploy.onnx_models.reading import (
 )
 from neurodeploy.onnx_models.sessions import open_session
 from neurodeploy.samples.array_files import load_inputs, load_numbers, member_names
+from neurodeploy.samples.sources import Samples
 from neurodeploy.untrusted.boundary import FileKind, guarded
 from neurodeploy.untrusted.isolation import run_apart, tell_progress
 
@@ -47,6 +48,10 @@ _SECONDS_PER_VALUE = 2e-7
 _SECONDS_PER_MAC = 2e-8
 _BYTES_PER_VALUE = 64
 """Bounds of a run: beside each value, masks of it in several types are held."""
+
+_GIVEN_BYTES = 8 * 2**20
+"""Samples that are given to the process that runs a model take at most this much at a time, unless
+one pass takes more."""
 
 _EXACT_IN_FLOAT32 = 1 << 24
 """Products added up in one output beyond which float32 masks would round."""
@@ -75,7 +80,7 @@ NumberArray = npt.NDArray[np.floating | np.integer | np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OnnxActivity:
-    """The zeros of a model on samples, and its outputs.
+    """The zeros of a model on samples, and the classes that it chose.
 
     Attributes:
         macs_effective: By node, over all samples: products of two values other than zero.
@@ -83,19 +88,31 @@ class OnnxActivity:
             activations all count.
         unmeasured: Nodes counted with every MAC (border exact): recurrent ones, those inside
             loops and branches, and sums of more than 2^24 products.
-        outputs: (samples, ...) the model's first output.
+        classes: (samples,) int64, places of the largest values of the model's first output.
     """
 
     samples: int
     macs_effective: Mapping[str, int]
     macs_nonzero: Mapping[str, int]
     unmeasured: tuple[str, ...]
-    outputs: npt.NDArray[np.floating]
+    classes: npt.NDArray[np.int64]
 
     @property
     def total(self) -> int:
         """Effective MACs of all nodes over all samples."""
         return sum(self.macs_effective.values())
+
+    def accuracy(self, labels: npt.NDArray[np.integer]) -> float:
+        """Return the share of the samples whose class is their label's.
+
+        Raises:
+            DataError: If there are not as many labels as samples.
+        """
+        if labels.shape != (self.samples,):
+            raise DataError(
+                f"labels: shape {labels.shape}, ({self.samples},) is required: one a sample."
+            )
+        return float(np.mean(self.classes == labels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -153,6 +170,45 @@ class OnnxBaseline:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _ModelInput:
+    """Reads samples for a model, a few at a time: themselves, or their mean over the steps.
+
+    Attributes:
+        count: How many there are.
+        shape: Of one, without steps.
+        steps: That it has; None for samples without.
+        read: Returns the samples from a first to before a last one, steps included.
+    """
+
+    count: int
+    shape: tuple[int, ...]
+    steps: int | None
+    read: Callable[[int, int], NumberArray]
+
+    @classmethod
+    def of(cls, source: NumberArray | Samples, *, has_steps: bool = False) -> _ModelInput:
+        read: Callable[[int, int], NumberArray]
+        if isinstance(source, np.ndarray):
+            count, shape, values = len(source), source.shape[1:], source
+            read = lambda first, last: values[first:last]  # noqa: E731 - one line says it
+        else:
+            assert source.count is not None, "samples that are read twice are known by number"
+            count, shape, read = source.count, source.shape, source.read
+        steps = shape[0] if has_steps else None
+        return cls(count=count, shape=shape[has_steps:], steps=steps, read=read)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bound on the memory of one sample while it is read."""
+        return 8 * prod(self.shape) * (1 + (self.steps or 0))
+
+    def samples(self, first: int, last: int) -> NumberArray:
+        """Return what the model is given."""
+        found = self.read(first, last)
+        return found if self.steps is None else found.mean(axis=1, dtype=np.float64)
+
+
 def measure_onnx(
     macs: OnnxMacs, samples: NumberArray, *, progress: Callable[[int, int], None] | None = None
 ) -> OnnxActivity:
@@ -165,19 +221,51 @@ def measure_onnx(
         OnnxError: If the model has not one input, samples do not fit it or do not fill its passes,
             it is too large to be run, or onnxruntime refuses it.
     """
+    return _measure_in_pieces(macs, _ModelInput.of(samples), progress=progress)
+
+
+def _measure_in_pieces(
+    macs: OnnxMacs, reader: _ModelInput, *, progress: Callable[[int, int], None] | None
+) -> OnnxActivity:
+    """Run a model on as many samples at a time as are given to the other process at once."""
     require_onnx(f"{macs.path}: measuring activity", "onnxruntime")
     name, shape = _single_input(macs)
-    size = prod(shape) // macs.samples
-    if len(samples) < 1 or prod(samples.shape[1:]) != size:
+    count, size = reader.count, prod(shape) // macs.samples
+    if count < 1 or prod(reader.shape) != size:
         raise OnnxError(
-            f"{macs.path}: input '{name}' has shape {shape}, the samples {samples.shape}. Give "
-            f"at least one sample of {size} values."
+            f"{macs.path}: input '{name}' has shape {shape}, the samples "
+            f"{(count, *reader.shape)}. Give at least one sample of {size} values."
         )
-    if len(samples) % macs.samples:
+    if count % macs.samples:
         raise OnnxError(
-            f"{macs.path}: a pass takes {macs.samples} samples, and {len(samples)} are given. Give "
+            f"{macs.path}: a pass takes {macs.samples} samples, and {count} are given. Give "
             f"a multiple of {macs.samples}, or export the model with an open batch."
         )
+    at_once = macs.samples * max(1, _GIVEN_BYTES // (reader.sample_bytes * macs.samples))
+    pieces: list[OnnxActivity] = []
+    for first in range(0, count, at_once):
+
+        def advance(done: int, total: int, *, before: int = first // macs.samples) -> None:
+            if progress is not None:
+                progress(before + done, count // macs.samples)
+
+        samples = reader.samples(first, min(first + at_once, count))
+        pieces.append(_run_passes(macs, samples, progress=advance))
+    return replace(
+        pieces[0],
+        samples=count,
+        macs_effective={
+            node: sum(piece.macs_effective[node] for piece in pieces)
+            for node in pieces[0].macs_effective
+        },
+        classes=np.concatenate([piece.classes for piece in pieces]),
+    )
+
+
+def _run_passes(
+    macs: OnnxMacs, samples: NumberArray, *, progress: Callable[[int, int], None]
+) -> OnnxActivity:
+    """Run a model on samples that fit it, in the other process."""
     values = sum(node.weights + node.inputs + node.outputs for node in macs.nodes)
     values += sum(entry.size or 0 for entry in macs.elementwise_ops) + macs.stored
     if values > LARGEST_RUN:
@@ -218,7 +306,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
     totals = dict.fromkeys(measured, 0)
     nonzero: dict[str, int] = {}
-    outputs = []
+    classes = []
     refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented)
     try:
         session = open_session(model)
@@ -228,7 +316,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
                 sums = session.run(by_weights, entry)
                 nonzero = dict(zip(measured, map(int, sums), strict=True))
             first, *sums = session.run([model.graph.output[0].name, *measured.values()], entry)
-            outputs.append(np.asarray(first, dtype=np.float64))
+            classes.append(np.asarray(first).reshape(macs.samples, -1).argmax(axis=1))
             for node, effective in zip(measured, sums, strict=True):
                 totals[node] += int(effective)
             tell_progress(done, passes)
@@ -244,7 +332,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
         macs_effective={node.name: effective_macs[node.name] for node in macs.nodes},
         macs_nonzero={name: macs.share(count) for name, count in (nonzero | rest).items()},
         unmeasured=tuple(rest),
-        outputs=np.stack(outputs) if macs.samples == 1 else np.concatenate(outputs),
+        classes=np.concatenate(classes),
     )
 
 
@@ -399,7 +487,8 @@ def read_baseline(
     path: str | Path,
     *,
     bindings: Mapping[str, int] | None = None,
-    network_inputs: NumberArray | None = None,
+    network_inputs: NumberArray | Samples | None = None,
+    has_steps: bool = True,
     samples: NumberArray | None = None,
     labels: npt.NDArray[np.integer] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -411,6 +500,7 @@ def read_baseline(
         bindings: Sizes of symbolic dimensions.
         network_inputs: (samples, T, ...) what the spiking network was given. Without `samples`
             the model is given its mean over the steps, if that has the size of its input.
+        has_steps: Whether it has the axis of the steps, T.
         samples: (samples, ...) what the model is to be given.
         labels: (samples,) class numbers.
         progress: Called with the passes done and all of them.
@@ -431,13 +521,15 @@ def read_baseline(
             "MACs and energies are incomplete."
         )
     source, has_own_input = "given for it", samples is not None
+    reader = None if samples is None else _ModelInput.of(samples)
     if samples is None and network_inputs is not None:
-        source, given = "the network's input, mean over its steps", len(network_inputs)
-        size = sum(prod(shape) for shape in macs.inputs.values()) // macs.samples
-        fits = len(macs.inputs) == 1 and prod(network_inputs.shape[2:]) == size
+        source = "the network's input, mean over its steps"
+        inputs = _ModelInput.of(network_inputs, has_steps=has_steps)
+        given, size = inputs.count, sum(prod(one) for one in macs.inputs.values()) // macs.samples
+        fits = len(macs.inputs) == 1 and prod(inputs.shape) == size
         whole = given - given % macs.samples
         if fits and whole and not macs.uncounted_ops:
-            samples = network_inputs[:whole].mean(axis=1, dtype=np.float64)
+            reader = replace(inputs, count=whole)
             if whole < given:
                 notes.append(f"The ANN was measured on the first {whole} samples: whole passes.")
         elif fits and not whole:
@@ -451,28 +543,20 @@ def read_baseline(
                 f"The ANN's activations were not measured: it {reason} Give samples of its own "
                 "(--ann-input)."
             )
-    if samples is None:
+    if reader is None:
         return OnnxBaseline(macs=macs.per_sample(), notes=tuple(notes))
-    activity = measure_onnx(macs, samples, progress=progress)
+    activity = _measure_in_pieces(macs, reader, progress=progress)
     if activity.unmeasured:
         notes.append(
             f"Of the ANN, {', '.join(activity.unmeasured)} count with every MAC: their sparsity "
             "was not measured."
         )
-    accuracy = None
-    if labels is not None:
-        if labels.shape != (activity.samples,):
-            raise DataError(
-                f"labels: shape {labels.shape}, ({activity.samples},) is required: one a sample."
-            )
-        scores = activity.outputs.reshape(activity.samples, -1)
-        accuracy = float(np.mean(scores.argmax(axis=1) == labels))
     return OnnxBaseline(
         macs=macs.per_sample(),
         activity=activity,
         samples=source,
         has_own_input=has_own_input,
-        accuracy=accuracy,
+        accuracy=None if labels is None else activity.accuracy(labels),
         notes=tuple(notes),
     )
 

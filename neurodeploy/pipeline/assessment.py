@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from neurodeploy.counting.counted_run import count_samples
 from neurodeploy.data import Dataset, load_data
 from neurodeploy.errors import OnnxError
 from neurodeploy.files import DEPLOYMENT, REPORT, TWIN, locked, write_text
@@ -23,15 +23,14 @@ from neurodeploy.onnx_models.twin_export import export_twin
 from neurodeploy.pipeline.deployment.result import Deployment
 from neurodeploy.pipeline.directory import versions
 from neurodeploy.pipeline.observation import Observer, Silence, Stopwatch
-from neurodeploy.pipeline.prediction import accuracy_of, predict
+from neurodeploy.pipeline.prediction import DatasetSamples, accuracy_of
 from neurodeploy.pipeline.stages import TrainingResult, Verification
 from neurodeploy.recipes.recipe import Recipe
-from neurodeploy.reports.activity import Activity, layer_activity_of, observe
+from neurodeploy.reports.activity import Activity, layer_activity, observe
 from neurodeploy.reports.pages.outline import write_page
 from neurodeploy.reports.report import AccuracyPoint, Agreement, Report, Rounding, RunSummary
-from neurodeploy.reports.report_builder import report
-from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import Record
+from neurodeploy.reports.report_builder import report_counts
+from neurodeploy.samples.sources import Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,25 +105,22 @@ def assess(
     """
     observer.stage("simulate", f"{len(test)} test samples")
     with watch.time("simulate"):
-        inputs = test.windows(recipe.network.steps)
-        recording = EventSimulator(deployment.graph).run(
-            inputs, record=Record(counts=True), progress=observer.advance
-        )
+        inputs = DatasetSamples(test, recipe.network.steps)
+        counted = count_samples(deployment.graph, inputs, progress=observer.advance)
         observer.stage("measure accuracy", f"of floats and integers, {len(test)} test samples")
         steps, quantized = recipe.network.steps, deployment.calibration.graph
         accuracy = {
             "float": evaluate(trained.network, test, progress=observer.advance).accuracy,
             "quantized": accuracy_of(quantized, test, steps, observer.advance),
-            "integer": float(np.mean(predict(recording) == test.labels)),
+            "integer": float(np.mean(counted.prediction == test.labels)),
         }
     with watch.time("ReLU twin"):
         twin, notes = _try_twin(deployment, test, inputs, directory, observer)
     observer.stage("report")
     with watch.time("report"):
-        costs = report(
+        costs = report_counts(
             deployment.graph,
-            inputs,
-            recording,
+            counted,
             network_file=deployment.path,
             twin_run=twin,
             accuracy=accuracy,
@@ -137,9 +133,12 @@ def assess(
             deployment=deployment,
             verification=verification,
         )
-        layers, title = layer_activity_of(recording), f"first test sample, class {test.labels[0]}"
         activity = observe(
-            deployment.graph, layers, inputs[:1], samples=recording.samples, title=title
+            deployment.graph,
+            layer_activity(counted.facts),
+            inputs.read(0, 1),
+            samples=counted.facts.samples,
+            title=f"first test sample, class {test.labels[0]}",
         )
         write_page(_page_of(recipe, result, activity, watch.seconds, command), directory / REPORT)
     summary = _summary_of(recipe, result, accuracy, test, watch.seconds)
@@ -149,7 +148,7 @@ def assess(
 def _try_twin(
     deployment: Deployment,
     test: Dataset,
-    inputs: npt.NDArray[np.int32],
+    inputs: Samples,
     directory: Path,
     observer: Observer,
 ) -> tuple[OnnxBaseline | None, tuple[str, ...]]:

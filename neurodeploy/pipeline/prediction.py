@@ -17,7 +17,8 @@ from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.pipeline.observation import Observer
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import Recording
+from neurodeploy.simulation.long_runs.long_run import record_in_pieces
+from neurodeploy.simulation.recording import Record, Recording
 from neurodeploy.testing import Comparison, compare
 
 
@@ -40,6 +41,21 @@ def predict(recording: Recording) -> npt.NDArray[np.int64]:
     return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
 
 
+class DatasetSamples:
+    """The samples of a data set as simulators read them, a few at a time."""
+
+    def __init__(self, dataset: Dataset, steps: int) -> None:
+        self._dataset, self._steps = dataset, steps
+        self.name = "samples"
+        self.count: int | None = len(dataset)
+        self.shape: tuple[int, ...] = (steps, *dataset.shape)
+        self.dtype: np.dtype[np.integer] = np.dtype(np.int32)
+
+    def read(self, first: int, last: int) -> npt.NDArray[np.int32]:
+        """Return samples `first` to `last` - 1, (last - first, T, ...)."""
+        return self._dataset.subset(np.arange(first, last)).windows(self._steps)
+
+
 def accuracy_of(
     graph: FixedPointGraph,
     dataset: Dataset,
@@ -47,13 +63,16 @@ def accuracy_of(
     progress: Callable[[int, int], None] | None = None,
 ) -> float:
     """Return the share of samples that the integer network classifies correctly."""
-    recording = EventSimulator(graph).run(dataset.windows(steps), progress=progress)
-    return float(np.mean(predict(recording) == dataset.labels))
+    pieces = record_in_pieces(
+        graph, DatasetSamples(dataset, steps), record=Record(spikes=()), progress=progress
+    )
+    predicted = np.concatenate([predict(recording) for _, recording in pieces])
+    return float(np.mean(predicted == dataset.labels))
 
 
 def mean_sops(graph: FixedPointGraph, inputs: npt.NDArray[np.int32], recording: Recording) -> float:
     """Return the mean synaptic operations a sample of a recorded run."""
-    return float(count(graph, inputs, recording).sops_by_sample.mean())
+    return count(graph, inputs, recording).totals.sops / recording.samples
 
 
 def compare_with_lava(

@@ -14,6 +14,7 @@ from neurodeploy.fixedpoint import STATE_EXPONENT, THRESHOLD_MAX
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import CubaNeuron
 from neurodeploy.simulation.event_simulator import EventSimulator
+from neurodeploy.simulation.long_runs.parts import Facts
 from neurodeploy.simulation.recording import Feed, Health, Record, Recording, Timing, Window
 
 TRACED_NEURONS = 4
@@ -133,38 +134,26 @@ class Activity:
         return sum(one.current_wraps + one.voltage_clips for one in known) if known else None
 
 
-def layer_activity(
-    *,
-    layers: Sequence[str],
-    shapes: Sequence[tuple[int, ...]],
-    spikes: Sequence[int | None],
-    health: Sequence[Health] | None,
-    samples: int,
-    steps: int,
-) -> tuple[LayerActivity, ...]:
+def layer_activity(facts: Facts) -> tuple[LayerActivity, ...]:
     """Return the activity of each layer from its totals over all samples."""
+    values = facts.samples * facts.steps
     return tuple(
         LayerActivity(
             name=name,
             shape=shape,
             spikes=count,
-            rate=None if count is None else count / (samples * steps * prod(shape)),
-            health=None if health is None else health[k],
+            rate=None if count is None else count / (values * prod(shape)),
+            health=None if facts.health is None else facts.health[k],
         )
-        for k, (name, shape, count) in enumerate(zip(layers, shapes, spikes, strict=True))
+        for k, (name, shape, count) in enumerate(
+            zip(facts.layers, facts.shapes, facts.spikes, strict=True)
+        )
     )
 
 
 def layer_activity_of(recording: Recording) -> tuple[LayerActivity, ...]:
     """Return the activity of each layer in a recording."""
-    return layer_activity(
-        layers=recording.layers,
-        shapes=recording.shapes,
-        spikes=recording.spike_totals(),
-        health=recording.health,
-        samples=recording.samples,
-        steps=recording.steps,
-    )
+    return layer_activity(Facts.of(recording))
 
 
 def observe(

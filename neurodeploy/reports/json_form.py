@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict, Union
 
 from neurodeploy.chips.cores import FitJson
 from neurodeploy.chips.target import Evidence
-from neurodeploy.counting.network_counts import Totals
+from neurodeploy.counting.count_tables import Totals
 from neurodeploy.counting.neurobench import NeuroBenchJson
 from neurodeploy.energy.fairness import Headline, Rule
 from neurodeploy.energy.measured import MeasuredJson

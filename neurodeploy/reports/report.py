@@ -9,10 +9,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from neurodeploy.chips.cores import ChipFit
-from neurodeploy.counting.network_counts import Counts, LayerCounts
+from neurodeploy.counting.count_tables import Counts, LayerCounts, Spread
 from neurodeploy.counting.neurobench import NeuroBenchMetrics
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN, AnnFormat, Headline, Rule
@@ -20,7 +18,6 @@ from neurodeploy.energy.measured import MeasuredJson
 from neurodeploy.energy.other_machines import NOTE, PlatformFigure, measured_runs
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.energy.sensitivity import Sensitivity
-from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import AnnMacs
 from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
 from neurodeploy.onnx_models.twin_export import LAYERS_AS_STORED
@@ -42,7 +39,7 @@ AS_STORED = "layers as stored"
 def _document(report: Report) -> form.Json:
     """Return a report as `form.ReportJson` declares it; dataclasses are still instances."""
     counts, network, twin = report.counts, report.network, report.twin
-    spread = {f"{name}_std": value for name, value in _spread(counts.by_sample).items()}
+    spread = {f"{name}_std": value for name, value in _deviations(counts.spread).items()}
     narrow = None if report.narrow_ann is None else _energy_json(report.narrow_ann)
     return {
         "network": _filled(
@@ -112,7 +109,7 @@ def _layer_json(layer: LayerCounts, samples: int) -> form.Json:
         layer,
         neuron_model=layer.model,
         per_sample=_per_sample(numbers, samples),
-        per_sample_std=_spread(layer.by_sample),
+        per_sample_std=_deviations(layer.spread),
     )
 
 
@@ -125,9 +122,9 @@ def _per_sample(totals: Mapping[str, int | None], samples: int) -> dict[str, flo
     }
 
 
-def _spread(by_sample: Mapping[str, Int64Array]) -> dict[str, float]:
+def _deviations(spread: Mapping[str, Spread]) -> dict[str, float]:
     """Return standard deviations over the samples, of the population."""
-    return {name: float(np.std(values)) for name, values in by_sample.items()}
+    return {name: one.deviation for name, one in spread.items()}
 
 
 def _ann_json(report: Report) -> form.Json:

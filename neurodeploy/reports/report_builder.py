@@ -14,8 +14,10 @@ import numpy.typing as npt
 from neurodeploy.chips.cores import estimate_cores
 from neurodeploy.chips.layer_sizes import LayerSize, sizes_of
 from neurodeploy.chips.target import Target
+from neurodeploy.counting.count_tables import Counts
+from neurodeploy.counting.counted_run import CountedRun
 from neurodeploy.counting.fan_out import ann_macs
-from neurodeploy.counting.network_counts import Counts, count
+from neurodeploy.counting.network_counts import count
 from neurodeploy.counting.neurobench import metrics_of_counts
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy import estimates, fairness
@@ -49,7 +51,7 @@ PRESETS = (
 
 
 class ReportOptions(TypedDict, total=False):
-    """Keywords of `report`.
+    """Keywords of `report` and `report_counts`.
 
     Attributes:
         network_file: The network's file, to be named with its hash.
@@ -57,10 +59,8 @@ class ReportOptions(TypedDict, total=False):
             default the counts that the deployed network brings along (`relu_twin`).
         onnx: An ONNX model to compare with, in place of the ReLU twin.
         twin_run: The ReLU twin as an ONNX model that ran: its accuracy and activation zeros.
-        feed: Entry of the input; by default the port.
         presets: Energy presets; by default `PRESETS`. Those of tier B are added to the first of
             tier A.
-        active_updates: Active updates a sample, by layer, where the simulator counted them.
         accuracy: Accuracy by stage, fractions; the last stage is the deployed network's.
         ann_accuracy: Of the ANN on the same test set, a fraction.
         accuracy_gap: Largest difference of the two that allows a headline.
@@ -73,9 +73,7 @@ class ReportOptions(TypedDict, total=False):
     baseline: Graph | None
     onnx: OnnxBaseline | None
     twin_run: OnnxBaseline | None
-    feed: Feed
     presets: Sequence[EnergyPreset] | None
-    active_updates: Mapping[str, Int64Array] | None
     accuracy: Mapping[str, float] | None
     ann_accuracy: float | None
     accuracy_gap: float
@@ -87,22 +85,50 @@ def report(
     graph: FixedPointGraph,
     inputs: npt.NDArray[np.integer],
     recording: Recording,
+    *,
+    feed: Feed = Feed.PORT,
+    active_updates: Mapping[str, Int64Array] | None = None,
     **options: Unpack[ReportOptions],
 ) -> Report:
     """Count a deployed network on recorded samples and estimate its energy.
 
         nd.report(graph, inputs, recording, accuracy={"integer": 0.98}, network_file="digits.net")
 
-    Input and recording are those of a simulation; the options are explained in `ReportOptions`.
+    Samples that do not fit into memory are counted by `count_samples`, and reported by
+    `report_counts`.
+
+    Args:
+        graph: The network.
+        inputs: The samples of a simulation.
+        recording: Its result.
+        feed: Entry of the input.
+        active_updates: Active updates a sample, by layer, where the simulator counted them.
+        **options: See `ReportOptions`.
 
     Raises:
         DataError: If graph, input and recording do not belong together, or there are no samples.
         TargetError: If a preset is missing or malformed.
     """
-    _check_call(options, recording)
-    feed, active = options.get("feed", Feed.PORT), options.get("active_updates")
-    counts = count(graph, inputs, recording, feed=feed, active_updates=active)
-    changes_over_time = feed is Feed.PORT and bool((inputs[:, 1:] != inputs[:, :1]).any())
+    _check_options(options, "report")
+    if recording.samples < 1 or recording.steps < 1:
+        raise DataError("report: the recording is empty. Record at least one sample.")
+    counts = count(graph, inputs, recording, feed=feed, active_updates=active_updates)
+    run = CountedRun.of(counts, inputs, recording, feed=feed)
+    return report_counts(graph, run, **options)
+
+
+def report_counts(
+    graph: FixedPointGraph, counted_run: CountedRun, **options: Unpack[ReportOptions]
+) -> Report:
+    """Estimate the energy of a deployed network whose samples were counted by `count_samples`.
+
+    The options are explained in `ReportOptions`.
+
+    Raises:
+        TargetError: If a preset is missing or malformed.
+    """
+    _check_options(options, "report_counts")
+    counts, changes_over_time = counted_run.counts, counted_run.changes_over_time
     twin, twin_source = _twin_of(graph, options.get("baseline"))
     onnx = options.get("onnx")
     run = onnx or options.get("twin_run")
@@ -164,12 +190,10 @@ def report(
     )
 
 
-def _check_call(options: ReportOptions, recording: Recording) -> None:
+def _check_options(options: ReportOptions, function: str) -> None:
     unknown = sorted(options.keys() - ReportOptions.__annotations__.keys())
     if unknown:
-        raise TypeError(f"report() got an unexpected keyword argument '{unknown[0]}'")
-    if recording.samples < 1 or recording.steps < 1:
-        raise DataError("report: the recording is empty. Record at least one sample.")
+        raise TypeError(f"{function}() got an unexpected keyword argument '{unknown[0]}'")
 
 
 def _twin_of(graph: FixedPointGraph, baseline: Graph | None) -> tuple[AnnMacs, str]:

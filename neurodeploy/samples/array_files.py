@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError
-from neurodeploy.files import replacing, require_output
+from neurodeploy.files import SteadyFile, replacing, require_output
 from neurodeploy.untrusted.boundary import FileKind, check_file, guarded
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -408,24 +408,32 @@ def _blocks(pieces: Iterable[Array]) -> Iterator[bytes]:
 
 
 def _write_hdf5(path: Path, streams: Mapping[str, ArrayStream]) -> None:
-    with h5py.File(path, "w") as file:
-        for name, stream in streams.items():
-            if stream.dtype.kind == "U":
-                texts = np.concatenate([np.ravel(piece) for piece in stream.pieces])
-                file.create_dataset(name, data=[str(one) for one in texts])
-                continue
-            row_bytes = prod(stream.shape[1:]) * stream.dtype.itemsize
-            rows = max(1, _WRITTEN_AT_ONCE // max(1, row_bytes))
-            dataset = file.create_dataset(
-                name,
-                shape=stream.shape,
-                dtype=stream.dtype,
-                chunks=(min(rows, stream.shape[0]), *stream.shape[1:]),
-                compression="lzf",
-                shuffle=stream.dtype.itemsize > 1,
-                track_times=False,
-            )
-            first = 0
-            for piece in stream.pieces:
-                dataset[first : first + len(piece)] = piece
-                first += len(piece)
+    with SteadyFile(path) as sink:
+        with h5py.File(sink, "w") as file:
+            _fill_hdf5(file, streams, sink)
+        sink.check()
+
+
+def _fill_hdf5(file: h5py.File, streams: Mapping[str, ArrayStream], sink: SteadyFile) -> None:
+    """Write arrays into an open file, until one of its writes fails."""
+    for name, stream in streams.items():
+        if stream.dtype.kind == "U":
+            texts = np.concatenate([np.ravel(piece) for piece in stream.pieces])
+            file.create_dataset(name, data=[str(one) for one in texts])
+            continue
+        row_bytes = prod(stream.shape[1:]) * stream.dtype.itemsize
+        rows = max(1, _WRITTEN_AT_ONCE // max(1, row_bytes))
+        dataset = file.create_dataset(
+            name,
+            shape=stream.shape,
+            dtype=stream.dtype,
+            chunks=(min(rows, stream.shape[0]), *stream.shape[1:]),
+            compression="lzf",
+            shuffle=stream.dtype.itemsize > 1,
+            track_times=False,
+        )
+        first = 0
+        for piece in stream.pieces:
+            dataset[first : first + len(piece)] = piece
+            first += len(piece)
+            sink.check()

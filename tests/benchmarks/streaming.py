@@ -1,9 +1,10 @@
 """Runs over more and more samples of ImageNet's size: time must grow with them, memory must not.
 
-    python tests/benchmarks/streaming.py [--samples 60 --memory 600MB --json FILE]
+    python tests/benchmarks/streaming.py [simulate report] [--samples 60 --memory 600MB --json FILE]
 
-`neurodeploy simulate` runs 1, 4 and 16 times as many samples, each time in a process of its own
-whose peak memory the system states (VmHWM). Also: how long a process takes to its first result.
+`neurodeploy simulate` and `neurodeploy report` run 1, 4 and 16 times as many samples, each time in
+a process of its own whose peak memory the system states (VmHWM). Also: how long a process takes to
+its first result.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ def measure(*arguments: str) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("commands", nargs="*", default=["simulate", "report"])
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--memory", default="600MB")
     parser.add_argument("--json", type=Path)
@@ -105,26 +107,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         net, inputs, output = (Path(folder) / name for name in ("a.net", "in.npy", "out.h5"))
         netx.write(make_network(rng), net)
-        write_samples(inputs, 1, rng)
-        command = ("simulate", str(net), "-i", str(inputs), "-o", str(output))
-        measure(*command)  # compiles, where there is something to compile
-        first = min(measure(*command)[0] for _ in range(3))
-        print(f"process start to the result of one sample: {first:.2f} s")
-        for factor in (1, 4, 16):
-            write_samples(inputs, count := factor * options.samples, rng)
-            size = inputs.stat().st_size / 1e6
-            seconds, peak = measure(*command, "--memory", options.memory)
-            rows.append({"samples": count, "input_mb": size, "seconds": seconds, "peak_mb": peak})
-            print(
-                f"{count:5d} samples, {size:7.1f} MB of input: {seconds:6.2f} s "
-                f"({1000 * (seconds - first) / count:.1f} ms a sample), peak {peak:.0f} MB, "
-                f"{options.memory} allowed"
-            )
+        for name in options.commands:
+            write_samples(inputs, 1, rng)
+            command = (name, str(net), "-i", str(inputs))
+            command += ("-o", str(output)) if name == "simulate" else ("--json",)
+            measure(*command)  # compiles, where there is something to compile
+            first = min(measure(*command)[0] for _ in range(3))
+            print(f"{name}: process start to the result of one sample: {first:.2f} s")
+            for factor in (1, 4, 16):
+                write_samples(inputs, count := factor * options.samples, rng)
+                size = inputs.stat().st_size / 1e6
+                seconds, peak = measure(*command, "--memory", options.memory)
+                row = {"samples": count, "input_mb": size, "seconds": seconds, "peak_mb": peak}
+                rows.append({"command": name, "first_result_seconds": first, **row})
+                print(
+                    f"{count:5d} samples, {size:7.1f} MB of input: {seconds:6.2f} s "
+                    f"({1000 * (seconds - first) / count:.1f} ms a sample), peak {peak:.0f} MB, "
+                    f"{options.memory} allowed"
+                )
     if options.json is not None:
         found = {
             "command": f"python tests/benchmarks/streaming.py --samples {options.samples}",
             "memory": options.memory,
-            "first_result_seconds": first,
             "runs": rows,
             **provenance(Path(__file__).parent, code=("neurodeploy",), packages=("numpy", "numba")),
         }

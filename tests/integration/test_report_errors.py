@@ -218,3 +218,34 @@ def test_models_that_cannot_be_counted(inputs, weight, words, golden, samples, t
     assert words in " ".join(said.split())
     assert "Traceback" not in said
     assert peak < 800
+
+
+# --- nothing, and next to nothing ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("report", "--json"), ("simulate", "--json", "-o", "out.npz")])
+@pytest.mark.parametrize("shape", [(0, 4, 24), (2, 0, 24)])
+def test_no_samples_and_no_steps_are_refused(
+    command, shape, refused, golden, samples, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = refused(command[0], golden / DENSE, "-i", samples(np.zeros(shape, int)), *command[1:])
+    assert "at least one" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.npz"]
+
+
+@pytest.mark.parametrize("command", [("report", "--json"), ("simulate", "--json", "-o", "out.npz")])
+@pytest.mark.parametrize("array", [np.zeros((3, 4, 24), int), np.ones((1, 1, 24), int)])
+def test_shares_of_nothing_are_numbers(
+    command, array, neurodeploy, golden, samples, tmp_path, monkeypatch
+) -> None:
+    """No event at all, and one step of one sample."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    monkeypatch.chdir(tmp_path)
+    outcome = neurodeploy(command[0], golden / DENSE, "-i", samples(array), *command[1:])
+    assert outcome.code == 0
+    found = json.loads(outcome.out, parse_constant=refuse)  # NaN, Infinity
+    assert (found["workload"] if command[0] == "report" else found)["samples"] == len(array)

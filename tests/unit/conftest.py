@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from neurodeploy.counting.count_tables import Counts
 from neurodeploy.counting.fan_out import ann_macs
-from neurodeploy.counting.network_counts import Counts, count
+from neurodeploy.counting.network_counts import count
 from neurodeploy.ir import (
     Connection,
     CubaNeuron,

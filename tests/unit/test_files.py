@@ -13,7 +13,15 @@ import pytest
 
 from neurodeploy import files
 from neurodeploy.errors import DataError, NeurodeployError, OutputError
-from neurodeploy.files import hash_file, locked, replacing, require_output, write_text
+from neurodeploy.files import (
+    SteadyFile,
+    hash_file,
+    locked,
+    replacing,
+    replacing_together,
+    require_output,
+    write_text,
+)
 
 
 def names(directory: Path) -> list[str]:
@@ -234,3 +242,115 @@ def test_inputs_are_known_through_links_and_outputs_by_their_suffix(tmp_path: Pa
         require_output(page, (".html",))
     with pytest.raises(OutputError, match="nothing was changed"):  # neither exists yet
         require_output(tmp_path / "c.npz", (".npz",), inputs=[tmp_path / "." / "c.npz"])
+
+
+# --- several files, all or none -----------------------------------------------------------------
+
+
+def old_files(folder: Path) -> None:
+    for name in ("net", "record", "report"):
+        (folder / name).write_text(f"old {name}")
+
+
+def replace_all(folder: Path) -> None:
+    with replacing_together(folder, ("net", "record"), stale=("report", "none")) as place:
+        write_text(place / "net", "new net")
+        write_text(place / "record", "new record")
+        assert (folder / "net").read_text() == "old net"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_files_are_replaced_together(tmp_path: Path) -> None:
+    old_files(tmp_path)
+    (tmp_path / ".deploying-dead").mkdir()  # of a process that was killed
+    replace_all(tmp_path)
+    assert contents(tmp_path) == {"net": "new net", "record": "new record"}
+
+
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("operation", ["replace", "link", "unlink", "mkdir"])
+def test_where_one_cannot_be_moved_none_is(tmp_path, monkeypatch, operation, number) -> None:
+    """Each move fails once; second names that a file system refuses are no failure."""
+    old_files(tmp_path)
+    before, calls, original = contents(tmp_path), iter(range(9)), getattr(os, operation)
+
+    def fail(*arguments: object, **options: object) -> None:
+        is_ours = "deploying" in str(arguments) or str(arguments[0]).endswith("report")
+        is_temporary = Path(str(arguments[0])).name.startswith(".net-")
+        if is_ours and not is_temporary and next(calls) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, operation, fail)
+        said = ""
+        try:
+            replace_all(tmp_path)
+        except OutputError as error:
+            said = str(error)
+    if said:
+        assert "Input/output error" in said
+        assert contents(tmp_path) == before
+    else:
+        assert operation != "replace"
+        assert contents(tmp_path) == {"net": "new net", "record": "new record"}
+
+
+# --- writers that cannot bear a failure ---------------------------------------------------------
+
+
+def test_a_steady_file_is_a_file(tmp_path: Path) -> None:
+    with SteadyFile(tmp_path / "a") as file:
+        file.write(b"abcdef")
+        file.seek(2)
+        assert file.write(memoryview(b"XY")) == 2
+        assert file.truncate(5) == 5
+        file.seek(0)
+        assert file.read() == b"abXYe"
+        file.check()
+    assert (tmp_path / "a").read_bytes() == b"abXYe"
+
+
+def test_a_steady_file_keeps_its_first_failure() -> None:
+    """A device that is always full."""
+    with SteadyFile(Path("/dev/full")) as file:
+        assert file.write(b"abc") == 3
+        assert file.truncate(1) == 1
+        with pytest.raises(OSError, match="No space left"):
+            file.check()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.99])
+def test_a_full_disk_is_an_error_in_hdf5_as_well(tmp_path: Path, share: float) -> None:
+    """HDF5 crashes the process when it closes a file that it could not write."""
+    program = (
+        "import resource, signal, sys\n"
+        "import numpy as np\n"
+        "from neurodeploy.errors import OutputError\n"
+        "from neurodeploy.samples.array_files import ArrayStream, write_arrays\n"
+        "from pathlib import Path\n"
+        "path = Path(sys.argv[1])\n"
+        "rng = np.random.default_rng(0)\n"
+        "arrays = {f'a{n}': rng.integers(0, 9**9, (40, 500), dtype=np.int32) for n in range(2)}\n"
+        "def write():\n"
+        "    write_arrays(path, {n: ArrayStream.of(a) for n, a in arrays.items()})\n"
+        "write()\n"
+        "size = path.stat().st_size\n"
+        "path.write_bytes(b'old')\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * float(sys.argv[2])),) * 2)\n"
+        "try:\n"
+        "    write()\n"
+        "except OutputError as error:\n"
+        "    print(error)\n"
+    )
+    path = tmp_path / "out.h5"
+    done = subprocess.run(
+        [sys.executable, "-c", program, path, str(share)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "File too large" in done.stdout
+    assert contents(tmp_path) == {"out.h5": "old"}

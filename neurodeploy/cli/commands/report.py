@@ -18,6 +18,7 @@ from neurodeploy.cli.options import (
     AllowIncomplete,
     AsJson,
     Bindings,
+    MemoryOptions,
     PageOptions,
     RunOptions,
     Score,
@@ -25,15 +26,17 @@ from neurodeploy.cli.options import (
 )
 from neurodeploy.files import hash_file
 from neurodeploy.provenance import versions
-from neurodeploy.simulation.event_simulator import EventSimulator
-from neurodeploy.simulation.recording import Decision, Feed, IntArray, Record
+from neurodeploy.simulation.event_simulator import conform_input, require_fit
+from neurodeploy.simulation.recording import Feed, IntArray
 
 if TYPE_CHECKING:
+    from neurodeploy.counting.counted_run import CountedRun
     from neurodeploy.energy.estimates import System
     from neurodeploy.ir.graphs import FixedPointGraph
     from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
     from neurodeploy.reports.report import Report
-    from neurodeploy.simulation.recording import Recording
+    from neurodeploy.samples.sources import Samples
+    from neurodeploy.simulation.long_runs.parts import Facts
 
 CHIP = Panel("The chip")
 
@@ -81,7 +84,7 @@ class AnnOptions:
         max=1,
     )
 
-    def baseline(self, samples: IntArray, feed: Feed, *, quiet: bool) -> OnnxBaseline | None:
+    def baseline(self, samples: Samples, feed: Feed, *, quiet: bool) -> OnnxBaseline | None:
         """Run the ONNX model, if there is one; its options need one."""
         if self.ann is None:
             if self.ann_input is not None or self.bind or self.allow_incomplete:
@@ -93,11 +96,12 @@ class AnnOptions:
         from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
 
         inputs, labels = (None, None) if self.ann_input is None else load_samples(self.ann_input)
-        with console.progress("ONNX model", len(samples), quiet=quiet) as advance:
+        with console.progress("ONNX model", samples.count or 0, quiet=quiet) as advance:
             return read_baseline(
                 self.ann,
                 bindings=parse_bindings(self.bind),
-                network_inputs=samples[:, None] if feed is Feed.BIAS else samples,
+                network_inputs=samples,
+                has_steps=feed is not Feed.BIAS,
                 samples=inputs,
                 labels=labels,
                 progress=advance,
@@ -149,6 +153,7 @@ def report(
     page: PageOptions,
     ann: AnnOptions,
     chip: ChipOptions,
+    limit: MemoryOptions,
     preset: Annotated[
         list[str] | None,
         typer.Option(
@@ -180,28 +185,24 @@ def report(
     from neurodeploy.energy.measured import Measured
     from neurodeploy.energy.presets import EnergyPreset
     from neurodeploy.reports.pages.tables import terminal
-    from neurodeploy.reports.report_builder import report as make_report
+    from neurodeploy.reports.report_builder import report_counts
 
     timing = run.timing()
     graph = run.graph(refuses_fractions=not run.accept_silent_faults)
     profile = None if chip.measured is None else Measured.load(chip.measured)
     system = chip.system()
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
-    samples = run.samples(graph, timing)
+    samples = run.source(graph, timing)
+    shape = (samples.count or 0, *samples.shape)
+    require_fit(shape, graph, feed=run.feed, where=samples.name)
     model = ann.baseline(samples, run.feed, quiet=as_json)
-    states = () if Decision.of(graph) is None else None
-    record = Record(spikes=(), states=states, counts=True)
-    recording = run.record(
-        EventSimulator(graph), samples, label="simulation", quiet=as_json, record=record
-    )
-    score = Score.of(run, graph, recording.prediction, samples=recording.samples)
+    counted = _count(graph, samples, run, limit, quiet=as_json)
+    score = Score.of(run, graph, counted.prediction, samples=counted.counts.samples)
     accuracy = ann.accuracy if ann.accuracy is not None or score is None else score.accuracy
-    result = make_report(
+    result = report_counts(
         graph,
-        samples,
-        recording,
+        counted,
         network_file=run.net,
-        feed=run.feed,
         presets=presets,
         onnx=model,
         accuracy=None if accuracy is None else {"deployed": accuracy},
@@ -211,7 +212,8 @@ def report(
         system=system,
     )
     if page.html is not None or page.markdown_file is not None:
-        _write_pages(result, graph, recording, samples[:1], run, page, ann, score)
+        first = conform_input(samples.read(0, 1), graph, feed=run.feed, where=samples.name)
+        _write_pages(result, graph, counted.facts, first, run, page, ann, score)
     if as_json:
         console.print_json(result.to_json(), wrote=page.files)
     else:
@@ -222,10 +224,23 @@ def report(
         raise typer.Exit(INCOMPLETE)
 
 
+def _count(
+    graph: FixedPointGraph, samples: Samples, run: RunOptions, limit: MemoryOptions, *, quiet: bool
+) -> CountedRun:
+    """Simulate and count the samples, a few in memory at a time."""
+    from neurodeploy.counting.counted_run import count_samples
+
+    timing, memory = run.timing(), limit.memory_bytes()
+    with console.progress("simulation", samples.count or 0, quiet=quiet) as advance:
+        return count_samples(
+            graph, samples, timing=timing, feed=run.feed, memory=memory, progress=advance
+        )
+
+
 def _write_pages(
     result: Report,
     graph: FixedPointGraph,
-    recording: Recording,
+    facts: Facts,
     first: IntArray,
     run: RunOptions,
     page: PageOptions,
@@ -233,15 +248,15 @@ def _write_pages(
     score: Score | None,
 ) -> None:
     """Write the report for people, with the activity on its first sample."""
-    from neurodeploy.reports.activity import layer_activity_of, observe
+    from neurodeploy.reports.activity import layer_activity, observe
     from neurodeploy.reports.pages.outline import write_markdown, write_page
     from neurodeploy.reports.report import RunSummary, SourceFile
 
     activity = observe(
         graph,
-        layer_activity_of(recording),
+        layer_activity(facts),
         first,
-        samples=recording.samples,
+        samples=facts.samples,
         timing=run.timing(),
         feed=run.feed,
     )

@@ -35,7 +35,7 @@ from neurodeploy.cli.options import (
 from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_files import SUFFIXES
-from neurodeploy.samples.sources import Samples, open_samples
+from neurodeploy.samples.sources import Samples
 from neurodeploy.simulation.event_simulator import EventSimulator, conform_input
 from neurodeploy.simulation.long_runs.long_run import LongRun, parts_folder, run_samples
 from neurodeploy.simulation.long_runs.parts import Facts
@@ -162,7 +162,7 @@ def simulate(
     timing = run.timing()
     graph = run.graph()
     chosen = record.choose(graph.names)
-    source = open_samples(run.input, key=run.key, steps=timing.steps, port=graph.input.shape)
+    source = run.source(graph, timing)
     if source.count is not None and plot.sample >= max(source.count, 1):
         raise DataError(
             f"--sample {plot.sample}: {source.name} holds {source.count} samples, 0 to "
@@ -260,17 +260,9 @@ def _draw(
     from neurodeploy.reports.pages.outline import save_plot
 
     values = source.read(plot.sample, plot.sample + 1)
-    layers = layer_activity(
-        layers=facts.layers,
-        shapes=facts.shapes,
-        spikes=facts.spikes,
-        health=facts.health,
-        samples=facts.samples,
-        steps=facts.steps,
-    )
     activity = observe(
         graph,
-        layers,
+        layer_activity(facts),
         conform_input(values, graph, feed=run.feed),
         samples=facts.samples,
         timing=run.timing(),

@@ -30,6 +30,7 @@ from neurodeploy.files import (
     hash_file,
     locked,
     replacing,
+    replacing_together,
 )
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.learning.checkpoints import History
@@ -117,17 +118,21 @@ def deploy(
                 f"{directory}: holds a whole run, whose report would no longer be about its "
                 "network. Name another directory (--out)."
             )
-        for stale in (CERTIFICATE, DEPLOYMENT, REPORT, TWIN):  # of an earlier deployment
-            (directory / stale).unlink(missing_ok=True)
-        return _DeploymentWork(
-            network, recipe, target, target, data, directory, lava_samples, observer or Silence()
-        ).deploy()
+        written, stale = (NET, SAMPLES, NET_RECORD, CERTIFICATE), (DEPLOYMENT, REPORT, TWIN)
+        with replacing_together(directory, written, stale=stale) as place:
+            work = _DeploymentWork(
+                *(network, recipe, target, target, data, directory, place, lava_samples),
+                observer or Silence(),
+            )
+            deployment = work.deploy()
+        return dataclasses.replace(deployment, path=directory / NET, samples=directory / SAMPLES)
 
 
 @dataclass(slots=True)
 class _DeploymentWork:
     """One deployment under way; `target` is the chip, with the weight bits chosen so far.
 
+    Files are written to `place`, from where they replace those of `directory` all together.
     `windows` is the input of the calibration `samples`, (samples, T, ...).
     """
 
@@ -137,6 +142,7 @@ class _DeploymentWork:
     target: Target
     data: tuple[Dataset, Dataset, Dataset]
     directory: Path
+    place: Path
     lava_samples: int
     observer: Observer
     steps: list[Step] = field(default_factory=list)
@@ -192,7 +198,7 @@ class _DeploymentWork:
         lowered = dataclasses.replace(lowered, graph=chain)
         runs = quantized_run, deployed_run
         checks, written, written_run = self._write(lowered, floats, *runs, carried)
-        path = self.directory / NET
+        path = self.place / NET
         relaying = None
         if lowered.costs:
             relaying = measure_relays(fixed, written, windows, deployed_run, written_run, path)
@@ -200,7 +206,7 @@ class _DeploymentWork:
         outcome = self._pruning_outcome(graph, fixed, accuracy["deployed"], bits)
         shown = shown_samples(self.data[2], recipe)
         inputs = shown.windows(recipe.network.steps)
-        save_samples(self.directory / SAMPLES, inputs, shown.labels)
+        save_samples(self.place / SAMPLES, inputs, shown.labels)
         certificate = self._certify(lowered, fixed, written, checks, inputs)
         deployment = Deployment(
             path=path,
@@ -221,14 +227,14 @@ class _DeploymentWork:
             fit=fit,
             relaying=relaying,
             steps=tuple(self.steps),
-            samples=self.directory / SAMPLES,
+            samples=self.place / SAMPLES,
             certificate=certificate,
         )
-        record = self.directory / NET_RECORD
+        record = self.place / NET_RECORD
         write_net_record(
             record, recipe, self.target, deployment, network=self.network, samples=self.samples
         )
-        certificate.save(self.directory / CERTIFICATE)
+        certificate.save(self.place / CERTIFICATE)
         return deployment
 
     def _fold(self, graph: Graph) -> Graph:
@@ -359,7 +365,7 @@ class _DeploymentWork:
         carried: Carried,
     ) -> tuple[tuple[LayerCheck, ...], FixedPointGraph, Recording]:
         """Write the file, read it back, run it, and only then put it in its place."""
-        path = self.directory / NET
+        path = self.place / NET
         with replacing(path) as unchecked:
             netx.write(lowered.graph, unchecked)
             written = netx.read(unchecked)
@@ -408,8 +414,8 @@ class _DeploymentWork:
         shown = agreement.compare_layers({}, run, run, from_file, lowered.channels)
         agreement.check_file(shown, run, from_file)
         return Certificate.of(
-            self.directory / NET,
-            self.directory / SAMPLES,
+            self.place / NET,
+            self.place / SAMPLES,
             inputs,
             from_file,
             CertifiedRun.of(written, from_file.steps),

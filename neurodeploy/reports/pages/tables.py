@@ -9,10 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neurodeploy.counting.network_counts import LayerCounts, Totals
+from neurodeploy.counting.count_tables import LayerCounts, Spread, Totals
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
-from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.reports.numbers import format_count, format_energy, format_percent, format_range
 from neurodeploy.reports.pages.elements import Rows
 from neurodeploy.reports.report import Report
@@ -38,13 +37,13 @@ def layer_rows(report: Report) -> Rows:
     samples = report.counts.samples
 
     def row(
-        names: tuple[str, str, str], counts: LayerCounts | Totals, sops: Int64Array, zeros: float
+        names: tuple[str, str, str], counts: LayerCounts | Totals, sops: Spread, zeros: float
     ) -> tuple[str, ...]:
         return (
             *names,
             format_count(counts.neurons),
             format_count(counts.events / samples),
-            format_count(counts.sops / samples) + _spread(sops),
+            format_count(counts.sops / samples) + _deviation(sops),
             format_count(counts.sops_stored / samples),
             format_count(counts.dense_exact),
             format_count(counts.spikes / samples) if counts.neurons else "",
@@ -56,14 +55,14 @@ def layer_rows(report: Report) -> Rows:
     rows = []
     for one in report.counts.layers:
         names = (one.name, one.type, one.kind)
-        rows.append(row(names, one, one.by_sample["sops"], one.zero_weight_fraction))
-    totals, sops = report.counts.totals, report.counts.sops_by_sample
+        rows.append(row(names, one, one.spread["sops"], one.zero_weight_fraction))
+    totals, sops = report.counts.totals, report.counts.spread["sops"]
     return [*rows, row(("total", "", ""), totals, sops, report.network.zero_weight_fraction)]
 
 
-def _spread(by_sample: Int64Array) -> str:
+def _deviation(spread: Spread) -> str:
     """Write the standard deviation over the samples, where there are several."""
-    return f" ± {by_sample.std():,.0f}" if by_sample.size > 1 else ""
+    return f" ± {spread.deviation:,.0f}" if spread.samples > 1 else ""
 
 
 def _share(part: int | None, whole: int) -> str:
@@ -102,7 +101,7 @@ def fact_rows(report: Report) -> Rows:
         *accuracies,
         ("samples", format_count(counts.samples)),
         ("steps", format_count(counts.steps)),
-        ("SOPs a sample", f"{report.sops_per_sample:,.0f}{_spread(counts.sops_by_sample)}"),
+        ("SOPs a sample", f"{report.sops_per_sample:,.0f}{_deviation(counts.spread['sops'])}"),
         (f"MACs of the {report.ann_label}", format_count(report.ann.macs_border_exact)),
         ("the same by the textbook", format_count(report.ann.macs_standard)),
         *effective,

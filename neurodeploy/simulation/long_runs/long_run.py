@@ -39,6 +39,7 @@ from neurodeploy.simulation.long_runs.parts import (
 )
 from neurodeploy.simulation.recording import (
     Feed,
+    IntArray,
     Progress,
     Record,
     Recording,
@@ -125,6 +126,16 @@ def run_values(
 def run_piece(plan: PiecePlan, piece: Piece) -> FinishedPiece:
     """Run a piece, here or in a worker; name its samples in an error."""
     first, samples = piece
+    values, recording, messages = _record(plan, piece)
+    data = pack_part(recording, values)
+    return FinishedPiece(first=first, last=first + len(samples), data=data, warnings=messages)
+
+
+def _record(
+    plan: PiecePlan, piece: Piece, *, progress: Progress | None = None
+) -> tuple[IntArray, Recording, tuple[str, ...]]:
+    """Return the samples of a piece as they entered the network, their recording, and warnings."""
+    first, samples = piece
     last = first + len(samples)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", NeurodeployWarning)
@@ -132,13 +143,11 @@ def run_piece(plan: PiecePlan, piece: Piece) -> FinishedPiece:
             values = conform_input(samples, plan.graph, feed=plan.feed)
         except DataError as error:
             raise DataError(f"samples {first} to {last - 1}: {error}") from error
-        recording = run_values(plan, values)
+        recording = run_values(plan, values, progress=progress)
     messages = tuple(
         str(one.message) for one in caught if issubclass(one.category, NeurodeployWarning)
     )
-    return FinishedPiece(
-        first=first, last=last, data=pack_part(recording, values), warnings=messages
-    )
+    return values, recording, messages
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -273,6 +282,42 @@ def run_samples(
             store.remove()
     seconds = time.perf_counter() - begin
     return LongRun(output=output, facts=facts, seconds=seconds, resumed=resumed, portion=portion)
+
+
+def record_in_pieces(
+    graph: FixedPointGraph,
+    samples: AnySamples,
+    *,
+    timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
+    feed: Feed = Feed.PORT,
+    record: Record = Record(),  # noqa: B008 - likewise
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[tuple[IntArray, Recording]]:
+    """Run samples of any number; yield a few at a time, as they entered the network, recorded.
+
+    Nothing is kept of them here. The arguments are those of `run_samples`, the errors likewise.
+    """
+    source = as_samples(samples, graph, timing)
+    plan = PiecePlan(graph, digest_graph(graph), timing, feed, record, None)
+    portion = _divide(plan, source, memory=memory, crew=Crew())
+    plan = replace(plan, working_bytes=portion.working_bytes)
+    size = portion.samples
+    reader = PieceReader(samples=source, plan=plan, size=size, finished=(), checks=False)
+    shown: set[str] = set()
+    done = 0
+
+    def advance(finished: int, total: int) -> None:
+        if progress is not None:
+            progress(done + finished, source.count or done + total)
+
+    for piece in reader:
+        values, recording, messages = _record(plan, piece, progress=advance)
+        _show_once(messages, shown)
+        done += recording.samples
+        yield values, recording
+    if reader.error is not None:
+        raise reader.error
 
 
 def _divide(plan: PiecePlan, source: Samples, *, memory: int | None, crew: Crew) -> Portion:

@@ -354,10 +354,20 @@ class PartStore:
             temporary.write_bytes(seal_part(data, first, last, self.run))
 
     def remove(self) -> None:
-        """Delete the parts and the folder, once they are joined."""
-        for part in self.parts():
-            part.path.unlink(missing_ok=True)
-        (self.folder / _ABOUT).unlink(missing_ok=True)
+        """Delete the parts and the folder, once they are joined.
+
+        Raises:
+            OutputError: If they cannot be deleted.
+        """
+        try:
+            for part in self.parts():
+                part.path.unlink(missing_ok=True)
+            (self.folder / _ABOUT).unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: cannot be removed ({error.strerror or error}). The output is "
+                "complete. Delete the folder, or repeat the command with --resume."
+            ) from error
         with suppress(OSError):  # a user may keep something else there
             self.folder.rmdir()
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
+
 import pytest
 from rich.text import Text
 
@@ -76,3 +80,24 @@ def test_names_of_strangers_are_shown_as_they_are(capsys: pytest.CaptureFixture[
     with console.draw_stages(quiet=False) as observer:
         observer.stage("[/a]", "note [/b]")
     assert capsys.readouterr().err == "error: [/b] \\x1b]0;x\n[/a] note [/b]\n"
+
+
+def test_json_goes_to_streams_in_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no encoding."""
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    console.print_json({"name": "häuser"})
+    assert json.loads(sys.stdout.getvalue()) == {"name": "häuser"}
+
+
+def test_a_clock_that_is_set_back_changes_no_progress(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time left comes from a clock that nobody sets."""
+    jumps = iter([1e9, 2e9, 0.0, -1e9] * 99)
+    monkeypatch.setattr("time.time", lambda: next(jumps))
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with console.progress("simulation", 4, quiet=False) as advance:
+        now[0] = 40.0
+        advance(1, 4)
+    assert capsys.readouterr().err.splitlines()[0] == "simulation, 1 of 4, 0:02:00 left"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from neurodeploy.counting.network_counts import Counts
+from neurodeploy.counting.count_tables import Counts
 from neurodeploy.counting.neurobench import (
     NeuroBenchMetrics,
     metrics_of_counts,

@@ -1,0 +1,120 @@
+"""Count samples of any number, a few in memory at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.counting.count_tables import Counts
+from neurodeploy.counting.network_counts import count
+from neurodeploy.errors import DataError
+from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.simulation.long_runs.long_run import AnySamples, record_in_pieces
+from neurodeploy.simulation.long_runs.parts import Facts, join_facts
+from neurodeploy.simulation.recording import (
+    Decision,
+    Feed,
+    Progress,
+    Record,
+    Recording,
+    Timing,
+    Window,
+    member_of,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CountedRun:
+    """All that a report needs of a run.
+
+    Attributes:
+        counts: Of every layer, over all samples.
+        changes_over_time: Whether the input of some sample changes from step to step.
+        facts: Spikes and health of every layer.
+        prediction: The class of each sample, (samples,) int64; None where the network chooses none.
+    """
+
+    counts: Counts
+    changes_over_time: bool
+    facts: Facts
+    prediction: npt.NDArray[np.int64] | None
+
+    @classmethod
+    def of(
+        cls,
+        counts: Counts,
+        inputs: npt.NDArray[np.integer],
+        recording: Recording,
+        *,
+        feed: Feed = Feed.PORT,
+    ) -> CountedRun:
+        """Take them from one recording that was counted; `inputs` are its samples."""
+        changes = feed is Feed.PORT and bool((inputs[:, 1:] != inputs[:, :1]).any())
+        return cls(
+            counts=counts,
+            changes_over_time=changes,
+            facts=Facts.of(recording),
+            prediction=recording.prediction,
+        )
+
+
+def count_samples(
+    graph: FixedPointGraph,
+    samples: AnySamples,
+    *,
+    timing: Timing = Window(),  # noqa: B008 - a frozen value, not shared state
+    feed: Feed = Feed.PORT,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> CountedRun:
+    """Simulate samples of any number and count them; the numbers are those of one run over all.
+
+        run = nd.count_samples(graph, "samples.h5")
+        nd.report_counts(graph, run).to_json()
+
+    Beside what `memory` bounds, the class of each sample is kept: 8 bytes.
+
+    Args:
+        graph: The network.
+        samples: A file (`open_samples`), an array, a torch or tonic data set, a list, a generator.
+        timing: Windows or Lava's time.
+        feed: How the input enters.
+        memory: Bytes that this process may take; None for half of the memory available, at most
+            4 GiB.
+        progress: Called with (samples done, samples in all).
+
+    Raises:
+        DataError: If samples are malformed or end early.
+        SimulationError: If the run cannot be carried out as asked.
+    """
+    feed = member_of(Feed, feed, name="feed")
+    reads_voltage = Decision.of(graph) is Decision.VOLTAGE
+    record = Record(spikes=(), states=None if reads_voltage else (), counts=True)
+    pieces = record_in_pieces(
+        graph, samples, timing=timing, feed=feed, record=record, memory=memory, progress=progress
+    )
+    joined: CountedRun | None = None
+    predictions: list[npt.NDArray[np.int64]] = []
+    for values, recording in pieces:
+        run = CountedRun.of(
+            count(graph, values, recording, feed=feed), values, recording, feed=feed
+        )
+        if run.prediction is not None:
+            predictions.append(run.prediction)
+        joined = run if joined is None else _join(joined, run)
+    if joined is None:
+        raise DataError("counts: no samples; at least one sample is needed.")
+    prediction = np.concatenate(predictions) if predictions else None
+    return replace(joined, prediction=prediction)
+
+
+def _join(run: CountedRun, more: CountedRun) -> CountedRun:
+    """Add the counts of further samples; predictions are left out."""
+    return CountedRun(
+        counts=run.counts + more.counts,
+        changes_over_time=run.changes_over_time or more.changes_over_time,
+        facts=join_facts([run.facts, more.facts]),
+        prediction=None,
+    )
