@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import json
 import multiprocessing
@@ -167,6 +168,8 @@ def work(folder):
     except BaseException as error:  # whatever it is, the parent must hear of it
         if hasattr(error, "kind"):  # a JobError
             fail(error.kind, str(error), "")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            fail("space", os.strerror(error.errno), "")
         fail("lava", f"{type(error).__name__}: {error}", traceback.format_exc())
     write_reply(folder, {"versions": versions(), "results": results})
     return 0

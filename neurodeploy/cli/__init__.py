@@ -15,6 +15,7 @@ Modules, in reading order:
 import sys
 
 from neurodeploy.cli.endings import run_to_the_end
+from neurodeploy.processes.parents import watch_starter
 from neurodeploy.untrusted.isolation import start_early
 
 
@@ -24,6 +25,7 @@ def main() -> None:
 
 
 def _run() -> None:
+    watch_starter()
     start_early(sys.argv)
     # Here, so that the process that tries a file starts beside these imports.
     from neurodeploy.cli.app import run_command

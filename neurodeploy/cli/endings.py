@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from neurodeploy.cli.standard_streams import STANDARD_OUTPUT, flush_or_drop_output, prepare_streams
 from neurodeploy.errors import NeurodeployError, OutputError
+from neurodeploy.untrusted.boundary import reason_of
 
 INTERRUPTED = 130
 _NO_MEMORY = (
@@ -63,7 +64,9 @@ def _explain(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return "no further thread can be started. Raise the limit of processes (`ulimit -u`)."
     if isinstance(error, OSError):
-        reason = error.strerror or str(error)
+        reason = reason_of(error)
+        if "temporary directory" in reason:
+            return f"temporary files: {reason}. Set TMPDIR to a folder that can be written."
         if error.filename is None:
             return f"the system refused: {reason}. Check free disk space and limits (`ulimit -a`)."
         return f"{os.fsdecode(error.filename)}: {reason}."

@@ -324,6 +324,11 @@ def _read_reply(folder: Path, worker: _LavaProcess) -> dict[str, Any]:
     kinds: Mapping[str, type[NeurodeployError]] = {"input": DataError, "plan": SimulationError}
     if error["kind"] in kinds:
         raise kinds[error["kind"]](error["message"])
+    if error["kind"] == "space":
+        raise LavaRuntimeError(
+            f"{folder}: cannot be written ({error['message']}). Free some space, or let TMPDIR "
+            "name a folder that has it."
+        )
     if not worker.is_ready:
         raise LavaRuntimeError(
             f"Lava worker: Lava cannot be imported ({error['message']}). "

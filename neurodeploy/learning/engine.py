@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from neurodeploy.errors import NeurodeployError, TrainingError
-from neurodeploy.processes.parents import watch_parent
+from neurodeploy.processes.parents import STARTER, watch_starter
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,8 +38,6 @@ T = TypeVar("T")
 
 _FORWARDS = ("forward_with_branches", "forward_with_spikes")
 """Methods beside `forward` that compute: Fabric must know them to exchange their gradients."""
-_STARTER = "NEURODEPLOY_STARTER"
-"""Variable that tells the processes that Fabric starts the number of the one that does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,9 +281,7 @@ def _start(hardware: Hardware) -> Fabric:
     from lightning_fabric.strategies.ddp import DDPStrategy
     from lightning_fabric.strategies.strategy import Strategy as FabricStrategy
 
-    starter = os.environ.pop(_STARTER, None)
-    if starter is not None:
-        watch_parent(int(starter))
+    watch_starter()
     timeout = timedelta(seconds=hardware.timeout)
     strategy: FabricStrategy | str = "auto"
     if hardware.strategy == "ddp" or hardware.devices * hardware.nodes > 1:
@@ -299,12 +295,12 @@ def _start(hardware: Hardware) -> Fabric:
                 strategy=strategy,
                 precision=hardware.precision,
             )
-            os.environ[_STARTER] = str(os.getpid())
+            os.environ[STARTER] = str(os.getpid())
             fabric.launch()
     except (RuntimeError, ValueError) as error:
         raise TrainingError(f"processes: cannot be started ({error}).") from error
     finally:
-        os.environ.pop(_STARTER, None)
+        os.environ.pop(STARTER, None)
     found = int(os.environ.get("WORLD_SIZE", "1"))
     if found != fabric.world_size:
         raise TrainingError(

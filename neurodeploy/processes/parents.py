@@ -9,6 +9,8 @@ import threading
 import time
 
 CHECK_SECONDS = 1.0
+STARTER = "NEURODEPLOY_STARTER"
+"""Variable with the number of a process, for the processes that it has others start for it."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -21,6 +23,13 @@ def watch_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def watch_starter() -> None:
+    """Do so if the process that started this one gave its number in the environment."""
+    starter = os.environ.pop(STARTER, None)
+    if starter is not None:
+        watch_parent(int(starter))
 
 
 def die_with_parent() -> None:

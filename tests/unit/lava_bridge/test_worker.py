@@ -158,3 +158,10 @@ def test_option_out_of_range(options: dict[str, object], message: str) -> None:
 def test_file_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(NetxError, match="no such file"):
         LavaSimulator(tmp_path / "absent.net", python=sys.executable)
+
+
+def test_a_full_disk_names_the_folder(tmp_path: Path, job: Job) -> None:
+    reply = '{"error": {"job": "job0", "kind": "space", "message": "No space", "details": ""}}'
+    python = interpreter(tmp_path, f"echo '{reply}' > $2/reply.json; exit 1")
+    with pytest.raises(LavaRuntimeError, match=r"neurodeploy-\S+: cannot be written \(No space\)"):
+        run_jobs(python, [job])
