@@ -63,7 +63,11 @@ def read_tensors(path: Path | str, *, kind: str) -> tuple[dict[str, Tensor], Jso
             numbers that are not finite.
     """
     path = Path(path)
-    with reading(path, _FILE), safe_open(path, framework="pt") as opened:
+    with (
+        reading(path, _FILE),
+        path.open("rb") as file,  # safetensors itself opens no name that is not UTF-8
+        safe_open(f"/dev/fd/{file.fileno()}", framework="pt") as opened,
+    ):
         text = (opened.metadata() or {}).get(_KEY, "{}")
         header = parse_json(text, where=str(path), kind=_FILE, most=_HEADER_CHARACTERS)
         found = header.get("kind") if isinstance(header, dict) else None

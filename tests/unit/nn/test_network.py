@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from neurodeploy.errors import (
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.nn.synapse import ConvSynapse
-from neurodeploy.nn.tensor_files import write_tensors
+from neurodeploy.nn.tensor_files import read_tensors, write_tensors
 from neurodeploy.recipes.recipe import Architecture, Recipe
 
 LIF_NEURON: dict[str, object] = {"model": "lif", "tau": 0.5, "threshold": 0.5}
@@ -295,3 +296,11 @@ def test_kaiming_weights_have_the_variance_of_their_fan_out() -> None:
         assert float(module.weight.detach().std()) == pytest.approx(expected, rel=tolerance)
     again = SpikingNetwork.from_recipe(Recipe.parse(text))
     assert torch.equal(network.blocks.stem.synapse.weight, again.blocks.stem.synapse.weight)
+
+
+def test_a_name_that_is_no_utf8_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.safetensors")
+    write_tensors(path, {"weight": torch.arange(3.0)}, kind="test", metadata={"epoch": 1})
+    tensors, metadata = read_tensors(path, kind="test")
+    assert tensors["weight"].tolist() == [0, 1, 2]
+    assert metadata == {"epoch": 1}
