@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         find_violations as find_violations,
     )
     from neurodeploy.chips.target import Target as Target
+    from neurodeploy.conversion.converting import Conversion as Conversion
     from neurodeploy.counting.counted_run import count_samples as count_samples
     from neurodeploy.counting.network_counts import count as count
     from neurodeploy.counting.synapse_counts import count_layer as count_layer
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
         run_passes as run_passes,
     )
     from neurodeploy.passes.calibration import calibrate as calibrate
+    from neurodeploy.pipeline.converted import convert as convert
     from neurodeploy.pipeline.deployment.fine_tuning import FineTuning as FineTuning
     from neurodeploy.pipeline.imported import (
         ImportedDeployment as ImportedDeployment,
@@ -142,6 +144,7 @@ _NAMES_BY_MODULE = {
     "chips.limits": "check_limits find_violations",
     "chips.target": "Target",
     "counting.counted_run": "count_samples",
+    "conversion.converting": "Conversion",
     "counting.network_counts": "count",
     "counting.synapse_counts": "count_layer",
     "data": "ArrayDataset Dataset load_data",
@@ -172,6 +175,7 @@ _NAMES_BY_MODULE = {
     ),
     "passes.calibration": "calibrate",
     "pipeline.deployment.fine_tuning": "FineTuning",
+    "pipeline.converted": "convert",
     "pipeline.imported": "ImportedDeployment deploy",
     "recipes.recipe": "Recipe",
     "reports.activity": "layer_activity_of observe",

@@ -56,6 +56,10 @@ class InterchangeError(NeurodeployError, ValueError):
     """A network of another framework is malformed, or cannot be computed exactly."""
 
 
+class ConversionError(NeurodeployError, ValueError):
+    """A ReLU network cannot become a sigma-delta network, or not within its budget."""
+
+
 class OnnxError(NeurodeployError, ValueError):
     """An ONNX model is malformed, or leaves a dimension open that a count needs."""
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "train",
     "train": "train",
     "deploy": "deploy",
+    "convert": "models",
     "simulate": "simulate",
     "verify": "simulate",
     "report": "report",
@@ -28,7 +29,7 @@ COMMANDS = {
     "inspect": "inspect",
     "fit": "fit",
     "export": "export",
-    "macs": "macs",
+    "macs": "models",
     "doctor": "doctor",
     "lava": "lava",
 }

@@ -90,7 +90,7 @@ def write_certificate(
         run.timing(),
         run.feed,
         key=run.key,
-        spike_exponent=run.spike_exp,
+        spike_exponent=graph.spike_exponent,
         accepts_silent_faults=run.accept_silent_faults,
     )
     Certificate.of(run.net, run.input, samples, ours, options, lava=theirs).save(path)

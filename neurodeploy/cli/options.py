@@ -173,7 +173,7 @@ class FileOptions:
     )
 
     def read(
-        self, net: Path, *, spike_exponent: int = 6, simulates: bool = False
+        self, net: Path, *, spike_exponent: int | None = None, simulates: bool = False
     ) -> FixedPointGraph:
         """Read a file, which another process reads first.
 
@@ -232,8 +232,11 @@ class RunOptions(FileOptions, TimingOptions):
             "most spikes.",
         ),
     ]
-    spike_exp: int = FILE.option(
-        6, "`spike_exp` of Lava's Network. Only sigma-delta neurons use it.", metavar="E"
+    spike_exp: int | None = FILE.option(
+        None,
+        "`spike_exp` of Lava's Network. Only sigma-delta neurons use it. Default: the one that "
+        "neurodeploy wrote into the file, else 6.",
+        metavar="E",
     )
     feed: Feed = FILE.option(
         Feed.PORT,
@@ -360,7 +363,7 @@ class LavaOptions:
             python=self.lava_python,
             input_bits=graph.input.message_bits,
             input_shape=graph.input.shape,
-            spike_exponent=run.spike_exp,
+            spike_exponent=graph.spike_exponent,
             layer_names=graph.names,
             timeout=self.timeout,
         )

@@ -176,7 +176,14 @@ def synapse_fan_out(synapse: Synapse | floats.Dense | floats.Conv, source: Shape
 
 
 _WITHOUT_MACS = (
-    floats.Input | floats.BatchNorm | floats.Flatten | floats.Pool | floats.Cuba | floats.Integrator
+    floats.Input
+    | floats.BatchNorm
+    | floats.Flatten
+    | floats.Pool
+    | floats.Addition
+    | floats.Rectifier
+    | floats.Cuba
+    | floats.Integrator
 )
 """Layers of a twin that add, compare or move values."""
 

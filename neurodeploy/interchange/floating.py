@@ -24,6 +24,7 @@ from neurodeploy.fixedpoint import (
     truncate,
 )
 from neurodeploy.ir.float_layers import (
+    Addition,
     AveragePool,
     BatchNorm,
     Conv,
@@ -35,6 +36,7 @@ from neurodeploy.ir.float_layers import (
     Integrator,
     Layer,
     MaxPool,
+    Rectifier,
     is_neuron,
 )
 from neurodeploy.ir.graphs import Graph
@@ -216,10 +218,14 @@ def apply(layer: Layer, value: FloatArray) -> FloatArray:
         case BatchNorm():
             column = (-1, *(1,) * (value.ndim - 3))
             return value * layer.scale.reshape(column) + layer.shift.reshape(column)
+        case Addition():
+            return value
+        case Rectifier():
+            return layer.apply(value, channel_axis=2)
         case Flatten():
             return value.reshape(samples, steps, -1)
         case MaxPool() | AveragePool():
-            windows = _windows(value, layer.kernel, layer.stride, layer.padding)
+            windows = windows_of(value, layer.kernel, layer.stride, layer.padding)
             pooled = windows.max(axis=(-2, -1)) if isinstance(layer, MaxPool) else (
                 windows.mean(axis=(-2, -1))
             )  # fmt: skip
@@ -229,7 +235,7 @@ def apply(layer: Layer, value: FloatArray) -> FloatArray:
     raise GraphError(f"a layer of type {type(layer).__name__} cannot be run. Name it in `apply`.")
 
 
-def _windows(
+def windows_of(
     value: FloatArray,
     kernel: tuple[int, int],
     stride: tuple[int, int],
@@ -248,7 +254,7 @@ def _windows(
 
 def _convolve(layer: Conv, value: FloatArray) -> FloatArray:
     out, inside, height, width = layer.weight.shape
-    windows = _windows(value, (height, width), layer.stride, layer.padding, layer.dilation)
+    windows = windows_of(value, (height, width), layer.stride, layer.padding, layer.dilation)
     if layer.groups == 1:
         product = np.tensordot(windows, layer.weight, axes=([2, 5, 6], [1, 2, 3]))
         result = np.moveaxis(product, -1, 2)  # the channels come last of tensordot

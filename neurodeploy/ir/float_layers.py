@@ -233,6 +233,37 @@ class GlobalAveragePool:
         return (source[0],)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition(KeepsShape):
+    """Sum of its sources, where several layers read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rectifier(KeepsShape):
+    """Piecewise linear activation of an ordinary network: ReLU, ReLU6, leaky ReLU.
+
+        y = min(max(x, 0), ceiling) + slope · min(x, 0)
+
+    Attributes:
+        ceiling: Largest value, above 0; None without.
+        slope: Of negative values, one number or an array of shape (C,).
+    """
+
+    ceiling: float | None = None
+    slope: float | FloatArray = 0.0
+
+    def apply(self, value: FloatArray, channel_axis: int) -> FloatArray:
+        """Return y for x with channels on the given axis."""
+        positive = np.maximum(value, 0.0)
+        if self.ceiling is not None:
+            positive = np.minimum(positive, self.ceiling)
+        slope = np.asarray(self.slope, np.float64)
+        if not slope.any():
+            return positive
+        column = slope.reshape(-1, *(1,) * (value.ndim - channel_axis - 1))
+        return np.asarray(positive + column * np.minimum(value, 0.0))
+
+
 class FloatNeuron(KeepsShape, ABC):
     """A population of neurons, with the drive of their voltage at every step, if it has one."""
 
@@ -353,7 +384,18 @@ class Integrator(_Leaky):
 
 
 Pool = MaxPool | AveragePool | GlobalAveragePool
-Layer = Input | Conv | Dense | BatchNorm | Flatten | Pool | FiringNeuron | Integrator
+Layer = (
+    Input
+    | Conv
+    | Dense
+    | BatchNorm
+    | Flatten
+    | Pool
+    | Addition
+    | Rectifier
+    | FiringNeuron
+    | Integrator
+)
 
 
 def is_neuron(layer: Layer) -> bool:
@@ -362,6 +404,8 @@ def is_neuron(layer: Layer) -> bool:
         case FloatNeuron():
             return True
         case Input() | Conv() | Dense() | BatchNorm() | Flatten() | _Pool() | GlobalAveragePool():
+            return False
+        case Addition() | Rectifier():
             return False
     raise GraphError(
         f"graph: a layer of type {type(layer).__name__}, of which it is not known whether it "

@@ -210,6 +210,21 @@ class FixedInput:
         return self.message_bits > 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameScales:
+    """How frames become the integers of a sigma-delta network, and its sums results again.
+
+    Attributes:
+        input: Integer units of a frame per float unit.
+        output: Units of the read-out's sum per float unit of a result.
+    """
+
+    input: float
+    output: float
+
+
+SPIKE_EXPONENT = 6
+"""Default of `spike_exp` in Lava's `Network`."""
 INPUT = "input"
 """Name under which connections refer to a `FixedPointGraph`'s input."""
 
@@ -223,11 +238,13 @@ class FixedPointGraph:
         relu_twin: MACs of the trained network's ReLU twin; None if not known. They travel with
             the network since its own layers cannot tell them: relay channels, merged groups and
             folded pools make it larger than its twin.
+        frame_scales: Of a converted ReLU network; None of others.
     """
 
     input: FixedInput
     layers: tuple[FixedLayer, ...]
     relu_twin: AnnMacs | None = None
+    frame_scales: FrameScales | None = None
 
     def __post_init__(self) -> None:
         self.check()
@@ -275,6 +292,17 @@ class FixedPointGraph:
             isinstance(connection.synapse, FixedInjection)
             for connection in self.layers[0].connections
         )
+
+    @property
+    def sends_changes(self) -> bool:
+        """True with sigma-delta neurons, for which Lava must know the spike exponent."""
+        return any(hasattr(layer.neuron, "spike_exponent") for layer in self.layers)
+
+    @property
+    def spike_exponent(self) -> int:
+        """`spike_exp` of Lava's `Network`: that of sigma-delta neurons, else Lava's default."""
+        exponents = (getattr(layer.neuron, "spike_exponent", None) for layer in self.layers)
+        return next((found for found in exponents if found is not None), SPIKE_EXPONENT)
 
     def shape_of(self, name: str) -> Shape:
         """Return the shape of a layer or of the input; GraphError if there is none."""

@@ -13,14 +13,27 @@ import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from math import prod
+from math import inf, prod
 from pathlib import Path
 
 import numpy as np
 
 from neurodeploy.errors import GraphError, NetxError, NeurodeployWarning
-from neurodeploy.ir.graphs import INPUT, AnnLayerMacs, AnnMacs, FixedInput, FixedPointGraph
-from neurodeploy.ir.integer_layers import FixedLayer, Shape, SigmaDeltaNeuron
+from neurodeploy.ir.graphs import (
+    INPUT,
+    SPIKE_EXPONENT,
+    AnnLayerMacs,
+    AnnMacs,
+    FixedInput,
+    FixedPointGraph,
+    FrameScales,
+)
+from neurodeploy.ir.integer_layers import (
+    SPIKE_EXPONENT_MAX,
+    FixedLayer,
+    Shape,
+    SigmaDeltaNeuron,
+)
 from neurodeploy.netx.layers import LayerReader, Options
 from neurodeploy.netx.schema import (
     COMPLEX_WEIGHT,
@@ -35,8 +48,6 @@ from neurodeploy.netx.schema import (
 from neurodeploy.strict_tables import read_table
 from neurodeploy.untrusted.hdf5 import ENTRIES_MAX, UntrustedGroup, open_root
 
-SPIKE_EXPONENT = 6
-"""Default of `spike_exp` in Lava's `Network`."""
 _LARGEST_COUNT = (1 << 63) - 1
 
 
@@ -45,7 +56,7 @@ def read(
     *,
     input_shape: Sequence[int] | None = None,
     input_bits: int | None = None,
-    spike_exponent: int = SPIKE_EXPONENT,
+    spike_exponent: int | None = None,
     accept_silent_faults: bool = False,
 ) -> FixedPointGraph:
     """Read a netx file.
@@ -58,7 +69,8 @@ def read(
         input_bits: `input_message_bits` of Lava's `Network`: 0 means that every input value
             other than 0 is one spike, more that values count. None: what the file was written
             with if neurodeploy wrote it, else 0, Lava's default.
-        spike_exponent: `spike_exp` of Lava's `Network`; matters to sigma-delta neurons only.
+        spike_exponent: `spike_exp` of Lava's `Network`; matters to sigma-delta neurons only. None:
+            that of the file if neurodeploy wrote it, else 6, Lava's default.
         accept_silent_faults: Do as Lava does where it silently drops what the file says: delays
             of conv layers, bias and delays of complex layers, weight matrices that it turns into
             zeros, and datasets that it does not read although they change what was trained.
@@ -74,13 +86,35 @@ def read(
     shape = tuple(input_shape) if input_shape is not None else None
     if shape is not None and (len(shape) not in (1, 3) or min(shape) < 1):
         raise NetxError(f"{path}: input shape {shape}, (C, H, W) or (N,) is required.")
-    options = Options(spike_exponent=spike_exponent, accept_silent_faults=accept_silent_faults)
-
     try:
         with open_root(path) as root:
+            options = Options(
+                spike_exponent=_exponent(root, spike_exponent),
+                accept_silent_faults=accept_silent_faults,
+            )
             return _read_network(root, options, input_shape=shape, input_bits=input_bits)
     except GraphError as error:
         raise NetxError(f"{path}: {error}") from error
+
+
+def _exponent(root: UntrustedGroup, given: int | None) -> int:
+    """Return the spike exponent: the one that was asked for, or that of the file."""
+    written = root.attribute_integer("spike_exponent")
+    if written is None or not 0 <= written <= SPIKE_EXPONENT_MAX:
+        return SPIKE_EXPONENT if given is None else given
+    if given is not None and given != written:
+        _warn(
+            f"{root.where}: was written for spike exponent {written} and is read with {given}: its "
+            "biases and thresholds change by a power of two."
+        )
+        return given
+    return written
+
+
+def _frame_scales(root: UntrustedGroup) -> FrameScales | None:
+    scales = root.attribute_float("input_scale"), root.attribute_float("output_scale")
+    found = [scale for scale in scales if scale is not None and 0 < scale < inf]
+    return FrameScales(input=found[0], output=found[1]) if len(found) == 2 else None
 
 
 @dataclass(slots=True)
@@ -140,6 +174,7 @@ def _read_network(
         input=FixedInput(shape=port, message_bits=max(input_bits, 0)),
         layers=tuple(layers),
         relu_twin=_read_twin(root),
+        frame_scales=_frame_scales(root),
     )
 
 

@@ -43,8 +43,9 @@ def write(graph: FixedPointGraph, path: str | Path) -> None:
 
     The number of input bits, which has no place in the format, and the layers' names are kept in
     HDF5 attributes, the counts of the ReLU twin in a dataset beside the layers; Lava ignores both.
-    The spike exponent of sigma-delta neurons is not kept: whoever loads the file gives it
-    (`spike_exp` of Lava's `Network`). The input of a dense layer comes back flat, which is what
+    So it does the spike exponent of sigma-delta neurons and the scales of a converted network,
+    attributes as well: whoever loads a file of another exponent than 6 gives Lava's `Network` that
+    one as `spike_exp`. The input of a dense layer comes back flat, which is what
     Lava reads there.
 
     Raises:
@@ -182,6 +183,12 @@ def _synapse_faults(
 
 def _write_network(file: h5py.File, graph: FixedPointGraph) -> None:
     file.attrs["message_bits"] = graph.input.message_bits
+    if graph.sends_changes:
+        file.attrs["spike_exponent"] = graph.spike_exponent
+    if graph.frame_scales is not None:
+        file.attrs["input_scale"] = graph.frame_scales.input
+        file.attrs["output_scale"] = graph.frame_scales.output
+        file.attrs["latency"] = len(graph.layers) - 1
     if graph.relu_twin is not None:
         text = json.dumps([asdict(layer) for layer in graph.relu_twin.layers])
         _write_array(file, RELU_TWIN.name, np.frombuffer(text.encode(), np.uint8))

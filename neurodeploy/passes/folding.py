@@ -33,7 +33,7 @@ from neurodeploy.ir.float_layers import (
 )
 from neurodeploy.ir.graphs import Graph
 
-Number = TypeVar("Number", np.int32, np.float64)
+Number = TypeVar("Number", np.int32, np.int64, np.float64)
 Pass = Callable[[Graph], Graph]
 """A pass takes a graph and returns a new one; it never changes its argument."""
 

@@ -7,6 +7,7 @@
 - `assessment`: a deployed network on the test part: accuracy, counts, energy, page, summary.
 - `deployment`: from a trained network to a verified netx file.
 - `imported`: from a network of another framework to a verified netx file.
+- `converted`: from an ordinary ReLU network to a sigma-delta network.
 - `prediction`: networks on samples: classes, accuracy, real Lava.
 - `directory`: the files of a run.
 - `observation`: progress and times.

@@ -263,6 +263,11 @@ class UntrustedGroup:
         value = self._attribute(name, "iu")
         return int(value) if isinstance(value, np.integer) else None
 
+    def attribute_float(self, name: str) -> float | None:
+        """Return a floating point attribute, or None."""
+        value = self._attribute(name, "f")
+        return float(value) if isinstance(value, np.floating) else None
+
     def _attribute(self, name: str, kinds: str) -> object:
         """Read a single value if its type, checked before reading, is one of `kinds`."""
         with guarded(self.where, self._source.kind):

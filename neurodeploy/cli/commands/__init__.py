@@ -9,7 +9,7 @@ compare   several networks side by side
 inspect   the layers of a netx file
 fit       an estimate of cores
 export    ONNX files
-macs      MACs of an ONNX model
+models    `macs` and `convert`: count an ONNX model, or convert it to sigma-delta neurons
 lava      `lava install` and `lava doctor`
 doctor    check the installation
 """

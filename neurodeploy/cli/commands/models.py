@@ -1,0 +1,269 @@
+"""The commands that take ONNX models: macs and convert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from neurodeploy.cli import console
+from neurodeploy.cli.options import (
+    GENERAL,
+    INCOMPLETE,
+    LAVA,
+    AllowIncomplete,
+    AsJson,
+    Bindings,
+    LavaPython,
+    parse_bindings,
+)
+from neurodeploy.reports.numbers import format_count
+
+if TYPE_CHECKING:
+    from neurodeploy.conversion.converting import Conversion, Thresholds
+
+
+def macs(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="An ONNX model.")],
+    bind: Bindings = None,
+    allow_incomplete: AllowIncomplete = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count the multiply-accumulates (MACs) of an ONNX model, with and without padding.
+
+    If an operator cannot be counted, the count is incomplete and the command exits with 3.
+
+    Example: `neurodeploy macs model.onnx --bind batch=1 --json`
+    """
+    from neurodeploy.onnx_models.macs import count_onnx_macs
+
+    counts = count_onnx_macs(model, bindings=parse_bindings(bind))
+    if as_json:
+        console.print_json(counts.to_json())
+    else:
+        columns = ("node", "operator", ">standard", ">without padding", "numbers")
+        table = console.make_table(*columns, title="MACs of one pass")
+        for node in counts.nodes:
+            table.add_row(
+                node.name,
+                node.op,
+                format_count(node.macs_standard),
+                format_count(node.macs_border_exact),
+                node.precision,
+            )
+        table.add_row(
+            "total of a pass" if counts.samples > 1 else "total",
+            "",
+            format_count(counts.macs_standard),
+            format_count(counts.macs_border_exact),
+            style="bold",
+        )
+        if counts.samples > 1:
+            share = counts.per_sample()
+            table.add_row(
+                "per sample",
+                "",
+                format_count(share.macs_standard),
+                format_count(share.macs_border_exact),
+            )
+        console.out.print(table)
+        if counts.samples > 1:
+            console.out.print(
+                f"A pass takes {counts.samples} samples: the first dimension of every input and "
+                "output."
+            )
+        values = sum(node.size or 0 for node in counts.elementwise_ops)
+        console.out.print(
+            f"{len(counts.elementwise_ops)} operators without MACs give {format_count(values)} "
+            "values; --json lists them."
+        )
+        for missed in counts.uncounted_nodes:
+            console.out.print(f"! not counted: {missed.name} ({missed.op})")
+        if counts.uncounted_ops:
+            console.out.print("The count is incomplete.")
+    if counts.uncounted_ops and not allow_incomplete:
+        raise typer.Exit(INCOMPLETE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """The network, the frames to choose its integers with, and what it may cost."""
+
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A trained ReLU network.")]
+    samples: Annotated[
+        Path,
+        typer.Option(
+            "--samples",
+            metavar="FRAMES.npz",
+            help="Frames in the model's own units: array `input` of shape (sequences, T, C, H, W), "
+            "in order of time, or (n, C, H, W); classes `label` if accuracy is to be measured.",
+        ),
+    ]
+    out: Path = GENERAL.option(
+        Path("network.net"), "File to write.", metavar="FILE.net", writes=(".net",)
+    )
+    target: str | None = GENERAL.option(
+        None,
+        "Chip whose limits must hold: a name, or the path of a TOML file. Its cores are estimated.",
+        metavar="NAME",
+    )
+    thresholds: str = GENERAL.option(
+        "auto",
+        "`auto` doubles thresholds where that saves most, within the budgets; `none` sends every "
+        "change; a number is the threshold of every layer.",
+        metavar="auto|none|N",
+    )
+    error_budget: float = GENERAL.option(
+        0.05,
+        "Largest rms error of a result, in deviations of the model's results.",
+        min=0.0,
+        metavar="SHARE",
+    )
+    accuracy_budget: float = GENERAL.option(
+        0.01, "Share of right answers that thresholds may cost.", min=0.0, metavar="SHARE"
+    )
+    spike_exp: int = GENERAL.option(
+        6,
+        "`spike_exp` of Lava's Network. Files of another one than 6 must be loaded with it.",
+        min=0,
+        max=12,
+        metavar="E",
+    )
+    bind: Bindings = None
+    verify: int = LAVA.option(
+        0,
+        "Also run this many sequences on real Lava, and compare every message.",
+        min=0,
+        metavar="SEQUENCES",
+    )
+    lava_python: LavaPython = None
+
+
+def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
+    """Convert a trained ReLU network to sigma-delta neurons, which work only where inputs change.
+
+    The result answers every frame as the network does, up to 8-bit weights and thresholds, and
+    loads in stock lava-dl. Prints errors against the network, operations a frame, and how far the
+    integers are from their limits; the error names every layer that cannot be converted.
+
+    Example: `neurodeploy convert model.onnx --samples frames.npz --out model.net --verify 1`
+    """
+    from neurodeploy.chips.cores import estimate_cores
+    from neurodeploy.chips.layer_sizes import sizes_of
+    from neurodeploy.chips.target import Target
+    from neurodeploy.pipeline.converted import convert as convert_model, verify_conversion
+    from neurodeploy.samples.array_files import load_inputs, load_numbers, member_names
+
+    frames = load_numbers(options.samples)
+    labels = None
+    if "label" in member_names(options.samples):
+        labels = load_inputs(options.samples, key="label")
+    conversion = convert_model(
+        options.model,
+        frames,
+        labels=labels,
+        target=options.target,
+        thresholds=_parse_thresholds(options.thresholds),
+        error_budget=options.error_budget,
+        accuracy_budget=options.accuracy_budget,
+        exponent=options.spike_exp,
+        bindings=parse_bindings(options.bind),
+        tell=None if as_json else lambda line: console.err.print(line, markup=False),
+    )
+    conversion.write(options.out)
+    found = conversion.to_dict(has_labels=labels is not None)
+    if options.target is not None:
+        fit = estimate_cores(sizes_of(conversion.graph), Target.load(options.target))
+        found["cores"] = fit.cores_text
+    is_equal = True
+    if options.verify:
+        sequences = conversion.sequences_of(frames)[: options.verify]
+        comparison = verify_conversion(
+            conversion, options.out, sequences, python=options.lava_python
+        )
+        is_equal = comparison.is_equal
+        found["lava"] = {
+            "sequences": len(sequences),
+            "values": sum(layer.compared for layer in comparison.layers),
+            "is_equal": is_equal,
+        }
+    if as_json:
+        console.print_json(found, wrote=[options.out])
+    else:
+        _print(conversion, options, found)
+    if not is_equal:
+        raise typer.Exit(1)
+
+
+def _parse_thresholds(text: str) -> Thresholds:
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return "none"
+    if not text.isdecimal():
+        raise typer.BadParameter(f"--thresholds {text}: auto, none or a number is allowed.")
+    return int(text)
+
+
+def _print(conversion: Conversion, options: ConvertOptions, found: Mapping[str, Any]) -> None:
+    columns = ("layer", "shape", ">threshold", ">weight error", ">sum", ">message", ">margin")
+    table = console.make_table(
+        *columns,
+        title="Layers",
+        caption="Margin: how many times the largest values seen would have to grow to reach a "
+        "limit of the integers.",
+    )
+    shapes = {layer.name: console.shape_text(layer.shape) for layer in conversion.graph}
+    for row in conversion.margins:
+        table.add_row(
+            Text(row.name),
+            shapes[row.name],
+            "" if row.threshold is None else str(row.threshold),
+            f"{row.weight_error:.2f}",
+            format_count(row.sum),
+            format_count(row.message),
+            f"{row.margin:.1f}",
+        )
+    console.out.print(table)
+    twin = conversion.graph.relu_twin
+    assert twin is not None
+    kind = "accuracy" if found["has_labels"] else "same answers as the network"
+    stages = console.make_table("stage", f">{kind}", ">rms error", ">operations a frame")
+    stages.add_row(
+        "network in floats", f"{conversion.baseline:.2%}", "0.0 %", format_count(twin.macs_standard)
+    )
+    for name, trial in (("rounded", conversion.rounded), ("with thresholds", conversion.final)):
+        stages.add_row(
+            name,
+            f"{trial.accuracy:.2%}",
+            f"{100 * trial.error:.1f} %",
+            format_count(round(trial.operations)),
+        )
+    console.out.print(stages)
+    console.out.print(
+        "Operations: MACs of one pass, and synaptic operations of the sequences given, first "
+        "frames and pipeline fill included. Errors are in deviations of the network's results."
+    )
+    for remark in conversion.remarks:
+        console.out.print(f"- {remark}", markup=False)
+    if options.target is not None:
+        console.out.print(f"{options.target}: {found['cores']} cores, an estimate from sizes.")
+    if "lava" in found:
+        lava = found["lava"]
+        verdict = "equal" if lava["is_equal"] else "NOT equal"
+        console.out.print(
+            f"real Lava on {lava['sequences']} sequences: {verdict} in {lava['values']} values"
+        )
+    name = console.relative(options.out)
+    exponent = "" if options.spike_exp == 6 else f", spike_exp={options.spike_exp}"
+    console.out.print(
+        f"Load it in lava-dl with netx.hdf5.Network(net_config='{name}'{exponent}), a source of "
+        f"integers on in_layer.neuron.a_in: frames times {conversion.input_scale:g}, rounded. A "
+        f"frame's answer comes {conversion.latency} steps later: the sums of the last layer over "
+        f"{conversion.output_scale:g}.",
+        markup=False,
+    )

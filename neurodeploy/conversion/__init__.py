@@ -1,0 +1,11 @@
+"""Conversion of ReLU networks to sigma-delta neurons.
+
+- `chain`: the form in between, a chain of rectified layers.
+- `chaining`: a graph becomes a chain.
+- `module_tracing`: a torch module becomes a graph.
+- `scaling`: message units of every channel.
+- `rounding`: weights and biases become integers.
+- `assembly`: the integer network, and runs of it in Lava's own time.
+- `thresholds`: which changes are worth a message.
+- `converting`: all of it, measured.
+"""

@@ -1,0 +1,506 @@
+"""Convert a ReLU network to sigma-delta neurons, and measure what was made.
+
+Steps: lower to a chain, choose scales, round, run in Lava's own time and make room where integers
+came too close to their limits, choose thresholds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy import netx
+from neurodeploy.conversion.assembly import (
+    INPUT_MAX,
+    MESSAGE_MAX,
+    STATE_MAX,
+    StreamRun,
+    assemble,
+    run_stream,
+)
+from neurodeploy.conversion.chain import Chain
+from neurodeploy.conversion.chaining import lower_rectified
+from neurodeploy.conversion.rounding import Rounded, round_chain
+from neurodeploy.conversion.scaling import Scales, choose_scales, find_peaks
+from neurodeploy.conversion.thresholds import Trial, least_thresholds, search_thresholds
+from neurodeploy.counting.fan_out import ann_macs
+from neurodeploy.counting.network_counts import count
+from neurodeploy.errors import ConversionError, NeurodeployWarning
+from neurodeploy.fixedpoint import FloatArray, Int64Array
+from neurodeploy.interchange.floating import apply
+from neurodeploy.ir.float_layers import Input, Rectifier
+from neurodeploy.ir.graphs import SPIKE_EXPONENT, FixedPointGraph, Graph
+from neurodeploy.simulation import EventSimulator, Feed, Record, Stream
+
+Thresholds = Literal["auto", "none"] | int
+FRAMES_MAX = 512
+"""Most calibration frames that scales and rounding look at."""
+FRAMES_MIN = 100
+SEARCH_FRAMES = 256
+"""Most frames that thresholds are searched on."""
+_FLOAT_ERROR = 1e-4
+_ATTEMPTS = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerMargin:
+    """One layer's distance to the limits of its integers, on the frames it was measured on.
+
+    Attributes:
+        name: Of the layer.
+        threshold: Its threshold in units of 2**spike_exponent message units; None of the read-out.
+        weight_error: Rms of the rounding of its weights, in weight units.
+        sum: Largest sum of a step; below 2**23.
+        state: Largest sigma or activation; below 2**23.
+        message: Largest message; below 2**15.
+    """
+
+    name: str
+    threshold: int | None
+    weight_error: float
+    sum: int
+    state: int
+    message: int
+
+    @property
+    def margin(self) -> float:
+        """How many times the largest values would have to grow to reach a limit."""
+        used = [self.sum / STATE_MAX, self.state / STATE_MAX]
+        if self.threshold is not None:
+            used.append(self.message / MESSAGE_MAX)
+        return 1 / max(*used, 1e-12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conversion:
+    """A sigma-delta network, and what it does on the frames it was made with.
+
+    Attributes:
+        graph: The integers; `latency` steps after a frame its answer comes.
+        chain: The same network in floats.
+        input_scale: Integer units of a frame per float unit.
+        output_scale: Units of the read-out's sum per float unit.
+        exponent: Lava's `spike_exp`.
+        thresholds: Of the input block and of every hidden layer.
+        margins: By layer, the input block first.
+        rounded: Error, accuracy and operations with the smallest thresholds.
+        final: The same with the chosen thresholds.
+        baseline: Accuracy of the float network; 1 without labels.
+        remarks: Sentences for whoever uses it.
+    """
+
+    graph: FixedPointGraph
+    chain: Chain
+    input_scale: float
+    output_scale: float
+    exponent: int
+    thresholds: tuple[int, ...]
+    margins: tuple[LayerMargin, ...]
+    rounded: Trial
+    final: Trial
+    baseline: float
+    remarks: tuple[str, ...]
+
+    @property
+    def latency(self) -> int:
+        """Steps between a frame and its answer."""
+        return len(self.graph.layers) - 1
+
+    def encode(self, frames: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Return the integers of frames in the network's own units.
+
+        Raises:
+            ConversionError: If one is out of range.
+        """
+        return encode_frames(np.asarray(frames, np.float64), self.input_scale, self.exponent)
+
+    def decode(self, sums: npt.NDArray[np.integer]) -> FloatArray:
+        """Return the network's results for sums of the read-out."""
+        return np.asarray(sums / self.output_scale)
+
+    def run(self, frames: npt.ArrayLike) -> FloatArray:
+        """Return the results (sequences, T, classes) of sequences of frames."""
+        return self.decode(run_stream(self.graph, self.encode(frames), measures=False).outputs)
+
+    def sequences_of(self, frames: npt.ArrayLike) -> FloatArray:
+        """Return frames as (sequences, T, ...); those without an order as sequences of one."""
+        return as_sequences(frames, self.chain.shape)
+
+    def to_dict(self, *, has_labels: bool) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "has_labels": has_labels,
+            "accuracy": self.baseline,
+            "rounded": asdict(self.rounded),
+            "final": asdict(self.final),
+            "thresholds": list(self.thresholds),
+            "input_scale": self.input_scale,
+            "output_scale": self.output_scale,
+            "spike_exponent": self.exponent,
+            "latency": self.latency,
+            "layers": [{**asdict(row), "margin": row.margin} for row in self.margins],
+            "remarks": list(self.remarks),
+        }
+
+    def write(self, path: str | Path) -> None:
+        """Write a netx file.
+
+        Raises:
+            NetxError: If Lava would not run it exactly.
+            OutputError: If it cannot be written.
+        """
+        netx.write(self.graph, path)
+
+
+def encode_frames(frames: FloatArray, scale: float, exponent: int) -> npt.NDArray[np.int32]:
+    """Return the integers of frames; ConversionError if one is out of range."""
+    whole = np.rint(frames * scale)
+    limit = (INPUT_MAX << 6) >> exponent
+    largest = float(np.abs(whole).max(initial=0.0))
+    if not np.isfinite(largest):
+        raise ConversionError("frames: NaN or infinite values; every value must be a number.")
+    if largest > limit:
+        raise ConversionError(
+            f"frames: a value of {largest / scale:g} is the integer {largest:g}; at spike exponent "
+            f"{exponent}, {limit} are allowed. Give frames in the units of the calibration frames"
+            + (f", or --spike-exp {exponent - 3}." if exponent >= 3 else ".")
+        )
+    return whole.astype(np.int32)
+
+
+def choose_input_scale(frames: FloatArray) -> float:
+    """Return integer units per float unit: exact for pixels, else 255 for the largest value."""
+    for scale in (255.0, 1.0, 16.0, 128.0):
+        whole = np.rint(frames * scale)
+        if np.abs(whole - frames * scale).max() <= 1e-4 and np.abs(whole).max() <= INPUT_MAX:
+            return scale
+    return 255.0 / float(np.abs(frames).max())
+
+
+def convert_graph(
+    graph: Graph,
+    samples: npt.ArrayLike,
+    *,
+    labels: npt.ArrayLike | None = None,
+    reference: FloatArray | None = None,
+    thresholds: Thresholds = "auto",
+    error_budget: float = 0.05,
+    accuracy_budget: float = 0.01,
+    exponent: int = SPIKE_EXPONENT,
+    tell: Callable[[str], None] | None = None,
+) -> Conversion:
+    """Convert a float graph.
+
+    Args:
+        graph: Convolutions, linear layers, pools, rectifiers.
+        samples: (sequences, T, *shape) frames in order of time, or (n, *shape) frames without one.
+        labels: (sequences,) or (n,) class of each.
+        reference: Results of the network itself for the samples, to compare the graph with.
+        thresholds: "auto" searches within the budgets; "none": the smallest; a number: that one
+            for every layer.
+        error_budget: Largest rms error in deviations of the network's results.
+        accuracy_budget: Most accuracy that thresholds may cost, as a share.
+        exponent: Lava's `spike_exp`.
+        tell: Called with a line for each step.
+
+    Raises:
+        ConversionError: If the network cannot be converted, the frames do not fit, or a limit or
+            budget cannot be held.
+    """
+    say = tell or (lambda line: None)
+    sequences = as_sequences(samples, graph.input.shape)
+    truth = _labels_of(labels, sequences)
+    frames = sequences.reshape(-1, *graph.input.shape)
+    results, peaks = _run_floats(graph, frames)
+    if reference is not None:
+        _require_equal(results[: len(reference)], reference, "the network as it was read")
+    chain = lower_rectified(graph, is_signed=bool((frames < 0).any()), peaks=peaks)
+    _require_equal(chain.run(frames), results, "the lowered chain")
+    say(f"lowered to {len(chain.layers)} layers; equal to the network on {len(frames)} frames")
+    scale = choose_input_scale(frames)
+    integers = encode_frames(sequences, scale, exponent)
+    builder = _Fitting(chain, integers, scale, exponent)
+    scales, rounded = builder.round()
+    say("rounded: no sum, state or message reaches its limit")
+    judge = _Judge(results.reshape(*sequences.shape[:2], -1), truth, scales.output)
+    least = least_thresholds(chain)
+
+    def measure(values: Sequence[int], part: npt.NDArray[np.int32]) -> Trial:
+        return judge.measure(builder.assemble(scales, rounded, values), part)
+
+    plain = measure(least, integers)
+    remarks = _remark(builder, plain, error_budget, has_order=sequences.shape[1] > 1)
+    chosen = least
+    if isinstance(thresholds, int):
+        if thresholds < 1:
+            raise ConversionError(f"thresholds {thresholds}: 1 or more, 'auto' or 'none'.")
+        chosen = (thresholds,) * len(least)
+    elif thresholds == "auto" and sequences.shape[1] > 1:
+        budgets = max(error_budget, plain.error), accuracy_budget
+        chosen = _search(chain, measure, integers, budgets, say)
+    made = builder.assemble(scales, rounded, chosen)
+    run = run_stream(made, integers)
+    check_limits_of(made, run)
+    for remark in remarks:
+        warnings.warn(remark, NeurodeployWarning, stacklevel=2)
+    return Conversion(
+        graph=replace(made, relu_twin=ann_macs(graph)),
+        chain=chain,
+        input_scale=scale,
+        output_scale=scales.output,
+        exponent=exponent,
+        thresholds=chosen,
+        margins=_margins(made, rounded, chosen, run),
+        rounded=plain,
+        final=plain if chosen == least else measure(chosen, integers),
+        baseline=judge.baseline(),
+        remarks=(*chain.notes, *remarks),
+    )
+
+
+def _search(
+    chain: Chain,
+    measure: Callable[[Sequence[int], npt.NDArray[np.int32]], Trial],
+    integers: npt.NDArray[np.int32],
+    budgets: tuple[float, float],
+    say: Callable[[str], None],
+) -> tuple[int, ...]:
+    """Search thresholds on as many of the frames as are quick to run."""
+    steps = integers[:, :SEARCH_FRAMES]
+    part = steps[: max(1, SEARCH_FRAMES // steps.shape[1])]
+
+    def progress(values: Sequence[int], trial: Trial) -> None:
+        say(
+            f"thresholds {' '.join(map(str, values))}: error {trial.error:.1%}, "
+            f"{trial.operations:,.0f} operations a frame"
+        )
+
+    error_budget, accuracy_budget = budgets
+    return search_thresholds(
+        chain,
+        lambda values: measure(values, part),
+        error_budget=error_budget,
+        accuracy_budget=accuracy_budget,
+        progress=progress,
+    )
+
+
+def _remark(builder: _Fitting, plain: Trial, error_budget: float, *, has_order: bool) -> list[str]:
+    """Return sentences for whoever uses the result."""
+    remarks = []
+    if len(builder.frames) < FRAMES_MIN:
+        remarks.append(
+            f"{len(builder.frames)} calibration frames; {FRAMES_MIN} or more are better: other "
+            "frames may come closer to the limits, and weights are rounded by what these show."
+        )
+    if not has_order:
+        remarks.append(
+            "The frames have no order in time, so the smallest thresholds are used. Give "
+            "sequences to have thresholds chosen."
+        )
+    if plain.error > error_budget:
+        remarks.append(
+            f"Rounding alone gives an error of {plain.error:.1%}, above the budget of "
+            f"{error_budget:.1%}."
+        )
+    return remarks
+
+
+def as_sequences(samples: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """Return samples as (sequences, T, ...); ConversionError if they are no frames of a shape."""
+    values = np.asarray(samples)
+    if values.dtype.kind not in "biuf":
+        raise ConversionError(f"samples: {values.dtype}; numbers are required.")
+    values = values.astype(np.float64)
+    if values.ndim == len(shape) + 1 and values.shape[1:] == shape and len(values):
+        values = values[:, None]
+    if values.ndim != len(shape) + 2 or values.shape[2:] != shape or not values.size:
+        raise ConversionError(
+            f"samples: shape {values.shape}; frames of {shape} are required, as (sequences, T, "
+            f"{', '.join(map(str, shape))}) or (n, {', '.join(map(str, shape))}), one at least."
+        )
+    if not np.isfinite(values).all():
+        raise ConversionError("samples: NaN or infinite values; every value must be a number.")
+    if values.min() == values.max():
+        raise ConversionError(
+            f"samples: every value is {values.min():g}; frames as the network will see them are "
+            "needed to choose scales."
+        )
+    return values
+
+
+def _labels_of(labels: npt.ArrayLike | None, sequences: FloatArray) -> Int64Array | None:
+    if labels is None:
+        return None
+    found = np.asarray(labels)
+    if found.shape == (len(sequences),):
+        found = np.repeat(found[:, None], sequences.shape[1], axis=1)
+    if found.shape != sequences.shape[:2] or found.dtype.kind not in "iu":
+        raise ConversionError(
+            f"labels: {found.dtype} of shape {found.shape}; one integer for each of "
+            f"{len(sequences)} sequences, or for each frame, is required."
+        )
+    return found.astype(np.int64)
+
+
+def _run_floats(graph: Graph, frames: FloatArray) -> tuple[FloatArray, dict[str, float]]:
+    """Return the results of the graph, and the largest value that reaches each rectifier."""
+    peaks: dict[str, float] = {}
+    results = []
+    largest = max(int(np.prod(shape)) for shape in graph.shapes().values())
+    size = max(1, (1 << 23) // largest)
+    for first in range(0, len(frames), size):
+        sent: dict[str, FloatArray] = {}
+        value = frames[first : first + size][None]
+        for name, layer in graph.nodes.items():
+            if not isinstance(layer, Input):
+                value = sum((sent[source] for source in graph.sources(name)), np.zeros(()))
+                if isinstance(layer, Rectifier):
+                    peaks[name] = max(peaks.get(name, -np.inf), float(value.max()))
+                value = apply(layer, value)
+            sent[name] = value
+        results.append(value[0].reshape(value.shape[1], -1))
+    return np.concatenate(results), peaks
+
+
+def _require_equal(found: FloatArray, expected: FloatArray, what: str) -> None:
+    found = found.reshape(expected.shape)
+    difference = float(np.abs(found - expected).max())
+    largest = float(np.abs(expected).max())
+    if difference > _FLOAT_ERROR * max(largest, 1e-12):
+        raise ConversionError(
+            f"{what} differs from the network by {difference:.3g} where its largest result is "
+            f"{largest:.3g}. This is a fault of neurodeploy: report it with the model."
+        )
+
+
+class _Fitting:
+    """Builds networks of one chain, and makes room where integers come too close to limits."""
+
+    def __init__(
+        self, chain: Chain, integers: npt.NDArray[np.int32], scale: float, exponent: int
+    ) -> None:
+        self.chain, self.integers, self.exponent = chain, integers, exponent
+        frames = integers.reshape(-1, *chain.shape)
+        self.frames = frames[:: max(1, -(-len(frames) // FRAMES_MAX))] / scale
+        self.unit = 1 << exponent
+        self.input_scale = scale * self.unit
+        self.peaks = find_peaks(chain, self.frames)
+
+    def assemble(
+        self, scales: Scales, rounded: Sequence[Rounded], thresholds: Sequence[int]
+    ) -> FixedPointGraph:
+        """Return the network with some thresholds."""
+        return assemble(self.chain, scales, rounded, exponent=self.exponent, thresholds=thresholds)
+
+    def round(self) -> tuple[Scales, list[Rounded]]:
+        """Round until nothing reaches a limit in Lava's own time."""
+        limits: list[FloatArray] | None = None
+        least = least_thresholds(self.chain)
+        for _ in range(_ATTEMPTS):
+            scales = choose_scales(self.chain, self.peaks, self.input_scale, limits)
+            rounded = round_chain(self.chain, scales, self.frames, unit=self.unit)
+            made = self.assemble(scales, rounded, least)
+            run = run_stream(made, self.integers)
+            factors = self._excess(run)
+            if all((factor <= 1).all() for factor in factors):
+                break
+            limits = [
+                scale / np.maximum(factor, 1) ** 1.05
+                for scale, factor in zip(scales.layers, factors, strict=True)
+            ]
+        check_limits_of(made, run)
+        return scales, rounded
+
+    def _excess(self, run: StreamRun) -> list[FloatArray]:
+        """Return by how much each channel's integers exceed their limits: (C,) by hidden layer."""
+        factors = []
+        for layer in self.chain.layers[:-1]:
+            channels = layer.shape[0]
+            messages = run.messages[layer.name][:channels] / MESSAGE_MAX
+            sums = run.sums[layer.name][:channels] / STATE_MAX
+            factors.append(np.maximum(messages, sums))
+        return factors
+
+
+def check_limits_of(graph: FixedPointGraph, run: StreamRun) -> None:
+    """Raise ConversionError if a sum, state or message of a run exceeds its limit."""
+    for layer in graph:
+        found = {"state": (run.states[layer.name], STATE_MAX)}
+        if layer.name in run.sums:
+            found["sum of a step"] = (int(run.sums[layer.name].max()), STATE_MAX)
+        if layer is not graph.layers[-1]:
+            found["message"] = (int(run.messages[layer.name].max()), MESSAGE_MAX)
+        for kind, (value, limit) in found.items():
+            if value > limit:
+                raise ConversionError(
+                    f"{layer.name}: a {kind} of {value:,}, {limit:,} are allowed "
+                    f"({value / limit:.2f} times too large), pipeline fill included. Give "
+                    "calibration frames that show the largest values, or scale the network down."
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judge:
+    """Compares results with those of the network."""
+
+    results: FloatArray
+    labels: Int64Array | None
+    scale: float
+
+    def measure(self, graph: FixedPointGraph, integers: npt.NDArray[np.int32]) -> Trial:
+        """Run a network on sequences."""
+        latency = len(graph.layers) - 1
+        last = np.repeat(integers[:, -1:], latency, axis=1)
+        values = np.concatenate([integers, last], axis=1)
+        recording = EventSimulator(graph).run(
+            values,
+            timing=Stream(),
+            feed=Feed.NEURON,
+            record=Record(spikes=graph.names[-1:], states=(), counts=True, updates=False),
+        )
+        operations = count(graph, values, recording, feed=Feed.NEURON)
+        sums = recording.spikes[-1]
+        assert sums is not None
+        found = sums[:, latency:].reshape(*integers.shape[:2], -1) / self.scale
+        expected = self.results[: len(integers), : integers.shape[1]]
+        deviation = float(self.results.std()) or 1.0
+        error = float(np.sqrt(np.mean((found - expected) ** 2))) / deviation
+        frames = integers.shape[0] * integers.shape[1]
+        total = sum(layer.sops for layer in operations.layers)
+        return Trial(error, self._accuracy(found), total / frames)
+
+    def baseline(self) -> float:
+        """Return the accuracy of the network itself."""
+        return self._accuracy(self.results)
+
+    def _accuracy(self, found: FloatArray) -> float:
+        expected = self.results.argmax(axis=-1) if self.labels is None else self.labels
+        chosen = found.argmax(axis=-1)
+        return float(np.mean(chosen == expected[: len(chosen), : chosen.shape[1]]))
+
+
+def _margins(
+    graph: FixedPointGraph, rounded: Sequence[Rounded], thresholds: Sequence[int], run: StreamRun
+) -> tuple[LayerMargin, ...]:
+    errors = [0.0, *(one.error for one in rounded)]
+    rows = []
+    for index, layer in enumerate(graph):
+        sums = run.sums.get(layer.name)
+        rows.append(
+            LayerMargin(
+                name=layer.name,
+                threshold=thresholds[index] if index < len(thresholds) else None,
+                weight_error=errors[index],
+                sum=0 if sums is None else int(sums.max()),
+                state=run.states[layer.name],
+                message=int(run.messages[layer.name].max()),
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,158 @@
+"""From an ordinary ReLU network, an ONNX file or a torch module, to a sigma-delta network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from neurodeploy.chips.limits import check_limits
+from neurodeploy.chips.target import Target
+from neurodeploy.conversion.converting import Conversion, Thresholds, convert_graph
+from neurodeploy.errors import ConversionError
+from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.ir.graphs import SPIKE_EXPONENT
+from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
+from neurodeploy.onnx_models.rectified_network import read_rectified_network, run_reference
+from neurodeploy.simulation import EventSimulator, Feed, Stream
+from neurodeploy.testing import Comparison, compare
+
+if TYPE_CHECKING:
+    from torch import nn
+
+REFERENCE_FRAMES = 32
+"""Frames on which the network as it was read is compared with the framework's own results."""
+
+
+def convert(
+    model: str | Path | nn.Module,
+    samples: npt.ArrayLike,
+    *,
+    labels: npt.ArrayLike | None = None,
+    target: Target | str | None = None,
+    thresholds: Thresholds = "auto",
+    error_budget: float = 0.05,
+    accuracy_budget: float = 0.01,
+    exponent: int = SPIKE_EXPONENT,
+    bindings: Mapping[str, int] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Conversion:
+    """Convert a trained ReLU network to sigma-delta neurons, whose work follows what changes.
+
+        conversion = nd.convert("model.onnx", frames)  # (sequences, T, C, H, W) floats
+        conversion.write("model.net")
+        results = conversion.run(frames)
+
+    The network is compared with the model's own results in floats first; errors and margins are
+    measured in Lava's own time on all samples.
+
+    Args:
+        model: Path of an ONNX file, or a torch module in eval mode that torch.fx can follow.
+        samples: Frames in the units of the model: (sequences, T, *shape) in order of time, or
+            (n, *shape) without one.
+        labels: Integer class of each sequence, or of each frame (sequences, T).
+        target: Chip whose limits must hold, such as "loihi2"; None: those of netx files alone.
+        thresholds: "auto" chooses them within the budgets, "none" takes the smallest; a number is
+            used for every layer, in units of 1/256 of a layer's range.
+        error_budget: Largest rms error of a result, in deviations of the model's own results.
+        accuracy_budget: Share of right answers that thresholds may cost.
+        exponent: `spike_exp` of Lava's `Network`; files of 6 need no argument there.
+        bindings: Sizes of an ONNX model's symbolic dimensions.
+        tell: Called with a line for each step of the work.
+
+    Raises:
+        OnnxError, TraceError: Name every layer that cannot be converted, and the file's faults.
+        ConversionError: If the samples do not fit, or a limit cannot be held.
+        TargetError: If the target's limits are exceeded.
+    """
+    chip = Target.load(target) if isinstance(target, str) else target
+    values = np.asarray(samples, np.float64)
+    if isinstance(model, str | Path):
+        path = Path(model)
+        network = read_rectified_network(path, bindings=bindings)
+        graph, shape = network.graph, network.graph.input.shape
+        frames = _frames_of(values, shape)
+        if not network.after:  # softmax and the like come after what is converted
+            given = run_reference(path, frames[:REFERENCE_FRAMES], bindings or {})
+        else:
+            given = None
+        prepared = network.prepare(frames).reshape(values.shape)
+    else:
+        import torch
+
+        from neurodeploy.conversion.module_tracing import trace_rectified
+
+        shape = _shape_of(values)
+        graph = trace_rectified(model, shape)
+        frames = _frames_of(values, shape)
+        with torch.no_grad():
+            part = torch.from_numpy(frames[:REFERENCE_FRAMES].astype(np.float32))
+            given = model(part).double().numpy()
+        prepared = values
+    conversion = convert_graph(
+        graph,
+        prepared,
+        labels=labels,
+        reference=given,
+        thresholds=thresholds,
+        error_budget=error_budget,
+        accuracy_budget=accuracy_budget,
+        exponent=exponent,
+        tell=tell,
+    )
+    if chip is not None:
+        check_limits(conversion.graph, chip)
+    return conversion
+
+
+def verify_conversion(
+    conversion: Conversion,
+    path: Path,
+    frames: FloatArray,
+    *,
+    python: str | Path | None = None,
+    timeout: float | None = None,
+) -> Comparison:
+    """Run sequences (n, T, ...) on real Lava, from the file, and compare every message.
+
+    Raises:
+        LavaError: If Lava cannot run.
+    """
+    integers = conversion.encode(frames)
+    last = np.repeat(integers[:, -1:], conversion.latency, axis=1)
+    values = np.concatenate([integers, last], axis=1)
+    ours = EventSimulator(conversion.graph).run(values, timing=Stream(), feed=Feed.NEURON)
+    lava = LavaSimulator(
+        path,
+        python=python,
+        input_bits=conversion.graph.input.message_bits,
+        input_shape=conversion.graph.input.shape,
+        spike_exponent=conversion.exponent,
+        layer_names=conversion.graph.names,
+        timeout=timeout,
+    ).run(values, timing=Stream(), feed=Feed.NEURON)
+    return compare(ours, lava)
+
+
+def _frames_of(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    if values.ndim <= len(shape) or values.shape[-len(shape) :] != shape:
+        raise ConversionError(
+            f"samples: shape {values.shape}; the model reads frames of {shape}, so (sequences, T, "
+            f"{', '.join(map(str, shape))}) or (n, {', '.join(map(str, shape))}) is required."
+        )
+    return values.reshape(-1, *shape)
+
+
+def _shape_of(values: FloatArray) -> tuple[int, ...]:
+    """Return the shape of a frame: a module does not say it."""
+    if values.ndim in (4, 5):
+        return values.shape[-3:]
+    if values.ndim in (2, 3):
+        return values.shape[-1:]
+    raise ConversionError(
+        f"samples: shape {values.shape}; (sequences, T, C, H, W), (n, C, H, W), (sequences, T, N) "
+        "or (n, N) is required."
+    )

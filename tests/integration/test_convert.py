@@ -1,0 +1,73 @@
+"""`neurodeploy convert` from an ONNX file to a netx file that is equal on real Lava."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurodeploy import netx
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "sigma_delta"
+
+
+def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "neurodeploy", "convert", *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    with np.load(GOLDEN / "11_digits_trained.npz") as found:
+        x, labels = found["x"] / float(found["s_in"]), found["labels"]
+    path = tmp_path / "frames.npz"
+    np.savez(
+        path,
+        input=x.reshape(4, 40, *x.shape[1:]).astype(np.float32),
+        label=labels.reshape(4, 40).astype(np.int64),
+    )
+    return path
+
+
+@pytest.mark.lava
+def test_converts_and_verifies(frames: Path, tmp_path: Path) -> None:
+    model = str(GOLDEN / "11_digits_trained.onnx")
+    words = ["--samples", str(frames), "--out", "digits.net", "--verify", "1", "--json"]
+    done = run(model, *words, "--target", "loihi2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["accuracy"] == found["final"]["accuracy"] == 1.0
+    assert found["final"]["error"] <= 0.05
+    assert found["final"]["operations"] < found["rounded"]["operations"] < 10_000
+    assert found["lava"] == {"sequences": 1, "values": 60_280, "is_equal": True}
+    assert found["cores"] == "5"
+    graph = netx.read(tmp_path / "digits.net")
+    assert graph.relu_twin is not None
+    assert graph.relu_twin.macs_standard == 73_984
+
+
+def test_tables_and_refusals(frames: Path, tmp_path: Path) -> None:
+    model = str(GOLDEN / "11_digits_trained.onnx")
+    done = run(model, "--samples", str(frames), "--thresholds", "2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for text in ("margin", "with thresholds", "73,984", "comes 4 steps later"):
+        assert text in done.stdout
+    assert "wrote network.net" in done.stderr
+    refused = GOLDEN / "refused" / "sigmoid_hidden.onnx"
+    done = run(str(refused), "--samples", str(frames), "--out", "no.net", folder=tmp_path)
+    assert done.returncode == 1
+    assert "Sigmoid" in done.stderr
+    assert not (tmp_path / "no.net").exists()
+    done = run(model, "--samples", str(frames), "--thresholds", "x", folder=tmp_path)
+    assert done.returncode == 2
+    assert "auto, none or a number" in done.stderr
