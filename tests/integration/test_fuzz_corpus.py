@@ -1,6 +1,6 @@
 """Files on which a reader once failed, and a few new ones of each kind: none may fail again.
 
-`tests/fuzz` makes such files by the million; the larger search is `make fuzz`.
+`make fuzz` searches for more of them.
 """
 
 from __future__ import annotations
