@@ -117,23 +117,22 @@ def _serve(
     resource.setrlimit(resource.RLIMIT_AS, (size + _ADDRESS_SPACE, resource.RLIM_INFINITY))
     while True:
         try:
-            numbers = requests.recv()
+            inputs = requests.recv()
         except EOFError:
             return
-        findings: list[tuple[int, Verdict]] = []
+        findings: list[tuple[int | bytes, Verdict]] = []
         accepted = peak = 0
-        for number in numbers:
-            _STATE.pack_into(state, 0, number, _MAKING, time.monotonic())
-            content = number if isinstance(number, bytes) else make_input(kind, number, files)
-            number = -1 if isinstance(number, bytes) else number
-            _STATE.pack_into(state, 0, number, _READING, time.monotonic())
-            signal.setitimer(signal.ITIMER_PROF, 2 * target.seconds + 2)
+        for place, given in enumerate(inputs):
+            _STATE.pack_into(state, 0, place, _MAKING, time.monotonic())
+            content = given if isinstance(given, bytes) else make_input(kind, given, files)
+            _STATE.pack_into(state, 0, place, _READING, time.monotonic())
+            signal.setitimer(signal.ITIMER_PROF, 3 * target.seconds)
             verdict = judge.judge(content)
             signal.setitimer(signal.ITIMER_PROF, 0)
             accepted += verdict.is_accepted
             peak = max(peak, verdict.peak)
             if verdict.cause:
-                findings.append((number, verdict))
+                findings.append((given, verdict))
         _STATE.pack_into(state, 0, -1, _IDLE, time.monotonic())
         requests.send((accepted, peak, findings))
 
@@ -160,15 +159,13 @@ class Reader:
             if self._process is None:
                 self._start()
             self._ours.send(waiting)
-            answer, lost = self._wait(waiting)
+            answer, lost = self._wait()
             if lost is None:
                 yield len(waiting), *answer
                 return
             done, cause = lost
-            findings = [(waiting[done], Verdict(cause=cause, is_accepted=False, peak=0))]
-            if isinstance(waiting[done], bytes):
-                findings = [(-1, findings[0][1])]
-            yield done + 1, 0, 0, findings if cause else []
+            verdict = Verdict(cause=cause, is_accepted=False, peak=0)
+            yield done + 1, 0, 0, [(waiting[done], verdict)] if cause else []
             waiting = waiting[done + 1 :]
 
     def _start(self) -> None:
@@ -181,24 +178,24 @@ class Reader:
         self._process.start()
         theirs.close()
 
-    def _wait(self, waiting: list) -> tuple[tuple[int, int, list] | None, tuple[int, str] | None]:
+    def _wait(self) -> tuple[tuple[int, int, list] | None, tuple[int, str] | None]:
         assert self._process is not None
         while not self._ours.poll(1.0):
             _, phase, since = _STATE.unpack_from(self._state)
             if phase != _IDLE and time.monotonic() - since > _WALL_SECONDS:
                 self._process.kill()
-                return None, self._lost(waiting, "hang")
+                return None, self._lost("hang")
         try:
             return self._ours.recv(), None
         except (EOFError, ConnectionError):
-            return None, self._lost(waiting, "")
+            return None, self._lost("")
 
-    def _lost(self, waiting: list, cause: str) -> tuple[int, str]:
+    def _lost(self, cause: str) -> tuple[int, str]:
         """Return how many inputs were read, and why the next one was the last."""
         assert self._process is not None
         self._process.join()
         code = -(self._process.exitcode or 0)
-        number, phase, _ = _STATE.unpack_from(self._state)
+        place, phase, _ = _STATE.unpack_from(self._state)
         self._process = None
         if phase == _IDLE:
             raise SystemExit(f"{self.kind}: the process that reads cannot start, signal {code}")
@@ -206,7 +203,7 @@ class Reader:
             cause = ""  # a fault of the fuzzer or of a library under it, in a file that it makes
         elif not cause:
             cause = "hang" if code == signal.SIGPROF else f"signal {code}"
-        return (waiting.index(number) if number in waiting else 0), cause
+        return place, cause
 
     def stop(self) -> None:
         if self._process is not None:

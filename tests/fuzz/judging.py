@@ -81,10 +81,10 @@ class Judge:
         peak = max(peak_here() - rest, peak_of_children())
         if not cause and (opened := self._watch.opened() - {self._place.name}):
             cause = f"opens {', '.join(sorted(opened))}"
-        if not cause and spent > self._target.seconds:
-            cause, detail = "slow", f"{spent:.1f} s"
         if not cause and peak > MEMORY + 64 * len(content):
             cause = "memory"
+        if not cause and spent > self._target.seconds:
+            cause, detail = "slow", f"{spent:.1f} s"
         if not cause:
             cause = _foreign_warning(told)
         return Verdict(cause=cause, is_accepted=is_accepted, peak=peak, detail=detail)
