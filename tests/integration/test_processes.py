@@ -156,6 +156,25 @@ def test_a_killed_process_loses_one_epoch_and_no_more(data: Path, tmp_path: Path
     assert losses(broken) == losses(whole)
 
 
+def test_a_killed_command_takes_the_processes_along_that_it_started(
+    data: Path, tmp_path: Path
+) -> None:
+    """Even those that have not joined it yet, and would wait for it for half an hour."""
+    recipe = write_recipe(tmp_path, data, epochs=25)
+    with subprocess.Popen(command(recipe, tmp_path / "out", "--devices", "2")) as process:
+        try:
+            end = time.monotonic() + 60
+            while not (children := _children(process.pid)) and time.monotonic() < end:
+                time.sleep(0.02)
+        finally:
+            process.kill()
+    assert children
+    end = time.monotonic() + 10
+    while (left := [each for each in children if _runs(each)]) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert left == []
+
+
 def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + 60
     while not path.exists():
@@ -166,10 +185,18 @@ def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 
 def _children(parent: int) -> list[int]:
     found = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True, check=True
+        ["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True, check=False
     )
     names = [int(pid) for pid in found.stdout.split()]
     return [pid for pid in names if Path(f"/proc/{pid}").exists() and _is_python(pid)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def _is_python(pid: int) -> bool:
