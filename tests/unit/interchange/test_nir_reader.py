@@ -123,7 +123,7 @@ HOSTILE = {
     "external link": (link("node/nodes/1/tau", h5py.ExternalLink("/etc/x.h5", "/x")), "a link"),
     "soft link": (link("node/nodes/1/tau", h5py.SoftLink("/node/nodes/1/r")), "a link"),
     "virtual data": (virtual, "in another file"),
-    "two gigabytes": (two_gigabytes, "elements"),
+    "two gigabytes": (two_gigabytes, "bytes are declared, the file holds 0"),
     "too deep": (nested(DEPTH_MAX + 1), "graphs inside graphs"),
     "very deep": (nested(500), "graphs inside graphs"),
     "text for numbers": (put("node/nodes/1/tau", "long"), "tau"),
