@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from math import prod
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from neurodeploy.errors import TrainingError
 from neurodeploy.nn.blocks import GlobalAverageReadout
+
+_SHOWN = 12
+"""Names that an error shows of layers that are there."""
 
 
 class BranchedModule(nn.Module):
@@ -130,16 +134,17 @@ def add_shortcut_branches(
 
 
 def _require_layer(module: nn.Module, start: str) -> None:
-    known = [name for name, _ in module.named_modules() if name]
     try:
         module.get_submodule(start)
         is_layer = bool(start)
     except AttributeError:
         is_layer = False
-    if not is_layer:
-        raise TrainingError(
-            f"starts: {type(module).__name__} has no layer '{start}'. Layers: {', '.join(known)}."
-        )
+    if is_layer:
+        return
+    known = [name for name, _ in module.named_modules() if name]
+    near = get_close_matches(start, known, n=5) or known
+    some = ", ".join(near[:_SHOWN]) + (", ..." if len(near) > _SHOWN else "")
+    raise TrainingError(f"starts: {type(module).__name__} has no layer '{start}'. There is {some}.")
 
 
 def _run(

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,8 @@ class _ImportedWork:
         self.narrowed = chip if weight_bits == 8 else chip.with_weight_bits(weight_bits)
         self.settings, self.observer = settings, observer
         self.entry, self.inputs = to_integers(samples, imported.graph.input, allowed)
-        self.labels = to_classes(labels, len(self.inputs))
+        classes = prod(list(imported.shapes.values())[-1])
+        self.labels = to_classes(labels, samples=len(self.inputs), classes=classes)
         self.parts = (
             SampleParts.whole(len(self.inputs))
             if settings is None

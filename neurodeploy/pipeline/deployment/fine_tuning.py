@@ -177,7 +177,6 @@ def tune_imported(
         observer: Told of each iteration.
 
     Raises:
-        DataError: If a label is no class of the network.
         TrainingError: If the loss is no longer finite.
         QuantizationError: If training drove a whole layer to zero or to one sign.
     """

@@ -56,16 +56,27 @@ def to_integers(
     return declared, integers.astype(np.int32)
 
 
-def to_classes(labels: npt.ArrayLike | None, samples: int) -> npt.NDArray[np.int64] | None:
-    """Return labels as (samples,) int64; None without any, DataError for anything else."""
+def to_classes(
+    labels: npt.ArrayLike | None, *, samples: int, classes: int
+) -> npt.NDArray[np.int64] | None:
+    """Return labels as (samples,) int64, 0 to classes - 1; None without any.
+
+    Raises:
+        DataError: If they are anything else.
+    """
     if labels is None:
         return None
-    classes = np.asarray(labels)
-    if classes.shape != (samples,) or classes.dtype.kind not in "iu":
+    found = np.asarray(labels)
+    if found.shape != (samples,) or found.dtype.kind not in "iu":
         raise DataError(
-            f"labels: {classes.dtype} of shape {classes.shape}; {samples} integers are required."
+            f"labels: {found.dtype} of shape {found.shape}; {samples} integers are required."
         )
-    return classes.astype(np.int64)
+    if found.min() < 0 or found.max() >= classes:
+        raise DataError(
+            f"labels: {found.min()} to {found.max()}, the network has classes 0 to {classes - 1}. "
+            "Number the classes from 0."
+        )
+    return found.astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -164,8 +164,8 @@ def test_branches_take_device_and_type_and_draw_their_weights_from_the_seed() ->
 @pytest.mark.parametrize(
     ("form", "starts", "message"),
     [
-        ("step", ["conv2"], r"has no layer 'conv2'\. Layers: conv, act, fc\."),
-        ("step", [""], "has no layer ''"),
+        ("step", ["conv2"], r"has no layer 'conv2'\. There is conv\."),
+        ("step", [""], r"has no layer ''\. There is conv, act, fc\."),
         ("step", [], "at least one layer, and each once"),
         ("step", ["act", "act"], "at least one layer, and each once"),
     ],

@@ -126,6 +126,7 @@ def test_accuracy_counts_the_spikes_of_the_last_layer(tmp_path: Path) -> None:
         (np.full((4, 5, 12), np.nan), None, "NaN"),
         (np.ones((4, 5, 12), int), [1, 2], "4 integers are required"),
         (np.ones((4, 5, 12), int), [0.5] * 4, "4 integers are required"),
+        (np.ones((4, 5, 12), int), [0, 6, 1, 2], "labels: 0 to 6, the network has classes 0 to 5"),
     ],
 )
 def test_wrong_samples(samples: np.ndarray, labels: object, message: str, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_samples_that_cannot_teach(tmp_path: Path) -> None:
     settings = nd.FineTuning(epochs=1)
     with pytest.raises(DataError, match="labels: none, and a fine-tune learns them"):
         nd.deploy(network("LIF"), samples, out=tmp_path, fine_tune=settings)
-    with pytest.raises(DataError, match="labels from 1 to 3, 0 to 2 is allowed"):
+    with pytest.raises(DataError, match="labels: 1 to 3, the network has classes 0 to 2"):
         nd.deploy(network("LIF"), samples, labels + 1, out=tmp_path, fine_tune=settings)
     with pytest.raises(DataError, match="Every class needs samples in each part"):
         nd.deploy(network("LIF"), samples[:4], labels[:4], out=tmp_path, fine_tune=settings)
