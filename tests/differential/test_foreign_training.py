@@ -1,4 +1,4 @@
-"""Modules of snnTorch and SpikingJelly, trained with shortcut branches, and further in integers.
+"""Modules of other frameworks, trained with shortcut branches, and further in integers.
 
 Each is skipped by name where its framework is not installed.
 """
@@ -40,16 +40,47 @@ def snntorch_network() -> tuple[nn.Module, list[str], Run]:
     def run(network: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         # It looks no deeper than the children of a module.
         utils.reset(network.module if isinstance(network, nd.BranchedModule) else network)
-        results = [network(step) for step in inputs.unbind(1)]
-        if not isinstance(network, nd.BranchedModule):
-            return torch.stack(results), ()
-        branches = zip(*(of_step for _, of_step in results), strict=True)
-        return (
-            torch.stack([main for main, _ in results]),
-            tuple(torch.stack(steps) for steps in branches),
-        )
+        return stack([network(step) for step in inputs.unbind(1)])
 
     return module, ["1", "3"], run
+
+
+def norse_network() -> tuple[nn.Module, list[str], Run]:
+    """Layers that see one step; the loop hands their states over."""
+    norse = pytest.importorskip("norse.torch")
+    neuron = norse.LIFBoxParameters(
+        tau_mem_inv=torch.tensor(400.0), v_th=torch.tensor(0.4), alpha=torch.tensor(10.0)
+    )
+    module = norse.SequentialState(
+        nn.Conv2d(1, 6, 3, padding=1), norse.LIFBoxCell(neuron),
+        nn.Conv2d(6, 8, 3, stride=2), norse.LIFBoxCell(neuron),
+        nn.Flatten(), nn.Linear(72, 10), norse.LIFBoxCell(neuron),
+    )  # fmt: skip
+
+    def run(network: nn.Module, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        results, state = [], None
+        for step in inputs.unbind(1):
+            result = network(step, state)
+            if isinstance(network, nd.BranchedModule):
+                (main, state), branches = result
+                results.append((main, branches))
+            else:
+                main, state = result
+                results.append(main)
+        return stack(results)
+
+    return module, ["1", "3"], run
+
+
+def stack(results: list) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Join what each step gave: outputs, or outputs and those of branches."""
+    if isinstance(results[0], Tensor):
+        return torch.stack(results), ()
+    branches = zip(*(of_step for _, of_step in results), strict=True)
+    return (
+        torch.stack([main for main, _ in results]),
+        tuple(torch.stack(steps) for steps in branches),
+    )
 
 
 def spikingjelly_network() -> tuple[nn.Module, list[str], Run]:
@@ -74,7 +105,11 @@ def spikingjelly_network() -> tuple[nn.Module, list[str], Run]:
     return module, ["1", "3"], run
 
 
-NETWORKS = {"snntorch": snntorch_network, "spikingjelly": spikingjelly_network}
+NETWORKS = {
+    "snntorch": snntorch_network,
+    "norse": norse_network,
+    "spikingjelly": spikingjelly_network,
+}
 
 
 def make(framework: str, seed: int) -> tuple[nn.Module, list[str], Run]:
@@ -101,7 +136,7 @@ def test_a_module_trains_with_branches_and_deploys_exactly_without(
 ) -> None:
     module, starts, run = make(framework, seed=0)
     inputs, labels = spikes_and_labels()
-    sample = inputs[:5, 0] if framework == "snntorch" else inputs[:5].movedim(1, 0)
+    sample = inputs[:5].movedim(1, 0) if framework == "spikingjelly" else inputs[:5, 0]
     names = list(module.state_dict())
     branched = nd.add_shortcut_branches(module, sample, starts=starts)
 
@@ -145,7 +180,7 @@ def test_a_module_trains_with_branches_and_deploys_exactly_without(
     assert result.accuracy["float"] == np.mean(alone.sum(0).argmax(1).numpy() == classes) > 0.3
 
 
-@pytest.mark.parametrize("framework", NETWORKS)
+@pytest.mark.parametrize("framework", ["snntorch", "spikingjelly"])
 def test_a_module_is_trained_further_in_integers(framework: str, tmp_path: Path) -> None:
     module, _, run = make(framework, seed=1)
     inputs, labels = spikes_and_labels()
