@@ -25,8 +25,13 @@ POINTS = {
 """How many operations of each command fail here, spread over all of them."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("simulate", "simulate h5") else pytest.mark.slow)
+        for name in SCENARIOS
+    ],
+)
 def test_a_fault_leaves_the_old_state_or_the_new_one(name: str, tmp_path: Path) -> None:
     sweep = Sweep(SCENARIOS[name], tmp_path)
     count = len(sweep.operations)
