@@ -308,16 +308,17 @@ def locked(folder: Path) -> Iterator[None]:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror or error}). Name another directory."
         ) from error
-    with file:
-        _held.add(owner)
-        try:
-            yield
-        finally:
-            _held.discard(owner)
-            with suppress(OSError):
-                path.unlink()
-                for parent in created:  # those that nothing was written to
-                    parent.rmdir()
+    _held.add(owner)
+    try:
+        yield
+    finally:
+        _held.discard(owner)
+        with suppress(OSError):
+            path.unlink()
+            for parent in created:  # those that nothing was written to
+                parent.rmdir()
+        with suppress(OSError):
+            file.close()
 
 
 def _take_lock(path: Path, folder: Path) -> IO[str]:

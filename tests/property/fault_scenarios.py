@@ -17,6 +17,7 @@ from unittest import mock
 import numpy as np
 from fault_injection import Faults
 
+from neurodeploy import provenance
 from neurodeploy.cli import main
 from neurodeploy.simulation.long_runs import long_run
 from neurodeploy.simulation.long_runs.memory import Portion
@@ -112,6 +113,7 @@ def run_command(
         contextlib.redirect_stderr(said),
         mock.patch.object(sys, "argv", words),
         mock.patch.object(long_run, "divide_memory", return_value=portion),
+        mock.patch.object(provenance, "_git", return_value=""),  # a commit may be made meanwhile
         faults.injected(arrays=arrays),
     ):
         try:
