@@ -8,8 +8,18 @@ from __future__ import annotations
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fault_injection import Faults
 from fault_scenarios import SCENARIOS, Sweep
+
+from neurodeploy import netx
+from neurodeploy.errors import OutputError
+from neurodeploy.simulation import EventSimulator
+from neurodeploy.simulation.long_runs import long_run
+from neurodeploy.simulation.long_runs.long_run import parts_folder, run_samples
+from neurodeploy.simulation.long_runs.memory import Portion
+from neurodeploy.simulation.recording_files import save_recording
 
 POINTS = {"simulate": 12, "simulate h5": 6, "report": 2, "export": 3, "train": 2, "deploy again": 3}
 """How many operations of each command fail here, spread over all of them."""
@@ -42,3 +52,32 @@ def test_a_fault_that_is_not_handled_is_seen(tmp_path: Path, monkeypatch) -> Non
     outcome = sweep.run(number)
     assert outcome.operation == "write out.npz"
     assert "out.npz is neither old nor new" in outcome.problems
+
+
+def test_a_day_of_faults_costs_no_finished_sample(tmp_path: Path, monkeypatch) -> None:
+    """A run of twelve pieces, stopped again and again at any operation, and resumed each time."""
+    graph = netx.read(Path(__file__).parents[1] / "golden" / "10_conv_flatten_dense.net")
+    rng = np.random.default_rng(0)
+    inputs = (rng.random((12, 4, 3, 8, 8)) < 0.3).astype(np.uint8)
+    save_recording(tmp_path / "whole.npz", EventSimulator(graph).run(inputs))
+    portion = Portion(samples=1, working_bytes=2**24, peak_bytes=0)
+    monkeypatch.setattr(long_run, "divide_memory", lambda *_, **__: portion)
+    output, finished, stops, ends = tmp_path / "out.npz", 0, 0, 0
+    while stops < 12 or not ends:
+        number = int(rng.integers(0, 140)) if stops < 12 else None
+        faults = Faults(tmp_path, number=number, lasting=bool(stops % 2))
+        try:
+            with faults.injected():
+                run_samples(graph, inputs, output, resume=True)
+        except (OutputError, OSError, MemoryError):
+            stops += 1
+            if output.exists():  # only the parts could not be removed
+                continue
+            kept = len(list(parts_folder(output).glob("part-*")))
+            assert kept >= finished
+            finished = kept
+        else:
+            assert output.read_bytes() == (tmp_path / "whole.npz").read_bytes()
+            assert {path.name for path in tmp_path.iterdir()} == {"out.npz", "whole.npz"}
+            output.unlink()
+            finished, ends = 0, ends + 1
