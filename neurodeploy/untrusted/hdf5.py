@@ -444,9 +444,10 @@ def open_root(path: Path, kind: FileKind = NETX) -> Iterator[UntrustedGroup]:
             or crashed.
     """
     check_file(path, kind)
-    try:
-        _tried.remove(identity_of(path))
-    except KeyError:
+    identity = identity_of(path)
+    if identity in _tried:
+        _tried.discard(identity)
+    else:
         run_apart(touch_file, path, kind, kind=kind)
     with open_here(path, kind) as root:
         yield root
