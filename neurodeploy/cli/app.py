@@ -15,6 +15,7 @@ import typer
 from neurodeploy._version import __version__
 from neurodeploy.cli import console
 from neurodeploy.cli.option_groups import expand_groups
+from neurodeploy.processes.leftovers import remove_leftovers
 
 COMMANDS = {
     "recipes": "recipes",
@@ -91,6 +92,7 @@ def run_command() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with suppress(ValueError):  # not in the main thread: whoever called us handles signals
         signal.signal(signal.SIGTERM, _terminate)
+    remove_leftovers()
     # Only the command that is called; all of them where none is, or an unknown one.
     called = [word for word in sys.argv[1:2] if word in COMMANDS]
     make_app(called or COMMANDS)()

@@ -64,9 +64,9 @@ def _explain(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return "no further thread can be started. Raise the limit of processes (`ulimit -u`)."
     if isinstance(error, OSError):
+        if "temporary directory" in str(error):  # of tempfile, without the name of a file
+            return f"temporary files: {error.strerror}. Set TMPDIR to a folder that can be written."
         reason = reason_of(error)
-        if "temporary directory" in reason:
-            return f"temporary files: {reason}. Set TMPDIR to a folder that can be written."
         if error.filename is None:
             return f"the system refused: {reason}. Check free disk space and limits (`ulimit -a`)."
         return f"{os.fsdecode(error.filename)}: {reason}."

@@ -36,27 +36,42 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def remove_leftovers() -> None:
-    """Remove temporary folders and shared memory of ours whose process was killed."""
+    """Remove temporary folders and shared memory of ours whose process was killed.
+
+    Those of joblib's semaphores carry the number of their process, but not whose it was; they are
+    removed with a folder of that process.
+    """
+    dead: set[int] = set()
     with suppress(OSError):  # no place for temporary files: whoever needs one tells of it
-        remove_leftovers_in(Path(tempfile.gettempdir()))
+        dead = remove_leftovers_in(Path(tempfile.gettempdir()))
     with suppress(OSError):
         remove_leftovers_in(SHARED_MEMORY)
+    for process in dead:
+        for semaphore in SHARED_MEMORY.glob(f"sem.loky-{process}-*"):
+            _remove(semaphore)
 
 
-def remove_leftovers_in(folder: Path) -> None:
+def remove_leftovers_in(folder: Path) -> set[int]:
     """Remove what dead processes of this user left in a folder under names of theirs.
+
+    Returns:
+        The numbers of those processes.
 
     Raises:
         OSError: If the folder cannot be listed.
     """
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if owner_of(entry.name) is None:
-                continue
-            with suppress(OSError):  # another process removes it too, or it is another user's
-                if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                else:
-                    os.unlink(entry.path)  # noqa: PTH108 - scandir gives no Path
+        owners = {entry.name: owner_of(entry.name) for entry in entries}
+    return {owner for name, owner in owners.items() if owner is not None and _remove(folder / name)}
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file or folder if it is this user's; return whether it was."""
+    with suppress(OSError):  # another process removes it too
+        if path.lstat().st_uid == os.geteuid():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            return True
+    return False

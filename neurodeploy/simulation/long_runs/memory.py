@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -90,16 +91,23 @@ def format_size(number: float) -> str:
 
 def resident_bytes() -> int:
     """Return the memory that this process takes now; 0 where the system does not say."""
+    return _own_bytes(1)
+
+
+def _own_bytes(column: int) -> int:
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[column])
     except (OSError, ValueError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def available_bytes() -> int:
-    """Return the memory still available to the system and to this process's control group."""
+    """Return the memory still available to the system, this process and its control group."""
     found = [DEFAULT_MAX * 2]
+    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if address_space != resource.RLIM_INFINITY:
+        found.append(address_space - _own_bytes(0))
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

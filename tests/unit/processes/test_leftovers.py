@@ -71,8 +71,12 @@ def test_shared_memory_is_removed(scratch: Path, monkeypatch: pytest.MonkeyPatch
     (folder,) = (name for name in leave(scratch) if name.startswith("neurodeploy-"))
     (memory / f"{folder}-1234").touch()
     (memory / "psm_1234").touch()
+    number = folder.split("-")[2]
+    (memory / f"sem.loky-{number}-abcd").touch()
+    (memory / f"sem.loky-{number}1-abcd").touch()
     remove_leftovers()
-    assert [path.name for path in memory.iterdir()] == ["psm_1234"]
+    kept = sorted(path.name for path in memory.iterdir())
+    assert kept == ["psm_1234", f"sem.loky-{number}1-abcd"]
 
 
 def test_a_link_is_removed_and_not_followed(scratch: Path) -> None:
