@@ -178,13 +178,13 @@ def ann_energy(
     arithmetic: EnergyPreset | None = None,
     skips_zeros: bool = False,
 ) -> Energy | None:
-    """Return the energy of one pass of an ANN, or None for tier C: ANNs do not run there.
+    """Return the energy of an ANN's inference, or None for tier C: ANNs do not run there.
 
     The lower bound skips weights of zero, as the spiking network does, and activations of zero
     where they were measured.
 
     Args:
-        macs: Of one pass.
+        macs: Of one inference.
         preset: Constants of any tier.
         arithmetic: Constants of tier A to which a preset of tier B is added.
         skips_zeros: Weights of zero are skipped in the nominal value and the upper bound, too.
@@ -199,9 +199,11 @@ def ann_energy(
         raise DataError(f"energy: preset '{preset.name}' needs one of tier A to be added to.")
     mac, exact = base.value("mac"), macs.macs_border_exact
     nonzero = exact if macs.macs_nonzero is None else macs.macs_nonzero
-    fewest = min(nonzero, exact if macs.macs_effective is None else macs.macs_effective)
+    measured = exact if macs.macs_effective is None else macs.passes * macs.macs_effective
+    fewest = min(nonzero, measured)
     counted = nonzero if skips_zeros else exact
-    basis = "no products with a weight of zero" if skips_zeros else "every MAC of one pass"
+    passes = "one pass" if macs.passes == 1 else f"{macs.passes} passes, one a frame"
+    basis = "no products with a weight of zero" if skips_zeros else f"every MAC of {passes}"
     fewer = "no products with zero" + ("" if macs.macs_effective is None else ", as measured")
     terms = {"multiply-accumulates": counted * mac}
     if preset.tier is Tier.ARITHMETIC:
@@ -211,10 +213,11 @@ def ann_energy(
         return _energy(preset, fewest * mac, terms, value, basis)
 
     def memory(*, has_reuse: bool, skips: bool) -> dict[str, float]:
-        return _summed(
+        terms = _summed(
             ann_memory_terms(preset, row, has_reuse=has_reuse, skips_zeros=skips)
             for row in macs.layers
         )
+        return {name: macs.passes * value for name, value in terms.items()}
 
     least = fewest * mac + sum(memory(has_reuse=True, skips=True).values())
     ideal = terms | memory(has_reuse=True, skips=skips_zeros)

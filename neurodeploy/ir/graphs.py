@@ -157,32 +157,34 @@ class AnnLayerMacs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnMacs:
-    """MACs of an ordinary network in one pass, batch 1: a ReLU twin, or an ONNX model.
+    """MACs of an ordinary network in one inference, batch 1: a ReLU twin, or an ONNX model.
 
     Attributes:
         layers: One row a layer.
         macs_effective: Mean of a pass without products with a zero weight or activation; None
             if not measured.
+        passes: Of an inference: several where a sample is a sequence of frames, one for each.
     """
 
     layers: tuple[AnnLayerMacs, ...]
     macs_effective: float | None = None
+    passes: int = 1
 
     @property
     def macs_standard(self) -> int:
-        """Textbook MACs of a pass."""
-        return sum(layer.macs_standard for layer in self.layers)
+        """Textbook MACs of an inference."""
+        return self.passes * sum(layer.macs_standard for layer in self.layers)
 
     @property
     def macs_border_exact(self) -> int:
-        """MACs of a pass without the taps on padding."""
-        return sum(layer.macs_border_exact for layer in self.layers)
+        """MACs of an inference without the taps on padding."""
+        return self.passes * sum(layer.macs_border_exact for layer in self.layers)
 
     @property
     def macs_nonzero(self) -> int | None:
         """Those of `macs_border_exact` through weights other than zero; None if not known."""
         known = [layer.macs_nonzero for layer in self.layers if layer.macs_nonzero is not None]
-        return sum(known) if len(known) == len(self.layers) else None
+        return self.passes * sum(known) if len(known) == len(self.layers) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

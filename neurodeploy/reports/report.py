@@ -59,7 +59,7 @@ def _document(report: Report) -> form.Json:
         "layers": [_layer_json(layer, counts.samples) for layer in counts.layers],
         "totals": counts.totals,
         "per_sample": {**_per_sample(asdict(counts.totals), counts.samples), **spread},
-        "sigma": counts.sigma,
+        "sigma": report.sigma,
         "sigma_break_even": SIGMA_BREAK_EVEN,
         "neurobench": report.neurobench.to_dict(),
         "ann": _ann_json(report),
@@ -139,7 +139,7 @@ def _ann_json(report: Report) -> form.Json:
     return {
         "source": report.ann_source,
         "precision": "that of each preset",
-        "passes": 1,
+        "passes": report.ann.passes,
         "macs_standard": report.ann.macs_standard,
         "macs_border_exact": report.ann.macs_border_exact,
         "macs_nonzero": report.ann.macs_nonzero,
@@ -290,6 +290,16 @@ class Report:
         if self.onnx is not None:
             return f"ANN {Path(self.ann_source).name}"
         return "ReLU twin" if self.is_comparable else AS_STORED
+
+    @property
+    def inference(self) -> str:
+        """Word for what the ANN answers in one pass: a frame of a sequence, or all of a sample."""
+        return "inference" if self.ann.passes == 1 else "frame"
+
+    @property
+    def sigma(self) -> float:
+        """Spikes that pass each synapse in the time of one pass of the ANN."""
+        return self.counts.sigma / self.ann.passes
 
     @property
     def sops_per_sample(self) -> float:

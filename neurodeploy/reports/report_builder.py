@@ -132,7 +132,9 @@ def report_counts(
     twin, twin_source = _twin_of(graph, options.get("baseline"))
     onnx = options.get("onnx")
     run = onnx or options.get("twin_run")
-    macs = _run_macs(twin, onnx, run)
+    macs = replace(_run_macs(twin, onnx, run), passes=_passes(graph, counts))
+    if macs.passes > 1:  # the ANN sees every frame, not the mean of all
+        changes_over_time = False
     ann_accuracy = options.get("ann_accuracy")
     if ann_accuracy is None and run is not None:
         ann_accuracy = run.accuracy
@@ -146,7 +148,9 @@ def report_counts(
     arithmetic = of_tier.get(Tier.ARITHMETIC) or EnergyPreset.load(DEFAULT_PRESET)
     memory = of_tier.get(Tier.MEMORY)
     measured, counted = options.get("measured"), operations_of(counts)
-    narrow = fairness.narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=counts.steps)
+    # Narrow activations hold as much as T steps of spikes; graded values need all eight bits.
+    width_of = 255 if macs.passes > 1 else counts.steps
+    narrow = fairness.narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=width_of)
     cores = {entry.layer.name: entry.high for entry in fits[0].layers}
     found = Report(
         network=_network_file(options.get("network_file"), counts, sizes),
@@ -163,7 +167,7 @@ def report_counts(
         tiers=_compare(presets, arithmetic, counted, macs, system, measured),
         presets=presets if arithmetic in presets else (arithmetic, *presets),
         ann_formats=fairness.ann_formats(
-            macs, memory, arithmetic=arithmetic, steps=counts.steps,
+            macs, memory, arithmetic=arithmetic, steps=width_of,
             has_step_passes=changes_over_time,
         ),
         accuracy=dict(options.get("accuracy") or {}),
@@ -200,6 +204,11 @@ def _twin_of(graph: FixedPointGraph, baseline: Graph | None) -> tuple[AnnMacs, s
     """Return the MACs of the ReLU twin, and the layers that they were counted on."""
     trained = graph.relu_twin if baseline is None else ann_macs(baseline)
     return (ann_macs(graph), AS_STORED) if trained is None else (trained, AS_TRAINED)
+
+
+def _passes(graph: FixedPointGraph, counts: Counts) -> int:
+    """Return the passes of an ANN in a sample: one a frame for sigma-delta neurons."""
+    return counts.steps if graph.sends_changes else 1
 
 
 def _run_macs(twin: AnnMacs, onnx: OnnxBaseline | None, run: OnnxBaseline | None) -> AnnMacs:
@@ -314,6 +323,14 @@ def _assumptions(report: Report, system: System, measured: Measured | None) -> t
         *counters,
         f"Static energy of tier C: {system.chips} powered "
         f"{'chip' if system.chips == 1 else 'chips'}, {step}",
+        *(
+            [
+                f"A sample is a sequence of {counts.steps} frames, one a step, and the "
+                f"{report.ann_name} makes a pass for each: its MACs and energies are those of all."
+            ]
+            if report.ann.passes > 1
+            else []
+        ),
         _ann_assumption(report),
         "Energies are per inference: the mean over the samples.",
         "Loihi 1 figures stand in for Loihi 2, of which no per-operation energies are published.",
@@ -371,9 +388,9 @@ def _warnings(report: Report, graph: FixedPointGraph) -> tuple[str, ...]:
                 f"Layer {layer.name} never spikes: nothing reaches the layers after it."
             )
     highest = fairness.SIGMA_BREAK_EVEN[1]
-    if counts.sigma > highest:
+    if report.sigma > highest:
         warnings.append(
-            f"{counts.sigma:.2f} spikes per synapse per inference: above {highest}, published "
-            "studies that include memory find the ANN cheaper."
+            f"{report.sigma:.2f} spikes per synapse per {report.inference}: above {highest}, "
+            "published studies that include memory find the ANN cheaper."
         )
     return tuple(warnings)

@@ -26,8 +26,8 @@ def statements(report: Report) -> list[str]:
         *([_rules_statement(report)] if report.is_comparable else []),
         f"All {report.counts.steps} steps, the input layer as deployed and every neuron update "
         "are counted.",
-        f"{report.counts.sigma:.3f} spikes pass each synapse per inference; published break-evens "
-        f"with memory lie between {low} and {high}.",
+        f"{report.sigma:.3f} spikes pass each synapse per {report.inference}; published "
+        f"break-evens with memory lie between {low} and {high}.",
     ]
     starts = {Tier.ARITHMETIC: "Arithmetic alone", Tier.MEMORY: "With memory accesses"}
     for tier, start in starts.items():

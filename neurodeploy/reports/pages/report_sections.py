@@ -36,8 +36,8 @@ def counts_section(report: Report) -> PageSection:
         "counts",
         "Operations",
         "Exact counts on the deployed integer weights. "
-        f"{report.counts.sigma:.3f} spikes pass each synapse per inference; published studies that "
-        f"include memory put the break-even with ordinary networks between {low} and {high}.",
+        f"{report.sigma:.3f} spikes pass each synapse per {report.inference}; published studies "
+        f"that include memory put the break-even with ordinary networks between {low} and {high}.",
         plots=(
             Plot(
                 report_plots.plot_sops(report),
@@ -193,7 +193,7 @@ def fairness_section(report: Report) -> PageSection:
         f"{facts if failed else 'All hold.'}",
         plots=(
             Plot(
-                report_plots.plot_break_even(report.counts.sigma, bands),
+                report_plots.plot_break_even(report.sigma, bands),
                 "Spikes per synapse and the break-evens",
                 "Left of a bar's end a spiking network needs less energy; hatched: where studies "
                 "disagree. Another one puts it at a mean rate of "

@@ -91,7 +91,9 @@ def fact_rows(report: Report) -> Rows:
     counts, low, high = report.counts, *SIGMA_BREAK_EVEN
     effective: Rows = []
     if report.ann.macs_effective is not None:
-        effective.append(("the same without zeros", f"{report.ann.macs_effective:,.0f}"))
+        effective.append(
+            ("the same without zeros", f"{report.ann.passes * report.ann.macs_effective:,.0f}")
+        )
     last = list(report.accuracy.values())[-1:]
     accuracies: Rows = [("accuracy", format_percent(value)) for value in last]
     if report.ann_accuracy is not None:
@@ -102,10 +104,14 @@ def fact_rows(report: Report) -> Rows:
         ("samples", format_count(counts.samples)),
         ("steps", format_count(counts.steps)),
         ("SOPs a sample", f"{report.sops_per_sample:,.0f}{_deviation(counts.spread['sops'])}"),
-        (f"MACs of the {report.ann_label}", format_count(report.ann.macs_border_exact)),
+        (
+            f"MACs of the {report.ann_label}"
+            + (f", {report.ann.passes} frames" if report.ann.passes > 1 else ""),
+            format_count(report.ann.macs_border_exact),
+        ),
         ("the same by the textbook", format_count(report.ann.macs_standard)),
         *effective,
-        ("spikes per synapse", f"{counts.sigma:.3f}"),
+        ("spikes per synapse", f"{report.sigma:.3f}"),
         ("published break-even", f"{low} to {high}"),
         ("neuron updates a sample", format_count(counts.totals.updates_dense / counts.samples)),
     ]
