@@ -11,6 +11,8 @@ they were written.
 from __future__ import annotations
 
 import io
+import sys
+import warnings
 import weakref
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -108,7 +110,17 @@ def load_array(path: str | Path, *, key: str, kinds: str = "biufUS") -> npt.NDAr
                 f"{INPUT_BYTES_MAX // 2**30} are read. Split the samples over several files."
             )
         stored.file.seek(0)
-        return np.asarray(np.lib.format.read_array(stored.file, allow_pickle=False))
+        array = np.asarray(np.lib.format.read_array(stored.file, allow_pickle=False))
+        require_characters(array)
+    return array
+
+
+def require_characters(array: Array) -> None:
+    """Raise `ValueError` for text with numbers that are no characters: Python fails on it later."""
+    if array.dtype.kind == "U":
+        kind = np.dtype(np.uint32).newbyteorder(array.dtype.byteorder)
+        if (np.frombuffer(array.tobytes(), kind) > sys.maxunicode).any():
+            raise ValueError("text of numbers that are no characters")
 
 
 def save_samples(
@@ -312,7 +324,11 @@ def _explained(path: Path, key: str) -> Iterator[None]:
     if not path.exists():
         raise DataError(f"{path}: no such file. Check its name, and the current folder.")
     check_file(path, _STRANGE)
-    with guarded(path, _kind_of(path, key)):
+    with guarded(path, _kind_of(path, key)), warnings.catch_warnings():
+        # No fault of the file, and nothing that its reader could do anything about.
+        warnings.filterwarnings(
+            "ignore", message=".*additional header parsing", category=UserWarning
+        )
         try:
             yield
         except zipfile.BadZipFile as error:

@@ -28,7 +28,7 @@ from numpy.lib.npyio import NpzFile
 from neurodeploy.errors import DataError, NeurodeployWarning, OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.samples.array_files import Array
+from neurodeploy.samples.array_files import Array, require_characters
 from neurodeploy.simulation.recording import Health, Recording, unknown_kind
 from neurodeploy.simulation.recording_files import recording_arrays
 from neurodeploy.strict_tables import NotNegativeFloat, NotNegativeInt, PositiveInt, read_table
@@ -190,9 +190,10 @@ class PartFile:
         with self._opened() as archive:
             stored = [key for key in (name, _PACKED + name) if key in archive.files]
             arrays = {key: archive[key] for key in stored}
-            text = str(archive[_FACTS])
+            stored_text = archive[_FACTS]
+            require_characters(stored_text)
         where = f"{self.path}: {_FACTS}"
-        table = parse_json(text, where=where, kind=_PART)
+        table = parse_json(str(stored_text), where=where, kind=_PART)
         record = read_table(PartRecord, table, where=where, error=DataError)
         facts = record.facts
         per_layer = {len(facts.layers), len(facts.shapes), len(facts.spikes)}
