@@ -98,13 +98,13 @@ def canonical(node: NirNode, convention: Convention) -> CanonicalNeuron:
     one, zero = np.array(1.0), np.array(0.0)
     du, dv, bias = one, zero, zero
     fires_at_threshold = convention.fires_at_threshold
-    grid = int(node.array("grid")) if node.kind == CANONICAL else 0
-    rest = float(node.array("rest")) if node.kind == CANONICAL_READ_OUT else 0.0
+    grid, rest = 0, 0.0
     match node.kind:
         case kind if kind in (CANONICAL, CANONICAL_READ_OUT):
             du, dv = node.array("current_decay"), node.array("voltage_decay")
             gain, bias = node.array("gain"), node.array("bias")
             fires_at_threshold = bool(node.array("fires_at_threshold"))
+            grid, rest = int(node.array("grid")), float(node.array("rest"))
         case "Threshold":
             gain, dv = one, one
         case "IF" | "I":

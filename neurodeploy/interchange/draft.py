@@ -456,7 +456,10 @@ class _Drafting:
         layer: Layer
         if threshold is None:
             layer = Integrator(
-                current_decay=current_decay, voltage_decay=voltage_decay, bias=constant
+                current_decay=current_decay,
+                voltage_decay=voltage_decay,
+                bias=constant,
+                scale=neuron.grid,
             )
         else:
             layer = Cuba(

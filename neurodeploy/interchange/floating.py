@@ -134,7 +134,7 @@ def _run_part(graph: Graph, inputs: FloatArray) -> FloatRun:
 def _spikes(neuron: Cuba, value: FloatArray, back: Dense | None) -> tuple[FloatArray, FloatArray]:
     """Return spikes (samples, T, ...) and the smallest distance to the threshold (samples, T)."""
     if neuron.scale is not None:
-        return _spikes_on_grid(neuron, value, back, neuron.scale << STATE_EXPONENT)
+        return _spikes_on_grid(neuron, value, back, neuron.scale)
     samples, steps = value.shape[:2]
     spikes = np.zeros_like(value)
     margins = np.empty((samples, steps))
@@ -159,38 +159,61 @@ def _spikes(neuron: Cuba, value: FloatArray, back: Dense | None) -> tuple[FloatA
     return spikes, margins
 
 
+class _OnGrid:
+    """States of neurons that count in whole parts of a weight's step, as on the chip.
+
+    Attributes:
+        unit: How many of them make one float unit.
+        voltage: (samples, ...) int64.
+    """
+
+    def __init__(self, neuron: Cuba | Integrator, shape: tuple[int, ...], scale: int) -> None:
+        self.unit = scale << STATE_EXPONENT
+        self.leaks = [
+            round_half_even(np.asarray(leak) * DECAY_UNITY)
+            for leak in (neuron.current_decay, neuron.voltage_decay)
+        ]
+        self.bias = truncate(np.zeros(()) if neuron.bias is None else neuron.bias * self.unit)
+        self.current = np.zeros(shape, np.int64)
+        self.voltage = np.zeros(shape, np.int64)
+
+    def step(self, received: FloatArray) -> None:
+        """Advance by a step; decays drop fractions."""
+        self.current = decay(self.current, self.leaks[0]) + truncate(received * self.unit)
+        self.voltage = decay(self.voltage, self.leaks[1]) + self.current + self.bias
+
+
 def _spikes_on_grid(
-    neuron: Cuba, value: FloatArray, back: Dense | None, unit: int
+    neuron: Cuba, value: FloatArray, back: Dense | None, scale: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return what `_spikes` does; states are integers, `unit` of them in one float unit."""
+    """Return what `_spikes` does."""
     samples, steps = value.shape[:2]
     spikes = np.zeros_like(value)
     margins = np.empty((samples, steps))
-    current = np.zeros((samples, *value.shape[2:]), np.int64)
-    voltage = np.zeros_like(current)
-    leaks = [
-        round_half_even(np.asarray(leak) * DECAY_UNITY)
-        for leak in (neuron.current_decay, neuron.voltage_decay)
-    ]
-    bias = truncate(np.zeros(()) if neuron.bias is None else neuron.bias * unit)
-    threshold = truncate(np.asarray(neuron.threshold * unit))
+    state = _OnGrid(neuron, (samples, *value.shape[2:]), scale)
+    threshold = truncate(np.asarray(neuron.threshold * state.unit))
     for step in range(steps):
         received = value[:, step]
         if back is not None:
             last = spikes[:, step - 1 : step] if step else np.zeros_like(value[:, :1])
             received = received + apply(back, last)[:, 0]
-        current = decay(current, leaks[0]) + truncate(received * unit)
-        voltage = decay(voltage, leaks[1]) + current + bias
-        fires = voltage > threshold
-        distance = np.abs(voltage - threshold) / unit
+        state.step(received)
+        fires = state.voltage > threshold
+        distance = np.abs(state.voltage - threshold) / state.unit
         margins[:, step] = distance.reshape(samples, -1).min(axis=1)
-        voltage = np.where(fires, 0, voltage)
+        state.voltage = np.where(fires, 0, state.voltage)
         spikes[:, step] = fires
     return spikes, margins
 
 
 def _voltages(neuron: Integrator, value: FloatArray) -> FloatArray:
     voltages = np.empty_like(value)
+    if neuron.scale is not None:
+        state = _OnGrid(neuron, value[:, 0].shape, neuron.scale)
+        for step in range(value.shape[1]):
+            state.step(value[:, step])
+            voltages[:, step] = state.voltage / state.unit
+        return voltages
     current = np.zeros_like(value[:, 0])
     voltage = np.zeros_like(current)
     keep_current, keep_voltage = 1 - neuron.current_decay, 1 - neuron.voltage_decay

@@ -372,7 +372,12 @@ class Integrator(_Leaky):
 
     The class scores are its potential after the last step; of one without leak, that is the sum of
     all it received.
+
+    Attributes:
+        scale: As of `FiringNeuron`, where voltages are to be those of the chip's own grid.
     """
+
+    scale: int | None = None
 
     def held_steps(self, steps: int) -> float:
         """Return T, as of a read-out without leak."""

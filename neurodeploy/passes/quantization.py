@@ -35,6 +35,7 @@ from neurodeploy.ir.float_layers import (
     FloatArray,
     FloatNeuron,
     Input,
+    Integrator,
     Layer,
     Pool,
     Shape,
@@ -231,7 +232,7 @@ def choose_scales(
     carried = find_carried([(p.name, [b.source for b in p.branches]) for p in populations])
     for population in populations:
         name, neuron = population.name, population.neuron
-        if isinstance(neuron, FiringNeuron) and neuron.scale is not None:
+        if isinstance(neuron, FiringNeuron | Integrator) and neuron.scale is not None:
             # Weights that read a graded input are divided by its unit, or the grid would not hold
             # them: their population counts in finer units.
             scales[name] = neuron.scale / min(branch.unit for branch in population.branches)

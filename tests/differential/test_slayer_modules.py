@@ -93,9 +93,8 @@ def normed(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 def ending(rng: np.random.Generator) -> tuple[nn.Module, tuple[int, ...]]:
-    """A read-out of sums, one of a current or of a voltage without leak."""
-    whole = {"threshold": 1.0, "current_decay": 1.0, "voltage_decay": 0.0}
-    last = block.Affine(whole, 16, 4, weight_scale=3, dynamics=bool(rng.integers(2)))
+    """A read-out of voltages that leak, or of what the last synapses give."""
+    last = block.Affine(neuron(rng), 16, 4, weight_scale=3, dynamics=bool(rng.integers(2)))
     return Blocks(block.Dense(neuron(rng), 12, 16, weight_scale=3), last), (12,)
 
 
@@ -157,6 +156,8 @@ def test_random_networks(name: str, request: pytest.FixtureRequest) -> None:
                 assert np.array_equal(values.ravel(), theirs[path].ravel()), (seed, path)
                 compared += values.size
                 spikes += int(values.sum())
+            elif path in theirs:  # a voltage at each step, of a read-out
+                assert np.array_equal(values, theirs[path])
     assert 0.005 * compared < spikes < 0.9 * compared
 
 
@@ -176,6 +177,21 @@ def wide_decays() -> nn.Module:
     network = block.Dense(PLAIN, 12, 4)
     network.neuron.current_decay.data.fill_(1.25 * 4096)
     return network
+
+
+def test_the_scores_of_a_leaky_read_out_are_those_of_lava_dl(tmp_path: Path) -> None:
+    """To the last bit: the chip counts in parts of 1 / (64 · 64)."""
+    torch.manual_seed(1)
+    rng = np.random.default_rng(1)
+    network = Blocks(
+        block.Dense(neuron(rng), 12, 16, weight_scale=3), block.Affine(PLAIN, 16, 4, weight_scale=3)
+    ).eval()  # fmt: skip
+    samples = (rng.random((4, 40, 12)) < 0.3).astype(np.uint8)
+    result = nd.deploy(network, samples, out=tmp_path)
+    scores = nd.EventSimulator(nd.netx.read(result.path)).run(samples.astype(np.int32)).voltage
+    theirs = as_lava_dl(network, samples, 1)["blocks.1"]
+    assert np.array_equal(scores[:, -1], theirs[:, -1] * 64 * 64)
+    assert len(np.unique(scores)) > 8
 
 
 @pytest.mark.lava
@@ -217,7 +233,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: block.Dense({**PLAIN, "norm": slayer.neuron.norm.WgtScaleBatchNorm}, 12, 4),
         "with norm=WgtScaleBatchNorm scales currents",
     ),
-    "leaky read-out": (lambda: block.Affine(PLAIN, 12, 4), "Affine reads out voltages that leak"),
     "dropped spikes": (
         lambda: block.Dense({**PLAIN, "dropout": slayer.neuron.Dropout(0.1)}, 12, 4).train(),
         "drops spikes in training mode",

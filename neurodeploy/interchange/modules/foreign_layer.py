@@ -52,7 +52,6 @@ def spiking(
     *,
     threshold: FloatArray,
     fires_at_threshold: bool,
-    grid: int = 0,
     departures: Departures = (),
     **leaks: FloatArray | float,
 ) -> NirNode:
@@ -65,7 +64,6 @@ def spiking(
         **node.values,
         "threshold": np.asarray(threshold, np.float64),
         "fires_at_threshold": np.asarray(float(fires_at_threshold)),
-        "grid": np.asarray(float(grid)),
     }
     return replace(node, kind=CANONICAL, values=values)
 
@@ -77,6 +75,7 @@ def read_out(
     gain: FloatArray | float = 1.0,
     bias: FloatArray | float = 0.0,
     rest: FloatArray | float = 0.0,
+    grid: FloatArray | float = 0.0,
     departures: Departures = (),
 ) -> NirNode:
     """Return a population that integrates and never fires; its voltages start at `rest`."""
@@ -87,6 +86,7 @@ def read_out(
         "bias": bias,
         "fires_at_threshold": 0.0,
         "rest": rest,
+        "grid": grid,
     }
     return NirNode(
         CANONICAL_READ_OUT,

@@ -112,7 +112,7 @@ def _neuron(module: nn.Module) -> NirNode:
         bias=leaks["bias"],
         threshold=np.asarray(neuron.threshold, np.float64),
         fires_at_threshold=False,  # it adds a hundredth of a state unit to the threshold
-        grid=int(neuron.w_scale),
+        grid=float(neuron.w_scale),
     )
 
 
@@ -121,13 +121,12 @@ def _read_out(module: nn.Module) -> NirNode:
     if not own.dynamics:
         return NirNode(PASS_ON, {})
     leaks = _leaks(module)
-    if np.any(leaks["current_decay"] != 1) or np.any(leaks["voltage_decay"] != 0):
-        raise refuse(
-            module,
-            "reads out voltages that leak, with fractions dropped at each step. Use "
-            "dynamics=False, or current_decay=1 and voltage_decay=0.",
-        )
-    return read_out(voltage_decay=0.0, bias=leaks["bias"])
+    return read_out(
+        current_decay=leaks["current_decay"],
+        voltage_decay=leaks["voltage_decay"],
+        bias=leaks["bias"],
+        grid=float(own.neuron.w_scale),
+    )
 
 
 def _leaks(module: nn.Module) -> dict[str, np.ndarray]:
