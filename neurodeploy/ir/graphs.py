@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 
+import numpy as np
+
 from neurodeploy.errors import GraphError
 from neurodeploy.ir.float_layers import Dense, FiringNeuron, Input, Layer, Shape
 from neurodeploy.ir.integer_layers import FixedInjection, FixedLayer
@@ -92,7 +94,12 @@ class Graph:
             )
 
     def check(self) -> None:
-        """Raise GraphError if an edge's end is unknown, a node lacks a source, or shapes clash."""
+        """Check the edges, the shapes, and that every weight is finite.
+
+        Raises:
+            GraphError: If an edge's end is unknown, a node lacks a source, shapes clash, or a
+                weight or bias is NaN or infinite.
+        """
         for source, destination in self.edges:
             for end in (source, destination):
                 if end not in self.nodes:
@@ -103,6 +110,14 @@ class Graph:
                 kind = "the input has a source" if node == name else f"'{node}' has no source"
                 raise GraphError(f"graph: {kind}.")
         self.shapes()
+        for node, layer in self.nodes.items():
+            for key in ("weight", "bias"):
+                values = getattr(layer, key, None)
+                if values is not None and not np.isfinite(values).all():
+                    raise GraphError(
+                        f"graph: '{node}': {key} holds NaN or infinity, finite numbers are "
+                        "required. Train again."
+                    )
 
     def replace_nodes(self, *, changed: Mapping[str, Layer], removed: Sequence[str] = ()) -> Graph:
         """Return a new graph, nodes and edges in the same order.
