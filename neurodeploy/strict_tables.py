@@ -119,6 +119,8 @@ class Lengths:
 PositiveInt = Annotated[int, Range(minimum=1)]
 NotNegativeInt = Annotated[int, Range(minimum=0)]
 PositiveFloat = Annotated[float, Range(above=0)]
+Factor = Annotated[float, Range(above=0, maximum=1e6)]
+"""A number whose product with another one, and with a weight, stays within 32-bit floats."""
 NotNegativeFloat = Annotated[float, Range(minimum=0)]
 Share = Annotated[float, Range(minimum=0, maximum=1)]
 ShareBelowOne = Annotated[float, Range(minimum=0, below=1)]

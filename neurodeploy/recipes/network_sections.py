@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from neurodeploy.strict_tables import Lengths, NotEmpty, PositiveFloat, PositiveInt, Range
+from neurodeploy.strict_tables import Factor, Lengths, NotEmpty, PositiveInt, Range
 
 Extent = Annotated[int, Range(minimum=1, maximum=4096)]
 """Pixels of a window or a step."""
@@ -83,7 +83,7 @@ class ResidualLayer(_Layer):
     channels: PositiveInt
     stride: Extent = 1
     residual: ResidualKind = "standard"
-    alpha: PositiveFloat = 0.5**0.5
+    alpha: Factor = 0.5**0.5
     zero_init: bool = False
 
 
@@ -185,7 +185,7 @@ class _Residual(_Network):
 
     stem: Literal["cifar", "imagenet"] = "cifar"
     residual: ResidualKind = "standard"
-    alpha: PositiveFloat = 0.5**0.5
+    alpha: Factor = 0.5**0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

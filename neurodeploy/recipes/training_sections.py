@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from neurodeploy.strict_tables import (
+    Factor,
     Name,
     NotNegativeFloat,
     NotNegativeInt,
@@ -39,7 +40,7 @@ class RectangularSurrogate:
     """1 / width within width / 2 of the threshold, the paper's a: [neuron.surrogate]."""
 
     name: Literal["rectangular"] = "rectangular"
-    width: PositiveFloat = 1.0
+    width: Factor = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class TriangularSurrogate:
     """A triangle up to twice the threshold, its height the paper's gamma: [neuron.surrogate]."""
 
     name: Literal["triangular"]
-    height: PositiveFloat = 1.0
+    height: Factor = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +56,8 @@ class TanhSurrogate:
     """The derivative of a tanh step, its height the paper's k: [neuron.surrogate]."""
 
     name: Literal["tanh"]
-    height: PositiveFloat = 1.0
-    slope: PositiveFloat = 2.0
+    height: Factor = 1.0
+    slope: Factor = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ class TanhPrintedSurrogate:
     """The paper's third formula exactly as printed, for comparison: [neuron.surrogate]."""
 
     name: Literal["tanh_printed"]
-    height: PositiveFloat = 1.0
+    height: Factor = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +76,8 @@ class ExponentialSurrogate:
     """
 
     name: Literal["exponential"]
-    tau_grad: PositiveFloat = 1.0
-    scale_grad: PositiveFloat = 1.0
+    tau_grad: Factor = 1.0
+    scale_grad: Factor = 1.0
 
 
 SurrogateSection = (
@@ -97,7 +98,7 @@ class LifNeuronSection:
 
     model: Literal["lif"] = "lif"
     tau: Share = 0.5
-    threshold: PositiveFloat = 0.5
+    threshold: Factor = 0.5
     surrogate: SurrogateSection = field(default_factory=RectangularSurrogate)
 
 
@@ -112,12 +113,12 @@ class CubaNeuronSection:
     """
 
     model: Literal["cuba"]
-    threshold: PositiveFloat
+    threshold: Factor
     current_decay: Share
     voltage_decay: Share
-    tau_grad: PositiveFloat = 1.0
-    scale_grad: PositiveFloat = 1.0
-    scale: PositiveInt = 64
+    tau_grad: Factor = 1.0
+    scale_grad: Factor = 1.0
+    scale: Annotated[int, Range(minimum=1, maximum=1 << 20)] = 64
 
 
 NeuronSection = LifNeuronSection | CubaNeuronSection
@@ -200,7 +201,7 @@ class TrainingSection:
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: PositiveFloat = 0.1
+    learning_rate: Factor = 0.1
     momentum: ShareBelowOne = 0.9
     weight_decay: NotNegativeFloat = 1e-4
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -286,7 +287,7 @@ class QuantizationSection:
     margin: Annotated[float, Range(minimum=1)] = 1.5
     calibration_samples: PositiveInt = 256
     fine_tune_epochs: NotNegativeInt = 0
-    fine_tune_learning_rate: PositiveFloat = 0.001
+    fine_tune_learning_rate: Factor = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
