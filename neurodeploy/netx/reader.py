@@ -8,7 +8,6 @@ Lava's result is well defined and only surprising, a `NeurodeployWarning`.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
@@ -46,9 +45,11 @@ from neurodeploy.netx.schema import (
     TWIN_BYTES_MAX,
 )
 from neurodeploy.strict_tables import read_table
+from neurodeploy.untrusted.boundary import FileKind, guarded
+from neurodeploy.untrusted.documents import parse_json
 from neurodeploy.untrusted.hdf5 import ENTRIES_MAX, UntrustedGroup, open_root
 
-_LARGEST_COUNT = (1 << 63) - 1
+_TWIN = FileKind("counts of the ReLU twin", ".net", NetxError, "Deploy the network again.")
 
 
 def read(
@@ -252,19 +253,17 @@ def _read_twin(root: UntrustedGroup) -> AnnMacs | None:
             f"{where}: {stored.size} numbers of {stored.dtype}, at most {TWIN_BYTES_MAX} bytes "
             "(uint8) are read. Deploy the network again."
         )
-    try:
-        tables, reason = json.loads(stored.tobytes()), ""
-    except (ValueError, RecursionError) as error:
-        tables, reason = None, f" ({error})"
+    with guarded(where, _TWIN):
+        tables = parse_json(stored.tobytes().decode(), where=where, kind=_TWIN, most=TWIN_BYTES_MAX)
     if not isinstance(tables, list):
-        raise NetxError(f"{where}: not a list of layers in JSON{reason}. Deploy the network again.")
+        raise NetxError(f"{where}: not a list of layers in JSON. {_TWIN.rule}")
     layers = []
     for number, table in enumerate(tables):
         place = f"{where}: layer {number}"
         layer = read_table(AnnLayerMacs, table, where=place, error=NetxError)
         counts = [value for value in asdict(layer).values() if isinstance(value, int)]
-        if min(counts) < 0 or max(counts) > _LARGEST_COUNT:
-            raise NetxError(f"{place}: counts {counts}, 0 to {_LARGEST_COUNT} are allowed.")
+        if min(counts) < 0:
+            raise NetxError(f"{place}: counts {counts}, at least 0 is required.")
         layers.append(layer)
     return AnnMacs(layers=tuple(layers))
 

@@ -319,6 +319,12 @@ class Architecture:
             RecipeError: If anything in it is not allowed.
         """
         architecture = read_table(cls, table, where=where, noun="section")
+        given = {len(architecture.input_mean), len(architecture.input_deviation)}
+        if given not in ({0}, {architecture.shape[0]}):
+            raise RecipeError(
+                f"{where}: input_mean and input_deviation have {sorted(given)} entries, "
+                f"{architecture.shape[0]} of each are required, one a channel, or none."
+            )
         _check_network(architecture.network, architecture.shape, architecture.classes, where=where)
         shortcut = ShortcutSection(after=architecture.branches)
         _check_branches(shortcut, architecture.network, where=where)

@@ -16,6 +16,7 @@ from neurodeploy.errors import (
     DataError,
     NeurodeployWarning,
     OutputError,
+    RecipeError,
 )
 from neurodeploy.nn.network import SpikingNetwork
 from neurodeploy.nn.neuron import LIF, CubaLIF
@@ -212,6 +213,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
     network.save(path)
     with pytest.raises(CheckpointError, match=r"'blocks\.conv1\.synapse\.weight' holds numbers"):
         SpikingNetwork.load(path)
+
+
+def test_a_normalization_of_other_channels_is_refused() -> None:
+    for changes in ({"input_mean": [0.5]}, {"input_mean": [0.5] * 3, "input_deviation": [1.0] * 3}):
+        with pytest.raises(RecipeError, match="input_mean and input_deviation have"):
+            architecture(**changes)
 
 
 def test_an_architecture_beyond_its_file_is_refused_before_it_is_made(tmp_path: Path) -> None:
