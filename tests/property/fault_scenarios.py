@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
 from fnmatch import fnmatch
 from pathlib import Path
 from unittest import mock
@@ -19,6 +20,7 @@ from fault_injection import Faults
 
 from neurodeploy import provenance
 from neurodeploy.cli import main
+from neurodeploy.reports import certificate
 from neurodeploy.simulation.long_runs import long_run
 from neurodeploy.simulation.long_runs.memory import Portion
 
@@ -57,6 +59,14 @@ _VOLATILE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC| --resume")
 """The time, and the words by which a repeated command differs."""
 Tree = dict[str, bytes]
 """Content by relative path; of a folder, nothing."""
+
+
+class _StoppedClock(datetime):
+    """It is always the same minute."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime(2000, 1, 1, tzinfo=tz or UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +123,7 @@ def run_command(
         contextlib.redirect_stderr(said),
         mock.patch.object(sys, "argv", words),
         mock.patch.object(long_run, "divide_memory", return_value=portion),
+        mock.patch.object(certificate, "datetime", _StoppedClock),  # it hashes the time too
         mock.patch.object(provenance, "_git", return_value=""),  # a commit may be made meanwhile
         faults.injected(arrays=arrays),
     ):
