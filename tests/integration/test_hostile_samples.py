@@ -26,7 +26,7 @@ ANSWERS = {
     "11": ": cannot be read (",
     "12": "no data set 'input'",
     "13": "/input: cannot be read (No NumPy equivalent",
-    "14": "no data set 'input'",
+    "14": "has a name that is not UTF-8",
     "15": "/address: cannot be read",
     "16": "crashed with signal 11",
     "17": "/shape: a link to somewhere else",
