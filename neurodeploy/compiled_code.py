@@ -54,8 +54,8 @@ def kept(function: Callable[..., Any], signatures: Sequence[Any] = ()) -> Any:
     result: Any = njit(nogil=True)(function)
     try:
         result._cache = _Cache(function)  # type: ignore[no-untyped-call]
-    except RuntimeError as error:  # of numba, where no folder can be written
-        _warn(str(error))
+    except RuntimeError:
+        _warn("no folder for them can be written")  # the same words for every loop: one warning
         result._cache = NullCache()
     for signature in signatures:
         result.compile(signature)

@@ -78,7 +78,7 @@ COMMANDS = {
         words="run tiny.toml --out new", results=("new",), resumed="--resume",
         resumes="new/recipe.toml",
     ),
-    "deploy": Command(words="deploy trained", results=("trained",)),
+    "deploy": Command(words="deploy trained --out new", results=("new",)),
     "simulate": Command(words=f"{SIMULATE} --memory 280MB", results=("out.npz",), **RESUMED),
     "workers": Command(
         words=f"{SIMULATE} --memory 1GB --workers 2", results=("out.npz",), **RESUMED
@@ -88,7 +88,7 @@ COMMANDS = {
         words="simulate trained -i long.npz -o out.npz --backend lava", results=("out.npz",)
     ),
     "report": Command(
-        words="report trained -i trained/samples.npz --html page.html --twin-onnx twin.onnx",
+        words="report trained -i trained/samples.npz --html page.html",
         results=("page.html",),
     ),
 }  # fmt: skip
@@ -111,8 +111,6 @@ class Campaign:
         self.temporary.mkdir(exist_ok=True)
         if not self.start.exists():
             self.prepare()
-        # What libraries make once for all processes: torch's cache, onnxruntime's session.
-        self.usual = {path.name for path in self.temporary.iterdir()}
         self.measured = scratch / "measured.json"
         if self.measured.exists():
             self.seconds, self.wanted = json.loads(self.measured.read_text(encoding="utf-8"))
@@ -216,7 +214,8 @@ class Campaign:
 
     def litter(self, process: int) -> list[str]:
         ours = [*self.temporary.iterdir(), *SHARED_MEMORY.glob(f"*-{process}-*")]
-        return [path.name for path in ours if path.name not in self.usual]
+        usual = ("torchinductor_", ".ses")  # which libraries make once for all processes
+        return [path.name for path in ours if not path.name.startswith(usual)]
 
     def report(self) -> None:
         faults = ("orphans", "litter at once", "litter", "half written", "unequal", "tracebacks")

@@ -48,7 +48,7 @@ def test_without_a_folder_each_start_compiles_and_says_so(
     hits: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CacheImpl, "_locator_classes", [])
-    message = r"^compiled loops cannot be kept \(cannot cache .* NUMBA_CACHE_DIR name a folder"
+    message = r"^compiled loops cannot be kept \(no folder .* NUMBA_CACHE_DIR name a folder"
     with pytest.warns(NeurodeployWarning, match=message):
         assert hits() == 0
 
