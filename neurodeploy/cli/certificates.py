@@ -87,8 +87,8 @@ def write_certificate(
     options = CertifiedRun.of(
         graph,
         ours.steps,
-        run.timing(),
-        run.feed,
+        run.timing(graph),
+        run.entry(graph),
         key=run.key,
         spike_exponent=graph.spike_exponent,
         accepts_silent_faults=run.accept_silent_faults,

@@ -108,7 +108,8 @@ class TimingOptions:
     window: int | None = TIME.option(
         None,
         "Run windows of T steps: each sample starts from zero state, and output step t answers "
-        "input step t. This is the default, with T taken from the input.",
+        "input step t. This is the default, with T taken from the input, but for files of "
+        "sigma-delta neurons, whose default is --stream.",
         metavar="T",
     )
     stream: bool = TIME.option(
@@ -131,8 +132,12 @@ class TimingOptions:
         metavar="O",
     )
 
-    def timing(self) -> Timing:
-        """Return the timing that the options ask for; refuse those that contradict each other."""
+    def timing(self, graph: FixedPointGraph | None = None) -> Timing:
+        """Return the timing that the options ask for; refuse those that contradict each other.
+
+        Without options, sigma-delta networks run in Lava's own time: a sample is a stream of
+        frames, which are answered while the next ones enter.
+        """
         if self.stream:
             if self.window is not None:
                 raise typer.BadParameter("--stream and --window exclude each other. Choose one.")
@@ -146,6 +151,8 @@ class TimingOptions:
                 "--steps, --reset-interval and --reset-offset belong to Lava's own time. Add "
                 "--stream."
             )
+        if self.window is None and graph is not None and graph.sends_changes:
+            return Stream()
         return Window(steps=self.window)
 
 
@@ -238,14 +245,21 @@ class RunOptions(FileOptions, TimingOptions):
         "neurodeploy wrote into the file, else 6.",
         metavar="E",
     )
-    feed: Feed = FILE.option(
-        Feed.PORT,
+    feed: Feed | None = FILE.option(
+        None,
         "How the input enters: `port`; or, for a file with an input neuron block, `neuron` (added "
-        "to its current) or `bias` (a constant image without T axis: give --window or --steps).",
+        "to its current) or `bias` (a constant image without T axis: give --window or --steps). "
+        "Default: `neuron` where there is such a block, else `port`.",
     )
     key: str = FILE.option(
         "input", "Name of the array or HDF5 dataset that holds the samples.", metavar="NAME"
     )
+
+    def entry(self, graph: FixedPointGraph) -> Feed:
+        """Return how the input enters a network."""
+        if self.feed is not None:
+            return self.feed
+        return Feed.NEURON if graph.has_input_neuron else Feed.PORT
 
     def graph(self, *, refuses_fractions: bool = False) -> FixedPointGraph:
         """Read the network.
@@ -279,11 +293,12 @@ class RunOptions(FileOptions, TimingOptions):
                 "Split the samples over several files."
             )
         values = samples.read(0, samples.count)
-        return conform_input(values, graph, feed=self.feed, where=samples.name)
+        return conform_input(values, graph, feed=self.entry(graph), where=samples.name)
 
     def record(
         self,
         simulator: Simulator,
+        graph: FixedPointGraph,
         samples: IntArray,
         *,
         label: str,
@@ -293,7 +308,11 @@ class RunOptions(FileOptions, TimingOptions):
         """Run a simulator on samples, and show its progress under a label unless `quiet`."""
         with console.progress(label, len(samples), quiet=quiet) as advance:
             return simulator.run(
-                samples, timing=self.timing(), feed=self.feed, record=record, progress=advance
+                samples,
+                timing=self.timing(graph),
+                feed=self.entry(graph),
+                record=record,
+                progress=advance,
             )
 
 

@@ -246,8 +246,7 @@ def run_stream(
         measures: Whether sums and messages are measured; else only outputs.
     """
     latency = len(graph.layers) - 1
-    last = np.repeat(frames[:, -1:], latency, axis=1)
-    values = np.concatenate([frames, last], axis=1).astype(np.int32)
+    values = with_latency(frames, latency)
     simulator = EventSimulator(graph, threads=threads)
     found: list[StreamRun] = []
     most = max(layer.neurons for layer in graph) * values.shape[1]
@@ -283,6 +282,12 @@ def run_stream(
             )
         )
     return _joined(found)
+
+
+def with_latency(frames: npt.NDArray[np.integer], latency: int) -> npt.NDArray[np.int32]:
+    """Return sequences (n, T, ...) with their last frame repeated `latency` times."""
+    last = np.repeat(frames[:, -1:], latency, axis=1)
+    return np.concatenate([frames, last], axis=1).astype(np.int32)
 
 
 def _peak(values: npt.NDArray[np.integer]) -> Int64Array:

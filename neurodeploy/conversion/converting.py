@@ -23,6 +23,7 @@ from neurodeploy.conversion.assembly import (
     StreamRun,
     assemble,
     run_stream,
+    with_latency,
 )
 from neurodeploy.conversion.chain import Chain
 from neurodeploy.conversion.chaining import lower_rectified
@@ -131,6 +132,10 @@ class Conversion:
     def sequences_of(self, frames: npt.ArrayLike) -> FloatArray:
         """Return frames as (sequences, T, ...); those without an order as sequences of one."""
         return as_sequences(frames, self.chain.shape)
+
+    def stream_of(self, frames: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Return sequences as integers, the last frame repeated until it is answered."""
+        return with_latency(self.encode(self.sequences_of(frames)), self.latency)
 
     def to_dict(self, *, has_labels: bool) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -457,8 +462,7 @@ class _Judge:
     def measure(self, graph: FixedPointGraph, integers: npt.NDArray[np.int32]) -> Trial:
         """Run a network on sequences."""
         latency = len(graph.layers) - 1
-        last = np.repeat(integers[:, -1:], latency, axis=1)
-        values = np.concatenate([integers, last], axis=1)
+        values = with_latency(integers, latency)
         recording = EventSimulator(graph).run(
             values,
             timing=Stream(),

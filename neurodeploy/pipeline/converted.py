@@ -121,9 +121,7 @@ def verify_conversion(
     Raises:
         LavaError: If Lava cannot run.
     """
-    integers = conversion.encode(frames)
-    last = np.repeat(integers[:, -1:], conversion.latency, axis=1)
-    values = np.concatenate([integers, last], axis=1)
+    values = conversion.stream_of(frames)
     ours = EventSimulator(conversion.graph).run(values, timing=Stream(), feed=Feed.NEURON)
     lava = LavaSimulator(
         path,

@@ -15,9 +15,9 @@ from neurodeploy import netx
 GOLDEN = Path(__file__).parents[1] / "golden" / "sigma_delta"
 
 
-def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(*words: str, folder: Path, command: str = "convert") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "neurodeploy", "convert", *words],
+        [sys.executable, "-m", "neurodeploy", command, *words],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -58,11 +58,20 @@ def test_converts_and_verifies(frames: Path, tmp_path: Path) -> None:
 
 def test_tables_and_refusals(frames: Path, tmp_path: Path) -> None:
     model = str(GOLDEN / "11_digits_trained.onnx")
-    done = run(model, "--samples", str(frames), "--thresholds", "2", folder=tmp_path)
+    words = ["--samples", str(frames), "--thresholds", "2", "--integers", "ints.npz"]
+    done = run(model, *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in ("margin", "with thresholds", "73,984", "comes 4 steps later"):
         assert text in done.stdout
     assert "wrote network.net" in done.stderr
+    # The file says by itself how it is fed and timed, and what a frame costs an ordinary network.
+    done = run("network.net", "-i", "ints.npz", "--json", folder=tmp_path, command="report")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ann"]["passes"] == 44
+    assert report["ann"]["macs_standard"] == 44 * 73_984
+    words = ["-i", "ints.npz", "-o", "out.npz"]
+    assert run("network.net", *words, folder=tmp_path, command="simulate").returncode == 0
     refused = GOLDEN / "refused" / "sigmoid_hidden.onnx"
     done = run(str(refused), "--samples", str(frames), "--out", "no.net", folder=tmp_path)
     assert done.returncode == 1

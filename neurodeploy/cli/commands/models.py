@@ -106,6 +106,13 @@ class ConvertOptions:
     out: Path = GENERAL.option(
         Path("network.net"), "File to write.", metavar="FILE.net", writes=(".net",)
     )
+    integers: Path | None = GENERAL.option(
+        None,
+        "Also write the frames as integers, the last one repeated until it is answered: what "
+        "`simulate`, `verify` and `report` read.",
+        metavar="FILE.npz",
+        writes=(".npz",),
+    )
     target: str | None = GENERAL.option(
         None,
         "Chip whose limits must hold: a name, or the path of a TOML file. Its cores are estimated.",
@@ -156,7 +163,12 @@ def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
     from neurodeploy.chips.layer_sizes import sizes_of
     from neurodeploy.chips.target import Target
     from neurodeploy.pipeline.converted import convert as convert_model, verify_conversion
-    from neurodeploy.samples.array_files import load_inputs, load_numbers, member_names
+    from neurodeploy.samples.array_files import (
+        load_inputs,
+        load_numbers,
+        member_names,
+        save_samples,
+    )
 
     frames = load_numbers(options.samples)
     labels = None
@@ -175,6 +187,8 @@ def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
         tell=None if as_json else lambda line: console.err.print(line, markup=False),
     )
     conversion.write(options.out)
+    if options.integers is not None:
+        save_samples(options.integers, conversion.stream_of(frames), None)
     found = conversion.to_dict(has_labels=labels is not None)
     if options.target is not None:
         fit = estimate_cores(sizes_of(conversion.graph), Target.load(options.target))
@@ -192,7 +206,7 @@ def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
             "is_equal": is_equal,
         }
     if as_json:
-        console.print_json(found, wrote=[options.out])
+        console.print_json(found, wrote=[options.out, options.integers])
     else:
         _print(conversion, options, found)
     if not is_equal:

@@ -187,15 +187,16 @@ def report(
     from neurodeploy.reports.pages.tables import terminal
     from neurodeploy.reports.report_builder import report_counts
 
-    timing = run.timing()
+    run.timing()  # wrong usage is told before a file is read
     graph = run.graph(refuses_fractions=not run.accept_silent_faults)
+    timing = run.timing(graph)
     profile = None if chip.measured is None else Measured.load(chip.measured)
     system = chip.system()
     presets = [EnergyPreset.load(name) for name in preset] if preset else None
     samples = run.source(graph, timing)
     shape = (samples.count or 0, *samples.shape)
-    require_fit(shape, graph, feed=run.feed, where=samples.name)
-    model = ann.baseline(samples, run.feed, quiet=as_json)
+    require_fit(shape, graph, feed=run.entry(graph), where=samples.name)
+    model = ann.baseline(samples, run.entry(graph), quiet=as_json)
     counted = _count(graph, samples, run, limit, quiet=as_json)
     score = Score.of(run, graph, counted.prediction, samples=counted.counts.samples)
     accuracy = ann.accuracy if ann.accuracy is not None or score is None else score.accuracy
@@ -212,7 +213,7 @@ def report(
         system=system,
     )
     if page.html is not None or page.markdown_file is not None:
-        first = conform_input(samples.read(0, 1), graph, feed=run.feed, where=samples.name)
+        first = conform_input(samples.read(0, 1), graph, feed=run.entry(graph), where=samples.name)
         _write_pages(result, graph, counted.facts, first, run, page, ann, score)
     if as_json:
         console.print_json(result.to_json(), wrote=page.files)
@@ -230,10 +231,10 @@ def _count(
     """Simulate and count the samples, a few in memory at a time."""
     from neurodeploy.counting.counted_run import count_samples
 
-    timing, memory = run.timing(), limit.memory_bytes()
+    timing, memory = run.timing(graph), limit.memory_bytes()
     with console.progress("simulation", samples.count or 0, quiet=quiet) as advance:
         return count_samples(
-            graph, samples, timing=timing, feed=run.feed, memory=memory, progress=advance
+            graph, samples, timing=timing, feed=run.entry(graph), memory=memory, progress=advance
         )
 
 
@@ -257,8 +258,8 @@ def _write_pages(
         layer_activity(facts),
         first,
         samples=facts.samples,
-        timing=run.timing(),
-        feed=run.feed,
+        timing=run.timing(graph),
+        feed=run.entry(graph),
     )
     files = (("input", run.input), ("ANN", ann.ann), ("input of the ANN", ann.ann_input))
     shown = RunSummary(

@@ -159,8 +159,9 @@ def simulate(
     _require_fitting(backend, division, lava)
     if plot.plot is None and plot != PlotOptions():
         raise typer.BadParameter("--sample and --neurons belong to a plot. Add --plot FILE.")
-    timing = run.timing()
+    run.timing()  # wrong usage is told before a file is read
     graph = run.graph()
+    timing = run.timing(graph)
     chosen = record.choose(graph.names)
     source = run.source(graph, timing)
     if source.count is not None and plot.sample >= max(source.count, 1):
@@ -175,7 +176,9 @@ def simulate(
     else:
         samples = run.samples(graph, timing)
         simulator = lava.simulator(run, graph)
-        recording = run.record(simulator, samples, label="Lava", quiet=as_json, record=chosen)
+        recording = run.record(
+            simulator, graph, samples, label="Lava", quiet=as_json, record=chosen
+        )
         recording = replace(recording, decision=Decision.of(graph))
         save_recording(record.output, recording)
         facts, seconds = Facts.of(recording), recording.seconds
@@ -228,8 +231,8 @@ def _run_long(
             graph,
             source,
             output,
-            timing=run.timing(),
-            feed=run.feed,
+            timing=run.timing(graph),
+            feed=run.entry(graph),
             record=record,
             memory=division.memory_bytes(),
             crew=division.crew(),
@@ -263,10 +266,10 @@ def _draw(
     activity = observe(
         graph,
         layer_activity(facts),
-        conform_input(values, graph, feed=run.feed),
+        conform_input(values, graph, feed=run.entry(graph)),
         samples=facts.samples,
-        timing=run.timing(),
-        feed=run.feed,
+        timing=run.timing(graph),
+        feed=run.entry(graph),
         traced=traced,
         neurons=plot.chosen_neurons(),
         title=f"sample {plot.sample}",
@@ -310,12 +313,15 @@ def verify(
     if certificates.certificate is not None:
         check_certificate(certificates.certificate, run, lava, certificates, as_json=as_json)
         return
-    timing = run.timing()
+    run.timing()  # wrong usage is told before a file is read
     graph = run.graph()
+    timing = run.timing(graph)
     samples = run.samples(graph, timing)
     reference = lava.simulator(run, graph)
-    ours = run.record(EventSimulator(graph), samples, label="event simulation", quiet=as_json)
-    theirs = run.record(reference, samples, label="real Lava", quiet=as_json)
+    ours = run.record(
+        EventSimulator(graph), graph, samples, label="event simulation", quiet=as_json
+    )
+    theirs = run.record(reference, graph, samples, label="real Lava", quiet=as_json)
     comparison = testing.compare(ours, theirs)
     if certificates.write_certificate is not None:
         write_certificate(certificates.write_certificate, run, graph, samples, ours, theirs)
