@@ -14,6 +14,7 @@ from neurodeploy.processes.owners import owner_mark, owner_of
 
 SHARED_MEMORY = Path("/dev/shm")
 """Where Linux keeps named segments and semaphores."""
+_marks: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @contextmanager
@@ -35,12 +36,19 @@ def temporary_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def remove_leftovers() -> None:
-    """Remove temporary folders and shared memory of ours whose process was killed.
+def mark_process() -> None:
+    """Keep an empty temporary folder to the end of this process.
 
-    Those of joblib's semaphores carry the number of their process, but not whose it was; they are
-    removed with a folder of that process.
+    joblib's semaphores last as long. Their names carry the number of their process, but do not tell
+    that they are ours: they are removed with this folder.
     """
+    if not _marks:
+        with suppress(OSError):  # no place for it: then a kill of all processes leaves semaphores
+            _marks.append(tempfile.TemporaryDirectory(prefix=owner_mark()))
+
+
+def remove_leftovers() -> None:
+    """Remove temporary folders and shared memory of ours whose process was killed."""
     dead: set[int] = set()
     with suppress(OSError):  # no place for temporary files: whoever needs one tells of it
         dead = remove_leftovers_in(Path(tempfile.gettempdir()))

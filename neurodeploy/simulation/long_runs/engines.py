@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.processes.leftovers import temporary_folder
+from neurodeploy.processes.leftovers import mark_process
 from neurodeploy.processes.parents import watch_parent
 from neurodeploy.simulation.recording import member_of
 
@@ -213,7 +213,7 @@ def open_pool(crew: Crew, shared: Shared) -> Iterator[WorkerPool[Shared]]:
             case Engine.LOCAL:
                 size = crew.workers or 1
                 options = {"n_jobs": size, "initializer": _begin, "initargs": (os.getpid(),)}
-                stack.enter_context(temporary_folder())  # by which its semaphores are found
+                mark_process()
                 stack.enter_context(parallel_config(backend="loky", **options))
             case Engine.DASK:
                 client = stack.enter_context(_dask_client(crew))

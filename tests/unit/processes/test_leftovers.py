@@ -97,3 +97,18 @@ def test_no_place_for_temporary_files_is_one_error(monkeypatch: pytest.MonkeyPat
         temporary_folder(),
     ):
         pass
+
+
+def test_the_mark_of_a_process_lasts_to_its_end(scratch: Path) -> None:
+    program = (
+        "import os, sys, tempfile\n"
+        "from neurodeploy.processes.leftovers import mark_process\n"
+        "tempfile.tempdir = sys.argv[1]\n"
+        "mark_process()\n"
+        "mark_process()\n"
+        "print(*os.listdir(sys.argv[1]))\n"
+    )
+    command = [sys.executable, "-c", program, str(scratch)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 1
+    assert list(scratch.iterdir()) == []
