@@ -39,6 +39,7 @@ from neurodeploy.errors import (
 from neurodeploy.learning.checkpoints import read_checkpoint
 from neurodeploy.learning.trainer import CHECKPOINT
 from neurodeploy.onnx_models.measured_zeros import read_baseline
+from neurodeploy.recipes.layouts import count_weights, layout_of, shapes_of
 from neurodeploy.samples.sources import open_samples, read_labels
 from neurodeploy.simulation import Feed, Record
 from neurodeploy.simulation.event_simulator import require_fit
@@ -167,8 +168,13 @@ def _read_recipe(path: Path) -> object:
 
 
 def _build_recipe(path: Path) -> object:
-    """Build the recipe's network and train it for a step, as `train` does."""
+    """Build the recipe's network and train it for a step, as `train` does, if it is a small one."""
     recipe = nd.Recipe.load(path)
+    layout, shape = layout_of(recipe.network), recipe.data.shape
+    shapes = shapes_of(layout, shape, where=str(path))
+    values = sum(map(prod, shapes.values())) * recipe.network.steps
+    if max(count_weights(layout, shape, shapes, recipe.data.classes), values) > 1 << 20:
+        return recipe
     network = nd.SpikingNetwork.from_recipe(recipe)
     if recipe.data.shape != (1, 8, 8) or recipe.network.steps > 16 or recipe.training.epochs < 1:
         return recipe
