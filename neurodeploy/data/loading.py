@@ -39,6 +39,8 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset, Dataset]:
         )
     section = recipe.data
     steps = recipe.network.steps
+    for key in ("path", "root"):
+        _require_name(getattr(section, key, None), key=f"data.{key}")
     if isinstance(section, DigitsData):
         rest, test = split(_read_digits(section), section.test_fraction, seed=section.test_seed)
     elif isinstance(section, NpzData):
@@ -50,6 +52,19 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset, Dataset]:
         rest, test = read_images(section)
     train, validation = split(rest, section.validation_fraction, seed=recipe.recipe.seed)
     return train, validation, test
+
+
+def _require_name(path: str | None, *, key: str) -> None:
+    """Refuse a path that the system cannot look up, rather than not find."""
+    if path is None:
+        return
+    try:
+        Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, NUL in it, no home
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{key} = {path[:60]!r}: cannot be looked up ({reason}). Give the path of your data."
+        ) from error
 
 
 def _read_digits(section: DigitsData) -> ArrayDataset:

@@ -171,6 +171,12 @@ def test_malformed_archives_are_named(
         load_data(recipe(archive(tmp_path / "own.npz", **arrays) + keys))
 
 
+def test_paths_that_no_system_can_look_up_are_refused() -> None:
+    keys = f'source = "npz"\npath = "{"n" * 5000}"\nclasses = 2\n' + SHAPE
+    with pytest.raises(DataError, match=r"data\.path = 'nnn.*cannot be looked up"):
+        load_data(recipe(keys))
+
+
 def test_missing_truncated_and_foreign_archives_are_named(tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     keys = archive(path, images=images()) + SHAPE
