@@ -39,8 +39,8 @@ def temporary_folder() -> Iterator[Path]:
 def mark_process() -> None:
     """Keep an empty temporary folder to the end of this process.
 
-    joblib's semaphores last as long. Their names carry the number of their process, but do not tell
-    that they are ours: they are removed with this folder.
+    joblib's semaphores and folders last as long. Their names carry the number of their process, but
+    do not tell that they are ours: they are removed with this folder.
     """
     if not _marks:
         with suppress(OSError):  # no place for it: then a kill of all processes leaves semaphores
@@ -55,8 +55,9 @@ def remove_leftovers() -> None:
     with suppress(OSError):
         remove_leftovers_in(SHARED_MEMORY)
     for process in dead:
-        for semaphore in SHARED_MEMORY.glob(f"sem.loky-{process}-*"):
-            _remove(semaphore)
+        for pattern in (f"sem.loky-{process}-*", f"joblib_memmapping_folder_{process}_*"):
+            for path in SHARED_MEMORY.glob(pattern):
+                _remove(path)
 
 
 def remove_leftovers_in(folder: Path) -> set[int]:

@@ -213,7 +213,7 @@ class Campaign:
         return [words for _, words in found]
 
     def litter(self, process: int) -> list[str]:
-        ours = [*self.temporary.iterdir(), *SHARED_MEMORY.glob(f"*-{process}-*")]
+        ours = [*self.temporary.iterdir(), *SHARED_MEMORY.glob(f"*[-_]{process}[-_]*")]
         usual = ("torchinductor_", ".ses")  # which libraries make once for all processes
         return [path.name for path in ours if not path.name.startswith(usual)]
 

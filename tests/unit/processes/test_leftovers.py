@@ -73,6 +73,7 @@ def test_shared_memory_is_removed(scratch: Path, monkeypatch: pytest.MonkeyPatch
     (memory / "psm_1234").touch()
     number = folder.split("-")[2]
     (memory / f"sem.loky-{number}-abcd").touch()
+    (memory / f"joblib_memmapping_folder_{number}_abcd").mkdir()
     (memory / f"sem.loky-{number}1-abcd").touch()
     remove_leftovers()
     kept = sorted(path.name for path in memory.iterdir())
