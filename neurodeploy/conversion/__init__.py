@@ -1,7 +1,8 @@
 """Conversion of ReLU networks to sigma-delta neurons.
 
 - `chain`: the form in between, a chain of rectified layers.
-- `chaining`: a graph becomes a chain.
+- `chaining`: a graph becomes stages, and they a chain.
+- `stage_joining`: stages become layers, with relays.
 - `module_tracing`: a torch module becomes a graph.
 - `scaling`: message units of every channel.
 - `rounding`: weights and biases become integers.
