@@ -1,7 +1,7 @@
 """Join the stages of a chain: one layer each, with relays for what later layers read.
 
-A stage holds rows of output channels, each a sum of linear maps of blocks. The maps of a stage lie on
-one kernel, and what a later stage reads is carried on by channels of weight 1.
+A stage holds rows of output channels, each a sum of linear maps of blocks. The maps of a stage lie
+on one kernel, and channels of weight 1 carry on what a later stage reads.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class ChainStage:
 
 
 def blocks_read(stage: ChainStage) -> set[ChannelBlock]:
+    """Return the blocks that a stage reads."""
     return {
         block for rows in stage.rows for term in rows.sum.terms for block, _ in term.value.parts
     }
@@ -107,11 +108,13 @@ class ChannelLayout:
 
     @classmethod
     def of_input(cls, shape: Shape) -> ChannelLayout:
+        """Return the layout of a frame."""
         block = ChannelBlock(INPUT_STAGE, 0, shape[0])
         return cls(shape, {block: 0}, {block: (1, 1)})
 
     @property
     def blocks(self) -> tuple[ChannelBlock, ...]:
+        """All blocks, in order."""
         return tuple(self.offsets)
 
 
