@@ -33,7 +33,11 @@ from neurodeploy.simulation.recording import Health, Recording
 
 MARGIN = 1.5
 """Default distance that states keep from the end of their range, as a factor."""
-_ROUNDS = 8
+_ROUNDS = 12
+_PATIENT_ROUNDS = 4
+"""Rounds in which a scale shrinks just as far as its states exceed their range. Rounding moves
+states by more than a small excess, so after these each round shrinks it further."""
+_NUDGE = 1.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,7 +98,7 @@ def calibrate(
     with_skips = choose(guard_overflow=False)
     without_skips = choose(guard_overflow=False, has_skips=False)
     scales = dict(with_skips)
-    for _ in range(_ROUNDS):
+    for attempt in range(_ROUNDS):
         scales = keep_grids(graph, scales)
         clipped = clip_weights(graph, target, scales)
         fixed = quantize(clipped, target, steps=steps, scales=scales)
@@ -102,11 +106,13 @@ def calibrate(
         excess = _find_excess(graph, recording, margin)
         if not excess:
             break
-        scales.update({name: scales[name] / factor for name, factor in excess.items()})
+        nudge = _NUDGE ** max(0, attempt + 1 - _PATIENT_ROUNDS)
+        scales.update({name: scales[name] / (factor * nudge) for name, factor in excess.items()})
     else:
         raise QuantizationError(
             f"calibration: the states of {', '.join(sorted(excess))} still leave their range "
-            f"after {_ROUNDS} attempts. Train with smaller weights or allow a smaller margin."
+            f"after {_ROUNDS} attempts. Train with smaller weights, or allow a smaller margin "
+            "(quantization.margin)."
         )
     check_activity(fixed, recording)
     assert recording.health is not None
