@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -770,6 +772,13 @@ def test_errors_show_the_shape_and_the_file(
     assert words in outcome.errors[0]
 
 
+def resealed(table: dict[str, Any]) -> str:
+    """Return a changed certificate as somebody would forge it, with a hash of its own content."""
+    rest = {key: value for key, value in table.items() if key != "sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    return json.dumps({**rest, "sha256": hashlib.sha256(text.encode()).hexdigest()})
+
+
 @pytest.mark.lava
 @pytest.mark.parametrize("options", [(), ("--stream", "--steps", "9")])
 def test_a_certificate_of_verify_holds_until_something_changes(
@@ -793,7 +802,7 @@ def test_a_certificate_of_verify_holds_until_something_changes(
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.startswith("holds: 01_dense_basic.net")
     table["recording"]["sha256"] = "0" * 64
-    path.write_text(json.dumps(table))
+    path.write_text(resealed(table))
     outcome = neurodeploy(*run, "--certificate", path, "--json")
     assert outcome.code == 1
     assert [one.split(" ")[:2] for one in json.loads(outcome.out)["differences"]] == [
@@ -848,7 +857,7 @@ def test_a_certificate_is_checked_as_it_says_and_replaces_no_input(
     assert "('01_dense_basic.net')" in outcome.errors[0]
     table = json.loads(path.read_text())
     table["versions"]["numba"] = "0.1"
-    path.write_text(json.dumps(table))
+    path.write_text(resealed(table))
     outcome = neurodeploy(*run)
     assert outcome.code == 0
     assert outcome.err.startswith("other versions: numba: 0.1 in the certificate, ")

@@ -34,6 +34,7 @@ READS = {
     "inspect": ("net",),
     "export": ("source",),
     "macs": ("model",),
+    "convert": ("model", "samples", "lava_python"),
     "lava install": ("python",),
     "lava doctor": ("path", "lava_python"),
 }
@@ -52,6 +53,8 @@ WRITES = {
     ("export", "step"): ("--step", ".onnx"),
     ("export", "nir"): ("--nir", ".nir"),
     ("verify", "write_certificate"): ("--write-certificate", ".json"),
+    ("convert", "out"): ("--out", ".net"),
+    ("convert", "integers"): ("--integers", ".npz"),
 }
 """Every option that is a file to write: how it is typed, and one of its suffixes."""
 
@@ -81,6 +84,15 @@ def case(neurodeploy, golden: Path, samples, tmp_path: Path) -> Callable[[str, s
             return Case(("compare", run), (run / "summary.json", run / "recipe.toml"))
         if command == "export":
             return Case(("export", net), (net,))
+        if command == "convert":
+            model = tmp_path / "model.onnx"
+            shutil.copy(golden / "sigma_delta" / "01_conv_chain.onnx", model)
+            frames = tmp_path / "frames.npz"
+            pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 1, 8, 8)) / 255
+            np.savez(frames, input=pixels)
+            other = () if option == "out" else ("--out", tmp_path / "other.net")
+            words = ("--samples", frames, "--thresholds", "none", *other)
+            return Case(("convert", model, *words), (model, frames))
         rest = ("-o", tmp_path / "other.npz") if option == "plot" else ()
         return Case((command, net, "-i", inputs, *rest), (net, inputs))
 

@@ -411,7 +411,8 @@ def test_a_loss_that_is_not_finite_ends_in_one_error(
     neurodeploy, tiny_recipe, tmp_path: Path
 ) -> None:
     outcome = neurodeploy(
-        "train", tiny_recipe(), "--out", tmp_path / "run", "--set", "training.learning_rate=1e30"
+        *("train", tiny_recipe(), "--out", tmp_path / "run"),
+        *("--set", "training.learning_rate=1e6", "--set", "training.weight_decay=1e6"),
     )
     assert (outcome.code, len(outcome.errors)) == (1, 1)
     assert "training.learning_rate" in outcome.errors[0]
