@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes test side by side: threads of one would only take another's processor.
@@ -50,6 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background job ignores interrupts, and so would every process under test.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.register_profile("lowering", max_examples=config.getoption("--lowering-examples"))
     settings.register_profile("reports", max_examples=config.getoption("--report-examples"))
 
