@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from neurodeploy.errors import (
     CheckpointError,
     DataError,
+    GraphError,
     RecipeError,
     TrainingError,
 )
@@ -337,7 +338,10 @@ class SpikingNetwork(nn.Module):
                 f"{path}: its architecture has {needed:,} weights, of which the file holds "
                 f"{stored:,}. {_MODEL.rule}"
             )
-        network = cls(architecture)
+        try:
+            network = cls(architecture)
+        except GraphError as error:  # parameters that no recipe of ours would have kept
+            raise CheckpointError(f"{path}: damaged ({error})") from error
         with guarded(f"{path}: its weights", _MODEL):
             network.load_state_dict(tensors)
         return network.eval()
