@@ -33,7 +33,7 @@ from neurodeploy.ir.integer_layers import (
 )
 from neurodeploy.netx.schema import GEOMETRY_MAX
 from neurodeploy.passes.folding import join_groups
-from neurodeploy.simulation import EventSimulator, Feed, Record, Stream
+from neurodeploy.simulation import EventSimulator, Feed, Record, Recording, Stream
 from neurodeploy.simulation.synapses import apply_synapse
 
 INPUT_LAYER = "frame"
@@ -218,76 +218,68 @@ class StreamRun:
     """A run of frames in a row.
 
     Attributes:
-        outputs: (sequences, T, classes), the sums of the read-out that answer each frame.
         sums: By layer, (C,) largest sum of a step.
         messages: By layer, (C,) largest message.
         states: By layer, largest sigma or activation.
     """
 
-    outputs: Int64Array
     sums: dict[str, Int64Array]
     messages: dict[str, Int64Array]
     states: dict[str, int]
 
 
-def run_stream(
-    graph: FixedPointGraph,
-    frames: npt.NDArray[np.integer],
-    *,
-    threads: int | None = None,
-    measures: bool = True,
-) -> StreamRun:
-    """Run sequences of frames in Lava's own time, one frame a step.
+def run_stream(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> StreamRun:
+    """Run sequences of frames in Lava's own time, one frame a step, and measure every layer.
 
     Args:
         graph: A network of sigma-delta neurons with an input block.
         frames: (sequences, T, *shape) integers; the last frame is repeated until it is answered.
-        threads: As of `EventSimulator`.
-        measures: Whether sums and messages are measured; else only outputs.
     """
-    latency = len(graph.layers) - 1
-    values = with_latency(frames, latency)
-    simulator = EventSimulator(graph, threads=threads)
+    values = with_latency(graph, frames)
+    simulator = EventSimulator(graph)
     found: list[StreamRun] = []
     most = max(layer.neurons for layer in graph) * values.shape[1]
     size = max(1, (1 << 25) // most)
     for first in range(0, len(values), size):
         part = values[first : first + size]
-        recording = simulator.run(part, timing=Stream(), feed=Feed.NEURON, record=Record())
+        recording = simulator.run(part, timing=Stream(), feed=Feed.NEURON)
         sums, messages = {}, {}
         sent: IntArray | None = None
         assert recording.health is not None
         for layer, spikes in zip(graph, recording.spikes, strict=True):
-            name = layer.name
             assert spikes is not None
-            if measures:
-                messages[name] = _peak(spikes)
-                if sent is not None:
-                    sums[name] = _peak(
-                        apply_synapse(layer.connections[0].synapse, sent).reshape(spikes.shape)
-                    )
+            messages[layer.name] = _peak(spikes)
+            if sent is not None:
+                arriving = apply_synapse(layer.connections[0].synapse, sent)
+                sums[layer.name] = _peak(arriving.reshape(spikes.shape))
             sent = spikes.astype(np.int32)
         states = {
             name: max(one.current_peak, one.voltage_peak)
             for name, one in zip(graph.names, recording.health, strict=True)
         }
-        assert sent is not None
-        outputs = sent[:, latency:].reshape(len(part), frames.shape[1], -1)
-        found.append(
-            StreamRun(
-                outputs=outputs.astype(np.int64),
-                sums=sums,
-                messages=messages,
-                states=states,
-            )
-        )
+        found.append(StreamRun(sums=sums, messages=messages, states=states))
     return _joined(found)
 
 
-def with_latency(frames: npt.NDArray[np.integer], latency: int) -> npt.NDArray[np.int32]:
-    """Return sequences (n, T, ...) with their last frame repeated `latency` times."""
-    last = np.repeat(frames[:, -1:], latency, axis=1)
+def with_latency(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """Return sequences (n, T, ...) with their last frame repeated until it is answered."""
+    last = np.repeat(frames[:, -1:], len(graph.layers) - 1, axis=1)
     return np.concatenate([frames, last], axis=1).astype(np.int32)
+
+
+def run_answers(
+    graph: FixedPointGraph, values: npt.NDArray[np.int32], *, counts: bool = False
+) -> tuple[Int64Array, Recording]:
+    """Run sequences `with_latency` for their answers alone, and if asked for the counts of events.
+
+    Returns:
+        The sums of the read-out that answer each frame, (sequences, T, classes), and the run.
+    """
+    record = Record(spikes=graph.names[-1:], states=(), counts=counts, updates=False)
+    simulator = EventSimulator(graph)
+    recording = simulator.run(values, timing=Stream(), feed=Feed.NEURON, record=record)
+    sums = recording.spikes_of(graph.names[-1])[:, len(graph.layers) - 1 :]
+    return sums.reshape(*sums.shape[:2], -1).astype(np.int64), recording
 
 
 def _peak(values: npt.NDArray[np.integer]) -> Int64Array:
@@ -305,7 +297,6 @@ def _joined(runs: Sequence[StreamRun]) -> StreamRun:
         return {key: np.maximum.reduce([kind[key] for kind in kinds]) for key in kinds[0]}
 
     return StreamRun(
-        outputs=np.concatenate([run.outputs for run in runs]),
         sums=largest("sums"),
         messages=largest("messages"),
         states={name: max(run.states[name] for run in runs) for name in first.states},

@@ -22,6 +22,7 @@ from neurodeploy.conversion.assembly import (
     STATE_MAX,
     StreamRun,
     assemble,
+    run_answers,
     run_stream,
     with_latency,
 )
@@ -37,7 +38,7 @@ from neurodeploy.fixedpoint import FloatArray, Int64Array
 from neurodeploy.interchange.floating import apply
 from neurodeploy.ir.float_layers import Input, Rectifier
 from neurodeploy.ir.graphs import SPIKE_EXPONENT, FixedPointGraph, Graph
-from neurodeploy.simulation import EventSimulator, Feed, Record, Stream
+from neurodeploy.simulation import Feed
 
 Thresholds = Literal["auto", "none"] | int
 FRAMES_MAX = 512
@@ -127,7 +128,8 @@ class Conversion:
 
     def run(self, frames: npt.ArrayLike) -> FloatArray:
         """Return the results (sequences, T, classes) of sequences of frames."""
-        return self.decode(run_stream(self.graph, self.encode(frames), measures=False).outputs)
+        values = with_latency(self.graph, self.encode(frames))
+        return self.decode(run_answers(self.graph, values)[0])
 
     def sequences_of(self, frames: npt.ArrayLike) -> FloatArray:
         """Return frames as (sequences, T, ...); those without an order as sequences of one."""
@@ -135,7 +137,7 @@ class Conversion:
 
     def stream_of(self, frames: npt.ArrayLike) -> npt.NDArray[np.int32]:
         """Return sequences as integers, the last frame repeated until it is answered."""
-        return with_latency(self.encode(self.sequences_of(frames)), self.latency)
+        return with_latency(self.graph, self.encode(self.sequences_of(frames)))
 
     def to_dict(self, *, has_labels: bool) -> dict[str, Any]:
         """Return everything as plain values."""
@@ -231,7 +233,7 @@ def convert_graph(
     scale = choose_input_scale(frames)
     integers = encode_frames(sequences, scale, exponent)
     builder = _Fitting(chain, integers, scale, exponent)
-    scales, rounded = builder.round()
+    scales, rounded, run = builder.round()
     say("rounded: no sum, state or message reaches its limit")
     judge = _Judge(results.reshape(*sequences.shape[:2], -1), truth, scales.output)
     least = least_thresholds(chain)
@@ -250,8 +252,9 @@ def convert_graph(
         budgets = max(error_budget, plain.error), accuracy_budget
         chosen = _search(chain, measure, integers, budgets, say)
     made = builder.assemble(scales, rounded, chosen)
-    run = run_stream(made, integers)
-    check_limits_of(made, run)
+    if chosen != least:
+        run = run_stream(made, integers)
+        check_limits_of(made, run)
     for remark in remarks:
         warnings.warn(remark, NeurodeployWarning, stacklevel=2)
     return Conversion(
@@ -404,8 +407,8 @@ class _Fitting:
         """Return the network with some thresholds."""
         return assemble(self.chain, scales, rounded, exponent=self.exponent, thresholds=thresholds)
 
-    def round(self) -> tuple[Scales, list[Rounded]]:
-        """Round until nothing reaches a limit in Lava's own time."""
+    def round(self) -> tuple[Scales, list[Rounded], StreamRun]:
+        """Round until nothing reaches a limit in Lava's own time; return the run that shows it."""
         limits: list[FloatArray] | None = None
         least = least_thresholds(self.chain)
         for _ in range(_ATTEMPTS):
@@ -421,7 +424,7 @@ class _Fitting:
                 for scale, factor in zip(scales.layers, factors, strict=True)
             ]
         check_limits_of(made, run)
-        return scales, rounded
+        return scales, rounded, run
 
     def _excess(self, run: StreamRun) -> list[FloatArray]:
         """Return by how much each channel's integers exceed their limits: (C,) by hidden layer."""
@@ -461,18 +464,10 @@ class _Judge:
 
     def measure(self, graph: FixedPointGraph, integers: npt.NDArray[np.int32]) -> Trial:
         """Run a network on sequences."""
-        latency = len(graph.layers) - 1
-        values = with_latency(integers, latency)
-        recording = EventSimulator(graph).run(
-            values,
-            timing=Stream(),
-            feed=Feed.NEURON,
-            record=Record(spikes=graph.names[-1:], states=(), counts=True, updates=False),
-        )
+        values = with_latency(graph, integers)
+        answers, recording = run_answers(graph, values, counts=True)
         operations = count(graph, values, recording, feed=Feed.NEURON)
-        sums = recording.spikes[-1]
-        assert sums is not None
-        found = sums[:, latency:].reshape(*integers.shape[:2], -1) / self.scale
+        found = answers / self.scale
         expected = self.results[: len(integers), : integers.shape[1]]
         deviation = float(self.results.std()) or 1.0
         error = float(np.sqrt(np.mean((found - expected) ** 2))) / deviation

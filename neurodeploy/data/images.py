@@ -32,7 +32,7 @@ IMAGE = FileKind(
     "image", ".JPEG", DataError, "An image is required. Get the file again, or remove it."
 )
 _FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")
-"""What the suffixes of images say, whatever is in the file; for others Pillow may run programs."""
+"""Formats that the suffixes of images stand for; for others Pillow may run programs."""
 _CLASSES_AND_PAGES = {
     "mnist": ("MNIST", "http://yann.lecun.com/exdb/mnist"),
     "fashion_mnist": ("FashionMNIST", "https://github.com/zalandoresearch/fashion-mnist"),
