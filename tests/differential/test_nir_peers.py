@@ -272,7 +272,6 @@ READ_OUT = network(0, "LIF", "dense").replace_nodes(
         ("spikingjelly", READ_OUT, "Unknown node type"),
         ("snntorch", network(0, "IF", "dense"), ""),
         ("spikingjelly", network(0, "LIF without memory", "dense"), "tau"),
-        ("norse", network(0, "LIF", "conv"), ""),
     ],
 )
 def test_a_peer_refuses_what_the_table_of_readers_says(
@@ -283,6 +282,15 @@ def test_a_peer_refuses_what_the_table_of_readers_says(
     inputs = np.zeros((1, 3, *graph.input.shape))
     with pytest.raises((AssertionError, RuntimeError, TypeError, ValueError), match=message):
         PEERS[peer](tmp_path / "model.nir", inputs)
+
+
+def test_norse_leaves_average_pools_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The layer behind a pool then looks like a second input; chance says where norse begins."""
+    norse = pytest.importorskip("norse.torch")
+    nd.export_nir(network(0, "LIF", "conv"), tmp_path / "model.nir")
+    module = norse.from_nir(nir.read(tmp_path / "model.nir"), ignore_warnings=True, dt=DT)
+    assert "Multiple input nodes found" in caplog.text
+    assert not any(isinstance(layer, torch.nn.AvgPool2d) for layer in module.modules())
 
 
 def test_sinabs_makes_the_same_spikes_once_its_neurons_reset(tmp_path: Path) -> None:
