@@ -102,6 +102,7 @@ if TYPE_CHECKING:
         deploy as deploy,
     )
     from neurodeploy.recipes.recipe import Recipe as Recipe
+    from neurodeploy.recipes.recipe_keys import list_recipe_keys as list_recipe_keys
     from neurodeploy.reports.activity import (
         layer_activity_of as layer_activity_of,
         observe as observe,
@@ -178,6 +179,7 @@ _NAMES_BY_MODULE = {
     "pipeline.converted": "convert",
     "pipeline.imported": "ImportedDeployment deploy",
     "recipes.recipe": "Recipe",
+    "recipes.recipe_keys": "list_recipe_keys",
     "reports.activity": "layer_activity_of observe",
     "reports.certificate": "Certificate",
     "reports.comparison": "compare_networks read_candidate",

@@ -79,6 +79,9 @@ class NotEmpty:
         why = f": {self.reason}" if self.reason else ""
         return "" if value else f" is empty, {needed} is required{why}"
 
+    def __str__(self) -> str:
+        return "not empty"
+
 
 @dataclass(frozen=True, slots=True)
 class FileName:
@@ -99,6 +102,9 @@ class FileName:
         size = len(value.encode())
         return f" is {size} bytes long, at most 200 are allowed" if size > 200 else ""
 
+    def __str__(self) -> str:
+        return "a plain name, not a path"
+
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
@@ -109,11 +115,13 @@ class Lengths:
     def problem(self, value: object) -> str:
         """Return the error about a list of another length; empty for the allowed ones."""
         assert isinstance(value, list | tuple)
+        is_allowed = len(value) in self.allowed
+        return "" if is_allowed else f" = {_shown(value)}, {self} are required"
+
+    def __str__(self) -> str:
         is_range = isinstance(self.allowed, range)
         named = (self.allowed[0], self.allowed[-1]) if is_range else self.allowed
-        numbers = (" to " if is_range else " or ").join(map(str, named))
-        is_allowed = len(value) in self.allowed
-        return "" if is_allowed else f" = {_shown(value)}, {numbers} entries are required"
+        return f"{(' to ' if is_range else ' or ').join(map(str, named))} entries"
 
 
 PositiveInt = Annotated[int, Range(minimum=1)]

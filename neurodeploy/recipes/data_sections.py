@@ -28,7 +28,9 @@ class DigitsData:
     """The scikit-learn digits as [data]: 1797 images of 8x8 pixels, 0 to 16, ten classes.
 
     Attributes:
-        test_fraction: Share of all samples, stratified, the same in every run.
+        source: The data set.
+        test_fraction: Share of all samples that is the test part, stratified, the same in all
+            runs.
         test_seed: Chooses these samples; other seeds give other splits, for an estimate that does
             not depend on a single test part.
         validation_fraction: Share of the training part that is held out, stratified, chosen by
@@ -67,14 +69,20 @@ class NpzData:
     """A NumPy archive of one's own as [data], with the arrays `input` and `label`.
 
     Attributes:
-        path: The archive; relative to the directory that the command runs in, as on a command
-            line, and not to the recipe. `~` is the home directory.
+        source: The data set.
+        path: The archive; relative to the directory that the command runs in, not to the recipe;
+            `~` is the home directory.
         shape: Shape of one step of one sample: [C, H, W] or [N].
         classes: Number of classes; labels are 0 to classes - 1.
         encoding: "direct": `input` is (samples, *shape), shown at each step. "events": it is
             (samples, steps, *shape).
-        input_bits: As for the digits, as are the keys not named here; 0 for spikes, which may
-            have a sign: 0 and 1, or -1, 0 and 1.
+        test_fraction: Share of all samples that is the test part, stratified, the same in all
+            runs.
+        validation_fraction: Share of the training part that is held out, stratified, chosen by
+            the recipe's seed.
+        input_bits: The network sees x / 2**input_bits for an integer x; |x| may not exceed
+            2**input_bits. 0 for spikes, which may have a sign: 0 and 1, or -1, 0 and 1.
+        shift: Training images are moved by up to this many pixels in each direction.
     """
 
     source: Literal["npz"]
@@ -93,9 +101,12 @@ class _StoredData:
     """Keys that all published sets have.
 
     Attributes:
+        source: The data set.
         root: Folder that holds the set, laid out as torchvision expects for images and tonic for
-            events; nothing is downloaded. A path as in `NpzData`.
-        validation_fraction: As for the digits.
+            events; nothing is downloaded. Relative to the directory that the command runs in; `~`
+            is the home directory.
+        validation_fraction: Share of the training part that is held out, stratified, chosen by
+            the recipe's seed.
         workers: Processes that prepare batches ahead; changes nothing but the speed.
     """
 
@@ -136,7 +147,9 @@ class PixelData(_StoredData):
 class ImageData(PixelData):
     """Keys of sets of small images; each set is a [data] section of its own.
 
-    Training images are padded by `crop_padding` black pixels and cropped at a random place.
+    Attributes:
+        crop_padding: Training images are padded by so many black pixels on each side and cropped at
+            a random place.
     """
 
     crop_padding: Shift = 0
@@ -262,8 +275,8 @@ class Cifar10DvsData(EventData):
     """CIFAR10-DVS as [data]: 10000 recordings of 128x128 pixels, two polarities.
 
     Attributes:
-        test_fraction: Share of all samples, stratified, the same in every run; 0.1 gives the
-            usual 9000 and 1000.
+        test_fraction: Share of all samples that is the test part, stratified, the same in every
+            run; 0.1 gives the usual 9000 and 1000.
         size: Height and width that positions are scaled down to.
         flip: Training samples are mirrored, every other one on average.
         roll: Training samples move by up to so many pixels in each direction; events that leave
@@ -286,7 +299,12 @@ class Cifar10DvsData(EventData):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NmnistData(EventData):
-    """N-MNIST as [data]: 60000 + 10000 recordings of 34x34 pixels; `roll` as for CIFAR10-DVS."""
+    """N-MNIST as [data]: 60000 + 10000 recordings of 34x34 pixels.
+
+    Attributes:
+        roll: Training samples move by up to so many pixels in each direction; events that leave
+            at one edge enter at the other.
+    """
 
     source: Literal["nmnist"]
     roll: Shift = 0
@@ -299,7 +317,10 @@ class NmnistData(EventData):
 class DvsGestureData(EventData):
     """DVS Gesture as [data]: recordings of 128x128 pixels, two polarities, eleven gestures.
 
-    Keys are those of CIFAR10-DVS.
+    Attributes:
+        size: Height and width that positions are scaled down to.
+        roll: Training samples move by up to so many pixels in each direction; events that leave
+            at one edge enter at the other.
     """
 
     source: Literal["dvs_gesture"]

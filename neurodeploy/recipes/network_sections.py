@@ -24,7 +24,13 @@ Readout = Literal["linear", "gap_linear"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Layer:
-    """Keys of every entry of [[network.layers]]; a layer's default name is its type and number."""
+    """Keys of every entry of [[network.layers]].
+
+    Attributes:
+        type: The kind of layer.
+        name: Names the layer in reports and in `shortcut.after`; empty for its type and number,
+            such as conv1.
+    """
 
     type: str
     name: str = ""
@@ -35,8 +41,11 @@ class ConvLayer(_Layer):
     """Convolution and spiking neurons.
 
     Attributes:
-        kernel: Height and width, as for `stride`.
+        channels: Of the output.
+        kernel: Height and width of the kernel.
+        stride: Pixels from one place of the kernel to the next, in both directions.
         padding: Zeros on each side.
+        groups: Parts that the channels fall into; each sees its own inputs only.
         batch_norm: Normalise the current over batch, time and space before the neuron.
     """
 
@@ -53,7 +62,9 @@ class ConvLayer(_Layer):
 class DenseLayer(_Layer):
     """Dense synapse and spiking neurons, flattening its source.
 
-    Batch norm normalises the current over batch and time before the neuron.
+    Attributes:
+        neurons: Number of neurons.
+        batch_norm: Normalise the current over batch and time before the neuron.
     """
 
     type: Literal["dense"]
@@ -91,7 +102,10 @@ class ResidualLayer(_Layer):
 class PoolLayer(_Layer):
     """Keys of both kinds of pooling.
 
-    The padding on each side is zeros for the mean, never the largest for the maximum.
+    Attributes:
+        kernel: Height and width of a window.
+        stride: Pixels from one window to the next, in both directions.
+        padding: On each side: zeros for the mean, never the largest for the maximum.
     """
 
     kernel: Extent = 2
@@ -145,6 +159,7 @@ class _Network:
     """Keys of every architecture.
 
     Attributes:
+        architecture: The network: its layers one by one, or the name of a known one.
         steps: T, the number of time steps a sample lasts.
         norm: Batch norm of the currents, over batch, time and space. "bn": gamma starts at 1.
             "tdbn": gamma starts at V_th. "tebn": as tdbn, and a learned factor for each step.
@@ -165,7 +180,9 @@ class SequentialNetwork(_Network):
     """Layers one after the other.
 
     Attributes:
-        readout: "linear": flatten and a linear map. "gap_linear": mean over space first.
+        layers: The layers in order, each a table; see [[network.layers]].
+        readout: What follows the layers. "linear": flatten and a linear map, one output a class.
+            "gap_linear": the mean over space first.
     """
 
     architecture: Literal["sequential"] = "sequential"
@@ -180,7 +197,11 @@ class _Residual(_Network):
     Attributes:
         stem: "cifar": 3x3 convolution. "imagenet": 7x7 with stride 2, then 3x3 max pooling with
             stride 2.
-        residual: As in `ResidualLayer`, as is `alpha`.
+        residual: "standard": o = g(f(x) + x) with spiking g, the paper's choice. "ms":
+            pre-activation, x + f(g(x)). "sew": spike-element-wise, g(f(x)) + x; spikes become
+            integers, which a chip with binary spikes cannot run.
+        alpha: Under "tdbn" and "tebn" the two summands of a block start with a standard deviation
+            of alpha · V_th; 1 / sqrt(2) as in the paper of tdBN.
     """
 
     stem: Literal["cifar", "imagenet"] = "cifar"
@@ -190,13 +211,14 @@ class _Residual(_Network):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResidualNetwork(_Residual):
-    """A residual network by its name; `width` multiplies all numbers of channels.
+    """A residual network by its name.
 
     Attributes:
         architecture: "resnet18", "resnet34": stages of [2, 2, 2, 2] and [3, 4, 6, 3] blocks at
             64, 128, 256, 512 channels. "resnet19": [3, 3, 2] at 128, 256, 512, then 256 dense
             neurons. "resnet20": [3, 3, 3] at 16, 32, 64. "resnet20m": the paper's authors' own:
             three stem convolutions, [2, 2, 2, 2] at 64 to 512, f(x) = 0 at the start.
+        width: Multiplies all numbers of channels.
     """
 
     architecture: Literal["resnet18", "resnet19", "resnet20", "resnet20m", "resnet34"]
@@ -219,10 +241,12 @@ class ResidualStages(_Residual):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainNetwork(_Network):
-    """A deep network without skip connections, by its name; `width` multiplies all channels.
+    """A deep network without skip connections, by its name.
 
-    "plain14" and "plain20" have a stem, stages of [2, 2, 2] and [3, 3, 3] blocks of two
-    convolutions at 16, 32, 64 channels, mean over space, linear map.
+    Attributes:
+        architecture: "plain14", "plain20": a stem, stages of [2, 2, 2] and [3, 3, 3] blocks of two
+            convolutions at 16, 32, 64 channels, mean over space, linear map.
+        width: Multiplies all numbers of channels.
     """
 
     architecture: Literal["plain14", "plain20"]
@@ -233,7 +257,10 @@ class PlainNetwork(_Network):
 class PlainStages(_Network):
     """A deep network of one's own without skip connections.
 
-    Keys are those of `ResidualStages`; a block is two convolutions.
+    Attributes:
+        blocks: Number of blocks of each stage, two convolutions each; each stage but the first
+            halves the image.
+        channels: Of the first stage; doubled from stage to stage.
     """
 
     architecture: Literal["plain"]
@@ -247,6 +274,7 @@ class VggNetwork(_Network):
 
     Attributes:
         width: Multiplies all numbers of channels.
+        pooling: Mean or largest value of each window; the maximum of spikes is their OR.
         hidden: Dense neurons before the read-out; [4096, 4096] in the original for ImageNet.
     """
 
@@ -260,7 +288,9 @@ class VggNetwork(_Network):
 class CifarNetwork(_Network):
     """Wu et al.'s CIFARNet: 128-256-pool-512-pool-1024-512 convolutions, 1024-512 dense.
 
-    `width` multiplies all numbers of channels and dense neurons.
+    Attributes:
+        width: Multiplies all numbers of channels and dense neurons.
+        pooling: Mean or largest value of each window; the maximum of spikes is their OR.
     """
 
     architecture: Literal["cifarnet"]
@@ -270,7 +300,12 @@ class CifarNetwork(_Network):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MlpNetwork(_Network):
-    """Dense layers; `hidden` are the neurons of each."""
+    """Dense layers of spiking neurons.
+
+    Attributes:
+        hidden: Neurons of each layer before the read-out.
+        batch_norm: Normalise the currents over batch and time before the neurons.
+    """
 
     architecture: Literal["mlp"]
     hidden: Annotated[tuple[PositiveInt, ...], NotEmpty()]

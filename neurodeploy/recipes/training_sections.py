@@ -37,7 +37,12 @@ class RunSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RectangularSurrogate:
-    """1 / width within width / 2 of the threshold, the paper's a: [neuron.surrogate]."""
+    """1 / width within width / 2 of the threshold: [neuron.surrogate].
+
+    Attributes:
+        name: The shape of the surrogate gradient.
+        width: The paper's a.
+    """
 
     name: Literal["rectangular"] = "rectangular"
     width: Factor = 1.0
@@ -45,7 +50,12 @@ class RectangularSurrogate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriangularSurrogate:
-    """A triangle up to twice the threshold, its height the paper's gamma: [neuron.surrogate]."""
+    """A triangle up to twice the threshold: [neuron.surrogate].
+
+    Attributes:
+        name: The shape of the surrogate gradient.
+        height: The paper's gamma.
+    """
 
     name: Literal["triangular"]
     height: Factor = 1.0
@@ -53,7 +63,13 @@ class TriangularSurrogate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TanhSurrogate:
-    """The derivative of a tanh step, its height the paper's k: [neuron.surrogate]."""
+    """The derivative of a tanh step: [neuron.surrogate].
+
+    Attributes:
+        name: The shape of the surrogate gradient.
+        height: The paper's k.
+        slope: Factor on the voltage inside the tanh; larger ones are narrower.
+    """
 
     name: Literal["tanh"]
     height: Factor = 1.0
@@ -62,7 +78,12 @@ class TanhSurrogate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TanhPrintedSurrogate:
-    """The paper's third formula exactly as printed, for comparison: [neuron.surrogate]."""
+    """The paper's third formula exactly as printed, for comparison: [neuron.surrogate].
+
+    Attributes:
+        name: The shape of the surrogate gradient.
+        height: The paper's k.
+    """
 
     name: Literal["tanh_printed"]
     height: Factor = 1.0
@@ -72,7 +93,10 @@ class TanhPrintedSurrogate:
 class ExponentialSurrogate:
     """SLAYER's surrogate: [neuron.surrogate].
 
-    `tau_grad` is its width in hundreds of thresholds, `scale_grad` its height in tenths.
+    Attributes:
+        name: The shape of the surrogate gradient.
+        tau_grad: Its width, in hundreds of thresholds.
+        scale_grad: Its height, in tenths.
     """
 
     name: Literal["exponential"]
@@ -93,7 +117,11 @@ SurrogateSection = (
 class LifNeuronSection:
     """The paper's neuron: u ← τu + Wx, a spike where u > V_th, reset to zero: [neuron].
 
-    The surrogate stands in place of the derivative of the spike.
+    Attributes:
+        model: The kind of neuron.
+        tau: τ, the share of the voltage that stays from step to step.
+        threshold: V_th.
+        surrogate: Stands in place of the derivative of the spike; see [neuron.surrogate].
     """
 
     model: Literal["lif"] = "lif"
@@ -107,8 +135,12 @@ class CubaNeuronSection:
     """Current-based leaky integrate-and-fire with SLAYER's `neuron_params`: [neuron].
 
     Attributes:
+        model: The kind of neuron.
         threshold: In SLAYER's units.
-        tau_grad: Width of the exponential surrogate; `scale_grad` is its height.
+        current_decay: Share of the current that is lost in each step.
+        voltage_decay: Share of the voltage that is lost in each step.
+        tau_grad: Width of the exponential surrogate, in hundreds of thresholds.
+        scale_grad: Height of the exponential surrogate, in tenths.
         scale: Integer weight units in one unit of weight.
     """
 
@@ -151,7 +183,11 @@ class ShortcutSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossEntropyLoss:
-    """Cross-entropy of the output's mean over time: [training.loss]."""
+    """Cross-entropy of the output's mean over time: [training.loss].
+
+    Attributes:
+        name: The loss.
+    """
 
     name: Literal["cross_entropy"] = "cross_entropy"
 
@@ -161,8 +197,9 @@ class TetLoss:
     """Temporal efficient training: the mean of each step's cross-entropy: [training.loss].
 
     Attributes:
+        name: The loss.
         weight: λ: share of the regulariser, the squared distance of each step's output to `target`.
-        target: φ.
+        target: φ, the value that the regulariser draws outputs to.
     """
 
     name: Literal["tet"]
@@ -183,10 +220,13 @@ class TrainingSection:
             batches differ by one.
         accumulate: Parts of a batch that are computed one after the other, to save memory;
             batch norm then sees a part at a time.
+        optimizer: "sgd", with momentum, or "adamw".
         learning_rate: At the first iteration.
         momentum: Of SGD; the first beta of AdamW.
         weight_decay: On weights, never on biases, thresholds or batch norm.
-        schedule: "cosine": from `learning_rate` to zero, iteration by iteration. "constant".
+        schedule: "cosine": from `learning_rate` to zero, iteration by iteration. "constant": the
+            same throughout.
+        loss: What is minimised; see [training.loss].
         label_smoothing: Share of the target that is spread over all classes.
         keep: Which weights go on to deployment: "best" on the validation part, or "last".
         threads: For torch; 0 leaves torch's own choice.
@@ -274,8 +314,8 @@ class QuantizationSection:
         margin: How many times larger than on the calibration samples a state may become before
             it wraps or clips.
         calibration_samples: Training samples from which each layer's scale is chosen.
-        fine_tune_epochs: Epochs of training with the integer arithmetic as forward pass, at
-            `fine_tune_learning_rate`.
+        fine_tune_epochs: Epochs of training with the integer arithmetic as forward pass.
+        fine_tune_learning_rate: At the first iteration of that fine-tune.
     """
 
     target: Text = "loihi2"
@@ -327,8 +367,11 @@ class PaperTarget:
 class SettingSources:
     """The text behind each setting of a recipe, as dotted keys: [paper.settings].
 
-    They come from the paper's first version (arXiv 2401.04486v1), its later text for NeurIPS
-    2024, the authors' other public repositories, or, as `ours`, from none of them.
+    Attributes:
+        v1: Those of the paper's first version (arXiv 2401.04486v1).
+        neurips: Those of its later text for NeurIPS 2024.
+        authors_code: Those of the authors' other public repositories.
+        ours: Those that none of these texts state.
     """
 
     v1: tuple[Text, ...] = ()
@@ -346,6 +389,7 @@ class PaperSection:
             "NeurIPS" (the later text for NeurIPS 2024).
         targets: Its accuracies. Two where the paper contradicts itself; none where the figure is
             not established.
+        settings: The text behind each setting; see [paper.settings].
         note: Further remarks on the row or the target.
         trials: Seeds whose mean is compared with the target.
         gpu_hours: Rough estimate for all trials; see training/README.md.

@@ -360,6 +360,18 @@ def test_recipes_are_listed(neurodeploy) -> None:
     assert digits["paper"] is None
 
 
+def test_keys_of_recipes_are_listed(neurodeploy) -> None:
+    listed = " ".join(neurodeploy("recipes", "--keys", "training.loss").out.split())
+    assert '[training.loss] name = "tet"' in listed
+    assert "0.05" in listed
+    answer = json.loads(neurodeploy("recipes", "--keys", "data.npz", "--json").out)
+    assert [section["choices"] for section in answer] == [["npz"]]
+    wrong = neurodeploy("recipes", "--keys", "trainin")
+    assert wrong.code == 1
+    assert "'trainin': a recipe has no such section. Did you mean 'training'?" in wrong.err
+    assert neurodeploy("recipes", "training").code == 2
+
+
 @pytest.mark.lava
 def test_doctor_tells_of_the_whole_installation(neurodeploy) -> None:
     outcome = neurodeploy("doctor", "--json")

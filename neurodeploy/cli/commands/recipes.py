@@ -1,12 +1,13 @@
-"""The command that lists recipes, and the search for one by name or path."""
+"""The command that lists recipes and their keys, and the search for one by name or path."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 
 from neurodeploy.cli import console
@@ -19,15 +20,39 @@ if TYPE_CHECKING:
     from neurodeploy.recipes.training_sections import PaperSection
 
 
-def recipes(as_json: AsJson = False) -> None:
-    """List the recipes that come with neurodeploy.
+def recipes(
+    section: Annotated[
+        str,
+        typer.Argument(
+            metavar="SECTION",
+            help="With --keys: a section, such as training or network.layers, or one kind of it, "
+            "such as data.npz or neuron.lif.",
+            show_default=False,
+        ),
+    ] = "",
+    shows_keys: Annotated[
+        bool,
+        typer.Option(
+            "--keys", help="List every key of a recipe: type, default, limits and meaning."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the recipes that come with neurodeploy, or every key that a recipe can have.
 
     The digits recipes run as they are. The others reproduce the rows of the paper "Take A Shortcut
     Back", each with the paper's accuracy where it is known; they need a GPU, and their data set in
     the folder that `data.root` names.
 
-    Example: `neurodeploy recipes`
+    Example: `neurodeploy recipes --keys training`
     """
+    if shows_keys:
+        _show_keys(section, as_json=as_json)
+        return
+    if section:
+        raise typer.BadParameter(
+            f"SECTION '{section}' names keys. Write `neurodeploy recipes --keys {section}`."
+        )
     from neurodeploy.recipes.recipe import load_named, recipe_sources
 
     sources = recipe_sources()
@@ -56,6 +81,22 @@ def recipes(as_json: AsJson = False) -> None:
         _print_rows(title, papers)
     console.out.print(f"files: {console.relative(recipes_path())}")
     console.out.print("next: neurodeploy run NAME; copy a file to change more than --set can")
+
+
+def _show_keys(section: str, *, as_json: bool) -> None:
+    from neurodeploy.recipes.recipe_keys import list_recipe_keys
+
+    found = list_recipe_keys(section)
+    if as_json:
+        console.print_json([asdict(one) for one in found])
+        return
+    for one in found:
+        table = console.make_table("key", "values", "default", "meaning", title=one.title)
+        for key in one.keys:
+            values = f"{key.type}: {key.allowed}" if key.allowed else key.type
+            table.add_row(key.name, values, key.default, key.meaning)
+        console.out.print(table)
+        console.out.print(f"{one.meaning}\n")
 
 
 def _print_rows(title: str, rows: Mapping[str, PaperSection]) -> None:
