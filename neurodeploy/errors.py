@@ -4,12 +4,26 @@ All derive from `NeurodeployError`, so one `except` catches them; each is also t
 that a caller would expect. Messages read: *place: value found, values allowed. Remedy.*
 """
 
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
+
 MESSAGE_MAX = 8000
 """Characters of a message that are shown: what a file holds may be quoted, at any length."""
 
 
+class Obstacle(NamedTuple):
+    """A part of a model that stands in the way of its conversion; one without a node is general."""
+
+    node: str
+    operator: str
+    reason: str
+
+
 class NeurodeployError(Exception):
     """Base of all errors that neurodeploy raises on purpose."""
+
+    obstacles: tuple[Obstacle, ...] = ()
+    """Parts of a model, in the errors that list them."""
 
     def __str__(self) -> str:
         """Return the message; of a very long one, the beginning and the end."""
@@ -90,6 +104,24 @@ class VerificationError(NeurodeployError, RuntimeError):
 
 class OutputError(NeurodeployError, OSError):
     """A result could not be written; nothing half-written is left behind."""
+
+
+_Kind = TypeVar("_Kind", bound=NeurodeployError)
+
+
+def list_obstacles(kind: type[_Kind], place: str, obstacles: Iterable[Obstacle]) -> _Kind:
+    """Return an error that names every obstacle; nodes with the same trouble share a line."""
+    found = tuple(obstacles)
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for node, operator, reason in found:
+        nodes.setdefault((operator, reason), []).append(node)
+    lines = [
+        f"\n- {', '.join(names)} ({operator}): {reason}" if any(names) else f"\n- {reason}"
+        for (operator, reason), names in nodes.items()
+    ]
+    error = kind(f"{place}cannot be converted.{''.join(lines)}")
+    error.obstacles = found
+    return error
 
 
 class NeurodeployWarning(UserWarning):

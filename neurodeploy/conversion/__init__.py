@@ -4,6 +4,7 @@
 - `chaining`: a graph becomes stages, and they a chain.
 - `stage_joining`: stages become layers, with relays.
 - `module_tracing`: a torch module becomes a graph.
+- `module_layers`: the layers that its modules and functions are.
 - `scaling`: message units of every channel.
 - `rounding`: weights and biases become integers.
 - `assembly`: the integer network, and runs of it in Lava's own time.

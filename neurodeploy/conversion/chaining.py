@@ -35,11 +35,12 @@ from neurodeploy.conversion.stage_joining import (
     blocks_read,
     join_stage,
 )
-from neurodeploy.errors import ConversionError
+from neurodeploy.errors import ConversionError, NeurodeployError, Obstacle, list_obstacles
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.ir.float_layers import (
     Addition,
     AveragePool,
+    BatchNorm,
     Conv,
     Dense,
     Flatten,
@@ -51,7 +52,7 @@ from neurodeploy.ir.float_layers import (
     Shape,
 )
 from neurodeploy.ir.graphs import Graph
-from neurodeploy.passes.folding import fold_batchnorm
+from neurodeploy.passes.folding import fold_batchnorm, follows_synapse
 
 
 def lower_rectified(
@@ -75,10 +76,25 @@ def lower_rectified(
             "no layer of the network is rectified: a sigma-delta network needs a hidden layer with "
             "ReLU. Retrain with one."
         )
-    graph = fold_batchnorm(graph)
+    graph = fold_batchnorm(_with_plain_norms(graph))
     lowering = _Lowering(graph, is_signed=is_signed, peaks=peaks or {})
     lowering.walk()
     return lowering.chain()
+
+
+def _with_plain_norms(graph: Graph) -> Graph:
+    """Return a graph whose batch norms that cannot be folded are layers of one weight a channel."""
+    changed: dict[str, Layer] = {}
+    for name, shape in graph.shapes().items():
+        norm = graph.nodes[name]
+        if not isinstance(norm, BatchNorm) or follows_synapse(graph, name):
+            continue
+        if len(shape) == 1:
+            changed[name] = Dense(weight=np.diag(norm.scale), bias=norm.shift)
+        else:
+            weight = norm.scale.reshape(-1, 1, 1, 1)
+            changed[name] = Conv(weight=weight, bias=norm.shift, groups=len(weight))
+    return graph.replace_nodes(changed=changed)
 
 
 class _Lowering:
@@ -101,7 +117,7 @@ class _Lowering:
                 f"the network has {len(ends)} ends ({', '.join(ends)}); one is required. Export "
                 "it with a single output."
             )
-        refusals = []
+        obstacles = []
         for name, layer in self.graph.nodes.items():
             try:
                 held = self._take(name, layer)
@@ -109,12 +125,10 @@ class _Lowering:
                     held = self._signed(name, held)
                 self.held[name] = held
             except ConversionError as error:
-                refusals.append(str(error))
+                obstacles.append(_obstacle(name, layer, error))
                 self.held[name] = self._stand_in(name)
-        if refusals:
-            raise ConversionError(
-                "cannot be converted.\n" + "\n".join(f"- {text}" for text in refusals)
-            )
+        if obstacles:
+            raise list_obstacles(ConversionError, "the network ", obstacles)
         end = self._to_sum(self.held[ends[0]])
         if len(end.shape) > 1 and prod(end.shape[1:]) != 1:
             raise ConversionError(
@@ -306,20 +320,29 @@ class _Lowering:
                 last_reader[block] = index
         layout = ChannelLayout.of_input(self.graph.input.shape)
         layers: list[ChainLayer] = []
-        refusals: list[str] = []
         for index, stage in enumerate(self.stages):
             carried = [block for block in layout.blocks if last_reader.get(block, index) > index]
             try:
                 layer, layout = join_stage(stage, index, layout, carried)
-            except ConversionError as error:
-                refusals.append(str(error))
-                break
+            except ConversionError as error:  # all layers behind it hang on its channels
+                obstacle = _obstacle(stage.name, self.graph.nodes.get(stage.name), error)
+                raise list_obstacles(ConversionError, "the network ", [obstacle]) from error
             layers.append(replace(layer, is_readout=stage is self.stages[-1]))
-        if refusals:
-            raise ConversionError(
-                "cannot be converted.\n" + "\n".join(f"- {text}" for text in refusals)
-            )
         return Chain(shape=self.graph.input.shape, layers=tuple(layers), notes=tuple(self.notes))
+
+
+def find_obstacles(graph: Graph) -> tuple[Obstacle, ...]:
+    """Return what a chain of rectified layers cannot hold of a graph."""
+    try:
+        lower_rectified(graph)
+    except NeurodeployError as error:
+        return error.obstacles or (Obstacle("", "", str(error)),)
+    return ()
+
+
+def _obstacle(name: str, layer: Layer | None, error: Exception) -> Obstacle:
+    kind = "layer" if layer is None else type(layer).__name__
+    return Obstacle(name, kind, str(error).removeprefix(f"{name}: "))
 
 
 def _negated(term: LinearTerm) -> LinearTerm:

@@ -119,6 +119,17 @@ class Graph:
                         "required. Train again."
                     )
 
+    def up_to(self, name: str) -> Graph:
+        """Return the layers that lead to one, and the input."""
+        kept = {name, self.input_name}
+        for source, destination in reversed(self.edges):
+            if destination in kept:
+                kept.add(source)
+        return Graph(
+            nodes={key: layer for key, layer in self.nodes.items() if key in kept},
+            edges=tuple(edge for edge in self.edges if edge[1] in kept),
+        )
+
     def replace_nodes(self, *, changed: Mapping[str, Layer], removed: Sequence[str] = ()) -> Graph:
         """Return a new graph, nodes and edges in the same order.
 

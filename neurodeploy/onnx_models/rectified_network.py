@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurodeploy.errors import OnnxError
+from neurodeploy.errors import Obstacle, OnnxError, list_obstacles
 from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.ir.float_layers import (
     Addition,
@@ -55,8 +55,8 @@ _LAYERS = (
 )
 _CONSTANT = ("Constant", "Shape", "Gather", "Concat", "Unsqueeze", "Slice", "ConstantOfShape")
 """Operators that often compute sizes alone."""
-_NO_PLACE = "has no place in a network of rectified layers."
-_ADVICE = {
+NO_PLACE = "has no place in a network of rectified layers."
+ADVICE = {
     **dict.fromkeys(
         ("Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Swish", "Gelu", "Elu", "Selu", "Mish"),
         "Sigma-delta neurons rectify: retrain with ReLU.",
@@ -71,8 +71,11 @@ _ADVICE = {
     **dict.fromkeys(
         ("GRU", "LSTM", "RNN"), "The network has no memory but its neurons': use convolutions."
     ),
-    **dict.fromkeys(("ConvTranspose", "Resize"), "Only convolutions and pools change sizes."),
+    **dict.fromkeys(
+        ("ConvTranspose", "Resize", "Upsample"), "Only convolutions and pools change sizes."
+    ),
 }
+"""By operator, the way out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,26 +109,56 @@ class RectifiedNetwork:
         return frames
 
 
-def read_rectified_network(
-    path: str | Path, *, bindings: Mapping[str, int] | None = None
-) -> RectifiedNetwork:
-    """Read a model in a process of its own.
+@dataclass(frozen=True, slots=True, eq=False)
+class ExaminedModel:
+    """A model and all that stands in its way.
+
+    Attributes:
+        network: The network; with obstacles, the one that is left if rectifiers take their places,
+            or None where that makes none.
+        obstacles: Nodes without a place in a network of rectified layers.
+    """
+
+    network: RectifiedNetwork | None
+    obstacles: tuple[Obstacle, ...]
+
+
+def examine_model(path: str | Path, *, bindings: Mapping[str, int] | None = None) -> ExaminedModel:
+    """Read a model in a process of its own, whatever its nodes are.
 
     Args:
         path: ONNX file; weights in files beside it are not read.
         bindings: Sizes of symbolic dimensions; that of the batch is 1.
 
     Raises:
-        OnnxError: If the file is damaged, a size is open, or a node has no place in a network of
-            rectified layers; all such nodes are named.
+        OnnxError: If the file is damaged, or a size is open.
     """
     path = Path(path)
     require_onnx(str(path), "onnxruntime")
-    nodes, edges, sha256, before, after = run_apart(
+    nodes, edges, sha256, before, after, obstacles = run_apart(
         _read, path, dict(bindings or {}), kind=ONNX, more_seconds=reading_seconds(path)
     )
+    if not nodes:
+        return ExaminedModel(None, obstacles)
     graph = Graph(nodes=nodes, edges=edges)
-    return RectifiedNetwork(graph=graph, sha256=sha256, before=before, after=after)
+    network = RectifiedNetwork(graph=graph, sha256=sha256, before=before, after=after)
+    return ExaminedModel(network, obstacles)
+
+
+def read_rectified_network(
+    path: str | Path, *, bindings: Mapping[str, int] | None = None
+) -> RectifiedNetwork:
+    """Return the network of `examine_model`.
+
+    Raises:
+        OnnxError: As there; and if a node has no place in a network of rectified layers, all such
+            nodes are named.
+    """
+    examined = examine_model(path, bindings=bindings)
+    if examined.obstacles:
+        raise list_obstacles(OnnxError, f"{path}: ", examined.obstacles)
+    assert examined.network is not None
+    return examined.network
 
 
 def run_reference(path: Path, frames: FloatArray, bindings: Mapping[str, int]) -> FloatArray:
@@ -156,6 +189,7 @@ _Answer = tuple[
     str,
     tuple[tuple[str, FloatArray], ...],
     tuple[str, ...],
+    tuple[Obstacle, ...],
 ]
 
 
@@ -166,12 +200,14 @@ def _read(path: Path, bindings: dict[str, int]) -> _Answer:
     except OnnxError as error:  # an open size must not hide what no size would help
         known = {*_PASSED, *_RESHAPED, *_OF_HOST, *_AFFINE, *_LAYERS, *_CONSTANT}
         hopeless = [
-            f"{label} ({node.op_type}): {_ADVICE.get(node.op_type, _NO_PLACE)}"
+            Obstacle(label, node.op_type, ADVICE.get(node.op_type, NO_PLACE))
             for label, node in zip(node_names(model.graph), model.graph.node, strict=True)
             if node.op_type not in known
+            or (node.op_type in _OF_HOST and not _is_end(model.graph, node))
         ]
         if hopeless:
-            raise _refusal(path, [*hopeless, str(error).removeprefix(f"{path}: ")]) from error
+            sizes = Obstacle("", "", str(error).removeprefix(f"{path}: "))
+            raise list_obstacles(OnnxError, f"{path}: ", [*hopeless, sizes]) from error
         raise
     if len(loaded.inputs) != 1:
         raise OnnxError(
@@ -185,20 +221,20 @@ def _read(path: Path, bindings: dict[str, int]) -> _Answer:
     reading.begin(name, shape, path)
     for label, node in zip(node_names(loaded.model.graph), loaded.model.graph.node, strict=True):
         reading.take(label, node)
-    if reading.refusals:
-        raise _refusal(path, reading.refusals)
+    end = reading.held.get(loaded.model.graph.output[0].name)
+    if end is None:
+        return {}, (), loaded.sha256, (), (), tuple(reading.obstacles)
+    graph = Graph(nodes=reading.nodes, edges=tuple(reading.edges))
+    if reading.obstacles:  # a gate that is left out leaves a branch that leads nowhere
+        graph = graph.up_to(end)
     return (
-        reading.nodes,
-        tuple(reading.edges),
+        dict(graph.nodes),
+        graph.edges,
         loaded.sha256,
         tuple(reading.before),
         tuple(reading.after),
+        tuple(reading.obstacles),
     )
-
-
-def _refusal(path: Path, reasons: list[str]) -> OnnxError:
-    lines = "\n".join(f"- {line}" for line in reasons)
-    return OnnxError(f"{path}: cannot be converted.\n{lines}")
 
 
 def _weights_of(model: onnx.ModelProto, path: Path) -> dict[str, FloatArray]:
@@ -221,6 +257,10 @@ class _RefusedError(Exception):
     """A node that has no place in the network, with the reason."""
 
 
+class _UnknownSizeError(_RefusedError):
+    """A node that reads or makes a tensor of unknown size."""
+
+
 class _Reading:
     """Walks through the nodes of a model."""
 
@@ -230,14 +270,10 @@ class _Reading:
         self.graph, self.scope, self.weights = graph, scope, weights
         self.nodes: dict[str, Layer] = {}
         self.edges: list[tuple[str, str]] = []
-        self.refusals: list[str] = []
+        self.obstacles: list[Obstacle] = []
         self.before: list[tuple[str, FloatArray]] = []
         self.after: list[str] = []
         self.held: dict[str, str | None] = {}
-        self.readers = {name: 0 for node in graph.node for name in node.input}
-        for node in graph.node:
-            for name in node.input:
-                self.readers[name] += 1
         self.frame = ""
 
     def begin(self, name: str, shape: Shape, path: Path) -> None:
@@ -259,29 +295,44 @@ class _Reading:
         return None if value is None or value.dtype.kind not in "biuf" else value.astype(np.float64)
 
     def take(self, label: str, node: onnx.NodeProto) -> None:
-        """Take one node; a refusal is noted."""
+        """Take one node; one without a place is noted, and a rectifier stands in if it can."""
         flowing = [name for name in node.input if name in self.held]
+        if all(self.constant(name) is not None for name in node.output):
+            return  # sizes alone
         if not flowing:
-            if self.constant(node.output[0]) is None and node.op_type != "Constant":
+            if node.op_type != "Constant":
                 self.held[node.output[0]] = None
             return
-        if any(self.held[name] is None for name in flowing):
-            for name in node.output:
-                self.held[name] = None  # behind a node that is refused already
-            return
+        is_cut = any(self.held[name] is None for name in flowing)
         try:
             layer = self._layer(node, flowing)
+        except _UnknownSizeError as error:
+            if not is_cut:  # else what is refused before it is the reason
+                self._note(label, node, error)
+            self._hold(node, None)
+            return
         except _RefusedError as error:
-            self.refusals.append(f"{label} ({node.op_type}): {error}")
-            for name in node.output:
-                self.held[name] = None
-            return
-        if layer is None:
-            self.held[node.output[0]] = self.held[flowing[0]]
-            return
-        self.nodes[label] = layer
-        self.edges += [(str(self.held[name]), label) for name in flowing]
-        self.held[node.output[0]] = label
+            self._note(label, node, error)
+            shape = self.scope.sizes(node.output[0])
+            if is_cut or shape is None or shape != self.scope.sizes(flowing[0]):
+                self._hold(node, None)
+                return
+            flowing, layer = flowing[:1], Rectifier()
+        if is_cut:
+            self._hold(node, None)
+        elif layer is None:
+            self._hold(node, self.held[flowing[0]])
+        else:
+            self.nodes[label] = layer
+            self.edges += [(str(self.held[name]), label) for name in flowing]
+            self._hold(node, label)
+
+    def _note(self, label: str, node: onnx.NodeProto, error: Exception) -> None:
+        self.obstacles.append(Obstacle(label, node.op_type, str(error)))
+
+    def _hold(self, node: onnx.NodeProto, source: str | None) -> None:
+        for name in node.output:
+            self.held[name] = source
 
     def _layer(self, node: onnx.NodeProto, flowing: list[str]) -> Layer | None:
         """Return the layer of a node; None where it changes nothing."""
@@ -297,7 +348,7 @@ class _Reading:
             if len(_flat(result)) == 2:
                 return Flatten()
             raise _RefusedError(f"makes {result} of {shape}; only vectors can be made of maps.")
-        if kind in _OF_HOST and self._is_end(node):
+        if kind in _OF_HOST and _is_end(self.graph, node):
             self.after.append(kind)
             return None
         if kind in ("Add", "Sum") and len(flowing) == len(node.input):
@@ -323,24 +374,14 @@ class _Reading:
             "ReduceMean": self._reduce_mean,
         }
         if node.domain not in ("", "ai.onnx") or kind not in makers:
-            raise _RefusedError(_ADVICE.get(kind, _NO_PLACE))
+            raise _RefusedError(ADVICE.get(kind, NO_PLACE))
         return makers[kind](node, shape)
 
     def _shape(self, name: str) -> Shape:
         sizes = self.scope.sizes(name)
         if sizes is None:
-            raise _RefusedError(f"the size of '{name}' is not known.")
+            raise _UnknownSizeError(f"the size of '{name}' is not known.")
         return sizes
-
-    def _is_end(self, node: onnx.NodeProto) -> bool:
-        ends = {output.name for output in self.graph.output}
-        name = node.output[0]
-        while name not in ends:
-            readers = [other for other in self.graph.node if name in other.input]
-            if len(readers) != 1 or readers[0].op_type not in (*_OF_HOST, *_PASSED):
-                return False
-            name = readers[0].output[0]
-        return True
 
     def _stored(self, node: onnx.NodeProto, place: int, what: str) -> FloatArray:
         value = self.constant(node.input[place]) if len(node.input) > place else None
@@ -354,7 +395,7 @@ class _Reading:
         place = 1 if node.input[0] == source else 0
         constant = self.constant(node.input[place]) if len(node.input) == 2 else None
         if constant is None or len(node.input) != 2:
-            raise _RefusedError(_ADVICE.get(node.op_type, "combines two activations."))
+            raise _RefusedError(ADVICE.get(node.op_type, "combines two activations."))
         if place == 0 and node.op_type in ("Sub", "Div"):
             raise _RefusedError("divides or subtracts the activation itself.")
         if self.held[source] == self.frame:
@@ -533,6 +574,18 @@ class _Reading:
                 f"takes the mean over axes {found}; those of the image are possible."
             )
         return _mean_of_all(shape)
+
+
+def _is_end(graph: onnx.GraphProto, node: onnx.NodeProto) -> bool:
+    """Return whether the host alone goes on with the result of a node."""
+    ends = {output.name for output in graph.output}
+    name = node.output[0]
+    while name not in ends:
+        readers = [other for other in graph.node if name in other.input]
+        if len(readers) != 1 or readers[0].op_type not in (*_OF_HOST, *_PASSED):
+            return False
+        name = readers[0].output[0]
+    return True
 
 
 def attribute_of(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -77,11 +77,7 @@ def fold_batchnorm(graph: Graph) -> Graph:
             continue
         sources = graph.sources(name)
         synapse = graph.nodes[sources[0]]
-        if (
-            len(sources) != 1
-            or not isinstance(synapse, Conv | Dense)
-            or graph.destinations(sources[0]) != (name,)
-        ):
+        if not isinstance(synapse, Conv | Dense) or not follows_synapse(graph, name):
             raise GraphError(
                 f"{name}: batch norm after {', '.join(sources)}; it can only be folded into a conv "
                 "or dense layer that leads nowhere else. Put it directly after one."
@@ -93,6 +89,14 @@ def fold_batchnorm(graph: Graph) -> Graph:
         )
         removed.append(name)
     return graph.replace_nodes(changed=changed, removed=removed)
+
+
+def follows_synapse(graph: Graph, name: str) -> bool:
+    """Return whether a node alone reads a conv or dense layer, and nothing else."""
+    sources = graph.sources(name)
+    synapse = graph.nodes[sources[0]]
+    is_alone = len(sources) == 1 and graph.destinations(sources[0]) == (name,)
+    return is_alone and isinstance(synapse, Conv | Dense)
 
 
 def fold_average_pool(graph: Graph) -> Graph:

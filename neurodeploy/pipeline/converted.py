@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,20 @@ import numpy.typing as npt
 
 from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
+from neurodeploy.conversion.chaining import find_obstacles
 from neurodeploy.conversion.converting import Conversion, Thresholds, convert_graph
-from neurodeploy.errors import ConversionError
+from neurodeploy.errors import (
+    ConversionError,
+    NeurodeployError,
+    Obstacle,
+    OnnxError,
+    TraceError,
+    list_obstacles,
+)
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.ir.graphs import SPIKE_EXPONENT
+from neurodeploy.ir.graphs import SPIKE_EXPONENT, Graph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
-from neurodeploy.onnx_models.rectified_network import read_rectified_network, run_reference
+from neurodeploy.onnx_models.rectified_network import examine_model, run_reference
 from neurodeploy.simulation import EventSimulator, Feed, Stream
 from neurodeploy.testing import Comparison, compare
 
@@ -25,6 +34,101 @@ if TYPE_CHECKING:
 
 REFERENCE_FRAMES = 32
 """Frames on which the network as it was read is compared with the framework's own results."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReluNetwork:
+    """A model as a graph of rectified layers, with all that stands in the way of that.
+
+    Attributes:
+        name: Of the model.
+        graph: With obstacles, what is left if rectifiers take their places; None if nothing is.
+        obstacles: Layers that no sigma-delta network can hold.
+        after: Operators that the host applies to the results.
+        prepare: Returns frames as the first layer reads them.
+        run: Returns the model's own results for frames, None where it has operators after.
+    """
+
+    name: str
+    graph: Graph | None
+    obstacles: tuple[Obstacle, ...]
+    after: tuple[str, ...]
+    prepare: Callable[[FloatArray], FloatArray]
+    run: Callable[[FloatArray], FloatArray | None]
+    kind: type[NeurodeployError]
+
+    def require_convertible(self) -> None:
+        """Raise one error that names every obstacle, if there are any."""
+        if self.obstacles:
+            raise list_obstacles(self.kind, f"{self.name}: ", self.obstacles)
+
+
+def examine(
+    model: str | Path | nn.Module,
+    shape: tuple[int, ...] | None,
+    *,
+    bindings: Mapping[str, int] | None = None,
+) -> ReluNetwork:
+    """Read a model and find everything that stands in the way of a conversion.
+
+    Args:
+        model: Path of an ONNX file, or a torch module.
+        shape: Of a frame, which a module does not say.
+        bindings: Sizes of an ONNX model's symbolic dimensions.
+
+    Raises:
+        OnnxError, TraceError: If the model is damaged, or cannot be followed.
+    """
+    if isinstance(model, str | Path):
+        return _examine_file(Path(model), bindings or {})
+    import torch
+
+    from neurodeploy.conversion.module_tracing import examine_module
+
+    assert shape is not None
+    examined = examine_module(model, shape)
+
+    def run(frames: FloatArray) -> FloatArray | None:
+        if examined.after:  # softmax and the like come after what is converted
+            return None
+        with torch.no_grad():
+            results = model(torch.from_numpy(frames.astype(np.float32)))
+        values: FloatArray = results.double().numpy()
+        return values
+
+    return ReluNetwork(
+        name=type(model).__name__,
+        graph=examined.graph,
+        obstacles=_with_lowering(examined.obstacles, examined.graph),
+        after=examined.after,
+        prepare=lambda frames: frames,
+        run=run,
+        kind=TraceError,
+    )
+
+
+def _examine_file(path: Path, bindings: Mapping[str, int]) -> ReluNetwork:
+    examined = examine_model(path, bindings=bindings)
+    network = examined.network
+
+    def run(frames: FloatArray) -> FloatArray | None:
+        return run_reference(path, frames, bindings) if network and not network.after else None
+
+    graph = None if network is None else network.graph
+    return ReluNetwork(
+        name=str(path),
+        graph=graph,
+        obstacles=_with_lowering(examined.obstacles, graph),
+        after=() if network is None else network.after,
+        prepare=lambda frames: frames if network is None else network.prepare(frames),
+        run=run,
+        kind=OnnxError,
+    )
+
+
+def _with_lowering(obstacles: tuple[Obstacle, ...], graph: Graph | None) -> tuple[Obstacle, ...]:
+    """Return the obstacles of a model, with those that would be met once they are gone."""
+    return obstacles + (find_obstacles(graph) if obstacles and graph is not None else ())
 
 
 def convert(
@@ -70,33 +174,16 @@ def convert(
     """
     chip = Target.load(target) if isinstance(target, str) else target
     values = np.asarray(samples, np.float64)
-    if isinstance(model, str | Path):
-        path = Path(model)
-        network = read_rectified_network(path, bindings=bindings)
-        graph, shape = network.graph, network.graph.input.shape
-        frames = _frames_of(values, shape)
-        if not network.after:  # softmax and the like come after what is converted
-            given = run_reference(path, frames[:REFERENCE_FRAMES], bindings or {})
-        else:
-            given = None
-        prepared = network.prepare(frames).reshape(values.shape)
-    else:
-        import torch
-
-        from neurodeploy.conversion.module_tracing import trace_rectified
-
-        shape = _shape_of(values)
-        graph = trace_rectified(model, shape)
-        frames = _frames_of(values, shape)
-        with torch.no_grad():
-            part = torch.from_numpy(frames[:REFERENCE_FRAMES].astype(np.float32))
-            given = model(part).double().numpy()
-        prepared = values
+    shape = None if isinstance(model, str | Path) else shape_of(values)
+    source = examine(model, shape, bindings=bindings)
+    source.require_convertible()
+    assert source.graph is not None
+    frames = _frames_of(values, source.graph.input.shape)
     conversion = convert_graph(
-        graph,
-        prepared,
+        source.graph,
+        source.prepare(frames).reshape(values.shape),
         labels=labels,
-        reference=given,
+        reference=source.run(frames[:REFERENCE_FRAMES]),
         thresholds=thresholds,
         error_budget=error_budget,
         accuracy_budget=accuracy_budget,
@@ -144,7 +231,7 @@ def _frames_of(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     return values.reshape(-1, *shape)
 
 
-def _shape_of(values: FloatArray) -> tuple[int, ...]:
+def shape_of(values: FloatArray) -> tuple[int, ...]:
     """Return the shape of a frame: a module does not say it."""
     if values.ndim in (4, 5):
         return values.shape[-3:]

@@ -184,33 +184,61 @@ def test_refused(path: Path) -> None:
 
 
 def test_all_refusals_are_in_one_error(tmp_path: Path) -> None:
+    """Nodes that hide behind each other, sizes that change, and what only lowering refuses."""
     import onnx
     from onnx import TensorProto, helper
 
-    names = ["Sigmoid", "Tanh", "HardSwish", "Elu", "Selu", "Softplus"]
-    nodes, before = [], "x"
-    weight = helper.make_tensor("w", TensorProto.FLOAT, (2, 2), [1.0, 0.5, -0.5, 1.0])
-    for index, name in enumerate(names):
-        # Each is read from a layer of its own, so that none hides behind another.
-        nodes.append(helper.make_node("Gemm", [before, "w"], [f"g{index}"], name=f"fc{index}"))
-        nodes.append(helper.make_node("Relu", [f"g{index}"], [f"r{index}"], name=f"relu{index}"))
-        nodes.append(helper.make_node(name, [f"r{index}"], [f"a{index}"], name=f"act{index}"))
-        before = f"r{index}"
-    total = [f"a{index}" for index in range(len(names))]
-    nodes.append(helper.make_node("Sum", total, ["y"], name="sum"))
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 2))],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, tmp_path / "six.onnx")
+    steps = [
+        ("Conv", {}), ("Sigmoid", {}), ("Conv", {}), ("Tanh", {}), ("Conv", {}), ("Tanh", {}),
+        ("Conv", {}), ("MaxPool", {"kernel_shape": [2, 2]}), ("Conv", {}), ("HardSwish", {}),
+        ("Resize", {"mode": "nearest"}), ("Softplus", {}), ("Conv", {}),
+    ]  # fmt: skip
+    more = {"Conv": ["w"], "Resize": ["", "scales"]}
+
+    def model_of(steps: list[tuple[str, dict[str, object]]], path: Path, size: int) -> Path:
+        nodes, before = [], "x"
+        for index, (name, attributes) in enumerate(steps):
+            inputs = [before, *more.get(name, [])]
+            before = f"t{index}"
+            node = helper.make_node(name, inputs, [before], f"{name}{index}", **attributes)
+            nodes.append(node)
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2, 8, 8))],
+            [helper.make_tensor_value_info(before, TensorProto.FLOAT, (1, 2, size, size))],
+            [
+                helper.make_tensor("w", TensorProto.FLOAT, (2, 2, 1, 1), [1.0, 0.5, -0.5, 1.0]),
+                helper.make_tensor("scales", TensorProto.FLOAT, (4,), [1.0, 1.0, 2.0, 2.0]),
+            ],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, path)
+        return path
+
+    frames = np.zeros((4, 2, 8, 8))
     with pytest.raises(OnnxError) as refusal:
-        read_rectified_network(tmp_path / "six.onnx")
-    for index, name in enumerate(names):
-        assert f"act{index} ({name})" in str(refusal.value)
+        convert(model_of(steps, tmp_path / "cut.onnx", 14), frames)
+    assert [line.partition(":")[0] for line in str(refusal.value).splitlines()[1:]] == [
+        "- Sigmoid1 (Sigmoid)",
+        "- Tanh3, Tanh5 (Tanh)",
+        "- HardSwish9 (HardSwish)",
+        "- Resize10 (Resize)",
+        "- Softplus11 (Softplus)",
+    ]
+    # Rectifiers stand in for the others, and the pool of negative values is found as well.
+    whole = [step for step in steps if step[0] != "Resize"]
+    with pytest.raises(OnnxError) as refusal:
+        convert(model_of(whole, tmp_path / "whole.onnx", 7), frames)
+    assert [(one.node, one.operator) for one in refusal.value.obstacles] == [
+        ("Sigmoid1", "Sigmoid"),
+        ("Tanh3", "Tanh"),
+        ("Tanh5", "Tanh"),
+        ("HardSwish9", "HardSwish"),
+        ("Softplus10", "Softplus"),
+        ("MaxPool7", "MaxPool"),
+    ]
+    assert "Put the ReLU before the pool" in str(refusal.value)
 
 
 @pytest.mark.lava

@@ -88,6 +88,17 @@ def test_module_and_its_onnx_export_become_the_same(frames: torch.Tensor, tmp_pa
     np.testing.assert_array_equal(first.run(frames[None].numpy()), second.run(frames[None].numpy()))
 
 
+def test_softmax_at_the_end_is_left_to_the_host() -> None:
+    module = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3), nn.Softmax(dim=1)).eval()
+    frames = torch.rand(8, 6, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NeurodeployWarning)
+        conversion = convert(module, frames.numpy(), thresholds="none")
+    with torch.no_grad():
+        expected = module[:3](frames).double().numpy()
+    np.testing.assert_allclose(conversion.chain.run(frames.double().numpy()), expected, atol=1e-6)
+
+
 def test_all_refusals_are_in_one_error() -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:
