@@ -43,6 +43,10 @@ if TYPE_CHECKING:
         Dataset as Dataset,
         load_data as load_data,
     )
+    from neurodeploy.data.recipe_draft import (
+        RecipeDraft as RecipeDraft,
+        draft_recipe as draft_recipe,
+    )
     from neurodeploy.energy.estimates import (
         Energy as Energy,
         System as System,
@@ -149,6 +153,7 @@ _NAMES_BY_MODULE = {
     "counting.network_counts": "count",
     "counting.synapse_counts": "count_layer",
     "data": "ArrayDataset Dataset load_data",
+    "data.recipe_draft": "RecipeDraft draft_recipe",
     "energy.estimates": "Energy System estimate_energy",
     "energy.measured": "Measured",
     "energy.formulas": "LayerAccesses Operations",

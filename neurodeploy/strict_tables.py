@@ -302,7 +302,7 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and value.bit_length() > 64:
         return f"an integer of {value.bit_length()} bits"
     is_plain = isinstance(value, str | bool | int | float)
-    return _short(_toml_text(value) if is_plain else repr(value))
+    return _short(toml_text(value) if is_plain else repr(value))
 
 
 def _short(text: str) -> str:
@@ -324,14 +324,15 @@ def _plain(value: object) -> object:
     return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
-def _toml_text(value: object) -> str:
+def toml_text(value: object) -> str:
+    """Return a text, number, truth value or list of them as in a TOML file."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         # JSON's escapes are TOML's, except that TOML also forbids a bare DEL.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list):
-        return "[" + ", ".join(_toml_text(entry) for entry in value) + "]"
+        return "[" + ", ".join(toml_text(entry) for entry in value) + "]"
     return repr(value)
 
 
@@ -345,7 +346,7 @@ def toml_lines(table: Table, path: str = "") -> Iterator[str]:
     }
     for key, value in table.items():
         if key not in nested and key not in lists:
-            yield f"{key} = {_toml_text(value)}"
+            yield f"{key} = {toml_text(value)}"
     start = f"{path}." if path else ""
     for key, value in nested.items():
         yield from ("", f"[{start}{key}]", *toml_lines(value, start + key))

@@ -19,6 +19,7 @@ from neurodeploy.processes.leftovers import remove_leftovers
 
 COMMANDS = {
     "recipes": "recipes",
+    "init": "recipes",
     "run": "train",
     "train": "train",
     "deploy": "deploy",

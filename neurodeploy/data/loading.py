@@ -88,6 +88,16 @@ def _read_digits(section: DigitsData) -> ArrayDataset:
 def _read_archive(section: NpzData, *, steps: int) -> ArrayDataset:
     """Read a NumPy archive for a network of T steps."""
     path = Path(section.path).expanduser()
+    inputs, labels = read_labelled(path)
+    return _check_arrays(inputs, labels, section=section, steps=steps, where=str(path))
+
+
+def read_labelled(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+    """Read the arrays `input` and `label` of a NumPy archive as they are stored.
+
+    Raises:
+        DataError: If the file is missing or damaged, or one of them is not there.
+    """
     if not path.exists():
         raise DataError(
             f"{path}: no such file in {Path.cwd()}, where relative paths start. Set data.path."
@@ -98,10 +108,7 @@ def _read_archive(section: NpzData, *, steps: int) -> ArrayDataset:
             f"{path}: holds {listed(sorted(names))}; the arrays 'input' and 'label' are required. "
             "Write it with numpy.savez(path, input=..., label=...)."
         )
-    arrays = {name: load_array(path, key=name) for name in ("input", "label")}
-    return _check_arrays(
-        arrays["input"], arrays["label"], section=section, steps=steps, where=str(path)
-    )
+    return load_array(path, key="input"), load_array(path, key="label")
 
 
 def _check_arrays(

@@ -33,6 +33,7 @@ COMMANDS = (
     ("train",),
     ("deploy",),
     ("recipes",),
+    ("init",),
     ("simulate",),
     ("verify",),
     ("report",),

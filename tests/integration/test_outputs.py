@@ -25,6 +25,7 @@ CONV = "10_conv_flatten_dense.net"
 SAYABLE = "17_maxpool_or.net"
 """A network that NIR can say; in the other one, a current lasts before a voltage without leak."""
 READS = {
+    "init": ("data",),
     "run": ("source",),
     "deploy": ("model", "samples"),
     "simulate": ("net", "input", "lava_python"),
@@ -39,6 +40,8 @@ READS = {
     "lava doctor": ("path", "lava_python"),
 }
 """Options that are files or folders to read, by command."""
+NEW = {"init": ("recipe",)}
+"""Options that are files to write which must not exist (`test_own_images.py`)."""
 FOLDERS = {"run": ("out",), "train": ("out",), "deploy": ("out",), "lava install": ("path",)}
 """Options that are folders to fill. A run's owner and data are checked, see below; a Lava runtime
 replaces only a runtime (`test_runtime.py`)."""
@@ -115,7 +118,7 @@ def path_options() -> Iterator[tuple[str, str, bool]]:
 def test_every_option_that_is_a_path_is_known_here() -> None:
     """A command that gains one must say whether it is read or written, and come under test."""
     known = {(command, name) for command, names in READS.items() for name in names}
-    known |= {(command, name) for command, names in FOLDERS.items() for name in names}
+    known |= {(command, name) for command, names in (FOLDERS | NEW).items() for name in names}
     found = {(command, name): is_marked for command, name, is_marked in path_options()}
     assert {key for key, is_marked in found.items() if is_marked} == set(WRITES)
     assert {key for key, is_marked in found.items() if not is_marked} == known

@@ -1,4 +1,4 @@
-"""The section "Your own images" of training/README.md, run word for word."""
+"""Own samples: the section of training/README.md word for word, and recipes that `init` writes."""
 
 from __future__ import annotations
 
@@ -69,3 +69,44 @@ def test_classes_may_be_numbers_or_texts(tmp_path: Path, monkeypatch: pytest.Mon
         assert np.array_equal(found["label"], classes)
         assert found["input"].dtype == np.uint8
         assert np.array_equal(found["input"][:, 0], images)
+
+
+@pytest.mark.slow
+def test_a_recipe_that_init_writes_trains_and_deploys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neurodeploy: Callable[..., Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images, classes = own_images(60)
+    np.savez("mine.npz", input=images[:, None, ::2, ::2], label=classes % 4)
+    outcome = neurodeploy("init", "--data", "mine.npz")
+    assert outcome.code == 0, outcome.err
+    assert "60 samples, still inputs of 1x14x14" in outcome.out
+    assert outcome.out.endswith("next: neurodeploy run mine.toml\n")
+    assert "wrote mine.toml" in outcome.err
+    small = ("--set", "training.epochs=4", "--set", "verification.backend=none")
+    outcome = neurodeploy("run", "mine.toml", *small, "--out", "run")
+    assert outcome.code == 0, outcome.err
+    assert Path("run/network.net").is_file()
+
+
+def test_init_writes_over_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neurodeploy: Callable[..., Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images, classes = own_images(60)
+    np.savez("mine.npz", input=images[:, None], label=classes)
+    Path("mine.toml").write_text("mine")
+    Path("gone.toml").symlink_to("nothing")
+    for words in ((), ("mine.toml",), ("gone.toml",)):
+        outcome = neurodeploy("init", *words, "--data", "mine.npz")
+        assert (outcome.code, outcome.out) == (1, "")
+        assert "exists, and is not written over. Name another file." in outcome.err
+    assert Path("mine.toml").read_text() == "mine"
+    assert not Path("nothing").exists()
+    assert "--encoding events" in neurodeploy("init", "a.toml", "--data", bad_archive()).err
+    assert not Path("a.toml").exists()
+
+
+def bad_archive() -> str:
+    np.savez("flat.npz", input=own_images(60)[0], label=own_images(60)[1])
+    return "flat.npz"

@@ -1,6 +1,6 @@
 """One file a command, named as the command.
 
-recipes   the built-in recipes, and every key of a recipe
+recipes   `recipes` and `init`: built-in recipes, every key of one, one for own samples
 train     `train` and `run`: train a network, or run the whole pipeline
 deploy    turn a trained network into a verified netx file
 simulate  `simulate` and `verify`: run a netx file, or compare it with real Lava

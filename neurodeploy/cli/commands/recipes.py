@@ -1,9 +1,12 @@
-"""The command that lists recipes and their keys, and the search for one by name or path."""
+"""The commands about recipes, `recipes` and `init`, and the search for one by name or path."""
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +15,8 @@ from rich.table import Table
 
 from neurodeploy.cli import console
 from neurodeploy.cli.options import AsJson, parse_settings
-from neurodeploy.errors import RecipeError
-from neurodeploy.files import RECIPE, recipes_path
+from neurodeploy.errors import OutputError, RecipeError
+from neurodeploy.files import RECIPE, recipes_path, replacing, require_output
 
 if TYPE_CHECKING:
     from neurodeploy.recipes.recipe import Recipe
@@ -81,6 +84,61 @@ def recipes(
         _print_rows(title, papers)
     console.out.print(f"files: {console.relative(recipes_path())}")
     console.out.print("next: neurodeploy run NAME; copy a file to change more than --set can")
+
+
+class Encoding(StrEnum):
+    """The meaning of the second axis of samples."""
+
+    DIRECT = "direct"
+    EVENTS = "events"
+
+
+def init(
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Your samples: an archive with the integer arrays `input` and `label`.",
+        ),
+    ],
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="RECIPE.toml",
+            help="File to write, one that does not exist. Default: named as the data, here.",
+        ),
+    ] = None,
+    encoding: Annotated[
+        Encoding,
+        typer.Option(
+            help="direct: still images or vectors. events: the second axis of input is time, which "
+            "five axes show by themselves."
+        ),
+    ] = Encoding.DIRECT,
+) -> None:
+    """Write a first recipe for your own samples, with comments and settings that fit them.
+
+    Examines the file: shapes, classes, values. Suggests input bits, steps, a network and epochs,
+    and checks that the samples can be trained on with them. Images are (samples, C, H, W), vectors
+    (samples, N), spikes over time (samples, T, C, H, W) or (samples, T, N); write them with
+    `numpy.savez("mine.npz", input=images, label=classes)`.
+
+    Example: `neurodeploy init mine.toml --data mine.npz`
+    """
+    path = Path(data.with_suffix(".toml").name) if recipe is None else recipe
+    if os.path.lexists(path):
+        raise OutputError(f"{path}: exists, and is not written over. Name another file.")
+    require_output(path, [".toml"], inputs=[data])
+    from neurodeploy.data.recipe_draft import draft_recipe
+
+    with console.err.status(f"examining {data}"):
+        draft = draft_recipe(data, name=path.stem, is_event=encoding is Encoding.EVENTS)
+    with replacing(path) as temporary:
+        temporary.write_text(draft.text, encoding="utf-8")
+    console.out.print(f"found: {draft.found}\nnetwork: {draft.chosen}", soft_wrap=True)
+    console.print_written([path])
+    words = shlex.join(["neurodeploy", "run", console.relative(path)])
+    console.out.print(f"next: {words}", soft_wrap=True)
 
 
 def _show_keys(section: str, *, as_json: bool) -> None:
