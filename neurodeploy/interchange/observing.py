@@ -195,7 +195,7 @@ def observe_run(module: nn.Module, samples: Tensor, layout: str | None) -> Obser
     """
     own = _copy_module(module)
     for _, part in own.named_modules():
-        for name in ("reset_states", "reset", "reset_mem"):
+        for name in ("reset_states", "reset", "reset_mem", "reset_state"):
             if _is_neuron(part) and callable(getattr(part, name, None)):
                 getattr(part, name)()
                 break

@@ -74,6 +74,10 @@ def multi_step(*layers: nn.Module) -> nn.Module:
     return network
 
 
+def single_step(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers)  # as SpikingJelly makes its layers
+
+
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "09_norse_lifbox": lambda: norse.SequentialState(
         nn.Linear(12, 24),
@@ -263,11 +267,28 @@ LAYERS: dict[str, tuple[Callable, Callable[[Rng, int], nn.Module]]] = {
             rec_connect=nn.Linear(n, n, bias=False),
         ),
     ),
+    "sinabs LIFSqueeze": (
+        nn.Sequential,
+        lambda rng, n: sinabs_layers.LIFSqueeze(
+            **(({"batch_size": 4}, {"num_timesteps": 60})[rng.integers(2)]),
+            tau_mem=draw(rng, 2, 20), tau_syn=(None, draw(rng, 1, 8))[rng.integers(2)],
+            spike_fn=SingleSpike, reset_fn=MembraneReset(),
+            spike_threshold=t(draw(rng, 0.2, 0.6)), norm_input=bool(rng.integers(2)),
+        ),
+    ),
     "sinabs IAFSqueeze": (
         nn.Sequential,
         lambda rng, n: sinabs_layers.IAFSqueeze(
             batch_size=4, spike_fn=SingleSpike, reset_fn=MembraneReset(),
             spike_threshold=t(draw(rng, 0.5, 2)),
+        ),
+    ),
+    "sinabs IAFRecurrent": (
+        nn.Sequential,
+        lambda rng, n: sinabs_layers.IAFRecurrent(
+            tau_syn=(None, draw(rng, 1, 8))[rng.integers(2)], spike_fn=SingleSpike,
+            reset_fn=MembraneReset(), spike_threshold=t(draw(rng, 0.5, 2)),
+            rec_connect=nn.Linear(n, n, bias=False),
         ),
     ),
     "sinabs IAF": (
@@ -277,6 +298,11 @@ LAYERS: dict[str, tuple[Callable, Callable[[Rng, int], nn.Module]]] = {
         ),
     ),
 }  # fmt: skip
+LAYERS |= {
+    f"{kind}, one step a call": (single_step, make)
+    for kind, (join, make) in LAYERS.items()
+    if join is multi_step
+}
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -287,7 +313,7 @@ def test_random_networks(kind: str, request: pytest.FixtureRequest) -> None:
     for seed in range(request.config.getoption("--module-examples")):
         rng = np.random.default_rng(seed)
         torch.manual_seed(seed)
-        dense = sj_layer.Linear if join is multi_step else nn.Linear
+        dense = sj_layer.Linear if kind.startswith("SpikingJelly") else nn.Linear
         network = join(dense(8, 12), make(rng, 12), dense(12, 5), make(rng, 5)).eval()
         with torch.no_grad():
             for part in network.modules():
@@ -346,6 +372,10 @@ READ_OUTS: dict[str, tuple[Callable, str, Callable[[Rng], nn.Module]]] = {
         lambda rng: sinabs_layers.ExpLeak(
             tau_mem=draw(rng, 2, 20), norm_input=bool(rng.integers(2))
         ),
+    ),
+    "Rockpool ExpSynTorch": (
+        nn.Sequential, "sinabs LIF",  # Rockpool's own neurons that spike are not exact
+        lambda rng: rockpool.ExpSynTorch(5, tau=t(draw(rng, 2e-3, 20e-3)), dt=1e-3),
     ),
 }  # fmt: skip
 
@@ -841,6 +871,60 @@ def test_a_floor_and_noise_are_refused() -> None:
     noisy = rockpool.LIFTorch((12, 12), has_rec=False, noise_std=0.1)
     with pytest.raises(TraceError, match="adds noise at every step"):
         nd.import_torch(noisy, inputs, approximate={"soft-reset", "many-spikes"})
+
+
+ROCKPOOL: dict[str, Callable[[Rng], nn.Module]] = {
+    "LIFTorch": lambda rng: rockpool.LIFTorch(
+        12, tau_mem=t(draw(rng, 2e-3, 20e-3)), tau_syn=t(draw(rng, 1e-3, 8e-3)),
+        bias=t(draw(rng, -0.02, 0.02)), threshold=t(draw(rng, 0.3, 0.9)), dt=1e-3,
+    ),
+    "LIFTorch with decays": lambda rng: rockpool.LIFTorch(
+        12, leak_mode="decays", alpha=t(draw(rng, 0.5, 0.9)), beta=t(draw(rng, 0.3, 0.9)), dt=1e-3
+    ),
+    "LIFTorch with shifts of bits": lambda rng: rockpool.LIFTorch(
+        12, leak_mode="bitshifts", dash_mem=t(draw(rng, 1, 4)), dash_syn=t(draw(rng, 1, 3)), dt=1e-3
+    ),
+    "LIFTorch with recurrence": lambda rng: rockpool.LIFTorch(
+        (12, 12), has_rec=True, tau_mem=torch.full((12,), draw(rng, 2e-3, 20e-3)),
+        tau_syn=torch.full((12, 1), draw(rng, 1e-3, 8e-3)), max_spikes_per_dt=t(1), dt=1e-3,
+    ),
+    "LIFNeuronTorch": lambda rng: rockpool.LIFNeuronTorch(
+        12, tau_mem=t(draw(rng, 2e-3, 20e-3)), bias=t(draw(rng, -0.02, 0.02)), dt=1e-3
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ROCKPOOL)
+def test_neurons_of_rockpool_fire_first_at_the_same_step(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Until its first spike no reset tells a neuron from ours; then the soft one does."""
+    fired = 0
+    for seed in range(request.config.getoption("--module-examples")):
+        rng = np.random.default_rng(seed)
+        torch.manual_seed(seed)
+        network = nn.Sequential(rockpool.LinearTorch((8, 12), has_bias=True), ROCKPOOL[kind](rng))
+        inputs = rng.integers(0, 2, (4, 60, 8)).astype(np.uint8)
+        with torch.no_grad():
+            theirs = network(torch.from_numpy(inputs).float())[0].numpy() != 0
+        imported = nd.import_torch(network, inputs, approximate={"soft-reset", "many-spikes"})
+        ours = imported.run(inputs)["1"] != 0
+        before = np.cumsum(theirs, axis=1) - theirs
+        has_fired = before > 0
+        if "recurrence" in kind:  # what the first spikes bring arrives at the step after
+            has_fired |= np.cumsum(before.any(axis=2), axis=1)[..., None] > 1
+        np.testing.assert_array_equal(ours[~has_fired], theirs[~has_fired], err_msg=f"seed {seed}")
+        fired += int(theirs[~has_fired].sum())
+        assert ("1.back" in imported.graph.nodes) == ("recurrence" in kind)
+    assert fired > seed
+
+
+def test_a_module_of_rockpool_that_ran_before_is_observed_from_rest() -> None:
+    network = nn.Sequential(rockpool.LinearTorch((12, 5)), rockpool.ExpSynTorch(5, dt=1e-3))
+    network(torch.rand(1, 30, 12))
+    agreement = nd.import_torch(network, loop_samples()).agreement
+    assert agreement is not None
+    assert agreement.layers[0].largest < 1e-5
 
 
 def test_containers_of_rockpool_and_a_module_that_is_a_neuron() -> None:

@@ -180,8 +180,13 @@ def test_a_module_trains_with_branches_and_deploys_exactly_without(
     assert result.accuracy["float"] == np.mean(alone.sum(0).argmax(1).numpy() == classes) > 0.3
 
 
-@pytest.mark.parametrize("framework", ["snntorch", "spikingjelly"])
-def test_a_module_is_trained_further_in_integers(framework: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("framework", "lava_samples"),
+    [pytest.param("snntorch", 2, marks=pytest.mark.lava), ("spikingjelly", 0)],
+)
+def test_a_module_is_trained_further_in_integers(
+    framework: str, lava_samples: int, tmp_path: Path
+) -> None:
     module, _, run = make(framework, seed=1)
     inputs, labels = spikes_and_labels()
     optimizer = torch.optim.Adam(module.parameters(), lr=0.02)
@@ -199,9 +204,12 @@ def test_a_module_is_trained_further_in_integers(framework: str, tmp_path: Path)
         out=tmp_path,
         weight_bits=3,
         fine_tune=nd.FineTuning(epochs=2, learning_rate=5e-3),
+        lava_samples=lava_samples,
     )
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert result.is_trained_further
+    on_lava = 0 if lava_samples else None
+    assert [layer.lava_differing for layer in result.agreement] == [on_lava] * 3
     assert result.accuracy["deployed"] > result.accuracy["quantized"]
     assert result.certificate.deployment is not None
     assert result.certificate.deployment.comparison == TRAINED_FURTHER
