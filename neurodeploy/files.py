@@ -457,6 +457,11 @@ def recipes_path() -> Path:
     return _find_folder("_recipes", "training/recipes")
 
 
+def example_path() -> Path:
+    """Return the folder of the small verified network that comes with neurodeploy."""
+    return _find_folder("_example", "examples/digits")
+
+
 def _find_folder(installed: str, in_checkout: str, *, package: Path = PACKAGE) -> Path:
     """Look beside the running package first, as in a wheel, then in the checkout.
 

@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PLACES = {
+    "hardware/": "neurodeploy/_hardware/",
+    "training/recipes/": "neurodeploy/_recipes/",
+    "examples/digits/": "neurodeploy/_example/",
+}
+"""Folders of the checkout, and their places in the wheel."""
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +33,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_every_module_and_every_data_file(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     tracked = subprocess.run(
-        ["git", "ls-files", "neurodeploy", "hardware", "training/recipes"],
+        ["git", "ls-files", "neurodeploy", *PLACES],
         cwd=ROOT,
         check=True,
         capture_output=True,
         text=True,
     ).stdout.split()
     expected = {
-        name.replace("hardware/", "neurodeploy/_hardware/", 1)
-        if name.startswith("hardware/")
-        else name.replace("training/recipes/", "neurodeploy/_recipes/", 1)
+        next((name.replace(old, new) for old, new in PLACES.items() if name.startswith(old)), name)
         for name in tracked
         if (ROOT / name).exists()
     }
@@ -55,6 +59,7 @@ def test_the_wheels_own_files_are_found_and_used(wheel: Path, tmp_path: Path) ->
         f"assert here.parent == Path({str(tmp_path)!r}), here\n"
         "assert hardware_path() == here / '_hardware'\n"
         "assert recipes_path() == here / '_recipes'\n"
+        "assert neurodeploy.load_example().net == here / '_example' / 'network.net'\n"
         "assert Target.load('loihi2').weight_max == 254\n"
     )
     subprocess.run(
