@@ -129,7 +129,7 @@ def test_compiled_processes_have_the_loss_of_one(data: Path, tmp_path: Path) -> 
 
 def test_a_killed_process_loses_one_epoch_and_no_more(data: Path, tmp_path: Path) -> None:
     """Kill one of two in the middle: the other ends with an error; resumed, weights are equal."""
-    recipe = write_recipe(tmp_path, data, epochs=25)
+    recipe = write_recipe(tmp_path, data, epochs=10)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     short = ("--devices", "2")
     process = subprocess.Popen(
@@ -147,7 +147,7 @@ def test_a_killed_process_loses_one_epoch_and_no_more(data: Path, tmp_path: Path
         process.kill()
     assert process.returncode != 0, printed
     done = len(losses(broken))
-    assert 1 <= done < 25
+    assert 1 <= done < 10
     train(recipe, broken, "--resume", *short)
     train(recipe, whole, *short)
     mine, theirs = (load_file(folder / "model.safetensors") for folder in (broken, whole))
@@ -201,16 +201,3 @@ def _runs(pid: int) -> bool:
 
 def _is_python(pid: int) -> bool:
     return "neurodeploy" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
-
-
-def test_too_many_processes_for_a_batch(data: Path, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path, data, epochs=1)
-    done = subprocess.run(
-        command(recipe, tmp_path / "out", "--devices", "2", "--set", "training.batch_size=1"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "Use a larger training.batch_size or fewer devices." in done.stderr
