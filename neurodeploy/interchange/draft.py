@@ -543,19 +543,21 @@ class _Drafting:
         return self.values[synapse]
 
     def _add_output(self, name: str, values: list[_Value]) -> None:
-        if len(values) != 1:
-            raise InterchangeError(f"{len(values)} nodes lead to the output, one is required.")
-        flat = self.shapes[values[0].node] if values[0].maps else None
-        values = list(values[0].maps or values)
+        flat = self.shapes[values[0].node]
+        maps = [value for each in values for value in each.maps or (each,)]
+        if len({self.shapes[value.node] for value in maps}) == 1:
+            values = maps
         layer = self.nodes[values[0].node]
-        is_scaled = len(values) > 1 or np.any(values[0].factor != 1)
-        if isinstance(layer, Cuba | Integrator) and not is_scaled:
+        is_changed = len(values) > 1 or np.any(values[0].factor != 1)
+        if isinstance(layer, Cuba | Integrator) and not is_changed:
             return
         if any(isinstance(self.nodes[value.node], Input | Integrator) for value in values):
-            raise InterchangeError("no neurons lead to the output, or their voltage is scaled.")
+            raise InterchangeError(
+                "no neurons lead to the output, or their voltage is scaled or added to others."
+            )
         self._add(name, Integrator(), [self._scaled(v, name, np.array(1.0)) for v in values])
         self.notes[name] = "exact: the sum over steps of the last layer"
-        self._note_shape(name, flat)
+        self._note_shape(name, None if self.shapes[name] == flat else flat)
 
     def _note_shape(self, name: str, flat: Shape | None = None) -> None:
         """Remember the shape that the other framework gives a neuron's output."""

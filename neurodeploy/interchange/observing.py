@@ -86,11 +86,18 @@ class Mark:
         calls: Layers, with the number of the call, whose sum it is.
         operation: The operation that changed it, or None.
         is_state: Whether it is a state that a layer returned beside its output.
+        is_sum: Whether what several layers sent was added up, and not put side by side.
     """
 
     calls: frozenset[Call]
     operation: str | None = None
     is_state: bool = False
+    is_sum: bool = False
+
+    @property
+    def layers(self) -> frozenset[str]:
+        """Layers that it comes from."""
+        return frozenset(name for name, _ in self.calls)
 
 
 @dataclass(slots=True, eq=False)
@@ -103,6 +110,7 @@ class Observation:
         sent: By path: its outputs, one a call.
         received: By path: what it read, one a call; empty if every spike will be compared.
         result: The calls behind the value that the module returned.
+        is_sum: Whether that is the sum of what several layers sent.
         layout: How time lies in its input.
         steps: T.
         late: By path: the steps by which a layer sends late, left out of this run.
@@ -117,6 +125,7 @@ class Observation:
     sent: dict[str, list[Tensor]] = field(default_factory=dict)
     received: dict[str, list[Tensor]] = field(default_factory=dict)
     result: frozenset[Call] = frozenset()
+    is_sum: bool = False
     late: dict[str, int] = field(default_factory=dict)
     states: dict[str, list[frozenset[Call]]] = field(default_factory=dict)
 
@@ -394,7 +403,7 @@ class _Watch(TorchFunctionMode):
             if mark.operation is not None:
                 self.refusals.append(f"{path}: reads the result of {mark.operation}.")
             elif mark.is_state:
-                names = ", ".join(sorted({name for name, _ in mark.calls}))
+                names = ", ".join(sorted(mark.layers))
                 self.refusals.append(f"{path}: reads a state of {names}, not its spikes.")
 
         return hook
@@ -412,8 +421,8 @@ class _Watch(TorchFunctionMode):
                     self.refusals.append(f"{path}: starts from a state other than zero.")
             elif mark.operation is not None:
                 self.refusals.append(f"{path}: its state is the result of {mark.operation}.")
-            elif {name for name, _ in mark.calls} != {path}:
-                names = ", ".join(sorted({name for name, _ in mark.calls}))
+            elif mark.layers != {path}:
+                names = ", ".join(sorted(mark.layers))
                 self.refusals.append(f"{path}: its state is one of {names}.")
 
     def _enter(self, path: str, part: nn.Module, shape: tuple[int, ...]) -> None:
@@ -474,12 +483,14 @@ class _Watch(TorchFunctionMode):
         if name == "__setitem__":
             self._assign(args[0], args[2], calls, operation)
             return result
+        is_sum = all(mark.is_sum and mark.layers == known[0].layers for mark in known)
         if name in _ADDS:
             operation = operation or self._fault_of_sum(args, known)
+            is_sum = operation is None and not is_state
         elif name not in _PASSES_ON:
             operation = operation or f"torch.{name}"
         for value in _tensors(result):
-            self._mark(value, Mark(calls, operation, is_state))
+            self._mark(value, Mark(calls, operation, is_state, is_sum))
         return result
 
     def _assign(
@@ -516,6 +527,7 @@ class _Watch(TorchFunctionMode):
         if not marks and values:
             self.refusals.append("the result: comes from no layer that is known.")
         self.seen.result = frozenset[Call]().union(*(mark.calls for mark in marks))
+        self.seen.is_sum = all(mark.is_sum for mark in marks)
 
 
 def stack_calls(outputs: list[Tensor], layout: str, samples: int, steps: int) -> np.ndarray:

@@ -96,8 +96,9 @@ def import_torch(
     }
     _check_spikes(source, recorded, drafted.notes)
     if _OUTPUT_PATH in drafted.shapes:  # the last layer has no neurons: its sum over steps
-        (last,) = {path for path, _ in seen.result}
-        values = _stacked(last, seen.sent[last], seen, inputs).astype(np.float64)
+        last = sorted({path for path, _ in seen.result})
+        sent = [_stacked(path, seen.sent[path], seen, inputs) for path in last]
+        values = np.sum(sent, axis=0, dtype=np.float64)
         shape = (*inputs.shape[:2], *drafted.shapes[_OUTPUT_PATH])
         recorded[_OUTPUT_PATH] = values.cumsum(axis=1).reshape(shape)
     imported = imported.compare(inputs, recorded)
@@ -233,16 +234,16 @@ def _graph_of(seen: Observation, shape: tuple[int, ...]) -> NirGraph:
         calls = len(seen.reads[path])
         if calls not in (1, seen.steps):
             refusals.append(f"{path}: is called {calls} times in {seen.steps} steps.")
-    results = {path for path, _ in seen.result}
-    if len(results) != 1:
+    results = sorted({path for path, _ in seen.result})
+    if not results or (len(results) > 1 and not seen.is_sum):
         refusals.append(
-            f"the result comes of {len(results)} layers ({', '.join(sorted(results))}); one is "
-            "required."
+            f"the result comes of {len(results)} layers ({', '.join(results)}); one, or the sum "
+            "of several, is required."
         )
     if refusals:
         raise TraceError(
             "cannot be taken as it is.\n" + "\n".join(f"  {line}" for line in refusals)
         )
     nodes[_OUTPUT_PATH] = NirNode(OUTPUT_NODE, {})
-    edges.append((results.pop(), _OUTPUT_PATH))
+    edges += [(path, _OUTPUT_PATH) for path in results]
     return NirGraph(nodes=nodes, edges=tuple(dict.fromkeys(edges)))

@@ -238,6 +238,7 @@ def choose_scales(
             scales[name] = neuron.scale / min(branch.unit for branch in population.branches)
             continue
         limits = []
+        binds_identities = has_skips or all(b.is_identity for b in population.branches)
         channels = len(population.bias)
         reach = np.zeros(channels)
         for branch in population.branches:
@@ -249,7 +250,7 @@ def choose_scales(
                     "the layer or retrain."
                 )
             allowed: Clipping = "max" if branch.is_identity else clipping
-            if has_skips or not branch.is_identity:
+            if binds_identities or not branch.is_identity:
                 limits.append(_weight_scale(weight, target, allowed, percentile))
             flat = np.abs(weight).reshape(channels, -1).sum(axis=1)
             reach += flat * (graph.input.largest if branch.source == INPUT else 1)

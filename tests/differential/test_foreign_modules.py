@@ -699,6 +699,35 @@ def test_an_approximation_alone_passes() -> None:
         assert imported.notes["lif1"].startswith("soft-reset")
 
 
+class TwoEnds(Loop):
+    """Two layers without neurons, and what a function makes of both."""
+
+    def __init__(self, join: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.join, self.beside = join, nn.Linear(24, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mem1, ends = self.lif1.init_leaky(), []
+        for step in range(x.shape[0]):
+            spikes, mem1 = self.lif1(self.fc1(x[step]), mem1)
+            ends.append((self.fc2(spikes), self.beside(spikes)))
+        return self.join(*(torch.stack(end) for end in zip(*ends, strict=True)))
+
+
+def test_only_sums_join_several_layers_at_the_end() -> None:
+    agreement = nd.import_torch(TwoEnds(torch.add), loop_samples()).agreement
+    assert agreement is not None
+    assert agreement.layers[-1].name == "output"
+    assert agreement.is_equal
+    for join in (
+        lambda a, b: torch.cat([a, b], 2),
+        lambda a, b: torch.stack([a, b]),
+        lambda a, b: a.amax(0) + b.amax(0),
+    ):
+        with pytest.raises(TraceError, match=r"the result comes of 2 layers \(beside, fc2\)"):
+            nd.import_torch(TwoEnds(join), loop_samples())
+
+
 def test_a_last_layer_without_neurons_is_compared() -> None:
     inputs = loop_samples()
     agreement = nd.import_torch(Loop(spikes_last=False), inputs).agreement

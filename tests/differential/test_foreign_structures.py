@@ -155,6 +155,18 @@ STRUCTURES = {
             "f": nn.Flatten(),
         },
     ),
+    "a sum of spikes at the end": lambda: Network(
+        join("input c1 a c2 b output", "a output"),
+        {"c1": conv(1, 3), "a": lif(), "c2": conv(3, 3), "b": lif()},
+    ),
+    "a sum of dense layers and flattened spikes at the end": lambda: Network(
+        join("input c1 a f d1 output", "f d2 b d3 output", "c1 p g output"),
+        {
+            "c1": conv(1, 3), "a": lif(), "f": nn.Flatten(), "d1": nn.Linear(192, 12),
+            "d2": nn.Linear(192, 9), "b": lif(), "d3": nn.Linear(9, 12), "p": nn.AvgPool2d(4),
+            "g": nn.Flatten(),
+        },
+    ),
     "a skip over dense layers": lambda: Network(
         join("input f d1 a d2 b d3 c output", "a c"),
         {
