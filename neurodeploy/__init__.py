@@ -101,6 +101,7 @@ if TYPE_CHECKING:
         run_passes as run_passes,
     )
     from neurodeploy.passes.calibration import calibrate as calibrate
+    from neurodeploy.pipeline.advising import advise as advise
     from neurodeploy.pipeline.converted import convert as convert
     from neurodeploy.pipeline.deployment.fine_tuning import FineTuning as FineTuning
     from neurodeploy.pipeline.imported import (
@@ -113,10 +114,16 @@ if TYPE_CHECKING:
         layer_activity_of as layer_activity_of,
         observe as observe,
     )
+    from neurodeploy.reports.advice import Advice as Advice
     from neurodeploy.reports.certificate import Certificate as Certificate
     from neurodeploy.reports.comparison import (
         compare_networks as compare_networks,
         read_candidate as read_candidate,
+    )
+    from neurodeploy.reports.pages.advice_page import (
+        advice_text as advice_text,
+        write_advice as write_advice,
+        write_advice_markdown as write_advice_markdown,
     )
     from neurodeploy.reports.pages.comparison_page import (
         write_comparison as write_comparison,
@@ -184,13 +191,16 @@ _NAMES_BY_MODULE = {
     ),
     "passes.calibration": "calibrate",
     "pipeline.deployment.fine_tuning": "FineTuning",
+    "pipeline.advising": "advise",
     "pipeline.converted": "convert",
     "pipeline.imported": "ImportedDeployment deploy",
     "recipes.recipe": "Recipe",
     "recipes.recipe_keys": "list_recipe_keys",
     "reports.activity": "layer_activity_of observe",
+    "reports.advice": "Advice",
     "reports.certificate": "Certificate",
     "reports.comparison": "compare_networks read_candidate",
+    "reports.pages.advice_page": "advice_text write_advice write_advice_markdown",
     "reports.pages.comparison_page": "write_comparison write_comparison_markdown",
     "reports.pages.outline": "save_plot write_markdown write_page",
     "reports.report": "Report RunSummary",

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "train",
     "train": "train",
     "deploy": "deploy",
+    "advise": "models",
     "convert": "models",
     "simulate": "simulate",
     "verify": "simulate",

@@ -161,7 +161,9 @@ def join_stage(
                 placed = _placed(stage.name, term, block, factor, layout, geometry)
                 weight[row : row + count, columns] += rows.sign * placed
                 if term.synapse is None and rows.sign > 0 and (factor > 0).all():
-                    identity[row : row + count] = np.arange(columns.start, columns.stop)
+                    identity[row : row + count] = (
+                        columns.start + np.arange(count) * block.count // count
+                    )
         bias[row : row + count] = rows.sign * (rows.sum.bias + rows.offset)
         if stage.is_pair:
             partner[row : row + count] = np.arange(count)

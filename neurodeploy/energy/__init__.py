@@ -8,6 +8,7 @@ In reading order:
 - `measured`: counters of a real chip in place of counted ones.
 - `fairness`: the rules that allow one ratio as a headline, published break-evens, and the ANN in
   int8, narrow int8 and fp32.
+- `predicted_costs`: the cost of a frame from the sizes of a network, before it is deployed.
 - `sensitivity`: the influence of each assumption.
 - `other_machines`: published figures of other machines, for context.
 """

@@ -8,6 +8,8 @@
 - `deployment`: from a trained network to a verified netx file.
 - `imported`: from a network of another framework to a verified netx file.
 - `converted`: from an ordinary ReLU network to a sigma-delta network.
+- `advising`: advice on such a network before any work.
+- `sampled_frames`: frames for advice: their changes, and a network run on them.
 - `prediction`: networks on samples: classes, accuracy, real Lava.
 - `directory`: the files of a run.
 - `observation`: progress and times.

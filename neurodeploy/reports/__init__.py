@@ -7,6 +7,7 @@ In reading order:
 - `report_builder`: a network and its recording to a report.
 - `statements`: the conclusions of a report in sentences.
 - `comparison`: several networks side by side, and their Pareto fronts.
+- `advice`: advice on a model before any work: verdict, assumptions, doubts.
 - `certificate`: a verification that others can check; `certified_facts`: its hashes and sizes.
 - `activity`: rates, maps, membranes and spikes of a run.
 - `numbers`: numbers as people read them.

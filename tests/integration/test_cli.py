@@ -39,6 +39,8 @@ COMMANDS = (
     ("report",),
     ("compare",),
     ("macs",),
+    ("advise",),
+    ("convert",),
     ("export",),
     ("fit",),
     ("inspect",),

@@ -35,6 +35,7 @@ READS = {
     "inspect": ("net",),
     "export": ("source",),
     "macs": ("model",),
+    "advise": ("model", "samples"),
     "convert": ("model", "samples", "lava_python"),
     "lava install": ("python",),
     "lava doctor": ("path", "lava_python"),
@@ -56,6 +57,8 @@ WRITES = {
     ("export", "step"): ("--step", ".onnx"),
     ("export", "nir"): ("--nir", ".nir"),
     ("verify", "write_certificate"): ("--write-certificate", ".json"),
+    ("advise", "html"): ("--html", ".html"),
+    ("advise", "markdown_file"): ("--markdown", ".md"),
     ("convert", "out"): ("--out", ".net"),
     ("convert", "integers"): ("--integers", ".npz"),
 }
@@ -87,12 +90,14 @@ def case(neurodeploy, golden: Path, samples, tmp_path: Path) -> Callable[[str, s
             return Case(("compare", run), (run / "summary.json", run / "recipe.toml"))
         if command == "export":
             return Case(("export", net), (net,))
-        if command == "convert":
+        if command in ("advise", "convert"):
             model = tmp_path / "model.onnx"
             shutil.copy(golden / "sigma_delta" / "01_conv_chain.onnx", model)
             frames = tmp_path / "frames.npz"
             pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 1, 8, 8)) / 255
             np.savez(frames, input=pixels)
+            if command == "advise":
+                return Case(("advise", model, "--samples", frames), (model, frames))
             other = () if option == "out" else ("--out", tmp_path / "other.net")
             words = ("--samples", frames, "--thresholds", "none", *other)
             return Case(("convert", model, *words), (model, frames))

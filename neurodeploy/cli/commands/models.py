@@ -1,4 +1,4 @@
-"""The commands that take ONNX models: macs and convert."""
+"""The commands that take ONNX models: macs, advise and convert."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from neurodeploy.cli.options import (
     AsJson,
     Bindings,
     LavaPython,
+    PageOptions,
     parse_bindings,
 )
 from neurodeploy.reports.numbers import format_count
@@ -87,6 +88,49 @@ def macs(
             console.out.print("The count is incomplete.")
     if counts.uncounted_ops and not allow_incomplete:
         raise typer.Exit(INCOMPLETE)
+
+
+def advise(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A ReLU network.")],
+    page: PageOptions,
+    samples: Annotated[
+        Path | None,
+        typer.Option(
+            "--samples",
+            metavar="FRAMES.npz",
+            help="Frames in the model's own units: array `input` of shape (sequences, T, C, H, W), "
+            "in order of time, or (n, C, H, W). Without them, activity is assumed.",
+        ),
+    ] = None,
+    bind: Bindings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Advise on an ordinary network before any work: can it be converted, and does that pay.
+
+    One page: a verdict, every node that stands in the way with the way out, cores on Loihi 1 and
+    Loihi 2, and the costs of still, moving and new frames against the network in int8. Figures are
+    ranges. Exits with 0 whatever the verdict is.
+
+    Example: `neurodeploy advise model.onnx --samples frames.npz`
+    """
+    from neurodeploy.pipeline.advising import advise as advise_on
+    from neurodeploy.reports.pages.advice_page import (
+        advice_text,
+        write_advice,
+        write_advice_markdown,
+    )
+    from neurodeploy.samples.array_files import load_numbers
+
+    frames = None if samples is None else load_numbers(samples)
+    advice = advise_on(model, frames, bindings=parse_bindings(bind))
+    if page.html is not None:
+        write_advice(advice, page.html)
+    if page.markdown_file is not None:
+        write_advice_markdown(advice, page.markdown_file)
+    if as_json:
+        console.print_json(advice.to_dict(), wrote=page.files)
+    else:
+        console.out.print(advice_text(advice), soft_wrap=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,15 @@ def test_softmax_at_the_end_is_left_to_the_host() -> None:
     np.testing.assert_allclose(conversion.chain.run(frames.double().numpy()), expected, atol=1e-6)
 
 
+def test_network_that_ends_with_flat_maps(frames: torch.Tensor) -> None:
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten()).eval()
+    with torch.no_grad():
+        expected = module(frames).double().numpy()
+    chain = lower_rectified(trace_rectified(module, (2, 8, 8)))
+    np.testing.assert_allclose(chain.run(frames.double().numpy()), expected, atol=1e-6)
+
+
 def test_all_refusals_are_in_one_error() -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:
