@@ -1,4 +1,4 @@
-"""Names that tell which process a file belongs to, and whether that process still runs.
+"""Names that tell which process a file belongs to, and whether that process still runs or works.
 
 Whatever lies outside the results of a command carries such a name, so that a later process can tell
 what a killed one left from what a running one still needs.
@@ -53,10 +53,27 @@ def _start_of(process: int) -> int | None:
         if sys.platform != "linux":
             os.kill(process, 0)
             return 0
-        # The name of the program, in parentheses, may hold anything.
-        state, *fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
+        state, *fields = _read_state(process)
     except PermissionError:
         return 0
     except (OSError, OverflowError):
         return None
     return None if state in b"ZX" else int(fields[18])
+
+
+def activity_of(process: int) -> tuple[bool, int]:
+    """Return whether a process sleeps or waits for a disk, and the processor time it has used.
+
+    False where the system does not tell.
+    """
+    try:
+        state, *fields = _read_state(process)
+    except OSError:
+        return False, 0
+    return state in b"SD", int(fields[10]) + int(fields[11])
+
+
+def _read_state(process: int) -> list[bytes]:
+    """Return the state of a process as Linux tells it, and the numbers after it."""
+    # The name of the program, in parentheses, may hold anything.
+    return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()

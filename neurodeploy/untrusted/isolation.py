@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 from neurodeploy.errors import NeurodeployError
+from neurodeploy.processes.owners import activity_of
 from neurodeploy.processes.parents import watch_parent
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ CPU_SECONDS = 1.0
 """Processor time that a small file may take."""
 CPU_SECONDS_PER_BYTE = 3e-6
 """Time that a file's size explains, if it is packed a thousand to one."""
+BLOCKED_SECONDS = 60
+"""Time in which a process uses no processor, nor waits for one, after which it counts as lost."""
 MEMORY = 4 << 30
 """Bytes of address space, beside those that the file itself explains."""
 
@@ -66,6 +69,10 @@ class _Failure(NamedTuple):
 
     reason: str
     is_lack_of_memory: bool = False
+
+
+class _BlockedError(Exception):
+    """A call waits for something that does not come."""
 
 
 class Call(Generic[Answer]):
@@ -136,6 +143,12 @@ def running_apart(
                 progress(*message)
     except (EOFError, ConnectionError):
         raise kind.error(_say_loss(path, worker, seconds)) from None
+    except _BlockedError:
+        worker.stop()
+        raise kind.error(
+            f"{path}: reading it came to a standstill, {BLOCKED_SECONDS} s without any use of the "
+            "processor. Does its disk or network drive answer? Copy the file to another place."
+        ) from None
     except BaseException:  # Ctrl-C too: the process must not go on
         worker.stop()
         raise
@@ -201,7 +214,14 @@ class _Worker:
         self._connections()[1].send(message)
 
     def receive(self) -> tuple[object, _Failure | NeurodeployError | None] | _Progress:
-        message: tuple[object, NeurodeployError | None] | _Progress = self._connections()[0].recv()
+        answers, still, before = self._connections()[0], 0, -1
+        # Seconds are counted, not read from a clock: this process may have been stopped meanwhile.
+        while not answers.poll(1.0):
+            sleeps, used = activity_of(self.process.pid)
+            still, before = (still + 1 if sleeps and used == before else 0), used
+            if still >= BLOCKED_SECONDS:
+                raise _BlockedError
+        message: tuple[object, NeurodeployError | None] | _Progress = answers.recv()
         return message
 
     def disconnect(self) -> None:

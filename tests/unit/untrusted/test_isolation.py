@@ -39,6 +39,10 @@ def spin(path, *others):
     while True:
         pass
 
+def wait(path):
+    import time
+    time.sleep(60)
+
 def crash(path):
     os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -126,6 +130,16 @@ def test_time_and_memory_have_limits(
     with pytest.raises(OnnxError, match="more than 1 GiB"):
         call(tasks.fill, tmp_path, 1 << 28)
     assert call(tasks.fill, tmp_path, 1 << 27, more_memory=2 << 30) == 1 << 27
+
+
+def test_a_call_that_only_waits_is_given_up(
+    tmp_path: Path, tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "BLOCKED_SECONDS", 1)
+    before = children()
+    with pytest.raises(OnnxError, match="came to a standstill, 1 s without any use of the proc"):
+        call(tasks.wait, tmp_path)
+    assert children() <= before
 
 
 def test_a_process_that_cannot_start_is_an_error(
