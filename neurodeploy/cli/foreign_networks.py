@@ -84,7 +84,10 @@ def deploy_nir(
     with tried_apart(model, NIR):
         from neurodeploy.pipeline import imported
         from neurodeploy.pipeline.deployment.fine_tuning import FineTuning
+        from neurodeploy.pipeline.directory import require_apart
 
+    directory = out or Path("deployed")
+    require_apart(foreign.samples, directory, role="samples of the network")
     inputs = load_inputs(foreign.samples)
     network = import_nir(
         model,
@@ -106,7 +109,7 @@ def deploy_nir(
             inputs,
             read_labels(foreign.samples, samples=len(inputs), classes=math.prod(last)),
             target=quantization.target,
-            out=out or Path("deployed"),
+            out=directory,
             approximate=foreign.approximate or (),
             margin=quantization.margin,
             weight_bits=quantization.weight_bits,

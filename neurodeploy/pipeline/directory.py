@@ -93,15 +93,35 @@ def require_data_apart(recipe: Recipe, directory: Path) -> None:
     Raises:
         OutputError: If one is.
     """
-    if not isinstance(recipe.data, NpzData):
-        return
-    data = Path(recipe.data.path).expanduser()
+    if isinstance(recipe.data, NpzData):
+        require_apart(Path(recipe.data.path).expanduser(), directory, role="data of the recipe")
+
+
+def require_apart(data: Path, directory: Path, *, role: str) -> None:
+    """Check that no file that a run or a deployment writes is one that it reads.
+
+    Raises:
+        OutputError: If one is.
+    """
     for name in RUN_FILES:
         if is_same_file(directory / name, data):
             raise OutputError(
-                f"{directory / name}: is the data of the recipe ({data}), and would be replaced. "
+                f"{directory / name}: is the {role} ({data}), and would be replaced. "
                 "Name another directory (--out), or move the data."
             )
+
+
+def require_no_run(directory: Path) -> None:
+    """Check that a directory holds no whole run, whose report is about its own network.
+
+    Raises:
+        OutputError: If it does.
+    """
+    if (directory / SUMMARY).exists():
+        raise OutputError(
+            f"{directory}: holds a whole run, whose report would no longer be about its "
+            "network. Name another directory (--out)."
+        )
 
 
 def begin_run(recipe: Recipe, directory: Path, *, resume: bool) -> None:

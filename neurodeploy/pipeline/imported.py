@@ -26,12 +26,16 @@ from neurodeploy.errors import (
 )
 from neurodeploy.files import (
     CERTIFICATE,
+    DEPLOYMENT,
     NET,
     NET_RECORD,
+    REPORT,
     SAMPLES,
+    TWIN,
     hash_file,
     locked,
     replacing,
+    replacing_together,
     write_text,
 )
 from neurodeploy.fixedpoint import FloatArray
@@ -75,7 +79,7 @@ from neurodeploy.pipeline.deployment.given_samples import (
 )
 from neurodeploy.pipeline.deployment.integer_network import IntegerNetwork
 from neurodeploy.pipeline.deployment.lowering import make_twin
-from neurodeploy.pipeline.directory import versions
+from neurodeploy.pipeline.directory import require_no_run, versions
 from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.reports.certificate import Certificate
 from neurodeploy.reports.certified_facts import TRAINED_FURTHER, CertifiedRun
@@ -197,7 +201,10 @@ def deploy(
         TrainingError: If the loss of the fine-tune is no longer finite.
         TargetLimitError: With every limit of the target that it exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
+        OutputError: If the files cannot be written; then all are as they were.
     """
+    directory = Path(out)
+    require_no_run(directory)
     allowed = check_approximations(approximate)
     if isinstance(source, Imported):
         imported = source
@@ -217,7 +224,7 @@ def deploy(
         fine_tune,
         observer or Silence(),
     )
-    return work.deploy(Path(out), margin=margin, lava_samples=lava_samples)
+    return work.deploy(directory, margin=margin, lava_samples=lava_samples)
 
 
 class _ImportedWork:
@@ -269,11 +276,14 @@ class _ImportedWork:
         fit = None
         if self.chip.core_model is not None:
             fit = estimate_cores(sizes_of(lowered.graph), self.chip)
-        with locked(directory):
+        names, stale = (NET, SAMPLES, NET_RECORD, CERTIFICATE), (DEPLOYMENT, REPORT, TWIN)
+        with locked(directory), replacing_together(directory, names, stale=stale) as place:
+            require_no_run(directory)  # that another process may have finished meanwhile
+            net, shown = place / NET, place / SAMPLES
             written, agreement, recording = self._write(
-                directory / NET, lowered, (runs["quantized"], direct), floats, carried, lava_samples
+                net, lowered, (runs["quantized"], direct), floats, carried, lava_samples
             )
-            save_samples(directory / SAMPLES, self.shown, self.classes)
+            save_samples(shown, self.shown, self.classes)
             certified = certify_layers(
                 agreement,
                 f"float network, convention {self.imported.convention.name}",
@@ -282,6 +292,7 @@ class _ImportedWork:
                 approximations=self.allowed,
                 is_trained_further=direct is not runs["quantized"],
             )
+            run = CertifiedRun.of(written, recording.steps)
             stages = (runs if tuned is not None else {}) | {"deployed": recording}
             result = ImportedDeployment(
                 path=directory / NET,
@@ -296,16 +307,11 @@ class _ImportedWork:
                 samples=directory / SAMPLES,
                 input_scale=self.entry.scale,
                 certificate=Certificate.of(
-                    directory / NET,
-                    directory / SAMPLES,
-                    self.shown,
-                    recording,
-                    CertifiedRun.of(written, recording.steps),
-                    deployment=certified,
+                    net, shown, self.shown, recording, run, deployment=certified
                 ),
             )
-            self._write_record(directory / NET_RECORD, result)
-            result.certificate.save(directory / CERTIFICATE)
+            self._write_record(place / NET_RECORD, result, sha256=hash_file(net))
+            result.certificate.save(place / CERTIFICATE)
         return result
 
     def _tune(
@@ -400,10 +406,10 @@ class _ImportedWork:
             agreement = tuple(dataclasses.replace(layer, deployed=None) for layer in agreement)
         return written, agreement, from_file
 
-    def _write_record(self, path: Path, result: ImportedDeployment) -> None:
+    def _write_record(self, path: Path, result: ImportedDeployment, *, sha256: str) -> None:
         record = {
             "net": result.path.name,
-            "sha256": hash_file(result.path),
+            "sha256": sha256,
             "target": self.chip.name,
             "message_bits": result.graph.input.message_bits,
             "input_scale": result.input_scale,

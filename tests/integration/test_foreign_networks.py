@@ -122,6 +122,25 @@ def test_refusals(
     assert not (tmp_path / "out" / "network.net").exists()
 
 
+def test_neither_its_samples_nor_a_whole_run_are_replaced(
+    call: Call, samples: Path, tmp_path: Path
+) -> None:
+    path = GOLDEN / "01_snntorch_leaky_dense.nir"
+    for folder, name, message in (
+        ("a", "samples.npz", "samples.npz: is the samples of the network"),
+        ("b", "summary.json", "holds a whole run, whose report would no longer be about"),
+    ):
+        place = tmp_path / folder
+        place.mkdir()
+        given = samples.rename(place / name) if folder == "a" else tmp_path / "a" / "samples.npz"
+        (place / name).touch()
+        before = {one: one.read_bytes() for one in place.iterdir()}
+        code, _, error = call("deploy", path, "--samples", given, "--out", place)
+        assert code == 1
+        assert message in " ".join(error.split())
+        assert {one: one.read_bytes() for one in place.iterdir()} == before
+
+
 def test_a_trained_run_takes_no_options_of_nir_files(
     call: Call, samples: Path, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
 from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.data import Dataset, load_data, range_of
-from neurodeploy.errors import OutputError, QuantizationError
+from neurodeploy.errors import QuantizationError
 from neurodeploy.files import (
     CERTIFICATE,
     DEPLOYMENT,
@@ -25,7 +25,6 @@ from neurodeploy.files import (
     NET_RECORD,
     REPORT,
     SAMPLES,
-    SUMMARY,
     TWIN,
     hash_file,
     locked,
@@ -58,7 +57,7 @@ from neurodeploy.pipeline.deployment.result import (
     measure_relays,
     write_net_record,
 )
-from neurodeploy.pipeline.directory import require_data_apart
+from neurodeploy.pipeline.directory import require_data_apart, require_no_run
 from neurodeploy.pipeline.observation import Observer, Silence
 from neurodeploy.pipeline.prediction import (
     accuracy_of,
@@ -113,11 +112,7 @@ def deploy(
     target = Target.load(recipe.quantization.target)
     data = load_data(recipe)
     with locked(directory):
-        if (directory / SUMMARY).exists():
-            raise OutputError(
-                f"{directory}: holds a whole run, whose report would no longer be about its "
-                "network. Name another directory (--out)."
-            )
+        require_no_run(directory)
         written, stale = (NET, SAMPLES, NET_RECORD, CERTIFICATE), (DEPLOYMENT, REPORT, TWIN)
         with replacing_together(directory, written, stale=stale) as place:
             work = _DeploymentWork(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from neurodeploy.errors import (
     DataError,
     InterchangeError,
     NeurodeployError,
+    OutputError,
     VerificationError,
 )
 from neurodeploy.files import hash_file
@@ -70,6 +73,21 @@ def test_integers_keep_the_spikes_and_the_file_has_them_all(case: str, tmp_path:
     with np.load(tmp_path / "samples.npz") as samples:
         assert samples.files == ["input"]
         np.testing.assert_array_equal(samples["input"], inputs_of(case))
+
+
+def test_a_deployment_that_fails_at_its_end_changes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    case = "01_snntorch_leaky_dense"
+    deploy(case, tmp_path, weight_bits=4)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(nd.Certificate, "save", fail)
+    with pytest.raises(OutputError, match="the files in it were not changed"):
+        deploy(case, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.lava
