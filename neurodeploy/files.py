@@ -70,7 +70,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     try:
         final = real_path(path)
-        if final.is_symlink():
+        if leads_in_a_circle(final):
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if final.exists() and not (final.is_file() or final.is_dir()):
             raise OutputError(
@@ -156,12 +156,15 @@ def replacing_together(
         staging.mkdir(parents=True)
         yield staging
         _move(staging, place, names, stale)
-    except OutputError:
-        raise
-    except OSError as error:
+    except (OutputError, OSError) as error:
+        cause: BaseException | None = error
+        if isinstance(error, OutputError):
+            if str(staging) not in str(error):
+                raise
+            cause = error.__cause__  # it is about a file in a folder that nobody knows
         raise OutputError(
-            f"{folder}: cannot be written ({error.strerror or error}). Check the directory's "
-            "permissions and the free disk space; the files in it were not changed."
+            f"{folder}: cannot be written ({getattr(cause, 'strerror', None) or cause}). Check the "
+            "directory's permissions and the free disk space; the files in it were not changed."
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -274,7 +277,7 @@ def require_writable(path: Path) -> None:
     """
     path = Path(path)
     real = real_path(path)
-    if real.is_symlink():
+    if leads_in_a_circle(real):
         raise OutputError(
             f"{path}: cannot be written ({os.strerror(errno.ELOOP)}). Name another file."
         )
@@ -367,6 +370,11 @@ def is_there(path: Path) -> bool:
 def real_path(path: Path) -> Path:
     """Return a path without links; one that leads round in a circle, for others to fail on."""
     return Path(os.path.realpath(path))  # pathlib's own raises for circles what is no OSError
+
+
+def leads_in_a_circle(real: Path) -> bool:
+    """Return whether there are links in a `real_path`, which are those that it cannot resolve."""
+    return any(one.is_symlink() for one in (real, *real.parents))
 
 
 def is_same_file(path: Path, other: Path) -> bool:

@@ -98,7 +98,7 @@ def read_labelled(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.g
     Raises:
         DataError: If the file is missing or damaged, or one of them is not there.
     """
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise DataError(
             f"{path}: no such file in {Path.cwd()}, where relative paths start. Set data.path."
         )

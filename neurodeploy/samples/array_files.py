@@ -321,7 +321,7 @@ def _open_bytes(path: Path, key: str) -> Iterator[tuple[IO[bytes], int]]:
 @contextmanager
 def _explained(path: Path, key: str) -> Iterator[None]:
     """Turn every error that a missing or damaged file causes into a `DataError`."""
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise DataError(f"{path}: no such file. Check its name, and the current folder.")
     check_file(path, _STRANGE)
     with guarded(path, _kind_of(path, key)), warnings.catch_warnings():

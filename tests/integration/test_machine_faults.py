@@ -59,6 +59,14 @@ def shell(folder: Path, text: str) -> tuple[int, bytes, bytes]:
             "ln -s b.npz b.npz; neurodeploy simulate a.net -i in.npz -o b.npz",
             "error: b.npz: cannot be written (Too many levels of symbolic links)",
         ),
+        (
+            "ln -s b b; neurodeploy simulate a.net -i in.npz -o b/b.npz",
+            "error: b/b.npz: cannot be written (Too many levels of symbolic links)",
+        ),
+        (
+            "ln -s b.npz b.npz; neurodeploy simulate a.net -i b.npz -o c.npz",
+            "error: b.npz: Too many levels of symbolic links. Give the path of a .npz",
+        ),
         ("chmod 0 a.net; neurodeploy inspect a.net", "error: a.net: Permission denied. Give"),
         ("chmod 0 in.npz; neurodeploy macs in.npz", "error: in.npz: cannot be read (Permission"),
         ("chmod 0 in.npz; neurodeploy compare in.npz in.npz", "error: in.npz: "),

@@ -270,6 +270,17 @@ def test_files_are_replaced_together(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"net": "new net", "record": "new record"}
 
 
+def test_a_failure_names_no_temporary_folder(tmp_path: Path) -> None:
+    old_files(tmp_path)
+    with (
+        pytest.raises(OutputError) as caught,
+        replacing_together(tmp_path, ("net", "record")) as place,
+        replacing(place / "net"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert str(caught.value).startswith(f"{tmp_path}: cannot be written (No space left on device).")
+
+
 @pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("operation", ["replace", "link", "unlink", "mkdir"])
 def test_where_one_cannot_be_moved_none_is(tmp_path, monkeypatch, operation, number) -> None:
