@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import numpy as np
 import seeds
@@ -39,6 +40,7 @@ from neurodeploy.errors import (
 from neurodeploy.learning.checkpoints import read_checkpoint
 from neurodeploy.learning.trainer import CHECKPOINT
 from neurodeploy.onnx_models.measured_zeros import read_baseline
+from neurodeploy.recipes.data_sections import NpzData
 from neurodeploy.recipes.layouts import count_weights, layout_of, shapes_of
 from neurodeploy.samples.sources import open_samples, read_labels
 from neurodeploy.simulation import Feed, Record
@@ -184,6 +186,34 @@ def _build_recipe(path: Path) -> object:
     return dict(network.state_dict())
 
 
+def _load_archive(path: Path) -> object:
+    """Load an archive as the data of a recipe: as images, and else as events."""
+    try:
+        parts = nd.load_data(_recipe_of(path, "direct"))
+    except DataError:
+        parts = nd.load_data(_recipe_of(path, "events"))
+    for part in parts:
+        labels = np.asarray(part.labels)
+        if not len(part) or labels.min() < 0 or labels.max() >= 3:
+            raise NonsenseError(f"{len(part)} samples of classes {set(labels.tolist())}")
+    return [(part.windows(seeds.STEPS), part.labels) for part in parts]
+
+
+def _recipe_of(path: Path, encoding: Literal["direct", "events"]) -> nd.Recipe:
+    recipe = nd.Recipe.parse(seeds.small_recipes()[0].decode())
+    data = NpzData(
+        source="npz",
+        path=str(path),
+        shape=seeds.PORT,
+        classes=3,
+        encoding=encoding,
+        test_fraction=0.34,
+        validation_fraction=0.34,
+        input_bits=3,
+    )
+    return replace(recipe, data=data, network=replace(recipe.network, steps=seeds.STEPS))
+
+
 def _read_target(path: Path) -> object:
     target = nd.Target.load(path)
     fit = None
@@ -273,6 +303,20 @@ def _whole_run() -> bytes:
         return seeds.resume_run(here / "out.npz")
 
 
+def _of_samples(
+    file: str, seeds: Callable[[], Files], mutators: tuple[Mutator, ...], *, weight: float = 2
+) -> Target:
+    """Return the kind of a file of samples."""
+    return Target(
+        file=file,
+        seeds=seeds,
+        mutators=mutators,
+        read=_read_samples,
+        errors=(DataError, SimulationError),
+        weight=weight,
+    )
+
+
 def _of_parts(
     chosen: str,
     mutators: tuple[Mutator, ...],
@@ -306,8 +350,6 @@ def _seal_part(archive: bytes) -> bytes:
     return seal_part(archive, 0, 2, run)
 
 
-_SAMPLES = (DataError, SimulationError)
-_HDF5_ARRAYS = seeds.hdf5_samples
 _PART = "part-000000000000-000000000002.npz"
 TARGETS: Mapping[str, Target] = {
     "netx": Target(
@@ -324,48 +366,19 @@ TARGETS: Mapping[str, Target] = {
         read=_read_nir,
         errors=(InterchangeError,),
     ),
-    "hdf5": Target(
-        file="input.h5", seeds=_HDF5_ARRAYS, mutators=HDF5, read=_read_samples, errors=_SAMPLES
-    ),
-    "npz": Target(
+    "hdf5": _of_samples("input.h5", seeds.hdf5_samples, HDF5, weight=1),
+    "npz": _of_samples("input.npz", seeds.npz_samples, NPZ),
+    "npz-train": Target(
         file="input.npz",
-        seeds=seeds.npz_samples,
+        seeds=seeds.training_archives,
         mutators=NPZ,
-        read=_read_samples,
-        errors=_SAMPLES,
-        weight=2,
+        read=_load_archive,
+        errors=(DataError,),
     ),
-    "npy": Target(
-        file="input.npy",
-        seeds=seeds.npy_samples,
-        mutators=NPY,
-        read=_read_samples,
-        errors=_SAMPLES,
-        weight=2,
-    ),
-    "bin": Target(
-        file="input.bin",
-        seeds=seeds.bin_recordings,
-        mutators=(),
-        read=_read_samples,
-        errors=_SAMPLES,
-        weight=2,
-    ),
-    "dat": Target(
-        file="input.dat",
-        seeds=seeds.dat_recordings,
-        mutators=(),
-        read=_read_samples,
-        errors=_SAMPLES,
-        weight=2,
-    ),
-    "aedat4": Target(
-        file="input.aedat4",
-        seeds=seeds.aedat4_recordings,
-        mutators=(),
-        read=_read_samples,
-        errors=_SAMPLES,
-    ),
+    "npy": _of_samples("input.npy", seeds.npy_samples, NPY),
+    "bin": _of_samples("input.bin", seeds.bin_recordings, ()),
+    "dat": _of_samples("input.dat", seeds.dat_recordings, ()),
+    "aedat4": _of_samples("input.aedat4", seeds.aedat4_recordings, (), weight=1),
     "onnx": Target(
         file="input.onnx",
         seeds=seeds.from_files("unit/onnx_models/models/*.onnx", largest=30_000),
@@ -392,9 +405,10 @@ TARGETS: Mapping[str, Target] = {
     ),
     "model-forged": Target(
         file="input.safetensors",
-        seeds=seeds.unsealed_models,
+        seeds=seeds.models,
         mutators=TENSORS,
         read=_read_forged_model,
+        finish=seeds.sealed,
         errors=(CheckpointError,),
     ),
     "checkpoint": Target(
@@ -414,9 +428,10 @@ TARGETS: Mapping[str, Target] = {
     ),
     "resume-forged": Target(
         file=CHECKPOINT,
-        seeds=seeds.unsealed_checkpoints,
+        seeds=seeds.checkpoints,
         mutators=TENSORS,
         read=_resume_forged_training,
+        finish=seeds.sealed,
         errors=(CheckpointError, TrainingError),
         weight=0.5,
     ),

@@ -44,7 +44,7 @@ ANSWERS = {
     "43": "Einsum has the equation 'i.j'",
     "44": "functions cannot be inlined",
     "74": "a number of 401 digits",
-    "75": "made with training data = ",
+    "75": "holds neurodeploy-checkpoint-1, of an earlier version, without a hash",
     "83": ": line 48: nested deeper than 32 tables and lists",
     "84": ": line 11: a number of 5000 characters",
     "85": "name",
@@ -53,6 +53,7 @@ ANSWERS = {
     "88": ": line 1: nested deeper than 32 tables and lists",
     "89": ": line 14: a number of 5000 characters",
     "90": "value = -1, 1 to 2147483647 are allowed",
+    "91": "made with training data = ",
 }
 """By number: what the error says; the others are valid, or parts."""
 
