@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import os
@@ -26,7 +27,7 @@ import h5py
 import numpy as np
 
 from neurodeploy.errors import LavaRuntimeError, NeurodeployError
-from neurodeploy.files import hardware_path
+from neurodeploy.files import hardware_path, replacing
 from neurodeploy.lava_bridge.worker import Job, run_jobs, tail
 from neurodeploy.processes.leftovers import remove_leftovers_in, temporary_folder
 from neurodeploy.processes.owners import owner_mark
@@ -230,7 +231,8 @@ def self_test(python: Path, *, is_isolated: bool = True) -> tuple[float, Mapping
 
 
 def _write_known_network(path: Path) -> None:
-    with h5py.File(path, "w") as file:
+    content = io.BytesIO()  # HDF5 tells in many ways of a full disk
+    with h5py.File(content, "w") as file:
         layer = file.create_group("layer/0")
         layer["type"] = np.bytes_(b"dense")
         layer["shape"] = np.array([1])
@@ -239,6 +241,8 @@ def _write_known_network(path: Path) -> None:
         neuron = layer.create_group("neuron")
         neuron["type"] = np.bytes_(b"CUBA")
         neuron["iDecay"], neuron["vDecay"], neuron["vThMant"] = 4096, 0, 8
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _beside(folder: Path) -> str:
