@@ -15,8 +15,13 @@ import torch
 from torch import Tensor
 
 from neurodeploy.data.augmentation import flip_images, roll_images
-from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, split
-from neurodeploy.data.stored import StoredDataset, import_package, is_hidden, layout_hint
+from neurodeploy.data.dataset import TEST_SPLIT_SEED, Dataset, LabelArray, split
+from neurodeploy.data.stored import (
+    StoredDataset,
+    import_package,
+    is_hidden,
+    layout_hint,
+)
 from neurodeploy.errors import DataError, OutputError
 from neurodeploy.files import replacing
 from neurodeploy.recipes.data_sections import Cifar10DvsData, DvsGestureData, EventSection, ShdData
@@ -95,10 +100,14 @@ def read_frames(section: EventSection, *, steps: int) -> tuple[Dataset, Dataset]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frames:
-    """Frames in a file that is mapped, not read, and what training does to them."""
+    """Frames in a file, and what training does to them.
+
+    The file is not mapped: a mapped one that another process cuts short ends this one.
+    """
 
     path: Path  # its name holds a digest of the recordings
-    frames: npt.NDArray[np.uint8]  # (samples, T, *shape), numbers of events
+    start: int  # of its first record
+    records: np.dtype[np.void]  # a sample's numbers of events, (T, *shape) uint8, and its class
     flip: bool
     roll: int
 
@@ -109,7 +118,14 @@ class Frames:
 
     def read(self, indices: Tensor, *, generator: torch.Generator | None) -> Tensor:
         """Return (batch, T, *shape) uint8, mirrored and rolled if there is a generator."""
-        frames = torch.from_numpy(np.ascontiguousarray(self.frames[indices.numpy()]))
+        records = np.empty(len(indices), self.records)
+        rows = records.view(np.uint8).reshape(len(indices), self.records.itemsize)
+        with reading(self.path, FRAMES), self.path.open("rb", buffering=0) as file:
+            for row, index in zip(rows, indices.tolist(), strict=True):
+                file.seek(self.start + index * row.nbytes)
+                if file.readinto(row.data) < row.nbytes:
+                    raise ValueError("it was cut short")
+        frames = torch.from_numpy(np.ascontiguousarray(records["frames"]))
         if generator is None:
             return frames
         if self.flip:
@@ -141,17 +157,36 @@ def _part(section: EventSection, part: str, *, steps: int) -> StoredDataset:
     records = np.dtype([("frames", "u1", (steps, *section.shape)), ("label", "<i8")])
     if not path.is_file():
         _write(path, recordings, files, section=section, steps=steps, records=records)
-    with reading(path, FRAMES):
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    if found.dtype != records or len(found) != len(recordings):
-        raise DataError(f"{path}: holds something else than frames. Delete it; it is made again.")
+    start, labels = _open(path, records, len(recordings))
     frames = Frames(
         path=path,
-        frames=found["frames"],
+        start=start,
+        records=records,
         flip=isinstance(section, Cifar10DvsData) and section.flip,
         roll=0 if isinstance(section, ShdData) else section.roll,
     )
-    return StoredDataset.of(section, frames, np.array(found["label"], dtype=np.int64))
+    return StoredDataset.of(section, frames, labels)
+
+
+def _open(path: Path, records: np.dtype[np.void], count: int) -> tuple[int, LabelArray]:
+    """Check a file of frames; return where its records begin, and their classes."""
+    with reading(path, FRAMES), path.open("rb", buffering=0) as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        start, size = file.tell(), path.stat().st_size
+        if (shape, dtype) != ((count,), records):
+            raise DataError(
+                f"{path}: holds something else than frames. Delete it; it is made again."
+            )
+        if size != start + count * records.itemsize:
+            raise ValueError(f"{size} bytes of {start + count * records.itemsize}")
+        labels = np.empty(count, np.int64)
+        assert records.fields is not None
+        offset = records.fields["label"][1]
+        for index in range(count):
+            file.seek(start + index * records.itemsize + offset)
+            labels[index] = int.from_bytes(file.read(8), "little", signed=True)
+    return start, labels
 
 
 def _recordings(section: EventSection, part: str, root: Path) -> tuple[_Recordings, Sequence[Path]]:
@@ -221,10 +256,12 @@ def _write(
     """Make the frames of all recordings, whole or not at all."""
     logger.info("%s: making frames of %s recordings", path, len(recordings))
     try:
-        with replacing(path) as temporary:
-            written = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=records, shape=(len(recordings),)
-            )
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            # Not mapped: where the disk is full, writing to a mapped file ends the process.
+            header = np.lib.format.header_data_from_array_1_0(np.empty(0, records))
+            header["shape"] = (len(recordings),)
+            np.lib.format.write_array_header_1_0(file, header)
+            record = np.empty((), records)
             for index in range(len(recordings)):
                 is_alone = len(files) == len(recordings)
                 where = str(files[index]) if is_alone else f"{files[0]}[{index}]"
@@ -235,9 +272,8 @@ def _write(
                     raise DataError(
                         f"{where}: label {label}, 0 to {section.classes - 1} is required."
                     )
-                written[index] = (counts, label)
-            written.flush()
-            del written
+                record["frames"], record["label"] = counts, label
+                file.write(record.tobytes())
     except OutputError as error:
         raise OutputError(f"{error} Or name another folder with data.cache.") from error
 

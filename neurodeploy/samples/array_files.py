@@ -146,8 +146,8 @@ class ArrayFile:
         count: Number of samples that the header states.
         shape: Of one sample.
         dtype: As stored; booleans as uint8.
-        is_columnwise: Whether it is stored in Fortran's order, so that its samples are not one
-            after the other; `read` then gives nothing of use.
+        is_scattered: Whether it is stored in Fortran's order in an archive, which is read forwards:
+            `read` then gives nothing of use.
     """
 
     def __init__(self, path: Path | str, *, key: str = "input") -> None:
@@ -167,7 +167,7 @@ class ArrayFile:
         self.count: int = stored.shape[0]
         self.shape: tuple[int, ...] = stored.shape[1:]
         self.dtype = integer_dtype(stored.dtype)
-        self.is_columnwise = stored.is_columnwise
+        self.is_scattered = stored.is_columnwise and _is_archive(self._path)
         self._stored = stored
 
     def read(self, first: int, last: int) -> npt.NDArray[np.integer]:
@@ -180,6 +180,8 @@ class ArrayFile:
             CutShortError: If not all of them are there.
             DataError: If the file is damaged; a wrong checksum shows with the last sample.
         """
+        if self._stored.is_columnwise:
+            return self._read_columns(first, last)
         size = prod(self.shape) * self._stored.dtype.itemsize
         with _explained(self._path, self._key):
             self._stored.file.seek(self._stored.start + first * size)
@@ -195,15 +197,23 @@ class ArrayFile:
             values = np.frombuffer(data, self._stored.dtype).reshape(last - first, *self.shape)
         return cast("npt.NDArray[np.integer]", values.view(self.dtype))
 
+    def _read_columns(self, first: int, last: int) -> npt.NDArray[np.integer]:
+        """Read samples whose values lie apart: all samples' first values, then all second ones.
 
-def map_array(path: Path) -> npt.NDArray[np.integer]:
-    """Map the integers of a `.npy` file into memory.
-
-    Raises:
-        DataError: If it is missing or damaged, or ends before its array does.
-    """
-    with _explained(path, "input"):
-        return cast("npt.NDArray[np.integer]", np.load(path, mmap_mode="r", allow_pickle=False))
+        The file is not mapped: a mapped one that another process cuts short ends this one.
+        """
+        stored, count = self._stored, last - first
+        values = np.empty((prod(self.shape), count), stored.dtype)
+        with _explained(self._path, self._key):
+            for number, column in enumerate(values):
+                place = number * self.count + first
+                stored.file.seek(stored.start + place * stored.dtype.itemsize)
+                data = stored.file.read(column.nbytes)
+                if len(data) < column.nbytes:
+                    raise CutShortError(f"{self.name} is cut short, which leaves no sample whole.")
+                column[...] = np.frombuffer(data, stored.dtype)
+        turned = values.reshape(*self.shape[::-1], count).transpose()
+        return cast("npt.NDArray[np.integer]", turned.view(self.dtype))
 
 
 def member_names(path: Path) -> list[str]:

@@ -16,7 +16,6 @@ from neurodeploy.samples.array_files import (
     HDF5_SUFFIXES,
     ArrayFile,
     load_inputs,
-    map_array,
     member_names,
     require_integer_dtype,
 )
@@ -59,7 +58,7 @@ class Samples(Protocol):
 
 
 class ArraySamples:
-    """Samples that are in memory, or in a mapped array: (samples, T, ...) integers."""
+    """Samples that are in memory: (samples, T, ...) integers."""
 
     def __init__(self, values: IntegerArray, *, name: str = "input") -> None:
         """Take the array as it is.
@@ -189,11 +188,9 @@ def open_samples(
     if key not in (names := member_names(path)) and is_event_archive(names):
         return EventTable(path, names, lambda name: ArrayFile(path, key=name))
     found = ArrayFile(path, key=key)
-    if not found.is_columnwise:
-        return found
-    if suffix == ".npy":
-        return ArraySamples(map_array(path), name=str(path))
-    return ArraySamples(load_inputs(path, key=key), name=found.name)
+    if found.is_scattered:
+        return ArraySamples(load_inputs(path, key=key), name=found.name)
+    return found
 
 
 def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray | None:

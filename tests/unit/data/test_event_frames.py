@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from fault_injection import Faults
 
 from neurodeploy.data import (
     Dataset,
@@ -344,7 +347,13 @@ def test_frames_go_where_the_recipe_says(tmp_path: Path) -> None:
 def test_damaged_frames_are_named(tmp_path: Path) -> None:
     write_nmnist_set(tmp_path)
     data = recipe("nmnist", tmp_path)
-    load_data(data)
+    train = load_data(data)[0]
+    path = min((tmp_path / "frames").glob("nmnist-train*"))
+    content = path.read_bytes()
+    os.truncate(path, 1000)  # a mapped file would end this process
+    with pytest.raises(DataError, match=r"it was cut short.*Delete it; it is made again"):
+        all_of(train)
+    path.write_bytes(content)
     path = min((tmp_path / "frames").glob("nmnist-test*"))
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match="Delete it; it is made again"):
@@ -468,6 +477,20 @@ def test_frames_made_another_way_are_made_again(
     monkeypatch.undo()
     load_data(recipe("nmnist", tmp_path))
     assert len(list((tmp_path / "frames").iterdir())) == 4
+
+
+def test_frames_on_a_full_disk_are_an_error(tmp_path: Path) -> None:
+    """Not the end of the process, as where they are written through a mapped file."""
+    write_nmnist_set(tmp_path)
+    counted = Faults(tmp_path / "frames")
+    with counted.injected(arrays=False):
+        load_data(recipe("nmnist", tmp_path))
+    shutil.rmtree(tmp_path / "frames")
+    number = counted.operations.index(next(x for x in counted.operations if x[:6] == "write "))
+    full = Faults(tmp_path / "frames", number=number, lasting=True)
+    with full.injected(arrays=False), pytest.raises(OutputError, match=r"No space.*data\.cache"):
+        load_data(recipe("nmnist", tmp_path))
+    assert not (tmp_path / "frames").exists()
 
 
 def test_a_class_without_recordings_is_named(tmp_path: Path) -> None:

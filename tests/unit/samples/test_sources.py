@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tracemalloc
 import zipfile
@@ -139,6 +140,17 @@ def test_columns_first_are_read_as_well(tmp_path, values) -> None:
     np.savez(tmp_path / "a.npz", input=columns)
     for name in ("a.npy", "a.npz"):
         assert np.array_equal(open_samples(tmp_path / name).read(3, 9), values[3:9])
+
+
+def test_a_file_may_be_cut_short_while_it_is_read(tmp_path, values) -> None:
+    for order in "CF":
+        path = tmp_path / f"{order}.npy"
+        np.save(path, np.asarray(np.tile(values, (20, 1, 1, 1, 1)), order=order))
+        samples = open_samples(path)
+        samples.read(0, 2)
+        os.truncate(path, 10_000)  # a mapped file would end this process
+        with pytest.raises(DataError, match="cut short"):
+            samples.read(samples.count - 3, samples.count)
 
 
 @pytest.mark.parametrize(
