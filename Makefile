@@ -1,6 +1,7 @@
 # make demo       trains, deploys, verifies on Lava and reports; makes all it needs first
 # make test       runs the tests; makes all they need first
 # make test-fast  runs those of single modules that take no longer than a few seconds, without Lava
+# make docs       builds the documentation, docs/_build/html/index.html, and runs its tutorials
 # make fuzz       mutates files of every kind for MINUTES=n and reads them; KIND="netx npz" chooses
 # All are safe to repeat and fast the second time. PYTHON=/path/to/python3.12 chooses another.
 
@@ -17,7 +18,7 @@ KIND ?=
 # Two processes, each with its own half of the tests; the one that is done first takes from the other.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-.PHONY: demo test test-fast fuzz lint clean
+.PHONY: demo test test-fast docs fuzz lint clean
 
 demo: $(VENV)/.lava
 	$(BIN)/neurodeploy run training/recipes/digits.toml
@@ -29,6 +30,9 @@ test: $(VENV)/.lava $(VENV)/.test
 test-fast: $(VENV)/.test
 	$(PYTEST) tests/unit tests/property tests/packaging -m "not slow and not lava and not slayer" \
 		--lowering-examples 20 --report-examples 5 $(PYTEST_ARGS)
+
+docs: $(VENV)/.lava $(VENV)/.docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 # Findings go to tests/fuzz/corpus, which the tests read; fails if there are some.
 fuzz: $(VENV)/.test
@@ -67,6 +71,10 @@ $(VENV)/.test: $(VENV)/.train
 
 $(VENV)/.lint: $(VENV)/.test
 	$(PIP_INSTALL) -e '.[train,data,onnx,dask,ray,test,lint]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.train
+	$(PIP_INSTALL) -e '.[train,onnx,docs]'
 	touch $@
 
 clean:

@@ -185,6 +185,13 @@ def estimate_cores(
 
     Raises:
         TargetError: If the target has no cores, or does not state what its model needs.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> example = nd.load_example()
+        >>> fit = nd.estimate_cores(nd.sizes_of(example.graph), nd.Target.load("loihi2"))
+        >>> [(layer.layer.name, layer.low, layer.high) for layer in fit.layers]
+        [('conv1', 1, 1), ('conv2', 1, 1), ('readout', 1, 1)]
     """
     if target.core_model is None:
         raise TargetError(

@@ -29,6 +29,12 @@ def find_violations(graph: FixedPointGraph, target: Target) -> tuple[str, ...]:
     Looks at weights as they act, delays, thresholds, biases, decays, parameters that differ within
     a layer, and, for a chip with cores, at the needs of one core. Skip connections of the network
     must be lowered already.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> example = nd.load_example()
+        >>> nd.find_violations(example.graph, nd.Target.load("loihi2"))
+        ()
     """
     found: list[str] = []
     for layer in graph:

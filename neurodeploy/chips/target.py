@@ -53,6 +53,11 @@ class Target:
         description: One sentence.
         limits: By name; `REQUIRED` ones are always there.
         core_model: None for a target without cores, such as a simulator.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> nd.Target.load("loihi2").weight_max
+        254
     """
 
     name: str

@@ -77,6 +77,13 @@ def count(
     Raises:
         DataError: If input, recording and graph do not belong together, or the recording holds
             neither counts nor the spikes of every layer.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> [layer.name for layer in nd.count(example.graph, example.inputs, recording).layers]
+        ['conv1', 'conv2', 'readout']
     """
     _require_integers(graph)
     values = _port_values(graph, inputs, recording, feed)

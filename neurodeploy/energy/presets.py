@@ -61,7 +61,13 @@ class Constant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyPreset:
-    """Constants of one technology (process and voltage) for the model of energy of one tier."""
+    """Constants of one technology (process and voltage) for the model of energy of one tier.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> nd.EnergyPreset.load("cmos45_int8").constants["mac"].value
+        0.3
+    """
 
     name: str
     tier: Tier

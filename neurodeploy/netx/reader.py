@@ -82,6 +82,12 @@ def read(
     Raises:
         NetxError: If the file is missing, truncated or malformed, holds something that Lava
             would drop, hang on or fail on, or something that is not simulated.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> example = nd.load_example()
+        >>> nd.netx.read(example.net).names
+        ('conv1', 'conv2', 'readout')
     """
     path = Path(path)
     shape = tuple(input_shape) if input_shape is not None else None

@@ -46,7 +46,13 @@ RECIPE = FileKind("recipe", ".toml", RecipeError, "Give the path of a recipe in 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """All that a run depends on; `paper` is the published result to reproduce, if there is one."""
+    """All that a run depends on; `paper` is the published result to reproduce, if there is one.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> nd.Recipe.load("digits", overrides={"training.epochs": "2"}).training.epochs
+        2
+    """
 
     recipe: RunSection
     data: DataSection

@@ -76,6 +76,11 @@ def list_recipe_keys(section: str = "") -> tuple[SectionKeys, ...]:
 
     Raises:
         RecipeError: If there is no such section.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> [key.name for key in nd.list_recipe_keys("neuron.lif")[0].keys]
+        ['model', 'tau', 'threshold', 'surrogate']
     """
     tables = tuple(_tables(Recipe, ""))
     if not section:

@@ -77,6 +77,12 @@ class Certificate:
 
     `deployment` is None for the verification of a finished file, and `sha256` for a certificate
     that an earlier version wrote.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> example = nd.load_example()
+        >>> example.certificate.compare_network(example.net)  # no difference
+        ()
     """
 
     format: Literal["neurodeploy certificate 1", "neurodeploy certificate 2"]

@@ -108,6 +108,13 @@ def report(
     Raises:
         DataError: If graph, input and recording do not belong together, or there are no samples.
         TargetError: If a preset is missing or malformed.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> nd.report(example.graph, example.inputs, recording).sops_per_sample
+        7095.03125
     """
     _check_options(options, "report")
     if recording.samples < 1 or recording.steps < 1:

@@ -178,6 +178,12 @@ def open_samples(
 
     Raises:
         DataError: If it cannot be opened, or holds nothing that is known.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> example = nd.load_example()
+        >>> nd.open_samples(example.samples, key="input", steps=4, port=(1, 8, 8)).count
+        32
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -73,6 +73,12 @@ class EventSimulator:
     thread takes the sums of one sample beside: for the largest layer of at most 32 channels, 2 or
     4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than 4 MiB. All together
     stays below `batch_bytes`, down to one sample. Neither groups nor threads change a result.
+
+    Example:
+        >>> import neurodeploy as nd
+        >>> example = nd.load_example()
+        >>> nd.EventSimulator(example.graph).run(example.inputs).spikes_of("conv1").shape
+        (32, 4, 8, 4, 4)
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Own samples: the section of training/README.md word for word, and recipes that `init` writes."""
+"""Own samples: the section of the documentation word for word, and recipes that `init` writes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-README = Path(__file__).parents[2] / "training" / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "own_data.md"
 
 
 def blocks() -> dict[str, str]:
     """Return the code of the section by its language."""
     (section,) = re.findall(
-        r"^## Your own images\n(.*?)^## ", README.read_text(encoding="utf-8"), re.M | re.S
+        r"^## Your own images\n(.*?)^## ", PAGE.read_text(encoding="utf-8"), re.M | re.S
     )
     found = re.findall(r"^```(\w+)\n(.*?)^```$", section, re.M | re.S)
     assert [language for language, _ in found] == ["python", "toml", "sh"]

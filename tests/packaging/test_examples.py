@@ -12,6 +12,7 @@ import pytest
 import neurodeploy as nd
 
 ROOT = Path(__file__).parents[2]
+ENERGY = ROOT / "docs" / "howto" / "energy.md"
 QUICKSTART = ROOT / "examples" / "quickstart.py"
 
 
@@ -43,14 +44,14 @@ def test_the_example_runs(tmp_path: Path) -> None:
     assert (tmp_path / "digits.net").exists()
 
 
-def test_the_code_in_the_hardware_readme_runs() -> None:
-    text = (ROOT / "hardware" / "README.md").read_text()
+def test_the_code_on_the_page_of_energies_runs() -> None:
+    text = ENERGY.read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(compile(block, "hardware/README.md", "exec"), {})
+    exec(compile(block, ENERGY, "exec"), {})
 
 
-def test_the_measured_file_in_the_hardware_readme_is_one(tmp_path: Path) -> None:
-    text = (ROOT / "hardware" / "README.md").read_text()
+def test_the_measured_file_on_the_page_of_energies_is_one(tmp_path: Path) -> None:
+    text = ENERGY.read_text()
     (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "profile.json"
     path.write_text(block)

@@ -115,7 +115,7 @@ class ChipOptions:
     measured: Path | None = CHIP.option(
         None,
         "Counters from a chip's profiler (syn_ops, dendrite_updates, spikes_in, axon_out), used "
-        "instead of our counts in tier C; see hardware/README.md.",
+        "instead of our counts in tier C; see docs/howto/energy.md.",
         metavar="FILE.json",
     )
     step_time: float | None = CHIP.option(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -334,36 +333,3 @@ def test_every_section_is_meant_by_its_misspelling(name: str) -> None:
     table = tomllib.loads(TEXT) | {name[:-1]: {}}
     with pytest.raises(RecipeError, match=f"unknown section '{name[:-1]}'. Did you mean '{name}'"):
         Recipe.from_dict(table)
-
-
-def words_of(hint: object) -> set[str]:
-    """Return the words that a key's type allows."""
-    if get_origin(hint) is Literal:
-        return set(get_args(hint))
-    return {word for inner in get_args(hint) for word in words_of(inner)}
-
-
-def test_the_keys_and_choices_that_the_documentation_names_are_there() -> None:
-    readme = Path(__file__).parents[3] / "training" / "README.md"
-    table = readme.read_text(encoding="utf-8").partition("## Keys of a recipe beyond these")[2]
-    allowed: dict[tuple[str, str], set[str]] = {}
-    for place in places():
-        path = ".".join(name for name, _, _ in place)
-        for name, hint in get_type_hints(place[-1][1], include_extras=True).items():
-            allowed.setdefault((path, name), set()).update(words_of(hint))
-    section, rows = "", 0
-    for row in table.splitlines():
-        cells = [cell.strip() for cell in row.split("|")]
-        if not row.startswith("|") or set(row) <= set("|-") or cells[1] == "section":
-            continue
-        section = cells[1].strip("`[]") or section
-        for key in re.findall(r"`(\w+)`", cells[2]):
-            assert (section, key) in allowed, (section, key)
-            named = set(re.findall(r'"(\w+)"', cells[3].partition("`{")[0]))
-            choices = allowed[section, key]
-            if choices:
-                assert named <= choices, (section, key)
-            if key in ("architecture", "type", "source", "stem", "residual", "norm"):
-                assert named == choices, (section, key)
-            rows += 1
-    assert rows > 20

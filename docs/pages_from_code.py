@@ -1,0 +1,286 @@
+"""Pages of the reference that are made from the code: names, commands, keys, files, schemas."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import typer
+
+import neurodeploy as nd
+from neurodeploy import errors
+from neurodeploy.cli.app import COMMANDS, make_app
+from neurodeploy.netx import schema
+from neurodeploy.recipes.recipe_keys import list_recipe_keys
+from neurodeploy.reports import json_form
+
+API = {
+    "run_files": (
+        "Run and compare files",
+        "Everything here works without torch.",
+        "load_example Example netx EventSimulator LavaSimulator Recording Record Feed Window "
+        "Stream testing open_samples run_samples Crew Certificate",
+    ),
+    "count": (
+        "Count and report",
+        "Operations are counted exactly; energies are ranges with their sources.",
+        "report report_counts Report RunSummary count count_samples count_layer Operations "
+        "LayerAccesses estimate_energy Energy EnergyPreset System Measured count_onnx_macs "
+        "compare_networks read_candidate observe layer_activity_of save_plot write_page "
+        "write_markdown write_comparison write_comparison_markdown",
+    ),
+    "train": (
+        "Train",
+        "Needs the extra `train`.",
+        "Recipe list_recipe_keys draft_recipe RecipeDraft load_data Dataset ArrayDataset "
+        "SpikingNetwork Trainer evaluate remove_branches pipeline",
+    ),
+    "deploy": (
+        "Deploy",
+        "From a trained network to the integers of a chip.",
+        "trace run_passes fold_batchnorm fold_average_pool fold_global_average_pool "
+        "fold_normalization lower_current_biases lower_max_pool lower_residuals merge_groups "
+        "prune_channels prune_weights choose_scales calibrate quantize Graph FixedPointGraph "
+        "Target check_limits find_violations estimate_cores sizes_of export_step export_twin",
+    ),
+    "other_frameworks": (
+        "Networks of other frameworks",
+        "Trained elsewhere, deployed here.",
+        "deploy ImportedDeployment FineTuning import_torch import_nir Imported export_nir convert "
+        "Conversion advise Advice advice_text write_advice write_advice_markdown "
+        "add_shortcut_branches BranchedModule branch_weight_at combine_outputs",
+    ),
+    "errors": (
+        "Errors",
+        "All derive from `NeurodeployError`.",
+        "NeurodeployError NeurodeployWarning",
+    ),
+}
+"""Pages of the API: title, one line, and the public names on each."""
+_ABOUT_COMMANDS = """\
+Made from `neurodeploy --help`. Each command also prints its own with `--help`. `simulate`,
+`verify`, `report` and `inspect` need no torch.
+
+**Exit codes.** 0 success, 1 an error or a difference, 2 wrong usage, 3 an incomplete count of
+MACs (`macs`, `report --ann`; `--allow-incomplete` accepts it), 130 interrupted.
+
+**Kills and faults.** A killed command leaves no process, and no half-written file under its name;
+the next command removes its temporary files. A full disk, a closed output or too little memory is
+one line and exit code 1. Files of strangers are read within limits and without running code or
+opening other files: [security](../project/security.md).
+"""
+_ABOUT_KEYS = """\
+Made from the classes that read a recipe; `neurodeploy recipes --keys [SECTION]` prints the same.
+Every section is checked before anything runs. A misspelt key is refused with the right one, or
+with a list of those there are.
+"""
+_ABOUT_NET_FILES = """\
+A `.net` file is HDF5, laid out as lava-dl's `netx` reads it. Group `layer` holds a group for each
+layer, `0`, `1` and so on in order, whose dataset `type` names its kind; a layer of neurons has a
+group `neuron`. These are the tables that neurodeploy reads and writes by.
+"""
+
+
+def write(folder: Path) -> None:
+    """Write all of these pages below `folder`."""
+    reference = folder / "reference"
+    _replace(reference / "commands.md", _commands())
+    _replace(reference / "recipe_keys.md", _recipe_keys())
+    _replace(reference / "net_files.md", _net_files())
+    _replace(reference / "report_schema.md", _schema("The JSON of a report", json_form.schema()))
+    _replace(
+        reference / "certificate_schema.md",
+        _schema("The JSON of a certificate", json_form.certificate_schema()),
+    )
+    for name, (title, line, names) in API.items():
+        _replace(reference / "api" / f"{name}.md", _api(title, line, names.split()))
+
+
+def documented_names() -> list[str]:
+    """Return the public names that the pages of the API hold."""
+    return [name for _, _, names in API.values() for name in names.split()]
+
+
+def _replace(path: Path, lines: Iterable[str]) -> None:
+    """Write a page, unless it has the same text already, which keeps the site's cache."""
+    text = "\n".join(lines) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    head = list(head)
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+    yield ""
+
+
+# --- commands --------------------------------------------------------------------------------
+
+
+def _commands() -> Iterator[str]:
+    yield from ("# Commands", "")
+    yield _ABOUT_COMMANDS
+    app = typer.main.get_group(make_app())
+    for name in COMMANDS:
+        command = app.commands[name]
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield from _command(f"neurodeploy {name}", command)
+        else:
+            for second, one in inner.items():
+                yield from _command(f"neurodeploy {name} {second}", one)
+
+
+def _command(name: str, command: typing.Any) -> Iterator[str]:
+    yield from (f"## {name}", "", inspect.cleandoc(command.help or ""), "")
+    rows = []
+    for parameter in command.params:
+        is_option = parameter.param_type_name == "option"
+        if "--help" in parameter.opts:
+            continue
+        names = ", ".join((*parameter.opts, *parameter.secondary_opts))
+        word = names if is_option else parameter.metavar or parameter.name.upper()
+        metavar = parameter.metavar if is_option and parameter.metavar else ""
+        default = parameter.default
+        shown = ""
+        if parameter.required:
+            shown = "required"
+        elif default not in (None, False, ()) and default != "" and not callable(default):
+            shown = f"`{getattr(default, 'value', default)}`"
+        rows.append((f"`{word} {metavar}`".replace(" `", "`"), shown, _flat(parameter.help or "")))
+    yield from _table(("option", "default", "meaning"), rows)
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+# --- keys of recipes -------------------------------------------------------------------------
+
+
+def _recipe_keys() -> Iterator[str]:
+    yield from ("# Keys of a recipe", "")
+    yield _ABOUT_KEYS
+    section = ""
+    for one in list_recipe_keys():
+        if one.section != section:
+            section = one.section
+            yield from ("", f"## [{'[' * one.is_list}{section}]{']' * one.is_list}", "")
+        if one.choices:
+            yield from (f"### {one.keys[0].name} = {' or '.join(map(json.dumps, one.choices))}", "")
+        yield from (f"{one.meaning}", "")
+        rows = (
+            (
+                f"`{key.name}`",
+                f"{key.type}{': ' if key.allowed else ''}{key.allowed}",
+                f"`{key.default}`" if key.default not in ("required", "unset") else key.default,
+                _plain(key.meaning),
+            )
+            for key in one.keys
+        )
+        yield from _table(("key", "values", "default", "meaning"), rows)
+
+
+def _plain(text: str) -> str:
+    """Return text of a docstring for a page: no emphasis by chance."""
+    return text.replace("*", "\\*").replace("[[", "\\[\\[").replace("<", "&lt;")
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def _net_files() -> Iterator[str]:
+    yield from ("# Files with the ending .net", "")
+    yield _ABOUT_NET_FILES
+    for name, layer in schema.LAYERS.items():
+        yield from (f"## Layer {name}", "")
+        yield from _fields(layer)
+    for kind, form in schema.NEURONS.items():
+        yield from (
+            f"## Neuron {kind.__name__}",
+            "",
+            f"`neuron/type` is written as `{form.type}`.",
+            "",
+        )
+        yield from _fields(form.parameters)
+
+
+def _fields(fields: Mapping[str, typing.Any]) -> Iterator[str]:
+    if not fields:
+        yield from ("It has no datasets of its own.", "")
+        return
+    rows = (
+        (
+            f"`{one.name}`",
+            _plain(one.shapes),
+            "required" if one.is_required else "optional",
+            _plain(one.meaning),
+        )
+        for one in fields.values()
+    )
+    yield from _table(("dataset", "shape", "", "meaning"), rows)
+
+
+def _schema(title: str, table: Mapping[str, typing.Any]) -> Iterator[str]:
+    yield from (f"# {title}", "", str(table.get("description", "")), "")
+    yield from ("```json", json.dumps(table, indent=2, ensure_ascii=False), "```")
+
+
+# --- names of Python -------------------------------------------------------------------------
+
+
+def _api(title: str, line: str, names: Iterable[str]) -> Iterator[str]:
+    yield from (f"# {title}", "", line, "")
+    if title == "Errors":
+        names = [
+            name
+            for name, one in vars(errors).items()
+            if inspect.isclass(one) and issubclass(one, (errors.NeurodeployError, Warning))
+        ]
+        for name in names:
+            yield from _directive("exception", f"neurodeploy.errors.{name}", members=False)
+        return
+    for name in names:
+        value = getattr(nd, name)
+        if inspect.ismodule(value):
+            for inner, one in _public(value):
+                yield from _entry(f"neurodeploy.{name}.{inner}", one)
+        else:
+            yield from _entry(f"neurodeploy.{name}", value)
+
+
+def _public(module: typing.Any) -> Iterator[tuple[str, object]]:
+    """Yield the functions and classes that a public module offers."""
+    for name, value in vars(module).items():
+        is_offered = inspect.isfunction(value) or inspect.isclass(value)
+        if is_offered and not name.startswith("_") and _is_of(module, value):
+            yield name, value
+
+
+def _is_of(module: typing.Any, value: typing.Any) -> bool:
+    return str(value.__module__).startswith(module.__name__) and bool(value.__doc__)
+
+
+def _entry(name: str, value: object) -> Iterator[str]:
+    if inspect.isclass(value):
+        yield from _directive("class", name, members=True)
+    elif callable(value):
+        yield from _directive("function", name, members=False)
+    else:
+        yield from _directive("data", name, members=False)
+
+
+def _directive(kind: str, name: str, *, members: bool) -> Iterator[str]:
+    yield from ("```{eval-rst}", f".. auto{kind}:: {name}")
+    if members:
+        yield "   :members:"
+    if kind == "exception":
+        yield "   :show-inheritance:"
+    yield from ("```", "")

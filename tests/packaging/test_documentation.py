@@ -1,0 +1,82 @@
+"""Every public name is documented, examples in docstrings run, and links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import re
+from pathlib import Path
+
+import pages_from_code
+import pages_from_files
+import pytest
+
+import neurodeploy as nd
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def test_every_public_name_is_on_one_page_of_the_reference() -> None:
+    names = pages_from_code.documented_names()
+    undocumented = set(nd.__all__) - {"__version__", *names}
+    assert undocumented == set(), "give them a page in API of docs/pages_from_code.py"
+    assert sorted(names) == sorted(set(names) & set(nd.__all__))
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    values = {name: getattr(nd, name) for name in nd.__all__ if name != "__version__"}
+    assert [name for name, value in values.items() if not inspect.getdoc(value)] == []
+
+
+def test_the_examples_in_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
+    for name in pages_from_code.documented_names():
+        value = getattr(nd, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            for example in finder.find(value, f"nd.{name}", globs={}):
+                runner.run(example)
+    assert runner.tries >= 30
+    assert runner.failures == 0
+
+
+def test_pages_are_made_from_the_code(tmp_path: Path) -> None:
+    pages_from_code.write(tmp_path)
+    pages_from_files.write(tmp_path)
+    keys = (tmp_path / "reference" / "recipe_keys.md").read_text(encoding="utf-8")
+    assert "| `accuracy_budget` | number: at least 0 and below 1 | `0.0`" in keys.replace(
+        "`0`", "`0.0`"
+    )
+    commands = (tmp_path / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert "## neurodeploy lava doctor" in commands
+    assert "| `--data FILE.npz` | required | Your samples" in commands
+    assert "`shape` | (C, H, W) or (N,)" in (tmp_path / "reference/net_files.md").read_text("utf-8")
+    assert (tmp_path / "project" / "contributing.md").is_file()
+
+
+def pages() -> list[Path]:
+    """Return the pages that are written by hand, and the READMEs."""
+    made = {DOCS / page for page in pages_from_files.FILES.values()}
+    made |= {DOCS / "reference" / f"{name}.md" for name in MADE_FROM_CODE}
+    folders = ("*", "training/*", "hardware/*", "examples/*", "docs/*", "docs/*/*")
+    return [path for one in folders for path in sorted(ROOT.glob(f"{one}.md")) if path not in made]
+
+
+def test_links_lead_to_files() -> None:
+    made = {f"docs/{page}" for page in pages_from_files.FILES.values()}
+    made |= {f"docs/reference/{name}.md" for name in MADE_FROM_CODE}
+    checked = 0
+    for path in pages():
+        text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)\s#]+)", text):
+            if not re.match(r"\w+:", link):
+                target = (path.parent / link).resolve().relative_to(ROOT).as_posix()
+                assert target in made or (ROOT / target).exists(), (path, link)
+                checked += 1
+    assert checked > 40
+
+
+MADE_FROM_CODE = (
+    "commands", "recipe_keys", "net_files", "report_schema", "certificate_schema",
+)  # fmt: skip
