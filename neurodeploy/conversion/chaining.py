@@ -155,7 +155,9 @@ class _Lowering:
                 value = self._as_value(self._add(sources), self.graph.sources(name)[0])
                 bias = layer.bias if layer.bias is not None else np.zeros(len(layer.weight))
                 if bias.ndim > 1:
-                    raise ConversionError(f"{name}: its bias differs between positions.")
+                    raise ConversionError(
+                        f"{name}: its bias differs between positions; one a channel is possible."
+                    )
                 return LinearSum((LinearTerm(layer, value),), bias, self.shapes[name])
             case Addition():
                 return self._add(sources)

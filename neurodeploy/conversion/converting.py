@@ -242,14 +242,14 @@ def convert_graph(
         return judge.measure(builder.assemble(scales, rounded, values), part)
 
     plain = measure(least, integers)
+    if thresholds == "auto" and plain.error > error_budget:
+        raise _out_of_budget(chain, rounded, plain.error, error_budget, len(frames))
     remarks = _remark(builder, plain, error_budget, has_order=sequences.shape[1] > 1)
     chosen = least
     if isinstance(thresholds, int):
-        if thresholds < 1:
-            raise ConversionError(f"thresholds {thresholds}: 1 or more, 'auto' or 'none'.")
-        chosen = (thresholds,) * len(least)
+        chosen = _fixed_thresholds(thresholds, len(least))
     elif thresholds == "auto" and sequences.shape[1] > 1:
-        budgets = max(error_budget, plain.error), accuracy_budget
+        budgets = error_budget, accuracy_budget
         chosen = _search(chain, measure, integers, budgets, say)
     made = builder.assemble(scales, rounded, chosen)
     if chosen != least:
@@ -269,6 +269,34 @@ def convert_graph(
         final=plain if chosen == least else measure(chosen, integers),
         baseline=judge.baseline(),
         remarks=(*chain.notes, *remarks),
+    )
+
+
+def _fixed_thresholds(threshold: int, layers: int) -> tuple[int, ...]:
+    if threshold < 1:
+        raise ConversionError(
+            f"thresholds {threshold}: 1 or more, 'auto' or 'none' is allowed. With 0, changes of "
+            "less than a message unit would be lost."
+        )
+    return (threshold,) * layers
+
+
+def _out_of_budget(
+    chain: Chain, rounded: Sequence[Rounded], error: float, budget: float, frames: int
+) -> ConversionError:
+    """Return the error of a budget that not even the smallest thresholds hold."""
+    coarse = [
+        one.error / (float(np.sqrt(np.mean(one.weight.astype(np.float64) ** 2))) or 1.0)
+        for one in rounded
+    ]
+    place = int(np.argmax(coarse))
+    more = "" if frames >= FRAMES_MIN else f" more calibration frames ({frames} were given),"
+    return ConversionError(
+        f"error budget {budget:.1%}: the best that was found is {error:.1%}, with the smallest "
+        f"thresholds: it is the error of 8-bit weights. They are coarsest in "
+        f"'{chain.layers[place].name}', by {coarse[place]:.1%} of their size. Give{more} a larger "
+        "budget (--error-budget), or a network with fewer inputs to a neuron there; thresholds "
+        "'none' take what there is."
     )
 
 
@@ -442,16 +470,21 @@ def check_limits_of(graph: FixedPointGraph, run: StreamRun) -> None:
     for layer in graph:
         found = {"state": (run.states[layer.name], STATE_MAX)}
         if layer.name in run.sums:
-            found["sum of a step"] = (int(run.sums[layer.name].max()), STATE_MAX)
+            found |= _largest_of("sum of a step", run.sums[layer.name], STATE_MAX)
         if layer is not graph.layers[-1]:
-            found["message"] = (int(run.messages[layer.name].max()), MESSAGE_MAX)
+            found |= _largest_of("message", run.messages[layer.name], MESSAGE_MAX)
         for kind, (value, limit) in found.items():
             if value > limit:
                 raise ConversionError(
-                    f"{layer.name}: a {kind} of {value:,}, {limit:,} are allowed "
+                    f"{layer.name}: {value:,} as the {kind}, {limit:,} are allowed "
                     f"({value / limit:.2f} times too large), pipeline fill included. Give "
                     "calibration frames that show the largest values, or scale the network down."
                 )
+
+
+def _largest_of(kind: str, values: Int64Array, limit: int) -> dict[str, tuple[int, int]]:
+    channel = int(values.argmax())
+    return {f"{kind} in channel {channel}": (int(values[channel]), limit)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -142,7 +142,10 @@ def choose_scales(
     logits = max(float(peak.values.max()), float(peak.sums.max()), float(peak.fill.max()), bias)
     weights = np.abs(relative(last, source)).max(initial=0.0)
     if not weights or not logits:
-        raise ConversionError(f"{last.name}: every weight or every result is 0.")
+        raise ConversionError(
+            f"{last.name}: every weight or every result is 0, so that no scale can be chosen. Are "
+            "these the trained weights, and the frames in the units they were trained with?"
+        )
     return Scales(input_scale, tuple(scales), min(WEIGHT_MAX / weights, SUM_MAX / logits))
 
 

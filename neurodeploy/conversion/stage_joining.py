@@ -181,7 +181,7 @@ def join_stage(
         row += block.count
     for block in carried:
         places = np.arange(block.count)
-        tap = (0,) if geometry is None else _centre(geometry, stage.name)
+        tap = (0,) if geometry is None else _centre(geometry, stage, layout)
         weight[(row + places, layout.offsets[block] + places, *tap)] = 1.0
         tied[row : row + block.count] = layout.offsets[block] + places
         offsets[block] = row
@@ -205,7 +205,7 @@ def join_stage(
     if found != shape:
         raise ConversionError(
             f"{stage.name}: its branches do not lie on each other: {found} is computed, {shape} "
-            "expected."
+            "expected. Pad both by half of odd kernels."
         )
     return layer, ChannelLayout(shape, offsets, strides)
 
@@ -268,7 +268,7 @@ def _geometry_of(stage: ChainStage, layout: ChannelLayout) -> KernelGeometry:
     if max(kernel) > GEOMETRY_MAX:
         raise ConversionError(
             f"{stage.name}: a kernel of {tuple(kernel)}; Lava holds {GEOMETRY_MAX} at most along "
-            "each axis."
+            "each axis. Use smaller kernels in a row, or a pool before it."
         )
     return KernelGeometry(
         (kernel[0], kernel[1]), main.stride, (padding[0], padding[1]), main.dilation
@@ -297,14 +297,17 @@ def _own_geometry(name: str, term: LinearTerm, thinned: tuple[int, int]) -> Kern
     return KernelGeometry(kernel, (stride[0], stride[1]), conv.padding, conv.dilation)
 
 
-def _centre(geometry: KernelGeometry, name: str) -> tuple[int, int]:
+def _centre(geometry: KernelGeometry, stage: ChainStage, layout: ChannelLayout) -> tuple[int, int]:
+    """Return the tap that passes every pixel of a skip connection on."""
     taps = []
     for axis in (0, 1):
         tap, rest = divmod(geometry.padding[axis], geometry.dilation[axis])
-        if rest or tap >= geometry.kernel[axis]:
+        needed = -(-layout.shape[axis + 1] // geometry.stride[axis])
+        if rest or tap >= geometry.kernel[axis] or stage.shape[axis + 1] < needed:
             raise ConversionError(
-                f"{name}: no tap of its kernel {geometry.kernel} with padding {geometry.padding} "
-                "lies on the pixel itself, so that a skip connection cannot pass over it."
+                f"{stage.name}: with kernel {geometry.kernel} and padding {geometry.padding} it "
+                f"makes {stage.shape[1:]} of {layout.shape[1:]} pixels, so that a skip connection "
+                "cannot pass over it with all of its pixels. Pad by half of an odd kernel."
             )
         taps.append(tap)
     return taps[0], taps[1]

@@ -161,7 +161,8 @@ def convert(
         target: Chip whose limits must hold, such as "loihi2"; None: those of netx files alone.
         thresholds: "auto" chooses them within the budgets, "none" takes the smallest; a number is
             used for every layer, in units of 1/256 of a layer's range.
-        error_budget: Largest rms error of a result, in deviations of the model's own results.
+        error_budget: Largest rms error of a result, in deviations of the model's own results, that
+            thresholds "auto" may come to.
         accuracy_budget: Share of right answers that thresholds may cost.
         exponent: `spike_exp` of Lava's `Network`; files of 6 need no argument there.
         bindings: Sizes of an ONNX model's symbolic dimensions.
@@ -169,7 +170,7 @@ def convert(
 
     Raises:
         OnnxError, TraceError: Name every layer that cannot be converted, and the file's faults.
-        ConversionError: If the samples do not fit, or a limit cannot be held.
+        ConversionError: If the samples do not fit, or a limit or the budget cannot be held.
         TargetError: If the target's limits are exceeded.
     """
     chip = Target.load(target) if isinstance(target, str) else target
