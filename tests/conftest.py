@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import sys
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several processes test side by side: threads of one would only take another's processor.
     # Read when torch is loaded, here and in the processes that tests start.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -56,6 +59,18 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.register_profile("lowering", max_examples=config.getoption("--lowering-examples"))
     settings.register_profile("reports", max_examples=config.getoption("--report-examples"))
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Let every test draw the same numbers, whichever ran before it.
+
+    Libraries under test, and layers of torch that a test does not seed, draw from global states.
+    """
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002, TID251  # that of others
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -42,7 +42,7 @@ def shell(folder: Path, text: str) -> tuple[int, bytes, bytes]:
         cwd=folder,
         capture_output=True,
         preexec_fn=obey_permissions,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode()

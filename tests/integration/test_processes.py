@@ -142,7 +142,7 @@ def test_a_killed_process_loses_one_epoch_and_no_more(data: Path, tmp_path: Path
         _wait_for(broken / "training" / "checkpoint.safetensors", process)
         (child,) = _children(process.pid)
         os.kill(child, signal.SIGKILL)
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode != 0, printed
@@ -169,14 +169,14 @@ def test_a_killed_command_takes_the_processes_along_that_it_started(
         finally:
             process.kill()
     assert children
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while (left := [each for each in children if _runs(each)]) and time.monotonic() < end:
         time.sleep(0.1)
     assert left == []
 
 
 def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not path.exists():
         assert process.poll() is None
         assert time.monotonic() < end
