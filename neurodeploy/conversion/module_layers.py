@@ -21,8 +21,9 @@ from neurodeploy.ir.float_layers import (
     MaxPool,
     Rectifier,
     Shape,
+    on_two_axes,
 )
-from neurodeploy.onnx_models.rectified_network import ADVICE, NO_PLACE
+from neurodeploy.onnx_models.rectified_nodes import ADVICE, NO_PLACE
 
 _PASSED = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout)
 _DROPOUT = ("dropout", "dropout1d", "dropout2d", "alpha_dropout")
@@ -193,9 +194,9 @@ def _conv(
     return Conv(
         weight=values if values.ndim == 4 else values[:, :, None],
         bias=_optional(bias),
-        stride=_pair(_each(stride, len(kernel)), 1),
-        padding=_pair(_each(padding, len(kernel)), 0),
-        dilation=_pair(steps, 1),
+        stride=on_two_axes(_each(stride, len(kernel)), 1),
+        padding=on_two_axes(_each(padding, len(kernel)), 0),
+        dilation=on_two_axes(steps, 1),
         groups=groups,
     )
 
@@ -287,7 +288,3 @@ def _each(value: int | Sequence[int], axes: int) -> tuple[int, ...]:
     """Return a number for each axis: one number stands for all of them."""
     numbers = (value,) if isinstance(value, int) else tuple(int(one) for one in value)
     return numbers * axes if len(numbers) == 1 else numbers
-
-
-def _pair(values: Sequence[int], missing: int) -> tuple[int, int]:
-    return (values[0], values[1]) if len(values) == 2 else (missing, values[0])

@@ -8,6 +8,7 @@ into one node (a neuron, say) add up: a skip connection is a second edge.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -401,6 +402,14 @@ Layer = (
     | FiringNeuron
     | Integrator
 )
+
+
+def on_two_axes(values: Sequence[int], missing: int) -> tuple[int, int]:
+    """Return numbers for (H, W) of those along two axes, or along one, which is the width.
+
+    `missing` is that of the height then: 1 for extents and strides, 0 for padding.
+    """
+    return (values[0], values[1]) if len(values) == 2 else (missing, values[0])
 
 
 def is_neuron(layer: Layer) -> bool:

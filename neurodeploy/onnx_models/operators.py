@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Macs = tuple[int, int]
 
-AttributeT = TypeVar("AttributeT", int, str, list[int])
+AttributeT = TypeVar("AttributeT", int, float, str, list[int])
 
 _GATES: Mapping[str, int] = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -110,6 +110,19 @@ def operator_key(node: onnx.NodeProto) -> str:
     return f"{prefix}{node.op_type}"
 
 
+def attribute_of(node: onnx.NodeProto, name: str, default: AttributeT) -> AttributeT:
+    """Return an attribute of a node; its type is that of the default."""
+    field = {int: "i", float: "f", list: "ints", str: "s"}[type(default)]
+    for entry in node.attribute:
+        if entry.name == name:
+            value: Any = getattr(entry, field)
+            if isinstance(default, str):
+                value = value.decode()
+            found: AttributeT = list(value) if isinstance(default, list) else value
+            return found
+    return default
+
+
 class _Node:
     """An operator with its shapes and attributes at hand."""
 
@@ -156,14 +169,7 @@ class _Node:
 
     def attribute(self, name: str, default: AttributeT) -> AttributeT:
         """Return an attribute; its type is that of the default."""
-        for entry in self.node.attribute:
-            if entry.name == name:
-                value: Any = getattr(entry, {int: "i", list: "ints", str: "s"}[type(default)])
-                if isinstance(default, str):
-                    value = value.decode()
-                found: AttributeT = value
-                return found
-        return default
+        return attribute_of(self.node, name, default)
 
 
 def _conv(node: _Node, *, is_transposed: bool = False) -> Macs:
