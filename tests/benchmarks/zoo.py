@@ -2,8 +2,7 @@
 
     python tests/benchmarks/zoo.py [spiking_resnet18 sew_resnet18] [--samples N] [--target NAME]
 
-Random weights, images 3x32x32, T = 4. Batch norm gets random factors and the statistics of the
-samples, so that every layer spikes. The module's spikes are compared with its import in float64,
+Random weights, images 3x32x32, T = 4. The module's spikes are compared with its import in float64,
 the integers with skips with the file read back, both in our simulator. Each network runs in a
 process of its own, whose processor time is measured. Results go to
 tests/benchmarks/results/zoo.json.
@@ -18,16 +17,16 @@ import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 
-import numpy as np
-import torch
 from memory import peak_mib
 from networks import write_result
-from torch import nn
 
 import neurodeploy as nd
 
-STEPS = 4
+sys.path.insert(0, str(Path(__file__).parents[1] / "property"))
+from zoo_networks import draw_network
+
 NETWORKS = ("spiking_resnet18", "sew_resnet18")
 
 
@@ -58,9 +57,7 @@ def main() -> None:
 def measure(name: str, count: int, target: str) -> dict[str, object]:
     """Take one network from the module to a file, and compare."""
     warnings.simplefilter("ignore")  # of the framework
-    torch.manual_seed(0)
-    samples = np.random.default_rng(0).integers(0, 2, (count, STEPS, 3, 32, 32)).astype(np.uint8)
-    module = make(name, samples)
+    module, samples = draw_network(name, samples=count)
     start_mib = peak_mib()
     start = time.process_time()
     imported = nd.import_torch(module, samples)
@@ -105,27 +102,6 @@ def measure(name: str, count: int, target: str) -> dict[str, object]:
         "cores": None if result.fit is None else result.fit.cores_text,
         "MACs of the ReLU twin": result.graph.relu_twin.macs_standard,
     }
-
-
-def make(name: str, samples: np.ndarray) -> nn.Module:
-    """Return a network of the zoo in which every layer spikes."""
-    from spikingjelly.activation_based import functional, neuron
-    from spikingjelly.activation_based.model import sew_resnet, spiking_resnet
-
-    if name == "sew_resnet18":
-        module = sew_resnet.sew_resnet18(spiking_neuron=neuron.IFNode, cnf="ADD", num_classes=10)
-    else:
-        module = spiking_resnet.spiking_resnet18(spiking_neuron=neuron.IFNode, num_classes=10)
-    functional.set_step_mode(module, "m")
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 1, 2)
-            nn.init.normal_(norm.bias, 0.2, 0.2)
-            norm.momentum = 1.0  # statistics of this one pass
-    with torch.no_grad():
-        module(torch.from_numpy(samples).float().transpose(0, 1))
-    functional.reset_net(module)
-    return module.eval()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from zoo_networks import make_resnet
 
 import neurodeploy as nd
 from neurodeploy.errors import InterchangeError, NeurodeployError, TraceError
@@ -27,7 +28,6 @@ rockpool = pytest.importorskip(
 
 from sinabs.activation import MembraneReset, SingleSpike  # noqa: E402
 from spikingjelly.activation_based import functional, layer as sj_layer  # noqa: E402
-from spikingjelly.activation_based.model import sew_resnet, spiking_resnet  # noqa: E402
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "interchange"
 Rng = np.random.Generator
@@ -414,18 +414,10 @@ def test_a_read_out_that_rests_at_different_potentials_is_no_exact_import() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: spiking_resnet.spiking_resnet18(spiking_neuron=sj_neuron.IFNode, num_classes=10),
-        lambda: sew_resnet.sew_resnet18(spiking_neuron=sj_neuron.IFNode, cnf="ADD", num_classes=10),
-    ],
-    ids=["spiking_resnet18", "sew_resnet18 ADD"],
-)
-def test_residual_networks_of_spikingjelly(make: Callable[[], nn.Module]) -> None:
+@pytest.mark.parametrize("name", ["spiking_resnet18", "sew_resnet18"])
+def test_residual_networks_of_spikingjelly(name: str) -> None:
     torch.manual_seed(0)
-    network = make().eval()
-    functional.set_step_mode(network, "m")
+    network = make_resnet(name).eval()
     samples = np.random.default_rng(0).integers(0, 2, (1, 4, 3, 32, 32)).astype(np.uint8)
     agreement = nd.import_torch(network, samples).agreement
     assert agreement is not None

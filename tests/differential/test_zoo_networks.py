@@ -9,28 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
+from zoo_networks import draw_network
 
 import neurodeploy as nd
 from neurodeploy import netx
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of the framework
-activation_based = pytest.importorskip(
+pytest.importorskip(
     "spikingjelly.activation_based", reason="the package spikingjelly is not installed"
 )
-from spikingjelly.activation_based import functional, layer, neuron  # noqa: E402
-from spikingjelly.activation_based.model import sew_resnet, spiking_resnet  # noqa: E402
+from spikingjelly.activation_based import layer  # noqa: E402
 
-NARROWER, STEPS = 16, 4
-ZOO = {
-    "spiking_resnet18": lambda: spiking_resnet.spiking_resnet18(
-        spiking_neuron=neuron.IFNode, num_classes=10
-    ),
-    "sew_resnet18": lambda: sew_resnet.sew_resnet18(
-        spiking_neuron=neuron.IFNode, cnf="ADD", num_classes=10
-    ),
-}
+NARROWER = 16
 
 
 def narrow(module: nn.Module) -> None:
@@ -49,29 +40,11 @@ def narrow(module: nn.Module) -> None:
             narrow(child)
 
 
-def network_and_samples(name: str) -> tuple[nn.Module, np.ndarray]:
-    """Random weights; batch norm that knows the samples, so that every layer spikes."""
-    torch.manual_seed(0)
-    module = ZOO[name]()
-    narrow(module)
-    functional.set_step_mode(module, "m")
-    samples = np.random.default_rng(0).integers(0, 2, (4, STEPS, 3, 32, 32)).astype(np.uint8)
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 1, 2)
-            nn.init.normal_(norm.bias, 0.2, 0.2)
-            norm.momentum = 1.0  # statistics of this one pass
-    with torch.no_grad():
-        module(torch.from_numpy(samples).float().transpose(0, 1))
-    functional.reset_net(module)
-    return module.eval(), samples
-
-
-@pytest.fixture(scope="module", params=ZOO)
+@pytest.fixture(scope="module", params=["spiking_resnet18", "sew_resnet18"])
 def deployed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[nd.ImportedDeployment, np.ndarray]:
-    module, samples = network_and_samples(request.param)
+    module, samples = draw_network(request.param, samples=4, change=narrow)
     return nd.deploy(module, samples, out=tmp_path_factory.mktemp("zoo")), samples
 
 
