@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 from neurodeploy.cli.standard_streams import STANDARD_OUTPUT, flush_or_drop_output, prepare_streams
@@ -11,6 +13,10 @@ from neurodeploy.errors import NeurodeployError, OutputError
 from neurodeploy.untrusted.boundary import reason_of
 
 INTERRUPTED = 130
+_ROOM = 128 << 20
+"""Bytes of address space that NumPy takes as it is loaded, and some more."""
+_MOST_THREADS = 64
+"""OpenBLAS starts no more."""
 _NO_MEMORY = (
     "cannot allocate memory",
     "failed to map segment from shared object",
@@ -22,13 +28,14 @@ _NO_MEMORY = (
 def run_to_the_end(command: Callable[[], None]) -> int:
     """Run a command and turn whatever ends it into an exit code.
 
-    Nothing is imported for it that could fail for want of memory, or that starts threads.
+    Nothing is imported for it that could fail for want of memory or of threads.
     """
     has_output = prepare_streams()
     try:
         if not has_output:
             raise OutputError("standard output: is closed. Redirect it, if only to /dev/null.")
         _require_directory()
+        _require_room()
         try:
             command()
             code = 0
@@ -94,6 +101,26 @@ def _require_directory() -> None:
         raise OutputError(
             f"current directory: {error.strerror}. Change to one that exists and can be read."
         ) from error
+
+
+def _require_room() -> None:
+    """Raise an error where NumPy's linear algebra would end the process as it is loaded.
+
+    Without memory or threads, OpenBLAS prints lines of its own, and exits or sends an interrupt.
+    """
+    mmap.mmap(-1, _ROOM).close()
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    end = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(min(cores, _MOST_THREADS) - 1):
+            thread = threading.Thread(target=end.wait)
+            thread.start()
+            started.append(thread)
+    finally:
+        end.set()
+        for thread in started:
+            thread.join()
 
 
 def _print_error(message: object) -> None:

@@ -85,6 +85,7 @@ def shell(folder: Path, text: str) -> tuple[int, bytes, bytes]:
         ),
         ("ulimit -v 20000; neurodeploy inspect a.net", NO_MEMORY),
         ("ulimit -v 50000; neurodeploy inspect a.net", NO_MEMORY),
+        ("ulimit -v 100000; neurodeploy inspect a.net", NO_MEMORY),  # OpenBLAS would exit
     ],
 )
 def test_a_fault_of_the_machine_is_one_line(folder: Path, text: str, line: str) -> None:
@@ -96,6 +97,23 @@ def test_a_fault_of_the_machine_is_one_line(folder: Path, text: str, line: str) 
     assert lines[0].startswith(line)
     after = {path: path.lstat().st_mtime_ns for path in folder.iterdir() if not path.is_symlink()}
     assert after == {path: before[path] for path in before}
+
+
+def test_without_threads_openblas_is_not_loaded() -> None:
+    """It would print four lines of its own, and interrupt the command."""
+    program = """
+import os, sys, threading
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start, os.sched_getaffinity = refuse, lambda process: {0, 1}
+from neurodeploy.cli import main
+sys.argv[1:] = ["recipes"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("error: no further thread can be started. Raise the limit of processes")
 
 
 def test_without_standard_error_only_the_exit_code_tells(folder: Path) -> None:
