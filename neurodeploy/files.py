@@ -307,6 +307,8 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         with _making(path.parent):
             file = _take_lock(path, folder)
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror or error}). Name another directory."

@@ -206,7 +206,7 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "a"
     with hold(folder) as process:
         try:
-            words = rf"process {process.pid} \(.*\) is working in it"
+            words = rf"^{folder}: process {process.pid} \(.*\) is working in it.[^.]*\.$"
             with pytest.raises(OutputError, match=words), locked(folder):
                 pass
         finally:

@@ -266,6 +266,7 @@ def run_samples(
     plan = replace(plan, working_bytes=portion.working_bytes)
     store = PartStore(parts_folder(output), _identity(plan, source))
     if store.exists() and not resume:
+        store.require_idle()
         raise OutputError(
             f"{store.folder}: holds {store.finished_samples()} finished samples of an interrupted "
             "run. Go on with --resume, or delete the folder to begin anew."

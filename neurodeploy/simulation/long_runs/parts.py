@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -277,13 +278,7 @@ class PartStore:
         if not about.exists():
             write_text(about, json.dumps(self.about, indent=2) + "\n")
         with about.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise OutputError(
-                    f"{self.folder}: another process is writing there. Wait for it, or name "
-                    "another output."
-                ) from error
+            self._lock(file)
             self._check_about(about)
             for left_over in self.folder.glob(".part-*"):
                 left_over.unlink(missing_ok=True)
@@ -293,6 +288,26 @@ class PartStore:
             finally:
                 if not self.parts():
                     self.remove()
+
+    def require_idle(self) -> None:
+        """Check that no process is at work in the folder; nothing is changed.
+
+        Raises:
+            OutputError: If one is.
+        """
+        with suppress(FileNotFoundError), (self.folder / _ABOUT).open("rb") as file:
+            self._lock(file)
+
+    def _lock(self, file: IO[bytes]) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            reason = f"cannot be locked ({error.strerror})"
+            if isinstance(error, BlockingIOError):
+                reason = "another process is writing there"
+            raise OutputError(
+                f"{self.folder}: {reason}. Wait for it, or name another output."
+            ) from error
 
     def _check_about(self, about: Path) -> None:
         found = read_json(about, _ABOUT_FILE)

@@ -418,6 +418,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
 
 
+def test_a_run_beside_a_running_one_is_not_told_to_delete_its_parts(
+    graph, inputs, tmp_path
+) -> None:
+    store = PartStore(parts_folder(tmp_path / "out.npz"), {"network": "1"})
+    with store.locked(), pytest.raises(OutputError, match="another process is writing there"):
+        run_samples(graph, inputs, tmp_path / "out.npz")
+
+
 def test_recordings_are_those_of_the_simulator(graph, inputs, tmp_path) -> None:
     """The reference of this file itself: arrays as recorded, under their names."""
     recording: Recording = EventSimulator(graph).run(inputs)
