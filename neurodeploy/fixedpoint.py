@@ -28,6 +28,11 @@ CURRENT_LIMIT = 1 << 23
 """A current is held in signed 24 bits: (-2**23, 2**23]."""
 VOLTAGE_LIMIT = (1 << 23) - 1
 """A voltage is clipped to [-(2**23 - 1), 2**23 - 1]."""
+STATE_MAX = (1 << 23) - 1
+"""Largest size of a sum of a step, a sigma and an activation of sigma-delta neurons: Lava declares
+24 bits, of which its CPU models enforce those of sums of conv synapses alone."""
+MESSAGE_MAX = (1 << 15) - 1
+"""Largest size of a sigma-delta message, 16 bits; the CPU models hold larger ones."""
 THRESHOLD_MAX = (1 << 17) - 1
 """Largest vThMant (17 bits); a voltage reaches it only by clipping."""
 BIAS_BITS = 16

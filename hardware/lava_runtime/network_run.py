@@ -26,6 +26,11 @@ STATES = {
 }
 """States of each of Lava's neuron processes: our name, and the name of Lava's variable."""
 
+REFRESHED = ("Sigma", "Delta", "SigmaDelta")
+"""Neuron processes of networks that are refreshed."""
+BUFFERS = ("a_buf", "a_buff")
+"""Variables in which Lava's synapses keep their sums for the next step."""
+
 INPUT, PLAN, LAVA = "input", "plan", "lava"
 """Kinds of failure: the input does not fit, the job cannot be done as asked, Lava failed."""
 
@@ -145,6 +150,8 @@ class NetworkRun:
             self.layers = [tuple(int(n) for n in layer.out.shape) for layer in net.layers]
             self.states = [STATES[type(layer.neuron).__name__] for layer in net.layers]
             self._allocate()
+        if self.job["refresh_interval"]:
+            _require_refreshable(net.layers)
         quiet = {}
         if self.is_window and not self.is_packed:
             quiet = _silence(net.layers[1 - self.lead :])
@@ -164,6 +171,9 @@ class NetworkRun:
             stepper.advance(column)
             for variable, value in restore:
                 variable.set(value)
+        for step in self._refresh_steps():
+            stepper.advance(step)
+            _refresh(net.layers)
         stepper.advance(self._total_steps())
         self.seconds += time.perf_counter() - begin
         self.watch.release()
@@ -182,6 +192,11 @@ class NetworkRun:
             return self.steps
         windows = self.samples if self.is_packed else 1
         return windows * self.steps + self.lead + len(self.layers) - 1
+
+    def _refresh_steps(self):
+        """Return after which steps everything is set to zero."""
+        interval = self.job["refresh_interval"]
+        return range(interval, self._total_steps(), interval) if interval else ()
 
     def _report(self, run):
         """Return a function that turns steps done in this run into samples done."""
@@ -343,6 +358,28 @@ def _silence(layers):
         restore[1 + index] = [(variable, np.ascontiguousarray(value.astype(np.int32)))]
         variable.init = np.zeros(variable.shape, np.int32)
     return restore
+
+
+def _require_refreshable(layers):
+    """Refuse networks with neurons whose states are not known to start anew from zero."""
+    kinds = sorted({type(layer.neuron).__name__ for layer in layers} - set(REFRESHED))
+    if kinds:
+        raise JobError(
+            PLAN,
+            f"neurons of kind {', '.join(kinds)} cannot be refreshed; sigma-delta neurons alone "
+            "can. Leave the refresh interval out.",
+        )
+
+
+def _refresh(layers):
+    """Set all states and the sums in flight to zero, as at step 1, while a network pauses."""
+    for layer in layers:
+        neuron = layer.neuron
+        variables = [getattr(neuron, name) for name in STATES[type(neuron).__name__].values()]
+        for synapse in (getattr(layer, name, None) for name in ("synapse", "synapse_rec")):
+            variables += [getattr(synapse, name) for name in BUFFERS if hasattr(synapse, name)]
+        for variable in variables:
+            variable.set(np.zeros(variable.shape, np.int32))
 
 
 class Watch:

@@ -132,12 +132,23 @@ class TimingOptions:
         metavar="O",
     )
 
+    refresh: int | None = TIME.option(
+        None,
+        "Set sigma-delta networks to zero after every N steps, between two calls of `run` of "
+        "Lava's Network. Default: the interval in the file, else 0: never.",
+        min=0,
+        metavar="N",
+    )
+
     def timing(self, graph: FixedPointGraph | None = None) -> Timing:
         """Return the timing that the options ask for; refuse those that contradict each other.
 
         Without options, sigma-delta networks run in Lava's own time: a sample is a stream of
         frames, which are answered while the next ones enter.
         """
+        refresh = self.refresh
+        if refresh is None and graph is not None and self.reset_interval is None:
+            refresh = graph.refresh_interval
         if self.stream:
             if self.window is not None:
                 raise typer.BadParameter("--stream and --window exclude each other. Choose one.")
@@ -145,6 +156,7 @@ class TimingOptions:
                 steps=self.steps,
                 reset_interval=self.reset_interval,
                 reset_offset=self.reset_offset,
+                refresh_interval=refresh or None,
             )
         if self.steps is not None or self.reset_interval is not None or self.reset_offset:
             raise typer.BadParameter(
@@ -152,7 +164,12 @@ class TimingOptions:
                 "--stream."
             )
         if self.window is None and graph is not None and graph.sends_changes:
-            return Stream()
+            return Stream(refresh_interval=refresh or None)
+        if self.refresh and (graph is not None or self.window is not None):
+            raise typer.BadParameter(
+                "--refresh belongs to sigma-delta networks in Lava's own time. Leave --window out, "
+                "or use --reset-interval for LIF neurons."
+            )
         return Window(steps=self.window)
 
 

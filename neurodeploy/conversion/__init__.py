@@ -9,5 +9,7 @@
 - `rounding`: weights and biases become integers.
 - `assembly`: the integer network, and runs of it in Lava's own time.
 - `thresholds`: which changes are worth a message.
+- `judging`: errors against the network, over time as well.
+- `proofs`: limits of the integers, measured and proved.
 - `converting`: all of it, measured.
 """

@@ -40,8 +40,6 @@ INPUT_LAYER = "frame"
 """Name of the input block."""
 INPUT_MAX = 511
 """Largest size of an integer of a frame at spike exponent 6: its message must fit 16 bits."""
-MESSAGE_MAX = (1 << 15) - 1
-STATE_MAX = (1 << 23) - 1
 _CONSTANT_WEIGHT = 252
 
 
@@ -62,6 +60,7 @@ def assemble(
     *,
     exponent: int,
     thresholds: Sequence[int],
+    refresh: int | None = None,
 ) -> FixedPointGraph:
     """Return the network of sigma-delta neurons.
 
@@ -71,6 +70,7 @@ def assemble(
         rounded: Its integers.
         exponent: Lava's `spike_exp`.
         thresholds: Of the input block and of every hidden layer.
+        refresh: Steps from refresh to refresh; None: there are none.
 
     Raises:
         ConversionError: If the bias of the read-out does not fit.
@@ -111,6 +111,7 @@ def assemble(
         input=port,
         layers=tuple(layers),
         frame_scales=FrameScales(input=scales.input / (1 << exponent), output=scales.output),
+        refresh_interval=refresh,
     )
 
 
@@ -242,7 +243,7 @@ def run_stream(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> Strea
     size = max(1, (1 << 25) // most)
     for first in range(0, len(values), size):
         part = values[first : first + size]
-        recording = simulator.run(part, timing=Stream(), feed=Feed.NEURON)
+        recording = simulator.run(part, timing=timing_of(graph), feed=Feed.NEURON)
         sums, messages = {}, {}
         sent: IntArray | None = None
         assert recording.health is not None
@@ -250,7 +251,7 @@ def run_stream(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> Strea
             assert spikes is not None
             messages[layer.name] = _peak(spikes)
             if sent is not None:
-                arriving = apply_synapse(layer.connections[0].synapse, sent)
+                arriving = apply_synapse(layer.connections[0].synapse, sent, wraps=False)
                 sums[layer.name] = _peak(arriving.reshape(spikes.shape))
             sent = spikes.astype(np.int32)
         states = {
@@ -262,9 +263,20 @@ def run_stream(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> Strea
 
 
 def with_latency(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """Return sequences (n, T, ...) with their last frame repeated until it is answered."""
-    last = np.repeat(frames[:, -1:], len(graph.layers) - 1, axis=1)
-    return np.concatenate([frames, last], axis=1).astype(np.int32)
+    """Return sequences (n, T, ...) with their last frame repeated until it is answered.
+
+    So is the last one before each refresh, which would go unanswered.
+    """
+    steps, latency = frames.shape[1], len(graph.layers) - 1
+    each = steps if graph.refresh_interval is None else graph.refresh_interval - latency
+    step = np.arange(steps + -(-steps // each) * latency)
+    frame = step // (each + latency) * each + np.minimum(step % (each + latency), each - 1)
+    return frames[:, np.minimum(frame, steps - 1)].astype(np.int32)
+
+
+def timing_of(graph: FixedPointGraph) -> Stream:
+    """Return Lava's own time with the refreshes of a network."""
+    return Stream(refresh_interval=graph.refresh_interval)
 
 
 def run_answers(
@@ -277,8 +289,10 @@ def run_answers(
     """
     record = Record(spikes=graph.names[-1:], states=(), counts=counts, updates=False)
     simulator = EventSimulator(graph)
-    recording = simulator.run(values, timing=Stream(), feed=Feed.NEURON, record=record)
-    sums = recording.spikes_of(graph.names[-1])[:, len(graph.layers) - 1 :]
+    recording = simulator.run(values, timing=timing_of(graph), feed=Feed.NEURON, record=record)
+    latency, interval = len(graph.layers) - 1, graph.refresh_interval or values.shape[1]
+    is_answer = np.arange(values.shape[1]) % interval >= latency
+    sums = recording.spikes_of(graph.names[-1])[:, is_answer]
     return sums.reshape(*sums.shape[:2], -1).astype(np.int64), recording
 
 

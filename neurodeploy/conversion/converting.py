@@ -18,8 +18,6 @@ import numpy.typing as npt
 from neurodeploy import netx
 from neurodeploy.conversion.assembly import (
     INPUT_MAX,
-    MESSAGE_MAX,
-    STATE_MAX,
     StreamRun,
     assemble,
     run_answers,
@@ -28,17 +26,23 @@ from neurodeploy.conversion.assembly import (
 )
 from neurodeploy.conversion.chain import Chain
 from neurodeploy.conversion.chaining import lower_rectified
+from neurodeploy.conversion.judging import Drift, Judge, find_drift
+from neurodeploy.conversion.proofs import (
+    LayerMargin,
+    Proofs,
+    check_limits_of,
+    measure_margins,
+    prove_on,
+)
 from neurodeploy.conversion.rounding import Rounded, round_chain
 from neurodeploy.conversion.scaling import Scales, choose_scales, find_peaks
 from neurodeploy.conversion.thresholds import Trial, least_thresholds, search_thresholds
 from neurodeploy.counting.fan_out import ann_macs
-from neurodeploy.counting.network_counts import count
 from neurodeploy.errors import ConversionError, NeurodeployWarning
-from neurodeploy.fixedpoint import FloatArray, Int64Array
+from neurodeploy.fixedpoint import MESSAGE_MAX, STATE_MAX, FloatArray, Int64Array
 from neurodeploy.interchange.floating import apply
 from neurodeploy.ir.float_layers import Input, Rectifier
 from neurodeploy.ir.graphs import SPIKE_EXPONENT, FixedPointGraph, Graph
-from neurodeploy.simulation import Feed
 
 Thresholds = Literal["auto", "none"] | int
 FRAMES_MAX = 512
@@ -48,35 +52,6 @@ SEARCH_FRAMES = 256
 """Most frames that thresholds are searched on."""
 _FLOAT_ERROR = 1e-4
 _ATTEMPTS = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerMargin:
-    """One layer's distance to the limits of its integers, on the frames it was measured on.
-
-    Attributes:
-        name: Of the layer.
-        threshold: Its threshold in units of 2**spike_exponent message units; None of the read-out.
-        weight_error: Rms of the rounding of its weights, in weight units.
-        sum: Largest sum of a step; below 2**23.
-        state: Largest sigma or activation; below 2**23.
-        message: Largest message; below 2**15.
-    """
-
-    name: str
-    threshold: int | None
-    weight_error: float
-    sum: int
-    state: int
-    message: int
-
-    @property
-    def margin(self) -> float:
-        """How many times the largest values would have to grow to reach a limit."""
-        used = [self.sum / STATE_MAX, self.state / STATE_MAX]
-        if self.threshold is not None:
-            used.append(self.message / MESSAGE_MAX)
-        return 1 / max(*used, 1e-12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,6 +68,9 @@ class Conversion:
         margins: By layer, the input block first.
         rounded: Error, accuracy and operations with the smallest thresholds.
         final: The same with the chosen thresholds.
+        drift: Errors after 1, 32, 128 and all frames without refreshes, and how often a refresh
+            is needed.
+        proofs: How sure each limit of the integers is.
         baseline: Accuracy of the float network; 1 without labels.
         remarks: Sentences for whoever uses it.
     """
@@ -106,6 +84,8 @@ class Conversion:
     margins: tuple[LayerMargin, ...]
     rounded: Trial
     final: Trial
+    drift: Drift
+    proofs: Proofs
     baseline: float
     remarks: tuple[str, ...]
 
@@ -136,7 +116,10 @@ class Conversion:
         return as_sequences(frames, self.chain.shape)
 
     def stream_of(self, frames: npt.ArrayLike) -> npt.NDArray[np.int32]:
-        """Return sequences as integers, the last frame repeated until it is answered."""
+        """Return sequences as integers, the last frame repeated until it is answered.
+
+        So is each last frame before a refresh.
+        """
         return with_latency(self.graph, self.encode(self.sequences_of(frames)))
 
     def to_dict(self, *, has_labels: bool) -> dict[str, Any]:
@@ -151,6 +134,14 @@ class Conversion:
             "output_scale": self.output_scale,
             "spike_exponent": self.exponent,
             "latency": self.latency,
+            "refresh_interval": self.graph.refresh_interval,
+            "drift": asdict(self.drift),
+            "proofs": {
+                **asdict(self.proofs),
+                "obligations": [
+                    {**asdict(one), "margin": one.margin} for one in self.proofs.obligations
+                ],
+            },
             "layers": [{**asdict(row), "margin": row.margin} for row in self.margins],
             "remarks": list(self.remarks),
         }
@@ -200,6 +191,7 @@ def convert_graph(
     error_budget: float = 0.05,
     accuracy_budget: float = 0.01,
     exponent: int = SPIKE_EXPONENT,
+    refresh: int | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Conversion:
     """Convert a float graph.
@@ -214,6 +206,7 @@ def convert_graph(
         error_budget: Largest rms error in deviations of the network's results.
         accuracy_budget: Most accuracy that thresholds may cost, as a share.
         exponent: Lava's `spike_exp`.
+        refresh: Steps from refresh to refresh; None: there are none.
         tell: Called with a line for each step.
 
     Raises:
@@ -224,39 +217,33 @@ def convert_graph(
     sequences = as_sequences(samples, graph.input.shape)
     truth = _labels_of(labels, sequences)
     frames = sequences.reshape(-1, *graph.input.shape)
-    results, peaks = _run_floats(graph, frames)
-    if reference is not None:
-        _require_equal(results[: len(reference)], reference, "the network as it was read")
-    chain = lower_rectified(graph, is_signed=bool((frames < 0).any()), peaks=peaks)
-    _require_equal(chain.run(frames), results, "the lowered chain")
+    chain, results = _lower(graph, frames, reference)
     say(f"lowered to {len(chain.layers)} layers; equal to the network on {len(frames)} frames")
     scale = choose_input_scale(frames)
     integers = encode_frames(sequences, scale, exponent)
-    builder = _Fitting(chain, integers, scale, exponent)
+    builder = _Fitting(chain, integers, scale, exponent, refresh)
     scales, rounded, run = builder.round()
     say("rounded: no sum, state or message reaches its limit")
-    judge = _Judge(results.reshape(*sequences.shape[:2], -1), truth, scales.output)
+    judge = Judge(results.reshape(*sequences.shape[:2], -1), truth, scales.output)
     least = least_thresholds(chain)
 
     def measure(values: Sequence[int], part: npt.NDArray[np.int32]) -> Trial:
-        return judge.measure(builder.assemble(scales, rounded, values), part)
+        return judge.measure(builder.assemble(scales, rounded, values), part).trial
 
-    plain = measure(least, integers)
+    made = builder.assemble(scales, rounded, least)
+    final = judge.measure(made, integers)
+    plain = final.trial
     if thresholds == "auto" and plain.error > error_budget:
-        raise _out_of_budget(chain, rounded, plain.error, error_budget, len(frames))
+        drift = find_drift(judge, made, integers, error_budget, final.squares)
+        raise _out_of_budget(chain, rounded, plain.error, drift, len(frames))
     remarks = _remark(builder, plain, error_budget, has_order=sequences.shape[1] > 1)
-    chosen = least
-    if isinstance(thresholds, int):
-        chosen = _fixed_thresholds(thresholds, len(least))
-    elif thresholds == "auto" and sequences.shape[1] > 1:
-        budgets = error_budget, accuracy_budget
-        chosen = _search(chain, measure, integers, budgets, say)
-    made = builder.assemble(scales, rounded, chosen)
+    budgets = error_budget, accuracy_budget
+    chosen = _choose_thresholds(thresholds, chain, measure, integers, budgets, say)
     if chosen != least:
+        made = builder.assemble(scales, rounded, chosen)
         run = run_stream(made, integers)
         check_limits_of(made, run)
-    for remark in remarks:
-        warnings.warn(remark, NeurodeployWarning, stacklevel=2)
+        final = judge.measure(made, integers)
     return Conversion(
         graph=replace(made, relu_twin=ann_macs(graph)),
         chain=chain,
@@ -264,25 +251,30 @@ def convert_graph(
         output_scale=scales.output,
         exponent=exponent,
         thresholds=chosen,
-        margins=_margins(made, rounded, chosen, run),
+        margins=measure_margins(made, rounded, chosen, run),
         rounded=plain,
-        final=plain if chosen == least else measure(chosen, integers),
+        final=final.trial,
+        drift=find_drift(judge, made, integers, error_budget, final.squares),
+        proofs=prove_on(made, run, integers),
         baseline=judge.baseline(),
         remarks=(*chain.notes, *remarks),
     )
 
 
-def _fixed_thresholds(threshold: int, layers: int) -> tuple[int, ...]:
-    if threshold < 1:
-        raise ConversionError(
-            f"thresholds {threshold}: 1 or more, 'auto' or 'none' is allowed. With 0, changes of "
-            "less than a message unit would be lost."
-        )
-    return (threshold,) * layers
+def _lower(
+    graph: Graph, frames: FloatArray, reference: FloatArray | None
+) -> tuple[Chain, FloatArray]:
+    """Return the chain of a graph, and the results of both for frames."""
+    results, peaks = _run_floats(graph, frames)
+    if reference is not None:
+        _require_equal(results[: len(reference)], reference, "the network as it was read")
+    chain = lower_rectified(graph, is_signed=bool((frames < 0).any()), peaks=peaks)
+    _require_equal(chain.run(frames), results, "the lowered chain")
+    return chain, results
 
 
 def _out_of_budget(
-    chain: Chain, rounded: Sequence[Rounded], error: float, budget: float, frames: int
+    chain: Chain, rounded: Sequence[Rounded], error: float, drift: Drift, frames: int
 ) -> ConversionError:
     """Return the error of a budget that not even the smallest thresholds hold."""
     coarse = [
@@ -291,23 +283,43 @@ def _out_of_budget(
     ]
     place = int(np.argmax(coarse))
     more = "" if frames >= FRAMES_MIN else f" more calibration frames ({frames} were given),"
+    found = (
+        f"error budget {drift.budget:.1%}: the best that was found is {error:.1%}, with the "
+        "smallest thresholds"
+    )
+    if drift.needs_refresh:
+        return ConversionError(
+            f"{found}: it grows with the frames from {drift.errors[0]:.1%}. Refresh after "
+            f"{drift.frames_within} frames (--refresh {drift.interval}), which holds the budget, "
+            "or give a larger one (--error-budget)."
+        )
     return ConversionError(
-        f"error budget {budget:.1%}: the best that was found is {error:.1%}, with the smallest "
-        f"thresholds: it is the error of 8-bit weights. They are coarsest in "
+        f"{found}: it is the error of 8-bit weights. They are coarsest in "
         f"'{chain.layers[place].name}', by {coarse[place]:.1%} of their size. Give{more} a larger "
         "budget (--error-budget), or a network with fewer inputs to a neuron there; thresholds "
         "'none' take what there is."
     )
 
 
-def _search(
+def _choose_thresholds(
+    wanted: Thresholds,
     chain: Chain,
     measure: Callable[[Sequence[int], npt.NDArray[np.int32]], Trial],
     integers: npt.NDArray[np.int32],
     budgets: tuple[float, float],
     say: Callable[[str], None],
 ) -> tuple[int, ...]:
-    """Search thresholds on as many of the frames as are quick to run."""
+    """Return the thresholds wanted; search on as many of the frames as are quick to run."""
+    least = least_thresholds(chain)
+    if isinstance(wanted, int):
+        if wanted < 1:
+            raise ConversionError(
+                f"thresholds {wanted}: 1 or more, 'auto' or 'none' is allowed. With 0, changes of "
+                "less than a message unit would be lost."
+            )
+        return (wanted,) * len(least)
+    if wanted == "none" or integers.shape[1] == 1:
+        return least
     steps = integers[:, :SEARCH_FRAMES]
     part = steps[: max(1, SEARCH_FRAMES // steps.shape[1])]
 
@@ -328,7 +340,7 @@ def _search(
 
 
 def _remark(builder: _Fitting, plain: Trial, error_budget: float, *, has_order: bool) -> list[str]:
-    """Return sentences for whoever uses the result."""
+    """Return sentences for whoever uses the result, and warn with them."""
     remarks = []
     if len(builder.frames) < FRAMES_MIN:
         remarks.append(
@@ -345,6 +357,8 @@ def _remark(builder: _Fitting, plain: Trial, error_budget: float, *, has_order: 
             f"Rounding alone gives an error of {plain.error:.1%}, above the budget of "
             f"{error_budget:.1%}."
         )
+    for remark in remarks:
+        warnings.warn(remark, NeurodeployWarning, stacklevel=3)
     return remarks
 
 
@@ -420,9 +434,21 @@ class _Fitting:
     """Builds networks of one chain, and makes room where integers come too close to limits."""
 
     def __init__(
-        self, chain: Chain, integers: npt.NDArray[np.int32], scale: float, exponent: int
+        self,
+        chain: Chain,
+        integers: npt.NDArray[np.int32],
+        scale: float,
+        exponent: int,
+        refresh: int | None,
     ) -> None:
-        self.chain, self.integers, self.exponent = chain, integers, exponent
+        latency = len(chain.layers)
+        if refresh is not None and refresh <= latency:
+            raise ConversionError(
+                f"a refresh every {refresh} steps: a frame is answered {latency} steps after it "
+                f"enters. Refresh after {latency + 1} or more."
+            )
+        self.chain, self.integers = chain, integers
+        self.exponent, self.refresh = exponent, refresh
         frames = integers.reshape(-1, *chain.shape)
         self.frames = frames[:: max(1, -(-len(frames) // FRAMES_MAX))] / scale
         self.unit = 1 << exponent
@@ -433,7 +459,14 @@ class _Fitting:
         self, scales: Scales, rounded: Sequence[Rounded], thresholds: Sequence[int]
     ) -> FixedPointGraph:
         """Return the network with some thresholds."""
-        return assemble(self.chain, scales, rounded, exponent=self.exponent, thresholds=thresholds)
+        return assemble(
+            self.chain,
+            scales,
+            rounded,
+            exponent=self.exponent,
+            thresholds=thresholds,
+            refresh=self.refresh,
+        )
 
     def round(self) -> tuple[Scales, list[Rounded], StreamRun]:
         """Round until nothing reaches a limit in Lava's own time; return the run that shows it."""
@@ -463,76 +496,3 @@ class _Fitting:
             sums = run.sums[layer.name][:channels] / STATE_MAX
             factors.append(np.maximum(messages, sums))
         return factors
-
-
-def check_limits_of(graph: FixedPointGraph, run: StreamRun) -> None:
-    """Raise ConversionError if a sum, state or message of a run exceeds its limit."""
-    for layer in graph:
-        found = {"state": (run.states[layer.name], STATE_MAX)}
-        if layer.name in run.sums:
-            found |= _largest_of("sum of a step", run.sums[layer.name], STATE_MAX)
-        if layer is not graph.layers[-1]:
-            found |= _largest_of("message", run.messages[layer.name], MESSAGE_MAX)
-        for kind, (value, limit) in found.items():
-            if value > limit:
-                raise ConversionError(
-                    f"{layer.name}: {value:,} as the {kind}, {limit:,} are allowed "
-                    f"({value / limit:.2f} times too large), pipeline fill included. Give "
-                    "calibration frames that show the largest values, or scale the network down."
-                )
-
-
-def _largest_of(kind: str, values: Int64Array, limit: int) -> dict[str, tuple[int, int]]:
-    channel = int(values.argmax())
-    return {f"{kind} in channel {channel}": (int(values[channel]), limit)}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Judge:
-    """Compares results with those of the network."""
-
-    results: FloatArray
-    labels: Int64Array | None
-    scale: float
-
-    def measure(self, graph: FixedPointGraph, integers: npt.NDArray[np.int32]) -> Trial:
-        """Run a network on sequences."""
-        values = with_latency(graph, integers)
-        answers, recording = run_answers(graph, values, counts=True)
-        operations = count(graph, values, recording, feed=Feed.NEURON)
-        found = answers / self.scale
-        expected = self.results[: len(integers), : integers.shape[1]]
-        deviation = float(self.results.std()) or 1.0
-        error = float(np.sqrt(np.mean((found - expected) ** 2))) / deviation
-        frames = integers.shape[0] * integers.shape[1]
-        total = sum(layer.sops for layer in operations.layers)
-        return Trial(error, self._accuracy(found), total / frames)
-
-    def baseline(self) -> float:
-        """Return the accuracy of the network itself."""
-        return self._accuracy(self.results)
-
-    def _accuracy(self, found: FloatArray) -> float:
-        expected = self.results.argmax(axis=-1) if self.labels is None else self.labels
-        chosen = found.argmax(axis=-1)
-        return float(np.mean(chosen == expected[: len(chosen), : chosen.shape[1]]))
-
-
-def _margins(
-    graph: FixedPointGraph, rounded: Sequence[Rounded], thresholds: Sequence[int], run: StreamRun
-) -> tuple[LayerMargin, ...]:
-    errors = [0.0, *(one.error for one in rounded)]
-    rows = []
-    for index, layer in enumerate(graph):
-        sums = run.sums.get(layer.name)
-        rows.append(
-            LayerMargin(
-                name=layer.name,
-                threshold=thresholds[index] if index < len(thresholds) else None,
-                weight_error=errors[index],
-                sum=0 if sums is None else int(sums.max()),
-                state=run.states[layer.name],
-                message=int(run.messages[layer.name].max()),
-            )
-        )
-    return tuple(rows)

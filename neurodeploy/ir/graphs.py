@@ -267,12 +267,15 @@ class FixedPointGraph:
             the network since its own layers cannot tell them: relay channels, merged groups and
             folded pools make it larger than its twin.
         frame_scales: Of a converted ReLU network; None of others.
+        refresh_interval: Steps after which a sigma-delta network is to be set to zero, again and
+            again, lest the bits that its neurons drop add up; None: never.
     """
 
     input: FixedInput
     layers: tuple[FixedLayer, ...]
     relu_twin: AnnMacs | None = None
     frame_scales: FrameScales | None = None
+    refresh_interval: int | None = None
 
     def __post_init__(self) -> None:
         self.check()
@@ -281,6 +284,10 @@ class FixedPointGraph:
         """Raise GraphError if there is no layer, or names, order or shapes do not fit."""
         if not self.layers:
             raise GraphError("graph: no layers. A network needs at least one.")
+        if self.refresh_interval is not None and self.refresh_interval < 1:
+            raise GraphError(
+                f"graph: a refresh every {self.refresh_interval} steps, 1 or more are required."
+            )
         known: dict[str, Shape] = {INPUT: self.input.shape}
         for layer in self.layers:
             if layer.name in known:

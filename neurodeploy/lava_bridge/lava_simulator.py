@@ -148,6 +148,7 @@ class LavaSimulator:
             sparse_fc_layer=self._sparse_fc_layer,
             reset_interval=timing.reset_interval if isinstance(timing, Stream) else None,
             reset_offset=timing.reset_offset if isinstance(timing, Stream) else 0,
+            refresh_interval=timing.refresh_interval if isinstance(timing, Stream) else None,
             record=record,
         )
 

@@ -72,6 +72,7 @@ class Job:
         sparse_fc_layer: For dense layers.
         reset_interval: For "stream".
         reset_offset: For "stream".
+        refresh_interval: For "stream".
         record: What to keep.
     """
 
@@ -87,6 +88,7 @@ class Job:
     sparse_fc_layer: bool = False
     reset_interval: int | None = None
     reset_offset: int = 0
+    refresh_interval: int | None = None
     record: Record = Record()  # noqa: RUF009 - a frozen value
 
 

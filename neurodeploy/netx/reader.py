@@ -124,6 +124,11 @@ def _frame_scales(root: UntrustedGroup) -> FrameScales | None:
     return FrameScales(input=found[0], output=found[1]) if len(found) == 2 else None
 
 
+def _refresh_interval(root: UntrustedGroup) -> int | None:
+    written = root.attribute_integer("refresh")
+    return written if written is not None and written > 0 else None
+
+
 @dataclass(slots=True)
 class _State:
     """The source of the next layer, while layers are read in order."""
@@ -182,6 +187,7 @@ def _read_network(
         layers=tuple(layers),
         relu_twin=_read_twin(root),
         frame_scales=_frame_scales(root),
+        refresh_interval=_refresh_interval(root),
     )
 
 

@@ -43,9 +43,10 @@ def write(graph: FixedPointGraph, path: str | Path) -> None:
 
     The number of input bits, which has no place in the format, and the layers' names are kept in
     HDF5 attributes, the counts of the ReLU twin in a dataset beside the layers; Lava ignores both.
-    So it does the spike exponent of sigma-delta neurons and the scales of a converted network,
-    attributes as well: whoever loads a file of another exponent than 6 gives Lava's `Network` that
-    one as `spike_exp`. The input of a dense layer comes back flat, which is what
+    So it does the spike exponent and the refresh interval of sigma-delta neurons and the scales of
+    a converted network, attributes as well: whoever loads a file of another exponent than 6 gives
+    Lava's `Network` that one as `spike_exp`, and whoever runs one with a refresh interval sets
+    states and buffers to zero that often. The input of a dense layer comes back flat, which is what
     Lava reads there.
 
     Raises:
@@ -185,6 +186,8 @@ def _write_network(file: h5py.File, graph: FixedPointGraph) -> None:
     file.attrs["message_bits"] = graph.input.message_bits
     if graph.sends_changes:
         file.attrs["spike_exponent"] = graph.spike_exponent
+    if graph.refresh_interval is not None:
+        file.attrs["refresh"] = graph.refresh_interval
     if graph.frame_scales is not None:
         file.attrs["input_scale"] = graph.frame_scales.input
         file.attrs["output_scale"] = graph.frame_scales.output

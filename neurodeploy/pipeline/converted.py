@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from neurodeploy.chips.limits import check_limits
 from neurodeploy.chips.target import Target
+from neurodeploy.conversion.assembly import timing_of
 from neurodeploy.conversion.chaining import find_obstacles
 from neurodeploy.conversion.converting import Conversion, Thresholds, convert_graph
 from neurodeploy.errors import (
@@ -26,7 +27,7 @@ from neurodeploy.fixedpoint import FloatArray
 from neurodeploy.ir.graphs import SPIKE_EXPONENT, Graph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.onnx_models.rectified_network import examine_model, run_reference
-from neurodeploy.simulation import EventSimulator, Feed, Stream
+from neurodeploy.simulation import EventSimulator, Feed
 from neurodeploy.testing import Comparison, compare
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def convert(
     error_budget: float = 0.05,
     accuracy_budget: float = 0.01,
     exponent: int = SPIKE_EXPONENT,
+    refresh: int | None = None,
     bindings: Mapping[str, int] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Conversion:
@@ -165,6 +167,9 @@ def convert(
             thresholds "auto" may come to.
         accuracy_budget: Share of right answers that thresholds may cost.
         exponent: `spike_exp` of Lava's `Network`; files of 6 need no argument there.
+        refresh: Steps after which everything is set to zero, again and again, lest the bits that
+            neurons drop with each message add up; None: never. The last `latency` steps of each
+            interval answer its last frame.
         bindings: Sizes of an ONNX model's symbolic dimensions.
         tell: Called with a line for each step of the work.
 
@@ -189,6 +194,7 @@ def convert(
         error_budget=error_budget,
         accuracy_budget=accuracy_budget,
         exponent=exponent,
+        refresh=refresh,
         tell=tell,
     )
     if chip is not None:
@@ -210,7 +216,8 @@ def verify_conversion(
         LavaError: If Lava cannot run.
     """
     values = conversion.stream_of(frames)
-    ours = EventSimulator(conversion.graph).run(values, timing=Stream(), feed=Feed.NEURON)
+    timing = timing_of(conversion.graph)
+    ours = EventSimulator(conversion.graph).run(values, timing=timing, feed=Feed.NEURON)
     lava = LavaSimulator(
         path,
         python=python,
@@ -219,7 +226,7 @@ def verify_conversion(
         spike_exponent=conversion.exponent,
         layer_names=conversion.graph.names,
         timeout=timeout,
-    ).run(values, timing=Stream(), feed=Feed.NEURON)
+    ).run(values, timing=timing, feed=Feed.NEURON)
     return compare(ours, lava)
 
 

@@ -50,6 +50,7 @@ class CertifiedRun:
     input_bits: NotNegativeInt
     spike_exponent: NotNegativeInt
     accepts_silent_faults: bool
+    refresh_interval: PositiveInt | None = None
 
     @classmethod
     def of(
@@ -76,6 +77,7 @@ class CertifiedRun:
             input_bits=graph.input.message_bits,
             spike_exponent=spike_exponent,
             accepts_silent_faults=accepts_silent_faults,
+            refresh_interval=timing.refresh_interval if isinstance(timing, Stream) else None,
         )
 
     def to_timing(self) -> Timing:
@@ -83,7 +85,10 @@ class CertifiedRun:
         if self.timing == "window":
             return Window(steps=self.steps)
         return Stream(
-            steps=self.steps, reset_interval=self.reset_interval, reset_offset=self.reset_offset
+            steps=self.steps,
+            reset_interval=self.reset_interval,
+            reset_offset=self.reset_offset,
+            refresh_interval=self.refresh_interval,
         )
 
 

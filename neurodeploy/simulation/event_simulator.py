@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,14 @@ import numpy.typing as npt
 from neurodeploy.errors import DataError, NeurodeployWarning, SimulationError
 from neurodeploy.fixedpoint import BIAS_BITS
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
-from neurodeploy.ir.integer_layers import CubaNeuron, FixedInjection, FixedLayer
+from neurodeploy.ir.integer_layers import (
+    CubaNeuron,
+    DeltaNeuron,
+    FixedInjection,
+    FixedLayer,
+    SigmaDeltaNeuron,
+    SigmaNeuron,
+)
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer
 from neurodeploy.simulation.layer_by_layer import reset_steps, run_layer
 from neurodeploy.simulation.outputs import Outputs, Plan
@@ -147,21 +154,40 @@ class EventSimulator:
             values = values[:, np.arange(steps) % values.shape[1]]
         values = np.ascontiguousarray(values)
         _warn_of_missing_resets(graph, timing)
+        parts = _parts_between_refreshes(graph, timing, steps)
         kept, traced = record.resolve(graph.names)
         plan = Plan(steps=steps, timing=timing, feed=feed, record=record, kept=kept, traced=traced)
         layers = self._layers(values, plan)
         outputs = Outputs(graph, plan, samples=len(values))
-        workers, size = self._groups(layers, plan, len(values))
-        spans = [(i, min(i + size, len(values))) for i in range(0, len(values), size)]
-        work = _Work(graph, layers, plan, size, outputs)
         begin = time.perf_counter()
         done = 0
-        with _explained_cache():
-            for finished in _run_side_by_side(work, values, spans, workers):
+        for part in parts:
+            for finished in self._run_part(values, layers, plan, outputs, part):
                 done += finished
                 if progress is not None:
-                    progress(done, len(values))
+                    progress(done // len(parts), len(values))
         return outputs.recording(seconds=time.perf_counter() - begin, startup_seconds=begin - start)
+
+    def _run_part(
+        self,
+        values: IntArray,
+        layers: tuple[CompiledLayer | None, ...],
+        plan: Plan,
+        outputs: Outputs,
+        part: range,
+    ) -> Iterator[int]:
+        """Run some of the steps from zero; yield the number of samples of each finished group."""
+        written = outputs
+        if len(part) < plan.steps:
+            plan, values = replace(plan, steps=len(part)), values[:, part.start : part.stop]
+            written = Outputs(self.graph, plan, samples=len(values))
+        workers, size = self._groups(layers, plan, len(values))
+        spans = [(i, min(i + size, len(values))) for i in range(0, len(values), size)]
+        work = _Work(self.graph, layers, plan, size, written)
+        with _explained_cache():
+            yield from _run_side_by_side(work, values, spans, workers)
+        if written is not outputs:
+            outputs.take_part(written, part.start)
 
     def _layers(self, values: IntArray, plan: Plan) -> tuple[CompiledLayer | None, ...]:
         """Compile what can be compiled; None for the other layers."""
@@ -425,3 +451,27 @@ def _warn_of_missing_resets(graph: FixedPointGraph, timing: Timing) -> None:
             NeurodeployWarning,
             stacklevel=3,
         )
+
+
+def _parts_between_refreshes(graph: FixedPointGraph, timing: Timing, steps: int) -> list[range]:
+    """Return the steps of each part that runs from zero, without refreshes one part.
+
+    Raises:
+        SimulationError: If there are refreshes, and neurons that are none of sigma and delta.
+    """
+    if isinstance(timing, Window) or timing.refresh_interval is None:
+        return [range(steps)]
+    kinds = (DeltaNeuron, SigmaDeltaNeuron, SigmaNeuron)
+    others = [layer.name for layer in graph if not isinstance(layer.neuron, kinds)]
+    if others:
+        raise SimulationError(
+            f"simulation: {', '.join(others)} cannot be refreshed; sigma-delta neurons alone can. "
+            "Leave the refresh interval out; --reset-interval resets LIF neurons."
+        )
+    if timing.reset_interval is not None:
+        raise SimulationError(
+            "simulation: a reset and a refresh interval; Lava resets LIF neurons only, and only "
+            "sigma-delta neurons are refreshed. Leave the reset interval out."
+        )
+    interval = timing.refresh_interval
+    return [range(first, min(first + interval, steps)) for first in range(0, steps, interval)]

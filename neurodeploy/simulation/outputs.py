@@ -234,6 +234,22 @@ class Outputs:
             kept = cast("dict[str, Any]", {name: next(arrays) for name in names})
             self.layers.append(LayerOutputs(layer, plan.steps, updates, **kept))
 
+    def take_part(self, part: Outputs, first: int) -> None:
+        """Take over what was written in a run of its own over the steps from `first` on."""
+        for whole, found in zip(self.layers, part.layers, strict=True):
+            span = slice(first, first + found.steps)
+            for name in ("spikes", "traces"):
+                if (kept := getattr(whole, name)) is not None:
+                    kept[:, span] = getattr(found, name)
+            if whole.finals is not None and found.finals is not None:
+                whole.finals[:] = found.finals
+            for name in ("total", "earlier", "valued", "earlier_valued", "updates"):
+                if (counted := getattr(whole, name)) is not None:
+                    counted += getattr(found, name)
+            whole.add_health(found.health)
+            is_silent = found.total is None or not found.total.any()
+            whole.note_static(is_static=is_silent)
+
     def recording(self, *, seconds: float, startup_seconds: float) -> Recording:
         """Make the recording of what was written."""
         plan, layers = self._plan, self.layers

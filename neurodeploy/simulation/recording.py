@@ -52,11 +52,15 @@ class Stream:
         reset_interval: That of Lava's `netx.hdf5.Network`: period of state resets, or None.
         reset_offset: Likewise; 1 aligns the resets of a file without an input neuron block with
             windows that begin at step 1.
+        refresh_interval: Period of refreshes of sigma-delta networks, or None: after every so many
+            steps all states and all that synapses hold are set to zero, as at step 1, while the
+            input goes on. Lava has no option for it; it is done between two calls of `run`.
     """
 
     steps: int | None = None
     reset_interval: int | None = None
     reset_offset: int = 0
+    refresh_interval: int | None = None
 
 
 Timing = Window | Stream
@@ -194,7 +198,8 @@ class EventCounts:
             calculate with it (NumPy's sums do so themselves).
         valued: The same of the steps in which some neuron of the layer sent a value that is none
             of -1, 0 and 1; all zero for neurons whose events carry none.
-        is_static: Whether every sample sent the same values at each of its (two or more) steps.
+        is_static: Whether every sample sent the same values at each of its (two or more) steps;
+            with refreshes, whether it sent nothing.
         earlier: For recurrent layers, what their own synapse sees: nothing in the first step,
             then everything but the last step; else None.
     """
@@ -397,5 +402,10 @@ def plan_steps(timing: Timing, input_steps: int | None) -> int:
         if timing.reset_offset < 0:
             raise SimulationError(
                 f"simulation: reset offset {timing.reset_offset}, must not be negative."
+            )
+        if timing.refresh_interval is not None and timing.refresh_interval < 1:
+            raise SimulationError(
+                f"simulation: refresh interval {timing.refresh_interval}, at least 1 is needed. "
+                "Leave it out for no refreshes."
             )
     return steps

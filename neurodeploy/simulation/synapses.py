@@ -34,8 +34,10 @@ _COLUMN_BYTES = 4 * 2**20
 """Size of one block of unfolded images: stays in a processor's cache."""
 
 
-def apply_synapse(synapse: Synapse, events: SpikeArray) -> Int64Array:
+def apply_synapse(synapse: Synapse, events: SpikeArray, *, wraps: bool = True) -> Int64Array:
     """Return what a synapse sends for events (samples, T, *source), below 2**31 in size.
+
+    Unless it `wraps`, sums are left as they are, not cut to the bits that Lava has for them.
 
     Returns:
         (samples, T, *output) int64, for complex weights (samples, T, N, 2) with real and
@@ -47,12 +49,14 @@ def apply_synapse(synapse: Synapse, events: SpikeArray) -> Int64Array:
     """
     match synapse:
         case FixedConv():
-            return _convolve(synapse, events)
+            return _convolve(synapse, events, wraps=wraps)
         case FixedDense():
             effective = synapse.effective
-            return _multiply_dense(synapse, effective.mantissa, events, shift=effective.shift)
+            weight, shift = effective.mantissa, effective.shift
+            return _multiply_dense(synapse, weight, events, shift=shift, wraps=wraps)
         case FixedComplexDense():
-            parts = [apply_synapse(part, events) for part in (synapse.real, synapse.imaginary)]
+            both = (synapse.real, synapse.imaginary)
+            parts = [apply_synapse(part, events, wraps=wraps) for part in both]
             return np.stack(parts, axis=-1)
         case FixedInjection():
             return events.astype(np.int64)
@@ -111,7 +115,7 @@ def _exact_dtype(bound: int) -> type[np.float32] | type[np.float64] | type[np.in
     return np.float64 if bound < _EXACT_FLOAT64 else np.int64
 
 
-def _convolve(synapse: FixedConv, events: SpikeArray) -> Int64Array:
+def _convolve(synapse: FixedConv, events: SpikeArray, *, wraps: bool = True) -> Int64Array:
     """Correlate; one matrix product for each group and image, images unfolded in blocks."""
     samples, steps, channels, height, width = events.shape
     outputs, out_height, out_width = synapse.output_shape(events.shape[2:])
@@ -141,13 +145,18 @@ def _convolve(synapse: FixedConv, events: SpikeArray) -> Int64Array:
             "conv: a weighted sum of graded inputs exceeds 32 bits, where Lava's result is "
             "undefined. Scale the input or the weights down."
         )
-    if bound >= 1 << (_CONV_BITS - 1):
+    if wraps and bound >= 1 << (_CONV_BITS - 1):
         result = wrap(result, _CONV_BITS)
     return result.reshape(samples, steps, outputs, out_height, out_width)
 
 
 def _multiply_dense(
-    synapse: FixedDense, weight: IntArray, events: SpikeArray, *, shift: int = 0
+    synapse: FixedDense,
+    weight: IntArray,
+    events: SpikeArray,
+    *,
+    shift: int = 0,
+    wraps: bool = True,
 ) -> Int64Array:
     """Multiply by a weight; each delay's share is shifted down by itself, as in Lava.
 
@@ -157,7 +166,9 @@ def _multiply_dense(
     rows = events.reshape(samples * steps, prod(events.shape[2:]))
 
     def product(weight: IntArray) -> Int64Array:
-        sums = wrap(multiply_exactly(rows, weight.T), _DENSE_BITS)
+        sums = multiply_exactly(rows, weight.T)
+        if wraps:
+            sums = wrap(sums, _DENSE_BITS)
         return scale_down(sums, shift).reshape(samples, steps, -1)
 
     if synapse.delay is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -19,10 +20,18 @@ from neurodeploy.conversion.chaining import lower_rectified
 from neurodeploy.conversion.converting import Conversion
 from neurodeploy.conversion.rounding import round_chain
 from neurodeploy.conversion.scaling import Scales, choose_scales, find_peaks
-from neurodeploy.errors import ConversionError, NeurodeployError, NeurodeployWarning, OnnxError
+from neurodeploy.errors import (
+    ConversionError,
+    NeurodeployError,
+    NeurodeployWarning,
+    OnnxError,
+    SimulationError,
+)
+from neurodeploy.lava_bridge import LavaSimulator
 from neurodeploy.onnx_models.rectified_network import read_rectified_network
 from neurodeploy.pipeline.converted import convert, verify_conversion
 from neurodeploy.simulation import EventSimulator, Feed, Record, Stream
+from neurodeploy.testing import compare
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sigma_delta"
 CASES = sorted(path.stem for path in GOLDEN.glob("*.net"))
@@ -252,11 +261,88 @@ def test_own_conversion_on_lava(name: str, lava: Path, tmp_path: Path) -> None:
     assert comparison.is_equal, comparison.describe()
 
 
+def test_a_refresh_gives_what_lava_gave_after_one() -> None:
+    found, _ = case("09_drift_refresh")
+    graph = netx.read(GOLDEN / "09_drift_refresh.net", spike_exponent=0)
+    recording = EventSimulator(graph).run(
+        found["x"][None].astype(np.int32), timing=Stream(refresh_interval=150), feed=Feed.NEURON
+    )
+    refreshed = found["refreshed_out"][:300]
+    np.testing.assert_array_equal(recording.spikes_of(-1)[0], refreshed)
+    assert (refreshed != found[f"s{len(graph.layers) - 1}"][:300]).any()
+
+
+@pytest.mark.lava
+def test_refreshes_on_lava(lava: Path) -> None:
+    """States, and sums on their way through conv and dense synapses, start again from zero."""
+    found, _ = case("09_drift_refresh")
+    path = GOLDEN / "09_drift_refresh.net"
+    graph = netx.read(path, spike_exponent=0)
+    values = found["x"][None, :12].astype(np.int32)
+    reference = LavaSimulator(
+        path,
+        python=lava,
+        input_shape=graph.input.shape,
+        spike_exponent=0,
+        layer_names=graph.names,
+    )
+    timing, record = Stream(refresh_interval=5), Record(final_states=True)
+    theirs = reference.run(values, timing=timing, feed=Feed.NEURON, record=record)
+    ours = EventSimulator(graph).run(values, timing=timing, feed=Feed.NEURON, record=record)
+    comparison = compare(ours, theirs)
+    assert comparison.is_equal, comparison.describe()
+    assert ours.final_states is not None
+    np.testing.assert_equal(ours.final_states, theirs.final_states)
+    unrefreshed = EventSimulator(graph).run(values, timing=Stream(), feed=Feed.NEURON)
+    assert not compare(unrefreshed, theirs).is_equal
+
+
+@pytest.mark.lava
+def test_lif_neurons_are_not_refreshed_on_lava(lava: Path) -> None:
+    path = GOLDEN.parent / "10_conv_flatten_dense.net"
+    graph = netx.read(path)
+    values = np.zeros((1, 4, *graph.input.shape), np.int32)
+    with pytest.raises(SimulationError, match="neurons of kind LIF cannot be refreshed"):
+        LavaSimulator(path, python=lava).run(values, timing=Stream(refresh_interval=2))
+
+
+@pytest.mark.lava
+def test_own_conversion_with_refreshes_on_lava(lava: Path, tmp_path: Path) -> None:
+    found, _ = case("02_mlp_signed")
+    frames = found["x"][None] / float(found["s_in"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NeurodeployWarning)
+        conversion = convert(GOLDEN / "02_mlp_signed.onnx", frames, thresholds="none", refresh=9)
+    assert conversion.latency == 3
+    results = conversion.run(frames)
+    assert results.shape == (1, 40, found["ann"].shape[1])
+    assert np.abs(results[0] - found["ann"]).max() <= 0.25 * found["ann"].std()
+    # Six frames from refresh to refresh, each as if the stream began with the first of them.
+    for first in range(0, 40, 6):
+        fresh = conversion.run(frames[:, first : first + 6])
+        np.testing.assert_array_equal(results[:, first : first + 6], fresh)
+    conversion.write(tmp_path / "own.net")
+    assert netx.read(tmp_path / "own.net").refresh_interval == 9
+    part = frames[:, :14]
+    comparison = verify_conversion(conversion, tmp_path / "own.net", part, python=lava)
+    assert comparison.is_equal, comparison.describe()
+    assert comparison.layers[0].compared == (14 + 3 * 3) * np.prod(conversion.chain.shape)
+
+
+def test_a_refresh_needs_room_for_an_answer() -> None:
+    found, _ = case("02_mlp_signed")
+    with pytest.raises(
+        ConversionError, match=r"answered 3 steps after it enters\. Refresh after 4"
+    ):
+        convert(GOLDEN / "02_mlp_signed.onnx", found["calibration"], refresh=3)
+
+
 def test_file_keeps_its_scales(tmp_path: Path) -> None:
     conversion = conversion_of("01_conv_chain")
-    conversion.write(tmp_path / "own.net")
+    netx.write(replace(conversion.graph, refresh_interval=64), tmp_path / "own.net")
     graph = netx.read(tmp_path / "own.net")
     assert graph.frame_scales == conversion.graph.frame_scales
+    assert graph.refresh_interval == 64
     assert graph.spike_exponent == 6
     with pytest.warns(NeurodeployWarning, match="was written for spike exponent 6"):
         netx.read(tmp_path / "own.net", spike_exponent=3)

@@ -56,22 +56,46 @@ def test_converts_and_verifies(frames: Path, tmp_path: Path) -> None:
     assert graph.relu_twin.macs_standard == 73_984
 
 
-def test_tables_and_refusals(frames: Path, tmp_path: Path) -> None:
+def test_tables_and_refusals(neurodeploy, frames: Path, tmp_path: Path) -> None:
     model = str(GOLDEN / "11_digits_trained.onnx")
     words = ["--samples", str(frames), "--thresholds", "2", "--integers", "ints.npz"]
-    done = run(model, *words, folder=tmp_path)
+    done = run(model, *words, "--refresh", "24", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    for text in ("margin", "with thresholds", "73,984", "comes 4 steps later"):
-        assert text in done.stdout
+    said = " ".join(done.stdout.split())
+    for text in (
+        "margin",
+        "with thresholds",
+        "73,984",
+        "comes 4 steps later",
+        "Error after 1, 32, 40 frames without a refresh: ",
+        "the 5 nearest of 13",
+        "for inputs from 0 to 16, over 24 steps; the others held on 160 frames",
+        "After every 24 steps set sigma, act and residue",
+    ):
+        assert text in said
     assert "wrote network.net" in done.stderr
     # The file says by itself how it is fed and timed, and what a frame costs an ordinary network.
     done = run("network.net", "-i", "ints.npz", "--json", folder=tmp_path, command="report")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["ann"]["passes"] == 44
-    assert report["ann"]["macs_standard"] == 44 * 73_984
+    assert report["ann"]["passes"] == 48  # with the steps in which two last frames are held
+    assert report["ann"]["macs_standard"] == 48 * 73_984
     words = ["-i", "ints.npz", "-o", "out.npz"]
     assert run("network.net", *words, folder=tmp_path, command="simulate").returncode == 0
+    graph, net = netx.read(tmp_path / "network.net"), tmp_path / "network.net"
+    command = ("simulate", net, "-i", tmp_path / "ints.npz", "-o", tmp_path / "other.npz")
+    assert neurodeploy(*command, "--refresh", 0).code == 0
+    with np.load(tmp_path / "out.npz") as one, np.load(tmp_path / "other.npz") as other:
+        np.testing.assert_array_equal(one["spikes_1"][:, :24], other["spikes_1"][:, :24])
+        assert (one["spikes_1"][:, 24:] != other["spikes_1"][:, 24:]).any()
+    assert graph.refresh_interval == 24
+    assert "a refresh every 24 steps" in " ".join(neurodeploy("inspect", net).out.split())
+    answer = json.loads(neurodeploy("inspect", net, "--json").out)
+    assert answer["sigma_delta"]["refresh_interval"] == 24
+    spiking = GOLDEN.parent / "01_dense_basic.net"
+    outcome = neurodeploy("simulate", spiking, *command[2:], "--refresh", 4)
+    assert outcome.code == 2
+    assert "--refresh belongs to sigma-delta networks" in " ".join(outcome.err.split())
     refused = GOLDEN / "refused" / "sigmoid_hidden.onnx"
     done = run(str(refused), "--samples", str(frames), "--out", "no.net", folder=tmp_path)
     assert done.returncode == 1

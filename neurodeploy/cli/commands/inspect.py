@@ -45,6 +45,7 @@ def inspect(net: NetFile, file: FileOptions, as_json: AsJson = False) -> None:
                     "message_bits": graph.input.message_bits,
                     "has_neuron": graph.has_input_neuron,
                 },
+                "sigma_delta": _describe_stream(graph),
                 "layers": [_describe(layer) for layer in graph],
             }
         )
@@ -56,6 +57,8 @@ def _print_tables(graph: FixedPointGraph, *, title: str) -> None:
     bits = graph.input.message_bits
     kind = f"graded, {bits} message bits" if bits else "binary"
     console.out.print(f"{title}: input {console.shape_text(graph.input.shape)}, {kind}")
+    if graph.sends_changes:
+        console.out.print(_stream_text(graph))
     columns = ("layer", "type", "shape", ">neurons", ">weights", ">range", ">zeros")
     layers = console.make_table(*columns, title="Layers")
     neurons = console.make_table("layer", "neuron", "parameters", "bias", title="Neurons")
@@ -77,6 +80,37 @@ def _print_tables(graph: FixedPointGraph, *, title: str) -> None:
         neurons.add_row(layer.name, layer.neuron.label, parameters, _span(layer.bias))
     console.out.print(layers)
     console.out.print(neurons)
+
+
+def _describe_stream(graph: FixedPointGraph) -> dict[str, object] | None:
+    """Return how frames enter and leave a sigma-delta network; None of other networks."""
+    if not graph.sends_changes:
+        return None
+    scales = graph.frame_scales
+    return {
+        "spike_exponent": graph.spike_exponent,
+        "latency": len(graph.layers) - 1 if graph.has_input_neuron else len(graph.layers),
+        "refresh_interval": graph.refresh_interval,
+        "input_scale": None if scales is None else scales.input,
+        "output_scale": None if scales is None else scales.output,
+    }
+
+
+def _stream_text(graph: FixedPointGraph) -> str:
+    about = _describe_stream(graph)
+    assert about is not None
+    refresh = about["refresh_interval"]
+    parts = [
+        f"sigma-delta neurons: spike exponent {about['spike_exponent']}",
+        f"a frame is answered {about['latency']} steps later",
+        "no refresh" if refresh is None else f"a refresh every {refresh} steps",
+    ]
+    if graph.frame_scales is not None:
+        parts.append(
+            f"integers are frames times {graph.frame_scales.input:g}, results are sums over "
+            f"{graph.frame_scales.output:g}"
+        )
+    return ", ".join(parts)
 
 
 def _describe(layer: FixedLayer) -> dict[str, object]:

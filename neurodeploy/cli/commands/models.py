@@ -24,6 +24,9 @@ from neurodeploy.cli.options import (
 )
 from neurodeploy.reports.numbers import format_count
 
+PROOFS_SHOWN = 5
+"""Limits that `convert` prints; --json has all."""
+
 if TYPE_CHECKING:
     from neurodeploy.conversion.converting import Conversion, Thresholds
 
@@ -184,6 +187,13 @@ class ConvertOptions:
         max=12,
         metavar="E",
     )
+    refresh: int | None = GENERAL.option(
+        None,
+        "Set everything to zero after every N steps, lest the bits that neurons drop add up; the "
+        "file keeps N. The last steps of each N, as many as a frame takes, answer its last frame.",
+        min=1,
+        metavar="N",
+    )
     bind: Bindings = None
     verify: int = LAVA.option(
         0,
@@ -198,8 +208,9 @@ def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
     """Convert a trained ReLU network to sigma-delta neurons, which work only where inputs change.
 
     The result answers every frame as the network does, up to 8-bit weights and thresholds, and
-    loads in stock lava-dl. Prints errors against the network, operations a frame, and how far the
-    integers are from their limits; the error names every layer that cannot be converted.
+    loads in stock lava-dl. Prints errors against the network, how they grow with time, operations
+    a frame, and how far the integers are from their limits, for which inputs that is proved; the
+    error names every layer that cannot be converted.
 
     Example: `neurodeploy convert model.onnx --samples frames.npz --out model.net --verify 1`
     """
@@ -227,6 +238,7 @@ def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
         error_budget=options.error_budget,
         accuracy_budget=options.accuracy_budget,
         exponent=options.spike_exp,
+        refresh=options.refresh,
         bindings=parse_bindings(options.bind),
         tell=None if as_json else lambda line: console.err.print(line, markup=False),
     )
@@ -306,6 +318,8 @@ def _print(conversion: Conversion, options: ConvertOptions, found: Mapping[str, 
         "Operations: MACs of one pass, and synaptic operations of the sequences given, first "
         "frames and pipeline fill included. Errors are in deviations of the network's results."
     )
+    console.out.print(_drift_text(conversion))
+    _print_proofs(conversion)
     for remark in conversion.remarks:
         console.out.print(f"- {remark}", markup=False)
     if options.target is not None:
@@ -325,3 +339,60 @@ def _print(conversion: Conversion, options: ConvertOptions, found: Mapping[str, 
         f"{conversion.output_scale:g}.",
         markup=False,
     )
+    interval = conversion.graph.refresh_interval
+    if interval is not None:
+        console.out.print(
+            f"After every {interval} steps set sigma, act and residue of each neuron, a_buf or "
+            "a_buff of each synapse to zero, between two calls of run, as `simulate` and `verify` "
+            f"do: {interval - conversion.latency} frames, the last one held until it is answered.",
+            markup=False,
+        )
+
+
+def _drift_text(conversion: Conversion) -> str:
+    """Return how the error grows, and how often a refresh is needed."""
+    drift = conversion.drift
+    numbers = ", ".join(map(format_count, drift.frames))
+    errors = ", ".join(f"{100 * error:.1f} %" for error in drift.errors)
+    text = f"Error after {numbers} frames without a refresh: {errors}. "
+    budget = f"the budget of {100 * drift.budget:.1f} %"
+    if not drift.frames_within:
+        return f"{text}No refresh holds {budget}: the first frames exceed it."
+    if drift.needs_refresh:
+        return (
+            f"{text}A refresh after {drift.frames_within} frames holds {budget}: "
+            f"--refresh {drift.interval}."
+        )
+    return (
+        f"{text}Within {budget} on all {format_count(drift.frames_within)} frames of a sequence; "
+        f"longer ones were not seen, --refresh {drift.interval} or less keeps to what was."
+    )
+
+
+def _print_proofs(conversion: Conversion) -> None:
+    """Print the limits that are the nearest, and how many are proved."""
+    proofs = conversion.proofs
+    scopes = [one.scope for one in proofs.obligations]
+    inputs = f"inputs from {proofs.low} to {proofs.high}"
+    columns = (">limit", ">largest seen", ">margin", ">bound / limit", "holds for")
+    table = console.make_table(
+        "layer",
+        "limit of",
+        *columns,
+        title=f"Limits: the {min(PROOFS_SHOWN, len(scopes))} nearest of {len(scopes)}",
+        caption=f"{scopes.count('every input')} proved for every input up to {proofs.widest} in "
+        f"size, {scopes.count('inputs in range')} for {inputs}, over {proofs.steps} steps; the "
+        f"others held on {proofs.frames} frames. Bound: the largest that {inputs} can give.",
+    )
+    for one in proofs.tightest[:PROOFS_SHOWN]:
+        names = {"every input": "every input", "inputs in range": inputs}
+        table.add_row(
+            Text(one.layer),
+            one.quantity,
+            format_count(one.limit),
+            format_count(one.peak),
+            f"{one.margin:.1f}",
+            "-" if one.bound is None else f"{one.bound / one.limit:.1f}",
+            names.get(one.scope, f"{proofs.frames} frames"),
+        )
+    console.out.print(table)
