@@ -157,19 +157,22 @@ def _read(path: Path, bindings: dict[str, int]) -> _Answer:
             sizes = Obstacle("", "", str(error).removeprefix(f"{path}: "))
             raise list_obstacles(OnnxError, f"{path}: ", [*hopeless, sizes]) from error
         raise
-    if len(loaded.inputs) != 1:
-        raise OnnxError(
-            f"{path}: {len(loaded.inputs)} inputs ({', '.join(loaded.inputs)}); one is required."
-        )
-    if len(loaded.model.graph.output) != 1:
-        names = ", ".join(one.name for one in loaded.model.graph.output)
-        raise OnnxError(f"{path}: several outputs ({names}); one is required.")
+    if not loaded.inputs:
+        raise OnnxError(f"{path}: no input; one is required.")
     reading = NodeReading(loaded.model.graph, loaded.scope, _weights_of(model, path))
-    ((name, shape),) = loaded.inputs.items()
+    (name, shape), *others = loaded.inputs.items()
     reading.begin(name, shape, path)
+    if others:
+        reading.held |= {other: None for other, _ in others}
+        text = f"{len(loaded.inputs)} inputs ({', '.join(loaded.inputs)}); one is required."
+        reading.obstacles.append(Obstacle("", "", text))
     for label, node in zip(node_names(loaded.model.graph), loaded.model.graph.node, strict=True):
         reading.take(label, node)
-    end = reading.held.get(loaded.model.graph.output[0].name)
+    ends = [output.name for output in loaded.model.graph.output]
+    if len(ends) != 1:
+        text = f"{len(ends)} outputs ({', '.join(ends)}); one is required."
+        reading.obstacles.append(Obstacle("", "", text))
+    end = reading.held.get(ends[0]) if len(ends) == 1 else None
     if end is None:
         return {}, (), loaded.sha256, (), (), tuple(reading.obstacles)
     graph = Graph(nodes=reading.nodes, edges=tuple(reading.edges))
