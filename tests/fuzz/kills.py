@@ -108,6 +108,7 @@ class Campaign:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         self.seconds: dict[str, float] = {}
         self.wanted: dict[str, dict[str, str]] = {}
+        self.others: set[Path] = set()
         self.temporary.mkdir(exist_ok=True)
         if not self.start.exists():
             self.prepare()
@@ -169,6 +170,7 @@ class Campaign:
         if name not in self.seconds:
             self.measure(name)
         command, folder = COMMANDS[name], self.copy()
+        self.others = set(SHARED_MEMORY.iterdir())
         process = self.popen(folder, command.words)
         moment = float(self.random.uniform(0, self.seconds[name]))
         try:
@@ -213,7 +215,9 @@ class Campaign:
         return [words for _, words in found]
 
     def litter(self, process: int) -> list[str]:
-        ours = [*self.temporary.iterdir(), *SHARED_MEMORY.glob(f"*[-_]{process}[-_]*")]
+        # What was there before is of an older process of the same number.
+        shared = set(SHARED_MEMORY.glob(f"*[-_]{process}[-_]*")) - self.others
+        ours = [*self.temporary.iterdir(), *shared]
         usual = ("torchinductor_", ".ses")  # which libraries make once for all processes
         return [path.name for path in ours if not path.name.startswith(usual)]
 
