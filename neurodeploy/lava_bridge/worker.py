@@ -46,6 +46,11 @@ STOP_SECONDS = 20.0
 TAIL_LINES = 15
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_WANT = (
+    *("can't start new thread", "Too many open files", "Cannot allocate memory", "MemoryError"),
+    "Resource temporarily unavailable",
+)
+"""Words of errors that no file is to blame for."""
 PORTABLE_FLOATS = {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX"}
 """The same numbers on every x86 processor.
 
@@ -337,10 +342,10 @@ def _read_reply(folder: Path, worker: _LavaProcess) -> dict[str, Any]:
             "Run `neurodeploy lava install`, or name an interpreter that has Lava."
             + tail(error["details"])
         )
-    raise LavaRuntimeError(
-        f"Lava: {error['message']}. Lava cannot run this file as asked; "
-        "`neurodeploy inspect` shows what is in it." + tail(error["details"])
-    )
+    advice = "Lava cannot run this file as asked; `neurodeploy inspect` shows what is in it."
+    if any(words in error["message"] for words in _WANT):
+        advice = "Raise the limits of this shell or job (`ulimit -a`): Lava starts many processes."
+    raise LavaRuntimeError(f"Lava: {error['message']}. {advice}" + tail(error["details"]))
 
 
 def _read_recording(

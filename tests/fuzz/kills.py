@@ -83,6 +83,12 @@ COMMANDS = {
     "workers": Command(
         words=f"{SIMULATE} --memory 1GB --workers 2", results=("out.npz",), **RESUMED
     ),
+    "dask": Command(
+        words=f"{SIMULATE} --memory 2GB --engine dask --workers 2", results=("out.npz",), **RESUMED
+    ),
+    "ray": Command(
+        words=f"{SIMULATE} --memory 2GB --engine ray --workers 2", results=("out.npz",), **RESUMED
+    ),
     "verify": Command(words="verify trained -i trained/samples.npz"),
     "lava": Command(
         words="simulate trained -i long.npz -o out.npz --backend lava", results=("out.npz",)

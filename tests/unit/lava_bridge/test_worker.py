@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -164,4 +165,14 @@ def test_a_full_disk_names_the_folder(tmp_path: Path, job: Job) -> None:
     reply = '{"error": {"job": "job0", "kind": "space", "message": "No space", "details": ""}}'
     python = interpreter(tmp_path, f"echo '{reply}' > $2/reply.json; exit 1")
     with pytest.raises(LavaRuntimeError, match=r"neurodeploy-\S+: cannot be written \(No space\)"):
+        run_jobs(python, [job])
+
+
+def test_a_limit_of_the_machine_is_not_blamed_on_the_file(tmp_path: Path, job: Job) -> None:
+    error = {"job": "job0", "kind": "", "message": "OSError: Too many open files", "details": ""}
+    reply = json.dumps({"error": error})
+    python = interpreter(
+        tmp_path, f"echo '{{\"ready\": 1}}'; echo '{reply}' > $2/reply.json; exit 1"
+    )
+    with pytest.raises(LavaRuntimeError, match=r"Too many open files\. Raise the limits of this"):
         run_jobs(python, [job])
