@@ -163,7 +163,7 @@ def test_a_killed_command_takes_the_processes_along_that_it_started(
     recipe = write_recipe(tmp_path, data, epochs=25)
     with subprocess.Popen(command(recipe, tmp_path / "out", "--devices", "2")) as process:
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while not (children := _children(process.pid)) and time.monotonic() < end:
                 time.sleep(0.02)
         finally:
