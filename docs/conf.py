@@ -53,6 +53,7 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 nb_number_source_lines = False
 
+python_maximum_signature_line_length = 88
 default_role = "code"  # docstrings set code in single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

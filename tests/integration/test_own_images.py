@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from neurodeploy.samples.sources import open_samples
+
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "own_data.md"
 
 
@@ -110,3 +112,14 @@ def test_init_writes_over_nothing(
 def bad_archive() -> str:
     np.savez("flat.npz", input=own_images(60)[0], label=own_images(60)[1])
     return "flat.npz"
+
+
+def test_the_event_table_of_the_documentation_is_read_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    exec(code[-1], {})
+    samples = open_samples("events.npz", key="input", steps=4, port=(2, 8, 8))
+    places = [list(place) for place in np.argwhere(samples.read(0, 1))]
+    assert places == [[0, 0, 0, 0, 5], [0, 3, 1, 1, 1]]

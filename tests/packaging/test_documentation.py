@@ -41,6 +41,16 @@ def test_the_examples_in_docstrings_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert runner.failures == 0
 
 
+def test_the_code_on_the_first_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    assert "torch" not in block
+    exec(compile(block, "index.md", "exec"), {})
+    first, verified, sops = capsys.readouterr().out.splitlines()
+    assert (first, sops) == (str(29 / 32), "7095.03125")
+    assert "all 28,416 spikes and states equal to those of real Lava" in verified
+
+
 def test_pages_are_made_from_the_code(tmp_path: Path) -> None:
     pages_from_code.write(tmp_path)
     pages_from_files.write(tmp_path)
