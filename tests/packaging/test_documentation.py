@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pages_from_code
@@ -71,6 +72,14 @@ def pages() -> list[Path]:
     made |= {DOCS / "reference" / f"{name}.md" for name in MADE_FROM_CODE}
     folders = ("*", "training/*", "hardware/*", "examples/*", "docs/*", "docs/*/*")
     return [path for one in folders for path in sorted(ROOT.glob(f"{one}.md")) if path not in made]
+
+
+def test_the_page_about_installation_names_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    page = (DOCS / "howto" / "install.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[1] for row in page.splitlines() if row.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert named == set(project["optional-dependencies"])
 
 
 def test_links_lead_to_files() -> None:
