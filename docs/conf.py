@@ -15,8 +15,9 @@ import pages_from_files
 
 from neurodeploy._version import __version__
 
-# Tutorials call the commands of this environment.
+# Tutorials call the commands of this environment, and import `plain_shell`.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["PYTHONPATH"] = f"{HERE}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
 os.environ["COLUMNS"] = "100"
 
 project = "neurodeploy"
