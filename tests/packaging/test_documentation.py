@@ -11,8 +11,10 @@ from pathlib import Path
 import pages_from_code
 import pages_from_files
 import pytest
+import typer
 
 import neurodeploy as nd
+from neurodeploy.cli.app import make_app
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -94,6 +96,25 @@ def test_links_lead_to_files() -> None:
                 assert target in made or (ROOT / target).exists(), (path, link)
                 checked += 1
     assert checked > 40
+
+
+def test_commands_on_pages_have_the_options_that_they_are_given() -> None:
+    app = typer.main.get_group(make_app())
+    checked = 0
+    for path in pages():
+        text = path.read_text(encoding="utf-8").replace("\\\n", " ")
+        shell = "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S))
+        shell += "\n".join(re.findall(r"^(?: {4}|!)(neurodeploy .*)", text, re.M))
+        for line in re.findall(r"^(?:\.venv/bin/)?neurodeploy (\w[^#\n]*)", shell, re.M):
+            words = line.split()
+            command = app.commands[words[0]]
+            if hasattr(command, "commands"):
+                command = command.commands[words[1]]
+            known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+            used = {word for word in words if re.match(r"--?[a-z]", word)}
+            assert used <= known, (path, line)
+            checked += 1
+    assert checked > 30
 
 
 MADE_FROM_CODE = (
