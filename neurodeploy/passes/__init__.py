@@ -10,6 +10,7 @@
 - `parallel_synapses`: synapses between the same two populations become one, on one kernel.
 - `current_bias`: biases on decaying currents become channels that always fire.
 - `widening`: add such channels to populations.
+- `held_pixels`: which pixels of a map a layer holds, for relays.
 - `relays`: skip connections become relay channels.
 """
 

@@ -23,7 +23,7 @@ lava-dl 0.6.0; `tests/differential` repeats that, and shows the one with bias.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -44,6 +44,7 @@ from neurodeploy.ir.integer_layers import (
     IntArray,
 )
 from neurodeploy.passes.folding import join_groups
+from neurodeploy.passes.held_pixels import Held, Span, span_of
 from neurodeploy.passes.parallel_synapses import Offsets, common_kernel, offsets_of
 
 _WEIGHTS_MAX = 1 << 28
@@ -122,8 +123,8 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
         graph: Integer network whose layers, in order, form a chain with skip connections on it:
             convolutions and dense layers with LIF neurons, each with at most one synapse from any
             other. A layer need not read the one before it. A skip has the stride of the path that
-            it skips, and reads no pixel that an unpadded kernel on the path drops. Over layers
-            that stride, pixels that are read later go side by side, in channels of their own.
+            it skips. Over layers that stride, and those that crop, pixels that are read later go
+            side by side, in channels of their own.
         target: Decides how a relay outbids the threshold: by its weight, or, where every channel
             may have its own parameters, by a threshold of its own.
 
@@ -153,51 +154,6 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Held:
-    """Where a layer's output holds the spikes of a source, its own or relayed.
-
-    Behind layers that stride, pixels of the source lie side by side in several channels: those of
-    row r + i · stride and column c + j · stride at pixel (i, j) of the channels of phase (r, c).
-
-    Attributes:
-        first: First channel (or neuron).
-        shape: Of the source: (C, H, W), or (N,); (C·H·W,) behind a dense layer that relays a map.
-        stride: Rows and columns of the source from one held pixel to the next.
-        phases: For rows and for columns: how many pixels are held, by phase, in the order in which
-            the channels lie.
-    """
-
-    first: int
-    shape: Shape
-    stride: tuple[int, int] = (1, 1)
-    phases: tuple[Mapping[int, int], Mapping[int, int]]
-
-    @classmethod
-    def of(cls, shape: Shape, first: int = 0) -> _Held:
-        """Return a block that holds all of a source."""
-        rows, columns = (shape[1], shape[2]) if len(shape) == 3 else (1, 1)
-        return cls(first=first, shape=shape, phases=({0: rows}, {0: columns}))
-
-    @property
-    def channels(self) -> int:
-        """Number of channels (or neurons) in which the source is held."""
-        return self.shape[0] * len(self.phases[0]) * len(self.phases[1])
-
-    def __iter__(self) -> Iterator[tuple[tuple[int, int], slice]]:
-        """Yield each phase (row, column) with its channels."""
-        first = self.first
-        for row in self.phases[0]:
-            for column in self.phases[1]:
-                yield (row, column), slice(first, first + self.shape[0])
-                first += self.shape[0]
-
-    def there(self, axis: int, phase: int) -> int:
-        """Return how many rows (axis 0) or columns of the source a phase has."""
-        size = self.shape[axis + 1] if len(self.shape) == 3 else 1
-        return _divide_up(size - phase, self.stride[axis])
-
-
 class _Builder:
     """Rebuilds one layer after the other."""
 
@@ -209,7 +165,7 @@ class _Builder:
         self.carried = carried
         self.previous = INPUT
         self.shape = graph.input.shape
-        self.blocks = {INPUT: _Held.of(graph.input.shape)}
+        self.blocks = {INPUT: Held.of(graph.input.shape)}
 
     def rebuild(self, layer: FixedLayer) -> tuple[FixedLayer, RelayCost | None]:
         """Return `layer` with relay inputs for its skips and relay outputs where it carries."""
@@ -253,14 +209,14 @@ class _Builder:
     def keep(self, layer: FixedLayer) -> FixedLayer:
         """Return a layer as it is that neither reads nor carries a skip."""
         self.previous, self.shape = layer.name, layer.shape
-        self.blocks = {layer.name: _Held.of(layer.shape)}
+        self.blocks = {layer.name: Held.of(layer.shape)}
         return layer
 
     # ------------------------------------------------------------------ convolutions
 
     def _convolution(
         self, layer: FixedLayer, relayed: Sequence[str], relay_weight: int
-    ) -> tuple[FixedConv | FixedDense, dict[str, _Held]]:
+    ) -> tuple[FixedConv | FixedDense, dict[str, Held]]:
         """Return the synapse of a convolutional layer, and what the layer's output then holds."""
         stride = self._stride_of(layer)
         placed = [
@@ -269,15 +225,15 @@ class _Builder:
             if isinstance(c.synapse, FixedConv)
             for part in self._on_block(layer, c.source, c.synapse, stride)
         ]
-        blocks, row = {layer.name: _Held.of(layer.shape)}, layer.shape[0]
+        blocks, row = {layer.name: Held.of(layer.shape)}, layer.shape[0]
         for source in relayed:
-            blocks[source] = self._relayed(layer, source, stride, row)
+            spans = self._spans(layer, source, 0), self._spans(layer, source, 1)
+            blocks[source] = self.blocks[source].relayed(row, stride, layer.shape[1:], spans)
             row += blocks[source].channels
         taps = [
-            ([row // block.stride[0]], [column // block.stride[1]])
-            for source in relayed
-            for block in [self.blocks[source]]
-            for (row, column), _ in blocks[source]
+            ([block.origins[0][row][1]], [block.origins[1][column][1]])
+            for block in (blocks[source] for source in relayed)
+            for (row, column), _ in block
         ]
         kernel = common_kernel(
             [*(offsets for _, offsets, _ in placed), *taps], stride, self.shape, layer.shape
@@ -286,47 +242,32 @@ class _Builder:
         for channels, offsets, share in placed:
             weight[: layer.shape[0], channels] += kernel.place(offsets, share)
         for source in relayed:
-            (down, right), before = self.blocks[source].stride, dict(self.blocks[source])
-            for phase, channels in blocks[source]:
-                reads = before[phase[0] % down, phase[1] % right]
-                tap = kernel.at(phase[0] // down, 0), kernel.at(phase[1] // right, 1)
-                weight[channels, reads, *tap] = relay_weight * np.eye(
-                    channels.stop - channels.start, dtype=np.int32
+            block, before = blocks[source], dict(self.blocks[source])
+            for (row, column), channels in block:
+                (above, down), (beside, right) = block.origins[0][row], block.origins[1][column]
+                weight[channels, before[above, beside], kernel.at(down, 0), kernel.at(right, 1)] = (
+                    relay_weight * np.eye(channels.stop - channels.start, dtype=np.int32)
                 )
         synapse = FixedConv(
             weight=weight, stride=stride, padding=kernel.padding, dilation=kernel.dilation
         )
         return synapse, blocks
 
-    def _relayed(
-        self, layer: FixedLayer, source: str, stride: tuple[int, int], first: int
-    ) -> _Held:
-        """Return what a layer that strides holds of a source: the pixels that are read later."""
-        block = self.blocks[source]
-        steps = _product(block.stride, stride)
-        held: list[dict[int, int]] = []
-        for axis in (0, 1):
-            held.append({})
-            for phase in sorted(self._phases_read(layer, source, steps, axis)):
-                tap, before = divmod(phase, block.stride[axis])
-                rest = _divide_up(block.phases[axis][before] - tap, stride[axis])
-                held[axis][phase] = max(0, min(layer.shape[axis + 1], rest))
-        return _Held(first=first, shape=block.shape, stride=steps, phases=(held[0], held[1]))
-
-    def _phases_read(
-        self, layer: FixedLayer, source: str, steps: tuple[int, int], axis: int
-    ) -> set[int]:
-        """Return the rows or columns, modulo the steps so far, that later layers read."""
-        read: set[int] = set()
+    def _spans(self, layer: FixedLayer, source: str, axis: int) -> set[Span]:
+        """Return what later layers read of a source: each tap of a convolution, or all pixels."""
+        size = self.blocks[source].size(axis)
+        read: set[Span] = set()
         for later in self.graph.layers[self.graph.names.index(layer.name) + 1 :]:
             for connection in later.connections:
                 if connection.source != source:
                     continue
-                if isinstance(connection.synapse, FixedConv):
-                    offsets = offsets_of(connection.synapse)[axis]
-                    read |= {offset % steps[axis] for offset in offsets}
+                synapse = connection.synapse
+                if isinstance(synapse, FixedConv):
+                    for offset in offsets_of(synapse)[axis]:
+                        span = span_of(offset, synapse.stride[axis], later.shape[axis + 1], size)
+                        read |= set() if span is None else {span}
                 else:
-                    read |= set(range(steps[axis]))
+                    read |= {(pixel, pixel) for pixel in range(size)}
         return read
 
     def _on_block(
@@ -344,28 +285,34 @@ class _Builder:
                 f"{where}: the skip has stride {synapse.stride}, the path that it skips {path}; "
                 "they must be equal."
             )
-        offsets, weight = offsets_of(synapse), _ungrouped(synapse)
-        parts: list[tuple[slice, Offsets, IntArray]] = []
-        for phases, channels in block:
-            taps: list[list[int]] = []
-            places: list[list[int]] = []
-            for axis in (0, 1):
-                every, phase = block.stride[axis], phases[axis]
-                own = [tap for tap, at in enumerate(offsets[axis]) if at % every == phase]
-                taps.append(own)
-                places.append([offsets[axis][tap] // every for tap in own])
-                last = (layer.shape[axis + 1] - 1) * stride[axis] + max(places[axis], default=-1)
-                held, there = block.phases[axis][phase], block.there(axis, phase)
-                if own and min(last + 1, there) > held:
+        weight = _ungrouped(synapse)
+        taps: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
+        places: tuple[dict[int, list[int]], dict[int, list[int]]] = ({}, {})
+        for axis in (0, 1):
+            for tap, offset in enumerate(offsets_of(synapse)[axis]):
+                span = span_of(offset, path[axis], layer.shape[axis + 1], block.size(axis))
+                if span is None:
+                    continue  # it reads padding alone
+                start = block.start_for(axis, span)
+                if start is None:
                     raise QuantizationError(
                         f"{where}: the skip's kernel {synapse.weight.shape[2:]} with padding "
-                        f"{synapse.padding} reads pixels that its path drops: of {there} rows or "
-                        f"columns it holds {held}. Pad the convolutions that the skip leads over."
+                        f"{synapse.padding} reads rows or columns {span[0]} to {span[1]} through "
+                        "one tap, more than the layers between have room for. Pad the convolutions "
+                        "that the skip leads over."
                     )
-            if taps[0] and taps[1]:
-                share = weight[:, :, np.array(taps[0])[:, None], np.array(taps[1])]
-                parts.append((channels, (places[0], places[1]), share))
-        return parts
+                taps[axis].setdefault(start, []).append(tap)
+                place = (offset - start) // block.stride[axis]
+                places[axis].setdefault(start, []).append(place)
+        return [
+            (
+                channels,
+                (places[0][row], places[1][column]),
+                weight[:, :, np.array(taps[0][row])[:, None], np.array(taps[1][column])],
+            )
+            for (row, column), channels in block
+            if row in taps[0] and column in taps[1]
+        ]
 
     def _stride_of(self, layer: FixedLayer) -> tuple[int, int]:
         """Return the stride over the layer before: that of the synapse from it, if there is one."""
@@ -383,7 +330,7 @@ class _Builder:
 
     def _dense(
         self, layer: FixedLayer, relayed: Sequence[str], relay_weight: int
-    ) -> tuple[FixedConv | FixedDense, dict[str, _Held]]:
+    ) -> tuple[FixedConv | FixedDense, dict[str, Held]]:
         """Return the synapse of a dense layer, and what the layer's output then holds."""
         own = layer.shape[0]
         columns = {
@@ -406,11 +353,11 @@ class _Builder:
                     f"{type(synapse).__name__} that is no plain convolution or dense layer."
                 )
             weight[:own, columns[connection.source]] += synapse.weight
-        blocks, row = {layer.name: _Held.of(layer.shape)}, own
+        blocks, row = {layer.name: Held.of(layer.shape)}, own
         for source in relayed:
             neurons = len(columns[source])
             weight[row + np.arange(neurons), columns[source]] = relay_weight
-            blocks[source] = _Held.of((neurons,), row)
+            blocks[source] = Held.of((neurons,), row)
             row += neurons
         synapse = FixedDense(weight=weight)
         if not synapse.effective.is_exact:
@@ -426,18 +373,18 @@ class _Builder:
         places = np.arange(prod(self.shape)).reshape(self.shape)
         if len(self.shape) == 1:
             return places[block.first : block.first + block.channels]
+        starts: list[npt.NDArray[np.int64]] = []
+        for axis in (0, 1):
+            found = [block.start_for(axis, (pixel, pixel)) for pixel in range(block.size(axis))]
+            assert None not in found  # a single pixel always finds room
+            starts.append(np.array(found, np.int64))
         columns = np.zeros(block.shape, np.int64)
         for (row, column), channels in block:
-            held = block.phases[0][row], block.phases[1][column]
-            there = block.there(0, row), block.there(1, column)
-            if held != there:
-                raise QuantizationError(
-                    f"{source} -> {layer.name}: a dense layer reads all pixels, and of {there} "
-                    f"rows and columns its path holds {held}. Pad the convolutions that the skip "
-                    "leads over."
-                )
-            own = places[channels, : held[0], : held[1]]
-            columns[:, row :: block.stride[0], column :: block.stride[1]] = own
+            rows, beside = (
+                np.flatnonzero(starts[axis] == at) for axis, at in ((0, row), (1, column))
+            )
+            down, right = (rows - row) // block.stride[0], (beside - column) // block.stride[1]
+            columns[:, rows[:, None], beside] = places[channels, down[:, None], right]
         return columns.reshape(-1)
 
     # ------------------------------------------------------------------ relays

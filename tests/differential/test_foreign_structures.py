@@ -174,6 +174,13 @@ STRUCTURES = {
             "b": lif(), "d3": nn.Linear(7, 9), "c": lif(),
         },
     ),
+    "a skip over convolutions that crop": lambda: Network(
+        join("input c1 a c2 b c3 c output", "a c4 c"),
+        {
+            "c1": conv(1, 3), "a": lif(), "c2": conv(3, 3, padding=0), "b": lif(),
+            "c3": conv(3, 2, padding=0), "c4": conv(3, 2, 5, 0), "c": lif(),
+        },
+    ),
     "a down-sampling block with neurons on both branches": lambda: Network(
         join("input c1 a c2 b c3 c d1 e output", "a c4 d d1"),
         {

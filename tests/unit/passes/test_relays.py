@@ -459,18 +459,90 @@ def test_a_layer_need_not_read_the_one_before_it() -> None:
     assert_equal_in_own_channels(graph, lower_residuals(graph, LOIHI2), 13)
 
 
-def test_a_path_that_drops_pixels_is_refused() -> None:
-    """The layer between has 5 x 5 pixels, and the skip would read those of the sixth row."""
+def test_a_skip_that_needs_more_pixels_at_a_time_than_its_path_holds_is_refused() -> None:
+    """The layer between has 3 x 3 pixels, and each tap of the skip reads 6 x 6."""
     rng = np.random.default_rng(14)
-    graph = skip_over(rng, skip=conv(rng, 4, 4, 2), main=conv(rng, 4, 4, 2))
-    with pytest.raises(QuantizationError, match="drops: of 6 rows or columns it holds 5"):
-        lower_residuals(graph, LOIHI2)
-    first, middle, _ = graph.layers
-    into_dense = dataclasses.replace(
-        graph, layers=(first, middle, dense_layer("d", 4, rng, ("a", 100), ("s", 144)))
+    graph = FixedPointGraph(
+        input=FixedInput(shape=(4, 6, 6)),
+        layers=(
+            layer("s", (4, 6, 6), 100, rng, ("input", conv(rng, 4, 4, padding=(1, 1)))),
+            layer("a", (4, 3, 3), 100, rng, ("s", conv(rng, 4, 4, 4))),
+            layer(
+                "b", (4, 6, 6), 100, rng, ("a", conv(rng, 4, 4, 4, padding=(3, 3))), ("s", POINT)
+            ),
+        ),
     )
-    with pytest.raises(QuantizationError, match=r"s -> d: .* of \(6, 6\) rows and .* \(5, 5\)"):
-        lower_residuals(into_dense, LOIHI2)
+    with pytest.raises(QuantizationError, match="rows or columns 0 to 5 through one tap"):
+        lower_residuals(graph, LOIHI2)
+
+
+def cropping_network(rng: np.random.Generator) -> FixedPointGraph:
+    """Return layers that drop pixels at the border, and skips that read those nonetheless."""
+    extents = [int(extent) for extent in rng.integers(9, 14, 2)]
+    layers = [layer("s", (2, *extents), 90, rng, ("input", conv(rng, 2, 1, padding=(1, 1))))]
+    paths, strides = {"s": extents}, {"s": [1, 1]}
+    for depth in range(int(rng.integers(1, 4))):
+        kernel = rng.integers(1, 4, 2)
+        stride = [int(rng.integers(1, 3)) if depth == 0 else 1 for _ in range(2)]
+        before = layers[-1]
+        dilation = [int(rng.integers(1, 3)) for _ in range(2)]
+        main = FixedConv(
+            weight=(2 * rng.integers(-52, 64, (2, 2, *kernel))).astype(np.int32),
+            stride=(stride[0], stride[1]), dilation=(dilation[0], dilation[1]),
+        )  # fmt: skip
+        if any(dilation[axis] * (kernel[axis] - 1) + 3 > before.shape[axis + 1] for axis in (0, 1)):
+            break
+        shape = main.output_shape(before.shape)
+        skips = []
+        for source, size in paths.items():
+            strides[source] = [a * b for a, b in zip(strides[source], stride, strict=True)]
+            reach = [size[axis] - (shape[axis + 1] - 1) * strides[source][axis] for axis in (0, 1)]
+            if source == before.name or min(reach) < 1 or rng.random() < 0.2:
+                continue
+            weight = (2 * rng.integers(-52, 64, (2, 2, *reach))).astype(np.int32)
+            skip = FixedConv(weight=weight, stride=(strides[source][0], strides[source][1]))
+            if skip.output_shape((2, *size)) == shape:
+                skips.append((source, skip))
+        name = f"l{depth}"
+        layers.append(layer(name, shape, 250, rng, (before.name, main), *skips))
+        paths[name], strides[name] = list(shape[1:]), [1, 1]
+    sizes = [(each.name, int(np.prod(each.shape))) for each in layers if rng.random() < 0.5]
+    last = layers[-1]
+    sizes = [entry for entry in sizes if entry[0] != last.name]
+    layers.append(dense_layer("d", 5, rng, (last.name, int(np.prod(last.shape))), *sizes))
+    return FixedPointGraph(
+        input=FixedInput(shape=(1, extents[0], extents[1])), layers=tuple(layers)
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_skips_lead_over_layers_that_crop(seed: int) -> None:
+    """What a layer between has no room for lies in channels that begin further down or right."""
+    graph = cropping_network(np.random.default_rng(seed))
+    lowered = lower_residuals(graph, LOIHI2)
+    samples = np.random.default_rng(seed).integers(0, 2, (2, 6, *graph.input.shape))
+    direct = EventSimulator(graph).run(samples.astype(np.int32))
+    chained = EventSimulator(lowered.graph).run(samples.astype(np.int32))
+    for name, ours, theirs in zip(direct.layers, direct.spikes, chained.spikes, strict=True):
+        assert np.array_equal(ours, theirs[:, :, : lowered.channels[name]]), name
+
+
+def test_a_crop_costs_the_channels_that_its_borders_need() -> None:
+    """Rows and columns 0 to 5 of eight are held by the layer's own place, 2 to 7 beside them."""
+    rng = np.random.default_rng(16)
+    graph = FixedPointGraph(
+        input=FixedInput(shape=(2, 8, 8)),
+        layers=(
+            layer("s", (3, 8, 8), 100, rng, ("input", conv(rng, 3, 2, padding=(1, 1)))),
+            layer("a", (2, 6, 6), 100, rng, ("s", conv(rng, 2, 3))),
+            layer("b", (2, 4, 4), 100, rng, ("a", conv(rng, 2, 2)), ("s", conv(rng, 2, 3, 5))),
+        ),
+    )
+    lowered = lower_residuals(graph, LOIHI2)
+    assert_equal_in_own_channels(graph, lowered, 17)
+    (cost,) = lowered.costs
+    assert cost.channels == 3 * 2 * 2
+    assert lowered.graph.layers[1].connections[0].synapse.weight.shape == (2 + 12, 3, 3, 3)
 
 
 @pytest.mark.parametrize("target", [LOIHI2, LAVA_CPU], ids=lambda target: target.name)
