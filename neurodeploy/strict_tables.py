@@ -212,7 +212,8 @@ class _Reader:
             plain = next(one for one in members if (get_origin(one) is Literal) == is_word)
         limits: list[Range | NotEmpty | FileName | Lengths] = []
         if get_origin(plain) is Annotated:
-            plain, *limits = get_args(plain)
+            plain, *notes = get_args(plain)
+            limits = [note for note in notes if not isinstance(note, str)]  # a text describes
         if plain is object:
             return value
         if get_origin(plain) is Literal or isinstance(plain, EnumType):

@@ -60,7 +60,8 @@ class Conversion:
 
     Attributes:
         graph: The integers; `latency` steps after a frame its answer comes.
-        chain: The same network in floats.
+        network: The float network as it was read.
+        chain: The same, lowered.
         input_scale: Integer units of a frame per float unit.
         output_scale: Units of the read-out's sum per float unit.
         exponent: Lava's `spike_exp`.
@@ -73,9 +74,11 @@ class Conversion:
         proofs: How sure each limit of the integers is.
         baseline: Accuracy of the float network; 1 without labels.
         remarks: Sentences for whoever uses it.
+        prepare: Returns frames as the first layer reads them: what the model does first.
     """
 
     graph: FixedPointGraph
+    network: Graph
     chain: Chain
     input_scale: float
     output_scale: float
@@ -88,6 +91,7 @@ class Conversion:
     proofs: Proofs
     baseline: float
     remarks: tuple[str, ...]
+    prepare: Callable[[FloatArray], FloatArray] = lambda frames: frames
 
     @property
     def latency(self) -> int:
@@ -95,12 +99,13 @@ class Conversion:
         return len(self.graph.layers) - 1
 
     def encode(self, frames: npt.ArrayLike) -> npt.NDArray[np.int32]:
-        """Return the integers of frames in the network's own units.
+        """Return the integers of frames in the model's own units.
 
         Raises:
             ConversionError: If one is out of range.
         """
-        return encode_frames(np.asarray(frames, np.float64), self.input_scale, self.exponent)
+        values = self.prepare(np.asarray(frames, np.float64))
+        return encode_frames(values, self.input_scale, self.exponent)
 
     def decode(self, sums: npt.NDArray[np.integer]) -> FloatArray:
         """Return the network's results for sums of the read-out."""
@@ -201,8 +206,7 @@ def convert_graph(
         samples: (sequences, T, *shape) frames in order of time, or (n, *shape) frames without one.
         labels: (sequences,) or (n,) class of each.
         reference: Results of the network itself for the samples, to compare the graph with.
-        thresholds: "auto" searches within the budgets; "none": the smallest; a number: that one
-            for every layer.
+        thresholds: "auto" searches within the budgets; "none": the smallest; a number: for all.
         error_budget: Largest rms error in deviations of the network's results.
         accuracy_budget: Most accuracy that thresholds may cost, as a share.
         exponent: Lava's `spike_exp`.
@@ -246,6 +250,7 @@ def convert_graph(
         final = judge.measure(made, integers)
     return Conversion(
         graph=replace(made, relu_twin=ann_macs(graph)),
+        network=graph,
         chain=chain,
         input_scale=scale,
         output_scale=scales.output,

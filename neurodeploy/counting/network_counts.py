@@ -86,7 +86,7 @@ def count(
         ['conv1', 'conv2', 'readout']
     """
     _require_integers(graph)
-    values = _port_values(graph, inputs, recording, feed)
+    values = values_entering(graph, inputs, recording, feed)
     sent = _sent_events(graph, recording)
     samples, steps = recording.samples, recording.steps
     if active_updates is None and recording.updates is not None:
@@ -153,7 +153,7 @@ def _kind_of_neuron(layer: FixedLayer) -> InputKind:
     return InputKind.GRADED if layer.neuron.is_graded else InputKind.BINARY
 
 
-def _port_values(
+def values_entering(
     graph: FixedPointGraph, inputs: npt.NDArray[np.integer], recording: Recording, feed: Feed
 ) -> NumberArray:
     """Return the network's input, (samples, T, ...), after checking it against the recording."""

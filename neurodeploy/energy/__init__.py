@@ -9,6 +9,7 @@ In reading order:
 - `fairness`: the rules that allow one ratio as a headline, published break-evens, and the ANN in
   int8, narrow int8 and fp32.
 - `predicted_costs`: the cost of a frame from the sizes of a network, before it is deployed.
+- `frame_anns`: the ANN on sequences of frames, which skips zeros, or frames that repeat.
 - `sensitivity`: the influence of each assumption.
 - `other_machines`: published figures of other machines, for context.
 """

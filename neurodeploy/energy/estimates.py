@@ -177,6 +177,7 @@ def ann_energy(
     *,
     arithmetic: EnergyPreset | None = None,
     skips_zeros: bool = False,
+    skips_activations: bool = False,
 ) -> Energy | None:
     """Return the energy of an ANN's inference, or None for tier C: ANNs do not run there.
 
@@ -188,6 +189,8 @@ def ann_energy(
         preset: Constants of any tier.
         arithmetic: Constants of tier A to which a preset of tier B is added.
         skips_zeros: Weights of zero are skipped in the nominal value and the upper bound, too.
+        skips_activations: Products with an activation of zero as well, where they were measured;
+            but for memory without reuse.
 
     Raises:
         DataError: If tier B is asked for without constants of tier A.
@@ -201,9 +204,12 @@ def ann_energy(
     nonzero = exact if macs.macs_nonzero is None else macs.macs_nonzero
     measured = exact if macs.macs_effective is None else macs.passes * macs.macs_effective
     fewest = min(nonzero, measured)
-    counted = nonzero if skips_zeros else exact
+    skips_zeros = skips_zeros or skips_activations
+    counted = fewest if skips_activations else nonzero if skips_zeros else exact
     passes = "one pass" if macs.passes == 1 else f"{macs.passes} passes, one a frame"
     basis = "no products with a weight of zero" if skips_zeros else f"every MAC of {passes}"
+    if skips_activations:
+        basis = "no products with zero"
     fewer = "no products with zero" + ("" if macs.macs_effective is None else ", as measured")
     terms = {"multiply-accumulates": counted * mac}
     if preset.tier is Tier.ARITHMETIC:
@@ -226,6 +232,18 @@ def ann_energy(
     if least < sum(ideal.values()):
         reads += f"; low: also {fewer}"
     return _energy(preset, least, ideal, most, reads, also=base)
+
+
+def repeated(energy: Energy, passes: float) -> Energy:
+    """Return the energy of several passes of an ordinary network."""
+    return replace(
+        energy,
+        low=energy.low * passes,
+        nominal=energy.nominal * passes,
+        high=energy.high * passes,
+        breakdown=MappingProxyType({k: v * passes for k, v in energy.breakdown.items()}),
+        basis=f"{energy.basis}; {passes:g} passes",
+    )
 
 
 def fastest_steps(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import ceil, log2
 from types import MappingProxyType
 
-from neurodeploy.energy.estimates import Energy, ann_energy
+from neurodeploy.energy.estimates import Energy, ann_energy, repeated
 from neurodeploy.energy.presets import EnergyPreset, Tier
 from neurodeploy.ir.graphs import AnnMacs
 
@@ -84,6 +84,7 @@ class ComparisonFacts:
         uncounted: Operators of the ANN that its count leaves out.
         changes_over_time: Whether the network's input changes from step to step.
         has_own_input: Whether the ANN was given samples of its own, not the mean over the steps.
+        repeats: Of sequences of frames, the share that repeats the frame before; else None.
     """
 
     accuracy: float | None
@@ -94,6 +95,7 @@ class ComparisonFacts:
     uncounted: tuple[str, ...] = ()
     changes_over_time: bool = False
     has_own_input: bool = False
+    repeats: float | None = None
 
 
 def judge(
@@ -142,6 +144,7 @@ def judge(
         _sparsity_rule(facts.macs),
         _ann_rule(facts),
         _input_rule(facts, gap),
+        *([] if facts.repeats is None else [_frames_rule(facts.repeats)]),
     )
     if not all(rule.holds for rule in rules):
         return rules, None
@@ -206,6 +209,14 @@ def _input_rule(facts: ComparisonFacts, gap: float) -> Rule:
     is_able = facts.ann_accuracy >= facts.accuracy - gap
     found = f"{seen}, {'which is enough' if is_able else 'and is less accurate'}"
     return Rule(name=name, holds=is_able, found=found)
+
+
+def _frames_rule(repeats: float) -> Rule:
+    return Rule(
+        name="the ANN does not run for a frame that repeats the one before",
+        holds=True,
+        found=f"{100 * repeats:.1f} % of the frames do; the ratio is to an ANN that skips them",
+    )
 
 
 # ----------------------------------------------- number formats of the ordinary network
@@ -295,22 +306,11 @@ def ann_formats(
 
 def _repeated(form: AnnFormat, passes: int) -> AnnFormat:
     """Return several passes of an ordinary network."""
-
-    def times(energy: Energy) -> Energy:
-        return replace(
-            energy,
-            low=energy.low * passes,
-            nominal=energy.nominal * passes,
-            high=energy.high * passes,
-            breakdown=MappingProxyType({k: v * passes for k, v in energy.breakdown.items()}),
-            basis=f"{energy.basis}; {passes} passes",
-        )
-
     return replace(
         form,
         name=f"{form.name}, {passes} passes (one a step)",
-        arithmetic=times(form.arithmetic),
-        memory=times(form.memory),
+        arithmetic=repeated(form.arithmetic, passes),
+        memory=repeated(form.memory, passes),
         passes=passes,
     )
 

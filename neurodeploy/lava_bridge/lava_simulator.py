@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,13 +108,14 @@ class LavaSimulator:
             LavaRuntimeError: If Lava is broken, fails on this file, or takes too long.
         """
         job = self.job(inputs, timing=timing, feed=feed, record=record)
-        return run_jobs(
+        recording = run_jobs(
             self.python,
             [job],
             is_isolated=self._is_own_runtime,
             timeout=self._timeout,
             progress=progress,
         )[0]
+        return replace(recording, timing=timing)
 
     def job(
         self,

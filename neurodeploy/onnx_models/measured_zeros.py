@@ -89,6 +89,7 @@ class OnnxActivity:
         unmeasured: Nodes counted with every MAC (border exact): recurrent ones, those inside
             loops and branches, and sums of more than 2^24 products.
         classes: (samples,) int64, places of the largest values of the model's first output.
+        by_pass: (passes,) int64, effective MACs of all nodes in each pass.
     """
 
     samples: int
@@ -96,6 +97,7 @@ class OnnxActivity:
     macs_nonzero: Mapping[str, int]
     unmeasured: tuple[str, ...]
     classes: npt.NDArray[np.int64]
+    by_pass: npt.NDArray[np.int64]
 
     @property
     def total(self) -> int:
@@ -259,6 +261,7 @@ def _measure_in_pieces(
             for node in pieces[0].macs_effective
         },
         classes=np.concatenate([piece.classes for piece in pieces]),
+        by_pass=np.concatenate([piece.by_pass for piece in pieces]),
     )
 
 
@@ -306,7 +309,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
     totals = dict.fromkeys(measured, 0)
     nonzero: dict[str, int] = {}
-    classes = []
+    classes, by_pass = [], []
     refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented)
     try:
         session = open_session(model)
@@ -319,6 +322,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
             classes.append(np.asarray(first).reshape(macs.samples, -1).argmax(axis=1))
             for node, effective in zip(measured, sums, strict=True):
                 totals[node] += int(effective)
+            by_pass.append(sum(map(int, sums)))
             tell_progress(done, passes)
     except (*refusals, state.RuntimeException) as error:
         raise OnnxError(
@@ -333,6 +337,7 @@ def _measure(path: Path, macs: OnnxMacs, samples: NumberArray) -> OnnxActivity:
         macs_nonzero={name: macs.share(count) for name, count in (nonzero | rest).items()},
         unmeasured=tuple(rest),
         classes=np.concatenate(classes),
+        by_pass=np.array(by_pass, np.int64) + sum(rest.values()),
     )
 
 

@@ -10,6 +10,7 @@
 - `converted`: from an ordinary ReLU network to a sigma-delta network.
 - `advising`: advice on such a network before any work.
 - `sampled_frames`: frames for advice: their changes, and a network run on them.
+- `frame_macs`: what that network costs for each frame, if it skips zeros.
 - `prediction`: networks on samples: classes, accuracy, real Lava.
 - `directory`: the files of a run.
 - `observation`: progress and times.

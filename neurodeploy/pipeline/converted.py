@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from neurodeploy.chips.target import Target
 from neurodeploy.conversion.assembly import timing_of
 from neurodeploy.conversion.chaining import find_obstacles
 from neurodeploy.conversion.converting import Conversion, Thresholds, convert_graph
+from neurodeploy.counting.counted_run import CountedRun, count_samples
+from neurodeploy.counting.frame_counts import FrameCounts, find_answered
 from neurodeploy.errors import (
     ConversionError,
     NeurodeployError,
@@ -23,11 +25,23 @@ from neurodeploy.errors import (
     TraceError,
     list_obstacles,
 )
-from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.ir.graphs import SPIKE_EXPONENT, Graph
+from neurodeploy.fixedpoint import FloatArray, Int64Array
+from neurodeploy.ir.graphs import SPIKE_EXPONENT, FixedPointGraph, Graph
 from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.onnx_models.rectified_network import examine_model, run_reference
-from neurodeploy.simulation import EventSimulator, Feed
+from neurodeploy.pipeline.frame_macs import count_frame_macs
+from neurodeploy.reports.certificate import Certificate
+from neurodeploy.reports.certified_facts import (
+    CertifiedConversion,
+    CertifiedMargin,
+    CertifiedRun,
+)
+from neurodeploy.reports.report import Report
+from neurodeploy.reports.report_builder import report_counts
+from neurodeploy.samples.sources import open_samples
+from neurodeploy.simulation import EventSimulator, Feed, Recording
+from neurodeploy.simulation.event_simulator import conform_input
+from neurodeploy.simulation.recording import Progress
 from neurodeploy.testing import Comparison, compare
 
 if TYPE_CHECKING:
@@ -199,7 +213,17 @@ def convert(
     )
     if chip is not None:
         check_limits(conversion.graph, chip)
-    return conversion
+    return replace(conversion, prepare=source.prepare)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CheckedConversion:
+    """A conversion on our simulator and on real Lava; `comparison` is of both recordings."""
+
+    values: npt.NDArray[np.int32]
+    ours: Recording
+    lava: Recording
+    comparison: Comparison
 
 
 def verify_conversion(
@@ -209,7 +233,7 @@ def verify_conversion(
     *,
     python: str | Path | None = None,
     timeout: float | None = None,
-) -> Comparison:
+) -> CheckedConversion:
     """Run sequences (n, T, ...) on real Lava, from the file, and compare every message.
 
     Raises:
@@ -227,7 +251,132 @@ def verify_conversion(
         layer_names=conversion.graph.names,
         timeout=timeout,
     ).run(values, timing=timing, feed=Feed.NEURON)
-    return compare(ours, lava)
+    comparison = compare(ours, lava)
+    return CheckedConversion(values=values, ours=ours, lava=lava, comparison=comparison)
+
+
+def report_conversion(
+    conversion: Conversion,
+    path: Path,
+    frames: FloatArray,
+    *,
+    has_labels: bool = False,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Report, CountedRun]:
+    """Count a conversion on sequences of frames, frame by frame, beside the network itself.
+
+    Args:
+        conversion: What was converted.
+        path: Its file.
+        frames: (sequences, T, ...) or (n, ...), in the model's own units.
+        has_labels: Whether its accuracies are those by labels.
+        memory: Bytes that may be taken; see `count_samples`.
+        progress: Called with (sequences done, sequences in all).
+    """
+    values = conversion.stream_of(frames)
+    counted = count_samples(
+        conversion.graph,
+        values,
+        timing=timing_of(conversion.graph),
+        feed=Feed.NEURON,
+        memory=memory,
+        progress=progress,
+    )
+    accuracy = {"float": conversion.baseline, "deployed": conversion.final.accuracy}
+    found = report_counts(
+        conversion.graph,
+        counted,
+        network_file=path,
+        baseline=conversion.network,
+        frame_macs=frame_macs_of(conversion.network, conversion.graph, values, counted.frames),
+        accuracy=accuracy if has_labels else None,
+        ann_accuracy=conversion.baseline if has_labels else None,
+    )
+    warning = "Thresholds and weights were chosen with these very frames: others may cost more."
+    return replace(found, warnings=(*found.warnings, warning)), counted
+
+
+def certify_conversion(
+    conversion: Conversion,
+    path: Path,
+    samples: Path,
+    *,
+    model: str,
+    sha256: str | None,
+    has_labels: bool,
+    checked: CheckedConversion | None,
+) -> Certificate:
+    """Certify a conversion on the sequences that `samples` holds, as integers.
+
+    What Lava ran is compared with Lava; if these are not all sequences, the certificate says so and
+    is otherwise about our simulator.
+
+    Args:
+        conversion: What was converted.
+        path: Its file.
+        samples: The file of integers.
+        model: Name of the network that was converted.
+        sha256: Of its file; None where it has none.
+        has_labels: Whether the accuracies are those by labels.
+        checked: Sequences that Lava ran, the first ones; None for none.
+    """
+    graph = conversion.graph
+    timing = timing_of(graph)
+    source = open_samples(samples, port=graph.input.shape)
+    assert source.count is not None, "a file knows how many it holds"
+    values = conform_input(source.read(0, source.count), graph, feed=Feed.NEURON)
+    is_whole = checked is not None and len(checked.values) == len(values)
+    ours = None if checked is None or not is_whole else checked.ours
+    if ours is None:
+        ours = EventSimulator(graph).run(values, timing=timing, feed=Feed.NEURON)
+    trial = conversion.final
+    facts = CertifiedConversion(
+        model=model,
+        sha256=sha256,
+        sequences=len(values),
+        frames=find_answered(graph, timing, values.shape[1]).size,
+        rms_error=trial.error,
+        accuracy=trial.accuracy if has_labels else None,
+        model_accuracy=conversion.baseline if has_labels else None,
+        thresholds=conversion.thresholds,
+        margins=tuple(
+            CertifiedMargin(
+                layer=row.name,
+                largest_sum=row.sum,
+                largest_state=row.state,
+                largest_message=row.message,
+                margin=row.margin,
+            )
+            for row in conversion.margins
+        ),
+        lava_sequences=0 if checked is None else len(checked.values),
+        lava_differing=None
+        if checked is None
+        else sum(one.differing for one in checked.comparison.layers),
+    )
+    run = CertifiedRun.of(
+        graph, values.shape[1], timing, Feed.NEURON, spike_exponent=conversion.exponent
+    )
+    lava = checked.lava if checked is not None and is_whole else None
+    return Certificate.of(path, samples, values, ours, run, lava=lava, conversion=facts)
+
+
+def frame_macs_of(
+    network: Graph,
+    graph: FixedPointGraph,
+    values: npt.NDArray[np.integer],
+    frames: FrameCounts | None,
+) -> Int64Array | None:
+    """Return the MACs of the float network for each answered frame, without products with zero.
+
+    The result is None where no frame is answered, or the file does not say what its integers mean.
+    """
+    scales = graph.frame_scales
+    if frames is None or scales is None:
+        return None
+    answered = values[:, frames.places].reshape(-1, *graph.input.shape) / scales.input
+    return count_frame_macs(network, answered).reshape(len(values), -1)
 
 
 def _frames_of(values: FloatArray, shape: tuple[int, ...]) -> FloatArray:

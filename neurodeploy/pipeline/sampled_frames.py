@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,9 @@ from neurodeploy.counting.fan_out import synapse_fan_out
 from neurodeploy.energy.predicted_costs import Interval, NetworkLoad, load_of_graph
 from neurodeploy.errors import NeurodeployWarning
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.interchange.floating import apply
-from neurodeploy.ir.float_layers import Convolution, Dense, Input
 from neurodeploy.ir.graphs import FixedPointGraph, Graph
 from neurodeploy.ir.integer_layers import DeltaNeuron, SigmaDeltaNeuron
+from neurodeploy.pipeline.frame_macs import count_frame_macs
 from neurodeploy.reports.advice import FrameCost, FrameFacts
 from neurodeploy.simulation import EventSimulator, Feed, Record, Stream
 
@@ -50,23 +48,8 @@ def frame_facts(integers: FloatArray) -> FrameFacts:
 
 def effective_macs(graph: Graph, frames: FloatArray) -> float:
     """Return the mean MACs of a pass without products with a weight or an activation of zero."""
-    shapes = graph.shapes()
-    frames = frames[:: max(1, -(-len(frames) // SOME_FRAMES))]
-    size = max(1, (1 << 23) // max(prod(shape) for shape in shapes.values()))
-    total = 0.0
-    for first in range(0, len(frames), size):
-        sent: dict[str, FloatArray] = {}
-        for name, layer in graph.nodes.items():
-            if isinstance(layer, Input):
-                sent[name] = frames[first : first + size][None]
-                continue
-            sources = graph.sources(name)
-            value = sum((sent[source] for source in sources), np.zeros(()))
-            if isinstance(layer, Convolution | Dense):
-                fan_out = synapse_fan_out(layer, shapes[sources[0]])
-                total += float(((value[0] != 0) * fan_out.nonzero).sum())
-            sent[name] = apply(layer, value)
-    return total / len(frames)
+    some = frames[:: max(1, -(-len(frames) // SOME_FRAMES))]
+    return float(count_frame_macs(graph, some).mean())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

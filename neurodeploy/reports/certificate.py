@@ -22,6 +22,7 @@ from neurodeploy.netx import read
 from neurodeploy.provenance import processor, versions
 from neurodeploy.reports.certified_facts import (
     TRAINED_FURTHER,
+    CertifiedConversion,
     CertifiedFile,
     CertifiedInput,
     CertifiedRecording,
@@ -75,8 +76,8 @@ class CertificateCheck:
 class Certificate:
     """Record of a verification: file, samples, options, result and versions; `certificate.json`.
 
-    `deployment` is None for the verification of a finished file, and `sha256` for a certificate
-    that an earlier version wrote.
+    `deployment` and `conversion` are None for the verification of a finished file, and `sha256` for
+    a certificate that an earlier version wrote.
 
     Example:
         >>> import neurodeploy as nd
@@ -97,6 +98,7 @@ class Certificate:
     sha256: Annotated[str | None, "of the other keys as JSON, sorted and without spaces"] = field(
         default=None, compare=False
     )
+    conversion: CertifiedConversion | None = None
 
     @classmethod
     def of(
@@ -109,6 +111,7 @@ class Certificate:
         *,
         lava: Recording | None = None,
         deployment: SourceAgreement | None = None,
+        conversion: CertifiedConversion | None = None,
     ) -> Certificate:
         """Certify what our simulator recorded on `inputs`, which `samples` holds.
 
@@ -140,6 +143,7 @@ class Certificate:
                 first_difference=None if first is None else str(first),
             ),
             deployment=deployment,
+            conversion=conversion,
             versions=_software() | {f"{_LAVA}{name}": value for name, value in runtime.items()},
         )
 
@@ -303,6 +307,8 @@ class Certificate:
         software = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         if self.deployment is not None and self.deployment.comparison != "spikes":
             software += f"; agreement with the {self.deployment.source} {TRAINED_FURTHER}"
+        if self.conversion is not None:
+            software += f"; {self.conversion.describe()}"
         return (
             f"{self.network.file} (SHA-256 {self.network.sha256[:12]}) on {self.recording.samples} "
             f"samples of {self.recording.steps} steps ({self.input.file}): {verdict} those of "

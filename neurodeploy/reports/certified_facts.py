@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.simulation.recording import Feed, Recording, Stream, Timing, Window
-from neurodeploy.strict_tables import NotNegativeInt, PositiveInt, Share
+from neurodeploy.strict_tables import NotNegativeFloat, NotNegativeInt, PositiveInt, Share
 
 TRAINED_FURTHER: Final = "no longer applies: weights were trained further"
 """Stands where integers are not compared with the network that they come from."""
@@ -172,6 +172,49 @@ class SourceAgreement:
         Literal["spikes", "no longer applies: weights were trained further"],
         "of the integers with the source: spike by spike, or the reason why not",
     ] = "spikes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedMargin:
+    """A layer's largest integers on the frames, and how often they would fit into their limits."""
+
+    layer: str
+    largest_sum: NotNegativeInt
+    largest_state: NotNegativeInt
+    largest_message: NotNegativeInt
+    margin: NotNegativeFloat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedConversion:
+    """A conversion of an ordinary network: what it came from, and how close it is to that."""
+
+    model: Annotated[str, "file or module that was converted"]
+    sha256: Annotated[str | None, "of the file; null for a module"]
+    sequences: PositiveInt
+    frames: Annotated[PositiveInt, "of a sequence, that are answered"]
+    rms_error: Annotated[NotNegativeFloat, "in deviations of the model's own results"]
+    accuracy: Annotated[Share | None, "null without labels"]
+    model_accuracy: Share | None
+    thresholds: Annotated[tuple[NotNegativeInt, ...], "of the input block and every hidden layer"]
+    margins: tuple[CertifiedMargin, ...]
+    lava_sequences: Annotated[NotNegativeInt, "how many of the sequences, the first ones, Lava ran"]
+    lava_differing: Annotated[NotNegativeInt | None, "messages that differ; null if none ran"]
+
+    def describe(self) -> str:
+        """Return one phrase."""
+        digest = "" if self.sha256 is None else f" (SHA-256 {self.sha256[:12]})"
+        least = min(row.margin for row in self.margins)
+        text = (
+            f"converted from {self.model}{digest}, rms error {self.rms_error:.1%} on "
+            f"{self.sequences * self.frames} frames, limits {least:.1f} times the largest integers"
+        )
+        if self.accuracy is not None and self.model_accuracy is not None:
+            text += f", accuracy {self.accuracy:.1%} ({self.model_accuracy:.1%} before)"
+        if self.lava_differing is not None:
+            text += f", {self.lava_differing} differing on real Lava in {self.lava_sequences} of "
+            text += f"{self.sequences} sequences"
+        return text
 
 
 def hash_arrays(arrays: Mapping[str, npt.NDArray[np.integer]]) -> str:

@@ -41,7 +41,9 @@ class Candidate:
         name: Of its run or file.
         accuracy: Of the deployed network on its test set, a fraction; None if not known.
         stages: Accuracy by stage, the deployed network's last; empty if not known.
-        sops: Synaptic operations a sample.
+        sops: Synaptic operations of an answer: a sample, or a frame of a sequence.
+        steps: T of an answer.
+        frames: Answers of a sequence, of whose mean all figures are; None where a sample is one.
         energies: By preset.
         ann_energies: The same of the ANN it was reported with.
         ann_accuracy: Of that ANN on the same test set.
@@ -62,6 +64,7 @@ class Candidate:
     test_digest: str | None = None
     source: str = ""
     sha256: str = ""
+    frames: int | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -131,6 +134,7 @@ def _network_dict(entry: Entry, preset: str) -> dict[str, object]:
         "stages": dict(one.stages),
         "sops": one.sops,
         "steps": one.steps,
+        "frames": one.frames,
         **asdict(one.energies[preset]),
         "is_best": preset in entry.best_in,
         "ann": None if ann is None else {**asdict(ann), "accuracy": one.ann_accuracy},
@@ -209,6 +213,12 @@ def _is_best(network: Candidate, networks: Sequence[Candidate], preset: str) -> 
 def _warnings(networks: Sequence[Candidate]) -> list[str]:
     warnings = []
     known = [network for network in networks if network.accuracy is not None]
+    sequences = [f"{one.name} ({one.frames} frames)" for one in networks if one.frames is not None]
+    if sequences:
+        warnings.append(
+            f"One frame, the mean of a sequence, stands for {', '.join(sequences)}: what a frame "
+            "costs depends on how much the input changes."
+        )
     without = [network.name for network in networks if network.accuracy is None]
     if without:
         warnings.append(f"No accuracy is known of {', '.join(without)}: they are on no front.")
@@ -276,19 +286,23 @@ def read_candidate(path: Path | str) -> Candidate:
 
 def _candidate(document: object, path: Path, file: Path) -> Candidate:
     whole = _table(document)
+    if "report" in whole:  # what `neurodeploy convert --json` prints
+        whole = _table(whole["report"])
     is_run = "sops_per_sample" in whole
     tiers = whole["energy"] if is_run else whole["tiers"]
     if not isinstance(tiers, list):
         raise TypeError("tiers")
     # of layers as stored no ANN is known: relays and folded pools are in their counts
     is_comparable = is_run or _table(whole["ann"]).get("is_comparable", True)
+    found = whole.get("frames")  # answered ones; all else answers once a sample
+    frames = None if found is None else int(_number(_table(found)["frames"]))
     energies: dict[str, Bounds] = {}
     ann: dict[str, Bounds] = {}
     for entry in map(_table, tiers):
         name = str(entry["preset"])
-        energies[name] = _bounds(entry)
+        energies[name] = _bounds(entry, frames or 1)
         if entry.get("ann") is not None and is_comparable:
-            ann[name] = _bounds(_table(entry["ann"]))
+            ann[name] = _bounds(_table(entry["ann"]), frames or 1)
     stages = _table({} if whole.get("accuracy") is None else whole["accuracy"])
     accuracy = {name: _share(value) for name, value in stages.items()}
     if is_run:
@@ -303,8 +317,9 @@ def _candidate(document: object, path: Path, file: Path) -> Candidate:
         name=real_path(path).name if path.is_dir() else path.stem,
         accuracy=list(accuracy.values())[-1] if accuracy else None,
         stages=accuracy,
-        sops=sops,
-        steps=int(_number(steps)),
+        sops=sops / (frames or 1),
+        steps=int(_number(steps)) if frames is None else 1,
+        frames=frames,
         energies=energies,
         ann_energies=ann,
         ann_accuracy=None if ann_accuracy is None else _share(ann_accuracy),
@@ -334,6 +349,6 @@ def _share(value: object) -> float:
     return number
 
 
-def _bounds(entry: Mapping[str, object]) -> Bounds:
-    low, nominal, high = (_number(entry[end]) for end in ("low", "nominal", "high"))
+def _bounds(entry: Mapping[str, object], answers: int) -> Bounds:
+    low, nominal, high = (_number(entry[end]) / answers for end in ("low", "nominal", "high"))
     return Bounds(tier=Tier(str(entry["tier"])), low=low, nominal=nominal, high=high)

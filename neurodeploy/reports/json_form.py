@@ -13,6 +13,7 @@ from neurodeploy.chips.cores import FitJson
 from neurodeploy.chips.target import Evidence
 from neurodeploy.counting.count_tables import Totals
 from neurodeploy.counting.neurobench import NeuroBenchJson
+from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import Headline, Rule
 from neurodeploy.energy.measured import MeasuredJson
 from neurodeploy.energy.other_machines import PlatformFigure
@@ -22,6 +23,8 @@ from neurodeploy.reports.certificate import Certificate
 from neurodeploy.strict_tables import Range
 
 Json = dict[str, object]
+
+UNIT = "pJ per inference"
 
 
 class NetworkJson(TypedDict):
@@ -172,6 +175,71 @@ class AnnJson(TypedDict):
     elementwise_ops: NotRequired[dict[str, OperatorJson]]
 
 
+class CostJson(TypedDict):
+    """One quantity of frames."""
+
+    mean: Annotated[float, "of all answered frames"]
+    first: Annotated[float, "of the first frame, mean of the sequences"]
+    median: float
+    largest: float
+    fill: Annotated[float, "of a sequence, before the first frame reaches a layer"]
+    rest: Annotated[float, "of a sequence, of frames whose answer comes after its end"]
+
+
+class ChangeJson(TypedDict):
+    """The share of input values that are others than in the frame before."""
+
+    mean: float
+    first: Annotated[float, "values other than zero"]
+    median: float
+    largest: float
+
+
+class FrameLayerJson(TypedDict):
+    """A layer's synaptic operations."""
+
+    name: str
+    sops: CostJson
+
+
+class OverTimeJson(TypedDict):
+    """Every frame of the first sequence."""
+
+    sops: list[int]
+    messages: list[int]
+    changed: Annotated[list[int], "values of the input"]
+
+
+class FrameAnnJson(TypedDict):
+    """One way to run the ANN on the frames; numbers are a sequence's mean."""
+
+    name: str
+    passes: float
+    macs: Annotated[float, "without taps on padding"]
+    macs_per_frame: float
+    tiers: list[EnergyJson]
+
+
+class FramesJson(TypedDict):
+    """Counts by frame of a network that sends changes."""
+
+    frames: Annotated[int, "of a sequence, that are answered"]
+    latency: Annotated[int, "steps between a frame and its answer"]
+    sops: CostJson
+    messages: Annotated[CostJson, "events that reach some synapse"]
+    updates: Annotated[int, "neurons, each of which is updated at every step"]
+    updates_per_frame: Annotated[float, "those of all steps, over the answered frames"]
+    inputs: Annotated[int, "values of a frame"]
+    changed: ChangeJson
+    repeated: Annotated[int, "frames equal to the one before, in all sequences"]
+    layers: list[FrameLayerJson]
+    first_sequence: OverTimeJson
+    zeros: Annotated[
+        str, "of the ANN's activations: measured on these frames, or estimated from the network's"
+    ]
+    anns: list[FrameAnnJson]
+
+
 class TwinJson(TypedDict):
     """MACs of the ReLU twin."""
 
@@ -221,6 +289,7 @@ class ReportJson(TypedDict):
     per_sample: Annotated[
         dict[str, float | None], "means of the totals, and <name>_std over the samples"
     ]
+    frames: Annotated[FramesJson | None, "of networks that send changes; null for others"]
     sigma: Annotated[float, "spikes per synapse per inference"]
     sigma_break_even: list[float]
     neurobench: NeuroBenchJson
@@ -237,6 +306,17 @@ class ReportJson(TypedDict):
     uncounted_ops: list[str]
     accuracy: dict[str, float] | None
     wrote: NotRequired[Annotated[list[str], "the pages written with it, by --html and --markdown"]]
+
+
+def filled(kind: type, source: object, **given: object) -> Json:
+    """Return a table with the keys of a declared type: as given, or attributes of `source`."""
+    keys = kind.__annotations__
+    return {key: given[key] if key in given else getattr(source, key) for key in keys}
+
+
+def energy_json(energy: Energy) -> Json:
+    """Return an energy as `EnergyJson` declares it."""
+    return filled(EnergyJson, energy, unit=UNIT)
 
 
 def schema() -> Json:

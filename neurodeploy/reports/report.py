@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from neurodeploy.chips.cores import ChipFit
+from neurodeploy.conversion.converting import Conversion
 from neurodeploy.counting.count_tables import Counts, LayerCounts, Spread
+from neurodeploy.counting.frame_counts import FrameCounts
 from neurodeploy.counting.neurobench import NeuroBenchMetrics
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN, AnnFormat, Headline, Rule
+from neurodeploy.energy.frame_anns import FrameAnn
 from neurodeploy.energy.measured import MeasuredJson
 from neurodeploy.energy.other_machines import NOTE, PlatformFigure, measured_runs
 from neurodeploy.energy.presets import EnergyPreset, Tier
@@ -24,10 +27,9 @@ from neurodeploy.onnx_models.twin_export import LAYERS_AS_STORED
 from neurodeploy.reports import json_form as form
 from neurodeploy.reports.activity import Activity, Raster
 from neurodeploy.reports.certificate import Certificate
+from neurodeploy.reports.frame_figures import frames_json
 from neurodeploy.reports.numbers import wilson_interval
 from neurodeploy.testing import Comparison
-
-UNIT = "pJ per inference"
 
 AS_TRAINED = "trained network"
 """The ReLU twin's counts are those of the network before it was lowered."""
@@ -40,9 +42,9 @@ def _document(report: Report) -> form.Json:
     """Return a report as `form.ReportJson` declares it; dataclasses are still instances."""
     counts, network, twin = report.counts, report.network, report.twin
     spread = {f"{name}_std": value for name, value in _deviations(counts.spread).items()}
-    narrow = None if report.narrow_ann is None else _energy_json(report.narrow_ann)
+    narrow = None if report.narrow_ann is None else form.energy_json(report.narrow_ann)
     return {
-        "network": _filled(
+        "network": form.filled(
             form.NetworkJson,
             network,
             file=network.path,
@@ -59,16 +61,17 @@ def _document(report: Report) -> form.Json:
         "layers": [_layer_json(layer, counts.samples) for layer in counts.layers],
         "totals": counts.totals,
         "per_sample": {**_per_sample(asdict(counts.totals), counts.samples), **spread},
+        "frames": frames_json(report.frames, report.frame_anns, report.has_measured_zeros),
         "sigma": report.sigma,
         "sigma_break_even": SIGMA_BREAK_EVEN,
         "neurobench": report.neurobench.to_dict(),
         "ann": _ann_json(report),
-        "relu_twin": _filled(form.TwinJson, twin, counted_from=report.twin_source),
+        "relu_twin": form.filled(form.TwinJson, twin, counted_from=report.twin_source),
         "tiers": [
             {
-                **_energy_json(entry.network),
+                **form.energy_json(entry.network),
                 "static": _static_json(entry.network, report.fastest_steps),
-                "ann": None if entry.ann is None else _energy_json(entry.ann),
+                "ann": None if entry.ann is None else form.energy_json(entry.ann),
             }
             for entry in report.tiers
         ],
@@ -78,14 +81,16 @@ def _document(report: Report) -> form.Json:
             "ann_narrow_activations": narrow,
         },
         "sensitivity": [
-            _filled(form.SensitivityJson, one, factor=one.factor if isfinite(one.factor) else None)
+            form.filled(
+                form.SensitivityJson, one, factor=one.factor if isfinite(one.factor) else None
+            )
             for one in report.sensitivities
         ],
         "fit": [fit.to_dict() for fit in report.fits],
         "measured": report.measured,
         "context": {
             "note": NOTE,
-            "unit": UNIT,
+            "unit": form.UNIT,
             "platforms": report.platforms,
             "loihi2_measured": measured_runs(),
         },
@@ -96,15 +101,9 @@ def _document(report: Report) -> form.Json:
     }
 
 
-def _filled(kind: type, source: object, **given: object) -> form.Json:
-    """Return a table with the keys of a declared type: as given, or attributes of `source`."""
-    keys = kind.__annotations__
-    return {key: given[key] if key in given else getattr(source, key) for key in keys}
-
-
 def _layer_json(layer: LayerCounts, samples: int) -> form.Json:
     numbers = {key: getattr(layer, key) for key in form.LayerMeansJson.__annotations__}
-    return _filled(
+    return form.filled(
         form.LayerJson,
         layer,
         neuron_model=layer.model,
@@ -129,10 +128,10 @@ def _deviations(spread: Mapping[str, Spread]) -> dict[str, float]:
 
 def _ann_json(report: Report) -> form.Json:
     formats = [
-        _filled(
+        form.filled(
             form.FormatJson,
             entry,
-            tiers=[_energy_json(entry.arithmetic), _energy_json(entry.memory)],
+            tiers=[form.energy_json(entry.arithmetic), form.energy_json(entry.memory)],
         )
         for entry in report.ann_formats
     ]
@@ -152,10 +151,6 @@ def _ann_json(report: Report) -> form.Json:
     }
 
 
-def _energy_json(energy: Energy) -> form.Json:
-    return _filled(form.EnergyJson, energy, unit=UNIT)
-
-
 def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> form.Json | None:
     """Return the static energy of a chip, at the assumed and at the fastest possible step."""
     static = energy.static
@@ -166,7 +161,7 @@ def _static_json(energy: Energy, fastest: Mapping[str, float | None]) -> form.Js
     if shortest is not None:
         step = static.step_time_us
         at_fastest = static.energy * shortest / step if step else 0.0
-    return _filled(
+    return form.filled(
         form.StaticJson,
         static,
         energy_with_static=energy.total,
@@ -237,6 +232,11 @@ class Report:
             not known.
         measured: Measured counters beside counted ones, as JSON values; None without any.
         platforms: Published figures of other machines times the counts, for context.
+        is_answered: False where sequences end before a network that sends changes answers a frame.
+        frames: Counts of every frame of a network that sends changes; None of others.
+        frame_anns: Ways to run the ANN on these frames; empty without.
+        has_measured_zeros: Whether the ANN itself ran on them; else its zeros are estimated from
+            the deployed layers.
     """
 
     network: NetworkFile
@@ -262,6 +262,10 @@ class Report:
     sensitivities: tuple[Sensitivity, ...] = ()
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    is_answered: bool = True
+    frames: FrameCounts | None = None
+    frame_anns: tuple[FrameAnn, ...] = ()
+    has_measured_zeros: bool = False
 
     def tier(self, tier: Tier) -> tuple[PresetComparison, ...]:
         """Return the comparisons of one tier, in order."""
@@ -275,6 +279,8 @@ class Report:
     @property
     def is_comparable(self) -> bool:
         """True if these are counts of the ANN, and not of the layers as stored."""
+        if not self.is_answered:
+            return False
         if self.onnx is not None:
             return self.onnx.macs.name != LAYERS_AS_STORED
         return self.twin_source != AS_STORED
@@ -294,7 +300,7 @@ class Report:
     @property
     def inference(self) -> str:
         """Word for what the ANN answers in one pass: a frame of a sequence, or all of a sample."""
-        return "inference" if self.ann.passes == 1 else "frame"
+        return "inference" if self.frames is None else "frame"
 
     @property
     def sigma(self) -> float:
@@ -416,6 +422,7 @@ class RunSummary:
         files: Further inputs, beside the network's file.
         recipe: The effective recipe, TOML.
         certificate: Of the network's file.
+        conversion: The ordinary network's conversion, where it was one.
         created: Date and time, as text.
     """
 
@@ -434,5 +441,6 @@ class RunSummary:
     files: tuple[SourceFile, ...] = ()
     recipe: str | None = None
     certificate: Certificate | None = None
+    conversion: Conversion | None = None
     command: str | None = None
     created: str | None = None

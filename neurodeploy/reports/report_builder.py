@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -17,12 +17,14 @@ from neurodeploy.chips.target import Target
 from neurodeploy.counting.count_tables import Counts
 from neurodeploy.counting.counted_run import CountedRun
 from neurodeploy.counting.fan_out import ann_macs
+from neurodeploy.counting.frame_counts import FrameCounts
 from neurodeploy.counting.network_counts import count
 from neurodeploy.counting.neurobench import metrics_of_counts
 from neurodeploy.counting.synapse_counts import InputKind
 from neurodeploy.energy import estimates, fairness
 from neurodeploy.energy.estimates import DEFAULT_PRESET, System
 from neurodeploy.energy.formulas import Operations, operations_of
+from neurodeploy.energy.frame_anns import FrameAnn, frame_anns
 from neurodeploy.energy.measured import Measured
 from neurodeploy.energy.other_machines import platform_figures
 from neurodeploy.energy.presets import EnergyPreset, Tier
@@ -67,6 +69,9 @@ class ReportOptions(TypedDict, total=False):
         system: Step time, chips and placement for tier C; by default real time, as many Loihi 1
             chips as the estimate of cores asks for, and no placement.
         measured: Counters measured on a chip, which tier C takes in place of counted ones.
+        frame_macs: Of a network that sends changes: (sequences, frames) MACs that the ordinary
+            network needs for each frame without products with zero. By default those measured
+            with `onnx` or `twin_run`, if they ran on the frames.
     """
 
     network_file: Path | str | None
@@ -79,6 +84,7 @@ class ReportOptions(TypedDict, total=False):
     accuracy_gap: float
     system: System
     measured: Measured | None
+    frame_macs: npt.NDArray[np.number] | None
 
 
 def report(
@@ -120,7 +126,7 @@ def report(
     if recording.samples < 1 or recording.steps < 1:
         raise DataError("report: the recording is empty. Record at least one sample.")
     counts = count(graph, inputs, recording, feed=feed, active_updates=active_updates)
-    run = CountedRun.of(counts, inputs, recording, feed=feed)
+    run = CountedRun.of(graph, counts, inputs, recording, feed=feed)
     return report_counts(graph, run, **options)
 
 
@@ -135,13 +141,14 @@ def report_counts(
         TargetError: If a preset is missing or malformed.
     """
     _check_options(options, "report_counts")
-    counts, changes_over_time = counted_run.counts, counted_run.changes_over_time
+    counts, frames = counted_run.counts, counted_run.frames
+    changes_over_time = counted_run.changes_over_time and frames is None  # it sees each frame
     twin, twin_source = _twin_of(graph, options.get("baseline"))
     onnx = options.get("onnx")
     run = onnx or options.get("twin_run")
-    macs = replace(_run_macs(twin, onnx, run), passes=_passes(graph, counts))
-    if macs.passes > 1:  # the ANN sees every frame, not the mean of all
-        changes_over_time = False
+    macs, frame_macs, is_measured = _macs_of_frames(
+        _run_macs(twin, onnx, run), frames, options.get("frame_macs"), run
+    )
     ann_accuracy = options.get("ann_accuracy")
     if ann_accuracy is None and run is not None:
         ann_accuracy = run.accuracy
@@ -149,16 +156,16 @@ def report_counts(
     fits = tuple(estimate_cores(sizes, Target.load(name)) for name in ("loihi1", "loihi2"))
     system = options.get("system", System())
     system = replace(system, chips=system.chips or fits[0].chips_low or 1)
-    named = options.get("presets")
-    presets = tuple(map(EnergyPreset.load, PRESETS) if named is None else named)
+    presets = _presets_of(options)
     of_tier = {preset.tier: preset for preset in reversed(presets)}
     arithmetic = of_tier.get(Tier.ARITHMETIC) or EnergyPreset.load(DEFAULT_PRESET)
     memory = of_tier.get(Tier.MEMORY)
     measured, counted = options.get("measured"), operations_of(counts)
     # Narrow activations hold as much as T steps of spikes; graded values need all eight bits.
-    width_of = 255 if macs.passes > 1 else counts.steps
+    width_of = counts.steps if frames is None else 255
     narrow = fairness.narrow_ann_energy(macs, memory, arithmetic=arithmetic, steps=width_of)
     cores = {entry.layer.name: entry.high for entry in fits[0].layers}
+    anns = _anns_on(frames, frame_macs, macs, presets, arithmetic)
     found = Report(
         network=_network_file(options.get("network_file"), counts, sizes),
         counts=counts,
@@ -171,7 +178,7 @@ def report_counts(
         twin=twin,
         twin_source=twin_source,
         onnx=onnx,
-        tiers=_compare(presets, arithmetic, counted, macs, system, measured),
+        tiers=_compare(presets, arithmetic, counted, macs, system, measured, anns),
         presets=presets if arithmetic in presets else (arithmetic, *presets),
         ann_formats=fairness.ann_formats(
             macs, memory, arithmetic=arithmetic, steps=width_of,
@@ -185,6 +192,10 @@ def report_counts(
         fastest_steps=estimates.fastest_steps(counts, presets, cores=cores),
         measured=None if measured is None else measured.to_dict(counted),
         platforms=platform_figures(counted, macs.macs_border_exact),
+        is_answered=frames is not None or not graph.sends_changes,
+        frames=frames,
+        frame_anns=anns,
+        has_measured_zeros=is_measured,
     )  # fmt: skip
     gap = options.get("accuracy_gap", fairness.ACCURACY_GAP)
     rules, headline = _judge(found, memory, arithmetic=arithmetic, gap=gap)
@@ -207,15 +218,67 @@ def _check_options(options: ReportOptions, function: str) -> None:
         raise TypeError(f"{function}() got an unexpected keyword argument '{unknown[0]}'")
 
 
+def _presets_of(options: ReportOptions) -> tuple[EnergyPreset, ...]:
+    named = options.get("presets")
+    return tuple(map(EnergyPreset.load, PRESETS) if named is None else named)
+
+
 def _twin_of(graph: FixedPointGraph, baseline: Graph | None) -> tuple[AnnMacs, str]:
     """Return the MACs of the ReLU twin, and the layers that they were counted on."""
     trained = graph.relu_twin if baseline is None else ann_macs(baseline)
     return (ann_macs(graph), AS_STORED) if trained is None else (trained, AS_TRAINED)
 
 
-def _passes(graph: FixedPointGraph, counts: Counts) -> int:
-    """Return the passes of an ANN in a sample: one a frame for sigma-delta neurons."""
-    return counts.steps if graph.sends_changes else 1
+def _macs_of_frames(
+    macs: AnnMacs,
+    frames: FrameCounts | None,
+    given: npt.NDArray[np.number] | None,
+    run: OnnxBaseline | None,
+) -> tuple[AnnMacs, npt.NDArray[np.number] | None, bool]:
+    """Return the MACs of an ANN that makes a pass for each frame, of an answer without frames.
+
+    Beside them (sequences, frames) MACs without products with zero, and whether these were measured
+    on the frames; else the share of zeros is that of the deployed layers.
+    """
+    if frames is None:
+        return macs, None, False
+    one, shape = replace(macs, passes=1), frames.changed.shape
+    macs = replace(macs, passes=frames.frames)
+    if given is not None and given.shape != shape:
+        raise DataError(f"report: frame_macs of shape {given.shape}, {shape} is required.")
+    if given is None and run is not None and run.activity is not None:
+        by_pass = run.activity.by_pass
+        given = by_pass.reshape(shape) if by_pass.size == prod(shape) else None
+    if given is not None:
+        return replace(macs, macs_effective=float(given.mean())), given, True
+    if frames.nonzero is None or not frames.possible or one.macs_nonzero is None:
+        return macs, None, False
+    return macs, frames.nonzero * (one.macs_nonzero / frames.possible), False
+
+
+def _anns_on(
+    frames: FrameCounts | None,
+    effective: npt.NDArray[np.number] | None,
+    macs: AnnMacs,
+    presets: Sequence[EnergyPreset],
+    arithmetic: EnergyPreset,
+) -> tuple[FrameAnn, ...]:
+    if frames is None:
+        return ()
+    return frame_anns(
+        macs, presets, arithmetic=arithmetic, is_new=frames.is_new, effective=effective
+    )
+
+
+def _with_skips(pair: PresetComparison, anns: Sequence[FrameAnn]) -> PresetComparison:
+    """Lower the lower bound of an ANN to that of one that skips frames and zeros."""
+    name = pair.network.preset.split(" + ")[0]
+    energies = [ann.energies[name] for ann in anns if name in ann.energies]
+    if pair.ann is None or not energies:
+        return pair
+    low = min(pair.ann.low, *(energy.low for energy in energies))
+    basis = f"{pair.ann.basis}; low: frames that repeat are skipped as well"
+    return replace(pair, ann=replace(pair.ann, low=low, basis=basis))
 
 
 def _run_macs(twin: AnnMacs, onnx: OnnxBaseline | None, run: OnnxBaseline | None) -> AnnMacs:
@@ -231,6 +294,10 @@ def _judge(
     sparse = None
     if memory is not None:
         sparse = estimates.ann_energy(report.ann, memory, arithmetic=arithmetic, skips_zeros=True)
+    repeats = None
+    if report.frames is not None:
+        repeats = 1 - float(report.frames.is_new.mean())
+        sparse = None if sparse is None else estimates.repeated(sparse, 1 - repeats)
     facts = fairness.ComparisonFacts(
         accuracy=list(report.accuracy.values())[-1] if report.accuracy else None,
         ann_accuracy=report.ann_accuracy,
@@ -240,6 +307,7 @@ def _judge(
         uncounted=() if report.onnx is None else report.onnx.macs.uncounted_ops,
         changes_over_time=report.changes_over_time,
         has_own_input=report.onnx is not None and report.onnx.has_own_input,
+        repeats=repeats,
     )
     return fairness.judge(
         [(pair.network, pair.ann) for pair in report.tiers],
@@ -258,6 +326,7 @@ def _compare(
     macs: AnnMacs,
     system: System,
     measured: Measured | None,
+    anns: Sequence[FrameAnn],
 ) -> tuple[PresetComparison, ...]:
     """Estimate the energy of both sides by every preset."""
     on_chip = counted
@@ -265,7 +334,7 @@ def _compare(
         on_chip = measured.apply(counted)
         if "axon_out" in measured.counters:  # counts every copy of a message
             system = replace(system, destination_cores=1.0)
-    return tuple(
+    pairs = (
         PresetComparison(
             network=estimates.estimate_energy(
                 on_chip if preset.tier is Tier.CHIP else counted,
@@ -277,6 +346,7 @@ def _compare(
         )
         for preset in presets
     )
+    return tuple(_with_skips(pair, anns) for pair in pairs)
 
 
 def _network_file(
@@ -332,10 +402,12 @@ def _assumptions(report: Report, system: System, measured: Measured | None) -> t
         f"{'chip' if system.chips == 1 else 'chips'}, {step}",
         *(
             [
-                f"A sample is a sequence of {counts.steps} frames, one a step, and the "
-                f"{report.ann_name} makes a pass for each: its MACs and energies are those of all."
+                f"A sample is a sequence of {report.ann.passes} frames, one a step, each answered "
+                f"{report.frames.latency} steps later. The {report.ann_name} makes a "
+                "pass for each: its MACs and energies are those of all. The network's are those of "
+                "all steps, the fill of the pipeline included."
             ]
-            if report.ann.passes > 1
+            if report.frames is not None
             else []
         ),
         _ann_assumption(report),

@@ -9,12 +9,20 @@ from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
 from neurodeploy.energy.sensitivity import RATIO, Sensitivity
-from neurodeploy.reports.numbers import format_factor, format_range
+from neurodeploy.reports.frame_figures import changed_figures, cost_figures
+from neurodeploy.reports.numbers import (
+    format_count,
+    format_factor,
+    format_percent,
+    format_range,
+)
 from neurodeploy.reports.report import PresetComparison, Report
 
 LESS, MORE, OVERLAP = "less", "more", "overlapping"
 
 _MEMORY = "memory included"
+UPDATE_TERMS = ("neuron updates", "states")
+"""Terms of an energy that grow with the number of neurons and steps alone."""
 
 
 def statements(report: Report) -> list[str]:
@@ -26,6 +34,7 @@ def statements(report: Report) -> list[str]:
         *([_rules_statement(report)] if report.is_comparable else []),
         f"All {report.counts.steps} steps, the input layer as deployed and every neuron update "
         "are counted.",
+        *_frame_statements(report),
         f"{report.sigma:.3f} spikes pass each synapse per {report.inference}; published "
         f"break-evens with memory lie between {low} and {high}.",
     ]
@@ -47,6 +56,11 @@ def statements(report: Report) -> list[str]:
 def verdict(report: Report) -> str:
     """Return the answer to "does it pay?": who needs less energy, memory included."""
     name = report.ann_name
+    if not report.is_answered:
+        return (
+            f"No comparison: the sequences end after {report.counts.steps} steps, before a frame "
+            "is answered. Repeat their last frame until it is."
+        )
     if not report.is_comparable:
         return (
             "No comparison: the counts at hand are those of the layers as stored, with relays and "
@@ -64,6 +78,54 @@ def verdict(report: Report) -> str:
     if not report.tier(Tier.MEMORY):
         return "Which side needs less energy is open: no preset that includes memory was asked for."
     return f"It is open whether the spiking network or the {name} needs less energy, {_MEMORY}."
+
+
+def _frame_statements(report: Report) -> list[str]:
+    """Return the cost of a frame, beside that of the ANN in each of its forms."""
+    frames = report.frames
+    if frames is None:
+        return []
+    sops, changed = cost_figures(frames.all_sops), changed_figures(frames)
+    mean, first, largest = (
+        format_count(round(sops[name])) for name in ("mean", "first", "largest")
+    )
+    sentences = [
+        f"A frame costs {mean} SOPs in the mean, {first} the first and {largest} at most, and "
+        f"{format_count(frames.updates)} neuron updates. {format_percent(changed['mean'])} of the "
+        "input change from frame to frame."
+    ]
+    if report.is_comparable:
+        costs = ", ".join(
+            f"{format_count(round(ann.macs / frames.frames))} {ann.name}"
+            for ann in report.frame_anns
+        )
+        repeats = format_percent(1 - float(frames.is_new.mean()))
+        zeros = "measured on them" if report.has_measured_zeros else "estimated"
+        sentences.append(
+            f"MACs a frame of the {report.ann_name}: {costs}; {repeats} of the frames repeat the "
+            f"one before, zeros are {zeros}."
+        )
+    return [*sentences, _updates_statement(report, frames.updates)]
+
+
+def _updates_statement(report: Report, updates: int) -> str:
+    """Return the share of the energy that updates take, which no still input saves."""
+    parts: list[tuple[Energy, float]] = []
+    largest = 0.0
+    for pair in report.tiers:
+        if pair.network.tier is Tier.CHIP or any(one.tier is pair.network.tier for one, _ in parts):
+            continue
+        energy = pair.network
+        spent = sum(energy.breakdown.get(term, 0.0) for term in UPDATE_TERMS)
+        share = spent / energy.nominal if energy.nominal else 0.0
+        largest = max(largest, share)
+        parts.append((energy, share))
+    shares = " and ".join(f"{format_percent(share)} by {one.preset}" for one, share in parts)
+    text = f"{format_count(updates)} neurons are updated at every step, changed or not"
+    text += f"; of the energy that is {shares}." if shares else "."
+    if largest > 0.5:
+        return f"Neuron updates dominate. {text} A still input does not save them."
+    return text
 
 
 def verdict_in_short(report: Report) -> str:

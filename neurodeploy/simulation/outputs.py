@@ -269,5 +269,6 @@ class Outputs:
             ),
             seconds=seconds,
             startup_seconds=startup_seconds,
+            timing=plan.timing,
             decision=self._decision,
         )

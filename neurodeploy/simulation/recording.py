@@ -250,6 +250,7 @@ class Recording:
         health: Of each layer, where the simulator can see it; else None.
         seconds: Wall time of stepping, without start-up.
         startup_seconds: Wall time before the first step.
+        timing: How time passed; None where it is not known.
         decision: How the last layer chooses a class, where it does and the simulator knows it.
         versions: Of the simulator's own environment, by package; empty for ours.
     """
@@ -266,6 +267,7 @@ class Recording:
     health: tuple[Health, ...] | None = None
     seconds: float = 0.0
     startup_seconds: float = 0.0
+    timing: Timing | None = None
     decision: Decision | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 

@@ -257,7 +257,7 @@ def test_own_conversion_on_lava(name: str, lava: Path, tmp_path: Path) -> None:
     conversion = conversion_of(name)
     conversion.write(tmp_path / "own.net")
     frames = found["x"][None, :12] / float(found["s_in"])
-    comparison = verify_conversion(conversion, tmp_path / "own.net", frames, python=lava)
+    comparison = verify_conversion(conversion, tmp_path / "own.net", frames, python=lava).comparison
     assert comparison.is_equal, comparison.describe()
 
 
@@ -324,7 +324,7 @@ def test_own_conversion_with_refreshes_on_lava(lava: Path, tmp_path: Path) -> No
     conversion.write(tmp_path / "own.net")
     assert netx.read(tmp_path / "own.net").refresh_interval == 9
     part = frames[:, :14]
-    comparison = verify_conversion(conversion, tmp_path / "own.net", part, python=lava)
+    comparison = verify_conversion(conversion, tmp_path / "own.net", part, python=lava).comparison
     assert comparison.is_equal, comparison.describe()
     assert comparison.layers[0].compared == (14 + 3 * 3) * np.prod(conversion.chain.shape)
 
@@ -335,6 +335,30 @@ def test_a_refresh_needs_room_for_an_answer() -> None:
         ConversionError, match=r"answered 3 steps after it enters\. Refresh after 4"
     ):
         convert(GOLDEN / "02_mlp_signed.onnx", found["calibration"], refresh=3)
+
+
+@pytest.mark.filterwarnings("ignore::neurodeploy.errors.NeurodeployWarning")
+def test_frames_are_in_the_units_of_the_model(tmp_path: Path) -> None:
+    """What a model does to its frames first, the conversion does as well."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(GOLDEN / "02_mlp_signed.onnx")
+    entry = model.graph.input[0].name
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = "scaled" if name == entry else name
+    factor = onnx.numpy_helper.from_array(np.float32(0.25), "quarter")
+    model.graph.initializer.append(factor)
+    first = onnx.helper.make_node("Mul", [entry, "quarter"], ["scaled"], name="scale")
+    nodes = [first, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "scaled.onnx")
+    found, _ = case("02_mlp_signed")
+    frames = 4.0 * found["calibration"]
+    conversion = convert(tmp_path / "scaled.onnx", frames, thresholds="none")
+    plain = conversion_of("02_mlp_signed")
+    assert conversion.input_scale == plain.input_scale
+    assert conversion.encode(frames).tolist() == plain.encode(found["calibration"]).tolist()
 
 
 def test_file_keeps_its_scales(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,8 +31,10 @@ from neurodeploy.simulation.recording import Feed, IntArray
 
 if TYPE_CHECKING:
     from neurodeploy.counting.counted_run import CountedRun
+    from neurodeploy.counting.frame_counts import FrameCounts
     from neurodeploy.energy.estimates import System
-    from neurodeploy.ir.graphs import FixedPointGraph
+    from neurodeploy.fixedpoint import Int64Array
+    from neurodeploy.ir.graphs import FixedPointGraph, Graph
     from neurodeploy.onnx_models.measured_zeros import OnnxBaseline
     from neurodeploy.reports.report import Report
     from neurodeploy.samples.sources import Samples
@@ -56,8 +58,8 @@ class AnnOptions:
     ann: Path | None = GENERAL.option(
         None,
         "ONNX model to compare with, instead of the network's ReLU twin (the same layers with ReLU "
-        "in place of spiking neurons). It runs on the mean of the samples over time, or on "
-        "--ann-input.",
+        "in place of spiking neurons). It runs on the mean of the samples over time, on each frame "
+        "of a converted network, or on --ann-input.",
         metavar="MODEL.onnx",
     )
     ann_input: Path | None = GENERAL.option(
@@ -84,8 +86,13 @@ class AnnOptions:
         max=1,
     )
 
-    def baseline(self, samples: Samples, feed: Feed, *, quiet: bool) -> OnnxBaseline | None:
-        """Run the ONNX model, if there is one; its options need one."""
+    def baseline(
+        self, samples: Samples, feed: Feed, *, is_sequence: bool, quiet: bool
+    ) -> OnnxBaseline | None:
+        """Run the ONNX model, if there is one; its options need one.
+
+        It does not run on the mean of a sequence of frames.
+        """
         if self.ann is None:
             if self.ann_input is not None or self.bind or self.allow_incomplete:
                 raise typer.BadParameter(
@@ -96,6 +103,8 @@ class AnnOptions:
         from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
 
         inputs, labels = (None, None) if self.ann_input is None else load_samples(self.ann_input)
+        if is_sequence and inputs is None:
+            return read_baseline(self.ann, bindings=parse_bindings(self.bind))
         with console.progress("ONNX model", samples.count or 0, quiet=quiet) as advance:
             return read_baseline(
                 self.ann,
@@ -196,8 +205,9 @@ def report(
     samples = run.source(graph, timing)
     shape = (samples.count or 0, *samples.shape)
     require_fit(shape, graph, feed=run.entry(graph), where=samples.name)
-    model = ann.baseline(samples, run.entry(graph), quiet=as_json)
+    model = ann.baseline(samples, run.entry(graph), is_sequence=graph.sends_changes, quiet=as_json)
     counted = _count(graph, samples, run, limit, quiet=as_json)
+    model, network, frame_macs = _run_on_frames(model, graph, samples, counted.frames, ann)
     score = Score.of(run, graph, counted.prediction, samples=counted.counts.samples)
     accuracy = ann.accuracy if ann.accuracy is not None or score is None else score.accuracy
     result = report_counts(
@@ -206,6 +216,8 @@ def report(
         network_file=run.net,
         presets=presets,
         onnx=model,
+        baseline=network,
+        frame_macs=frame_macs,
         accuracy=None if accuracy is None else {"deployed": accuracy},
         ann_accuracy=ann.ann_accuracy,
         accuracy_gap=ann.accuracy_gap,
@@ -223,6 +235,43 @@ def report(
             console.out.print(str(score))
     if model is not None and model.macs.uncounted_ops and not ann.allow_incomplete:
         raise typer.Exit(INCOMPLETE)
+
+
+def _run_on_frames(
+    model: OnnxBaseline | None,
+    graph: FixedPointGraph,
+    samples: Samples,
+    frames: FrameCounts | None,
+    ann: AnnOptions,
+) -> tuple[OnnxBaseline | None, Graph | None, Int64Array | None]:
+    """Run the ANN on every frame that is answered, as the network's integers have it.
+
+    Returns:
+        None, the ANN, and its MACs for each frame without products with zero. Where it did not run
+        on them, the model as it was given, with a note if it is to be compared by frame.
+    """
+    from neurodeploy.pipeline.converted import examine, frame_macs_of
+
+    if model is None or model.activity is not None or frames is None:
+        return model, None, None
+    assert ann.ann is not None
+    assert samples.count is not None, "files know how many samples they hold"
+    if graph.frame_scales is None:
+        reason = "the file does not say what its integers mean"
+    else:
+        source = examine(ann.ann, None, bindings=parse_bindings(ann.bind))
+        network = source.graph
+        if (
+            network is not None
+            and not source.obstacles
+            and network.input.shape == graph.input.shape
+        ):
+            values = samples.read(0, samples.count)
+            values = values.reshape(*values.shape[:2], *graph.input.shape)
+            return None, network, frame_macs_of(network, graph, values, frames)
+        reason = "it is no network that could have been converted to this file"
+    note = f"The ANN's activations were not measured: {reason}. Give frames for it (--ann-input)."
+    return replace(model, notes=(*model.notes, note)), None, None
 
 
 def _count(

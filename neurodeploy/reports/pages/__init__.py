@@ -7,6 +7,7 @@ In reading order:
 - `outline`: the page of a run: its sections in order, and its files.
 - `comparison_page`: the page of several networks.
 - `advice_page`: the page of advice on a model, and its text.
-- `run_sections`, `report_sections`: the sections.
+- `run_sections`, `report_sections`, `frame_section`,
+  `conversion_section`: the sections.
 - `tables`: tables of counts and energies, for pages and the terminal.
 """

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from neurodeploy.counting.frame_counts import FrameCounts
 from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.presets import Tier
 from neurodeploy.files import require_output, write_text
 from neurodeploy.reports.activity import Activity
+from neurodeploy.reports.frame_figures import cost_figures
 from neurodeploy.reports.numbers import format_count, format_energy, format_percent
 from neurodeploy.reports.pages import elements, report_sections as costs, run_sections as runs
+from neurodeploy.reports.pages.conversion_section import conversion_section
 from neurodeploy.reports.pages.elements import Card, Outline, PageSection
+from neurodeploy.reports.pages.frame_section import frames_section
 from neurodeploy.reports.pages.tables import TIER_NAMES
 from neurodeploy.reports.plots.run_plots import SUFFIXES, save_drawing
 from neurodeploy.reports.report import Report, RunSummary
@@ -41,8 +45,10 @@ def _sections(summary: RunSummary) -> list[PageSection]:
     return _present(
         *of_report(costs.verdict_section),
         runs.accuracy_section(summary),
+        conversion_section(summary),
         runs.agreement_section(summary.rounding, summary.agreement),
         *of_report(
+            frames_section,
             costs.counts_section,
             costs.neurobench_section,
             costs.energy_section,
@@ -92,10 +98,13 @@ def _cards(summary: RunSummary) -> list[Card]:
         cards.append(Card("Agreement with Lava", verdict, note))
     if report is None:
         return cards
+    frames = report.frames
+    if frames is not None:
+        cards.append(_frame_card(report, frames))
     sops = format_count(round(report.sops_per_sample))
     note = (
-        f"a sample, all {report.counts.steps} steps; one pass of the {report.ann_label}: "
-        f"{format_count(report.ann.macs_border_exact)} MACs"
+        f"a sample, all {report.counts.steps} steps; {_passes_of(report)} of the "
+        f"{report.ann_label}: {format_count(report.ann.macs_border_exact)} MACs"
     )
     cards.append(Card("Synaptic operations", sops, note))
     for tier in (Tier.ARITHMETIC, Tier.MEMORY):
@@ -105,6 +114,21 @@ def _cards(summary: RunSummary) -> list[Card]:
             note = f"estimate, {own.preset}; {report.ann_label} {_range(ann)}"
             cards.append(Card(f"Energy, {TIER_NAMES[tier]}", _range(own), note))
     return cards
+
+
+def _passes_of(report: Report) -> str:
+    passes = report.ann.passes
+    return "one pass" if passes == 1 else f"{format_count(passes)} passes"
+
+
+def _frame_card(report: Report, frames: FrameCounts) -> Card:
+    costs = cost_figures(frames.all_sops)
+    first, largest = (format_count(round(costs[name])) for name in ("first", "largest"))
+    note = (
+        f"mean of {format_count(frames.frames)} frames; the first {first}, the largest {largest}; "
+        f"and {format_count(frames.updates)} neuron updates each"
+    )
+    return Card("SOPs a frame", format_count(round(costs["mean"])), note)
 
 
 def _range(energy: Energy) -> str:

@@ -127,7 +127,8 @@ def energy_section(report: Report) -> PageSection:
     )
     return PageSection(
         "energy",
-        "Energy of one inference",
+        "Energy of one inference"
+        + ("" if report.frames is None else f": a sequence of {report.frames.frames} frames"),
         "Estimates from published constants, not measurements. Bars span low to high, marks are "
         "nominal values. Compare only within a row: both sides of a row have the same technology.",
         plots=tuple(plots),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rich.console import Group, RenderableType
@@ -10,9 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from neurodeploy.counting.count_tables import LayerCounts, Spread, Totals
+from neurodeploy.energy.estimates import Energy
 from neurodeploy.energy.fairness import SIGMA_BREAK_EVEN
 from neurodeploy.energy.presets import Tier
-from neurodeploy.reports.numbers import format_count, format_energy, format_percent, format_range
+from neurodeploy.reports.frame_figures import changed_figures, cost_figures
+from neurodeploy.reports.numbers import (
+    format_bounds,
+    format_count,
+    format_energy,
+    format_percent,
+    format_range,
+)
 from neurodeploy.reports.pages.elements import Rows
 from neurodeploy.reports.report import Report
 from neurodeploy.reports.statements import statements
@@ -27,6 +35,8 @@ LAYER_COLUMNS = (
     "layer", "type", "input", "neurons", "events", "SOPs", "stored SOPs", "dense MACs", "spikes",
     "rate", "active", "zero weights",
 )  # fmt: skip
+FRAME_COLUMNS = ("of a frame", "mean", "first", "median", "largest", "fill", "unanswered")
+ZERO_SKIPPING = ("zero-skipping", "frame- and zero-skipping")
 TERMINAL_COLUMNS = ("layer", "type", "neurons", "events", "SOPs", "dense MACs", "spikes")
 """The part of `LAYER_COLUMNS` that fits a terminal of 80 columns."""
 ENERGY_COLUMNS = ("tier", "preset", "network", "nominal", "ANN", "nominal", "evidence")
@@ -68,6 +78,81 @@ def _deviation(spread: Spread) -> str:
 def _share(part: int | None, whole: int) -> str:
     """Write a share of all neurons and steps; nothing where there are none, or it is not known."""
     return "" if part is None or not whole else format_percent(part / whole)
+
+
+def frame_rows(report: Report) -> Rows:
+    """Return what frames cost: one row a quantity, with the columns of `FRAME_COLUMNS`."""
+    frames = report.frames
+    if frames is None:
+        return []
+    names = ("mean", "first", "median", "largest", "fill", "rest")
+
+    def row(name: str, figures: Mapping[str, float]) -> tuple[str, ...]:
+        return (name, *(format_count(round(figures[key], 1)) for key in names))
+
+    changed = changed_figures(frames)
+    updates = format_count(frames.updates)
+    latency = frames.updates * frames.latency
+    return [
+        row("SOPs", cost_figures(frames.all_sops)),
+        row("messages", cost_figures(frames.messages)),
+        ("neuron updates", *[updates] * 4, format_count(latency), ""),
+        ("changed input", *(format_percent(changed[key]) for key in names[:4]), "", ""),
+    ]
+
+
+def frame_layer_rows(report: Report) -> Rows:
+    """Return the SOPs of frames by layer."""
+    frames = report.frames
+    if frames is None:
+        return []
+    rows = []
+    for name, costs in frames.sops.items():
+        figures = cost_figures(costs)
+        rows.append((name, *(format_count(round(value, 1)) for value in figures.values())))
+    return rows
+
+
+def frame_ann_rows(report: Report) -> Rows:
+    """Return one row for the network and for each way to run the ANN, all for one frame."""
+    frames = report.frames
+    if frames is None:
+        return []
+    of_tiers = [next(iter(report.tier(tier)), None) for tier in (Tier.ARITHMETIC, Tier.MEMORY)]
+    pairs = [pair for pair in of_tiers if pair is not None]
+    names = [pair.network.preset.split(" + ")[0] for pair in pairs]
+
+    def energy(one: Energy) -> str:
+        return format_bounds(one.low / frames.frames, one.high / frames.frames)
+
+    sops = report.sops_per_sample / frames.frames
+    rows = [
+        (
+            "sigma-delta network",
+            "1",
+            f"{format_count(round(sops))} SOPs",
+            *(energy(pair.network) for pair in pairs),
+        )
+    ]
+    for ann in report.frame_anns:
+        is_known = report.has_measured_zeros or ann.name not in ZERO_SKIPPING
+        count = format_count(round(ann.macs / frames.frames))
+        rows.append(
+            (
+                ann.name,
+                f"{ann.passes / frames.frames:.3g}",
+                f"{count} MACs" + ("" if is_known else ", estimated"),
+                *(energy(ann.energies[name]) for name in names if name in ann.energies),
+            )
+        )
+    return rows
+
+
+def frame_ann_columns(report: Report) -> tuple[str, ...]:
+    """Return the heads of `frame_ann_rows`."""
+    names = {Tier.ARITHMETIC: "energy, arithmetic", Tier.MEMORY: "energy, with memory"}
+    tiers = [names[tier] for tier in names if report.tier(tier)]
+    return ("side", "passes", "operations", *tiers)
 
 
 def energy_rows(report: Report) -> Rows:
@@ -132,8 +217,9 @@ def terminal(report: Report) -> RenderableType:
             TERMINAL_COLUMNS,
             [tuple(row[n].partition(" ±")[0] for n in chosen) for row in layer_rows(report)],
         ),
+        *_frame_tables(report),
         _table(
-            "Energy of one inference",
+            "Energy of one inference" + _extent(report),
             ("tier", "preset", "network", report.ann_label),
             [(tier, preset, ours, twin) for tier, preset, ours, _, twin, *_ in energy_rows(report)],
         ),
@@ -155,11 +241,26 @@ def terminal(report: Report) -> RenderableType:
     return Group(*parts, remarks)
 
 
-def _table(title: str, columns: Sequence[str], rows: Rows) -> Table:
-    """Return a table for the terminal, whose first two columns are text."""
+def _extent(report: Report) -> str:
+    """Return the length of a sequence, where an inference is one."""
+    return "" if report.frames is None else f": a sequence of {report.frames.frames} frames"
+
+
+def _frame_tables(report: Report) -> list[Table]:
+    if report.frames is None:
+        return []
+    title = f"One frame: the network, and the {report.ann_label}"
+    return [
+        _table("Frames", FRAME_COLUMNS, frame_rows(report), 1),
+        _table(title, frame_ann_columns(report), frame_ann_rows(report), 1),
+    ]
+
+
+def _table(title: str, columns: Sequence[str], rows: Rows, text_columns: int = 2) -> Table:
+    """Return a table for the terminal, whose first columns are text."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for number, column in enumerate(columns):
-        side: Literal["left", "right"] = "left" if number < 2 else "right"
+        side: Literal["left", "right"] = "left" if number < text_columns else "right"
         table.add_column(column, justify=side, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row), style="bold" if row[0] == "total" else None)

@@ -51,19 +51,21 @@ def test_pieces_give_the_counts_of_one_run(
     inputs[:still] = inputs[:still, :1]
     feed = Feed.NEURON if graph.has_input_neuron else Feed.PORT
     try:
-        recording = EventSimulator(graph).run(
-            inputs, feed=feed, record=Record(spikes=(), counts=True)
-        )
+        recording = EventSimulator(graph).run(inputs, feed=feed, record=Record(counts=True))
         found = in_pieces(graph, inputs, size, feed=feed)
     except SimulationError as error:
         assume("exceeds 32 bits" not in str(error))
         raise
     expected = CountedRun.of(
-        count(graph, inputs, recording, feed=feed), inputs, recording, feed=feed
+        graph, count(graph, inputs, recording, feed=feed), inputs, recording, feed=feed
     )
     assert found.counts.layers == expected.counts.layers
     assert found.counts.spread == expected.counts.spread
     assert found.counts.totals == expected.counts.totals
+    assert (found.frames is None) == (expected.frames is None) == (not graph.sends_changes)
+    if found.frames is not None and expected.frames is not None:
+        assert found.frames.all_sops.total == found.counts.totals.sops
+        assert found.frames.all_sops.frames.tolist() == expected.frames.all_sops.frames.tolist()
     assert found.counts.membrane_updates == expected.counts.membrane_updates
     assert (found.counts.samples, found.counts.steps) == (5, steps)
     assert found.changes_over_time == expected.changes_over_time

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from small_sigma_delta import FRAMES, small_network
 from typer.testing import CliRunner
 
 import neurodeploy as nd
@@ -23,6 +24,8 @@ from neurodeploy.reports.comparison import (
 )
 from neurodeploy.reports.pages.comparison_page import outline_of_comparison
 from neurodeploy.reports.pages.elements import render_html
+from neurodeploy.reports.report_builder import report
+from neurodeploy.simulation import EventSimulator, Feed, Stream
 
 
 def candidate(name: str, accuracy: float | None, energy: float, **presets: float) -> Candidate:
@@ -135,6 +138,22 @@ def test_reports_are_read_back(make_report, tmp_path: Path) -> None:
     document["ann"]["is_comparable"] = False  # layers as stored are no ANN to be drawn beside it
     path.write_text(json.dumps(document))
     assert read_candidate(path).ann_energies == {}
+
+
+def test_sequences_are_compared_by_frame(tmp_path: Path) -> None:
+    """Beside networks that answer once a sample, whatever the length of the sequence."""
+    graph = small_network()
+    recording = EventSimulator(graph).run(FRAMES, timing=Stream(), feed=Feed.NEURON)
+    result = report(graph, FRAMES, recording, feed=Feed.NEURON)
+    path = tmp_path / "frames.json"
+    for document in (result.to_json(), {"report": result.to_json()}):
+        path.write_text(json.dumps(document))
+        found = read_candidate(path)
+        assert (found.frames, found.steps, found.sops) == (3, 1, pytest.approx(10 / 3))
+        energy = result.tiers[0].network
+        assert found.energies[energy.preset].nominal == pytest.approx(energy.nominal / 3)
+    (warning,) = compare_networks([dataclasses.replace(found, accuracy=0.9)]).warnings
+    assert warning.startswith("One frame, the mean of a sequence, stands for frames (3 frames)")
 
 
 def test_comparisons_are_written_by_public_names(make_report, tmp_path: Path) -> None:
