@@ -259,7 +259,7 @@ def _pieces(sent: Sent) -> Iterator[tuple[int, slice]]:
 
 def _parts(timing: Timing | None, steps: int) -> list[range]:
     """Return the steps between refreshes, after each of which the network begins anew."""
-    interval = getattr(timing, "refresh_interval", None)
+    interval = timing.refresh_interval if isinstance(timing, Stream) else None
     every = interval or steps
     return [range(first, min(first + every, steps)) for first in range(0, steps, every)]
 

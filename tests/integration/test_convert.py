@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from neurodeploy import netx
+from neurodeploy.files import hash_file
+from neurodeploy.reports.certificate import Certificate
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sigma_delta"
 
@@ -43,7 +45,8 @@ def frames(tmp_path: Path) -> Path:
 def test_converts_and_verifies(frames: Path, tmp_path: Path) -> None:
     model = str(GOLDEN / "11_digits_trained.onnx")
     words = ["--samples", str(frames), "--out", "digits.net", "--verify", "1", "--json"]
-    done = run(model, *words, "--target", "loihi2", folder=tmp_path)
+    files = ["--integers", "ints.npz", "--write-certificate", "made.json", "--html", "page.html"]
+    done = run(model, *words, *files, "--target", "loihi2", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["accuracy"] == found["final"]["accuracy"] == 1.0
@@ -54,6 +57,31 @@ def test_converts_and_verifies(frames: Path, tmp_path: Path) -> None:
     graph = netx.read(tmp_path / "digits.net")
     assert graph.relu_twin is not None
     assert graph.relu_twin.macs_standard == 73_984
+    # every frame beside the network itself, which can skip zeros and repeated frames as well
+    counted = found["report"]["frames"]
+    assert (counted["frames"], counted["repeated"], counted["zeros"]) == (40, 120, "measured")
+    assert counted["sops"]["median"] == 0.0
+    fill = (counted["sops"]["fill"] + counted["sops"]["rest"]) / 40
+    assert counted["sops"]["mean"] + fill == pytest.approx(found["final"]["operations"])
+    assert [(one["name"], one["macs_per_frame"]) for one in counted["anns"]] == [
+        ("dense", 57_200.0),
+        ("zero-skipping", pytest.approx(26_847.3)),  # measured by onnxruntime on these frames
+        ("frame-skipping", 14_300.0),
+        ("frame- and zero-skipping", pytest.approx(6_711.825)),
+    ]
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for text in ("From the network to integers", "Frame by frame", "Our simulator and Lava"):
+        assert text in page
+    certificate = Certificate.load(tmp_path / "made.json")
+    facts = certificate.conversion
+    assert facts is not None
+    assert facts.sha256 == hash_file(model)
+    assert (facts.sequences, facts.frames) == (4, 40)
+    assert (facts.lava_sequences, facts.lava_differing) == (1, 0)
+    assert facts.rms_error == found["final"]["error"]
+    assert [row.margin for row in facts.margins] == [row["margin"] for row in found["layers"]]
+    assert "converted from 11_digits_trained.onnx" in certificate.describe()
+    assert certificate.check(tmp_path / "digits.net", tmp_path / "ints.npz").holds
 
 
 def test_tables_and_refusals(neurodeploy, frames: Path, tmp_path: Path) -> None:
@@ -75,11 +103,14 @@ def test_tables_and_refusals(neurodeploy, frames: Path, tmp_path: Path) -> None:
         assert text in said
     assert "wrote network.net" in done.stderr
     # The file says by itself how it is fed and timed, and what a frame costs an ordinary network.
-    done = run("network.net", "-i", "ints.npz", "--json", folder=tmp_path, command="report")
+    words = ["-i", "ints.npz", "--ann", model, "--json"]
+    done = run("network.net", *words, folder=tmp_path, command="report")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["ann"]["passes"] == 48  # with the steps in which two last frames are held
-    assert report["ann"]["macs_standard"] == 48 * 73_984
+    assert report["ann"]["passes"] == 40  # but for the steps in which two last frames are held
+    assert report["ann"]["macs_standard"] == 40 * 73_984
+    assert report["frames"]["zeros"] == "measured"
+    assert report["frames"]["anns"][1]["macs_per_frame"] == pytest.approx(26_847.3)
     words = ["-i", "ints.npz", "-o", "out.npz"]
     assert run("network.net", *words, folder=tmp_path, command="simulate").returncode == 0
     graph, net = netx.read(tmp_path / "network.net"), tmp_path / "network.net"
@@ -101,6 +132,10 @@ def test_tables_and_refusals(neurodeploy, frames: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Sigmoid" in done.stderr
     assert not (tmp_path / "no.net").exists()
+    words = ["--samples", str(frames), "--write-certificate", "c.json"]
+    done = run(model, *words, folder=tmp_path)
+    assert done.returncode == 2
+    assert "--integers" in done.stderr
     done = run(model, "--samples", str(frames), "--thresholds", "x", folder=tmp_path)
     assert done.returncode == 2
     assert "auto, none or a number" in done.stderr

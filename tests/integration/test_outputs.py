@@ -61,6 +61,9 @@ WRITES = {
     ("advise", "markdown_file"): ("--markdown", ".md"),
     ("convert", "out"): ("--out", ".net"),
     ("convert", "integers"): ("--integers", ".npz"),
+    ("convert", "html"): ("--html", ".html"),
+    ("convert", "markdown_file"): ("--markdown", ".md"),
+    ("convert", "write_certificate"): ("--write-certificate", ".json"),
 }
 """Every option that is a file to write: how it is typed, and one of its suffixes."""
 
@@ -98,7 +101,11 @@ def case(neurodeploy, golden: Path, samples, tmp_path: Path) -> Callable[[str, s
             np.savez(frames, input=pixels)
             if command == "advise":
                 return Case(("advise", model, "--samples", frames), (model, frames))
-            other = () if option == "out" else ("--out", tmp_path / "other.net")
+            other: tuple[object, ...] = ()
+            if option != "out":
+                other = ("--out", tmp_path / "other.net")
+            if option == "write_certificate":
+                other += ("--integers", tmp_path / "other.npz")
             words = ("--samples", frames, "--thresholds", "none", *other)
             return Case(("convert", model, *words), (model, frames))
         rest = ("-o", tmp_path / "other.npz") if option == "plot" else ()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 from rich.text import Text
 
@@ -22,13 +24,19 @@ from neurodeploy.cli.options import (
     PageOptions,
     parse_bindings,
 )
+from neurodeploy.files import hash_file
+from neurodeploy.provenance import versions
 from neurodeploy.reports.numbers import format_count
+from neurodeploy.samples.array_files import load_inputs, load_numbers, member_names, save_samples
 
 PROOFS_SHOWN = 5
 """Limits that `convert` prints; --json has all."""
 
 if TYPE_CHECKING:
     from neurodeploy.conversion.converting import Conversion, Thresholds
+    from neurodeploy.counting.counted_run import CountedRun
+    from neurodeploy.pipeline.converted import CheckedConversion
+    from neurodeploy.reports.report import Report
 
 
 def macs(
@@ -202,9 +210,17 @@ class ConvertOptions:
         metavar="SEQUENCES",
     )
     lava_python: LavaPython = None
+    write_certificate: Path | None = LAVA.option(
+        None,
+        "Write a certificate: the network's hash, error, margins, what Lava said, and the hash of "
+        "all that our simulator computed for the frames of --integers; `verify --certificate` "
+        "checks it.",
+        metavar="FILE.json",
+        writes=(".json",),
+    )
 
 
-def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
+def convert(options: ConvertOptions, page: PageOptions, as_json: AsJson = False) -> None:
     """Convert a trained ReLU network to sigma-delta neurons, which work only where inputs change.
 
     The result answers every frame as the network does, up to 8-bit weights and thresholds, and
@@ -213,18 +229,23 @@ def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
     error names every layer that cannot be converted.
 
     Example: `neurodeploy convert model.onnx --samples frames.npz --out model.net --verify 1`
+
+    With a page that shows every frame beside the ordinary network: `neurodeploy convert model.onnx
+    --samples frames.npz --html report.html`
     """
     from neurodeploy.chips.cores import estimate_cores
     from neurodeploy.chips.layer_sizes import sizes_of
     from neurodeploy.chips.target import Target
-    from neurodeploy.pipeline.converted import convert as convert_model, verify_conversion
-    from neurodeploy.samples.array_files import (
-        load_inputs,
-        load_numbers,
-        member_names,
-        save_samples,
+    from neurodeploy.pipeline.converted import (
+        convert as convert_model,
+        report_conversion,
+        verify_conversion,
     )
 
+    if options.write_certificate is not None and options.integers is None:
+        raise typer.BadParameter(
+            "--write-certificate is about the frames of a file. Add --integers FILE.npz."
+        )
     frames = load_numbers(options.samples)
     labels = None
     if "label" in member_names(options.samples):
@@ -249,24 +270,109 @@ def convert(options: ConvertOptions, as_json: AsJson = False) -> None:
     if options.target is not None:
         fit = estimate_cores(sizes_of(conversion.graph), Target.load(options.target))
         found["cores"] = fit.cores_text
-    is_equal = True
+    checked = None
     if options.verify:
         sequences = conversion.sequences_of(frames)[: options.verify]
-        comparison = verify_conversion(
-            conversion, options.out, sequences, python=options.lava_python
-        )
-        is_equal = comparison.is_equal
+        checked = verify_conversion(conversion, options.out, sequences, python=options.lava_python)
         found["lava"] = {
             "sequences": len(sequences),
-            "values": sum(layer.compared for layer in comparison.layers),
-            "is_equal": is_equal,
+            "values": sum(layer.compared for layer in checked.comparison.layers),
+            "is_equal": checked.comparison.is_equal,
         }
+    _certify(conversion, checked, options, has_labels=labels is not None)
+    if as_json or any(page.files):
+        report, counted = report_conversion(
+            conversion, options.out, np.asarray(frames, np.float64), has_labels=labels is not None
+        )
+        found["report"] = report.to_json()
+        if any(page.files):
+            _write_pages(conversion, report, counted, checked, options, page)
     if as_json:
-        console.print_json(found, wrote=[options.out, options.integers])
+        wrote = [options.out, options.integers, options.write_certificate, *page.files]
+        console.print_json(found, wrote=wrote)
     else:
         _print(conversion, options, found)
-    if not is_equal:
+    if checked is not None and not checked.comparison.is_equal:
         raise typer.Exit(1)
+
+
+def _certify(
+    conversion: Conversion,
+    checked: CheckedConversion | None,
+    options: ConvertOptions,
+    *,
+    has_labels: bool,
+) -> None:
+    """Write the certificate, if there is to be one."""
+    from neurodeploy.pipeline.converted import certify_conversion
+
+    if options.write_certificate is None or options.integers is None:
+        return
+    certificate = certify_conversion(
+        conversion,
+        options.out,
+        options.integers,
+        model=options.model.name,
+        sha256=hash_file(options.model),
+        has_labels=has_labels,
+        checked=checked,
+    )
+    certificate.save(options.write_certificate)
+
+
+def _write_pages(
+    conversion: Conversion,
+    report: Report,
+    counted: CountedRun,
+    checked: CheckedConversion | None,
+    options: ConvertOptions,
+    page: PageOptions,
+) -> None:
+    """Write the conversion for people."""
+    from neurodeploy.reports.activity import layer_activity, observe
+    from neurodeploy.reports.certificate import Certificate
+    from neurodeploy.reports.pages.outline import write_markdown, write_page
+    from neurodeploy.reports.report import Agreement, RunSummary, SourceFile
+    from neurodeploy.simulation import Feed, Stream
+
+    samples = load_numbers(options.samples)
+    activity = observe(
+        conversion.graph,
+        layer_activity(counted.facts),
+        conversion.stream_of(samples)[:1],
+        samples=counted.facts.samples,
+        timing=Stream(),
+        feed=Feed.NEURON,
+        title="first sequence",
+    )
+    certificate = options.write_certificate
+    summary = RunSummary(
+        title=console.relative(options.out),
+        description=f"{options.model.name} as a sigma-delta network.",
+        agreement=None
+        if checked is None
+        else Agreement(
+            samples=len(checked.values),
+            comparison=checked.comparison,
+            seconds=checked.lava.seconds,
+        ),
+        report=report,
+        raster=activity.raster,
+        activity=activity,
+        conversion=conversion,
+        certificate=None if certificate is None else Certificate.load(certificate),
+        versions=versions("numpy", "h5py", "numba", "onnx", "onnxruntime"),
+        files=tuple(
+            SourceFile(role=role, path=console.relative(path), sha256=hash_file(path))
+            for role, path in (("ANN", options.model), ("frames", options.samples))
+        ),
+        command=console.command_line(),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    if page.markdown_file is not None:
+        write_markdown(summary, page.markdown_file)
+    if page.html is not None:
+        write_page(summary, page.html)
 
 
 def _parse_thresholds(text: str) -> Thresholds:
