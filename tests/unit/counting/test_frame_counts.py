@@ -55,6 +55,25 @@ def test_frames_that_are_not_answered_are_counted_apart() -> None:
     assert counted(FRAMES[:, :2], Stream()) is None
 
 
+def test_a_refresh_begins_anew() -> None:
+    """Of each four steps two bring a frame that is answered; what repeats costs as a first one."""
+    inputs = np.array([[[1, 0], *[[0, 2]] * 7]], np.int32)
+    found = counted(inputs, Stream(refresh_interval=4))
+    assert found is not None
+    assert found.places.tolist() == [0, 1, 4, 5]
+    sops = found.all_sops
+    assert (sops.frames.tolist(), sops.fill.tolist(), sops.rest.tolist()) == (
+        [[4, 5, 2, 0]],
+        [2],
+        [0],
+    )
+    assert found.is_new.tolist() == [[True, True, False, False]]
+    assert found.nonzero is not None
+    assert found.nonzero.tolist() == [[4, 1, 1, 1]]
+    # An interval as short as the latency leaves no frame an answer.
+    assert counted(inputs, Stream(refresh_interval=2)) is None
+
+
 def test_windows_have_no_fill() -> None:
     """Each layer begins with its first frame, which then brings the bias as well."""
     found = counted(FRAMES, Window())
