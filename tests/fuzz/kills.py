@@ -224,7 +224,8 @@ class Campaign:
         # What was there before is of an older process of the same number.
         shared = set(SHARED_MEMORY.glob(f"*[-_]{process}[-_]*")) - self.others
         ours = [*self.temporary.iterdir(), *shared]
-        usual = ("torchinductor_", ".ses")  # which libraries make once for all processes
+        # Which libraries make once for all processes; Ray keeps the logs of its sessions.
+        usual = ("torchinductor_", ".ses", "ray")
         return [path.name for path in ours if not path.name.startswith(usual)]
 
     def report(self) -> None:

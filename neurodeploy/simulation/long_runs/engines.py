@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.processes.leftovers import mark_process
+from neurodeploy.processes.leftovers import mark_process, temporary_folder
 from neurodeploy.processes.parents import watch_parent
 from neurodeploy.simulation.recording import member_of
 
@@ -235,6 +235,9 @@ def _dask_client(crew: Crew) -> Iterator[Client]:
         # Samples travel with their task: scattered ones would be lost with the worker they are on.
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
+        # Dask leaves the folder behind in which those of its workers were.
+        folder = str(stack.enter_context(temporary_folder()))
+        stack.enter_context(import_module("dask.config").set({"temporary-directory": folder}))
         try:
             cluster: object = crew.cluster
             if cluster is None:
