@@ -123,3 +123,28 @@ def test_the_event_table_of_the_documentation_is_read_as_it_says(
     samples = open_samples("events.npz", key="input", steps=4, port=(2, 8, 8))
     places = [list(place) for place in np.argwhere(samples.read(0, 1))]
     assert places == [[0, 0, 0, 0, 5], [0, 3, 1, 1, 1]]
+
+
+def test_recordings_of_a_camera_become_an_archive_and_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, neurodeploy: Callable[..., Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        folder = Path("recordings") / ("left", "right")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        times = np.sort(rng.integers(0, 1000, 60))
+        columns = rng.integers(0, 17, 60) + 17 * (number % 2)
+        events = zip(columns, rng.integers(0, 34, 60), times, strict=True)
+        content = [[x, y, 128 * (t % 2), t >> 8, t & 255] for x, y, t in events]  # N-MNIST's bytes
+        (folder / f"{number:02}.bin").write_bytes(np.array(content, np.uint8).tobytes())
+    text = (PAGE.parent / "camera.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    exec(code, {})
+    with np.load("camera.npz") as archive:
+        assert archive["input"].shape == (40, 8, 2, 34, 34)
+        assert archive["label"].tolist() == [0] * 20 + [1] * 20
+        assert archive["input"][:20, ..., 17:].sum() == 0
+    outcome = neurodeploy("init", "camera.toml", "--data", "camera.npz")
+    assert outcome.code == 0, outcome.err
+    assert "40 samples, 8 steps of 2x34x34" in outcome.out
