@@ -81,7 +81,9 @@ class Vector:
     __sub__ = _operator("sub")
     __and__ = _operator("and_")
     __or__ = _operator("or_")
+    __xor__ = _operator("xor")
     __lshift__ = _operator("shl")
+    __rshift__ = _operator("ashr")
     unsigned_rshift = _operator("lshr")
     """Shift right, zeros from the left; of numbers that are not negative the same as `>>`."""
     __lt__ = _operator("icmp_signed", "<")

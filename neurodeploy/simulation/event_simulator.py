@@ -3,7 +3,8 @@
 The network is run layer by layer instead of step by step: a layer's input over all steps is known
 once the layer before it has run. Layers of LIF and sigma-delta neurons are run by compiled kernels
 that follow events (`kernels.lif`, for few channels `kernels.lif_frames`, `kernels.sigma_delta`),
-all others in NumPy (`layer_by_layer`), with the same integers. Samples are independent of each
+input blocks by `kernels.input_blocks`, all others in NumPy (`layer_by_layer`), with the same
+integers. Samples are independent of each
 other, so groups of them run side by side.
 """
 
@@ -75,8 +76,9 @@ class EventSimulator:
 
         4 · T · (sum over input and layers of (2 if its values count, else 1) · N + P + 1) bytes
 
-    for N neurons on P pixels (P = 1 for flat layers), and 48 · T · N more for every layer that is
-    not compiled, or may have to run in NumPy as values of other layers' events reach it. Each
+    for N neurons on P pixels (P = 1 for flat layers), 4 · T · N more for an input block, and
+    48 · T · N for every layer that is not compiled, or may have to run in NumPy as values of other
+    layers' events reach it. Each
     thread takes the sums of one sample beside: for the largest layer of at most 32 channels, 2 or
     4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than 4 MiB. All together
     stays below `batch_bytes`, down to one sample. Neither groups nor threads change a result.
@@ -194,15 +196,19 @@ class EventSimulator:
         if not (self._is_compiled and _has_compiler()):
             return (None,) * len(self.graph.layers)
         largest = 1
-        if self.graph.input.is_graded and plan.feed is not Feed.BIAS:
+        takes_values = self.graph.input.is_graded or plan.feed is Feed.NEURON
+        if takes_values and plan.feed is not Feed.BIAS:
             largest = max(int(values.max()), -int(values.min()), 1)
             largest = 1 << (largest - 1).bit_length()  # few different ones, to be kept
+        found = []
         for layer in self.graph:
-            if (layer.name, largest) not in self._compiled:
-                self._compiled[layer.name, largest] = compile_layer(
-                    self.graph, layer, largest_input=largest, spreads=self._spreads
+            size = largest if INPUT in _sources(layer) else 1
+            if (layer.name, size) not in self._compiled:
+                self._compiled[layer.name, size] = compile_layer(
+                    self.graph, layer, largest_input=size, spreads=self._spreads
                 )
-        return tuple(self._compiled[name, largest] for name in self.graph.names)
+            found.append(self._compiled[layer.name, size])
+        return tuple(found)
 
     def _groups(
         self, layers: tuple[CompiledLayer | None, ...], plan: Plan, samples: int
@@ -219,6 +225,8 @@ class EventSimulator:
             if compiled is None:
                 if not all(isinstance(c.synapse, FixedInjection) for c in layer.connections):
                     workers = 1  # NumPy's matrix products use all processors themselves
+            elif compiled.is_block:
+                size += 4 * plan.steps * layer.neurons
             elif (spreading := compiled.spreading_for(plan.steps)) is not None:
                 sums = max(sums, spreading.frame_bytes(plan.steps))
         workers = max(1, min(workers, samples, self._batch_bytes // (size + sums)))
@@ -261,6 +269,12 @@ class _Work:
                     store.collect(layer.name, sent)
                 continue
             resets = np.array(reset_steps(plan.timing, plan.steps, index), bool)
+            if compiled.is_block:
+                is_bias = plan.feed is Feed.BIAS
+                store.run_block(
+                    compiled, part, span, is_bias=is_bias, resets=resets, outputs=outputs
+                )
+                continue
             store.run(compiled, span, lag=lag, resets=resets, outputs=outputs)
         return stop - first
 

@@ -7,6 +7,9 @@ event_lists     lists of events: writing, reading, searching; the cache of compi
 neuron_vectors  one step of LIF neurons in vector registers
 lif             the kernel that sums in registers, pixel by pixel; states and counts
 lif_frames      the kernel that sums in memory, event by event
+change_vectors  one step of sigma-delta neurons in vector registers
 sigma_delta     the kernel of sigma-delta neurons
+resonators      the kernel of resonate-and-fire neurons
+input_blocks    the kernels of input blocks, which are fed values
 layer_records   the store of a group of samples, and the call of the right kernel
 """

@@ -2,10 +2,10 @@
 
 Compiled are LIF neurons behind conv and dense synapses of any geometry, delay and number,
 recurrent ones included, and sigma-delta neurons behind them, not recurrent, while bounds computed
-from the weights prove that no sum overflows. Where events of a layer carry values, how large they
-are is known only once they were sent: `CompiledLayer.fits` tells whether the bounds hold for them.
-Everything else is run by `simulation.layer_by_layer`: input blocks, resonators, and layers that
-do not fit.
+from the weights prove that no sum overflows; resonators behind complex dense synapses; and input
+blocks of LIF and delta neurons. Where events of a layer carry values, how large they are is known
+only once they were sent: `CompiledLayer.fits` tells whether the bounds hold for them. Everything
+else is run by `simulation.layer_by_layer`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
+from typing import Literal
 
 import numpy as np
 
@@ -21,26 +22,38 @@ from neurodeploy.fixedpoint import (
     DECAY_UNITY,
     STATE_EXPONENT,
     Int32Array,
+    Int64Array,
     scale_up,
-    wrap,
 )
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import (
     CubaNeuron,
+    DeltaNeuron,
+    FixedComplexDense,
     FixedConv,
+    FixedInjection,
     FixedLayer,
+    ResonateFireNeuron,
     Shape,
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
 from neurodeploy.simulation.kernels import weight_layout
 from neurodeploy.simulation.kernels.structures import LAYER, RowArray, StructuredArray, Weights
-from neurodeploy.simulation.kernels.weight_layout import SUM_BOUND, Block, Spreading, Term
+from neurodeploy.simulation.kernels.weight_layout import (
+    CHANNEL_TILE,
+    SUM_BOUND,
+    Block,
+    Spreading,
+    Term,
+)
 
 NARROW_SHIFT_MAX = 8
 """Below 2**15, sums times at most 2**8 are no current that wraps."""
 SPREAD_CHANNELS_MAX = 32
 """Most padded channels of layers whose events are added to sums in memory, by measurement."""
+LANES_MOST = 64
+"""Neurons of an input block that step side by side."""
 _BIAS_BOUND = 1 << (BIAS_BITS - 1)
 _NEVER = np.iinfo(np.int32).max
 
@@ -54,10 +67,12 @@ class CompiledLayer:
         shape: (C, H, W) or (N,).
         terms: The synapses that lead into it.
         weights: Their rows, channels last, in units of 2**(shift - 6); and the parameters of all
-            pixels, or of as many as repeat after 64 lanes.
+            pixels, or of as many as repeat after 64 lanes. An input block has no rows, and
+            parameters of each neuron with channels first; resonators share theirs.
         description: (1,) LAYER; its lists and what to keep are left to fill in.
         spreading: How events are added to sums in memory, where that may be quicker.
-        is_sigma: Whether its neurons are sigma-delta ones.
+        kernel: What its neurons need: that of "lif", "sigma-delta" or "resonator".
+        is_block: Whether it is an input block, fed the values of frames themselves.
         sizes: Where events of layers carry values, by source: the sum of the sizes of all weights
             from it into one neuron, at most; else empty, as all is proven.
         limit: Bound of the sizes times those of the values.
@@ -69,7 +84,8 @@ class CompiledLayer:
     weights: Weights
     description: StructuredArray
     spreading: Spreading | None
-    is_sigma: bool
+    kernel: Literal["lif", "sigma-delta", "resonator"]
+    is_block: bool
     sizes: Mapping[str, int]
     limit: int
 
@@ -94,21 +110,28 @@ def compile_layer(
     Args:
         graph: The network.
         layer: One of its layers.
-        largest_input: Size of the largest value that a graded input holds; 1 for a binary one.
+        largest_input: Size of the largest value that a graded input holds, or that is fed to an
+            input block; 1 for a binary one.
         spreads: Whether events are added to sums in memory, if they can be; None: where quicker.
 
     Returns:
         None if the layer is not of a kind that is compiled, or might overflow.
     """
+    if any(isinstance(one.synapse, FixedInjection) for one in layer.connections):
+        return _compile_block(layer, largest_input)
     parts = _parts(graph, layer) if _has_kernel(layer) else []
     if not parts:
         return None
     terms = tuple(term for term, _ in parts)
-    is_lif = isinstance(layer.neuron, CubaNeuron)
+    kernel: Literal["lif", "sigma-delta", "resonator"] = "sigma-delta"
+    if isinstance(layer.neuron, CubaNeuron):
+        kernel = "lif"
+    elif isinstance(layer.neuron, ResonateFireNeuron):
+        kernel = "resonator"
     packed = weight_layout.pack_rows(
         [block for _, block in parts],
         [largest_input if term.has_values and term.source == INPUT else 1 for term in terms],
-        is_wide=not is_lif or any(term.has_values for term in terms),
+        is_wide=kernel != "lif" or any(term.has_values for term in terms),
     )
     if packed is None:
         return None
@@ -120,7 +143,7 @@ def compile_layer(
     frame, spreading = weight_layout.frame_of(layer.shape), None
     if spreads is None:
         spreads = rows.shape[1] <= SPREAD_CHANNELS_MAX and frame[1] * frame[2] > 1
-    if is_lif and spreads and not layer.is_recurrent:
+    if kernel == "lif" and spreads and not layer.is_recurrent:
         is_wide = rows.dtype == np.int32 or total >= weight_layout.NARROW_BOUND
         is_wide = is_wide or common > NARROW_SHIFT_MAX - STATE_EXPONENT
         spreading = weight_layout.lay_out(terms, rows, frame=frame, is_wide=is_wide)
@@ -131,17 +154,63 @@ def compile_layer(
         weights=Weights(rows.reshape(-1), weight_layout.pack_reach(rows), parameters.reshape(-1)),
         description=description,
         spreading=spreading,
-        is_sigma=not is_lif,
+        kernel=kernel,
+        is_block=False,
         sizes=_sizes(parts),
         limit=_sum_limit(layer),
+    )
+
+
+def _compile_block(layer: FixedLayer, largest_input: int) -> CompiledLayer | None:
+    """Bring an input block into the form that the kernels run, or return None."""
+    neuron = layer.neuron
+    if len(layer.connections) > 1:
+        return None
+    if isinstance(neuron, DeltaNeuron):
+        bound = 1 << (31 - _scale_of(neuron))
+        kinds = [(layer.bias != 0).astype(np.int64)]
+    elif isinstance(neuron, CubaNeuron) and _has_kernel(layer):
+        bound, kinds = SUM_BOUND, _lif_parameters(layer, neuron)
+    else:
+        return None
+    if largest_input >= bound:
+        return None
+    plane = -(-layer.neurons // LANES_MOST) * LANES_MOST
+    parameters = np.zeros((len(kinds), plane), np.int32)
+    parameters[1:2] = _NEVER  # neurons that do not exist never spike
+    for values, target in zip(kinds, parameters, strict=True):
+        target[: layer.neurons] = np.broadcast_to(values, layer.shape).reshape(-1)
+    rows = np.zeros((0, CHANNEL_TILE), np.int32)
+    shift = STATE_EXPONENT
+    if isinstance(neuron, DeltaNeuron):
+        shift += _scale_of(neuron)
+    description = _describe(layer, rows, shift)
+    description["plane"] = plane
+    return CompiledLayer(
+        name=layer.name,
+        shape=layer.shape,
+        terms=(),
+        weights=Weights(rows.reshape(-1), weight_layout.pack_reach(rows), parameters.reshape(-1)),
+        description=description,
+        spreading=None,
+        kernel="sigma-delta" if isinstance(neuron, DeltaNeuron) else "lif",
+        is_block=True,
+        sizes={},
+        limit=1,
     )
 
 
 def _has_kernel(layer: FixedLayer) -> bool:
     """Return whether there is a kernel that is exact for a layer's neurons."""
     neuron = layer.neuron
+    if isinstance(neuron, ResonateFireNeuron):
+        is_complex = all(isinstance(one.synapse, FixedComplexDense) for one in layer.connections)
+        return is_complex and not layer.is_recurrent and not layer.bias.any()
     if not isinstance(neuron, CubaNeuron):
-        return isinstance(neuron, SigmaDeltaNeuron | SigmaNeuron) and not layer.is_recurrent
+        if isinstance(neuron, SigmaDeltaNeuron):
+            largest = scale_up(np.abs(layer.bias.astype(np.int64)), _scale_of(neuron)).max()
+            return not layer.is_recurrent and int(largest) < 1 << 31
+        return isinstance(neuron, SigmaNeuron) and not layer.is_recurrent
     decays, bias = (neuron.current_decay, neuron.voltage_decay), layer.bias
     in_range = all(int(d.min()) >= 0 and int(d.max()) <= DECAY_UNITY for d in decays)
     return in_range and int(bias.min()) >= -_BIAS_BOUND and int(bias.max()) < _BIAS_BOUND
@@ -186,17 +255,24 @@ def _describe(layer: FixedLayer, rows: RowArray, shift: int) -> StructuredArray:
     whole = description[0]
     whole["channels"], whole["height"], whole["width"] = weight_layout.frame_of(layer.shape)
     whole["padded"], whole["shift"] = rows.shape[1], shift
-    largest = max(1, int(rows.max()), -int(rows.min()))
+    largest = max(1, int(rows.max(initial=0)), -int(rows.min(initial=0)))
     whole["rows_at_once"] = (
         SUM_BOUND if rows.dtype == np.int32 else (weight_layout.NARROW_BOUND - 1) // largest
     )
     if isinstance(neuron, CubaNeuron):
         whole["holds_current"] = (neuron.current_decay != DECAY_UNITY).any()
-    elif isinstance(neuron, SigmaDeltaNeuron):
-        whole["threshold"] = neuron.threshold << (neuron.spike_exponent + STATE_EXPONENT)
+    elif isinstance(neuron, DeltaNeuron | SigmaDeltaNeuron):
+        whole["threshold"] = neuron.threshold << _scale_of(neuron)
+    elif isinstance(neuron, ResonateFireNeuron):
+        whole["threshold"] = neuron.threshold << STATE_EXPONENT
     whole["is_output"] = isinstance(neuron, SigmaNeuron)
     whole["wraps_24"] = _has_conv(layer)
     return description
+
+
+def _scale_of(neuron: DeltaNeuron | SigmaDeltaNeuron) -> int:
+    """Return by how many bits inputs, biases and thresholds are scaled up."""
+    return neuron.spike_exponent + STATE_EXPONENT
 
 
 def _has_conv(layer: FixedLayer) -> bool:
@@ -216,24 +292,34 @@ def _sizes(parts: Sequence[tuple[Term, Block]]) -> dict[str, int]:
 def _sum_limit(layer: FixedLayer) -> int:
     """Return a bound of the sums of values for which the kernels compute what Lava does."""
     # Several convolutions wrap at 24 bits each by itself, which the kernels do with their sum.
-    if isinstance(layer.neuron, CubaNeuron) or (_has_conv(layer) and len(layer.connections) > 1):
+    if isinstance(layer.neuron, CubaNeuron | ResonateFireNeuron) or (
+        _has_conv(layer) and len(layer.connections) > 1
+    ):
         return SUM_BOUND
     return 1 << 31
+
+
+def _lif_parameters(layer: FixedLayer, neuron: CubaNeuron) -> list[Int64Array]:
+    """Return the planes that `neuron_vectors.step_lif` reads."""
+    return [
+        scale_up(layer.bias),
+        scale_up(neuron.threshold),
+        DECAY_UNITY - neuron.current_decay.astype(np.int64),
+        DECAY_UNITY - neuron.voltage_decay.astype(np.int64),
+    ]
 
 
 def _parameters(layer: FixedLayer, padded: int) -> tuple[Int32Array, bool]:
     """Return (kinds, pixels, padded), see `Weights`, and whether all pixels share them."""
     neuron, pixels = layer.neuron, 1
+    if isinstance(neuron, ResonateFireNeuron):
+        shared = [*neuron.rotation, neuron.is_phase]
+        return np.array(shared, np.int32).reshape(1, 1, -1), True
     if isinstance(neuron, CubaNeuron):
-        kinds = [
-            scale_up(layer.bias),
-            scale_up(neuron.threshold),
-            DECAY_UNITY - neuron.current_decay.astype(np.int64),
-            DECAY_UNITY - neuron.voltage_decay.astype(np.int64),
-        ]
+        kinds = _lif_parameters(layer, neuron)
         pixels = lcm(padded, 64) // padded  # shared ones repeat after 64 lanes, the widest vector
     elif isinstance(neuron, SigmaDeltaNeuron):
-        kinds = [wrap(scale_up(layer.bias, neuron.spike_exponent + STATE_EXPONENT), 32)]
+        kinds = [scale_up(layer.bias, _scale_of(neuron))]
     else:  # no bias
         kinds = [np.zeros((), np.int64)]
     channels, height, width = weight_layout.frame_of(layer.shape)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.fixedpoint import Int32Array
+from neurodeploy.fixedpoint import STATE_EXPONENT, Int32Array, scale_up
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.simulation.kernels import event_lists
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, is_graded
+from neurodeploy.simulation.kernels.input_blocks import run_delta_block, run_lif_block
 from neurodeploy.simulation.kernels.lif import run_lif
 from neurodeploy.simulation.kernels.lif_frames import run_lif_frames
+from neurodeploy.simulation.kernels.resonators import run_resonators
 from neurodeploy.simulation.kernels.sigma_delta import note_values, run_sigma
 from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
 from neurodeploy.simulation.kernels.weight_layout import Spreading, frame_of, zeros_on_line
 from neurodeploy.simulation.outputs import LayerOutputs
-from neurodeploy.simulation.recording import SpikeArray, count_type
+from neurodeploy.simulation.recording import IntArray, SpikeArray, count_type
 
 
 class _Prepared(NamedTuple):
@@ -109,24 +112,19 @@ class EventStore:
             resets: (T,) whether states are set to zero before a step.
             outputs: Gets all that is to be kept.
         """
-        if layer.name not in self._prepared:
-            self._prepared[layer.name] = self._prepare(layer, lag, outputs)
-        described, terms, weights, spreading, arrays = self._prepared[layer.name]
+        described, terms, weights, spreading, arrays = self._prepare(layer, lag, outputs)
         samples, health = span.stop - span.start, np.zeros(4, np.int64)
         updates = outputs.updates[span] if len(outputs.updates) else self._unread[:samples]
         # A plain tuple in the order of `run_lif`: numba takes ten times as long for a named one.
         results = (*[array[span] for array in arrays], updates, health)
         common = weights, self._store
-        if layer.is_sigma:
+        if layer.kernel == "sigma-delta":
             largest = np.ones(1, np.int64)
             run_sigma(samples, self._steps, described, terms, *common, results, largest)
             self._largest[layer.name] = int(largest[0])
-            if outputs.valued is not None:
-                channels, height, width = self._frames[layer.name]
-                valued = outputs.valued[span].reshape(samples, channels, height * width)
-                lists = self._lists[layer.name]
-                is_static = note_values(self._steps, lists, self._store, valued)
-                outputs.note_static(is_static=is_static)
+            self._note_values(layer, span, outputs)
+        elif layer.kernel == "resonator":
+            run_resonators(samples, self._steps, described, terms, *common, results)
         elif spreading is None:
             run_lif(samples, described, terms, *common, resets, results)
         else:
@@ -139,15 +137,77 @@ class EventStore:
             last = self.spread(layer.name, samples, first_step=self._steps - 1)
             outputs.earlier[span] = outputs.total[span] - last.reshape(samples, *layer.shape)
 
+    def run_block(
+        self,
+        layer: CompiledLayer,
+        values: IntArray,
+        span: slice,
+        *,
+        is_bias: bool,
+        resets: npt.NDArray[np.bool_],
+        outputs: LayerOutputs,
+    ) -> None:
+        """Run an input block.
+
+        Args:
+            layer: The block.
+            values: (samples, T, *port) int32, what its neurons are fed; or if `is_bias`, biases
+                (samples, *port).
+            span: Where the samples are in `outputs`.
+            is_bias: Whether biases take the place of the layer's.
+            resets: (T,) whether states are set to zero before a step.
+            outputs: Gets all that is to be kept.
+        """
+        described, _, (_, _, parameters), _, (_, *arrays) = self._prepare(layer, 0, outputs)
+        samples, health = span.stop - span.start, np.zeros(4, np.int64)
+        updates = outputs.updates[span] if len(outputs.updates) else self._unread[:samples]
+        flat = [array[span].reshape(-1) for array in arrays]
+        frames = outputs.spikes[span] if outputs.spikes is not None else None
+        if frames is None:
+            shape = (samples, self._steps, *layer.shape)
+            frames = np.zeros(shape, np.int32 if layer.kernel == "sigma-delta" else np.uint8)
+        values = values.reshape(-1)
+        if layer.kernel == "sigma-delta":
+            biases = parameters[: prod(layer.shape)]
+            run_delta_block(values, described, biases, frames.reshape(-1), (*flat, updates))
+            largest = max(int(values.max()), -int(values.min()))
+            health[1] = largest << (int(described["shift"][0]) - STATE_EXPONENT)
+        else:
+            nothing = values[:0]
+            images = scale_up(values).astype(np.int32) if is_bias else nothing
+            arriving = nothing if is_bias else values
+            run_lif_block(
+                arriving, images, described, parameters.copy(), resets, frames.reshape(-1),
+                (*flat, updates), health,
+            )  # fmt: skip
+        self.collect(layer.name, frames)
+        if layer.kernel == "sigma-delta":
+            self._note_values(layer, span, outputs)
+        outputs.add_health(health)
+
+    def _note_values(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> None:
+        """Count the events that carried values, where they are counted."""
+        if outputs.valued is None:
+            return
+        channels, height, width = self._frames[layer.name]
+        valued = outputs.valued[span].reshape(span.stop - span.start, channels, height * width)
+        is_static = note_values(self._steps, self._lists[layer.name], self._store, valued)
+        outputs.note_static(is_static=is_static)
+
     def _prepare(self, layer: CompiledLayer, lag: int, outputs: LayerOutputs) -> _Prepared:
         """Bring together all that is the same for each group: a group may take less time."""
+        if layer.name not in self._prepared:
+            self._prepared[layer.name] = self._prepared_of(layer, lag, outputs)
+        return self._prepared[layer.name]
+
+    def _prepared_of(self, layer: CompiledLayer, lag: int, outputs: LayerOutputs) -> _Prepared:
         channels, height, width = self._frames[layer.name]
         described = layer.description.copy()
         described["lists"] = self._lists[layer.name]
         described["counts_updates"] = len(outputs.updates) > 0
         arrays: list[npt.NDArray[np.generic]] = []
         for name, kept, leading, kind in (
-            ("spikes", outputs.spikes, 1, np.int32 if layer.is_sigma else np.uint8),
+            ("spikes", outputs.spikes, 1, np.int32 if layer.kernel == "sigma-delta" else np.uint8),
             ("totals", outputs.total, 0, count_type(self._steps)),
             ("traces", outputs.traces, 2, np.int32),
             ("finals", outputs.finals, 1, np.int32),

@@ -54,7 +54,7 @@ def step_lif(
 
     def step(lanes: int, *, holds_current: bool = False) -> Vector:
         return _step(
-            _sum_rows(lanes, rows.at(place), store, ranges, count, width),
+            sum_rows(lanes, rows.at(place), store, ranges, count, width),
             shift, parameters.at(at), plane, states.at(place), peaks.at(place), width, notes,
             watches, counts, holds_current=holds_current,
         )  # fmt: skip
@@ -165,10 +165,10 @@ def _step(
     return fired.bitmask()
 
 
-def _sum_rows(
+def sum_rows(
     lanes: int, rows: Memory, store: Memory, ranges: Memory, count: Vector, width: Vector
 ) -> Vector:
-    """Add up rows of weights in registers; see `step_lif`."""
+    """Add up rows of weights in registers: 32 bits a sum; see `step_lif`."""
     bits = 32 if rows.bits == 32 else 16
     zeros = store.zeros(lanes)
 

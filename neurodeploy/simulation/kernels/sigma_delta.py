@@ -10,11 +10,10 @@ tested against.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
-from neurodeploy.llvm_vectors import WORD, clear
+from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
+from neurodeploy.simulation.kernels.change_vectors import PEAKS, STATES, step_sums
 from neurodeploy.simulation.kernels.event_lists import (
     begin_lists,
     kernel,
@@ -24,24 +23,7 @@ from neurodeploy.simulation.kernels.event_lists import (
     place_of_bounds,
     place_of_list,
 )
-from neurodeploy.simulation.kernels.neuron_vectors import make_row_adder
-
-_LOWEST: Final = np.int64(-(1 << 31))
-_add_16 = make_row_adder(16)
-
-
-@kernel()
-def gather_values(count, ranges, width, rows, store, sums):  # type: ignore[no-untyped-def]
-    """Add the weights of some ranges of events, times their values, to sums[:width]."""
-    for slot in range(count):
-        found = ranges[slot]
-        for event in range(found.first, found.stop):
-            value = np.int32(1)
-            if found.to_values != 0:
-                value = store[event + found.to_values]
-            row = found.start + np.int64(store[event]) * width
-            for lane in range(0, width, 16):
-                _add_16(sums, lane, rows, row + lane, value, 0)
+from neurodeploy.simulation.kernels.structures import CHANGE_NOTES
 
 
 @kernel()
@@ -57,44 +39,32 @@ def gather_reach(count, ranges, words, reach, store, reached):  # type: ignore[n
 
 
 @kernel()
-def count_active(states, biases, first_bias, reached, channels):  # type: ignore[no-untyped-def]
-    """Count the neurons with a state, a bias or an event that reaches them."""
+def count_active(standing, reached, words):  # type: ignore[no-untyped-def]
+    """Count the neurons with a state, a bias or an event that reaches them; words of masks."""
     active = 0
-    for channel in range(channels):
-        is_reached = (reached[channel // WORD] >> np.uint64(channel % WORD)) & np.uint64(1) != 0
-        active += (
-            is_reached
-            or states[0, channel] | states[1, channel] | states[2, channel] != 0
-            or biases[first_bias + channel] != 0
-        )
+    for word in range(words):
+        active += count_set(standing[word] | reached[word])
     return active
 
 
 @kernel()
-def step_sigma_delta(sigma, activation, residue, bias, threshold):  # type: ignore[no-untyped-def]
-    """Advance one neuron, as `simulation.neurons.SigmaDeltaDynamics.step` does after its sum.
-
-    That is the definition; tests/unit/simulation/kernels/test_sigma_delta.py holds both equal.
-
-    Returns:
-        The activation before it is wrapped and rectified, the one after, the residue, and the
-        value that is sent.
-    """
-    total = sigma + bias
-    rectified = max(np.int64(np.int32(total)), np.int64(0))
-    change = np.int64(np.int32(rectified - activation + residue))
-    # |-2**31| is -2**31 in int32, hence below every threshold.
-    size = change if change == _LOWEST else abs(change)
-    leaves = change if size >= threshold else np.int64(0)
-    return total, rectified, change - leaves, leaves >> 6
+def write_states(states, width, number, channels, pixel, target):  # type: ignore[no-untyped-def]
+    """Write the first `number` planes of states, `width` apart, to a pixel of a target."""
+    for state in range(np.uint64(number)):
+        for channel in range(np.uint64(channels)):
+            target[state, channel, np.uint64(pixel)] = states[state * np.uint64(width) + channel]
 
 
 @kernel()
-def write_states(states, is_output, channels, pixel, target):  # type: ignore[no-untyped-def]
-    """Write sigma and, but of output neurons, activation and residue to a pixel of a target."""
-    for state in range(1 if is_output else 3):
-        for channel in range(channels):
-            target[state, channel, pixel] = states[state, channel]
+def raise_health(health, peaks, beyond, width, notes):  # type: ignore[no-untyped-def]
+    """Add to a layer's health the sizes of sigmas and activations, and what did not fit."""
+    for lane in range(width):
+        for state in range(2):
+            most, least = peaks[2 * state * width + lane], peaks[(2 * state + 1) * width + lane]
+            size = max(np.int64(most), -np.int64(least), beyond[state * width + lane])
+            health[state] = max(health[state], size)
+    health[2] += notes.sigma_wraps
+    health[3] += notes.activation_wraps
 
 
 @kernel()
@@ -111,14 +81,19 @@ def run_sigma(samples, steps, described, terms, weights, store, results, largest
     width, channels, lists = layer.padded, layer.channels, layer.lists
     is_output, threshold, scale = layer.is_output != 0, layer.threshold, layer.shift - 6
     wraps_24, counts, to_values = layer.wraps_24 != 0, layer.counts_updates != 0, lists.to_values
-    segments, ranges = make_room(terms, layer.rows_at_once)
-    words = (width + WORD - 1) // WORD
+    lists_step, bounds_step, rows_at_once = (
+        lists.events_by_step, lists.bounds_by_step, layer.rows_at_once
+    )  # fmt: skip
+    segments, ranges = make_room(terms, rows_at_once)
+    words, kept_states = (width + WORD - 1) // WORD, 1 if is_output else STATES
     keeps_spikes, keeps_totals = layer.keeps_spikes != 0, layer.keeps_totals != 0
-    reached, sums = np.zeros(words, np.uint64), np.zeros(width, np.int32)
-    states, sent = np.zeros((3, width), np.int64), np.empty(steps, np.int64)
-    sigma_peak, activation_peak, greatest = health[0], health[1], largest[0]
+    reached, standing = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
+    states, peaks = np.zeros(STATES * width, np.int32), np.zeros(PEAKS * width, np.int32)
+    messages, beyond = np.zeros(width, np.int32), np.zeros(2 * width, np.int64)
+    notes, sent = np.zeros(1, CHANGE_NOTES), np.empty(steps, np.int64)
     for sample in range(samples):
         begin_lists(lists, sample, sent, store)
+        first_list, first_bound = place_of_list(lists, sample, 0), place_of_bounds(lists, sample, 0)
         active = 0
         x, y = -1, 0
         for pixel in range(layer.height * layer.width):
@@ -127,63 +102,62 @@ def run_sigma(samples, steps, described, terms, weights, store, results, largest
                 x, y = 0, y + 1
             segment_count = list_segments(sample, x, y, width, terms, segments)
             at = pixel * layer.parameters_by_pixel
-            states[:] = 0
-            standing = beyond = 0  # neurons with a state or a bias; activations that wrap
+            clear(states, STATES * width)
+            clear(standing, words)
+            for channel in range(channels if counts else 0):
+                has_bias = np.uint64(biases[at + channel] != 0)
+                standing[channel // WORD] |= has_bias << np.uint64(channel % WORD)
+            wraps = still = 0  # activations that wrap; neurons with a state or a bias
             for step in range(steps):
-                count = list_ranges(
-                    segment_count, step, layer.rows_at_once, segments, store, ranges
-                )
+                count = list_ranges(segment_count, step, rows_at_once, segments, store, ranges)
+                number = sent[step]
                 if count == 0 and step > 0 and not is_output:
-                    active += standing
-                    health[3] += beyond
+                    active += still
+                    notes[0].activation_wraps += wraps
                 else:
-                    gather_values(count, ranges, width, rows, store, sums)
                     if counts:
                         gather_reach(count, ranges, words, reach, store, reached)
-                        active += count_active(states, biases, at, reached, channels)
-                    place = place_of_list(lists, sample, step) + sent[step]
-                    first = place
-                    standing = beyond = 0
-                    for channel in range(channels):
-                        arriving = np.int64(sums[channel]) << scale
-                        if wraps_24:
-                            arriving = ((arriving + (1 << 23)) & ((1 << 24) - 1)) - (1 << 23)
-                        total = states[0, channel] + arriving
-                        value = sigma = np.int64(np.int32(total))
-                        states[0, channel] = sigma
-                        sigma_peak = max(sigma_peak, abs(total))
-                        health[2] += sigma != total
-                        if not is_output:
-                            bias = np.int64(biases[at + channel])
-                            total, activation, residue, value = step_sigma_delta(
-                                sigma, states[1, channel], states[2, channel], bias, threshold
-                            )
-                            states[1, channel], states[2, channel] = activation, residue
-                            activation_peak = max(activation_peak, abs(total))
-                            beyond += np.int64(np.int32(total)) != total
-                            standing += sigma | activation | residue | bias != 0
-                        if value != 0:
-                            store[place], store[place + to_values] = (
-                                pixel * channels + channel,
-                                value,
-                            )
-                            place += 1
-                            greatest = max(greatest, abs(value))
+                        active += count_active(standing, reached, words)
+                        clear(standing, words)
+                    before, group = notes[0].activation_wraps, 0
+                    place = first_list + step * lists_step
+                    while group < width:
+                        lanes = 64 if width - group >= 64 else 32 if width - group >= 32 else 16
+                        leaving = step_sums(
+                            rows, store, ranges, count, biases, at + group, states, peaks, beyond,
+                            messages, notes, group, width, scale, threshold, lanes, wraps_24,
+                            is_output,
+                        )  # fmt: skip
+                        mask = np.uint64(notes[0].standing) << np.uint64(group % WORD)
+                        standing[group // WORD] |= mask
+                        while leaving != 0:
+                            lane = np.uint64(group + first_set(leaving))
+                            leaving &= leaving - np.uint64(1)
+                            value, event = messages[lane], np.uint64(place + number)
+                            store[event] = pixel * channels + np.int64(lane)
+                            store[event + np.uint64(to_values)] = value
+                            number += 1
                             if keeps_spikes:
-                                spikes[sample, step, channel, pixel] = value
+                                spikes[sample, step, lane, pixel] = value
                             if keeps_totals:
-                                totals[sample, channel, pixel] += 1
-                    health[3] += beyond
-                    sent[step] += place - first
-                    clear(sums, width)
-                store[place_of_bounds(lists, sample, step) + pixel + 1] = sent[step]
+                                totals[sample, lane, pixel] += 1
+                        group += lanes
+                    wraps = notes[0].activation_wraps - before
+                    still = count_active(standing, standing, words) if counts else 0
+                    sent[step] = number
+                store[np.uint64(first_bound + step * bounds_step + pixel + 1)] = number
                 if layer.keeps_traces:
                     target = traces[sample, step]
-                    write_states(states, is_output, channels, pixel, target)
+                    write_states(states, width, kept_states, channels, pixel, target)
             if layer.keeps_finals:
-                write_states(states, is_output, channels, pixel, finals[sample])
+                write_states(states, width, kept_states, channels, pixel, finals[sample])
         updates[sample, 0] += active
-    health[0], health[1], largest[0] = sigma_peak, activation_peak, greatest
+    raise_health(health, peaks, beyond, width, notes[0])
+    for channel in range(width):
+        sent_most = np.int64(peaks[(PEAKS - 1) * width + channel])
+        if is_output:
+            sent_most = max(np.int64(peaks[channel]), -np.int64(peaks[width + channel]))
+        largest[0] = max(largest[0], sent_most)
 
 
 @kernel()

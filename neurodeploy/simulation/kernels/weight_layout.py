@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.fixedpoint import STATE_EXPONENT, Int32Array, Int64Array, scale_down
-from neurodeploy.ir.integer_layers import FixedConv, FixedDense, Shape
+from neurodeploy.ir.integer_layers import FixedComplexDense, FixedConv, FixedDense, Shape
 from neurodeploy.simulation.kernels.structures import (
     FRAME,
     SPREAD,
@@ -114,8 +114,18 @@ def frame_of(shape: Shape) -> tuple[int, int, int]:
 
 
 def blocks_of(synapse: object, source: Shape, target: Shape) -> list[Block]:
-    """Return the weights of a synapse, a block for each delay; none if it cannot be compiled."""
+    """Return the weights of a synapse, a block for each delay; none if it cannot be compiled.
+
+    Of a complex one, the outputs are all real parts, then all imaginary ones.
+    """
     channels, height, width = frame_of(source)
+    if isinstance(synapse, FixedComplexDense):
+        parts = [blocks_of(part, source, target) for part in (synapse.real, synapse.imaginary)]
+        if not all(parts):
+            return []
+        (real,), (imaginary,) = parts
+        both = np.concatenate([real.weights, imaginary.weights], axis=1)
+        return [replace(real, weights=both, shift=max(real.shift, imaginary.shift))]
     if isinstance(synapse, FixedConv):
         weight = _ungrouped(synapse)
         if weight is None:

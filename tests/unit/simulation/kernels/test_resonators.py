@@ -1,0 +1,101 @@
+"""Compiled resonators: equal to NumPy in everything that is recorded, and really used."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from strategies import generators
+
+from neurodeploy.ir import (
+    Connection,
+    FixedComplexDense,
+    FixedDense,
+    FixedInput,
+    FixedLayer,
+    FixedPointGraph,
+    ResonateFireNeuron,
+)
+from neurodeploy.ir.graphs import INPUT
+from neurodeploy.simulation import EventSimulator, Record, Stream, Window
+from neurodeploy.simulation.kernels.layer_records import EventStore
+
+
+def network(rng: np.random.Generator, *, is_phase: bool, bits: int) -> FixedPointGraph:
+    """Two layers of resonators."""
+    layers: list[FixedLayer] = []
+    source, inputs = INPUT, 2 * 3 * 3
+    for index, outputs in enumerate((int(rng.choice([1, 8, 40])), 5)):
+        halves = []
+        for _ in range(2):
+            weight = 2 * rng.integers(-60, 61, (outputs, inputs), dtype=np.int32)
+            weight[rng.random(weight.shape) < 0.3] = 0
+            weight[0, 0], weight[-1, -1] = 2, -2
+            halves.append(FixedDense(weight=weight))
+        angle, kept = rng.uniform(0.1, 3), rng.uniform(0.5, 1.1)
+        neuron = ResonateFireNeuron(
+            sine_decay=int(4096 * kept * np.sin(angle)),
+            cosine_decay=int(4096 * kept * np.cos(angle)),
+            threshold=int(rng.integers(1, 60)),
+            is_phase=is_phase,
+        )
+        synapse = FixedComplexDense(real=halves[0], imaginary=halves[1])
+        layers.append(
+            FixedLayer(
+                name=f"resonators{index}",
+                shape=(outputs,),
+                connections=(Connection(source=source, synapse=synapse),),
+                neuron=neuron,
+                bias=np.zeros((), np.int32),
+            )
+        )
+        source, inputs = layers[-1].name, outputs
+    port = FixedInput(shape=(2, 3, 3), message_bits=bits)
+    return FixedPointGraph(input=port, layers=tuple(layers))
+
+
+@pytest.mark.filterwarnings("ignore:simulation. .* cannot be reset")
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    generators,
+    st.booleans(),
+    st.sampled_from([0, 5, 12]),
+    st.sampled_from([Window(), Stream(), Stream(reset_interval=3)]),
+)
+def test_all_that_is_recorded_is_equal(rng, is_phase, bits, timing) -> None:
+    """Large values as well, with which states are clipped."""
+    graph = network(rng, is_phase=is_phase, bits=bits)
+    inputs = rng.integers(-(2**bits) + 1 if bits else 0, 2 ** max(bits, 1), (3, 9, 2, 3, 3))
+    inputs[rng.random(inputs.shape) < 0.5] = 0
+    record = Record(states=graph.names, final_states=True, counts=True)
+    ours, numpy = (
+        EventSimulator(graph, threads=2, is_compiled=is_compiled).run(
+            inputs.astype(np.int32), timing=timing, record=record
+        )
+        for is_compiled in (True, False)
+    )
+    assert ours.health == numpy.health
+    for index, name in enumerate(graph.names):
+        np.testing.assert_array_equal(ours.spikes[index], numpy.spikes[index])
+        assert ours.spikes[index].dtype == numpy.spikes[index].dtype
+        np.testing.assert_equal(dict(ours.states[name]), dict(numpy.states[name]))
+        np.testing.assert_equal(ours.final_states[index], numpy.final_states[index])
+        np.testing.assert_equal(asdict(ours.events[index]), asdict(numpy.events[index]))
+        np.testing.assert_equal(asdict(ours.updates[index]), asdict(numpy.updates[index]))
+
+
+def test_they_run_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    run = EventStore.run
+
+    def watched(self, layer, *arguments, **options) -> None:
+        ran.append(layer.name)
+        run(self, layer, *arguments, **options)
+
+    monkeypatch.setattr(EventStore, "run", watched)
+    graph = network(np.random.default_rng(0), is_phase=True, bits=0)
+    spikes = EventSimulator(graph).run(np.ones((1, 9, 2, 3, 3), np.int32)).spikes
+    assert ran == list(graph.names)
+    assert all(one.any() for one in spikes)
