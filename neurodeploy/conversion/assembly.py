@@ -41,6 +41,8 @@ INPUT_LAYER = "frame"
 INPUT_MAX = 511
 """Largest size of an integer of a frame at spike exponent 6: its message must fit 16 bits."""
 _CONSTANT_WEIGHT = 252
+_ROWS = 4
+"""Most sequences that frames without an order are run in."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,6 +262,15 @@ def run_stream(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> Strea
         }
         found.append(StreamRun(sums=sums, messages=messages, states=states))
     return _joined(found)
+
+
+def in_a_row(frames: IntArray) -> IntArray:
+    """Return frames without an order, (n, 1, ...), as a few sequences in which one follows another.
+
+    So the pipeline fills a few times instead of n times, which takes longer than a frame.
+    """
+    count = max(rows for rows in range(1, _ROWS + 1) if len(frames) % rows == 0)
+    return frames.reshape(count, -1, *frames.shape[2:])
 
 
 def with_latency(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:

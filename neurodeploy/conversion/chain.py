@@ -17,7 +17,7 @@ from neurodeploy.ir.float_layers import Conv, Dense, Shape
 
 NONE = -1
 """Where an array of channel numbers names none."""
-VALUES_MAX = 1 << 24
+VALUES_MAX = 1 << 22
 """Values of one layer that are computed at a time."""
 
 

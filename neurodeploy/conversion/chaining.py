@@ -9,6 +9,7 @@ negative, each with a coefficient.
     leaky(z)            relu(z) - slope · relu(-z)
     z, kept signed      relu(z) - relu(-z)
     max(a, b)           relu(a - b) + b
+    means               layers of one weight, large ones in steps
 
 What is read by a later layer than the next is carried on by relays of weight 1, and an addition
 reads both branches side by side.
@@ -18,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 
 from neurodeploy.conversion.chain import Chain, ChainLayer
+from neurodeploy.conversion.scaling import GAIN
 from neurodeploy.conversion.stage_joining import (
     INPUT_STAGE,
     BlockSum,
@@ -243,8 +245,26 @@ class _Lowering:
         kernel, stride, padding = (height, width), (1, 1), (0, 0)
         if isinstance(layer, AveragePool):
             kernel, stride, padding = layer.kernel, layer.stride, layer.padding
+        whole = Conv(weight=np.ones((1, 1, *kernel)), stride=stride, padding=padding)
+        outputs = whole.output_shape((1, height, width))[1:]
+        moved = [taps if n == 1 else s for taps, n, s in zip(kernel, outputs, stride, strict=True)]
+        pools = _split_pool(replace(whole, stride=(moved[0], moved[1])))
+        pooled = value
+        for number, pool in enumerate(pools, 1):
+            label = name if len(pools) == 1 else f"{name}.mean{number}"
+            pooled = self._pooled(label, pool, pooled)
+        if len(pools) > 1:
+            steps = " of ".join(f"{prod(pool.weight.shape)}" for pool in reversed(pools))
+            self.notes.append(
+                f"{name}: the mean of {prod(kernel)} values is taken in steps, {steps}"
+            )
+        return replace(pooled, shape=self.shapes[name], is_signed=value.is_signed)
+
+    def _pooled(self, name: str, pool: Conv, value: BlockSum) -> BlockSum:
+        """Take means over the kernel of a convolution of one channel, channel by channel."""
+        kernel = pool.weight.shape[2:]
         weight = np.full((value.shape[0], 1, *kernel), 1 / prod(kernel))
-        synapse = Conv(weight=weight, stride=stride, padding=padding, groups=value.shape[0])
+        synapse = replace(pool, weight=weight, groups=value.shape[0])
         shape = synapse.output_shape(value.shape)
         rows, factors = [], []
         for block, factor in value.parts:  # each half on its own: means of what is not negative
@@ -252,8 +272,7 @@ class _Lowering:
             rows.append(StageRows(LinearSum((term,), np.zeros(shape[0]), shape)))
             factors.append(factor)
         blocks = self._emit(ChainStage(name, tuple(rows), is_pool=True, is_pair=len(rows) > 1))
-        pooled = self._value(blocks, factors, shape)
-        return replace(pooled, shape=self.shapes[name], is_signed=value.is_signed)
+        return self._value(blocks, factors, shape)
 
     def _maximum(self, name: str, layer: MaxPool, held: BlockSum | LinearSum) -> BlockSum:
         """Take maxima one tap after the other: max(a, b) = relu(a - b) + b."""
@@ -345,6 +364,46 @@ def find_obstacles(graph: Graph) -> tuple[Obstacle, ...]:
 def _obstacle(name: str, layer: Layer | None, error: Exception) -> Obstacle:
     kind = "layer" if layer is None else type(layer).__name__
     return Obstacle(name, kind, str(error).removeprefix(f"{name}: "))
+
+
+def _split_pool(pool: Conv) -> list[Conv]:
+    """Return pools, one after the other, that take the same means, of fewer values each.
+
+    A mean of n values needs weights of GAIN / n, and at least 1. So where n exceeds GAIN, rows and
+    columns are averaged by themselves, and long ones in two steps: the mean of n = a · c values is
+    the mean over c, each a values from the next, of means over a neighbours.
+    """
+    if prod(pool.weight.shape) <= GAIN:
+        return [pool]
+    pools = []
+    for axis in (0, 1):
+        taps, stride = pool.weight.shape[2 + axis], pool.stride[axis]
+        near = taps
+        if taps > GAIN:
+            divisors = [n for n in range(1, taps + 1) if taps % n == 0]
+            near = min(divisors, key=lambda n: abs(n * n - taps))
+            if max(near, taps // near) > GAIN:
+                near = taps  # no two factors are small enough: left to be refused
+        step = stride if near == taps else gcd(near, stride)
+        first = (near, step, pool.padding[axis], 1)
+        parts = [first, (taps // near, stride // step, 0, near // step)]
+        for count, moved, padding, apart in parts:
+            if (count, moved, padding) == (1, 1, 0):
+                continue
+            pools.append(
+                Conv(
+                    weight=np.ones((1, 1, *_along(axis, count, 1))),
+                    stride=_along(axis, moved, 1),
+                    padding=_along(axis, padding, 0),
+                    dilation=_along(axis, apart, 1),
+                )
+            )
+    return pools
+
+
+def _along(axis: int, value: int, other: int) -> tuple[int, int]:
+    """Return a value along one axis, and another along the other."""
+    return (value, other) if axis == 0 else (other, value)
 
 
 def _negated(term: LinearTerm) -> LinearTerm:

@@ -20,6 +20,7 @@ from neurodeploy.conversion.assembly import (
     INPUT_MAX,
     StreamRun,
     assemble,
+    in_a_row,
     run_answers,
     run_stream,
     with_latency,
@@ -42,7 +43,7 @@ from neurodeploy.errors import ConversionError, NeurodeployWarning
 from neurodeploy.fixedpoint import MESSAGE_MAX, STATE_MAX, FloatArray, Int64Array
 from neurodeploy.interchange.floating import apply
 from neurodeploy.ir.float_layers import Input, Rectifier
-from neurodeploy.ir.graphs import SPIKE_EXPONENT, FixedPointGraph, Graph
+from neurodeploy.ir.graphs import SPIKE_EXPONENT, AnnMacs, FixedPointGraph, Graph
 
 Thresholds = Literal["auto", "none"] | int
 FRAMES_MAX = 512
@@ -50,6 +51,9 @@ FRAMES_MAX = 512
 FRAMES_MIN = 100
 SEARCH_FRAMES = 256
 """Most frames that thresholds are searched on."""
+MEASURED_FRAMES = 16
+MEASURED_MACS = 10**10
+"""Frames without an order, and MACs of the float network on them, that errors are measured on."""
 _FLOAT_ERROR = 1e-4
 _ATTEMPTS = 6
 
@@ -234,22 +238,23 @@ def convert_graph(
     def measure(values: Sequence[int], part: npt.NDArray[np.int32]) -> Trial:
         return judge.measure(builder.assemble(scales, rounded, values), part).trial
 
+    measured = _measured(integers, macs := ann_macs(graph))
     made = builder.assemble(scales, rounded, least)
-    final = judge.measure(made, integers)
+    final = judge.measure(made, measured)
     plain = final.trial
     if thresholds == "auto" and plain.error > error_budget:
-        drift = find_drift(judge, made, integers, error_budget, final.squares)
+        drift = find_drift(judge, made, measured, error_budget, final.squares)
         raise _out_of_budget(chain, rounded, plain.error, drift, len(frames))
-    remarks = _remark(builder, plain, error_budget, has_order=sequences.shape[1] > 1)
+    remarks = _remark(builder, plain, error_budget, measured)
     budgets = error_budget, accuracy_budget
     chosen = _choose_thresholds(thresholds, chain, measure, integers, budgets, say)
     if chosen != least:
         made = builder.assemble(scales, rounded, chosen)
-        run = run_stream(made, integers)
+        run = run_stream(made, builder.streams)
         check_limits_of(made, run)
-        final = judge.measure(made, integers)
+        final = judge.measure(made, measured)
     return Conversion(
-        graph=replace(made, relu_twin=ann_macs(graph)),
+        graph=replace(made, relu_twin=macs),
         network=graph,
         chain=chain,
         input_scale=scale,
@@ -259,8 +264,8 @@ def convert_graph(
         margins=measure_margins(made, rounded, chosen, run),
         rounded=plain,
         final=final.trial,
-        drift=find_drift(judge, made, integers, error_budget, final.squares),
-        proofs=prove_on(made, run, integers),
+        drift=find_drift(judge, made, measured, error_budget, final.squares),
+        proofs=prove_on(made, run, builder.streams),
         baseline=judge.baseline(),
         remarks=(*chain.notes, *remarks),
     )
@@ -344,7 +349,20 @@ def _choose_thresholds(
     )
 
 
-def _remark(builder: _Fitting, plain: Trial, error_budget: float, *, has_order: bool) -> list[str]:
+def _measured(integers: npt.NDArray[np.int32], macs: AnnMacs) -> npt.NDArray[np.int32]:
+    """Return frames that errors are measured on.
+
+    Of those without an order each fills the pipeline anew: as many as are quick to run.
+    """
+    if integers.shape[1] > 1:
+        return integers
+    each = max(1, sum(layer.macs_standard for layer in macs.layers))
+    return integers[: max(MEASURED_FRAMES, MEASURED_MACS // each)]
+
+
+def _remark(
+    builder: _Fitting, plain: Trial, error_budget: float, measured: npt.NDArray[np.int32]
+) -> list[str]:
     """Return sentences for whoever uses the result, and warn with them."""
     remarks = []
     if len(builder.frames) < FRAMES_MIN:
@@ -352,10 +370,15 @@ def _remark(builder: _Fitting, plain: Trial, error_budget: float, *, has_order: 
             f"{len(builder.frames)} calibration frames; {FRAMES_MIN} or more are better: other "
             "frames may come closer to the limits, and weights are rounded by what these show."
         )
-    if not has_order:
+    if measured.shape[1] == 1:
         remarks.append(
             "The frames have no order in time, so the smallest thresholds are used. Give "
             "sequences to have thresholds chosen."
+        )
+    if measured.shape[1] == 1 and len(measured) < builder.count:
+        remarks.append(
+            f"Errors, accuracy and operations are those of the first {len(measured)} frames, as "
+            f"the network is large; limits are checked on all {builder.count}."
         )
     if plain.error > error_budget:
         remarks.append(
@@ -409,7 +432,7 @@ def _run_floats(graph: Graph, frames: FloatArray) -> tuple[FloatArray, dict[str,
     peaks: dict[str, float] = {}
     results = []
     largest = max(int(np.prod(shape)) for shape in graph.shapes().values())
-    size = max(1, (1 << 23) // largest)
+    size = max(1, (1 << 20) // largest)
     for first in range(0, len(frames), size):
         sent: dict[str, FloatArray] = {}
         value = frames[first : first + size][None]
@@ -452,9 +475,10 @@ class _Fitting:
                 f"a refresh every {refresh} steps: a frame is answered {latency} steps after it "
                 f"enters. Refresh after {latency + 1} or more."
             )
-        self.chain, self.integers = chain, integers
-        self.exponent, self.refresh = exponent, refresh
+        self.chain, self.exponent, self.refresh = chain, exponent, refresh
+        self.streams = integers if integers.shape[1] > 1 else in_a_row(integers)
         frames = integers.reshape(-1, *chain.shape)
+        self.count = len(frames)
         self.frames = frames[:: max(1, -(-len(frames) // FRAMES_MAX))] / scale
         self.unit = 1 << exponent
         self.input_scale = scale * self.unit
@@ -479,9 +503,9 @@ class _Fitting:
         least = least_thresholds(self.chain)
         for _ in range(_ATTEMPTS):
             scales = choose_scales(self.chain, self.peaks, self.input_scale, limits)
-            rounded = round_chain(self.chain, scales, self.frames, unit=self.unit)
+            rounded = round_chain(self.chain, scales, self.frames, unit=self.unit, peaks=self.peaks)
             made = self.assemble(scales, rounded, least)
-            run = run_stream(made, self.integers)
+            run = run_stream(made, self.streams)
             factors = self._excess(run)
             if all((factor <= 1).all() for factor in factors):
                 break

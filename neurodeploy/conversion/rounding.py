@@ -11,7 +11,7 @@ Source: the method is that of E. Frantar et al., "GPTQ", ICLR 2023, arXiv 2210.1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from neurodeploy.conversion.scaling import (
     GAIN,
     POOL_WEIGHT_MAX,
     WEIGHT_MAX,
+    Peaks,
     Scales,
     relative,
 )
@@ -34,7 +35,7 @@ PATCHES_MAX = 6000
 _DAMPING = 0.01
 """Share of the mean energy of an input that is added to each, so that silent ones do no harm."""
 _BLOCK = 128
-"""Columns whose errors are spread over the rest at a time."""
+"""Columns that take the errors of those before them at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +72,12 @@ def round_to_grid(layer: ChainLayer, target: FloatArray) -> Int64Array:
 
 
 def round_chain(
-    chain: Chain, scales: Scales, frames: FloatArray, *, unit: int, is_calibrated: bool = True
+    chain: Chain,
+    scales: Scales,
+    frames: FloatArray,
+    *,
+    unit: int,
+    peaks: Sequence[Peaks] | None,
 ) -> list[Rounded]:
     """Round all layers in order.
 
@@ -80,31 +86,30 @@ def round_chain(
         scales: Its scales.
         frames: (n, ...) calibration frames.
         unit: Message units of one bias unit, 2**spike_exponent.
-        is_calibrated: Whether errors are spread by what frames show; else nearest rounding.
+        peaks: What its layers compute on these frames, so that errors are spread by it; None:
+            nearest rounding.
     """
-    exact = np.asarray(frames, np.float64)
-    messages = np.rint(exact * scales.input / unit) * unit
+    messages = np.rint(np.asarray(frames, np.float64) * scales.input / unit) * unit
     rounded = []
     for index, layer in enumerate(chain.layers):
         target = targets(chain, scales, index)
         weight = round_to_grid(layer, target)
-        if is_calibrated and not layer.is_exact and getattr(layer.synapse, "groups", 1) == 1:
+        if peaks is not None and not layer.is_exact and getattr(layer.synapse, "groups", 1) == 1:
             weight = _spread_errors(layer, target, messages)
         step = 1 if layer.is_readout else GAIN
         scale = np.full(layer.shape[0], scales.output)
         if not layer.is_readout:
             scale = scales.layers[index]
         integer = replace(layer, synapse=replace(layer.synapse, weight=weight / step, bias=None))
-        plain, sums = layer.sums(exact), integer.sums(messages)
+        sums = integer.sums(messages)
         bias = layer.bias * scale
-        if is_calibrated:
-            bias = scale * (layer.bias + _mean(plain)) - _mean(sums)
+        if peaks is not None:
+            bias = scale * (layer.bias + peaks[index].means) - _mean(sums)
         of_bias = 1 if layer.is_readout else unit
         whole = round_half_even(np.where(layer.tied == NONE, bias, 0.0) / of_bias)
         difference = weight - target
         rounded.append(Rounded(weight, whole, float(np.sqrt(np.mean(difference**2)))))
         if not layer.is_readout:
-            exact = np.maximum(layer.add_bias(plain), 0.0)
             messages = np.maximum(layer.add_bias(sums, (whole * of_bias).astype(np.float64)), 0.0)
     return rounded
 
@@ -129,8 +134,10 @@ def _spread_errors(layer: ChainLayer, target: FloatArray, messages: FloatArray) 
         return result.reshape(target.shape)
     energy[np.diag_indices_from(energy)] += _DAMPING * mean
     order = np.argsort(-np.diag(energy), kind="stable")
-    inverse = np.linalg.inv(energy[np.ix_(order, order)])
-    factor = np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, np.float64)
+    backwards = order[::-1]  # from the last column on: so no inverse is needed
+    factor = np.asarray(
+        np.linalg.cholesky(energy[np.ix_(backwards, backwards)])[::-1, ::-1], np.float64
+    )
     columns = used[order]
     work = matrix[np.ix_(free, columns)]
     fixed = _fixed_places(layer, matrix, columns)[free]
@@ -142,20 +149,25 @@ def _spread_errors(layer: ChainLayer, target: FloatArray, messages: FloatArray) 
 def _round_columns(
     layer: ChainLayer, work: FloatArray, factor: FloatArray, fixed: FloatArray
 ) -> Int64Array:
-    whole = np.zeros(work.shape, np.int64)
+    """Round columns in order, each with what those before it have left to it.
+
+    Errors e of a row cost |e · factor|**2, factor being upper triangular. Rounding a column makes
+    its own term of that as small as it can, given the errors before it.
+    """
+    whole, errors = np.zeros(work.shape, np.int64), np.zeros(work.shape)
     width = work.shape[1]
     for first in range(0, width, _BLOCK):
         last = min(first + _BLOCK, width)
-        errors = np.zeros((len(work), last - first))
+        left = errors[:, :first] @ factor[:first, first:last]
         for column in range(first, last):
-            value = round_to_grid(layer, work[:, column])
+            here = column - first
+            target = work[:, column] + left[:, here] / factor[column, column]
+            value = round_to_grid(layer, target)
             kept = ~np.isnan(fixed[:, column])
             value[kept] = fixed[kept, column]
             whole[:, column] = value
-            error = (work[:, column] - value) / factor[column, column]
-            work[:, column + 1 : last] -= np.outer(error, factor[column, column + 1 : last])
-            errors[:, column - first] = error
-        work[:, last:] -= errors @ factor[first:last, last:]
+            error = errors[:, column] = work[:, column] - value
+            left[:, here + 1 :] += np.outer(error, factor[column, column + 1 : last])
     return whole
 
 

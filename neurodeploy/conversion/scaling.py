@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 
@@ -44,30 +43,33 @@ class Peaks:
         fill: Activations while the pipeline fills.
         sums: |W x|, without the bias, on both.
         totals: |W x + b| before it is rectified, on both.
+        means: W x, without the bias, in the mean over frames and positions; not its size.
     """
 
     values: FloatArray
     fill: FloatArray
     sums: FloatArray
     totals: FloatArray
+    means: FloatArray
 
 
 def find_peaks(chain: Chain, frames: FloatArray) -> list[Peaks]:
     """Return the largest values of every layer, the read-out's as well."""
-    values, fill, sums, totals = (
-        [np.zeros(layer.shape[0]) for layer in chain.layers] for _ in range(4)
+    values, fill, sums, totals, means = (
+        [np.zeros(layer.shape[0]) for layer in chain.layers] for _ in range(5)
     )
     for part in chain.split(frames):
         current = part
         for index, layer in enumerate(chain.layers):
-            current = _pass(layer, current, values[index], sums[index], totals[index])
+            current, mean = _pass(layer, current, values[index], sums[index], totals[index])
+            means[index] += mean * (len(part) / len(frames))
     # All layers start at once: each sees zeros first, and only biases come from those before it.
     for first in range(len(chain.layers)):
         current = np.zeros((1, *chain.layers[first].source))
         for index in range(first, len(chain.layers)):
             layer = chain.layers[index]
-            current = _pass(layer, current, fill[index], sums[index], totals[index])
-    return [Peaks(*found) for found in zip(values, fill, sums, totals, strict=True)]
+            current, _ = _pass(layer, current, fill[index], sums[index], totals[index])
+    return [Peaks(*found) for found in zip(values, fill, sums, totals, means, strict=True)]
 
 
 def _pass(
@@ -76,13 +78,15 @@ def _pass(
     values: FloatArray,
     sums: FloatArray,
     totals: FloatArray,
-) -> FloatArray:
+) -> tuple[FloatArray, FloatArray]:
+    """Return what a layer sends, and W x in the mean; raise its largest values so far."""
     plain = layer.sums(current)
     np.maximum(sums, _largest(plain), out=sums)
     result = layer.add_bias(plain)
     np.maximum(totals, _largest(result), out=totals)
     np.maximum(values, _largest(result if layer.is_readout else np.maximum(result, 0)), out=values)
-    return np.maximum(result, 0)
+    mean: FloatArray = plain.mean(axis=(0, *range(2, plain.ndim)))
+    return np.maximum(result, 0), mean
 
 
 def _largest(values: FloatArray) -> FloatArray:
@@ -198,9 +202,9 @@ def _settle(layer: ChainLayer, bounds: FloatArray, source: FloatArray) -> FloatA
         if (steps[free] < 1).any():
             count = round(1 / float(weight[free].min()))
             raise ConversionError(
-                f"{layer.name}: the mean of {count} values does not fit the integers; about "
-                f"{GAIN} at most do. Pool in two steps, for instance {ceil(count**0.5)} and "
-                f"{ceil(count**0.5)}."
+                f"{layer.name}: the mean of {count} values does not fit the integers; up to "
+                f"{GAIN} do, or a number along each axis that is a product of two such. Pool over "
+                "another number of values."
             )
         scales = np.where(free, steps / read, scales)
     added = layer.identity != NONE

@@ -117,7 +117,7 @@ def test_scales_and_nearest_integers(name: str) -> None:
         for own, recorded in zip(scales.layers, given.layers, strict=True):
             np.testing.assert_allclose(own, recorded, rtol=1e-6)
         assert scales.output == pytest.approx(given.output, rel=1e-6)
-    rounded = round_chain(chain, given, frames, unit=unit, is_calibrated=False)
+    rounded = round_chain(chain, given, frames, unit=unit, peaks=None)
     for one, layer in zip([*names, "out"], rounded, strict=True):
         weight, recorded = layer.weight, found[f"nearest_w_{one}"]
         if weight.shape != recorded.shape:  # recorded with one group and zeros
@@ -137,6 +137,28 @@ def test_own_conversion_is_within_the_tolerance(name: str) -> None:
     assert np.sqrt(np.mean(error**2)) <= rms
     assert np.abs(error).max() <= largest
     assert all(row.margin >= 1 for row in conversion.margins)
+
+
+@pytest.mark.parametrize(
+    ("name", "thresholds", "exponent", "frames", "rms"),
+    [
+        ("09_drift_refresh", "none", 0, 10, 0.10),  # later frames drift, until a refresh
+        ("10b_threshold", 4, 6, 30, 0.10),  # recorded with 6 at the input: 0.097
+        ("10c_threshold", 16, 6, 30, 0.25),  # recorded with 12 there: 0.209
+    ],
+)
+def test_own_conversion_with_thresholds_or_another_exponent(
+    name: str, thresholds: int | str, exponent: int, frames: int, rms: float
+) -> None:
+    found, _ = case(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NeurodeployWarning)
+        conversion = convert(
+            GOLDEN / f"{name}.onnx", found["calibration"], thresholds=thresholds, exponent=exponent
+        )
+    results = conversion.run(found["x"][None, :frames] / float(found["s_in"]))[0]
+    error = (results - found["ann"][:frames]) / found["ann"].std()
+    assert np.sqrt(np.mean(error**2)) <= rms
 
 
 def test_accuracy_of_the_trained_case() -> None:
@@ -359,6 +381,55 @@ def test_frames_are_in_the_units_of_the_model(tmp_path: Path) -> None:
     plain = conversion_of("02_mlp_signed")
     assert conversion.input_scale == plain.input_scale
     assert conversion.encode(frames).tolist() == plain.encode(found["calibration"]).tolist()
+
+
+@pytest.mark.lava
+def test_a_large_mean_on_lava(lava: Path, tmp_path: Path) -> None:
+    """The mean of 100 values is taken in two steps; as onnxruntime, and as Lava, compute it."""
+    import onnx
+    import onnxruntime
+    from onnx import numpy_helper
+
+    rng = np.random.default_rng(0)
+    constants = {
+        "w": rng.normal(size=(3, 1, 3, 3)).astype(np.float32) / 3,
+        "b": rng.normal(size=3).astype(np.float32) / 9,
+        "v": rng.normal(size=(4, 3)).astype(np.float32),
+    }
+    nodes = [
+        onnx.helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
+        onnx.helper.make_node("Relu", ["c"], ["r"]),
+        onnx.helper.make_node("GlobalAveragePool", ["r"], ["p"], name="pool"),
+        onnx.helper.make_node("Flatten", ["p"], ["f"]),
+        onnx.helper.make_node("Gemm", ["f", "v"], ["y"], transB=1),
+    ]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name, shape in (("x", (1, 1, 10, 10)), ("y", (1, 4)))
+    ]
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.save(model, tmp_path / "mean.onnx")
+    frames = rng.integers(0, 256, (120, 1, 10, 10)) * rng.integers(1, 4, (120, 1, 1, 1)) / 765
+    with warnings.catch_warnings():  # no order in time: it says so
+        warnings.simplefilter("ignore", NeurodeployWarning)
+        conversion = convert(tmp_path / "mean.onnx", frames)
+    session = onnxruntime.InferenceSession(tmp_path / "mean.onnx")
+    expected = np.concatenate(
+        [session.run(None, {"x": frame[None].astype(np.float32)})[0] for frame in frames[:20]]
+    )
+    assert [layer.shape for layer in conversion.chain.layers if layer.is_pool] == [
+        (3, 1, 10),
+        (3, 1, 1),
+    ]
+    np.testing.assert_allclose(conversion.chain.run(frames[:20]), expected, atol=1e-5)
+    error = np.std(conversion.run(frames[None, :20])[0] - expected) / expected.std()
+    assert error < 0.05
+    conversion.write(tmp_path / "own.net")
+    comparison = verify_conversion(conversion, tmp_path / "own.net", frames[None, :12], python=lava)
+    assert comparison.is_equal, comparison.describe()
 
 
 def test_file_keeps_its_scales(tmp_path: Path) -> None:

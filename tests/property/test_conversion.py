@@ -187,16 +187,53 @@ def test_threshold_search_saves_operations_within_the_budget() -> None:
     assert error <= 0.12
 
 
-def test_a_mean_of_many_values_is_refused() -> None:
+def pooled(size: tuple[int, int], kernel: tuple[int, int], stride: int = 1) -> Graph:
+    """A convolution, an average pool and a read-out."""
     rng = np.random.default_rng(0)
     builder = Builder(lambda strategy: 2, rng)
-    builder.nodes["x"] = Input(shape=(1, 40, 40))
+    builder.nodes["x"] = Input(shape=(1, *size))
     builder.conv(2)
     builder.add(Rectifier())
-    builder.add(AveragePool(kernel=(40, 40), stride=(1, 1)))
+    builder.add(AveragePool(kernel=kernel, stride=(stride, stride)))
     builder.add(Flatten())
-    builder.add(Dense(weight=rng.normal(size=(3, 2)), bias=None))
-    graph = Graph(nodes=builder.nodes, edges=tuple(builder.edges))
-    frames = np.full((100, 1, 40, 40), 0.5) * rng.integers(1, 3, (100, 1, 1, 1))
-    with pytest.raises(ConversionError, match="the mean of 1600 values does not fit"):
+    inputs = builder.shape(builder.end)[0]
+    builder.add(Dense(weight=rng.normal(size=(3, inputs)), bias=None))
+    return Graph(nodes=builder.nodes, edges=tuple(builder.edges))
+
+
+@pytest.mark.filterwarnings("ignore:The frames have no order")
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "counts"),
+    [
+        ((7, 7), (7, 7), 1, [49]),
+        ((8, 8), (8, 8), 1, [64]),
+        ((9, 8), (9, 8), 1, [9, 8]),
+        ((1, 100), (1, 100), 1, [10, 10]),
+        ((24, 10), (12, 8), 6, [12, 8]),
+        ((1, 160), (1, 96), 32, [8, 12]),
+        ((40, 40), (40, 40), 1, [40, 40]),
+    ],
+)
+def test_means_of_many_values_are_taken_in_steps(
+    size: tuple[int, int], kernel: tuple[int, int], stride: int, counts: list[int]
+) -> None:
+    graph = pooled(size, kernel, stride)
+    rng = np.random.default_rng(1)
+    frames = rng.integers(0, 256, (100, 1, *size)) * rng.integers(1, 4, (100, 1, 1, 1)) / 765
+    conversion = convert_graph(graph, frames)
+    pools = [layer.synapse.weight for layer in conversion.chain.layers if layer.is_pool]
+    assert [weight[0].size for weight in pools] == counts
+    expected = run_plainly(graph, frames[:, None])[:, 0]
+    found = conversion.chain.run(frames)
+    np.testing.assert_allclose(found, expected, atol=1e-12 * np.abs(expected).max())
+    assert conversion.rounded.error < 0.05
+
+
+def test_a_mean_of_a_large_prime_number_of_values_is_refused() -> None:
+    """67 equal values: their mean needs the scale that each of them has."""
+    plain = pooled((1, 67), (1, 67))
+    conv = Conv(weight=np.ones((2, 1, 1, 1)), bias=np.zeros(2))
+    graph = Graph(nodes={**plain.nodes, "n1": conv}, edges=plain.edges)
+    frames = np.repeat(np.arange(156, 256).reshape(-1, 1, 1, 1) / 255, 67, axis=3)
+    with pytest.raises(ConversionError, match="the mean of 67 values does not fit"):
         convert_graph(graph, frames)
