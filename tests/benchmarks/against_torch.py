@@ -5,7 +5,8 @@
 Torch computes conv2d or linear in float32, exact for these integers, over all samples and steps at
 once, and the simplest vectorised LIF; both keep the spikes of every layer and use the same number
 of threads. The network's thresholds are set so that every layer is as active as its input; the
-spikes of both are compared. Results: tests/benchmarks/results/against_torch.json and .png.
+spikes of both are compared. Times are medians of runs in turn, with their range. Results:
+tests/benchmarks/results/against_torch.json and .png.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable
 import matplotlib
 import numpy as np
 import torch
-from networks import RESULTS, conv, dense, random_samples, stack, write_result
+from networks import RESULTS, conv, dense, random_samples, spread, stack, write_result
 from torch.nn import functional
 
 from neurodeploy.ir.graphs import FixedPointGraph
@@ -33,16 +34,18 @@ CONV = ((64, 1), (64, 1), (128, 2), (128, 1))
 REPEATS = 15
 
 
-def best_of_both(one: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
-    """Return the shortest times of two, run in turn after one of each to warm up."""
-    best = [float("inf"), float("inf")]
+def times_of_both(
+    one: Callable[[], object], other: Callable[[], object]
+) -> tuple[list[float], list[float]]:
+    """Return the times of two, run in turn after one of each to warm up."""
+    times: tuple[list[float], list[float]] = ([], [])
     for repeat in range(REPEATS + 1):
-        for number, work in enumerate((one, other)):
+        for found, work in zip(times, (one, other), strict=True):
             begin = time.perf_counter()
             work()
             if repeat:
-                best[number] = min(best[number], time.perf_counter() - begin)
-    return best[0], best[1]
+                found.append(time.perf_counter() - begin)
+    return times
 
 
 def in_torch(graph: FixedPointGraph, samples: np.ndarray) -> list[torch.Tensor]:
@@ -72,7 +75,7 @@ def in_torch(graph: FixedPointGraph, samples: np.ndarray) -> list[torch.Tensor]:
     return kept
 
 
-def measure(name: str, activity: float, samples: int) -> dict[str, float | str]:
+def measure(name: str, activity: float, samples: int) -> dict[str, object]:
     """Run both at one activity."""
     rng = np.random.default_rng(0)
     if name == "conv":
@@ -87,13 +90,17 @@ def measure(name: str, activity: float, samples: int) -> dict[str, float | str]:
     with torch.inference_mode():
         for ours, theirs in zip(recording.spikes, in_torch(graph, inputs), strict=True):
             assert np.array_equal(ours, theirs.numpy().astype(np.uint8))
-        seconds, torch_seconds = best_of_both(
+        times, torch_times = times_of_both(
             lambda: simulator.run(inputs, record=record), lambda: in_torch(graph, inputs)
         )
     found = float(np.mean([np.mean(spikes) for spikes in recording.spikes]))
+    seconds, torch_seconds = spread(times), spread(torch_times)
+    ratio = torch_seconds["median"] / seconds["median"]
+    least, most = min(torch_times) / max(times), max(torch_times) / min(times)
     print(
-        f"{name} at {activity:.1%} (layers {found:.1%}): {torch_seconds / seconds:.2f}x "
-        f"({seconds * 1000:.1f} ms, torch {torch_seconds * 1000:.1f} ms)",
+        f"{name} at {activity:.1%} (layers {found:.1%}): {ratio:.2f}x ({least:.2f}x to "
+        f"{most:.2f}x), medians {seconds['median'] * 1000:.1f} ms, torch "
+        f"{torch_seconds['median'] * 1000:.1f} ms",
         flush=True,
     )
     return {
@@ -102,7 +109,9 @@ def measure(name: str, activity: float, samples: int) -> dict[str, float | str]:
         "layers": found,
         "seconds": seconds,
         "torch_seconds": torch_seconds,
-        "ratio": torch_seconds / seconds,
+        "ratio": ratio,
+        "ratio_least": least,
+        "ratio_most": most,
     }
 
 
@@ -120,11 +129,15 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name in ("conv", "dense"):
         rows = [row for row in results if row["network"] == name]
-        axes.loglog(
-            [100 * row["activity"] for row in rows],
-            [row["ratio"] for row in rows],
-            "o-",
-            label=name,
+        shares = [100 * row["activity"] for row in rows]
+        (line,) = axes.loglog(shares, [row["ratio"] for row in rows], "o-", label=name)
+        axes.fill_between(
+            shares,
+            [row["ratio_least"] for row in rows],
+            [row["ratio_most"] for row in rows],
+            color=line.get_color(),
+            alpha=0.2,
+            linewidth=0,
         )
     axes.axhline(1, color="grey", linewidth=0.8)
     axes.set(xlabel="activity in %", ylabel="times as fast as dense torch, float32")

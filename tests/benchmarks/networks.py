@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -149,6 +150,11 @@ def processor_family() -> str:
     """Name of the widest vectors that kernels are compiled for here, as in a result's file name."""
     features = get_host_cpu_features()
     return next((name for name in ("avx512f", "avx2") if features.get(name)), "other").rstrip("f")
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range."""
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 def write_result(name: str, found: object) -> None:

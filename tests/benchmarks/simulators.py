@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from networks import NETWORKS, processor_family, random_samples, write_result
+from networks import NETWORKS, processor_family, random_samples, spread, write_result
 
 from neurodeploy import netx
 from neurodeploy.ir.graphs import FixedPointGraph
@@ -42,11 +42,6 @@ LAVA_REPEATS = 3
 def rate(recording: Recording) -> float:
     """Sample-steps per second while stepping."""
     return recording.samples * recording.steps / recording.seconds
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Median and range."""
-    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
 
 
 def compare(
