@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,7 @@ from neurodeploy.untrusted.hdf5 import tried_apart
 
 if TYPE_CHECKING:
     from neurodeploy.reports.certificate import Certificate
+    from neurodeploy.reports.certified_facts import CertifiedConversion
 
 CERTIFICATE = Panel("Certificate of verification")
 
@@ -47,7 +49,8 @@ class CertificateOptions:
     write_certificate: Path | None = CERTIFICATE.option(
         None,
         "Write a certificate: hashes of file, samples and recording, all versions, what was "
-        "compared, and the result.",
+        "compared, and the result. What `certificate.json` beside a converted file says of the "
+        "network it came from is taken over.",
         metavar="FILE.json",
         writes=(".json",),
     )
@@ -93,7 +96,23 @@ def write_certificate(
         spike_exponent=graph.spike_exponent,
         accepts_silent_faults=run.accept_silent_faults,
     )
-    Certificate.of(run.net, run.input, samples, ours, options, lava=theirs).save(path)
+    origin = origin_of(run.net)
+    found = Certificate.of(
+        run.net, run.input, samples, ours, options, lava=theirs, conversion=origin
+    )
+    found.save(path)
+
+
+def origin_of(net: Path) -> CertifiedConversion | None:
+    """Return what a certificate in the folder of a file says of its conversion, if it had one."""
+    from neurodeploy.reports.certificate import Certificate
+
+    with suppress(DataError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NeurodeployWarning)  # nothing is concluded from its age
+        known = Certificate.load(net.parent / FILE)
+        if not known.compare_network(net):
+            return known.conversion
+    return None
 
 
 def check_certificate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from neurodeploy import netx
+from neurodeploy.cli.certificates import origin_of
 from neurodeploy.files import hash_file
 from neurodeploy.reports.certificate import Certificate
 
@@ -82,6 +84,11 @@ def test_converts_and_verifies(frames: Path, tmp_path: Path) -> None:
     assert [row.margin for row in facts.margins] == [row["margin"] for row in found["layers"]]
     assert "converted from 11_digits_trained.onnx" in certificate.describe()
     assert certificate.check(tmp_path / "digits.net", tmp_path / "ints.npz").holds
+    # whoever verifies the file again keeps what is known of its origin, unless the file is another
+    assert origin_of(tmp_path / "digits.net") is None
+    (tmp_path / "made.json").rename(tmp_path / "certificate.json")
+    assert origin_of(tmp_path / "digits.net") == facts
+    assert origin_of(shutil.copy(GOLDEN / "01_conv_chain.net", tmp_path / "other.net")) is None
 
 
 def test_tables_and_refusals(neurodeploy, frames: Path, tmp_path: Path) -> None:
