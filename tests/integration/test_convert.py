@@ -72,7 +72,13 @@ def test_converts_and_verifies(frames: Path, tmp_path: Path) -> None:
         ("frame- and zero-skipping", pytest.approx(6_711.825)),
     ]
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    for text in ("From the network to integers", "Frame by frame", "Our simulator and Lava"):
+    for text in (
+        "From the network to integers",
+        "Error without a refresh",
+        "holds for",
+        "Frame by frame",
+        "Our simulator and Lava",
+    ):
         assert text in page
     certificate = Certificate.load(tmp_path / "made.json")
     facts = certificate.conversion

@@ -34,6 +34,24 @@ def conversion_section(summary: RunSummary) -> PageSection | None:
         )
         for row in found.margins
     ]
+    drift, proofs = found.drift, found.proofs
+    inputs = f"inputs from {proofs.low} to {proofs.high}"
+    growth: Rows = [
+        (format_count(number), format_percent(error))
+        for number, error in zip(drift.frames, drift.errors, strict=True)
+    ]
+    limits: Rows = [
+        (
+            one.layer,
+            one.quantity,
+            *map(format_count, (one.limit, one.peak)),
+            f"{one.margin:.1f}",
+            {"every input": "every input", "inputs in range": inputs}.get(
+                one.scope, f"{proofs.frames} frames"
+            ),
+        )
+        for one in proofs.tightest
+    ]
     columns = ("layer", "threshold", "weight error", "sum", "state", "message", "margin")
     return PageSection(
         "conversion",
@@ -53,6 +71,13 @@ def conversion_section(summary: RunSummary) -> PageSection | None:
                 "Largest integers of each layer, and how many times they fit into their limits",
                 columns,
                 layers,
+            ),
+            PageTable("Error without a refresh", ("frames since the start", "rms error"), growth),
+            PageTable(
+                f"Limits over {proofs.steps} steps, and the inputs that they hold for",
+                ("layer", "limit of", "limit", "largest seen", "margin", "holds for"),
+                limits,
+                2,
             ),
         ),
         items=found.remarks,

@@ -18,7 +18,9 @@ LONG = frozenset({
     "source", "bounds", "measurement", "facts", "rule", "assumption", "meaning", "file", "SHA-256",
     "nominal value",
 })  # fmt: skip
-TEXT = frozenset({"verdict", "evidence", "weakest evidence", "limited by", "changes the winner"})
+TEXT = frozenset(
+    {"verdict", "evidence", "weakest evidence", "limited by", "changes the winner", "holds for"}
+)
 
 
 @dataclass(frozen=True, slots=True)
