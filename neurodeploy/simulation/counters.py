@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.fixedpoint import Int64Array, decay
+from neurodeploy.fixedpoint import MESSAGE_MAX, STATE_MAX, Int64Array, decay
 from neurodeploy.ir.integer_layers import (
     CubaNeuron,
     DeltaNeuron,
@@ -30,6 +30,7 @@ from neurodeploy.simulation.neurons import Dynamics
 from neurodeploy.simulation.recording import (
     CountArray,
     EventCounts,
+    Health,
     SpikeArray,
     count_type,
     unknown_kind,
@@ -80,6 +81,37 @@ class UpdateCounter:
             changed = voltage != self._before
             self.updates[:, 1] += changed.reshape(len(changed), -1).sum(1)
         self._before = voltage.copy()
+
+
+class LimitWatch:
+    """Watches the sums and the messages of a layer of sigma-delta neurons; see `Health`."""
+
+    def __init__(self, layer: FixedLayer) -> None:
+        self._has_weights = not isinstance(layer.neuron, DeltaNeuron)
+        self._has_messages = not isinstance(layer.neuron, SigmaNeuron)
+        self._sum_peak = self._message_peak = 0
+        self._sum_overflows = self._message_overflows = 0
+
+    def note(self, arriving: Int64Array, sent: IntArray) -> None:
+        """Note the sums of a step and what was sent in it, (samples, *layer)."""
+        if self._has_weights:
+            size = np.abs(arriving)
+            self._sum_peak = max(self._sum_peak, int(size.max()))
+            self._sum_overflows += int(np.count_nonzero(size > STATE_MAX))
+        if self._has_messages:
+            size = np.abs(sent.astype(np.int64))
+            self._message_peak = max(self._message_peak, int(size.max()))
+            self._message_overflows += int(np.count_nonzero(size > MESSAGE_MAX))
+
+    def add_to(self, health: Health) -> Health:
+        """Return a layer's health with what was seen."""
+        return replace(
+            health,
+            sum_peak=self._sum_peak,
+            message_peak=self._message_peak,
+            sum_overflows=self._sum_overflows,
+            message_overflows=self._message_overflows,
+        )
 
 
 def count_spikes(spikes: SpikeArray, *, is_graded: bool, is_recurrent: bool) -> EventCounts:

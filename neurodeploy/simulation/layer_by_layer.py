@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from neurodeploy.fixedpoint import Int64Array
+from neurodeploy.fixedpoint import STATE_MAX, Int64Array
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import FixedComplexDense, FixedInjection, FixedLayer, Synapse
-from neurodeploy.simulation.counters import UpdateCounter
+from neurodeploy.simulation.counters import LimitWatch, UpdateCounter
 from neurodeploy.simulation.neurons import start_dynamics
 from neurodeploy.simulation.outputs import LayerOutputs, Plan
 from neurodeploy.simulation.recording import Feed, IntArray, SpikeArray, Stream, Timing, Window
@@ -51,7 +51,12 @@ def run_layer(
     samples, steps = len(values), plan.steps
     ports = (2,) if any(isinstance(c.synapse, FixedComplexDense) for c in layer.connections) else ()
     drive = np.zeros((samples, steps, *layer.shape, *ports), np.int64)
-    gather(drive, apply_synapse, layer, known, values, plan)
+    watch = LimitWatch(layer) if layer.neuron.is_graded else None
+    gather(drive, _send_whole if watch else apply_synapse, layer, known, values, plan)
+    whole = drive
+    if watch is not None and np.abs(drive).max() > STATE_MAX:
+        drive = np.zeros_like(drive)  # as Lava has it: cut to the bits of each synapse
+        gather(drive, apply_synapse, layer, known, values, plan)
     recurrent = next((c.synapse for c in layer.connections if c.source == layer.name), None)
     bias_image = values if plan.feed is Feed.BIAS and index == 0 else None
     neurons = start_dynamics(layer, samples, bias_image=bias_image)
@@ -68,18 +73,23 @@ def run_layer(
     for step in range(steps):
         if resets[step]:
             neurons.reset()
-        arriving = drive[:, step]
+        arriving, total = drive[:, step], whole[:, step]
         reaches = None if arrives is None else arrives[:, step]
         if recurrent is not None and step > 0:
             events = spikes[:, step - 1 : step]
             if not reads_values:
                 events = (events != 0).astype(np.int32)
             arriving = arriving + apply_synapse(recurrent, events).reshape(arriving.shape)
+            if watch is not None:
+                total = total + _send_whole(recurrent, events).reshape(total.shape)
             if reaches is not None:
                 reaches = reaches | arrivals(recurrent, events).reshape(reaches.shape)
         if counter is not None and reaches is not None:
             counter.count_active(neurons, reaches)
-        spikes[:, step] = neurons.step(arriving)
+        sent = neurons.step(arriving)
+        spikes[:, step] = sent
+        if watch is not None:
+            watch.note(total, sent)
         if counter is not None:
             counter.count_changed(neurons)
         if outputs.traces is not None:
@@ -91,8 +101,13 @@ def run_layer(
     if counter is not None:
         outputs.updates[span] = counter.updates
     outputs.write_spikes(span, spikes)
-    outputs.add_health(np.array(astuple(neurons.health()), np.int64))
+    health = neurons.health() if watch is None else watch.add_to(neurons.health())
+    outputs.add_health(np.array(astuple(health), np.int64))
     return spikes
+
+
+def _send_whole(synapse: Synapse, events: SpikeArray) -> Int64Array:
+    return apply_synapse(synapse, events, wraps=False)
 
 
 def gather(

@@ -46,6 +46,7 @@ _LEAST = 2**20
 ArraySpec = tuple[tuple[int, ...], type[np.generic]]
 """Shape and type of an array."""
 _HEALTH = tuple(field.name for field in fields(Health))
+_IS_PEAK = np.array([name.endswith("_peak") for name in _HEALTH])
 
 
 def zeros_together(specs: Sequence[ArraySpec]) -> list[npt.NDArray[np.generic]]:
@@ -83,6 +84,11 @@ def _large_pages(size: int) -> npt.NDArray[np.uint8]:
     return memory[start : start + size]
 
 
+def new_health() -> Int64Array:
+    """Return the numbers of `Health` before anything has run."""
+    return np.zeros(len(_HEALTH), np.int64)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Settings of a run, the same for all samples."""
@@ -111,7 +117,7 @@ class LayerOutputs:
         valued: As `EventCounts.valued`, for layers whose events carry values.
         earlier_valued: The same without the last step, for recurrent layers.
         is_static: Whether all samples so far sent the same at each step.
-        health: (4,) int64, as `Health`.
+        health: (8,) int64, as `Health`.
         lock: For the two above, which groups of samples join.
     """
 
@@ -126,14 +132,14 @@ class LayerOutputs:
     valued: CountArray | None = None
     earlier_valued: CountArray | None = None
     is_static: bool = True
-    health: Int64Array = field(default_factory=lambda: np.zeros(4, np.int64))
+    health: Int64Array = field(default_factory=new_health)
     lock: Lock = field(default_factory=Lock)
 
     def add_health(self, health: Int64Array) -> None:
-        """Join (4,) int64 of a group of samples."""
+        """Join (8,) int64 of a group of samples."""
         with self.lock:
-            self.health[:2] = np.maximum(self.health[:2], health[:2])
-            self.health[2:] += health[2:]
+            largest = np.maximum(self.health, health)
+            self.health[:] = np.where(_IS_PEAK, largest, self.health + health)
 
     def note_static(self, *, is_static: bool) -> None:
         """Note whether samples sent the same at each step."""

@@ -161,12 +161,24 @@ class Health:
         voltage_peak: Largest |v| before clipping, same unit.
         current_wraps: How often u was wrapped (the real part: clipped).
         voltage_clips: How often v was clipped (an activation: wrapped).
+        sum_peak: Of sigma-delta neurons, the largest size of what all synapses send a neuron in a
+            step, before anything is cut off; 0 of others, and where there are no weights.
+        message_peak: Of sigma-delta neurons that send changes, the largest size of a message; 0 of
+            others.
+        sum_overflows: How often such a sum was larger than `STATE_MAX`. Lava cuts those of conv
+            synapses to 24 bits, and those of dense ones may not be right; sigma never recovers.
+        message_overflows: How often such a message was larger than `MESSAGE_MAX`; Lava's CPU
+            models keep it, the chip has no room for it.
     """
 
     current_peak: int
     voltage_peak: int
     current_wraps: int
     voltage_clips: int
+    sum_peak: int = 0
+    message_peak: int = 0
+    sum_overflows: int = 0
+    message_overflows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -177,6 +177,10 @@ def test_what_simulate_records_is_chosen(
         "spikes": None,
         "current_wraps": 0,
         "voltage_clips": 0,
+        "sum_peak": 0,
+        "sum_overflows": 0,
+        "message_peak": 0,
+        "message_overflows": 0,
     }
 
 
@@ -509,6 +513,32 @@ def test_overflow_is_warned_of(neurodeploy, golden: Path, samples, tmp_path) -> 
     answer = neurodeploy("simulate", net, "-i", inputs, "-o", tmp_path / "out.npz", "--json").out
     layers = json.loads(answer)["layers"]
     assert sum(one["current_wraps"] + one["voltage_clips"] for one in layers) > 0
+
+
+@pytest.mark.lava
+def test_limits_of_sigma_delta_neurons_are_warned_of(
+    neurodeploy, golden: Path, samples, tmp_path: Path
+) -> None:
+    net = golden / "sigma_delta" / "01_conv_chain.net"
+    frames = np.zeros((1, 6, 1, 8, 8), np.int32)
+    frames[:, 1:] = 511
+    command = ("simulate", net, "-i", samples(frames), "-o", tmp_path / "out.npz")
+    outcome = neurodeploy(*command)
+    assert outcome.code == 0
+    assert "largest message" in outcome.out
+    assert "limits passed" not in outcome.err
+    frames[:, 1:] = 4000
+    inputs = samples(frames)
+    outcome = neurodeploy(*command[:3], inputs, *command[4:])
+    said = " ".join(outcome.err.split())
+    assert "limits passed: " in said
+    assert "64 messages beyond 32,767, the largest 256,000" in said
+    answer = json.loads(neurodeploy(*command[:3], inputs, *command[4:], "--json").out)
+    assert answer["layers"][0]["message_peak"] == 256_000
+    assert answer["layers"][0]["message_overflows"] == 64
+    outcome = neurodeploy("verify", net, "-i", inputs)
+    assert outcome.code == 0
+    assert "64 messages beyond 32,767" in " ".join(outcome.err.split())
 
 
 def test_exports_are_models_that_other_commands_take(

@@ -33,6 +33,7 @@ from neurodeploy.cli.options import (
     Score,
 )
 from neurodeploy.errors import DataError, NeurodeployWarning
+from neurodeploy.fixedpoint import MESSAGE_MAX, STATE_MAX
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_files import SUFFIXES
 from neurodeploy.samples.sources import Samples
@@ -187,12 +188,13 @@ def simulate(
     predicted = load_prediction(record.output)
     score = Score.of(run, graph, predicted, samples=facts.samples)
     if as_json:
+        _warn_of_overflows(facts, graph)
         summary = _summary(facts, record.output, seconds)
         summary["accuracy"] = None if score is None else asdict(score)
         console.print_json(summary, wrote=(record.output, plot.plot))
         return
-    console.out.print(_activity_table(facts))
-    _warn_of_overflows(facts)
+    console.out.print(_activity_table(facts, graph))
+    _warn_of_overflows(facts, graph)
     duration = _duration(facts, seconds, resume=is_resumed)
     console.out.print(f"{facts.samples} samples of {facts.steps} steps{duration}")
     if score is not None:
@@ -323,6 +325,7 @@ def verify(
     )
     theirs = run.record(reference, graph, samples, label="real Lava", quiet=as_json)
     comparison = testing.compare(ours, theirs)
+    _warn_of_overflows(Facts.of(ours), graph)
     if certificates.write_certificate is not None:
         write_certificate(certificates.write_certificate, run, graph, samples, ours, theirs)
     score = Score.of(run, graph, ours.prediction, samples=ours.samples)
@@ -370,6 +373,10 @@ def _summary(facts: Facts, output: Path, seconds: float) -> dict[str, object]:
                 "spikes": spikes,
                 "current_wraps": None if health is None else health.current_wraps,
                 "voltage_clips": None if health is None else health.voltage_clips,
+                "sum_peak": None if health is None else health.sum_peak,
+                "sum_overflows": None if health is None else health.sum_overflows,
+                "message_peak": None if health is None else health.message_peak,
+                "message_overflows": None if health is None else health.message_overflows,
             }
             for name, shape, spikes, health in _layers_of(facts)
         ],
@@ -381,28 +388,40 @@ def _layers_of(facts: Facts) -> list[tuple[str, tuple[int, ...], int | None, Hea
     return list(zip(facts.layers, facts.shapes, facts.spikes, health, strict=True))
 
 
-def _activity_table(facts: Facts) -> Table:
-    columns = ("layer", "shape", ">spikes per sample", ">rate", ">wraps", ">clips")
-    table = console.make_table(*columns)
+def _activity_table(facts: Facts, graph: FixedPointGraph) -> Table:
+    columns: tuple[str, ...] = (">wraps", ">clips")
+    if graph.sends_changes:
+        columns = (">largest sum", ">largest state", ">largest message")
+    table = console.make_table("layer", "shape", ">spikes per sample", ">rate", *columns)
     for name, shape, spikes, health in _layers_of(facts):
-        wraps = clips = "not seen"
+        seen = ["not seen"] * len(columns)
         if health is not None:
-            wraps, clips = f"{health.current_wraps:,}", f"{health.voltage_clips:,}"
+            numbers: tuple[int, ...] = (health.current_wraps, health.voltage_clips)
+            if graph.sends_changes:
+                state = max(health.current_peak, health.voltage_peak)
+                numbers = (health.sum_peak, state, health.message_peak)
+            seen = [f"{number:,}" for number in numbers]
         per_sample = rate = "not recorded"
         if spikes is not None:
             per_sample = f"{spikes / facts.samples:,.1f}"
             rate = f"{spikes / (facts.samples * facts.steps * prod(shape)):.2%}"
-        table.add_row(name, console.shape_text(shape), per_sample, rate, wraps, clips)
+        table.add_row(name, console.shape_text(shape), per_sample, rate, *seen)
     return table
 
 
-def _warn_of_overflows(facts: Facts) -> None:
-    overflows = [
-        f"{name} ({health.current_wraps:,} currents wrapped, {health.voltage_clips:,} voltages "
-        "clipped)"
-        for name, _, _, health in _layers_of(facts)
-        if health is not None and health.current_wraps + health.voltage_clips
-    ]
+def _warn_of_overflows(facts: Facts, graph: FixedPointGraph) -> None:
+    """Warn of values that the chip's integers could not hold."""
+    overflows, passed = [], []
+    for layer, (name, _, _, health) in zip(graph, _layers_of(facts), strict=True):
+        if health is None:
+            continue
+        if layer.neuron.is_graded:
+            passed += [f"{name}: {text}" for text in _passed_limits(health)]
+        elif health.current_wraps + health.voltage_clips:
+            overflows.append(
+                f"{name} ({health.current_wraps:,} currents wrapped, {health.voltage_clips:,} "
+                "voltages clipped)"
+            )
     if overflows:
         warnings.warn(
             f"24 bits were not enough in {', '.join(overflows)}: done as Lava does it, silently. "
@@ -410,6 +429,31 @@ def _warn_of_overflows(facts: Facts) -> None:
             NeurodeployWarning,
             stacklevel=2,
         )
+    if passed:
+        warnings.warn(
+            f"limits passed: {'; '.join(passed)}. Lava goes on, silently, and answers from there "
+            "on may be wrong; the chip has no more bits. Keep frames in the range that the network "
+            "was converted with, or convert it with frames like these.",
+            NeurodeployWarning,
+            stacklevel=2,
+        )
+
+
+def _passed_limits(health: Health) -> list[str]:
+    """Name the limits that a layer of sigma-delta neurons passed."""
+    texts = []
+    for kind, count, peak, limit in (
+        ("sums of a step", health.sum_overflows, health.sum_peak, STATE_MAX),
+        ("messages", health.message_overflows, health.message_peak, MESSAGE_MAX),
+    ):
+        if count:
+            texts.append(f"{count:,} {kind} beyond {limit:,}, the largest {peak:,}")
+    state = max(health.current_peak, health.voltage_peak)
+    if state > STATE_MAX:
+        wraps = health.current_wraps + health.voltage_clips
+        more = f", and {wraps:,} wrapped at 32 bits" if wraps else ""
+        texts.append(f"a state of {state:,} beyond {STATE_MAX:,}{more}")
+    return texts
 
 
 def _comparison_table(comparison: testing.Comparison) -> Table:

@@ -232,7 +232,10 @@ def write_net_record(
             "name": name,
             "scale": calibration.scales[name],
             "skip_bits": calibration.skip_bits[name],
-            **asdict(health),
+            "current_peak": health.current_peak,
+            "voltage_peak": health.voltage_peak,
+            "current_wraps": health.current_wraps,
+            "voltage_clips": health.voltage_clips,
         }
         for name, health in zip(calibration.graph.names, calibration.health, strict=True)
     ]

@@ -10,13 +10,14 @@ from typing import Final
 
 from numba import types
 
+from neurodeploy.fixedpoint import STATE_MAX
 from neurodeploy.llvm_vectors import WORD, Memory, Vector, branch, vector_function, where
 from neurodeploy.simulation.kernels.neuron_vectors import sum_rows
 
 STATES: Final = 3
 """Planes of `states`: sigma, activation, residue."""
-PEAKS: Final = 5
-"""Planes of `peaks`: largest and smallest sigma, the same of activations, largest message."""
+PEAKS: Final = 6
+"""Planes of `peaks`: largest and smallest sigma, the same of activations, largest sum, message."""
 
 
 @vector_function(types.uint64)
@@ -46,6 +47,7 @@ def step_sums(
     def step(lanes: int) -> Vector:
         arriving = sum_rows(lanes, rows.at(place), store, ranges, count, width)
         arriving = arriving << scale.resized(32)
+        _note_sums(arriving, peaks.at(place).at(width * 4), notes.field("sum_overflows"))
         arriving = branch(wraps_24, lambda: (arriving << 8) >> 8, lambda: arriving)
         state, peak, far = states.at(place), peaks.at(place), beyond.at(place)
         sigma = _add(state.load(lanes), arriving, peak, width, notes.field("sigma_wraps"), far)
@@ -65,8 +67,8 @@ def step_sums(
             standing = sigma | activation | residue | bias
             notes.field("standing").store(standing.differs(0).bitmask())
             messages.at(place).store(message)
-            size, before = abs(message), peak.at(width * 4).load(lanes)
-            peak.at(width * 4).store(where(size > before, size, before))
+            size, before = abs(message), peak.at(width * 5).load(lanes)
+            peak.at(width * 5).store(where(size > before, size, before))
             return message.differs(0).bitmask()
 
         return branch(is_output, send_sum, send_change)
@@ -110,6 +112,19 @@ def _send(
     states.store(activation)
     states.at(width).store(residue)
     return leaves >> 6, residue
+
+
+def _note_sums(arriving: Vector, peak: Memory, overflows: Memory) -> None:
+    """Note the largest sizes of sums, and how many are larger than `STATE_MAX`."""
+    size, before = abs(arriving), peak.load(arriving.lanes)
+    peak.store(where(size > before, size, before))
+    mask = (size > STATE_MAX).bitmask()
+
+    def count() -> Vector:
+        overflows.store(overflows.load() + mask.count_set())
+        return mask
+
+    branch(mask.differs(0), count, lambda: mask, is_likely=False)
 
 
 def _add(

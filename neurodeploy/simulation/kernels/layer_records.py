@@ -8,7 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.fixedpoint import STATE_EXPONENT, Int32Array, scale_up
+from neurodeploy.fixedpoint import (
+    MESSAGE_MAX,
+    STATE_EXPONENT,
+    Int32Array,
+    Int64Array,
+    scale_up,
+)
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.simulation.kernels import event_lists
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, is_graded
@@ -16,10 +22,10 @@ from neurodeploy.simulation.kernels.input_blocks import run_delta_block, run_lif
 from neurodeploy.simulation.kernels.lif import run_lif
 from neurodeploy.simulation.kernels.lif_frames import run_lif_frames
 from neurodeploy.simulation.kernels.resonators import run_resonators
-from neurodeploy.simulation.kernels.sigma_delta import note_values, run_sigma
+from neurodeploy.simulation.kernels.sigma_delta import count_large, note_values, run_sigma
 from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
 from neurodeploy.simulation.kernels.weight_layout import Spreading, frame_of, zeros_on_line
-from neurodeploy.simulation.outputs import LayerOutputs
+from neurodeploy.simulation.outputs import LayerOutputs, new_health
 from neurodeploy.simulation.recording import IntArray, SpikeArray, count_type
 
 
@@ -113,15 +119,17 @@ class EventStore:
             outputs: Gets all that is to be kept.
         """
         described, terms, weights, spreading, arrays = self._prepare(layer, lag, outputs)
-        samples, health = span.stop - span.start, np.zeros(4, np.int64)
+        samples, health = span.stop - span.start, new_health()
         updates = outputs.updates[span] if len(outputs.updates) else self._unread[:samples]
         # A plain tuple in the order of `run_lif`: numba takes ten times as long for a named one.
         results = (*[array[span] for array in arrays], updates, health)
         common = weights, self._store
         if layer.kernel == "sigma-delta":
-            largest = np.ones(1, np.int64)
+            largest = np.zeros(1, np.int64)
             run_sigma(samples, self._steps, described, terms, *common, results, largest)
-            self._largest[layer.name] = int(largest[0])
+            self._largest[layer.name] = max(int(largest[0]), 1)
+            if not described["is_output"][0]:
+                self._note_messages(layer.name, samples, int(largest[0]), health)
             self._note_values(layer, span, outputs)
         elif layer.kernel == "resonator":
             run_resonators(samples, self._steps, described, terms, *common, results)
@@ -159,7 +167,7 @@ class EventStore:
             outputs: Gets all that is to be kept.
         """
         described, _, (_, _, parameters), _, (_, *arrays) = self._prepare(layer, 0, outputs)
-        samples, health = span.stop - span.start, np.zeros(4, np.int64)
+        samples, health = span.stop - span.start, new_health()
         updates = outputs.updates[span] if len(outputs.updates) else self._unread[:samples]
         flat = [array[span].reshape(-1) for array in arrays]
         frames = outputs.spikes[span] if outputs.spikes is not None else None
@@ -182,8 +190,17 @@ class EventStore:
             )  # fmt: skip
         self.collect(layer.name, frames)
         if layer.kernel == "sigma-delta":
+            sent = max(int(frames.max()), -int(frames.min()))
+            self._note_messages(layer.name, samples, sent, health)
             self._note_values(layer, span, outputs)
         outputs.add_health(health)
+
+    def _note_messages(self, name: str, samples: int, largest: int, health: Int64Array) -> None:
+        """Note the size of a layer's largest message in its health, and how many do not fit."""
+        health[5] = largest
+        if largest > MESSAGE_MAX:
+            lists = self._lists[name]
+            health[7] = count_large(samples, self._steps, lists, self._store, MESSAGE_MAX)
 
     def _note_values(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> None:
         """Count the events that carried values, where they are counted."""

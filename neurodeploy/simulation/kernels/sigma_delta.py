@@ -57,14 +57,16 @@ def write_states(states, width, number, channels, pixel, target):  # type: ignor
 
 @kernel()
 def raise_health(health, peaks, beyond, width, notes):  # type: ignore[no-untyped-def]
-    """Add to a layer's health the sizes of sigmas and activations, and what did not fit."""
+    """Add to a layer's health the sizes of sigmas, activations and sums, and what did not fit."""
     for lane in range(width):
         for state in range(2):
             most, least = peaks[2 * state * width + lane], peaks[(2 * state + 1) * width + lane]
             size = max(np.int64(most), -np.int64(least), beyond[state * width + lane])
             health[state] = max(health[state], size)
+        health[4] = max(health[4], np.int64(peaks[4 * width + lane]))
     health[2] += notes.sigma_wraps
     health[3] += notes.activation_wraps
+    health[6] += notes.sum_overflows
 
 
 @kernel()
@@ -73,7 +75,7 @@ def run_sigma(samples, steps, described, terms, weights, store, results, largest
 
     No term reads the layer itself; sums of weights times the values that arrive must fit 32 bits.
     Values are written to the store as well; the size of the largest raises `largest`, (1,) int64.
-    Health is that of sigma and activation.
+    Health is that of sigma, activation and sums; `count_large` has that of messages.
     """
     layer = described[0]
     rows, reach, biases = weights
@@ -158,6 +160,20 @@ def run_sigma(samples, steps, described, terms, weights, store, results, largest
         if is_output:
             sent_most = max(np.int64(peaks[channel]), -np.int64(peaks[width + channel]))
         largest[0] = max(largest[0], sent_most)
+
+
+@kernel()
+def count_large(samples, steps, sender, store, limit):  # type: ignore[no-untyped-def]
+    """Count the events of a layer, as in `note_values`, with a value larger than a limit."""
+    lists, large = sender[0], 0
+    pixels = lists.bounds_by_step - 1
+    for sample in range(samples):
+        for step in range(steps):
+            first = place_of_list(lists, sample, step) + lists.to_values
+            number = store[place_of_bounds(lists, sample, step) + pixels]
+            for at in range(first, first + number):
+                large += abs(np.int64(store[at])) > limit
+    return large
 
 
 @kernel()

@@ -65,7 +65,7 @@ RANGE = _integers("first stop start to_values first_row")
 """
 NOTES = _integers("current_wraps voltage_clips changes idle")
 """Counted by steps of LIF neurons; `idle` is the mask of those with nothing to do in the last."""
-CHANGE_NOTES = _integers("sigma_wraps activation_wraps standing")
+CHANGE_NOTES = _integers("sigma_wraps activation_wraps sum_overflows standing")
 """Counted by steps of sigma-delta neurons; `standing` is the mask of those that now have a state or
 a bias."""
 SPREAD = _integers("taps_y taps_x step_y step_x first_place inverse")

@@ -110,11 +110,14 @@ def join_facts(parts: Sequence[Facts]) -> Facts:
 
 def _join_health(parts: Sequence[Health]) -> Health:
     """Return the health of one layer over all parts of a run."""
+    numbers = {
+        field.name: [getattr(part, field.name) for part in parts] for field in fields(Health)
+    }
     return Health(
-        current_peak=max(part.current_peak for part in parts),
-        voltage_peak=max(part.voltage_peak for part in parts),
-        current_wraps=sum(part.current_wraps for part in parts),
-        voltage_clips=sum(part.voltage_clips for part in parts),
+        **{
+            name: max(found) if name.endswith("_peak") else sum(found)
+            for name, found in numbers.items()
+        }
     )
 
 
