@@ -131,7 +131,7 @@ class Activity:
     def overflows(self) -> int | None:
         """Number of values that 24 bits could not hold; None if the simulator cannot see it."""
         known = [layer.health for layer in self.layers if layer.health is not None]
-        return sum(one.current_wraps + one.voltage_clips for one in known) if known else None
+        return sum(one.overflows for one in known) if known else None
 
 
 def layer_activity(facts: Facts) -> tuple[LayerActivity, ...]:

@@ -180,6 +180,12 @@ class Health:
     sum_overflows: int = 0
     message_overflows: int = 0
 
+    @property
+    def overflows(self) -> int:
+        """Number of values that did not fit."""
+        changes = self.sum_overflows + self.message_overflows
+        return self.current_wraps + self.voltage_clips + changes
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UpdateCounts:

@@ -100,11 +100,14 @@ def rates_section(activity: Activity | None, *, has_plot: bool = True) -> PageSe
                 format_count(health.current_peak), format_count(health.current_wraps),
                 format_count(health.voltage_peak), format_count(health.voltage_clips),
             ]  # fmt: skip
-            if health.current_wraps + health.voltage_clips:
+            if health.overflows:
                 short.append(layer.name)
         rows.append((layer.name, *cells, *seen))
+    bits = "24 bits"
+    if any(layer.health and layer.health.message_overflows for layer in activity.layers):
+        bits = "24 bits, or the 16 of messages,"
     verdict = (
-        f"WARNING: 24 bits were not enough {format_count(activity.overflows)} times, in "
+        f"WARNING: {bits} were not enough {format_count(activity.overflows)} times, in "
         f"{', '.join(short)}. Lava does the same, silently: wrapped currents change their sign."
     )
     if activity.overflows is None:

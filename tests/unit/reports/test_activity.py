@@ -141,6 +141,12 @@ def test_overflow_is_counted_and_warned_of(graph, inputs, shown) -> None:
     row = section.tables[0].rows[0]
     assert row[4] == f"{recording.health[0].current_wraps:,}"
     assert row[6] == f"{recording.health[0].voltage_clips:,}"
+    assert found.layers[0].health is not None
+    large = replace(found.layers[0].health, message_overflows=3)
+    layers = (replace(found.layers[0], health=large), *found.layers[1:])
+    section = rates_section(replace(found, layers=layers))
+    assert section is not None
+    assert f"or the 16 of messages, were not enough {total + 3:,} times" in section.lead
 
 
 def test_sections_without_content_do_not_appear() -> None:
