@@ -428,7 +428,8 @@ def test_a_large_mean_on_lava(lava: Path, tmp_path: Path) -> None:
     error = np.std(conversion.run(frames[None, :20])[0] - expected) / expected.std()
     assert error < 0.05
     conversion.write(tmp_path / "own.net")
-    comparison = verify_conversion(conversion, tmp_path / "own.net", frames[None, :12], python=lava)
+    part = frames[None, :12]
+    comparison = verify_conversion(conversion, tmp_path / "own.net", part, python=lava).comparison
     assert comparison.is_equal, comparison.describe()
 
 
