@@ -5,6 +5,7 @@ shapes          the shape of every tensor, also where it follows from values
 reading         a model from a file, its sizes bound
 operators       MACs of single operators, from shapes
 macs            MACs of a model, node by node
+zero_masks      operators on masks, which count products of nonzero values
 measured_zeros  multiplications by zero on samples, and the model as a report's baseline
 rectified_nodes its nodes as layers, or the reasons why they are none
 rectified_network
