@@ -181,6 +181,7 @@ _WITHOUT_MACS = (
     | floats.Flatten
     | floats.Pool
     | floats.Addition
+    | floats.SpikeDelay
     | floats.Rectifier
     | floats.Cuba
     | floats.Integrator

@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from neurodeploy.errors import GraphError, InterchangeError
-from neurodeploy.fixedpoint import FloatArray
+from neurodeploy.fixedpoint import DELAY_MAX, FloatArray
 from neurodeploy.interchange.canonical_neuron import (
     APPROXIMATIONS,
     INITIAL_STATE,
@@ -60,12 +60,15 @@ from neurodeploy.ir.float_layers import (
     Layer,
     MaxPool,
     Shape,
+    SpikeDelay,
 )
 from neurodeploy.ir.graphs import Graph
 
 _KERNELS = ("Conv1d", "Conv2d")
 _MATRICES = ("Affine", "Linear")
 _POOLS = ("SumPool2d", "AvgPool2d")
+_WHOLE = 1e-3
+"""Part of a step by which a delay, stored as float32, may differ from whole steps."""
 _VALUES_MAX = 1 << 26
 """Values of a layer, so that a few bytes of a file cannot ask for all memory."""
 
@@ -356,9 +359,7 @@ class _Drafting:
         elif node.kind == PASS_ON:
             self._pass_on(name, values, np.array(1.0))
         elif node.kind == "Delay":
-            if np.any(node.array("delay") != 0):
-                raise InterchangeError("delays are not taken over. Train without them.")
-            self._pass_on(name, values, np.array(1.0))
+            self._add_delay(name, node, values)
         else:
             raise InterchangeError(f"{node.kind} has no counterpart. Name it in `_add_node`.")
 
@@ -398,6 +399,31 @@ class _Drafting:
         (value,) = values
         is_shared = value.is_shared or len(self.after[name]) > 1
         self.values[name] = _Value(value.node, value.factor * factor, is_shared)
+
+    def _add_delay(self, name: str, node: NirNode, values: list[_Value]) -> None:
+        """Add a delay of spikes by whole steps, one for each neuron."""
+        if not np.any(node.array("delay") != 0):
+            self._pass_on(name, values, np.array(1.0))
+            return
+        assert self.convention.dt is not None
+        shape = self.shapes[values[0].node]
+        exact = fit_parameter(node.array("delay"), shape, "delay") / self.convention.dt
+        steps = np.rint(np.broadcast_to(exact, shape))
+        if np.abs(exact - steps).max() > _WHOLE or steps.min() < 0 or steps.max() > DELAY_MAX:
+            raise InterchangeError(
+                f"delay: {float(np.min(exact)):g} to {float(np.max(exact)):g} steps of "
+                f"{self.convention.dt:g} s; whole ones from 0 to {DELAY_MAX} are possible."
+            )
+        readers = [self.source.nodes[reader].kind for reader in self.after[name]]
+        if not isinstance(self.nodes[values[0].node], Cuba | Input) or not all(
+            kind in (*_MATRICES, "Flatten") for kind in readers
+        ):
+            raise InterchangeError("only spikes on the way to an Affine or Linear can be delayed.")
+        if len(values) > 1:
+            raise InterchangeError("a sum is delayed. Delay its terms.")
+        factor = values[0].factor
+        self._add(name, SpikeDelay(steps=steps.astype(np.int64)), values)
+        self._leave(name, factor)
 
     def _leave(self, name: str, factor: FloatArray) -> None:
         """Leave a factor on a node's values to the weights that read them."""

@@ -37,6 +37,7 @@ from neurodeploy.ir.float_layers import (
     Layer,
     MaxPool,
     Rectifier,
+    SpikeDelay,
     is_neuron,
 )
 from neurodeploy.ir.graphs import Graph
@@ -243,6 +244,8 @@ def apply(layer: Layer, value: FloatArray) -> FloatArray:
             return value * layer.scale.reshape(column) + layer.shift.reshape(column)
         case Addition():
             return value
+        case SpikeDelay():
+            return layer.apply(value)
         case Rectifier():
             return layer.apply(value, channel_axis=2)
         case Flatten():

@@ -240,6 +240,31 @@ class Addition(KeepsShape):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SpikeDelay(KeepsShape):
+    """Spikes that arrive later, each after steps of its own.
+
+    Attributes:
+        steps: Int64 array of the source's shape, 0 to 62.
+    """
+
+    steps: Int64Array
+
+    def output_shape(self, source: Shape) -> Shape:
+        """Return the source's shape."""
+        if self.steps.shape != source:
+            raise GraphError(f"delay: steps of shape {self.steps.shape}, the source has {source}.")
+        return source
+
+    def apply(self, value: FloatArray) -> FloatArray:
+        """Return values (samples, T, ...) at their steps."""
+        late = np.zeros_like(value)
+        for steps in np.unique(self.steps[self.steps < value.shape[1]]):
+            moved = value[:, : value.shape[1] - steps]
+            late[:, steps:] += np.where(self.steps == steps, moved, 0.0)
+        return late
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rectifier(KeepsShape):
     """Piecewise linear activation of an ordinary network: ReLU, ReLU6, leaky ReLU.
 
@@ -398,6 +423,7 @@ Layer = (
     | Flatten
     | Pool
     | Addition
+    | SpikeDelay
     | Rectifier
     | FiringNeuron
     | Integrator
@@ -419,7 +445,7 @@ def is_neuron(layer: Layer) -> bool:
             return True
         case Input() | Conv() | Dense() | BatchNorm() | Flatten() | _Pool() | GlobalAveragePool():
             return False
-        case Addition() | Rectifier():
+        case Addition() | SpikeDelay() | Rectifier():
             return False
     raise GraphError(
         f"graph: a layer of type {type(layer).__name__}, of which it is not known whether it "

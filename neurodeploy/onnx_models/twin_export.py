@@ -94,7 +94,7 @@ def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, sourc
             return builder.add("Flatten", value, out=name, axis=1)
         case floats.FiringNeuron():
             return builder.add("Relu", value, out=name)
-        case floats.Integrator():
+        case floats.Integrator() | floats.SpikeDelay():
             return builder.add("Identity", value, out=name)
         case _:
             raise OnnxError(f"twin: '{name}' ({type(layer).__name__}) has no counterpart in ONNX.")

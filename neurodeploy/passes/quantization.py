@@ -22,6 +22,7 @@ from neurodeploy.fixedpoint import (
     DECAY_UNITY,
     STATE_EXPONENT,
     Int32Array,
+    Int64Array,
     round_half_even,
     round_to_even_integer,
 )
@@ -39,6 +40,7 @@ from neurodeploy.ir.float_layers import (
     Layer,
     Pool,
     Shape,
+    SpikeDelay,
     is_neuron,
 )
 from neurodeploy.ir.graphs import INPUT, FixedInput, FixedPointGraph, Graph
@@ -69,6 +71,7 @@ class Branch:
         node: Name of `layer` in the float graph.
         source: Name of the population (or `INPUT`) whose events it reads.
         unit: Float value of one integer unit of the source.
+        delay: (in,) steps after which each event arrives, or None for none.
         is_identity: Whether this is an identity skip, which has no node of its own and whose
             weights are ones that no training may change.
     """
@@ -77,6 +80,7 @@ class Branch:
     layer: Conv | Dense
     source: str
     unit: float
+    delay: Int64Array | None = None
     is_identity: bool = False
 
 
@@ -170,7 +174,14 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
     (source,) = graph.sources(node)
     if source == name:
         return Branch(node=node, layer=layer, source=name, unit=1.0)
-    while isinstance(graph.nodes[source], Flatten):
+    delay: Int64Array | None = None
+    while isinstance(between := graph.nodes[source], Flatten | SpikeDelay):
+        if isinstance(between, SpikeDelay):
+            if delay is not None or not isinstance(layer, Dense):
+                raise QuantizationError(
+                    f"{source}: one delay before a dense layer is possible, none before others."
+                )
+            delay = between.steps.reshape(-1)
         (source,) = graph.sources(source)
     origin = graph.nodes[source]
     if isinstance(origin, Input):
@@ -178,7 +189,7 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
             raise QuantizationError(
                 f"{source}: mean and deviation are not folded. Run fold_normalization first."
             )
-        return Branch(node=node, layer=layer, source=INPUT, unit=origin.scale)
+        return Branch(node=node, layer=layer, source=INPUT, unit=origin.scale, delay=delay)
     if isinstance(origin, Pool):
         raise QuantizationError(
             f"{source}: pooling is not lowered. Run lower_max_pool, fold_average_pool and "
@@ -189,7 +200,7 @@ def _branch(graph: Graph, name: str, node: str, shape: Shape) -> Branch:
             f"{node}: reads {type(origin).__name__} '{source}'; only the input and spiking layers "
             "send events."
         )
-    return Branch(node=node, layer=layer, source=source, unit=1.0)
+    return Branch(node=node, layer=layer, source=source, unit=1.0, delay=delay)
 
 
 def choose_scales(
@@ -406,6 +417,8 @@ def _as_partners(connections: tuple[Connection, ...], name: str) -> tuple[Connec
             "dense, is allowed beside a recurrent one."
         )
     first, second = (synapse for synapse in weights if isinstance(synapse, FixedDense))
+    if first.delay is not None or second.delay is not None:
+        raise QuantizationError(f"{name}: recurrent and delayed; Lava scales its weights wrongly.")
     partners = (
         FixedDense(weight=first.weight, partner=second.weight),
         FixedDense(weight=second.weight, partner=first.weight),
@@ -449,7 +462,10 @@ def _quantize_synapse(branch: Branch, scale: float, target: Target) -> FixedConv
             dilation=layer.dilation,
             groups=layer.groups,
         )
-    return FixedDense(weight=weight)
+    if branch.delay is None:
+        return FixedDense(weight=weight)
+    delay = np.broadcast_to(branch.delay.astype(np.int32), weight.shape)
+    return FixedDense(weight=weight, delay=delay)
 
 
 def _quantize_bias(

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import neurodeploy as nd
+from neurodeploy.errors import InterchangeError, QuantizationError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks
 nir = pytest.importorskip("nir", reason="the package nir is not installed")
@@ -268,6 +269,72 @@ def test_from_nir_to_a_file(name: str, tmp_path: Path) -> None:
     assert agreement.unexplained is None
     result = nd.deploy(ours, samples, out=tmp_path)
     assert all(layer.file_differing == 0 for layer in result.agreement)
+
+
+def delayed_graph(seed: int, delays: np.ndarray) -> object:
+    """Return two populations of a NIR graph, the second of which reads the first one late."""
+    rng, one = np.random.default_rng(seed), np.ones(1)
+    dt, shape = 1e-3, {"input": np.array([1, 2, 4])}
+
+    def lif() -> object:
+        threshold = one * rng.uniform(0.3, 0.5)
+        return nir.LIF(one * dt / 0.25, one / 0.25, one * 0, v_threshold=threshold, v_reset=one * 0)
+
+    nodes = {
+        "input": nir.Input(shape),
+        "fc1": nir.Affine(rng.normal(0, 0.5, (12, 8)), rng.normal(0, 0.1, 12)),
+        "a": lif(),
+        "late": nir.Delay(delays * dt),
+        "fc2": nir.Affine(rng.normal(0, 0.5, (5, 12)), rng.normal(0, 0.1, 5)),
+        "b": lif(),
+        "output": nir.Output({"output": np.array([5])}),
+    }
+    edges = [(first, second) for first, second in zip(nodes, list(nodes)[1:], strict=False)]
+    nodes["flatten"] = nir.Flatten({"input": np.array([1, 2, 4])}, 0)
+    edges = [edge for edge in edges if edge != ("input", "fc1")]
+    edges += [("input", "flatten"), ("flatten", "fc1")]
+    return nir.NIRGraph(nodes=nodes, edges=edges, type_check=False)
+
+
+@pytest.mark.lava
+def test_delays_of_nir_by_whole_steps(tmp_path: Path) -> None:
+    """The second population makes of the first one's spikes, moved, what it makes of them late."""
+    rng = np.random.default_rng(0)
+    delays = rng.integers(0, 5, 12)
+    graph = delayed_graph(0, delays)
+    samples = (rng.random((3, 14, 1, 2, 4)) < 0.5).astype(np.uint8)
+    imported = nd.import_nir(graph, dt=1e-3)
+    run = imported.run(samples)
+    moved = np.zeros_like(run["a"])
+    for neuron, steps in enumerate(delays):
+        moved[:, steps:, neuron] = run["a"][:, : 14 - steps, neuron]
+    second = nir.NIRGraph(
+        nodes={
+            "input": nir.Input({"input": np.array([12])}), "fc2": graph.nodes["fc2"],
+            "b": graph.nodes["b"], "output": graph.nodes["output"],
+        },
+        edges=[("input", "fc2"), ("fc2", "b"), ("b", "output")], type_check=False,
+    )  # fmt: skip
+    assert run["b"].sum() > 10
+    np.testing.assert_array_equal(nd.import_nir(second, dt=1e-3).run(moved)["b"], run["b"])
+    result = nd.deploy(imported, samples, samples[:, 0, 0, 0, 0], out=tmp_path, lava_samples=1)
+    assert [layer.file_differing for layer in result.agreement] == [0, 0]
+    assert [layer.lava_differing for layer in result.agreement] == [0, 0]
+    assert result.graph.layers[1].connections[0].synapse.delay.max() == delays.max()
+    with pytest.raises(QuantizationError, match="fc2: reads delayed spikes"):
+        nd.deploy(
+            imported, np.repeat(samples, 20, 0), np.arange(60) % 5, out=tmp_path,
+            fine_tune=nd.FineTuning(epochs=1),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("delays", "message"),
+    [(0.5, "late: delay: 0.5 to 0.5 steps"), (63.0, "late: delay: 63 to 63 steps of 0.001 s")],
+)
+def test_other_delays_are_refused(delays: float, message: str) -> None:
+    with pytest.raises(InterchangeError, match=message):
+        nd.import_nir(delayed_graph(0, np.full(12, delays)), dt=1e-3)
 
 
 @pytest.mark.lava

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodeploy.chips.target import Target
-from neurodeploy.errors import DataError, TraceError
+from neurodeploy.errors import DataError, QuantizationError, TraceError
 from neurodeploy.fixedpoint import (
     CURRENT_LIMIT,
     DECAY_UNITY,
@@ -79,6 +79,12 @@ class IntegerNetwork(nn.Module):
             QuantizationError: If the graph cannot be quantized with these scales.
         """
         super().__init__()
+        late = [b.node for p in find_populations(graph) for b in p.branches if b.delay is not None]
+        if late:
+            raise QuantizationError(
+                f"{', '.join(late)}: reads delayed spikes, which are not trained in integers. "
+                "Leave the fine-tune out."
+            )
         fixed = quantize(graph, target, steps=steps, scales=scales)
         graph = _hold_thresholds(_separate_synapses(graph), fixed, scales)
         self._graph, self._target, self._steps = graph, target, steps
