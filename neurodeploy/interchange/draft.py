@@ -409,7 +409,8 @@ class _Drafting:
         shape = self.shapes[values[0].node]
         exact = fit_parameter(node.array("delay"), shape, "delay") / self.convention.dt
         steps = np.rint(np.broadcast_to(exact, shape))
-        if np.abs(exact - steps).max() > _WHOLE or steps.min() < 0 or steps.max() > DELAY_MAX:
+        is_whole = np.abs(exact - steps).max() <= _WHOLE
+        if not (is_whole and steps.min() >= 0 and steps.max() <= DELAY_MAX):
             raise InterchangeError(
                 f"delay: {float(np.min(exact)):g} to {float(np.max(exact)):g} steps of "
                 f"{self.convention.dt:g} s; whole ones from 0 to {DELAY_MAX} are possible."
