@@ -61,6 +61,20 @@ def case(tmp_path: Path) -> Case:
     return Case(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "timing",
+    [nd.Window(steps=6), nd.Stream(steps=6, refresh_interval=4), nd.Stream(steps=6)],
+    ids=repr,
+)
+def test_time_is_kept_with_its_refreshes(case: Case, timing: nd.Window | nd.Stream) -> None:
+    assert CertifiedRun.of(case.graph, 6, timing).to_timing() == timing
+
+
+def test_certificates_without_refreshes_are_still_read(case: Case) -> None:
+    certificate = case.tampered(lambda table: table["run"].pop("refresh_interval"))
+    assert certificate.run.refresh_interval is None
+
+
 def test_a_certificate_is_read_as_written_and_holds(case: Case) -> None:
     certificate = nd.Certificate.load(case.path)
     assert certificate == case.certificate
