@@ -1,8 +1,8 @@
 """Compiled sigma-delta layers against their NumPy twin and real Lava.
 
-    python tests/benchmarks/sigma_delta.py [--samples N] [--rounds N] [--no-lava]
+    python tests/benchmarks/sigma_delta.py [golden pilotnet] [--samples N] [--rounds N] [--no-lava]
 
-Two parts, all in turn in one run; speeds are medians with their range.
+Two parts, each all in turn in one run; speeds are medians with their range.
 
 - The five-layer golden network of trained digits, input block included, in Lava's own time: each of
   its 160 frames, one stream by itself and 16 side by side. Lava runs the one stream. Every message
@@ -180,16 +180,18 @@ def by_activity(wanted: float, samples: int, rounds: int) -> dict[str, object]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=["golden", "pilotnet"])
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--no-lava", action="store_true")
     options = parser.parse_args()
-    found = {
-        "golden": golden(3 * options.rounds, with_lava=not options.no_lava),
-        "pilotnet": [
+    found: dict[str, object] = {}
+    if "golden" in options.parts:
+        found["golden"] = golden(3 * options.rounds, with_lava=not options.no_lava)
+    if "pilotnet" in options.parts:
+        found["pilotnet"] = [
             by_activity(activity, options.samples, options.rounds) for activity in ACTIVITIES
-        ],
-    }
+        ]
     write_result(f"sigma_delta_{processor_family()}", found)
 
 
