@@ -101,7 +101,10 @@ def count_samples(
     """
     feed = member_of(Feed, feed, name="feed")
     reads_voltage = Decision.of(graph) is Decision.VOLTAGE
-    spikes = graph.names[:-1] if graph.sends_changes else ()
+    spikes: tuple[str, ...] = ()
+    if graph.sends_changes:  # frames are counted by what others read
+        read = {connection.source for layer in graph for connection in layer.connections}
+        spikes = tuple(name for name in graph.names if name in read)
     record = Record(spikes=spikes, states=None if reads_voltage else (), counts=True)
     pieces = record_in_pieces(
         graph, samples, timing=timing, feed=feed, record=record, memory=memory, progress=progress

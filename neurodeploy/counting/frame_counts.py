@@ -198,6 +198,8 @@ def count_frames(
             fan_out = synapse_fan_out(connection.synapse, graph.shape_of(source))
             maps = (fan_out.nonzero.reshape(-1), (fan_out.stored > 0).reshape(-1))
             by_step = _weigh(sent, maps)
+            if source == layer.name:  # a recurrent synapse reads the step before
+                by_step = [np.pad(one[:, :-1], ((0, 0), (1, 0))) for one in by_step]
             operations, events = (_divide(one, lags[source], frames, parts) for one in by_step)
             known = sops.get(layer.name)
             sops[layer.name] = operations if known is None else known + operations
