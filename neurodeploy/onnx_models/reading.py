@@ -212,8 +212,15 @@ def _take_out_constants(model: onnx.ModelProto, path: Path) -> dict[str, Shape]:
             for attribute in node.attribute:
                 if node.op_type == "Einsum" and attribute.name == "equation":
                     _check_equation(attribute.s.decode(errors="replace"), path)
-                if attribute.HasField("t") and attribute.t.data_location != external:
-                    _check_tensor(attribute.t, path)
+                held = [attribute.t] if attribute.HasField("t") else []
+                for tensor in (*held, *attribute.tensors):
+                    if tensor.data_location == external:  # onnx would look in the current folder
+                        raise OnnxError(
+                            f"{path}: attribute '{attribute.name}' of '{node.name}' lies in another"
+                            " file, which is read for weights only. Save the model with "
+                            "convert_attribute=False."
+                        )
+                    _check_tensor(tensor, path)
         for sparse in graph.sparse_initializer:
             name, shape = sparse.values.name, tuple(sparse.dims)
             shapes[name] = shape
