@@ -24,6 +24,10 @@ STATE_EXPONENT = 6
 DECAY_BITS = 12
 DECAY_UNITY = 1 << DECAY_BITS
 """A decay of 4096 empties the state in one step; 0 never changes it."""
+STATE_BITS = 32
+"""Lava's integers: a state that leaves them wraps, before its own 24 bits are enforced."""
+CONV_BITS = 24
+"""Sums of conv synapses wrap to these, modulo."""
 CURRENT_LIMIT = 1 << 23
 """A current is held in signed 24 bits: (-2**23, 2**23]."""
 VOLTAGE_LIMIT = (1 << 23) - 1

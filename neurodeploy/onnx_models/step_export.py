@@ -15,9 +15,11 @@ import numpy.typing as npt
 from neurodeploy.errors import OnnxError
 from neurodeploy.fixedpoint import (
     BIAS_BITS,
+    CONV_BITS,
     CURRENT_LIMIT,
     DECAY_BITS,
     DECAY_UNITY,
+    STATE_BITS,
     STATE_EXPONENT,
     VOLTAGE_LIMIT,
     scale_up,
@@ -121,7 +123,8 @@ def _add_layer(
         events = sent.get(connection.source, "")
         if connection.source == name:
             events = builder.input(f"{name}.previous", layer.shape, np.int64)
-        part = _add_synapse(builder, layer, connection, events, f"{name}.drive{number}")
+        bound = _largest_sum(graph, connection)
+        part = _add_synapse(builder, layer, connection, events, bound, f"{name}.drive{number}")
         drive = builder.add("Add", drive, part, out=f"{name}.sum{number}") if drive else part
     current = builder.input(f"{name}.current", layer.shape, np.int64)
     voltage = builder.input(f"{name}.voltage", layer.shape, np.int64)
@@ -129,9 +132,8 @@ def _add_layer(
     scaled = builder.add("Mul", drive, unit, out=f"{name}.drive.scaled")
     kept = _add_decay(builder, current, neuron.current_decay, f"{name}.current.kept")
     full = builder.add("Add", kept, scaled, out=f"{name}.current.full")
-    if any(isinstance(one.synapse, FixedInjection) for one in layer.connections):
-        full = _add_wrap(builder, full, 32, f"{name}.current.wrapped")
-    new_current = _add_turn(builder, full, f"{name}.current")
+    wrapped = _add_wrap(builder, full, STATE_BITS, f"{name}.current.wrapped")
+    new_current = _add_turn(builder, wrapped, f"{name}.current")
     held = _add_decay(builder, voltage, neuron.voltage_decay, f"{name}.voltage.kept")
     total = builder.add("Add", held, new_current, out=f"{name}.voltage.driven")
     if layer.bias.any():
@@ -150,16 +152,24 @@ def _add_layer(
 
 
 def _add_synapse(
-    builder: GraphBuilder, layer: FixedLayer, connection: Connection, events: str, name: str
+    builder: GraphBuilder,
+    layer: FixedLayer,
+    connection: Connection,
+    events: str,
+    bound: int,
+    name: str,
 ) -> str:
-    """Add what one synapse sends, as int64 of the layer's shape."""
+    """Add what one synapse sends, sums of up to `bound`, as int64 of the layer's shape."""
     synapse = connection.synapse
     if isinstance(synapse, FixedInjection):
         return builder.add("Identity", "input", out=name)
     values = builder.add("Cast", events, out=f"{name}.float", to=1)
     if isinstance(synapse, FixedConv):
         total = builder.conv(values, synapse, name=name, out=f"{name}.product")
-        return builder.add("Cast", total, out=name, to=7)
+        if bound < 1 << (CONV_BITS - 1):
+            return builder.add("Cast", total, out=name, to=7)
+        whole = builder.add("Cast", total, out=f"{name}.whole", to=7)
+        return _add_wrap(builder, whole, CONV_BITS, name)
     assert isinstance(synapse, FixedDense)
     flat = builder.add("Flatten", values, out=f"{name}.flat", axis=1)
     acting = synapse.effective

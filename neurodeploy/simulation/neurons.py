@@ -15,6 +15,7 @@ from neurodeploy.fixedpoint import (
     BIAS_BITS,
     CURRENT_LIMIT,
     DECAY_BITS,
+    STATE_BITS,
     STATE_EXPONENT,
     VOLTAGE_LIMIT,
     Int64Array,
@@ -37,8 +38,6 @@ from neurodeploy.ir.integer_layers import (
 )
 from neurodeploy.simulation.recording import Health, unknown_kind
 
-_STATE_BITS = 32
-
 
 class _Range:
     """The width of one state, from low to high; remembers how far it went beyond, and how often."""
@@ -60,12 +59,12 @@ class _Range:
 
 
 def _word_range() -> _Range:
-    limit = 1 << (_STATE_BITS - 1)
+    limit = 1 << (STATE_BITS - 1)
     return _Range(-limit, limit - 1, _wrap)
 
 
 def _wrap(values: Int64Array) -> Int64Array:
-    return wrap(values, _STATE_BITS)
+    return wrap(values, STATE_BITS)
 
 
 class Dynamics(ABC):

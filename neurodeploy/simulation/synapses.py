@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import SimulationError
-from neurodeploy.fixedpoint import Int64Array, scale_down, wrap
+from neurodeploy.fixedpoint import CONV_BITS, Int64Array, scale_down, wrap
 from neurodeploy.ir.integer_layers import (
     FixedComplexDense,
     FixedConv,
@@ -28,7 +28,6 @@ from neurodeploy.simulation.recording import SpikeArray, unknown_kind
 BoolArray = npt.NDArray[np.bool_]
 _EXACT_FLOAT32 = 1 << 24
 _EXACT_FLOAT64 = 1 << 53
-_CONV_BITS = 24
 _DENSE_BITS = 32
 _COLUMN_BYTES = 4 * 2**20
 """Size of one block of unfolded images: stays in a processor's cache."""
@@ -145,8 +144,8 @@ def _convolve(synapse: FixedConv, events: SpikeArray, *, wraps: bool = True) -> 
             "conv: a weighted sum of graded inputs exceeds 32 bits, where Lava's result is "
             "undefined. Scale the input or the weights down."
         )
-    if wraps and bound >= 1 << (_CONV_BITS - 1):
-        result = wrap(result, _CONV_BITS)
+    if wraps and bound >= 1 << (CONV_BITS - 1):
+        result = wrap(result, CONV_BITS)
     return result.reshape(samples, steps, outputs, out_height, out_width)
 
 

@@ -23,6 +23,7 @@ from neurodeploy.ir.graphs import FixedInput, Graph
 from neurodeploy.ir.integer_layers import (
     Connection,
     CubaNeuron,
+    FixedConv,
     FixedDense,
     FixedLayer,
 )
@@ -80,6 +81,29 @@ def walk(graph: FixedPointGraph, inputs: np.ndarray) -> list[dict[str, np.ndarra
             source = f"{layer}.spikes" if state == "previous" else f"{name}.next"
             states[name] = found[-1][source]
     return found
+
+
+def test_sums_and_states_of_a_step_wrap_as_those_of_the_chip() -> None:
+    """Sums of 12,032,188 wrap in conv synapses; currents that never decay pass 32 bits."""
+    weight = np.array([[[[859_442]]], [[[-400_000]]]], np.int32)
+    layer = FixedLayer(
+        name="conv",
+        shape=(2, 1, 1),
+        connections=(Connection(source="input", synapse=FixedConv(weight=weight)),),
+        neuron=CubaNeuron(
+            current_decay=np.array(0, np.int32),
+            voltage_decay=np.array(0, np.int32),
+            threshold=np.array(100_000, np.int32),
+        ),
+        bias=np.array(0, np.int32),
+    )
+    graph = FixedPointGraph(input=FixedInput(shape=(1, 1, 1), message_bits=4), layers=(layer,))
+    inputs = np.full((1, 12, 1, 1, 1), 14, np.int32)
+    recording = EventSimulator(graph).run(inputs, record=Record(states=["conv"]))
+    found = walk(graph, inputs)
+    for step in range(12):
+        for state, values in recording.states["conv"].items():
+            np.testing.assert_array_equal(found[step][f"conv.{state}.next"], values[:, step])
 
 
 @some
