@@ -250,10 +250,10 @@ def _run_on_frames(
         None, the ANN, and its MACs for each frame without products with zero. Where it did not run
         on them, the model as it was given, with a note if it is to be compared by frame.
     """
-    from neurodeploy.pipeline.converted import examine, frame_macs_of
-
     if model is None or model.activity is not None or frames is None:
         return model, None, None
+    from neurodeploy.pipeline.converted import examine, frame_macs_of
+
     assert ann.ann is not None
     assert samples.count is not None, "files know how many samples they hold"
     if graph.frame_scales is None:
