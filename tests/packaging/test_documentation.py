@@ -94,6 +94,11 @@ def test_links_lead_to_files() -> None:
             if not re.match(r"\w+:", link):
                 target = (path.parent / link).resolve().relative_to(ROOT).as_posix()
                 assert target in made or (ROOT / target).exists(), (path, link)
+                if target.endswith(".md") and path != ROOT / "README.md":
+                    on_site = {*made, "README.md"}
+                    if not path.is_relative_to(DOCS):
+                        on_site |= set(pages_from_files.FILES)
+                    assert target in on_site or target.startswith("docs/"), (path, link)
                 checked += 1
     assert checked > 40
 
