@@ -1,13 +1,14 @@
 """Files of named tensors with JSON beside them: safetensors, never pickle.
 
-A file carries a SHA-256 of its tensors and its JSON: one that was changed is refused, and so are
-files of the first format, which have none.
+A file carries a SHA-256 of its tensors and its JSON, so that one that was changed is refused. Files
+of the first format have none; they are read with a warning.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from neurodeploy.errors import CheckpointError
+from neurodeploy.errors import CheckpointError, NeurodeployWarning
 from neurodeploy.files import replacing
 from neurodeploy.untrusted.boundary import FileKind, reading
 from neurodeploy.untrusted.documents import parse_json
@@ -70,17 +71,24 @@ def read_tensors(path: Path | str, *, kind: str) -> tuple[dict[str, Tensor], Jso
         text = (opened.metadata() or {}).get(_KEY, "{}")
         header = parse_json(text, where=str(path), kind=_FILE, most=_HEADER_CHARACTERS)
         found = header.get("kind") if isinstance(header, dict) else None
-        if not isinstance(header, dict) or found != f"{kind}-2":
-            told = ", of an earlier version, without a hash" if found == f"{kind}-1" else ""
+        if not isinstance(header, dict) or found not in (f"{kind}-1", f"{kind}-2"):
             raise CheckpointError(
-                f"{path}: holds {found or 'tensors of another program'}{told}; {kind}-2 is "
-                "required. Name a file that this version wrote, or train again."
+                f"{path}: holds {found or 'tensors of another program'}, {kind} is required."
             )
         tensors = {name: opened.get_tensor(name) for name in list(opened.keys())}
     metadata = header.get("metadata")
-    if header.keys() != {"kind", "metadata", "sha256"} or not isinstance(metadata, dict):
+    is_first = found == f"{kind}-1"
+    keys = {"kind", "metadata"} if is_first else {"kind", "metadata", "sha256"}
+    if header.keys() != keys or not isinstance(metadata, dict):
         raise CheckpointError(f"{path}: its header has the wrong keys. {_FILE.rule}")
-    if header["sha256"] != _digest(tensors, header):
+    if is_first:
+        warnings.warn(
+            f"{path}: written by an earlier version, without a hash of its content, so that "
+            "changes of it go unnoticed.",
+            NeurodeployWarning,
+            stacklevel=3,
+        )
+    elif header["sha256"] != _digest(tensors, header):
         raise CheckpointError(
             f"{path}: changed since it was written: its content is not that of its SHA-256. "
             f"{_FILE.rule}"

@@ -40,7 +40,7 @@ ANSWERS = {
     "43": "Einsum has the equation 'i.j'",
     "44": "functions cannot be inlined",
     "74": "a number of 401 digits",
-    "75": "holds neurodeploy-checkpoint-1, of an earlier version, without a hash",
+    "75": "made with training data = ",
     "83": ": line 48: nested deeper than 32 tables and lists",
     "84": ": line 11: a number of 5000 characters",
     "85": "name",
