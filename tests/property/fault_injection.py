@@ -76,6 +76,8 @@ class Faults:
     def injected(self, *, arrays: bool = True) -> Iterator[Faults]:
         """Watch while the block runs; clocks stand still, so that equal runs are equal.
 
+        So does all but one processor: each thread allocates what it needs, if it gets any work.
+
         Without `arrays`, memory is left alone: numba compiles nothing while NumPy is patched.
         """
         with ExitStack() as stack:
@@ -101,6 +103,7 @@ class Faults:
                 put(np, name, self._allocated(getattr(np, name)))
             for name in ("perf_counter", "monotonic"):
                 put(time, name, lambda: 0.0)
+            put(os, "sched_getaffinity", lambda _: {0})
             put(tempfile, "tempdir", str(Path(self.root) / "tmp"))
             yield self
 
