@@ -120,6 +120,7 @@ def test_nothing_of_lava_is_left(lava: Path, tmp_path: Path, fault: str) -> None
             for part, number in FAULTS[fault]:
                 os.kill(parts[part], number)
             assert within(60, lambda: not workers_in(tmp_path)), workers_in(tmp_path)
+            parent.wait(60)  # it removes its folder last
         finally:
             parent.kill()
     if fault == "all but Lava killed":
