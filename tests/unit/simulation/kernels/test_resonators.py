@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
+from compiled_runs import assert_equal_to_numpy
 from hypothesis import HealthCheck, given, settings, strategies as st
 from strategies import generators
 
@@ -19,7 +18,7 @@ from neurodeploy.ir import (
     ResonateFireNeuron,
 )
 from neurodeploy.ir.graphs import INPUT
-from neurodeploy.simulation import EventSimulator, Record, Stream, Window
+from neurodeploy.simulation import EventSimulator, Stream, Window
 from neurodeploy.simulation.kernels.layer_records import EventStore
 
 
@@ -69,21 +68,7 @@ def test_all_that_is_recorded_is_equal(rng, is_phase, bits, timing) -> None:
     graph = network(rng, is_phase=is_phase, bits=bits)
     inputs = rng.integers(-(2**bits) + 1 if bits else 0, 2 ** max(bits, 1), (3, 9, 2, 3, 3))
     inputs[rng.random(inputs.shape) < 0.5] = 0
-    record = Record(states=graph.names, final_states=True, counts=True)
-    ours, numpy = (
-        EventSimulator(graph, threads=2, is_compiled=is_compiled).run(
-            inputs.astype(np.int32), timing=timing, record=record
-        )
-        for is_compiled in (True, False)
-    )
-    assert ours.health == numpy.health
-    for index, name in enumerate(graph.names):
-        np.testing.assert_array_equal(ours.spikes[index], numpy.spikes[index])
-        assert ours.spikes[index].dtype == numpy.spikes[index].dtype
-        np.testing.assert_equal(dict(ours.states[name]), dict(numpy.states[name]))
-        np.testing.assert_equal(ours.final_states[index], numpy.final_states[index])
-        np.testing.assert_equal(asdict(ours.events[index]), asdict(numpy.events[index]))
-        np.testing.assert_equal(asdict(ours.updates[index]), asdict(numpy.updates[index]))
+    assert_equal_to_numpy(graph, inputs.astype(np.int32), timing)
 
 
 def test_they_run_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

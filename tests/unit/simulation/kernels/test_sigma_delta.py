@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from compiled_runs import assert_equal_to_numpy
 from hypothesis import HealthCheck, assume, given, reject, settings, strategies as st
 from strategies import generators
 
@@ -24,7 +25,6 @@ from neurodeploy.ir import (
 from neurodeploy.ir.graphs import INPUT
 from neurodeploy.simulation import (
     EventSimulator,
-    Record,
     Stream,
     Window,
 )
@@ -93,20 +93,6 @@ def network(rng: np.random.Generator, largest: int) -> FixedPointGraph:
         )
         source, shape = layers[-1].name, target
     return FixedPointGraph(input=port, layers=tuple(layers))
-
-
-def assert_equal_to_numpy(graph: FixedPointGraph, inputs: np.ndarray, timing: object) -> None:
-    record = Record(states=graph.names, final_states=True, counts=True)
-    ours = EventSimulator(graph, threads=2).run(inputs, timing=timing, record=record)
-    numpy = EventSimulator(graph, is_compiled=False).run(inputs, timing=timing, record=record)
-    assert ours.health == numpy.health
-    for index, name in enumerate(graph.names):
-        np.testing.assert_array_equal(ours.spikes[index], numpy.spikes[index])
-        assert ours.spikes[index].dtype == numpy.spikes[index].dtype
-        np.testing.assert_equal(dict(ours.states[name]), dict(numpy.states[name]))
-        np.testing.assert_equal(ours.final_states[index], numpy.final_states[index])
-        np.testing.assert_equal(asdict(ours.events[index]), asdict(numpy.events[index]))
-        np.testing.assert_equal(asdict(ours.updates[index]), asdict(numpy.updates[index]))
 
 
 @pytest.mark.filterwarnings("ignore:simulation. .* cannot be reset")
