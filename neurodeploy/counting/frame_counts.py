@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.counting.fan_out import FanOut, synapse_fan_out
-from neurodeploy.counting.network_counts import values_entering
+from neurodeploy.counting.network_counts import check_inputs, values_entering
 from neurodeploy.errors import DataError
 from neurodeploy.fixedpoint import Int64Array
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
@@ -182,7 +182,11 @@ def count_frames(
     frames = find_answered(graph, recording.timing, steps)
     if not frames.size:
         return None
-    values: npt.NDArray[np.generic] = values_entering(graph, inputs, recording, feed)
+    values: npt.NDArray[np.generic]
+    if feed is Feed.PORT:
+        values = values_entering(graph, inputs, recording, feed)
+    else:  # neurons take values as they are, whatever a port would see of them
+        values = check_inputs(graph, inputs, recording, feed)
     flat = values.reshape(*values.shape[:2], -1)
     shape = (len(flat), frames.size)
     sops: dict[str, Costs] = {}

@@ -156,6 +156,14 @@ def _kind_of_neuron(layer: FixedLayer) -> InputKind:
 def values_entering(
     graph: FixedPointGraph, inputs: npt.NDArray[np.integer], recording: Recording, feed: Feed
 ) -> NumberArray:
+    """Return the input as `check_inputs` does; a port without message bits sees just spikes."""
+    values = check_inputs(graph, inputs, recording, feed)
+    return values != 0 if _kind_of_input(graph, feed) is InputKind.BINARY else values
+
+
+def check_inputs(
+    graph: FixedPointGraph, inputs: npt.NDArray[np.integer], recording: Recording, feed: Feed
+) -> npt.NDArray[np.integer]:
     """Return the network's input, (samples, T, ...), after checking it against the recording."""
     if recording.layers != graph.names:
         raise DataError(
@@ -173,9 +181,7 @@ def values_entering(
         )
     if values.shape[1] != steps:  # Lava's source starts again from its first step
         values = values[:, np.arange(steps) % values.shape[1]]
-    is_binary = _kind_of_input(graph, feed) is InputKind.BINARY
-    # a port without message bits sees a spike, not its payload
-    return values != 0 if is_binary else values
+    return values
 
 
 def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, EventCounts]:

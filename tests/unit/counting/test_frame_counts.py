@@ -47,6 +47,16 @@ def test_counts_by_hand() -> None:
     assert found.possible == 5
 
 
+def test_another_value_is_a_change_though_neither_is_zero() -> None:
+    """The port of a converted file has no message bits, but its input block sees whole numbers."""
+    inputs = np.array([[[1, 0], [3, 0], [3, 0], [3, 0], [3, 0]]], np.int32)
+    found = counted(inputs, Stream())
+    assert found is not None
+    assert found.changed.tolist() == [[1, 1, 0]]
+    assert found.is_new.tolist() == [[True, True, False]]
+    assert found.all_sops.frames[0, 1] > 0
+
+
 def test_frames_that_are_not_answered_are_counted_apart() -> None:
     found = counted(FRAMES[:, :4], Stream())
     assert found is not None
