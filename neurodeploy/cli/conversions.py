@@ -259,11 +259,12 @@ def write_conversion_pages(
     page: PageOptions,
 ) -> None:
     """Write the conversion for people."""
+    from neurodeploy.conversion.assembly import timing_of
     from neurodeploy.reports.activity import layer_activity, observe
     from neurodeploy.reports.certificate import Certificate
     from neurodeploy.reports.pages.outline import write_markdown, write_page
     from neurodeploy.reports.report import Agreement, RunSummary, SourceFile
-    from neurodeploy.simulation import Feed, Stream
+    from neurodeploy.simulation import Feed
 
     samples = load_numbers(options.samples)
     activity = observe(
@@ -271,7 +272,7 @@ def write_conversion_pages(
         layer_activity(counted.facts),
         conversion.stream_of(samples)[:1],
         samples=counted.facts.samples,
-        timing=Stream(),
+        timing=timing_of(conversion.graph),
         feed=Feed.NEURON,
         title="first sequence",
     )
