@@ -41,8 +41,8 @@ from neurodeploy.conversion.thresholds import Trial, least_thresholds, search_th
 from neurodeploy.counting.fan_out import ann_macs
 from neurodeploy.errors import ConversionError, NeurodeployWarning
 from neurodeploy.fixedpoint import MESSAGE_MAX, STATE_MAX, FloatArray, Int64Array
-from neurodeploy.interchange.floating import apply
-from neurodeploy.ir.float_layers import Input, Rectifier
+from neurodeploy.interchange.floating import pass_frames
+from neurodeploy.ir.float_layers import Rectifier
 from neurodeploy.ir.graphs import SPIKE_EXPONENT, AnnMacs, FixedPointGraph, Graph
 
 Thresholds = Literal["auto", "none"] | int
@@ -434,16 +434,11 @@ def _run_floats(graph: Graph, frames: FloatArray) -> tuple[FloatArray, dict[str,
     largest = max(int(np.prod(shape)) for shape in graph.shapes().values())
     size = max(1, (1 << 20) // largest)
     for first in range(0, len(frames), size):
-        sent: dict[str, FloatArray] = {}
-        value = frames[first : first + size][None]
-        for name, layer in graph.nodes.items():
-            if not isinstance(layer, Input):
-                value = sum((sent[source] for source in graph.sources(name)), np.zeros(()))
-                if isinstance(layer, Rectifier):
-                    peaks[name] = max(peaks.get(name, -np.inf), float(value.max()))
-                value = apply(layer, value)
-            sent[name] = value
-        results.append(value[0].reshape(value.shape[1], -1))
+        for passed in pass_frames(graph, frames[first : first + size]):
+            if isinstance(passed.layer, Rectifier):
+                peak = float(passed.arriving.max())
+                peaks[passed.name] = max(peaks.get(passed.name, -np.inf), peak)
+        results.append(passed.sent[0].reshape(passed.sent.shape[1], -1))
     return np.concatenate(results), peaks
 
 

@@ -8,8 +8,10 @@ sample starts from rest.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -259,6 +261,32 @@ def apply(layer: Layer, value: FloatArray) -> FloatArray:
         case GlobalAveragePool():
             return np.asarray(value.mean(axis=(-2, -1)))
     raise GraphError(f"a layer of type {type(layer).__name__} cannot be run. Name it in `apply`.")
+
+
+class Passed(NamedTuple):
+    """Values that a layer got and gave for frames, each (1, n, ...)."""
+
+    name: str
+    layer: Layer
+    arriving: FloatArray
+    sent: FloatArray
+
+
+def pass_frames(graph: Graph, frames: FloatArray) -> Iterator[Passed]:
+    """Yield what every layer behind the input does, of a graph without neurons.
+
+    Args:
+        graph: The graph; the last layer comes last.
+        frames: (n, *shape) frames, each by itself.
+    """
+    sent: dict[str, FloatArray] = {}
+    for name, layer in graph.nodes.items():
+        if isinstance(layer, Input):
+            sent[name] = frames[None]
+            continue
+        arriving = sum((sent[source] for source in graph.sources(name)), np.zeros(()))
+        sent[name] = apply(layer, arriving)
+        yield Passed(name, layer, arriving, sent[name])
 
 
 def windows_of(

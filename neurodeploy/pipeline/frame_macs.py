@@ -8,8 +8,8 @@ import numpy as np
 
 from neurodeploy.counting.fan_out import synapse_fan_out
 from neurodeploy.fixedpoint import FloatArray, Int64Array
-from neurodeploy.interchange.floating import apply
-from neurodeploy.ir.float_layers import Conv, Dense, Input
+from neurodeploy.interchange.floating import pass_frames
+from neurodeploy.ir.float_layers import Conv, Dense
 from neurodeploy.ir.graphs import Graph
 
 _VALUES = 1 << 23
@@ -36,14 +36,8 @@ def count_frame_macs(graph: Graph, frames: FloatArray) -> Int64Array:
     found = np.zeros(len(frames), np.int64)
     for first in range(0, len(frames), size):
         part = slice(first, first + size)
-        sent: dict[str, FloatArray] = {}
-        for name, layer in graph.nodes.items():
-            if isinstance(layer, Input):
-                sent[name] = frames[part][None]
-                continue
-            value = sum((sent[source] for source in graph.sources(name)), np.zeros(()))
+        for name, _, arriving, _ in pass_frames(graph, frames[part]):
             if name in maps:
-                events = (value[0] != 0).reshape(value.shape[1], -1).astype(np.float64)
+                events = (arriving[0] != 0).reshape(arriving.shape[1], -1).astype(np.float64)
                 found[part] += (events @ maps[name].astype(np.float64)).astype(np.int64)
-            sent[name] = apply(layer, value)
     return found
