@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from neurodeploy.conversion.assembly import with_latency
 from neurodeploy.conversion.converting import convert_graph
-from neurodeploy.counting.fan_out import synapse_fan_out
+from neurodeploy.counting.frame_counts import FrameCounts, count_frames
 from neurodeploy.energy.predicted_costs import Interval, NetworkLoad, load_of_graph
 from neurodeploy.errors import NeurodeployWarning
 from neurodeploy.fixedpoint import FloatArray
@@ -141,36 +141,29 @@ def _run(
     graph: FixedPointGraph, integers: npt.NDArray[np.int32], load: NetworkLoad
 ) -> tuple[dict[str, list[float]], npt.NDArray[np.int64]]:
     """Return the shares of synapses used, by kind of frame and layer, and the read-out's sums."""
-    frames = integers.shape[1]
+    values = with_latency(graph, integers)
     recording = EventSimulator(graph).run(
-        with_latency(graph, integers),
-        timing=Stream(),
-        feed=Feed.NEURON,
-        record=Record(states=()),
+        values, timing=Stream(), feed=Feed.NEURON, record=Record(states=())
     )
-    kinds = dict(_kinds_of(integers))
+    counts = count_frames(graph, values, recording, feed=Feed.NEURON)
+    assert counts is not None, "frames are held until they are answered"
+    kinds = dict(_kinds_of(counts))
     shares: dict[str, list[float]] = {kind: [0.0] for kind in kinds}
-    for index, layer in enumerate(graph.layers[1:], start=1):
-        source = layer.connections[0].source
-        sent = recording.spikes_of(source)[:, index - 1 : index - 1 + frames] != 0
-        fan_out = synapse_fan_out(layer.connections[0].synapse, graph.shape_of(source)).nonzero
-        used = sent.reshape(*sent.shape[:2], -1) @ fan_out.reshape(-1).astype(np.float64)
+    for layer, sizes in zip(graph.layers[1:], load.layers[1:], strict=True):
+        used = counts.sops[layer.name].frames
         for kind, is_kind in kinds.items():
-            shares[kind].append(float(used[is_kind].mean()) / max(1.0, load.layers[index].sops))
+            shares[kind].append(float(used[is_kind].mean()) / max(1.0, sizes.sops))
     sums = recording.spikes_of(graph.names[-1])[:, len(graph.layers) - 1 :]
     return shares, sums.reshape(*sums.shape[:2], -1).astype(np.int64)
 
 
-def _kinds_of(integers: npt.NDArray[np.int32]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """Yield, by kind, which frames of sequences (n, T, ...) are of it."""
-    axes = tuple(range(2, integers.ndim))
-    is_still = np.zeros(integers.shape[:2], np.bool_)
-    is_still[:, 1:] = (np.diff(integers, axis=1) == 0).all(axis=axes)
-    is_first = np.zeros_like(is_still)
+def _kinds_of(counts: FrameCounts) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
+    """Yield, by kind, which of (sequences, frames) are of it."""
+    is_first = np.zeros(counts.changed.shape, np.bool_)
     is_first[:, 0] = True
     for kind, found in (
-        ("still", is_still),
-        ("moving", ~is_still & ~is_first),
+        ("still", ~counts.is_new),
+        ("moving", counts.is_new & ~is_first),
         ("new", is_first),
     ):
         if found.any():
