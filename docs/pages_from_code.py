@@ -21,8 +21,8 @@ API = {
     "run_files": (
         "Run and compare files",
         "Everything here works without torch.",
-        "load_example Example netx EventSimulator LavaSimulator Recording Record Feed Window "
-        "Stream testing open_samples run_samples Crew Certificate",
+        "load_example Example list_examples ExampleCard netx EventSimulator LavaSimulator "
+        "Recording Record Feed Window Stream testing open_samples run_samples Crew Certificate",
     ),
     "count": (
         "Count and report",

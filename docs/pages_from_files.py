@@ -1,10 +1,17 @@
-"""Pages of the site that are files of the repository: how networks were trained, results, rules."""
+"""Pages of the site that are files of the repository: how networks were trained, results, rules.
+
+One more is made from the cards of the zoo.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+import neurodeploy as nd
+from neurodeploy.reports.numbers import format_bounds, format_count
 
 ROOT = Path(__file__).parents[1]
 FILES = {
@@ -26,6 +33,8 @@ FILES = {
     "CHANGELOG.md": "project/changelog.md",
 }
 """Files that are pages, and the pages that they become."""
+ZOO = "reference/zoo.md"
+"""Page of the networks that come with neurodeploy."""
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -38,10 +47,15 @@ def write(folder: Path) -> None:
         made = "".join(parts)
         if not made.startswith("# "):
             made = f"# {Path(source).stem.replace('_', ' ').capitalize()}\n\n{made}"
-        path = folder / page
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text(encoding="utf-8") != made:
-            path.write_text(made, encoding="utf-8")
+        _replace(folder / page, made)
+    _replace(folder / ZOO, "\n".join(_zoo()) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a page, unless it has the same text already, which keeps the site's cache."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def _target(link: str, source: str, page: str) -> str:
@@ -59,3 +73,75 @@ def _target(link: str, source: str, page: str) -> str:
     else:
         made = os.path.relpath(f"../{target}", Path(page).parent)  # offered as a download
     return f"{made}{mark}{anchor}"
+
+
+# --- the zoo ---------------------------------------------------------------------------------
+
+_ABOUT_ZOO = """\
+Small networks that come with every installation, each with test samples, the certificate of its
+comparison with real Lava, and a card. `neurodeploy zoo list` and `nd.list_examples()` tell of them;
+`neurodeploy zoo get NAME` copies one to a folder, and `nd.load_example(NAME)` reads one. None of
+this needs torch.
+
+```python
+import neurodeploy as nd
+
+example = nd.load_example("digits_residual")
+recording = example.run()  # in the timing that the network needs
+print((recording.prediction == example.labels).mean())
+```
+
+Accuracy is that of the deployed integers on the test part. Synaptic operations (SOPs) and energies
+are of one sample, means over the samples beside the file; energies are estimates from low to high,
+beside those of the ReLU twin. `python training/scripts/zoo.py` trains, deploys and verifies all of
+them again. Tests run every file on our simulator and compare it with its certificate, and the first
+samples of all files on real Lava.
+"""
+
+
+def _zoo() -> Iterator[str]:
+    """Yield the lines of the page of the networks that come with neurodeploy."""
+    cards = nd.list_examples()
+    yield from ("# The zoo: verified networks", "", _ABOUT_ZOO)
+    yield "| name | task | accuracy | SOPs | size | what it shows |"
+    yield "|---|---|---|---|---|---|"
+    for card in cards:
+        deployed = f"{100 * card.accuracy['deployed']:.2f} %"
+        sops = f"{card.sops_per_sample:,.0f}"
+        cells = (f"[{card.name}](#{card.name.replace('_', '-')})", card.task, deployed, sops)
+        yield f"| {' | '.join(cells)} | {card.bytes / 1000:.0f} kB | {card.shows} |"
+    for card in cards:
+        yield from _card(card)
+
+
+def _card(card: nd.ExampleCard) -> Iterator[str]:
+    example = nd.load_example(card.name)
+    known = example.certificate
+    values = sum(array.values for array in known.recording.arrays)
+    stages = ", ".join(f"{stage} {100 * share:.2f} %" for stage, share in card.accuracy.items())
+    shape = "x".join(map(str, known.input.shape[2:]))
+    rows = {
+        "Task": f"{card.task}; input {shape}, {known.run.steps} steps",
+        "Shows": card.shows,
+        "Accuracy": f"{stages}, on {card.test_samples:,} of the test part",
+        "Samples": f"{card.correct} of the {len(example.labels)} beside the file are right",
+        "Layers": ", ".join(f"{one.name} ({one.neurons:,})" for one in example.graph),
+        "Real Lava": f"{known.result.differing} of {format_count(values)} spikes and states differ",
+        "SOPs": f"{card.sops_per_sample:,.0f} a sample",
+        **{
+            f"Energy, {one.preset}": format_bounds(one.low, one.high)
+            + (
+                ""
+                if one.twin_low is None or one.twin_high is None
+                else f"; ReLU twin {format_bounds(one.twin_low, one.twin_high)}"
+            )
+            for one in card.energies
+        },
+        "Origin": f"{card.origin}, seed {card.seed}",
+        "Made by": f"`{card.command}`",
+        "Data": card.data,
+        "Licence": card.licence,
+        "Made with": ", ".join(f"{name} {number}" for name, number in card.versions.items()),
+    }
+    yield from ("", f"## {card.name}", "", "| | |", "|---|---|")
+    yield from (f"| {name} | {value} |" for name, value in rows.items())

@@ -18,7 +18,7 @@ Modules at the root serve all folders:
     llvm_vectors  vector instructions for compiled loops
     compiled_code such loops compiled, and kept from one start to the next
     testing       recordings compared spike by spike
-    example       a small verified network with samples
+    example       small verified networks with samples
 """
 
 from importlib import import_module
@@ -63,7 +63,12 @@ if TYPE_CHECKING:
         NeurodeployError as NeurodeployError,
         NeurodeployWarning as NeurodeployWarning,
     )
-    from neurodeploy.example import Example as Example, load_example as load_example
+    from neurodeploy.example import (
+        Example as Example,
+        ExampleCard as ExampleCard,
+        list_examples as list_examples,
+        load_example as load_example,
+    )
     from neurodeploy.interchange.importing import Imported as Imported, import_nir as import_nir
     from neurodeploy.interchange.nir_writer import export_nir as export_nir
     from neurodeploy.interchange.torch_importing import import_torch as import_torch
@@ -168,7 +173,7 @@ _NAMES_BY_MODULE = {
     "energy.formulas": "LayerAccesses Operations",
     "energy.presets": "EnergyPreset",
     "errors": "NeurodeployError NeurodeployWarning",
-    "example": "Example load_example",
+    "example": "Example ExampleCard list_examples load_example",
     "interchange.importing": "Imported import_nir",
     "interchange.nir_writer": "export_nir",
     "interchange.torch_importing": "import_torch",

@@ -467,9 +467,9 @@ def recipes_path() -> Path:
     return _find_folder("_recipes", "training/recipes")
 
 
-def example_path() -> Path:
-    """Return the folder of the small verified network that comes with neurodeploy."""
-    return _find_folder("_example", "examples/digits")
+def zoo_path() -> Path:
+    """Return the folder of the small verified networks that come with neurodeploy."""
+    return _find_folder("_zoo", "examples/zoo")
 
 
 def _find_folder(installed: str, in_checkout: str, *, package: Path = PACKAGE) -> Path:

@@ -30,10 +30,11 @@ COMMANDS = {
     "report": "report",
     "compare": "compare",
     "inspect": "inspect",
-    "fit": "fit",
+    "fit": "inspect",
     "export": "export",
     "macs": "models",
     "doctor": "doctor",
+    "zoo": "zoo",
     "lava": "lava",
 }
 """Commands in the order of the help text, and the modules of `cli.commands` that hold them."""
@@ -80,7 +81,7 @@ def make_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     app.callback()(_options)
     for name in names:
         module = import_module(f"neurodeploy.cli.commands.{COMMANDS[name]}")
-        if name == "lava":
+        if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
         else:
             app.command()(expand_groups(getattr(module, name)))

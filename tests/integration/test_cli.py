@@ -44,6 +44,8 @@ COMMANDS = (
     ("export",),
     ("fit",),
     ("inspect",),
+    ("zoo", "list"),
+    ("zoo", "get"),
     ("lava", "install"),
     ("lava", "doctor"),
     ("doctor",),
@@ -66,7 +68,7 @@ def test_help_keeps_what_stands_in_angle_brackets(neurodeploy) -> None:
         assert words in " ".join(lines)
 
 
-@pytest.mark.parametrize("arguments", [(), ("lava",)])
+@pytest.mark.parametrize("arguments", [(), ("lava",), ("zoo",)])
 def test_without_a_command_the_commands_are_listed(neurodeploy, arguments: tuple[str]) -> None:
     outcome = neurodeploy(*arguments)
     assert outcome.code == 2

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from neurodeploy.cli.app import make_app
-from neurodeploy.cli.commands import lava
+from neurodeploy.cli.commands import lava, zoo
 from neurodeploy.cli.option_groups import Writes
 from neurodeploy.errors import OutputError
 from neurodeploy.pipeline.directory import require_data_apart
@@ -43,9 +43,15 @@ READS = {
 """Options that are files or folders to read, by command."""
 NEW = {"init": ("recipe",)}
 """Options that are files to write which must not exist (`test_own_images.py`)."""
-FOLDERS = {"run": ("out",), "train": ("out",), "deploy": ("out",), "lava install": ("path",)}
-"""Options that are folders to fill. A run's owner and data are checked, see below; a Lava runtime
-replaces only a runtime (`test_runtime.py`)."""
+FOLDERS = {
+    "run": ("out",),
+    "train": ("out",),
+    "deploy": ("out",),
+    "zoo get": ("output",),
+    "lava install": ("path",),
+}
+"""Options that are folders to fill. A run's owner and data are checked, see below; `zoo get`
+replaces nothing (`test_zoo.py`); a Lava runtime replaces only a runtime (`test_runtime.py`)."""
 WRITES = {
     ("simulate", "output"): ("-o", ".npz"),
     ("simulate", "plot"): ("--plot", ".svg"),
@@ -116,7 +122,7 @@ def case(neurodeploy, golden: Path, samples, tmp_path: Path) -> Callable[[str, s
 
 def path_options() -> Iterator[tuple[str, str, bool]]:
     """Yield command, parameter, and whether it is marked, of all that are paths."""
-    for group, prefix in ((make_app(), ""), (lava.app, "lava ")):
+    for group, prefix in ((make_app(), ""), (lava.app, "lava "), (zoo.app, "zoo ")):
         for entry in group.registered_commands:
             assert entry.callback is not None
             signature = inspect.signature(entry.callback, eval_str=True)

@@ -66,6 +66,8 @@ def test_pages_are_made_from_the_code(tmp_path: Path) -> None:
     assert "| `--data FILE.npz` | required | Your samples" in commands
     assert "`shape` | (C, H, W) or (N,)" in (tmp_path / "reference/net_files.md").read_text("utf-8")
     assert (tmp_path / "project" / "contributing.md").is_file()
+    zoo = (tmp_path / "reference" / "zoo.md").read_text(encoding="utf-8")
+    assert all(f"\n## {card.name}\n" in zoo for card in nd.list_examples())
 
 
 def pages() -> list[Path]:
@@ -123,5 +125,6 @@ def test_commands_on_pages_have_the_options_that_they_are_given() -> None:
 
 
 MADE_FROM_CODE = (
+    Path(pages_from_files.ZOO).stem,
     "commands", "recipe_keys", "net_files", "report_schema", "certificate_schema",
 )  # fmt: skip

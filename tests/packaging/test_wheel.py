@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 PLACES = {
     "hardware/": "neurodeploy/_hardware/",
     "training/recipes/": "neurodeploy/_recipes/",
-    "examples/digits/": "neurodeploy/_example/",
+    "examples/zoo/": "neurodeploy/_zoo/",
 }
 """Folders of the checkout, and their places in the wheel."""
 
@@ -59,7 +59,7 @@ def test_the_wheels_own_files_are_found_and_used(wheel: Path, tmp_path: Path) ->
         f"assert here.parent == Path({str(tmp_path)!r}), here\n"
         "assert hardware_path() == here / '_hardware'\n"
         "assert recipes_path() == here / '_recipes'\n"
-        "assert neurodeploy.load_example().net == here / '_example' / 'network.net'\n"
+        "assert neurodeploy.load_example().net == here / '_zoo' / 'digits_small' / 'network.net'\n"
         "assert Target.load('loihi2').weight_max == 254\n"
     )
     subprocess.run(
