@@ -1,6 +1,7 @@
 """A whole recipe, step after step: train, deploy, simulate, verify, report.
 
-`neurodeploy train`, `deploy` and `run` call this package:
+`neurodeploy train`, `deploy` and `run` call this package. Its names are loaded when they are first
+used: most bring torch, and advice on an ONNX file needs none.
 
 - `recipe_run`: the whole run.
 - `stages`: train before deployment, verify after it.
@@ -30,50 +31,83 @@ A run lives in one directory:
     summary.json       for machines; written last, so its presence means that the run is whole
 """
 
-from neurodeploy.files import (
-    CERTIFICATE as CERTIFICATE,
-    DEPLOYMENT as DEPLOYMENT,
-    MODEL as MODEL,
-    NET as NET,
-    NET_RECORD as NET_RECORD,
-    RECIPE as RECIPE,
-    REPORT as REPORT,
-    SAMPLES as SAMPLES,
-    SUMMARY as SUMMARY,
-    TEST as TEST,
-)
-from neurodeploy.pipeline.assessment import (
-    RunResult as RunResult,
-    assess_deployment as assess_deployment,
-)
-from neurodeploy.pipeline.deployment.agreement import (
-    LayerCheck as LayerCheck,
-    first_difference as first_difference,
-)
-from neurodeploy.pipeline.deployment.lowering import lower as lower
-from neurodeploy.pipeline.deployment.result import (
-    Deployment as Deployment,
-    PruningOutcome as PruningOutcome,
-    Relaying as Relaying,
-    Step as Step,
-)
-from neurodeploy.pipeline.deployment.steps import deploy as deploy
-from neurodeploy.pipeline.directory import (
-    find_run as find_run,
-    load_model as load_model,
-    next_run_directory as next_run_directory,
-    versions as versions,
-)
-from neurodeploy.pipeline.observation import (
-    Observer as Observer,
-    Silence as Silence,
-    Stopwatch as Stopwatch,
-)
-from neurodeploy.pipeline.prediction import accuracy_of as accuracy_of, predict as predict
-from neurodeploy.pipeline.recipe_run import run as run
-from neurodeploy.pipeline.stages import (
-    TrainingResult as TrainingResult,
-    Verification as Verification,
-    train as train,
-    verify as verify,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neurodeploy.files import (
+        CERTIFICATE as CERTIFICATE,
+        DEPLOYMENT as DEPLOYMENT,
+        MODEL as MODEL,
+        NET as NET,
+        NET_RECORD as NET_RECORD,
+        RECIPE as RECIPE,
+        REPORT as REPORT,
+        SAMPLES as SAMPLES,
+        SUMMARY as SUMMARY,
+        TEST as TEST,
+    )
+    from neurodeploy.pipeline.assessment import (
+        RunResult as RunResult,
+        assess_deployment as assess_deployment,
+    )
+    from neurodeploy.pipeline.deployment.agreement import (
+        LayerCheck as LayerCheck,
+        first_difference as first_difference,
+    )
+    from neurodeploy.pipeline.deployment.lowering import lower as lower
+    from neurodeploy.pipeline.deployment.result import (
+        Deployment as Deployment,
+        PruningOutcome as PruningOutcome,
+        Relaying as Relaying,
+        Step as Step,
+    )
+    from neurodeploy.pipeline.deployment.steps import deploy as deploy
+    from neurodeploy.pipeline.directory import (
+        find_run as find_run,
+        load_model as load_model,
+        next_run_directory as next_run_directory,
+        versions as versions,
+    )
+    from neurodeploy.pipeline.observation import (
+        Observer as Observer,
+        Silence as Silence,
+        Stopwatch as Stopwatch,
+    )
+    from neurodeploy.pipeline.prediction import accuracy_of as accuracy_of, predict as predict
+    from neurodeploy.pipeline.recipe_run import run as run
+    from neurodeploy.pipeline.stages import (
+        TrainingResult as TrainingResult,
+        Verification as Verification,
+        train as train,
+        verify as verify,
+    )
+
+_NAMES_BY_MODULE = {
+    "files": "CERTIFICATE DEPLOYMENT MODEL NET NET_RECORD RECIPE REPORT SAMPLES SUMMARY TEST",
+    "pipeline.assessment": "RunResult assess_deployment",
+    "pipeline.deployment.agreement": "LayerCheck first_difference",
+    "pipeline.deployment.lowering": "lower",
+    "pipeline.deployment.result": "Deployment PruningOutcome Relaying Step",
+    "pipeline.deployment.steps": "deploy",
+    "pipeline.directory": "find_run load_model next_run_directory versions",
+    "pipeline.observation": "Observer Silence Stopwatch",
+    "pipeline.prediction": "accuracy_of predict",
+    "pipeline.recipe_run": "run",
+    "pipeline.stages": "TrainingResult Verification train verify",
+}
+_MODULE_OF = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'neurodeploy.pipeline' has no attribute '{name}'")
+    value: object = getattr(import_module(f"neurodeploy.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

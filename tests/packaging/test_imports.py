@@ -6,20 +6,28 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 import neurodeploy as nd
+from neurodeploy import pipeline
 
 
-def test_every_public_name_can_be_had() -> None:
-    for name in nd.__all__:
-        assert getattr(nd, name) is not None
+packages = pytest.mark.parametrize("package", [nd, pipeline])
 
 
-def test_type_checkers_see_the_same_names() -> None:
-    tree = ast.parse(Path(nd.__file__).read_text(encoding="utf-8"))
+@packages
+def test_every_public_name_can_be_had(package: ModuleType) -> None:
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+
+
+@packages
+def test_type_checkers_see_the_same_names(package: ModuleType) -> None:
+    assert package.__file__ is not None
+    tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
     (block,) = (statement for statement in tree.body if isinstance(statement, ast.If))
     names = [
         name.asname
@@ -27,12 +35,14 @@ def test_type_checkers_see_the_same_names() -> None:
         if isinstance(statement, ast.ImportFrom)
         for name in statement.names
     ]
-    assert sorted([*names, "__version__"], key=str) == sorted(nd.__all__)
+    version = ["__version__"] if package is nd else []
+    assert sorted([*names, *version], key=str) == sorted(package.__all__)
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'simulat'"):
-        _ = nd.simulat  # type: ignore[attr-defined]
+@packages
+def test_an_unknown_name_is_an_attribute_error(package: ModuleType) -> None:
+    with pytest.raises(AttributeError, match=f"'{package.__name__}' has no attribute 'simulat'"):
+        _ = package.simulat
 
 
 def test_commands_without_training_never_load_torch() -> None:
@@ -59,6 +69,15 @@ def test_commands_without_training_never_load_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_advice_and_conversion_of_onnx_files_never_load_torch() -> None:
+    program = (
+        "import sys\n"
+        "from neurodeploy.pipeline import advising, converted\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_a_command_loads_no_other_command() -> None:
