@@ -15,6 +15,7 @@ Modules at the root serve all folders:
     fixedpoint    the chip's integer arithmetic
     provenance    versions, commit and hashes behind a result
     strict_tables TOML and JSON read strictly into dataclasses
+    machine_code  functions kept as machine code, called without their compiler
     llvm_vectors  vector instructions for compiled loops
     compiled_code such loops compiled, and kept from one start to the next
     testing       recordings compared spike by spike

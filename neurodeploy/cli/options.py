@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from dataclasses import dataclass
 from enum import StrEnum
@@ -201,13 +200,13 @@ class FileOptions:
     ) -> FixedPointGraph:
         """Read a file, which another process reads first.
 
-        `spike_exponent` is `spike_exp` of Lava's `Network`. A command that `simulates` needs the
-        compiler, which is loaded while that process reads.
+        `spike_exponent` is `spike_exp` of Lava's `Network`. A command that `simulates` needs LLVM's
+        loader, which is loaded while that process reads.
         """
         shape = parse_shape(self.input_shape)
         with tried_apart(net):
             if simulates:
-                _load_compiler()
+                import_module("neurodeploy.simulation.kernels.layer_records")
         graph = read(
             net,
             input_shape=shape,
@@ -221,18 +220,6 @@ class FileOptions:
                 f"{','.join(map(str, graph.input.shape))}. Leave the option out."
             )
         return graph
-
-
-def _load_compiler() -> None:
-    """Load numba without SciPy's BLAS, which takes as long and which no loop of ours calls."""
-    name = "scipy.linalg.cython_blas"
-    if name in sys.modules or "numba.np.arraymath" in sys.modules:
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # Python's way to say "not installed"
-    try:
-        import_module("numba.np.arraymath")
-    finally:
-        del sys.modules[name]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,14 @@ other, so groups of them run side by side.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,7 +59,6 @@ BATCH_BYTES = 256 * 2**20
 """Working memory that the samples in work at one time may take."""
 _GROUP_BYTES = 8 * 2**20
 """Working memory of one group of samples, so that it stays in a processor's cache."""
-_NUMBA_CACHE = str(Path("numba", "core", "caching.py"))
 _GROUPS_PER_THREAD = 4
 """Groups are at most so large that every thread gets this many."""
 
@@ -145,8 +142,7 @@ class EventSimulator:
 
         Raises:
             DataError: If the input has the wrong shape, kind or range.
-            SimulationError: If timing, feed or record do not fit the network, or compiled code
-                cannot be read or kept.
+            SimulationError: If timing, feed or record do not fit the network.
         """
         start = time.perf_counter()
         graph, feed = self.graph, member_of(Feed, feed, name="feed")
@@ -186,8 +182,7 @@ class EventSimulator:
         workers, size = self._groups(layers, plan, len(values))
         spans = [(i, min(i + size, len(values))) for i in range(0, len(values), size)]
         work = _Work(self.graph, layers, plan, size, written)
-        with _explained_cache():
-            yield from _run_side_by_side(work, values, spans, workers)
+        yield from _run_side_by_side(work, values, spans, workers)
         if written is not outputs:
             outputs.take_part(written, part.start)
 
@@ -291,7 +286,7 @@ class _Work:
         if all(layer is None for layer in self.layers):
             return None
         if not hasattr(self.local, "store"):
-            from neurodeploy.simulation.kernels import layer_records  # here: it loads a compiler
+            from neurodeploy.simulation.kernels import layer_records  # here: it loads LLVM
 
             self.local.store = layer_records.EventStore(
                 self.graph, steps=self.plan.steps, samples=self.size
@@ -319,29 +314,10 @@ def _run_side_by_side(
 
 def _has_compiler() -> bool:
     """Return whether numba compiles; the kernels' vectors exist only in compiled code."""
-    import numba  # only now: it loads a compiler
-
-    return not vars(numba.config)["DISABLE_JIT"]
-
-
-@contextmanager
-def _explained_cache() -> Iterator[None]:
-    """Explain what to do where numba fails on the files in which it keeps compiled code.
-
-    Damaged ones may raise anything, so it is told by where the error comes from.
-    """
-    try:
-        yield
-    except Exception as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        if not any(frame.filename.endswith(_NUMBA_CACHE) for frame in frames):
-            raise
-        place = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "kernels/__pycache__"
-        raise SimulationError(
-            f"simulation: compiled code in {place} cannot be read or kept "
-            f"({type(error).__name__}: {error}). Delete the .nbi and .nbc files there, "
-            "make room, or set NUMBA_CACHE_DIR to another folder."
-        ) from error
+    loaded = sys.modules.get("numba")  # not for this alone: it takes longer than many a run
+    if loaded is not None:
+        return not loaded.config.DISABLE_JIT
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
 
 
 def _sources(layer: FixedLayer) -> set[str]:

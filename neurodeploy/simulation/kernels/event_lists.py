@@ -12,23 +12,19 @@ Indices of the innermost loops are unsigned, since numba checks signed ones for 
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numba import from_dtype, int32, int64, types, uint8, void
 
-from neurodeploy import fixedpoint, llvm_vectors
-from neurodeploy.compiled_code import compiled, source_key
+from neurodeploy.compiled_code import linked
 from neurodeploy.llvm_vectors import WORD, clear, first_set, nonzero_bits
-from neurodeploy.simulation.kernels.structures import LISTS, RANGE, SEGMENT
+from neurodeploy.simulation.kernels.structures import RANGE, SEGMENT
 
-KERNEL_KEY = source_key(
-    [*Path(__file__).parent.glob("*.py"), *map(Path, (llvm_vectors.__file__, fixedpoint.__file__))]
-)
-"""Compiled code is kept on disk until a source changes that has a part in it."""
-kernel = partial(compiled, KERNEL_KEY)
-"""Compiles a function without Python's lock."""
+
+def kernel() -> Callable[..., Any]:
+    """Return the decorator of compiled functions; Python calls those of `layer_records`."""
+    return linked
 
 
 @kernel()
@@ -161,19 +157,15 @@ def _collect_flat(flat, samples, steps, channels, lists, store):  # type: ignore
             store[bound], store[bound + 1] = 0, number - place
 
 
-@kernel(
-    [
-        void(types.Array(value, 4, "C", readonly=True), from_dtype(LISTS)[::1], int32[::1])
-        for value in (uint8, int32)
-    ]
-)
-def collect_events(frames, sender, store):  # type: ignore[no-untyped-def]
-    """List the values other than zero of frames, (samples, T, channels, pixels) uint8 or int32.
+@kernel()
+def collect_events(flat, shape, sender, store):  # type: ignore[no-untyped-def]
+    """List the values other than zero of frames, uint8 or int32.
 
-    `sender`, (1,) LISTS, is where in the store they are written.
+    `flat` are the frames in one line, `shape` is (samples, T, channels, pixels). `sender`,
+    (1,) LISTS, is where in the store they are written.
     """
-    samples, steps, channels, pixels = frames.shape
-    lists, flat = sender[0], frames.reshape(frames.size)
+    samples, steps, channels, pixels = shape
+    lists = sender[0]
     if pixels == 1:  # all frames in one call, which would take a tenth of a list
         _collect_flat(flat, samples, steps, channels, lists, store)
         return
@@ -223,12 +215,7 @@ def collect_events(frames, sender, store):  # type: ignore[no-untyped-def]
                             store[np.uint64(target + to_values)] = flat[np.uint64(at + lane)]
 
 
-@kernel(
-    [
-        void(types.Array(value, 4, "C"), int64, from_dtype(LISTS)[::1], int32[::1])
-        for value in (uint8, int32)
-    ]
-)
+@kernel()
 def spread_events(frames, first_step, sender, store):  # type: ignore[no-untyped-def]
     """Write the events of a sender, (1,) LISTS, into frames, zero so far, from `first_step` on.
 

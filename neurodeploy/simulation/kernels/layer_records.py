@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from neurodeploy.files import PACKAGE
 from neurodeploy.fixedpoint import (
     MESSAGE_MAX,
     STATE_EXPONENT,
@@ -16,17 +18,37 @@ from neurodeploy.fixedpoint import (
     scale_up,
 )
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
-from neurodeploy.simulation.kernels import event_lists
+from neurodeploy.machine_code import MachineFunction, source_key
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, is_graded
-from neurodeploy.simulation.kernels.input_blocks import run_delta_block, run_lif_block
-from neurodeploy.simulation.kernels.lif import run_lif
-from neurodeploy.simulation.kernels.lif_frames import run_lif_frames
-from neurodeploy.simulation.kernels.resonators import run_resonators
-from neurodeploy.simulation.kernels.sigma_delta import count_large, note_values, run_sigma
 from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
 from neurodeploy.simulation.kernels.weight_layout import Spreading, frame_of, zeros_on_line
 from neurodeploy.simulation.outputs import LayerOutputs, new_health
 from neurodeploy.simulation.recording import IntArray, SpikeArray, count_type
+
+KERNEL_KEY = source_key(
+    [
+        *Path(__file__).parent.glob("*.py"),
+        *(PACKAGE / f"{name}.py" for name in ("compiled_code", "fixedpoint", "llvm_vectors")),
+    ]
+)
+"""Machine code is kept until a source changes that has a part in it."""
+
+
+def _kernel(module: str, name: str) -> MachineFunction:
+    """Return a kernel; its module, which loads the compiler, is imported only to compile it."""
+    return MachineFunction(f"{__package__}.{module}", name, key=KERNEL_KEY)
+
+
+collect_events = _kernel("event_lists", "collect_events")
+spread_events = _kernel("event_lists", "spread_events")
+run_lif = _kernel("lif", "run_lif")
+run_lif_frames = _kernel("lif_frames", "run_lif_frames")
+run_sigma = _kernel("sigma_delta", "run_sigma")
+count_large = _kernel("sigma_delta", "count_large")
+note_values = _kernel("sigma_delta", "note_values")
+run_resonators = _kernel("resonators", "run_resonators")
+run_delta_block = _kernel("input_blocks", "run_delta_block")
+run_lif_block = _kernel("input_blocks", "run_lif_block")
 
 
 class _Prepared(NamedTuple):
@@ -79,7 +101,7 @@ class EventStore:
         channels, height, width = self._frames[name]
         shape = (len(frames), self._steps, channels, height * width)
         lists = self._lists[name]
-        event_lists.collect_events(np.ascontiguousarray(frames).reshape(shape), lists, self._store)
+        collect_events(np.ascontiguousarray(frames).reshape(-1), shape, lists, self._store)
         if lists["to_values"][0]:
             self._largest[name] = max(int(frames.max()), -int(frames.min()), 1)
 
@@ -97,7 +119,7 @@ class EventStore:
         shape = (samples, self._steps - first_step, channels, height * width)
         lists = self._lists[name]
         frames = np.zeros(shape, np.int32 if lists["to_values"][0] else np.uint8)
-        event_lists.spread_events(frames, first_step, lists, self._store)
+        spread_events(frames, first_step, lists, self._store)
         return frames
 
     def run(
@@ -121,7 +143,7 @@ class EventStore:
         described, terms, weights, spreading, arrays = self._prepare(layer, lag, outputs)
         samples, health = span.stop - span.start, new_health()
         updates = outputs.updates[span] if len(outputs.updates) else self._unread[:samples]
-        # A plain tuple in the order of `run_lif`: numba takes ten times as long for a named one.
+        # In the order of `run_lif`.
         results = (*[array[span] for array in arrays], updates, health)
         common = weights, self._store
         if layer.kernel == "sigma-delta":
@@ -209,7 +231,7 @@ class EventStore:
         channels, height, width = self._frames[layer.name]
         valued = outputs.valued[span].reshape(span.stop - span.start, channels, height * width)
         is_static = note_values(self._steps, self._lists[layer.name], self._store, valued)
-        outputs.note_static(is_static=is_static)
+        outputs.note_static(is_static=bool(is_static))
 
     def _prepare(self, layer: CompiledLayer, lag: int, outputs: LayerOutputs) -> _Prepared:
         """Bring together all that is the same for each group: a group may take less time."""

@@ -324,7 +324,7 @@ def test_decays_beyond_their_range_are_left_to_numpy(parameters: dict[str, int])
     "shape", [(1, 1), (64, 1), (70, 1), (130, 1), (1, 63), (3, 64), (2, 65), (5, 130)]
 )
 def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
-    from neurodeploy.simulation.kernels.event_lists import collect_events
+    from neurodeploy.simulation.kernels.layer_records import collect_events
     from neurodeploy.simulation.kernels.structures import LISTS
 
     channels, pixels = shape
@@ -338,7 +338,7 @@ def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
         size = bounds + 3 * (pixels + 1)
         store = np.full(2 * size, -1, np.int32)
         lists = np.array([(0, size, neurons, bounds, size, pixels + 1, values)], LISTS)
-        collect_events(frames, lists, store)
+        collect_events(frames.reshape(-1), frames.shape, lists, store)
         for sample, step in np.ndindex(2, 3):
             flat = frames[sample, step].T.ravel()
             expected = np.flatnonzero(flat)
@@ -354,33 +354,24 @@ def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
 
 
 def test_compiled_code_is_no_older_than_its_sources(tmp_path: Path) -> None:
-    """All kernels have a key of every file with a part in them; another source, another key."""
-    from neurodeploy import compiled_code, fixedpoint, llvm_vectors
-    from neurodeploy.simulation.kernels import (
-        event_lists,
-        lif,
-        lif_frames,
-        neuron_vectors,
-        sigma_delta,
-    )
+    """The key counts every file of ours that is loaded to compile all kernels but plain data."""
+    from neurodeploy import compiled_code, fixedpoint, llvm_vectors, machine_code
+    from neurodeploy.simulation.kernels import layer_records, neuron_vectors
 
-    modules = (event_lists, lif, lif_frames, sigma_delta)
-    kernels = [
-        one for module in modules for one in vars(module).values() if hasattr(one, "py_func")
-    ]
-    assert len(kernels) > 20
-    for one in kernels:
-        assert [cell.cell_contents for cell in one.py_func.__closure__] == [event_lists.KERNEL_KEY]
-    for module in (*modules, neuron_vectors, llvm_vectors, fixedpoint):
-        copy = tmp_path / Path(module.__file__).name
-        copy.write_bytes(Path(module.__file__).read_bytes())
-    key = compiled_code.source_key(tmp_path.glob("*.py"))
+    folder = Path(neuron_vectors.__file__).parent
+    files = [*folder.glob("*.py")]
+    files += [Path(str(one.__file__)) for one in (compiled_code, fixedpoint, llvm_vectors)]
+    assert machine_code.source_key(files) == layer_records.KERNEL_KEY
+    for path in files:
+        copy = tmp_path / path.name
+        copy.write_bytes(path.read_bytes())
+    key = machine_code.source_key(tmp_path.glob("*.py"))
     for path in tmp_path.glob("*.py"):
         before = path.read_bytes()
         path.write_bytes(before + b"# changed\n")
-        assert compiled_code.source_key(tmp_path.glob("*.py")) != key
+        assert machine_code.source_key(tmp_path.glob("*.py")) != key
         path.write_bytes(before)
-    assert compiled_code.source_key(tmp_path.glob("*.py")) == key
+    assert machine_code.source_key(tmp_path.glob("*.py")) == key
 
 
 def test_compiled_code_is_kept_until_its_key_changes(tmp_path: Path) -> None:
@@ -406,23 +397,15 @@ def test_compiled_code_is_kept_until_its_key_changes(tmp_path: Path) -> None:
 
 
 def test_additions_have_the_width_of_their_sums() -> None:
-    """Sums of int8 rows are packed additions of 16 bits. Compiled anew: a cache shows no code."""
-    from numba import njit
-
-    from neurodeploy.simulation.kernels.lif import run_lif
+    """Sums of int8 rows are packed additions of 16 bits. Compiled anew: a file shows no text."""
+    from neurodeploy.simulation.kernels import layer_records, lif
 
     EventSimulator(dense_graph([1, 2])).run(np.ones((1, 1, 2, 1, 1), np.int32))
-    signatures = {signature[3].types[0].dtype.name: signature for signature in run_lif.signatures}
-    fresh = njit(nogil=True)(run_lif.py_func)
-    fresh.compile(signatures["int8"])
-    assert "add <64 x i16>" in fresh.inspect_llvm(signatures["int8"])
+    met = layer_records.run_lif.met
+    by_rows = {kinds[3][0][0].name: kinds for kinds in met}
+    assert "add <64 x i16>" in lif.run_lif.link(by_rows["int8"], "anew").get_llvm_str()
     # One for each type of rows, and another where over 255 steps are counted.
-    assert len(run_lif.signatures) <= 2 * len(signatures) <= 6
-
-
-def test_the_compiler_is_loaded_only_to_simulate() -> None:
-    code = "import sys, neurodeploy as nd; nd.EventSimulator; sys.exit('numba' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert len(met) <= 2 * len(by_rows) <= 6
 
 
 def test_without_a_compiler_numpy_does_all() -> None:
@@ -434,24 +417,3 @@ def test_without_a_compiler_numpy_does_all() -> None:
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     process = subprocess.run([sys.executable, "-c", code], check=False, env=environment)
     assert process.returncode == 0
-
-
-@pytest.mark.slow
-def test_damaged_compiled_code_is_compiled_anew(tmp_path: Path) -> None:
-    """An index read when a kernel is called, and code read when its module is imported."""
-    code = "from neurodeploy.cli.commands.doctor import run_small_network as run; run()"
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-
-    def start() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", code]
-        return subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
-
-    assert start().returncode == 0
-    for pattern, damage in (("run_lif*.nbi", b""), ("collect_events*.nbc", b"damaged")):
-        kept = {path: path.read_bytes() for path in tmp_path.glob(f"*/*.{pattern}")}
-        assert kept
-        for path in kept:
-            path.write_bytes(damage)
-        done = start()
-        assert (done.returncode, done.stderr) == (0, "")
-        assert all(path.read_bytes() != damage for path in kept)
