@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from neurodeploy.data.loading import load_data, read_labelled
 from neurodeploy.errors import DataError
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.recipes.recipe_keys import list_recipe_keys
+from neurodeploy.samples.array_files import listed, load_array, member_names
 from neurodeploy.strict_tables import toml_text
 
 STILL_STEPS = 4
@@ -85,7 +87,7 @@ def draft_recipe(
 
     Raises:
         DataError: If the file is missing or damaged, or its arrays cannot be trained on as they
-            are; the error shows the line of Python that mends them.
+            are; the error names every misfit, and shows the lines of Python that mend all of them.
 
     Example:
         >>> import numpy as np, neurodeploy as nd
@@ -109,16 +111,120 @@ def draft_recipe(
     )
 
 
+class _Mending:
+    """Misfits of a file, and the line of Python that writes one without them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._misfits: list[str] = []
+        self._expressions = {"input": "", "label": ""}
+
+    def read(self) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+        """Read samples and classes, under the names that they have where these are unmistakable."""
+        names = {"input": "input", "label": "label"}
+        held = member_names(self._path) if self._path.exists() else []
+        if not set(names) <= set(held):
+            arrays = {name: load_array(self._path, key=name) for name in held}
+            pairs = [
+                (samples, classes)
+                for samples in held
+                for classes in held
+                if arrays[samples].ndim > 1
+                and arrays[classes].ndim == 1
+                and len(arrays[samples]) == len(arrays[classes])
+            ]
+            if len(pairs) != 1:
+                read_labelled(self._path)  # raises
+            names = dict(zip(names, pairs[0], strict=True))
+            self._misfits.append(
+                f"the arrays {listed(list(pairs[0]))} must be called 'input' and 'label'"
+            )
+        self._expressions = {key: f"old[{json.dumps(name)}]" for key, name in names.items()}
+        return tuple(load_array(self._path, key=name) for name in names.values())  # type: ignore[return-value]
+
+    def note(self, misfit: str, key: str, expression: str) -> None:
+        """Note a misfit of `key`; `expression` mends it, with `{}` for the array so far."""
+        self._misfits.append(misfit)
+        self._expressions[key] = expression.format(self._expressions[key])
+
+    def refuse_misfits(self) -> None:
+        """Raise an error that names all misfits and the lines that mend them, if there are some."""
+        if self._misfits:
+            mended = self._path.with_name(f"{self._path.stem}_integers.npz")
+            raise DataError(
+                f"{self._path}: cannot be trained on as it is: {'; '.join(self._misfits)}. These "
+                "lines of Python write a file that can:\n"
+                f"    import numpy as np\n"
+                f"    old = np.load({json.dumps(str(self._path))})\n"
+                f"    np.savez({json.dumps(str(mended))}, input={self._expressions['input']}, "
+                f"label={self._expressions['label']})"
+            )
+
+
 def _inspect(path: str, *, is_event: bool) -> _Findings:
-    inputs, labels = read_labelled(Path(path).expanduser())
-    _check_values(inputs, path)
+    mending = _Mending(Path(path).expanduser())
+    inputs, labels = mending.read()
+    inputs = _mend_values(inputs, mending, path)
+    inputs = _mend_shape(inputs, mending, path, is_event=is_event)
+    counts = _count_classes(labels, inputs.shape[0], mending, path)
+    mending.refuse_misfits()
+    has_time = inputs.ndim == 5 or is_event
+    return _Findings(
+        path=path,
+        samples=inputs.shape[0],
+        steps=inputs.shape[1] if has_time else None,
+        shape=inputs.shape[2:] if has_time else inputs.shape[1:],
+        values=(int(inputs.min()), int(inputs.max())),
+        counts=counts,
+    )
+
+
+def _mend_values(
+    inputs: npt.NDArray[np.generic], mending: _Mending, path: str
+) -> npt.NDArray[np.generic]:
+    """Return the values as whole numbers of at most 16 bits."""
+    if inputs.dtype.kind != "f" or not inputs.size or not np.isfinite(inputs).all():
+        require_integers(inputs, where=f"{path}: input")
+    if inputs.dtype.kind == "f" and (inputs == inputs.round()).all():
+        mending.note(f"input is {inputs.dtype} of whole numbers", "input", "{}.astype(np.int32)")
+        inputs = inputs.astype(np.int64)
+    elif inputs.dtype.kind == "f":
+        low, high = float(inputs.min()), float(inputs.max())
+        is_share = low >= 0 and high <= 1
+        mending.note(
+            f"input is {inputs.dtype} from {low:.4g} to {high:.4g}, and a chip reads integers",
+            "input",
+            "np.round({0} * 255).astype(np.uint8)"
+            if is_share
+            else "np.round({0} * (127 / np.abs({0}).max())).astype(np.int16)",
+        )
+        numbers = inputs.astype(np.float64)
+        return np.round(numbers * (255 if is_share else 127 / np.abs(numbers).max())).astype(int)
+    numbers = inputs.astype(np.float64)
+    largest = int(np.abs(numbers).max(initial=0))
+    if largest > 2**_BITS_MAX:
+        mending.note(
+            f"input has values of up to {largest}, at most {2**_BITS_MAX} is allowed",
+            "input",
+            f"np.round({{}} * (255 / {largest})).astype(np.int16)",
+        )
+        inputs = np.round(numbers * (255 / largest)).astype(int)
+    return inputs
+
+
+def _mend_shape(
+    inputs: npt.NDArray[np.generic], mending: _Mending, path: str, *, is_event: bool
+) -> npt.NDArray[np.generic]:
+    """Return images with their channels before height and width."""
     shape = inputs.shape
     if len(shape) == 3 and not is_event:
-        raise DataError(
-            f"{path}: input has shape {shape}. For images without an axis of channels, write "
-            f"input=input[:, None]; if these are {shape[1]} steps of {shape[2]} values, say so "
-            "with --encoding events, in Python is_event=True."
+        mending.note(
+            f"input has shape {shape}, without an axis of channels (if these are {shape[1]} steps "
+            f"of {shape[2]} values, say --encoding events instead, in Python is_event=True)",
+            "input",
+            "{}[:, None]",
         )
+        inputs = inputs[:, None]
     has_time = len(shape) == 5 or (len(shape) == 3 and is_event)
     if len(shape) not in (2, 3, 4, 5) or 0 in shape or (is_event and not has_time):
         raise DataError(
@@ -131,69 +237,48 @@ def _inspect(path: str, *, is_event: bool) -> _Findings:
     if len(shape) >= 4 and is_square and last in _CHANNELS_OF_COLOUR:
         axes = list(range(len(shape)))
         order = (*axes[:-3], axes[-1], axes[-3], axes[-2])
-        raise DataError(
-            f"{path}: input has shape {shape}, its channels seem to come last, and come before "
-            f"height and width here. Write input=input.transpose{order}."
+        mending.note(
+            f"input has shape {shape}: its channels seem to come last, and come before height and "
+            "width here",
+            "input",
+            f"{{}}.transpose{order}",
         )
-    return _Findings(
-        path=path,
-        samples=shape[0],
-        steps=shape[1] if has_time else None,
-        shape=shape[2:] if has_time else shape[1:],
-        values=(int(inputs.min()), int(inputs.max())),
-        counts=_count_classes(labels, shape[0], path),
-    )
-
-
-def _check_values(inputs: npt.NDArray[np.generic], path: str) -> None:
-    if inputs.dtype.kind != "f" or not inputs.size or not np.isfinite(inputs).all():
-        require_integers(inputs, where=f"{path}: input")
-    largest = int(np.abs(inputs.astype(np.float64)).max(initial=0).round())
-    is_whole = inputs.dtype.kind != "f" or bool((inputs == inputs.round()).all())
-    if not is_whole:
-        low, high = float(inputs.min()), float(inputs.max())
-        is_share = low >= 0 and high <= 1
-        factor = "255" if is_share else "(127 / np.abs(input).max())"
-        raise DataError(
-            f"{path}: input is {inputs.dtype} from {low:.4g} to {high:.4g}, integers are required: "
-            f"a chip reads them. Write input=np.round(input * {factor}).astype(np.int16)."
-        )
-    if inputs.dtype.kind == "f":
-        raise DataError(
-            f"{path}: input is {inputs.dtype}, its values are whole. Write "
-            "input=input.astype(np.int32)."
-        )
-    if largest > 2**_BITS_MAX:
-        raise DataError(
-            f"{path}: input has values of up to {largest}, at most {2**_BITS_MAX} is allowed. "
-            f"Write input=np.round(input * (255 / {largest})).astype(np.int16)."
-        )
+        inputs = inputs.transpose(order)
+    return inputs
 
 
 def _count_classes(
-    labels: npt.NDArray[np.generic], samples: int, path: str
+    labels: npt.NDArray[np.generic], samples: int, mending: _Mending, path: str
 ) -> npt.NDArray[np.int64]:
     """Return the number of samples of each class."""
+    if labels.ndim == 2 and len(labels) == samples and labels.dtype.kind in "biuf":
+        mending.note(
+            f"label has shape {labels.shape}, one number a sample is required",
+            "label",
+            "{}.argmax(1)",
+        )
+        labels = labels.argmax(1)
     if labels.shape != (samples,):
-        one_hot = " Write label=label.argmax(1)." if labels.ndim == 2 else ""
         raise DataError(
             f"{path}: label has shape {labels.shape}, ({samples},) is required: the number of a "
-            f"class for each sample.{one_hot}"
+            "class for each sample."
         )
-    require_integers(labels, where=f"{path}: label")
-    classes = np.unique(labels)
+    if labels.dtype.kind == "f":
+        require_integers(labels, where=f"{path}: label")
+    classes, numbers = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise DataError(
             f"{path}: label holds the class {classes[0]} only. Two classes or more can be told "
             "apart."
         )
-    if int(classes[0]) != 0 or int(classes[-1]) != len(classes) - 1:
-        raise DataError(
-            f"{path}: label holds {len(classes)} classes from {classes[0]} to {classes[-1]}, they "
-            "must be numbered from 0 without gaps. Write "
-            "label=np.unique(label, return_inverse=True)[1]."
+    if labels.dtype.kind not in "biu" or not np.array_equal(classes, np.arange(len(classes))):
+        mending.note(
+            f"label holds {len(classes)} classes from {classes[0]} to {classes[-1]}, and they must "
+            "be numbered from 0 without gaps",
+            "label",
+            "np.unique({}, return_inverse=True)[1]",
         )
-    return np.bincount(labels.astype(np.int64))
+    return np.bincount(numbers)
 
 
 def _suggest_layers(shape: tuple[int, ...]) -> list[dict[str, object]]:
