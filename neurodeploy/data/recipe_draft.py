@@ -337,6 +337,7 @@ def _lines(found: _Findings, layers: list[dict[str, object]], name: str) -> Iter
             "learning_rate": (0.1, ""),
         },
         "quantization": {
+            "target": ("loihi2", ""),
             "weight_bits": (8, ""),
             "fine_tune_epochs": (0, "A few help where the integers lose accuracy."),
         },

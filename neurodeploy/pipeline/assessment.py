@@ -183,7 +183,7 @@ def accuracy_points(
     """Return the accuracy of each stage, with a note on its measurement."""
     which = "quantized" if deployment.fine_tuning is None else "fine-tuned"
     notes = {
-        "float": "trained network, branches removed",
+        "float": "trained network",
         "quantized": "integers right after quantization",
         "integer": f"deployed file ({which}) on our simulator",
     }

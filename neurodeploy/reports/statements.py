@@ -11,6 +11,7 @@ from neurodeploy.energy.presets import Tier
 from neurodeploy.energy.sensitivity import RATIO, Sensitivity
 from neurodeploy.reports.frame_figures import changed_figures, cost_figures
 from neurodeploy.reports.numbers import (
+    format_bounds,
     format_count,
     format_factor,
     format_percent,
@@ -36,13 +37,18 @@ def statements(report: Report) -> list[str]:
         "are counted.",
         *_frame_statements(report),
         f"{report.sigma:.3f} spikes pass each synapse per {report.inference}; published "
-        f"break-evens with memory lie between {low} and {high}.",
+        f"break-evens with memory lie between {low} and {high}, a hint on which the "
+        "verdict does not rest.",
     ]
-    starts = {Tier.ARITHMETIC: "Arithmetic alone", Tier.MEMORY: "With memory accesses"}
+    starts = {
+        Tier.ARITHMETIC: "Arithmetic alone, memory left out",
+        Tier.MEMORY: "With memory accesses",
+    }
     for tier, start in starts.items():
         rows = [pair for pair in report.tier(tier) if pair.ann is not None]
         if rows and report.is_comparable:
             sentences.append(_tier_statement(start, rows, name))
+    sentences += _chip_statement(report)
     if report.sensitivities:
         sentences.append(_sensitivity_statement(report.sensitivities))
     for fit in report.fits:
@@ -129,13 +135,13 @@ def _updates_statement(report: Report, updates: int) -> str:
 
 
 def verdict_in_short(report: Report) -> str:
-    """Return the verdict in a few words: "needs 2.4 to 82 times more energy"."""
+    """Return the verdict in a few words: "no: needs 2.4 to 82 times more energy"."""
     if not report.is_comparable:
         return "no comparison"
     outcome, factors = _outcome(report)
     if outcome == OVERLAP:
-        return f"needs {factors}the energy" if factors else "open"
-    return f"needs {factors}{outcome} energy"
+        return f"open: needs {factors}the energy" if factors else "open"
+    return f"{'yes' if outcome == LESS else 'no'}: needs {factors}{outcome} energy"
 
 
 def _outcome(report: Report) -> tuple[str, str]:
@@ -156,8 +162,10 @@ def _rules_statement(report: Report) -> str:
     head = report.headline
     if head is None:
         return f"No factor is stated: {broken_rules(report)}."
-    ratio = f"Nominal ratio {format_factor(head.ratio)} ({head.preset})."
-    return f"{ratio} All {len(report.rules)} rules of a fair comparison hold."
+    ratio = (
+        f"Nominal ratio {format_factor(head.ratio)} ({head.preset}), both sides without weights "
+    )
+    return f"{ratio}of zero. All {len(report.rules)} rules of a fair comparison hold."
 
 
 def broken_rules(report: Report) -> str:
@@ -194,10 +202,24 @@ def _tier_statement(start: str, rows: Sequence[PresetComparison], name: str) -> 
     return f"{start}, {len(rows)} presets: {parts} ({first.network.preset}: {ranges})."
 
 
+def _chip_statement(report: Report) -> list[str]:
+    """Return the energy on the chip, which has no counterpart of the ANN to be compared with."""
+    chips = [pair.network for pair in report.tier(Tier.CHIP)]
+    if not chips:
+        return []
+    bounds = format_bounds(min(one.low for one in chips), max(one.high for one in chips))
+    return [
+        f"On the chip itself, by {' and '.join(one.preset for one in chips)}: {bounds}. No such "
+        f"figures are published of Loihi 2; the {report.ann_name} would run on another machine, so "
+        "this is no comparison."
+    ]
+
+
 def _sensitivity_statement(entries: Sequence[Sensitivity]) -> str:
-    most = entries[0]
-    text = f"The most influential assumption: {most.assumption}, a factor of "
-    text += f"{format_factor(most.factor)} ({most.quantity})."
+    most = next((entry for entry in entries if entry.quantity == RATIO), entries[0])
+    moved = "ratio of energies" if most.quantity == RATIO else f"energy of the {most.quantity}"
+    text = f"The assumption that moves the {moved} most: {most.assumption}, a factor of "
+    text += f"{format_factor(most.factor)}."
     turning = [entry.assumption for entry in entries if changes_the_winner(entry)]
     if turning:
         text += f" These change which side needs less: {'; '.join(turning)}."

@@ -202,7 +202,7 @@ def test_headline_figures(page):
 def test_the_page_begins_with_the_verdict_in_words(summary):
     outline = outline_of(summary)
     first = outline.cards[0]
-    assert (first.label, first.value) == ("Does it pay?", "needs more energy")
+    assert (first.label, first.value) == ("Does it pay?", "no: needs more energy")
     lead = "The spiking network needs more energy than the ReLU twin, memory included."
     assert outline.sections[0].lead == lead
 
@@ -343,7 +343,7 @@ def test_other_machines_are_context_and_no_result(page):
 
 def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
     page = Page(render_run(RunSummary(title="x", report=make_report())))
-    assert "Does it pay?\n      needs more energy" in page.text
+    assert "Does it pay?\n      no: needs more energy" in page.text
     assert "No factor is stated: 3 of 7 rules" in page.text
     fair = dataclasses.replace(
         make_report(),
@@ -351,7 +351,7 @@ def test_one_ratio_is_stated_only_if_every_rule_holds(make_report):
         headline=Headline(preset="sram45", ratio=2.5, low=1.5, high=3.5),
     )
     page = Page(render_run(RunSummary(title="x", report=fair)))
-    assert "Does it pay?\n      needs 1.5 to 3.5 times more energy" in page.text
+    assert "Does it pay?\n      no: needs 1.5 to 3.5 times more energy" in page.text
     assert "needs 1.5 to 3.5 times more energy than the ReLU twin, memory included." in page.text
 
 
