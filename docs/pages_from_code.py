@@ -7,6 +7,7 @@ import json
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import typer
 
@@ -17,49 +18,112 @@ from neurodeploy.netx import schema
 from neurodeploy.recipes.recipe_keys import list_recipe_keys
 from neurodeploy.reports import json_form
 
+
+class ApiPage(NamedTuple):
+    """A page of the API: title, what to know first, public names, and what examples begin with."""
+
+    title: str
+    about: str
+    names: str
+    setup: str = ""
+
+
+_BEGINNING = """\
+from pathlib import Path
+
+import numpy as np
+
+import neurodeploy as nd
+"""
+_SMALL_RUN = """
+quick = {
+    "network.layers": '[{type = "conv", channels = 8, stride = 2}]',
+    "shortcut.method": "vanilla",
+    "shortcut.after": "[]",
+    "training.epochs": "1",
+    "quantization.fine_tune_epochs": "0",
+    "verification.lava_samples": "2",
+}
+recipe = nd.Recipe.load("digits", overrides=quick)
+run = nd.pipeline.run(recipe, Path("runs/digits-1"))
+"""
+_UNTRAINED = """
+plain = {"shortcut.method": "vanilla", "shortcut.after": "[]"}
+network = nd.SpikingNetwork.from_recipe(nd.Recipe.load("digits", overrides=plain))
+graph = nd.fold_batchnorm(nd.trace(network))
+loihi2 = nd.Target.load("loihi2")
+"""
+_FOREIGN = """
+torch.manual_seed(0)
+neuron = {"beta": 0.9, "reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+network = nn.Sequential(
+    nn.Linear(16, 32), snntorch.Leaky(**neuron), nn.Linear(32, 3), snntorch.Leaky(**neuron)
+).eval()
+spikes = np.random.default_rng(0).integers(0, 2, (40, 10, 16))  # (samples, T, inputs)
+labels = np.arange(40) % 3
+nd.export_nir(nd.import_torch(network, spikes).graph, "model.nir")
+
+relu = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).eval()
+frames = np.random.default_rng(0).random((8, 20, 1, 8, 8))  # (sequences, T, C, H, W)
+"""
+
 API = {
-    "run_files": (
+    "run_files": ApiPage(
         "Run and compare files",
         "Everything here works without torch.",
         "load_example Example list_examples ExampleCard netx EventSimulator LavaSimulator "
-        "Recording Record Feed Window Stream testing open_samples run_samples Crew Certificate",
+        "Recording Record Feed Window Stream testing open_samples run_samples Crew "
+        "Certificate",
+        _BEGINNING,
     ),
-    "count": (
+    "count": ApiPage(
         "Count and report",
         "Operations are counted exactly; energies are ranges with their sources.",
         "report report_counts Report RunSummary count count_samples count_layer Operations "
         "LayerAccesses estimate_energy Energy EnergyPreset System Measured count_onnx_macs "
         "compare_networks read_candidate observe layer_activity_of save_plot write_page "
         "write_markdown write_comparison write_comparison_markdown",
+        f"import json\n{_BEGINNING}",
     ),
-    "train": (
+    "train": ApiPage(
         "Train",
         "Needs the extra `train`.",
         "Recipe list_recipe_keys draft_recipe RecipeDraft load_data Dataset ArrayDataset "
-        "SpikingNetwork Trainer evaluate remove_branches pipeline",
+        "SpikingNetwork Trainer evaluate remove_branches",
+        _BEGINNING.replace("np\n", "np\nimport torch\n", 1),
     ),
-    "deploy": (
+    "whole_runs": ApiPage(
+        "Whole runs",
+        "`nd.pipeline`: the commands `train`, `deploy` and `run` call it. Needs the extra `train`.",
+        "pipeline",
+        _BEGINNING + _SMALL_RUN,
+    ),
+    "deploy": ApiPage(
         "Deploy",
         "From a trained network to the integers of a chip.",
         "trace run_passes fold_batchnorm fold_average_pool fold_global_average_pool "
         "fold_normalization lower_current_biases lower_max_pool lower_residuals merge_groups "
         "prune_channels prune_weights choose_scales calibrate quantize Graph FixedPointGraph "
         "Target check_limits find_violations estimate_cores sizes_of export_step export_twin",
+        f"from dataclasses import replace\n\n{_BEGINNING}{_UNTRAINED}",
     ),
-    "other_frameworks": (
+    "other_frameworks": ApiPage(
         "Networks of other frameworks",
         "Trained elsewhere, deployed here.",
-        "deploy ImportedDeployment FineTuning import_torch import_nir Imported export_nir convert "
-        "Conversion advise Advice advice_text write_advice write_advice_markdown "
+        "deploy ImportedDeployment FineTuning import_torch import_nir Imported export_nir "
+        "convert Conversion advise Advice advice_text write_advice write_advice_markdown "
         "add_shortcut_branches BranchedModule branch_weight_at combine_outputs",
+        _BEGINNING.replace("np\n", "np\nimport snntorch\nimport torch\nfrom torch import nn\n", 1)
+        + _FOREIGN,
     ),
-    "errors": (
+    "errors": ApiPage(
         "Errors",
         "All derive from `NeurodeployError`.",
         "NeurodeployError NeurodeployWarning",
+        _BEGINNING,
     ),
 }
-"""Pages of the API: title, one line, and the public names on each."""
+"""Pages of the API by file."""
 _ABOUT_COMMANDS = """\
 Made from `neurodeploy --help`. Each command also prints its own with `--help`. `simulate`,
 `verify`, `report` and `inspect` need no torch.
@@ -95,13 +159,23 @@ def write(folder: Path) -> None:
         reference / "certificate_schema.md",
         _schema("The JSON of a certificate", json_form.certificate_schema()),
     )
-    for name, (title, line, names) in API.items():
-        _replace(reference / "api" / f"{name}.md", _api(title, line, names.split()))
+    for name, page in API.items():
+        _replace(reference / "api" / f"{name}.md", _api(page))
 
 
 def documented_names() -> list[str]:
     """Return the public names that the pages of the API hold."""
-    return [name for _, _, names in API.values() for name in names.split()]
+    return [name for page in API.values() for name in page.names.split()]
+
+
+def documented_objects(page: ApiPage) -> Iterator[tuple[str, object]]:
+    """Yield the names after `nd.` of a page, those of modules inside them, and their objects."""
+    for name in page.names.split():
+        value = getattr(nd, name)
+        if inspect.ismodule(value):
+            yield from ((f"{name}.{inner}", one) for inner, one in _public(value))
+        else:
+            yield name, value
 
 
 def _replace(path: Path, lines: Iterable[str]) -> None:
@@ -236,24 +310,16 @@ def _schema(title: str, table: Mapping[str, typing.Any]) -> Iterator[str]:
 # --- names of Python -------------------------------------------------------------------------
 
 
-def _api(title: str, line: str, names: Iterable[str]) -> Iterator[str]:
-    yield from (f"# {title}", "", line, "")
-    if title == "Errors":
-        names = [
-            name
-            for name, one in vars(errors).items()
-            if inspect.isclass(one) and issubclass(one, (errors.NeurodeployError, Warning))
-        ]
-        for name in names:
-            yield from _directive("exception", f"neurodeploy.errors.{name}", members=False)
+def _api(page: ApiPage) -> Iterator[str]:
+    yield from (f"# {page.title}", "", page.about, "")
+    yield from ("The examples begin with", "", "```python", page.setup.rstrip(), "```", "")
+    if page.title == "Errors":
+        for name, one in vars(errors).items():
+            if inspect.isclass(one) and issubclass(one, (errors.NeurodeployError, Warning)):
+                yield from _directive("exception", f"neurodeploy.errors.{name}", members=False)
         return
-    for name in names:
-        value = getattr(nd, name)
-        if inspect.ismodule(value):
-            for inner, one in _public(value):
-                yield from _entry(f"neurodeploy.{name}.{inner}", one)
-        else:
-            yield from _entry(f"neurodeploy.{name}", value)
+    for name, value in documented_objects(page):
+        yield from _entry(f"neurodeploy.{name}", value)
 
 
 def _public(module: typing.Any) -> Iterator[tuple[str, object]]:

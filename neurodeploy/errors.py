@@ -20,7 +20,15 @@ class Obstacle(NamedTuple):
 
 
 class NeurodeployError(Exception):
-    """Base of all errors that neurodeploy raises on purpose."""
+    """Base of all errors that neurodeploy raises on purpose.
+
+    Example:
+        >>> try:
+        ...     nd.Recipe.load("digitz")  # doctest: +ELLIPSIS
+        ... except nd.NeurodeployError as error:  # also a ValueError
+        ...     print(error)
+        digitz: no such recipe. Did you mean 'digits'? ...
+    """
 
     obstacles: tuple[Obstacle, ...] = ()
     """Parts of a model, in the errors that list them."""
@@ -125,7 +133,14 @@ def list_obstacles(kind: type[_Kind], place: str, obstacles: Iterable[Obstacle])
 
 
 class NeurodeployWarning(UserWarning):
-    """Something the user can act on; nothing is changed silently."""
+    """Something the user can act on; nothing is changed silently.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", nd.NeurodeployWarning)  # stop where one is shown
+        ...     graph = nd.netx.read(nd.load_example().net)
+    """
 
 
 class FractionWarning(NeurodeployWarning):

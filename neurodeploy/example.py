@@ -79,6 +79,11 @@ class ExampleCard:
         sops_per_sample: Synaptic operations.
         energies: By tier and preset.
         versions: Of the software that made it.
+
+    Example:
+        >>> card = nd.load_example().card
+        >>> card.name, card.correct, card.test_samples, round(card.sops_per_sample)
+        ('digits_small', 29, 360, 7095)
     """
 
     name: Text
@@ -128,6 +133,13 @@ class Example:
         inputs: (samples, T, ...) int32, as the network takes them.
         labels: (samples,) int64, the classes.
         certificate: Of the comparison with real Lava on these samples.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> example.inputs.shape, str(example.inputs.dtype), example.labels[:5].tolist()
+        ((32, 4, 1, 8, 8), 'int32', [7, 6, 3, 7, 7])
+        >>> example.certificate.compare_input(example.inputs)  # no difference
+        ()
     """
 
     card: ExampleCard
@@ -173,7 +185,6 @@ def load_example(name: str = "digits_small") -> Example:
         DataError: If there is no example of this name.
 
     Example:
-        >>> import neurodeploy as nd
         >>> example = nd.load_example()
         >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
         >>> int((recording.prediction == example.labels).sum()), len(example.labels)

@@ -25,6 +25,13 @@ class Difference:
         neuron: Index within the layer, (c, h, w) or (n,).
         first: Value in the first recording.
         second: Value in the second recording.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> simulator = nd.EventSimulator(example.graph)
+        >>> one, other = (simulator.run(example.inputs[n : n + 1]) for n in (0, 1))
+        >>> print(nd.testing.compare(one, other).difference)
+        conv1: spikes differ first at step 0, sample 0, neuron (0, 0, 3): 1 against 0
     """
 
     layer: str
@@ -54,6 +61,14 @@ class LayerComparison:
         spikes_second: Events in the second recording.
         differing: Number of values that differ.
         difference: The first difference, or None.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> simulator = nd.EventSimulator(example.graph)
+        >>> one, other = (simulator.run(example.inputs[n : n + 1]) for n in (0, 1))
+        >>> layer = nd.testing.compare(one, other).layers[0]
+        >>> layer.name, layer.compared, layer.differing
+        ('conv1', 512, 180)
     """
 
     name: str
@@ -71,7 +86,15 @@ class LayerComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateComparison:
-    """The trace of one state of one layer, compared; fields as in `LayerComparison`."""
+    """The trace of one state of one layer, compared; fields as in `LayerComparison`.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> states = nd.testing.compare(recording, recording).states
+        >>> [(one.layer, one.name, one.is_equal) for one in states]
+        [('readout', 'current', True), ('readout', 'voltage', True)]
+    """
 
     layer: str
     name: str
@@ -92,6 +115,15 @@ class Comparison:
     Attributes:
         layers: Spikes, one entry for each recorded layer, in order.
         states: Recorded state traces, one entry for each.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> comparison = nd.testing.compare(recording, recording)
+        >>> comparison.describe()
+        'equal in all of 3 layers (28416 values)'
+        >>> comparison.to_dict()["is_equal"]
+        True
     """
 
     layers: tuple[LayerComparison, ...]
@@ -143,6 +175,13 @@ def compare(first: Recording, second: Recording) -> Comparison:
 
     Raises:
         SimulationError: If the recordings are not of the same network, input or length.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> compiled = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> definition = nd.EventSimulator(example.graph, is_compiled=False).run(example.inputs)
+        >>> nd.testing.compare(compiled, definition).differing
+        0
     """
     if first.layers != second.layers:
         raise SimulationError(
@@ -193,6 +232,12 @@ def assert_bit_exact(first: Recording, second: Recording) -> None:
         AssertionError: If anything differs; the message names the first differing layer, step,
             sample and neuron, and how much differs in each layer.
         SimulationError: If the recordings are not of the same network, input or length.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> compiled = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> definition = nd.EventSimulator(example.graph, is_compiled=False).run(example.inputs)
+        >>> nd.testing.assert_bit_exact(compiled, definition)
     """
     comparison = compare(first, second)
     if not comparison.is_equal:

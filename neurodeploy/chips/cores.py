@@ -187,9 +187,7 @@ def estimate_cores(
         TargetError: If the target has no cores, or does not state what its model needs.
 
     Example:
-        >>> import neurodeploy as nd
-        >>> example = nd.load_example()
-        >>> fit = nd.estimate_cores(nd.sizes_of(example.graph), nd.Target.load("loihi2"))
+        >>> fit = nd.estimate_cores(nd.sizes_of(nd.load_example().graph), loihi2)
         >>> [(layer.layer.name, layer.low, layer.high) for layer in fit.layers]
         [('conv1', 1, 1), ('conv2', 1, 1), ('readout', 1, 1)]
     """

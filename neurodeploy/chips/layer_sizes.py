@@ -59,7 +59,13 @@ class LayerSize:
 
 
 def sizes_of(graph: FixedPointGraph) -> tuple[LayerSize, ...]:
-    """Return the size of every layer of a deployed network."""
+    """Return the size of every layer of a deployed network.
+
+    Example:
+        >>> sizes = nd.sizes_of(nd.load_example().graph)
+        >>> [(size.name, size.shape, size.synapses) for size in sizes]
+        [('conv1', (8, 4, 4), 968), ('conv2', (16, 2, 2), 3200), ('readout', (10,), 0)]
+    """
     return tuple(_size_of(graph, layer) for layer in graph)
 
 

@@ -31,9 +31,7 @@ def find_violations(graph: FixedPointGraph, target: Target) -> tuple[str, ...]:
     must be lowered already.
 
     Example:
-        >>> import neurodeploy as nd
-        >>> example = nd.load_example()
-        >>> nd.find_violations(example.graph, nd.Target.load("loihi2"))
+        >>> nd.find_violations(nd.load_example().graph, loihi2)
         ()
     """
     found: list[str] = []
@@ -56,6 +54,9 @@ def check_limits(graph: FixedPointGraph, target: Target) -> None:
 
     Raises:
         TargetLimitError: With every violation, one a line.
+
+    Example:
+        >>> nd.check_limits(nd.load_example().graph, loihi2)  # an error if it does not fit
     """
     found = find_violations(graph, target)
     if found:

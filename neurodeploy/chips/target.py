@@ -55,9 +55,10 @@ class Target:
         core_model: None for a target without cores, such as a simulator.
 
     Example:
-        >>> import neurodeploy as nd
-        >>> nd.Target.load("loihi2").weight_max
-        254
+        >>> loihi2.weight_min, loihi2.weight_max, loihi2.with_weight_bits(4).weight_max
+        (-256, 254, 14)
+        >>> loihi2.limit("delay_max")
+        62
     """
 
     name: str

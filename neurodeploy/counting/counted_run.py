@@ -98,6 +98,12 @@ def count_samples(
     Raises:
         DataError: If samples are malformed or end early.
         SimulationError: If the run cannot be carried out as asked.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> run = nd.count_samples(example.graph, example.samples)
+        >>> run.counts.totals.sops, run.prediction[:4]
+        (227041, array([7, 6, 3, 7]))
     """
     feed = member_of(Feed, feed, name="feed")
     reads_voltage = Decision.of(graph) is Decision.VOLTAGE

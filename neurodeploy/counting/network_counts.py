@@ -79,11 +79,11 @@ def count(
             neither counts nor the spikes of every layer.
 
     Example:
-        >>> import neurodeploy as nd
         >>> example = nd.load_example()
         >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
-        >>> [layer.name for layer in nd.count(example.graph, example.inputs, recording).layers]
-        ['conv1', 'conv2', 'readout']
+        >>> counts = nd.count(example.graph, example.inputs, recording)
+        >>> [(layer.name, layer.sops) for layer in counts.layers]
+        [('conv1', 69984), ('conv2', 131024), ('readout', 26033)]
     """
     _require_integers(graph)
     values = values_entering(graph, inputs, recording, feed)

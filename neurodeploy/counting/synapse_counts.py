@@ -168,6 +168,12 @@ def count_layer(
 
     Raises:
         DataError: If the kind is unknown, shapes do not fit, or values are not of the kind.
+
+    Example:
+        >>> weight, spikes = np.ones((8, 2, 3, 3)), np.ones((1, 4, 2, 6, 6), np.int64)
+        >>> counted = nd.count_layer(weight, spikes, kind="binary", stride=2, padding=1)
+        >>> counted.sops, counted.fan_out.nonzero[0, 0]
+        (array([4096]), array([ 8, 16,  8, 16,  8,  8]))
     """
     if kind not in list(InputKind):
         raise DataError(f"input: kind '{kind}', one of {', '.join(InputKind)} is allowed.")

@@ -30,7 +30,13 @@ TEST_SPLIT_SEED = 0
 
 
 class Dataset(Protocol):
-    """Labelled samples, in memory or read batch by batch."""
+    """Labelled samples, in memory or read batch by batch.
+
+    Example:
+        >>> train, _, test = nd.load_data(nd.Recipe.load("digits"))
+        >>> test.subset(np.arange(2)).windows(4).shape, test.value_range
+        ((2, 4, 1, 8, 8), (0, 16))
+    """
 
     @property
     def labels(self) -> LabelArray:
@@ -101,6 +107,14 @@ class ArrayDataset:
         classes: Number of classes.
         scale: The network sees scale · integer.
         warp: How much a seeded batch of images is turned and resized; None for not at all.
+
+    Example:
+        >>> images = np.random.default_rng(0).integers(0, 16, (60, 1, 12, 12), dtype=np.int32)
+        >>> data = nd.ArrayDataset(
+        ...     inputs=images, labels=np.arange(60) % 3, shape=(1, 12, 12), classes=3, scale=1 / 16
+        ... )
+        >>> data.is_static, data.windows(4).shape, data.value_range
+        (True, (60, 4, 1, 12, 12), (0, 15))
     """
 
     inputs: IntArray

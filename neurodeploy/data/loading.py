@@ -31,6 +31,11 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset, Dataset]:
         DataError: If a file is missing or malformed, values do not fit, or a class has too few
             samples to be in every part.
         RecipeError: If `recipe` is something else.
+
+    Example:
+        >>> train, validation, test = nd.load_data(nd.Recipe.load("digits"))
+        >>> len(train), len(validation), len(test), train.shape
+        (1221, 216, 360, (1, 8, 8))
     """
     if not isinstance(recipe, Recipe):
         raise RecipeError(

@@ -37,6 +37,15 @@ class RecipeDraft:
         text: The recipe as commented TOML.
         found: The content of the file, in words.
         chosen: The suggested network, in words.
+
+    Example:
+        >>> images = np.random.default_rng(0).integers(0, 256, (60, 1, 12, 12))
+        >>> np.savez("mine.npz", input=images, label=np.arange(60) % 3)
+        >>> draft = nd.draft_recipe("mine.npz", name="mine")
+        >>> draft.chosen
+        'conv 16, conv 32, linear read-out; 4 steps, 40 epochs'
+        >>> nd.Recipe.parse(draft.text).recipe.name
+        'mine'
     """
 
     text: str
@@ -90,7 +99,6 @@ def draft_recipe(
             are; the error names every misfit, and shows the lines of Python that mend all of them.
 
     Example:
-        >>> import numpy as np, neurodeploy as nd
         >>> images = np.random.default_rng(0).integers(0, 256, (60, 1, 12, 12))
         >>> np.savez("mine.npz", input=images, label=np.arange(60) % 3)
         >>> nd.draft_recipe("mine.npz").found

@@ -64,6 +64,13 @@ class System:
         hops_east_west: Mean hops of a message along the rows of tiles.
         hops_north_south: The same along the columns.
         destination_cores: Mean number of cores of a layer that a spike is sent to; 1 at the least.
+
+    Example:
+        >>> operations = nd.Operations(steps=4, sops_ac=18, updates={"if": 12}, messages=3)
+        >>> preset = nd.EnergyPreset.load("loihi1_sanafe")
+        >>> fast = nd.System(step_time_us=10, chips=1)
+        >>> nd.estimate_energy(operations, preset, system=fast).static
+        StaticEnergy(power_mw=104.0, chips=1, step_time_us=10, is_real_time=False, energy=4160000.0)
     """
 
     step_time_us: float | None = None
@@ -104,6 +111,12 @@ class Energy:
         excludes: Costs that are left out.
         basis: Meaning of the bounds.
         static: Static energy, not in `nominal`; None for other tiers than C.
+
+    Example:
+        >>> operations = nd.Operations(steps=4, sops_ac=1000, updates={"if": 12})
+        >>> energy = nd.estimate_energy(operations, nd.EnergyPreset.load("cmos7_int8"))
+        >>> round(energy.low), round(energy.nominal), round(energy.high), str(energy.evidence)
+        (30, 30, 30, 'unverified')
     """
 
     tier: Tier
@@ -139,6 +152,12 @@ def estimate_energy(
 
     Raises:
         DataError: If tier B is asked for without constants of tier A, or without accesses.
+
+    Example:
+        >>> operations = nd.Operations(steps=4, sops_ac=18, updates={"if": 12}, messages=3)
+        >>> energy = nd.estimate_energy(operations, nd.EnergyPreset.load("loihi1_sanafe"))
+        >>> {name: round(pj) for name, pj in energy.breakdown.items() if pj}
+        {'synaptic operations': 639, 'neuron updates': 874, 'messages': 333}
     """
     if preset.tier is Tier.ARITHMETIC:
         return _arithmetic_energy(operations, preset)

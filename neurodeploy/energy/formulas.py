@@ -31,6 +31,15 @@ class LayerAccesses:
         events: Each is written to and read from a queue.
         updates: Neuron updates to charge here; 0 for a second synapse into the same neurons.
         states: State words of a neuron.
+
+    Example:
+        >>> accesses = nd.LayerAccesses(
+        ...     sops=18, weights=36, events=3, source_neurons=6, neurons=6, updates=24
+        ... )
+        >>> operations = nd.Operations(steps=4, sops_ac=18, accesses=(accesses,))
+        >>> memory, adders = map(nd.EnergyPreset.load, ("sram45", "cmos45_int8"))
+        >>> round(nd.estimate_energy(operations, memory, arithmetic=adders).nominal, 1)
+        342.1
     """
 
     sops: float
@@ -57,6 +66,11 @@ class Operations:
         updates_active: Those of them that are active; None if not known.
         messages: Spikes · destination layers.
         accesses: One entry a synapse; tier B needs them.
+
+    Example:
+        >>> operations = nd.Operations(steps=4, sops_ac=18, updates={"if": 12}, messages=3)
+        >>> operations.updates_dense
+        12
     """
 
     steps: int

@@ -73,6 +73,15 @@ class Measured:
     """Those counters and energies of a chip's profiler that a file has, per inference.
 
     The source names chip and tool in the words of the file.
+
+    Example:
+        >>> profile = {"source": "Loihi 2, Lava profiler", "samples": 2, "syn_ops": [400, 200]}
+        >>> _ = Path("measured.json").write_text(json.dumps(profile))
+        >>> measured = nd.Measured.load("measured.json")
+        >>> measured.apply(nd.Operations(steps=4, sops_ac=250)).sops_stored  # a sample
+        300.0
+        >>> measured.to_dict(nd.Operations(steps=4, sops_ac=250))["counters"]
+        {'syn_ops': {'measured': 300.0, 'counted': 250.0}}
     """
 
     path: str

@@ -64,9 +64,9 @@ class EnergyPreset:
     """Constants of one technology (process and voltage) for the model of energy of one tier.
 
     Example:
-        >>> import neurodeploy as nd
-        >>> nd.EnergyPreset.load("cmos45_int8").constants["mac"].value
-        0.3
+        >>> preset = nd.EnergyPreset.load("cmos45_int8")
+        >>> preset.value("mac"), str(preset.evidence)
+        (0.3, 'secondary')
     """
 
     name: str

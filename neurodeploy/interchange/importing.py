@@ -35,6 +35,15 @@ class Imported:
         rests: By read-out: its voltage in the other framework where ours is 0; `run` adds it. As
             one number for all scores, it decides no class.
         agreement: With what the other framework recorded; None if nothing was compared.
+
+    Example:
+        >>> imported = nd.import_torch(network, spikes)
+        >>> recorded = imported.run(spikes)
+        >>> {name: values.shape for name, values in recorded.items()}
+        {'1': (40, 10, 32), '3': (40, 10, 3)}
+        >>> print(imported.compare(spikes, recorded).agreement.describe())
+        1: 12800 of 12800 values equal
+        3: 1200 of 1200 values equal
     """
 
     graph: Graph
@@ -143,9 +152,12 @@ def import_nir(
         InterchangeError: If the graph is malformed, its step width is not known, or something in
             it has no exact counterpart; all refusals are in one error.
 
-    Examples:
-        >>> imported = nd.import_nir("model.nir", convention="snntorch")  # doctest: +SKIP
-        >>> spikes = imported.run(samples)  # doctest: +SKIP
+    Example:
+        >>> imported = nd.import_nir("model.nir", convention="neurodeploy")
+        >>> imported.notes
+        {'1': 'exact', '3': 'exact'}
+        >>> imported.run(spikes)["1"].shape
+        (40, 10, 32)
     """
     allowed = check_approximations(approximate)
     if reset not in (None, "zero", "subtract"):

@@ -59,6 +59,12 @@ def export_nir(network: Graph | FixedPointGraph, path: str | Path, *, dt: float 
         GraphError: If the float graph is inconsistent.
         InterchangeError: If NIR cannot say what a layer does; every such layer is listed.
         OutputError: If the file cannot be written.
+
+    Example:
+        >>> nd.export_nir(nd.load_example().graph, "digits.nir")
+        >>> imported = nd.import_nir("digits.nir", convention="neurodeploy")
+        >>> list(imported.thresholds)
+        ['conv1', 'conv2']
     """
     if not (math.isfinite(dt) and dt > 0):
         raise InterchangeError(f"dt: {dt:g}, seconds above 0 are required.")

@@ -61,6 +61,11 @@ def import_torch(
         TraceError: If a layer is not known, or the flow between layers cannot be followed.
         InterchangeError: If something has no exact counterpart, or a spike differs; names the
             layer, and for a spike the step and sample.
+
+    Example:
+        >>> imported = nd.import_torch(network, spikes)
+        >>> imported.notes
+        {'1': 'exact', '3': 'exact'}
     """
     allowed = check_approximations(approximate)
     if layout is not None and layout not in LAYOUTS:

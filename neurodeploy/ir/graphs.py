@@ -24,6 +24,15 @@ class Graph:
     Attributes:
         nodes: Layers by name, each after its sources; a recurrent synapse comes after its neuron.
         edges: (source, destination) pairs. Edges into one node add up, in this order.
+
+    Example:
+        >>> graph.input_name, graph.sources("conv2"), graph.destinations("conv1.synapse")
+        ('input', ('conv2.synapse',), ('conv1',))
+        >>> graph.shapes()["conv4"]
+        (48, 4, 4)
+        >>> graph.check()  # raises GraphError if anything does not fit
+        >>> list(graph.up_to("conv1").nodes)
+        ['input', 'conv1.synapse', 'conv1']
     """
 
     nodes: Mapping[str, Layer]
@@ -269,6 +278,13 @@ class FixedPointGraph:
         frame_scales: Of a converted ReLU network; None of others.
         refresh_interval: Steps after which a sigma-delta network is to be set to zero, again and
             again, lest the bits that its neurons drop add up; None: never.
+
+    Example:
+        >>> fixed = nd.load_example().graph
+        >>> fixed.names, fixed.shape_of("conv2"), fixed.sends_changes
+        (('conv1', 'conv2', 'readout'), (16, 2, 2), False)
+        >>> [fixed.reads_values(layer) for layer in fixed.layers]  # the first one reads pixels
+        [True, False, False]
     """
 
     input: FixedInput

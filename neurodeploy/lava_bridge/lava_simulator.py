@@ -32,6 +32,14 @@ class LavaSimulator:
     Windows of purely feed-forward networks of LIF neurons run back to back in one run of Lava.
     Delays, recurrence and other neurons carry over from one window to the next, so there, and with
     stream timing, every sample is a run of its own (about half a second each).
+
+    Example:
+        >>> example = nd.load_example()
+        >>> bits, names = example.graph.input.message_bits, example.graph.names
+        >>> lava = nd.LavaSimulator(example.net, input_bits=bits, layer_names=names)
+        >>> theirs = lava.run(example.inputs[:2])  # takes some seconds
+        >>> ours = nd.EventSimulator(example.graph).run(example.inputs[:2])
+        >>> nd.testing.assert_bit_exact(ours, theirs)
     """
 
     def __init__(

@@ -30,6 +30,15 @@ class BranchedModule(nn.Module):
 
     Source: Guo et al., "Take A Shortcut Back: Mitigating the Gradient Vanishing for Training
     Spiking Neural Networks", NeurIPS 2024, arXiv 2401.04486.
+
+    Example:
+        >>> relu = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> branched = nd.add_shortcut_branches(relu, torch.zeros(2, 16), starts=["1"])
+        >>> output, branches = branched(torch.ones(2, 16))
+        >>> output.shape, [branch.shape for branch in branches]
+        (torch.Size([2, 3]), [torch.Size([2, 3])])
+        >>> branched.without_branches() is relu
+        True
     """
 
     def __init__(
@@ -94,17 +103,14 @@ def add_shortcut_branches(
     Raises:
         TrainingError: If there is no such layer, or what it sends does not fit the output.
 
-    Examples:
-        The output that is trained is o = b_n + λ(i) · Σ b_l with λ(i) = λ · (1 - i / I), which is
-        the module's own in the last iteration:
-
-        >>> branched = nd.add_shortcut_branches(network, batch, starts=["lif1"])  # doctest: +SKIP
-        >>> for i, (inputs, labels) in enumerate(batches):  # doctest: +SKIP
-        ...     output, branches = branched(inputs)
-        ...     weight = nd.branch_weight_at(i, len(batches), method="evolutionary")
-        ...     output = nd.combine_outputs(output, branches, weight=weight)
-        ...     loss = cross_entropy(output.mean(0), labels)  # and so on, as without branches
-        >>> nd.deploy(nd.remove_branches(branched), samples, labels)  # doctest: +SKIP
+    Example:
+        >>> relu = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> branched = nd.add_shortcut_branches(relu, torch.zeros(2, 16), starts=["1"])
+        >>> output, branches = branched(torch.ones(2, 16))
+        >>> weight = nd.branch_weight_at(0, 100, method="evolutionary")
+        >>> loss = nd.combine_outputs(output, branches, weight=weight).square().mean()
+        >>> nd.remove_branches(branched) is relu  # once it is trained
+        True
     """
     for start in starts:
         _require_layer(module, start)

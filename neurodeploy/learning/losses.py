@@ -16,6 +16,11 @@ def combine_outputs(main: Tensor, branches: Sequence[Tensor], *, weight: float) 
     """Return the output that is trained, o = b_n + λ · Σ b_l, each (N, T, classes).
 
     Source: Guo et al., "Take A Shortcut Back", NeurIPS 2024, eqs. 6 and 10.
+
+    Example:
+        >>> main, branch = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[0.5, 0.0]]])
+        >>> nd.combine_outputs(main, [branch], weight=0.25)
+        tensor([[[1.1250, 2.0000]]])
     """
     if not branches or weight == 0:
         # Not main + 0 · branches: where a branch reads the same tensor as a skip connection, even

@@ -93,6 +93,12 @@ def branch_weight_at(
         schedule: Name of another schedule than the method's; no effect for "vanilla".
 
     Source: Guo et al., "Take A Shortcut Back", NeurIPS 2024, eqs. 6 and 10, Algorithm 1.
+
+    Example:
+        >>> [round(nd.branch_weight_at(i, 5, method="evolutionary"), 2) for i in range(5)]
+        [0.2, 0.15, 0.1, 0.05, 0.0]
+        >>> nd.branch_weight_at(4, 5, method="shortcut", weight=0.5)
+        0.5
     """
     if method == "vanilla":
         return 0.0

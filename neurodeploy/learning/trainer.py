@@ -84,6 +84,16 @@ class Trainer:
             sees one. Only the first writes files and calls back.
         on_iteration: Called after every iteration.
         on_epoch: Called after every epoch, once its checkpoint is written.
+
+    Example:
+        >>> recipe = nd.Recipe.load("digits", overrides={"training.epochs": "1"})
+        >>> train, validation, _ = nd.load_data(recipe)
+        >>> network = nd.SpikingNetwork.from_recipe(recipe)
+        >>> few = train.subset(np.arange(64))
+        >>> trainer = nd.Trainer(recipe.training, shortcut=recipe.shortcut)
+        >>> history = trainer.fit(network, few, validation)
+        >>> len(history.epochs), history.kept_epoch
+        (1, 1)
     """
 
     training: TrainingSection

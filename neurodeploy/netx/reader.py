@@ -84,9 +84,7 @@ def read(
             would drop, hang on or fail on, or something that is not simulated.
 
     Example:
-        >>> import neurodeploy as nd
-        >>> example = nd.load_example()
-        >>> nd.netx.read(example.net).names
+        >>> nd.netx.read(nd.load_example().net).names
         ('conv1', 'conv2', 'readout')
     """
     path = Path(path)

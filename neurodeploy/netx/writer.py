@@ -53,6 +53,12 @@ def write(graph: FixedPointGraph, path: str | Path) -> None:
         NetxError: If the graph is not sequential, or Lava would run a layer with other weights
             than these; every such layer is listed. Nothing is written then.
         OutputError: If the file cannot be written.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> nd.netx.write(example.graph, "copy.net")
+        >>> nd.netx.read("copy.net").names == example.graph.names
+        True
     """
     path = Path(path)
     faults = find_faults(graph)

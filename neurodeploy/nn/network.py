@@ -97,6 +97,14 @@ class SpikingNetwork(nn.Module):
         readout: `DenseSynapse` on flattened spikes, or `GlobalAverageReadout`.
         branches: None for a network without.
         input_mean: (C, 1, 1) float32, of each channel; empty for none, as `input_deviation`.
+
+    Example:
+        >>> network = nd.SpikingNetwork.from_recipe(nd.Recipe.load("digits"))
+        >>> images = nd.load_data(nd.Recipe.load("digits"))[2].windows(network.steps)[:2]
+        >>> network(torch.from_numpy(images)).shape  # (N, T, classes)
+        torch.Size([2, 4, 10])
+        >>> list(network.blocks)
+        ['conv1', 'conv2', 'conv3', 'conv4']
     """
 
     input_mean: Tensor
@@ -214,7 +222,14 @@ class SpikingNetwork(nn.Module):
         return self._run(inputs)[0].transpose(0, 1)
 
     def forward_with_branches(self, inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the main output, and that of each branch, all (N, T, classes)."""
+        """Return the main output, and that of each branch, all (N, T, classes).
+
+        Example:
+            >>> network = nd.SpikingNetwork.from_recipe(nd.Recipe.load("digits"))
+            >>> output, branches = network.forward_with_branches(torch.zeros(2, 4, 1, 8, 8))
+            >>> output.shape, len(branches)
+            (torch.Size([2, 4, 10]), 2)
+        """
         main, outputs, _ = self._run(inputs, keep=self.architecture.branches)
         branches = () if self.branches is None else self.branches(outputs)
         return main.transpose(0, 1), tuple(branch.transpose(0, 1) for branch in branches)
@@ -224,6 +239,12 @@ class SpikingNetwork(nn.Module):
 
         A layer has the name of its block; inner layers of a residual block have their own behind
         a dot, `stage1_block1.conv1`.
+
+        Example:
+            >>> network = nd.SpikingNetwork.from_recipe(nd.Recipe.load("digits"))
+            >>> _, spikes = network.forward_with_spikes(torch.zeros(2, 4, 1, 8, 8))
+            >>> {name: tuple(values.shape) for name, values in list(spikes.items())[:2]}
+            {'conv1': (2, 4, 16, 8, 8), 'conv2': (2, 4, 32, 8, 8)}
         """
         main, _, spikes = self._run(inputs, has_spikes=True)
         return main.transpose(0, 1), {
@@ -301,6 +322,12 @@ class SpikingNetwork(nn.Module):
 
         Raises:
             OutputError: If it cannot be written; an older file stays as it was.
+
+        Example:
+            >>> recipe = nd.Recipe.load("digits")
+            >>> nd.SpikingNetwork.from_recipe(recipe).save("model.safetensors")
+            >>> nd.SpikingNetwork.load("model.safetensors", recipe=recipe).steps
+            4
         """
         metadata: dict[str, object] = {"architecture": self.architecture.to_dict()}
         write_tensors(path, self.state_dict(), kind=FORMAT, metadata=metadata)
@@ -358,6 +385,11 @@ def remove_branches(network: HasBranches[Bare]) -> Bare:
     """Return a network without branches; its main output is the same to the bit.
 
     Of a `SpikingNetwork` it is a copy; of a `BranchedModule` the module that it was made from.
+
+    Example:
+        >>> network = nd.SpikingNetwork.from_recipe(nd.Recipe.load("digits"))
+        >>> len(network.branches), nd.remove_branches(network).branches is None
+        (2, True)
     """
     return network.without_branches()
 

@@ -62,6 +62,10 @@ def trace(network: SpikingNetwork) -> Graph:
 
     Raises:
         TraceError: If the network has branches, or something without a counterpart.
+
+    Example:
+        >>> list(nd.trace(network).nodes)[:4]
+        ['input', 'conv1.synapse', 'conv1.batch_norm', 'conv1']
     """
     if network.branches is not None:
         raise TraceError(

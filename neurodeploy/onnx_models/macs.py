@@ -205,6 +205,12 @@ def count_onnx_macs(
     Raises:
         OnnxError: If the file is no whole ONNX model, a dimension is not known, reading exceeds
             the limits, or the package `onnx` is not installed.
+
+    Example:
+        >>> nd.export_twin(nd.load_example().graph, "twin.onnx")
+        >>> macs = nd.count_onnx_macs("twin.onnx", bind_batch=True)
+        >>> macs.macs_standard, [node.op for node in macs.nodes]
+        (6400, ['Conv', 'Conv', 'Gemm'])
     """
     require_onnx(str(path))
     return run_apart(

@@ -51,6 +51,12 @@ def export_step(graph: FixedPointGraph, path: str | Path) -> None:
     Raises:
         OnnxError: If `onnx` is missing, or the network has other neurons, delays, or weights too
             large for exact sums; it names all of them.
+
+    Example:
+        >>> import onnx
+        >>> nd.export_step(nd.load_example().graph, "step.onnx")
+        >>> [one.name for one in onnx.load("step.onnx").graph.output][:3]
+        ['conv1.spikes', 'conv1.current.next', 'conv1.voltage.next']
     """
     builder = GraphBuilder("step")
     if problems := _problems(graph):

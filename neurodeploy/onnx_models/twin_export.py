@@ -30,6 +30,11 @@ def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
 
     Raises:
         OnnxError: If `onnx` is missing, or the network has parts without a counterpart.
+
+    Example:
+        >>> nd.export_twin(graph, "twin.onnx")
+        >>> nd.count_onnx_macs("twin.onnx", bind_batch=True).macs_standard
+        864768
     """
     graph, name = (network, RELU_TWIN) if isinstance(network, Graph) else _as_floats(network)
     shapes = graph.shapes()

@@ -87,6 +87,14 @@ def calibrate(
     Raises:
         QuantizationError: If the network cannot be represented, a value of the input cannot be
             reproduced, or a spiking layer is silent on all samples.
+
+    Example:
+        >>> small = {**plain, "network.layers": '[{type = "conv", channels = 8}]'}
+        >>> network = nd.SpikingNetwork.from_recipe(nd.Recipe.load("digits", overrides=small))
+        >>> folded = nd.fold_batchnorm(nd.trace(network))
+        >>> calibration = nd.calibrate(folded, loihi2, nd.load_example().inputs)
+        >>> calibration.graph.names, list(calibration.scales)
+        (('conv1', 'readout'), ['conv1', 'readout'])
     """
     if margin < 1:
         raise QuantizationError(f"calibration: margin {margin}, at least 1 is required.")

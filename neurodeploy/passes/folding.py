@@ -45,6 +45,11 @@ def run_passes(graph: Graph, *passes: Pass) -> Graph:
         GraphError: If the graph is inconsistent to begin with.
         NeurodeployError: If a pass cannot treat the graph.
         PassError: If a pass returns an inconsistent graph; names the pass and those before it.
+
+    Example:
+        >>> passes = nd.fold_batchnorm, nd.lower_max_pool, nd.merge_groups
+        >>> list(nd.run_passes(nd.trace(network), *passes).nodes)[:3]
+        ['input', 'conv1.synapse', 'conv1']
     """
     graph.check()
     done: list[str] = []
@@ -69,6 +74,10 @@ def fold_batchnorm(graph: Graph) -> Graph:
 
     Raises:
         GraphError: If a batch norm does not directly follow a conv or dense layer of its own.
+
+    Example:
+        >>> len(nd.trace(network).nodes), len(nd.fold_batchnorm(nd.trace(network)).nodes)
+        (16, 12)
     """
     changed: dict[str, Conv | Dense] = {}
     removed: list[str] = []
@@ -108,6 +117,14 @@ def fold_average_pool(graph: Graph) -> Graph:
     Raises:
         GraphError: If something other than a conv or dense layer reads a pool, or a convolution
             pads the averages where the windows beyond the border would hold real pixels.
+
+    Example:
+        >>> pooled = {**plain, "network.layers.1": '{type = "average_pool"}'}
+        >>> recipe = nd.Recipe.load("digits", overrides=pooled)
+        >>> traced = nd.trace(nd.SpikingNetwork.from_recipe(recipe))
+        >>> folded = nd.run_passes(traced, nd.fold_batchnorm, nd.fold_average_pool)
+        >>> "average_pool2" in traced.nodes, "average_pool2" in folded.nodes
+        (True, False)
     """
     shapes = graph.shapes()
     for name in reversed(list(graph.nodes)):  # of two pools in a row, the last one first
@@ -203,6 +220,13 @@ def fold_global_average_pool(graph: Graph) -> Graph:
 
     W mean(x) = sum over positions of (W / positions) x: the dense layer reads the whole (C, H, W)
     source, with each weight repeated over the positions of its channel.
+
+    Example:
+        >>> recipe = nd.Recipe.load("digits", overrides={**plain, "network.readout": "gap_linear"})
+        >>> traced = nd.trace(nd.SpikingNetwork.from_recipe(recipe))
+        >>> folded = nd.fold_global_average_pool(traced)
+        >>> [one.nodes["readout.synapse"].weight.shape for one in (traced, folded)]
+        [(10, 48), (10, 768)]
     """
     shapes = graph.shapes()
     changed: dict[str, Layer] = {}
@@ -236,6 +260,12 @@ def fold_normalization(graph: Graph) -> Graph:
 
     Raises:
         GraphError: If something other than a conv or dense layer reads the input.
+
+    Example:
+        >>> normalized = replace(graph.input, mean=(8.0,), deviation=(4.0,))
+        >>> with_mean = graph.replace_nodes(changed={graph.input_name: normalized})
+        >>> with_mean.input.mean, nd.fold_normalization(with_mean).input.mean
+        ((8.0,), ())
     """
     entry = graph.input
     if not entry.mean:
@@ -299,6 +329,14 @@ def lower_max_pool(graph: Graph) -> Graph:
 
     Raises:
         GraphError: If a pool does not read spikes.
+
+    Example:
+        >>> pooled = {**plain, "network.layers.1": '{type = "max_pool"}'}
+        >>> recipe = nd.Recipe.load("digits", overrides=pooled)
+        >>> traced = nd.trace(nd.SpikingNetwork.from_recipe(recipe))
+        >>> lowered = nd.lower_max_pool(traced)
+        >>> [type(one.nodes["max_pool2"]).__name__ for one in (traced, lowered)]
+        ['MaxPool', 'Cuba']
     """
     shapes = graph.shapes()
     nodes: dict[str, Layer] = {}
@@ -325,7 +363,16 @@ def lower_max_pool(graph: Graph) -> Graph:
 
 
 def merge_groups(graph: Graph) -> Graph:
-    """Reduce each convolution to the groups that Lava can hold; its function stays the same."""
+    """Reduce each convolution to the groups that Lava can hold; its function stays the same.
+
+    Example:
+        >>> depthwise = {"network.layers.1": '{type = "conv", channels = 256, groups = 256}'}
+        >>> wide = {**plain, "network.layers.0.channels": "256", **depthwise}
+        >>> recipe = nd.Recipe.load("digits", overrides=wide)
+        >>> traced = nd.trace(nd.SpikingNetwork.from_recipe(recipe))
+        >>> [one.nodes["conv2.synapse"].groups for one in (traced, nd.merge_groups(traced))]
+        [256, 64]
+    """
     changed: dict[str, Layer] = {
         name: _with_fewer_groups(layer)
         for name, layer in graph.nodes.items()

@@ -110,6 +110,12 @@ def prune_weights(
     Raises:
         QuantizationError: If both a share and a pattern are given, one is out of range, or batch
             norm is not folded.
+
+    Example:
+        >>> pruned = nd.prune_weights(graph, sparsity=0.5)
+        >>> weight = pruned.nodes["conv2.synapse"].weight
+        >>> round(float((weight == 0).mean()), 2)
+        0.35
     """
     if sparsity and pattern:
         raise QuantizationError("pruning: a sparsity and a pattern exclude each other. Give one.")
@@ -143,6 +149,11 @@ def prune_channels(graph: Graph, share: float) -> Graph:
     Raises:
         QuantizationError: If the share is out of range, or no layer has channels to spare.
         GraphError: If neurons are of a kind that cannot be shrunk.
+
+    Example:
+        >>> pruned = nd.prune_channels(graph, 0.25)
+        >>> graph.shapes()["conv1"], pruned.shapes()["conv1"]
+        ((16, 8, 8), (12, 8, 8))
     """
     if not 0 <= share < 1:
         raise QuantizationError(f"pruning: {share} of the channels, 0 to less than 1 is allowed.")

@@ -237,6 +237,11 @@ def choose_scales(
 
     Raises:
         QuantizationError: If a population cannot be represented.
+
+    Example:
+        >>> scales = nd.choose_scales(graph, loihi2, steps=4)
+        >>> list(scales), scales["conv1"] > 1000
+        (['conv1', 'conv2', 'conv3', 'conv4', 'readout'], True)
     """
     scales: dict[str, float] = {}
     populations = _lowered_populations(graph)
@@ -374,6 +379,11 @@ def quantize(
     Raises:
         QuantizationError: If a value leaves the target's range, a layer would go silent, or a
             synapse's bias passes through a current that decays.
+
+    Example:
+        >>> fixed = nd.quantize(graph, loihi2, steps=4)
+        >>> fixed.layers[0].connections[0].synapse.weight.dtype, fixed.layers[0].bias.shape
+        (dtype('int32'), (16, 1, 1))
     """
     if scales is None:
         scales = choose_scales(graph, target, steps=steps)

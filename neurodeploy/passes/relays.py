@@ -130,6 +130,14 @@ def lower_residuals(graph: FixedPointGraph, target: Target) -> Lowered:
 
     Raises:
         QuantizationError: If a skip cannot be relayed exactly; the message names it.
+
+    Example:
+        >>> residual = nd.SpikingNetwork.from_recipe(nd.Recipe.load("digits_residual"))
+        >>> traced = nd.trace(nd.remove_branches(residual))
+        >>> folded = nd.run_passes(traced, nd.fold_batchnorm, nd.fold_global_average_pool)
+        >>> lowered = nd.lower_residuals(nd.quantize(folded, loihi2, steps=4), loihi2)
+        >>> [cost.layer for cost in lowered.costs]
+        ['stage1_block1.conv1', 'stage2_block1.conv1', 'stage3_block1.conv1']
     """
     chain = [(layer.name, [c.source for c in layer.connections]) for layer in graph]
     carried = find_carried(chain)

@@ -93,6 +93,11 @@ def advise(
     Raises:
         OnnxError, TraceError: If the model is damaged, or cannot be followed.
         ConversionError: If the samples do not fit the model.
+
+    Example:
+        >>> advice = nd.advise(relu, shape=(1, 8, 8))
+        >>> advice.is_convertible, advice.ann_macs
+        (True, 1728)
     """
     values = None if samples is None else np.asarray(samples, np.float64)
     if shape is None and values is not None and not isinstance(model, str | Path):

@@ -38,6 +38,12 @@ class RunResult:
     """A whole run: accuracy on the test part by stage, counts and energy, and their makers.
 
     `verification` is None if the recipe asked for none; `summary` is the content of `summary.json`.
+
+    Example:
+        >>> [point.stage for point in run.accuracy]
+        ['float', 'quantized', 'integer', 'integer', 'Lava']
+        >>> run.verification.comparison.differing, sorted(run.summary)[:2]
+        (0, ['accuracy', 'ann_accuracy'])
     """
 
     accuracy: tuple[AccuracyPoint, ...]
@@ -70,6 +76,12 @@ def assess_deployment(
     Raises:
         DataError: If the test part cannot be read.
         OutputError: If the files cannot be written.
+
+    Example:
+        >>> model, _ = nd.pipeline.load_model("runs/digits-1")
+        >>> result = nd.pipeline.assess_deployment(model, recipe, run.deployment, Path("assessed"))
+        >>> result.report.sops_per_sample == run.report.sops_per_sample
+        True
     """
     with locked(directory):
         result = assess(

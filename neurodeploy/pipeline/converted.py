@@ -191,6 +191,12 @@ def convert(
         OnnxError, TraceError: Name every layer that cannot be converted, and the file's faults.
         ConversionError: If the samples do not fit, or a limit or the budget cannot be held.
         TargetError: If the target's limits are exceeded.
+
+    Example:
+        >>> conversion = nd.convert(relu, frames)
+        >>> conversion.graph.sends_changes, conversion.latency
+        (True, 2)
+        >>> conversion.write("relu.net")
     """
     chip = Target.load(target) if isinstance(target, str) else target
     values = np.asarray(samples, np.float64)

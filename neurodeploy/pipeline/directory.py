@@ -59,7 +59,12 @@ _FINE_TUNE_KEYS = (
 
 
 def next_run_directory(name: str, parent: Path = Path("runs")) -> Path:
-    """Return `parent/name-<n>` with the first free n."""
+    """Return `parent/name-<n>` with the first free n.
+
+    Example:
+        >>> str(nd.pipeline.next_run_directory("digits"))
+        'runs/digits-2'
+    """
     number = 1
     while (parent / f"{name}-{number}").exists():
         number += 1
@@ -210,6 +215,10 @@ def find_run(model: Path | str) -> Path:
 
     Raises:
         RecipeError: If there is none.
+
+    Example:
+        >>> str(nd.pipeline.find_run("runs/digits-1/network.net"))
+        'runs/digits-1'
     """
     model = Path(model)
     candidates = (model.parent, model.parent.parent) if model.is_file() else (model,)
@@ -236,6 +245,12 @@ def load_model(
     Raises:
         CheckpointError: If the model is missing, damaged, or not of this recipe.
         RecipeError: If the recipe is missing or damaged, or deployment does not use an override.
+
+    Example:
+        >>> narrow = {"quantization.weight_bits": "4"}
+        >>> model, recipe = nd.pipeline.load_model("runs/digits-1", overrides=narrow)
+        >>> recipe.quantization.weight_bits
+        4
     """
     model = Path(model)
     path = find_run(model) / RECIPE
@@ -250,5 +265,10 @@ def load_model(
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all that a result depends on."""
+    """Return the versions of all that a result depends on.
+
+    Example:
+        >>> sorted(nd.pipeline.versions())[:3]
+        ['commit', 'h5py', 'neurodeploy']
+    """
     return provenance.versions("torch", "numpy", "h5py", "scikit-learn")

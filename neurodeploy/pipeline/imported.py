@@ -111,6 +111,13 @@ class ImportedDeployment:
             held-out part by which nothing was chosen.
         input_scale: Value of one integer of the input.
         certificate: The file and the integers, equal on `samples`; also in `certificate.json`.
+
+    Example:
+        >>> result = nd.deploy(network, spikes, labels, weight_bits=6)
+        >>> print(result.describe().splitlines()[-1])
+        3 in integers: 100.00% of spikes as in float64; values that differ: file 0, Lava not run
+        >>> result.certificate.result.differing, result.fit.cores_text
+        (0, '2')
     """
 
     path: Path
@@ -202,6 +209,14 @@ def deploy(
         TargetLimitError: With every limit of the target that it exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
         OutputError: If the files cannot be written; then all are as they were.
+
+    Example:
+        >>> result = nd.deploy(network, spikes, labels, out="deployed")  # a module
+        >>> result.path.name, result.graph.names
+        ('network.net', ('1', '3'))
+        >>> again = nd.deploy("model.nir", spikes, convention="neurodeploy")  # a NIR file
+        >>> [layer.file_differing for layer in again.agreement]
+        [0, 0]
     """
     directory = Path(out)
     require_no_run(directory)

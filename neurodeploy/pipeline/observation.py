@@ -12,7 +12,17 @@ from neurodeploy.learning.checkpoints import IterationRecord
 
 
 class Observer(Protocol):
-    """Receives the progress of a pipeline; the command line draws it."""
+    """Receives the progress of a pipeline; the command line draws it.
+
+    Example:
+        >>> class Printer:
+        ...     def stage(self, name, note=""):
+        ...         print(name)
+        ...     def advance(self, done, total, note=""):
+        ...         pass
+        >>> Printer().stage("quantize")  # as nd.pipeline.run(..., observer=Printer()) does
+        quantize
+    """
 
     def stage(self, name: str, note: str = "") -> None:
         """A stage begins."""
@@ -24,7 +34,16 @@ class Observer(Protocol):
 
 
 class Silence:
-    """An observer that draws nothing."""
+    """An observer that draws nothing.
+
+    Example:
+        >>> class Stages(nd.pipeline.Silence):  # shows the names of stages, nothing else
+        ...     def stage(self, name, note=""):
+        ...         print(name)
+        >>> Stages().stage("quantize")
+        quantize
+        >>> Stages().advance(1, 2)
+    """
 
     def stage(self, name: str, note: str = "") -> None:
         """Ignore it."""
@@ -45,7 +64,15 @@ def iteration_callback(observer: Observer) -> Callable[[IterationRecord], None]:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Wall time of each stage, in seconds."""
+    """Wall time of each stage, in seconds.
+
+    Example:
+        >>> watch = nd.pipeline.Stopwatch()
+        >>> with watch.time("simulate"):
+        ...     result = sum(range(1000))
+        >>> list(watch.seconds)
+        ['simulate']
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
 

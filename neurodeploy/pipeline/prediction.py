@@ -37,6 +37,12 @@ def predict(recording: Recording) -> npt.NDArray[np.int64]:
 
     Raises:
         SimulationError: If the voltage of the last layer was not kept.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> int((nd.pipeline.predict(recording) == example.labels).sum())
+        29
     """
     return np.asarray(recording.voltage[:, -1].reshape(recording.samples, -1).argmax(axis=1))
 
@@ -62,7 +68,14 @@ def accuracy_of(
     steps: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> float:
-    """Return the share of samples that the integer network classifies correctly."""
+    """Return the share of samples that the integer network classifies correctly.
+
+    Example:
+        >>> graph, test = run.deployment.graph, nd.load_data(recipe)[2]
+        >>> accuracy = nd.pipeline.accuracy_of(graph, test, recipe.network.steps)
+        >>> accuracy == run.accuracy[2].value, run.accuracy[2].stage
+        (True, 'integer')
+    """
     pieces = record_in_pieces(
         graph, DatasetSamples(dataset, steps), record=Record(spikes=()), progress=progress
     )

@@ -48,6 +48,12 @@ def run(
         NeurodeployError: If any stage fails.
         OutputError: If another process works in the directory.
         VerificationError: If a spike differs from Lava's; the report is written all the same.
+
+    Example:
+        >>> alone = nd.Recipe.load("digits", overrides={**quick, "verification.backend": "none"})
+        >>> again = nd.pipeline.run(alone, Path("again"), source=Path("runs/digits-1"))
+        >>> again.accuracy == run.accuracy[:3]  # deployed once more, not trained
+        True
     """
     observer, watch, verification = observer or Silence(), Stopwatch(), None
     with locked(directory):

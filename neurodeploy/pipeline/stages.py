@@ -38,6 +38,10 @@ class TrainingResult:
         network: In evaluation mode, on the CPU.
         history: Epoch by epoch; without any if the network was trained elsewhere.
         test: On the test part; None unless it was asked for.
+
+    Example:
+        >>> run.training.history.kept_epoch, run.training.network.branches
+        (1, None)
     """
 
     network: SpikingNetwork
@@ -50,6 +54,12 @@ class Verification:
     """Our simulator against real Lava on the same samples.
 
     `accuracy` and `seconds`, start-up included, are Lava's; `integer_accuracy` is our simulator's.
+
+    Example:
+        >>> run.verification.samples, run.verification.comparison.differing
+        (2, 0)
+        >>> 0 <= run.verification.accuracy <= 1
+        True
     """
 
     samples: int
@@ -83,6 +93,11 @@ def train(
     Raises:
         NeurodeployError: With what went wrong; the last checkpoint stays usable.
         OutputError: If another process works in the directory.
+
+    Example:
+        >>> training = nd.pipeline.train(recipe, Path("trained"), is_tested=True)
+        >>> 0.5 < training.test.accuracy <= 1, Path("trained/model.safetensors").exists()
+        (True, True)
     """
     engine, observer = engine or TrainingEngine(), observer or Silence()
     with ExitStack() as lock:
@@ -161,6 +176,11 @@ def verify(
 
     Raises:
         LavaRuntimeError: If Lava is missing or fails.
+
+    Example:
+        >>> verification = nd.pipeline.verify(run.deployment, recipe, nd.load_data(recipe)[2])
+        >>> verification.samples, verification.comparison.differing  # real Lava agrees
+        (2, 0)
     """
     observer = observer or Silence()
     shown = shown_samples(test, recipe)

@@ -49,9 +49,11 @@ class Recipe:
     """All that a run depends on; `paper` is the published result to reproduce, if there is one.
 
     Example:
-        >>> import neurodeploy as nd
-        >>> nd.Recipe.load("digits", overrides={"training.epochs": "2"}).training.epochs
-        2
+        >>> recipe = nd.Recipe.load("digits", overrides={"training.epochs": "2"})
+        >>> recipe.training.epochs, recipe.network.steps
+        (2, 4)
+        >>> nd.Recipe.parse(recipe.to_toml()) == recipe
+        True
     """
 
     recipe: RunSection
@@ -94,6 +96,11 @@ class Recipe:
 
         Raises:
             RecipeError: If the file cannot be read.
+
+        Example:
+            >>> _ = Path("mine.toml").write_text(nd.Recipe.load("digits").to_toml())
+            >>> nd.Recipe.variants("mine.toml")  # one recipe, no variants
+            ()
         """
         return tuple(_variants(read_toml(Path(path), RECIPE), where=str(path)))
 
@@ -130,6 +137,14 @@ class Recipe:
 
         Raises:
             RecipeError: If anything in it is not allowed.
+
+        Example:
+            >>> table = nd.Recipe.load("digits").to_dict()
+            >>> table["training"]["learning_rate"] = -1
+            >>> nd.Recipe.from_dict(table)  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+                ...
+            neurodeploy.errors.RecipeError: recipe [training]: learning_rate = -1.0, it must be ...
         """
         recipe = read_table(cls, table, where=where, noun="section")
         _check_network(recipe.network, recipe.data.shape, recipe.data.classes, where=where)

@@ -78,7 +78,6 @@ def list_recipe_keys(section: str = "") -> tuple[SectionKeys, ...]:
         RecipeError: If there is no such section.
 
     Example:
-        >>> import neurodeploy as nd
         >>> [key.name for key in nd.list_recipe_keys("neuron.lif")[0].keys]
         ['model', 'tau', 'threshold', 'surrogate']
     """

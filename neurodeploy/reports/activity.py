@@ -152,7 +152,14 @@ def layer_activity(facts: Facts) -> tuple[LayerActivity, ...]:
 
 
 def layer_activity_of(recording: Recording) -> tuple[LayerActivity, ...]:
-    """Return the activity of each layer in a recording."""
+    """Return the activity of each layer in a recording.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> [(one.name, round(one.rate, 3)) for one in nd.layer_activity_of(recording)]
+        [('conv1', 0.322), ('conv2', 0.322), ('readout', 0.0)]
+    """
     return layer_activity(Facts.of(recording))
 
 
@@ -186,6 +193,14 @@ def observe(
     Raises:
         DataError: If there is no such neuron.
         SimulationError: If there is no such layer.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> layers = nd.layer_activity_of(recording)
+        >>> activity = nd.observe(example.graph, layers, example.inputs[:1], samples=32)
+        >>> [one.layer for one in activity.maps], activity.overflows
+        (['input', 'conv1', 'conv2'], 0)
     """
     record = Record(states=tuple(traced) or None)
     recording = EventSimulator(graph).run(values, timing=timing, feed=feed, record=record)

@@ -224,6 +224,11 @@ class Advice:
         assumptions: Whatever was assumed.
         doubts: What a sceptic would say; of figures, the first is about the assumption that
             carries the verdict.
+
+    Example:
+        >>> advice = nd.advise(relu, shape=(1, 8, 8))
+        >>> advice.suits, len(advice.doubts) > 0, advice.to_dict()["ann_macs"]
+        ('ann', True, 1728)
     """
 
     model: str

@@ -80,9 +80,10 @@ class Certificate:
     a certificate that an earlier version wrote.
 
     Example:
-        >>> import neurodeploy as nd
-        >>> example = nd.load_example()
-        >>> example.certificate.compare_network(example.net)  # no difference
+        >>> certificate = nd.load_example().certificate
+        >>> certificate.result.compared_with, certificate.result.differing
+        ('real Lava', 0)
+        >>> certificate.compare_network(nd.load_example().net)  # no difference
         ()
     """
 
@@ -153,6 +154,12 @@ class Certificate:
 
         Raises:
             DataError: If it is missing, no certificate, or contradicts itself.
+
+        Example:
+            >>> example = nd.load_example()
+            >>> example.certificate.save("certificate.json")
+            >>> nd.Certificate.load("certificate.json") == example.certificate
+            True
         """
         path = Path(path)
         table = read_json(path, _FILE)

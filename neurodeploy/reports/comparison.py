@@ -155,6 +155,15 @@ def compare_networks(
 
     Raises:
         DataError: If there are no candidates, or they share no such preset.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> report = nd.report(example.graph, example.inputs, recording)
+        >>> _ = Path("digits.json").write_text(json.dumps(report.to_json()))
+        >>> comparison = nd.compare_networks([nd.read_candidate("digits.json")], tier="A")
+        >>> [entry.network.name for entry in comparison.entries]
+        ['digits']
     """
     if not candidates:
         raise DataError("comparison: no networks. Name at least one.")
@@ -257,6 +266,14 @@ def read_candidate(path: Path | str) -> Candidate:
 
     Raises:
         DataError: If it is missing or holds neither.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> report = nd.report(example.graph, example.inputs, recording)
+        >>> _ = Path("digits.json").write_text(json.dumps(report.to_json()))
+        >>> nd.read_candidate("digits.json").sops
+        7095.03125
     """
     path = Path(path)
     if path.name in RUN_FILES:

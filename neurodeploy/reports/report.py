@@ -237,6 +237,16 @@ class Report:
         frame_anns: Ways to run the ANN on these frames; empty without.
         has_measured_zeros: Whether the ANN itself ran on them; else its zeros are estimated from
             the deployed layers.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> report = nd.report(example.graph, example.inputs, recording)
+        >>> pair = report.tiers[0]  # arithmetic only, pJ per sample
+        >>> round(pair.network.nominal), round(pair.ann.nominal)
+        (1564, 1442)
+        >>> report.to_json()["layers"][0]["sops"]
+        69984
     """
 
     network: NetworkFile
@@ -424,6 +434,13 @@ class RunSummary:
         certificate: Of the network's file.
         conversion: The ordinary network's conversion, where it was one.
         created: Date and time, as text.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> summary = nd.RunSummary(title="digits", certificate=example.certificate)
+        >>> nd.write_markdown(summary, "report.md")
+        >>> Path("report.md").read_text().splitlines()[0]
+        '# digits'
     """
 
     title: str

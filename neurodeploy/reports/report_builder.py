@@ -116,11 +116,11 @@ def report(
         TargetError: If a preset is missing or malformed.
 
     Example:
-        >>> import neurodeploy as nd
         >>> example = nd.load_example()
         >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
-        >>> nd.report(example.graph, example.inputs, recording).sops_per_sample
-        7095.03125
+        >>> report = nd.report(example.graph, example.inputs, recording)
+        >>> report.sops_per_sample, report.tiers[0].network.preset
+        (7095.03125, 'cmos45_int8')
     """
     _check_options(options, "report")
     if recording.samples < 1 or recording.steps < 1:
@@ -139,6 +139,12 @@ def report_counts(
 
     Raises:
         TargetError: If a preset is missing or malformed.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> run = nd.count_samples(example.graph, example.samples)
+        >>> nd.report_counts(example.graph, run).sops_per_sample
+        7095.03125
     """
     _check_options(options, "report_counts")
     counts, frames = counted_run.counts, counted_run.frames

@@ -180,10 +180,10 @@ def open_samples(
         DataError: If it cannot be opened, or holds nothing that is known.
 
     Example:
-        >>> import neurodeploy as nd
         >>> example = nd.load_example()
-        >>> nd.open_samples(example.samples, key="input", steps=4, port=(1, 8, 8)).count
-        32
+        >>> samples = nd.open_samples(example.samples, key="input", steps=4, port=(1, 8, 8))
+        >>> samples.count, samples.read(0, 2).shape
+        (32, (2, 4, 1, 8, 8))
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -81,7 +81,6 @@ class EventSimulator:
     stays below `batch_bytes`, down to one sample. Neither groups nor threads change a result.
 
     Example:
-        >>> import neurodeploy as nd
         >>> example = nd.load_example()
         >>> nd.EventSimulator(example.graph).run(example.inputs).spikes_of("conv1").shape
         (32, 4, 8, 4, 4)
@@ -143,6 +142,13 @@ class EventSimulator:
         Raises:
             DataError: If the input has the wrong shape, kind or range.
             SimulationError: If timing, feed or record do not fit the network.
+
+        Example:
+            >>> example = nd.load_example()
+            >>> record = nd.Record(spikes=("conv2",), counts=True)
+            >>> recording = nd.EventSimulator(example.graph).run(example.inputs[:2], record=record)
+            >>> recording.spikes_of("conv2").shape, recording.spike_totals()
+            ((2, 4, 16, 2, 2), (324, 163, 0))
         """
         start = time.perf_counter()
         graph, feed = self.graph, member_of(Feed, feed, name="feed")

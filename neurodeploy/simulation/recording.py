@@ -34,6 +34,13 @@ class Window:
 
     Attributes:
         steps: T, or None to take it from the input.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> simulator = nd.EventSimulator(example.graph)
+        >>> recording = simulator.run(example.inputs, timing=nd.Window(steps=4))
+        >>> recording.steps, recording.timing
+        (4, Window(steps=4))
     """
 
     steps: int | None = None
@@ -55,6 +62,12 @@ class Stream:
         refresh_interval: Period of refreshes of sigma-delta networks, or None: after every so many
             steps all states and all that synapses hold are set to zero, as at step 1, while the
             input goes on. Lava has no option for it; it is done between two calls of `run`.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> timing = nd.Stream(steps=12, reset_interval=4)
+        >>> nd.EventSimulator(example.graph).run(example.inputs[:2], timing=timing).steps
+        12
     """
 
     steps: int | None = None
@@ -90,7 +103,15 @@ def unknown_kind(value: object, place: str) -> SimulationError:
 
 
 class Feed(StrEnum):
-    """How the input enters the network."""
+    """How the input enters the network.
+
+    Example:
+        >>> nd.Feed("neuron") is nd.Feed.NEURON  # either is taken
+        True
+        >>> example = nd.load_example()  # which has no neurons at its input
+        >>> nd.EventSimulator(example.graph).run(example.inputs[:2], feed="port").steps
+        4
+    """
 
     PORT = "port"
     """A source on the network's input port (`net.inp`); for files without an input neuron."""
@@ -111,6 +132,13 @@ class Record:
         counts: Also count the events of every neuron, for `counting.network_counts`.
         updates: With `counts`, also count the updates of every layer, which costs more than the
             events do. Without them, all neurons count as updated at every step.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> record = nd.Record(spikes=("conv1",), states=("conv1",))
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs[:2], record=record)
+        >>> sorted(recording.states["conv1"]), recording.states["conv1"]["voltage"].shape
+        (['current', 'voltage'], (2, 4, 8, 4, 4))
     """
 
     spikes: tuple[str, ...] | None = None
@@ -137,6 +165,11 @@ class Record:
 
         Raises:
             SimulationError: If a layer that was asked for does not exist.
+
+        Example:
+            >>> spikes, states = nd.Record(spikes=("conv1",)).resolve(("conv1", "readout"))
+            >>> sorted(spikes), sorted(states)
+            (['conv1'], ['readout'])
         """
         spikes = layers if self.spikes is None else self.spikes
         states = layers[-1:] if self.states is None else self.states
@@ -271,6 +304,14 @@ class Recording:
         timing: How time passed; None where it is not known.
         decision: How the last layer chooses a class, where it does and the simulator knows it.
         versions: Of the simulator's own environment, by package; empty for ours.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs[:2])
+        >>> recording.layers, recording.spikes_of("conv1").dtype, recording.spike_totals()
+        (('conv1', 'conv2', 'readout'), dtype('uint8'), (324, 163, 0))
+        >>> recording.voltage[:, -1].argmax(axis=1), recording.prediction
+        (array([7, 6]), array([7, 6]))
     """
 
     layers: tuple[str, ...]
@@ -300,6 +341,11 @@ class Recording:
         """Make a recording of spikes (samples, T, *layer) of each layer that came from elsewhere.
 
         `states` are those after every step, by name of the layer and of the state.
+
+        Example:
+            >>> spikes = np.zeros((1, 4, 3), np.uint8)  # from hardware, say
+            >>> nd.Recording.from_spikes(["readout"], [spikes]).spike_totals()
+            (0,)
         """
         return cls(
             layers=tuple(layers),

@@ -6,6 +6,7 @@ import doctest
 import inspect
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pages_from_code
@@ -32,15 +33,48 @@ def test_every_public_name_has_a_docstring() -> None:
     assert [name for name, value in values.items() if not inspect.getdoc(value)] == []
 
 
-def test_the_examples_in_docstrings_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def examples_of(page: pages_from_code.ApiPage) -> Iterator[doctest.DocTest]:
+    """Yield the examples of a page: those of each name first, then those of its methods."""
+    finder = doctest.DocTestFinder()
+    for name, value in pages_from_code.documented_objects(page):
+        found = finder.find(value, f"nd.{name}", globs={})
+        yield from (one for one in found if one.examples)
+
+
+def test_every_public_name_has_an_example() -> None:
+    for page in pages_from_code.API.values():
+        with_example = {one.name for one in examples_of(page)}
+        names = {f"nd.{name}" for name, _ in pages_from_code.documented_objects(page)}
+        assert names - with_example == set(), "write one into its docstring, under `Example:`"
+        for one in examples_of(page):
+            assert "+SKIP" not in one.docstring, one.name
+            assert len(one.docstring.split(">>>")) <= 8, f"{one.name}: keep it short"
+
+
+NEEDS_LAVA = ("nd.LavaSimulator",)
+
+
+@pytest.mark.parametrize(
+    ("name", "with_lava"),
+    [
+        *((name, False) for name in pages_from_code.API if name != "whole_runs"),
+        pytest.param("run_files", True, marks=pytest.mark.lava),
+        pytest.param("whole_runs", True, marks=pytest.mark.lava),
+    ],
+)
+def test_the_examples_in_docstrings_run(
+    name: str, with_lava: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner()
-    for name in pages_from_code.documented_names():
-        value = getattr(nd, name)
-        if inspect.isclass(value) or inspect.isfunction(value):
-            for example in finder.find(value, f"nd.{name}", globs={}):
-                runner.run(example)
-    assert runner.tries >= 30
+    page = pages_from_code.API[name]
+    begun: dict[str, object] = {}
+    exec(compile(page.setup, name, "exec"), begun)
+    runner = doctest.DocTestRunner()
+    for one in examples_of(page):
+        if name == "whole_runs" or (one.name in NEEDS_LAVA) == with_lava:
+            one.globs = dict(begun)
+            runner.run(one)
+    assert runner.tries > 0
     assert runner.failures == 0
 
 

@@ -39,6 +39,10 @@ class LayerCheck:
             ran none.
         current_wraps: How often a current left 24 bits.
         voltage_clips: How often a voltage was clipped.
+
+    Example:
+        >>> [(layer.name, layer.file_differing) for layer in run.deployment.agreement]
+        [('conv1', 0), ('readout', 0)]
     """
 
     name: str
@@ -126,7 +130,12 @@ def certify_layers(
 
 
 def first_difference(agreement: tuple[LayerCheck, ...]) -> str | None:
-    """Return the first layer in which the deployed integers part from the floats."""
+    """Return the first layer in which the deployed integers part from the floats.
+
+    Example:
+        >>> nd.pipeline.first_difference(run.deployment.agreement)
+        'conv1'
+    """
     return next(
         (layer.name for layer in agreement if layer.deployed is not None and layer.deployed < 1),
         None,

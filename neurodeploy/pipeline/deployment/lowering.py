@@ -45,6 +45,11 @@ def lower(network: SpikingNetwork, *, pruning: PruningSection | None = None) -> 
         TraceError: If the network holds something that has no counterpart.
         GraphError: If something cannot be folded.
         QuantizationError: If it cannot be pruned as asked.
+
+    Example:
+        >>> model, _ = nd.pipeline.load_model("runs/digits-1")
+        >>> [name for name in nd.pipeline.lower(model).nodes][:3]  # batch norm is folded
+        ['input', 'conv1.synapse', 'conv1']
     """
     return fold_layers(prune(network, pruning=pruning))
 

@@ -33,7 +33,12 @@ from neurodeploy.simulation.recording import Recording
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of the deployment, in words."""
+    """One step of the deployment, in words.
+
+    Example:
+        >>> [step.name for step in run.deployment.steps]
+        ['trace', 'fold', 'quantize', 'check limits', 'write', 'check file']
+    """
 
     name: str
     result: str
@@ -46,6 +51,14 @@ class PruningOutcome:
     `zero_share` is the share of the float weights that are zero, SOPs are synaptic operations a
     sample. Values before are those without pruning, right after quantization. Channels that carry
     biases count as the neurons and operations that they are.
+
+    Example:
+        >>> half = {**quick, "pruning.sparsity": "0.5", "pruning.schedule": "one_shot"}
+        >>> model, _ = nd.pipeline.load_model("runs/digits-1")
+        >>> recipe = nd.Recipe.load("digits", overrides=half)
+        >>> pruned = nd.pipeline.deploy(model, recipe, Path("pruned"))
+        >>> round(pruned.pruning.zero_share, 2), pruned.pruning.sops < pruned.pruning.sops_before
+        (0.5, True)
     """
 
     zero_share: float
@@ -64,6 +77,10 @@ class Relaying:
     SOPs are synaptic operations a sample, means over the calibration samples, those of the skips
     included; `bytes_before` is the size of a netx file of the same layers without skip
     connections: no file can hold them.
+
+    Example:
+        >>> run.deployment.relaying is None  # a network without skip connections
+        True
     """
 
     neurons_before: int
@@ -115,6 +132,12 @@ class Deployment:
         steps: Work done, in order.
         samples: `samples.npz`: the first test samples, with labels.
         certificate: The file and the integers, equal on `samples`; also in `certificate.json`.
+
+    Example:
+        >>> run.deployment.path.name, run.deployment.graph.names[:2], run.deployment.weight_bits
+        ('network.net', ('conv1', 'readout'), 8)
+        >>> run.deployment.fit.cores_text, run.deployment.certificate.result.differing
+        ('2', 0)
     """
 
     path: Path

@@ -107,6 +107,12 @@ def deploy(
             or another process works in it.
         TargetLimitError: With every limit of the target that the network exceeds.
         VerificationError: If the file, or Lava, makes another spike than the integer network.
+
+    Example:
+        >>> model, _ = nd.pipeline.load_model("runs/digits-1")
+        >>> deployment = nd.pipeline.deploy(model, recipe, Path("deployed"))
+        >>> deployment.path.name, deployment.certificate.compare_network(deployment.path)
+        ('network.net', ())
     """
     require_data_apart(recipe, directory)
     target = Target.load(recipe.quantization.target)

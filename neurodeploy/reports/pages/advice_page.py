@@ -36,7 +36,13 @@ _FORMS = {
 
 
 def advice_text(advice: Advice) -> str:
-    """Return the advice as lines of 100 characters at most, 45 lines at most."""
+    """Return the advice as lines of 100 characters at most, 45 lines at most.
+
+    Example:
+        >>> lines = nd.advice_text(nd.advise(relu, shape=(1, 8, 8))).splitlines()
+        >>> lines[0][:54]
+        'Sequential can be converted (3 cores, 1 chip of loihi2'
+    """
     lines = _wrapped(advice.verdict)
     if advice.obstacles:
         lines += ["", "In the way", *_obstacle_lines(advice)]
@@ -62,6 +68,9 @@ def write_advice(advice: Advice, path: Path | str) -> None:
 
     Raises:
         OutputError: If it cannot be written.
+
+    Example:
+        >>> nd.write_advice(nd.advise(relu, shape=(1, 8, 8)), "advice.html")
     """
     write_text(path, elements.render_html(outline_of_advice(advice)))
 
@@ -71,6 +80,11 @@ def write_advice_markdown(advice: Advice, path: Path | str) -> None:
 
     Raises:
         OutputError: If it cannot be written.
+
+    Example:
+        >>> nd.write_advice_markdown(nd.advise(relu, shape=(1, 8, 8)), "advice.md")
+        >>> Path("advice.md").read_text().splitlines()[0]
+        '# Sequential'
     """
     write_text(path, elements.render_markdown(outline_of_advice(advice)))
 

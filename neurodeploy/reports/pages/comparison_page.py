@@ -25,6 +25,14 @@ def write_comparison(comparison: NetworkComparison, path: Path | str) -> None:
 
     Raises:
         OutputError: If it cannot be written.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> run = nd.count_samples(example.graph, example.samples)
+        >>> report = nd.report_counts(example.graph, run)
+        >>> _ = Path("digits.json").write_text(json.dumps(report.to_json()))
+        >>> comparison = nd.compare_networks([nd.read_candidate("digits.json")])
+        >>> nd.write_comparison(comparison, "comparison.html")
     """
     write_text(path, elements.render_html(outline_of_comparison(comparison)))
 
@@ -34,6 +42,14 @@ def write_comparison_markdown(comparison: NetworkComparison, path: Path | str) -
 
     Raises:
         OutputError: If it cannot be written.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> run = nd.count_samples(example.graph, example.samples)
+        >>> report = nd.report_counts(example.graph, run)
+        >>> _ = Path("digits.json").write_text(json.dumps(report.to_json()))
+        >>> comparison = nd.compare_networks([nd.read_candidate("digits.json")])
+        >>> nd.write_comparison_markdown(comparison, "comparison.md")
     """
     write_text(path, elements.render_markdown(outline_of_comparison(comparison)))
 

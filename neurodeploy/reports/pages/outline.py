@@ -144,6 +144,13 @@ def save_plot(activity: Activity, path: Path | str, *, title: str, description: 
 
     Raises:
         OutputError: If it cannot be written, or its suffix is another.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> recording = nd.EventSimulator(example.graph).run(example.inputs)
+        >>> layers = nd.layer_activity_of(recording)
+        >>> activity = nd.observe(example.graph, layers, example.inputs[:1], samples=32)
+        >>> nd.save_plot(activity, "activity.svg", title="digits")
     """
     path = Path(path)
     require_output(path, SUFFIXES)
@@ -165,6 +172,12 @@ def write_page(summary: RunSummary, path: Path | str) -> None:
 
     Raises:
         OutputError: If it cannot be written.
+
+    Example:
+        >>> summary = nd.RunSummary(title="digits", certificate=nd.load_example().certificate)
+        >>> nd.write_page(summary, "report.html")
+        >>> Path("report.html").stat().st_size > 10_000
+        True
     """
     write_text(path, elements.render_html(outline_of(summary)))
 
@@ -174,5 +187,11 @@ def write_markdown(summary: RunSummary, path: Path | str) -> None:
 
     Raises:
         OutputError: If it cannot be written.
+
+    Example:
+        >>> summary = nd.RunSummary(title="digits", certificate=nd.load_example().certificate)
+        >>> nd.write_markdown(summary, "report.md")
+        >>> Path("report.md").read_text().splitlines()[0]
+        '# digits'
     """
     write_text(path, elements.render_markdown(outline_of(summary)))

@@ -64,6 +64,14 @@ class Crew:
         workers: Processes; None: one for `Engine.LOCAL`, else as many as there are cores here, or
             as the cluster has.
         cluster: Address of a running cluster; None to start one here.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> crew = nd.Crew(engine="local", workers=1)
+        >>> crew.is_here, crew.processes_here
+        (True, 1)
+        >>> nd.run_samples(example.graph, example.samples, "spikes.npz", crew=crew).resumed
+        0
     """
 
     engine: Engine = Engine.LOCAL

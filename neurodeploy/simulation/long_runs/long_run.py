@@ -254,6 +254,12 @@ def run_samples(
         DataError: If samples are malformed or end early, or parts are of another run.
         OutputError: If the output cannot be written, or parts are there and `resume` is False.
         SimulationError: If the run cannot be carried out as asked, or workers keep dying.
+
+    Example:
+        >>> example = nd.load_example()
+        >>> run = nd.run_samples(example.graph, example.samples, "spikes.npz", memory=2**30)
+        >>> sorted(np.load(run.output))[:3], run.facts.samples
+        (['current', 'layers', 'prediction'], 32)
     """
     begin = time.perf_counter()
     output, feed = Path(output), member_of(Feed, feed, name="feed")
