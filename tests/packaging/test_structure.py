@@ -93,7 +93,11 @@ def test_functions_are_short() -> None:
     for place, node in nodes(ast.FunctionDef, ast.AsyncFunctionDef):
         assert isinstance(node, Function)
         assert node.end_lineno is not None
-        if (lines := node.end_lineno - node.lineno + 1) > 80:
+        lines = node.end_lineno - node.lineno + 1
+        _, heading, example = (ast.get_docstring(node) or "").partition("\n\nExample:\n")
+        if heading:  # an example is not work that the function does
+            lines -= 2 + len(example.splitlines())
+        if lines > 80:
             long[place] = lines
     assert len(long) <= 5, long
     assert max(long.values(), default=0) <= 120, long
