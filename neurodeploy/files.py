@@ -6,7 +6,6 @@ Nothing here needs torch.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import io
 import os
@@ -22,6 +21,7 @@ from typing import IO, TYPE_CHECKING
 from neurodeploy.errors import DataError, NetxError, NeurodeployError, OutputError
 from neurodeploy.processes.leftovers import remove_leftovers_in
 from neurodeploy.processes.owners import owner_mark
+from neurodeploy.processes.platforms import lock_file
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -318,6 +318,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         _held.discard(owner)
+        if sys.platform == "win32":  # which removes no file that is open
+            file.close()
         with suppress(OSError):
             path.unlink()
             for parent in created:  # those that nothing was written to
@@ -331,7 +333,7 @@ def _take_lock(path: Path, folder: Path) -> IO[str]:
     while True:
         file = path.open("a+", encoding="utf-8", errors="backslashreplace")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file)
         except OSError as error:
             if not isinstance(error, BlockingIOError):  # no locks here: the file is of no use
                 file.close()

@@ -46,6 +46,11 @@ class CertificateOptions:
         "Lava runs only if the certificate says that it did.",
         metavar="FILE.json",
     )
+    without_lava: bool = CERTIFICATE.option(
+        False,
+        "With --certificate: run our simulator only, and compare its recording with the one that "
+        "was compared with Lava.",
+    )
     write_certificate: Path | None = CERTIFICATE.option(
         None,
         "Write a certificate: hashes of file, samples and recording, all versions, what was "
@@ -132,10 +137,14 @@ def check_certificate(
             "--certificate says itself how the file was run, and is only read. Leave "
             "--write-certificate and the options of time and of the file out."
         )
-    if lava != LavaOptions() and not known.needs_lava:
+    if not known.needs_lava and (lava != LavaOptions() or certificates.without_lava):
         raise typer.BadParameter(
-            f"--lava-python and --timeout belong to Lava, which did not run for {path}. Leave them "
-            "out."
+            "--lava-python, --timeout and --without-lava are about Lava, which did not run for "
+            f"{path}. Leave them out."
+        )
+    if certificates.without_lava and lava != LavaOptions():
+        raise typer.BadParameter(
+            "--without-lava excludes --lava-python and --timeout. Choose one side."
         )
     if not known.compare_network(run.net):  # else it is not read
         with tried_apart(run.net):
@@ -146,6 +155,7 @@ def check_certificate(
             run.input,
             lava_python=lava.lava_python,
             timeout=lava.timeout,
+            with_lava=not certificates.without_lava,
             progress=advance,
         )
     if as_json:
@@ -155,6 +165,7 @@ def check_certificate(
                 "is_equal": check.holds,
                 "stopped_at": check.stopped_at,
                 "differences": list(check.differences),
+                "lava_ran_again": known.needs_lava and not certificates.without_lava,
                 "other_versions": list(check.versions),
                 "differing": known.result.differing,
                 "describes": known.describe(),
@@ -183,6 +194,10 @@ def check_certificate(
     if not as_json:
         console.out.print("holds", end=": ", style="bold green")
         console.out.print(known.describe())
+        if certificates.without_lava:
+            console.out.print(
+                "Lava was not run again: our simulator's recording is the one that was compared."
+            )
 
 
 def _finding(message: str) -> typer.Exit:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from neurodeploy.cli.standard_streams import STANDARD_OUTPUT, flush_or_drop_output, prepare_streams
 from neurodeploy.errors import NeurodeployError, OutputError
+from neurodeploy.processes.platforms import usable_cores
 from neurodeploy.untrusted.boundary import reason_of
 
 INTERRUPTED = 130
@@ -17,6 +18,12 @@ _ROOM = 128 << 20
 """Bytes of address space that NumPy takes as it is loaded, and some more."""
 _MOST_THREADS = 64
 """OpenBLAS starts no more."""
+_EXTRAS = {
+    **dict.fromkeys(("torch", "lightning_fabric", "safetensors", "sklearn"), "train"),
+    **dict.fromkeys(("onnx", "onnxruntime", "google"), "onnx"),
+    **dict.fromkeys(("torchvision", "tonic", "aedat"), "data"),
+}
+"""Extras that bring packages, by the first part of their modules' names."""
 _NO_MEMORY = (
     "cannot allocate memory",
     "failed to map segment from shared object",
@@ -68,6 +75,13 @@ def _explain(error: BaseException) -> str | None:
             "not enough memory. Allow this process more (`ulimit -v`, the limit of a job or a "
             "container), or use fewer samples at a time, or fewer steps."
         )
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        extra = _EXTRAS.get(package)
+        return extra and (
+            f"this command needs the package '{package}', which is not installed. Run: pip install "
+            f"'neurodeploy[{extra}]'"
+        )
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return "no further thread can be started. Raise the limit of processes (`ulimit -u`)."
     if isinstance(error, OSError):
@@ -109,11 +123,10 @@ def _require_room() -> None:
     Without memory or threads, OpenBLAS prints lines of its own, and exits or sends an interrupt.
     """
     mmap.mmap(-1, _ROOM).close()
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     end = threading.Event()
     started: list[threading.Thread] = []
     try:
-        for _ in range(min(cores, _MOST_THREADS) - 1):
+        for _ in range(min(usable_cores(), _MOST_THREADS) - 1):
             thread = threading.Thread(target=end.wait)
             thread.start()
             started.append(thread)

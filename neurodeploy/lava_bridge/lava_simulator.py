@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import DataError, LavaRuntimeError, NetxError, SimulationError
-from neurodeploy.lava_bridge.runtime import find_runtime
+from neurodeploy.lava_bridge.runtime import find_runtime, require_forks
 from neurodeploy.lava_bridge.worker import Job, require_last_layer, run_jobs
 from neurodeploy.simulation.recording import (
     Feed,
@@ -165,6 +165,7 @@ class LavaSimulator:
 
 def _interpreter(python: Path | str | None) -> tuple[Path, bool]:
     """Return the interpreter, and whether it is that of our own runtime."""
+    require_forks()
     if python is None:
         return find_runtime(), True
     found = shutil.which(str(python))

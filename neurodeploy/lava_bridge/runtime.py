@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -31,7 +30,8 @@ from neurodeploy.files import hardware_path, replacing
 from neurodeploy.lava_bridge.worker import Job, run_jobs, tail
 from neurodeploy.processes.leftovers import remove_leftovers_in, temporary_folder
 from neurodeploy.processes.owners import owner_mark
-from neurodeploy.processes.parents import die_with_parent
+from neurodeploy.processes.parents import BEFORE_EXEC
+from neurodeploy.processes.platforms import lock_file
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,19 @@ def find_runtime(path: Path | None = None) -> Path:
             "half a minute), or name an interpreter that has Lava."
         )
     return python
+
+
+def require_forks() -> None:
+    """Refuse a system on which Lava cannot run.
+
+    Raises:
+        LavaRuntimeError: On Windows.
+    """
+    if sys.platform == "win32":
+        raise LavaRuntimeError(
+            "Lava runtime: Lava forks its processes, which Windows cannot do. "
+            "Use Linux (for instance WSL) or macOS."
+        )
 
 
 def install_runtime(
@@ -260,11 +273,7 @@ def _requirements(version: tuple[int, int]) -> Path:
 
 def _examine_interpreter(python: Path | str | None) -> tuple[Path, tuple[int, int]]:
     """Return an interpreter's path and version, if it can carry Lava."""
-    if sys.platform == "win32":
-        raise LavaRuntimeError(
-            "Lava runtime: Lava forks its processes, which Windows cannot do. "
-            "Use Linux (for instance WSL) or macOS."
-        )
+    require_forks()
     if python is None:
         base, version = Path(sys.executable), sys.version_info[:2]
     else:
@@ -365,7 +374,7 @@ def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
                 errors="replace",
                 timeout=INSTALL_SECONDS,
                 check=False,
-                preexec_fn=die_with_parent,
+                preexec_fn=BEFORE_EXEC,
             )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(
@@ -474,5 +483,5 @@ def _lock(folder: Path) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     path = folder.parent / f".{folder.name}.lock"
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file, waits=True)
         yield

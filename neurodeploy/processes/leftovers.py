@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -77,7 +78,7 @@ def remove_leftovers_in(folder: Path) -> set[int]:
 def _remove(path: Path) -> bool:
     """Remove a file or folder if it is this user's; return whether it was."""
     with suppress(OSError):  # another process removes it too
-        if path.lstat().st_uid == os.geteuid():
+        if sys.platform == "win32" or path.lstat().st_uid == os.geteuid():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

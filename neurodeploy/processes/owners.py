@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -39,16 +40,24 @@ def owner_of(name: str) -> int | None:
 def _machine() -> str:
     """Return a short name of this machine and of its space of process numbers (a container)."""
     space = ""
-    if sys.platform == "linux":
+    with suppress(OSError):  # other systems have no such spaces
         space = str(Path("/proc/self/ns/pid").readlink())
-    return hashlib.sha256(f"{os.uname().nodename} {space}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{_node()} {space}".encode()).hexdigest()[:8]
+
+
+def _node() -> str:
+    if sys.platform == "win32":
+        return os.environ.get("COMPUTERNAME", "")
+    return os.uname().nodename
 
 
 def _start_of(process: int) -> int | None:
     """Return when a process started, in ticks since the machine did; None if it has ended.
 
-    0 stands for a time that the system does not tell.
+    0 stands for a time that the system does not tell, or for a process of which it tells nothing.
     """
+    if sys.platform == "win32":  # where `os.kill` with any number ends the process
+        return 0
     try:
         if sys.platform != "linux":
             os.kill(process, 0)

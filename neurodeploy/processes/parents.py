@@ -42,3 +42,7 @@ def die_with_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+BEFORE_EXEC = die_with_parent if sys.platform == "linux" else None
+"""To call in a child before its program begins; Windows takes nothing."""

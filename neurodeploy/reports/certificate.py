@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -216,12 +216,14 @@ class Certificate:
         *,
         lava_python: Path | str | None = None,
         timeout: float | None = None,
+        with_lava: bool = True,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> CertificateCheck:
         """Hash file and samples, run them once more, and return all that differs.
 
         Nothing runs if file or samples are others. Real Lava runs where it ran before, with
-        `lava_python` (by default the runtime of ours) and for at most `timeout` seconds.
+        `lava_python` (by default the runtime of ours) and for at most `timeout` seconds; not
+        `with_lava`, only our simulator does, and its recording has to be the one that was compared.
         `progress` is called with the simulator's name, samples done and samples in all.
 
         Raises:
@@ -254,7 +256,7 @@ class Certificate:
             return simulator.run(inputs, timing=timing, feed=run.feed, progress=advance)
 
         lava = None
-        if self.needs_lava:
+        if self.needs_lava and with_lava:
             reference = LavaSimulator(
                 net,
                 python=lava_python,
@@ -267,16 +269,22 @@ class Certificate:
             lava = record("real Lava", reference)
         ours = record("event simulation", EventSimulator(graph))
         now = Certificate.of(net, samples, inputs, ours, run, lava=lava)
+        if not with_lava:  # what was found is taken from the certificate, not compared
+            now = replace(now, result=self.result)
         return CertificateCheck(
-            differences=self.compare(now), versions=_other_versions(self.versions, now.versions)
+            differences=self.compare(now),
+            versions=_other_versions(self._versions(with_lava=with_lava), now.versions),
         )
 
     def _stop(
         self, place: Literal["file", "samples"], differences: tuple[str, ...]
     ) -> CertificateCheck:
-        recorded = {n: value for n, value in self.versions.items() if not n.startswith(_LAVA)}
-        other = _other_versions(recorded, _software())
+        other = _other_versions(self._versions(with_lava=False), _software())
         return CertificateCheck(differences=differences, versions=other, stopped_at=place)
+
+    def _versions(self, *, with_lava: bool) -> Mapping[str, str]:
+        """Return the recorded versions, those of Lava if it runs."""
+        return {n: v for n, v in self.versions.items() if with_lava or not n.startswith(_LAVA)}
 
     def compare_network(self, net: Path) -> tuple[str, ...]:
         """Return the difference of a file from the one certified; empty if there is none."""

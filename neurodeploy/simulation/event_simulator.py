@@ -35,6 +35,7 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
+from neurodeploy.processes.platforms import usable_cores
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer
 from neurodeploy.simulation.layer_by_layer import reset_steps, run_layer
 from neurodeploy.simulation.outputs import Outputs, Plan
@@ -116,7 +117,7 @@ class EventSimulator:
             raise SimulationError(f"simulation: {threads} threads, at least 1 is needed.")
         self.graph = graph
         self._batch_bytes = batch_bytes
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self._threads = threads or usable_cores()
         self._is_compiled = is_compiled
         self._spreads: bool | None = None  # set by tests: see compile_layer
         self._compiled: dict[tuple[str, int], CompiledLayer | None] = {}

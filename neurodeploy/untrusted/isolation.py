@@ -6,23 +6,26 @@ Python can interrupt that. A separate process can be lost. It holds faults off, 
 has all the rights of this one.
 
 The process is used again by the next call. It ends with this one, however this one ends.
+
+Windows has neither the limits nor pipes that such a process can be waited for on: there, calls run
+in this process, without limits, and the first of them warns.
 """
 
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
-from neurodeploy.errors import NeurodeployError
+from neurodeploy.errors import NeurodeployError, NeurodeployWarning
 from neurodeploy.processes.owners import activity_of
 from neurodeploy.processes.parents import watch_parent
 
@@ -40,6 +43,7 @@ BLOCKED_SECONDS = 60
 MEMORY = 4 << 30
 """Bytes of address space, beside those that the file itself explains."""
 
+CAN_ISOLATE = sys.platform != "win32"
 _READERS = ("simulate", "verify", "report", "inspect", "fit", "export")
 """Commands that read a netx file."""
 
@@ -125,6 +129,9 @@ def running_apart(
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Call[Answer]]:
     """Do as `run_apart` does while the block runs; wait for the answer, or raise, at its end."""
+    if not CAN_ISOLATE:
+        yield _call_here(function, path, *arguments, kind=kind, progress=progress)
+        return
     size = path.stat().st_size if path.is_file() else 0
     seconds = CPU_SECONDS + CPU_SECONDS_PER_BYTE * size + more_seconds
     memory = MEMORY + 4 * size + more_memory
@@ -167,13 +174,40 @@ def running_apart(
     call.answer = cast("Answer", answer)
 
 
+def _call_here(
+    function: Callable[..., Answer],
+    path: Path,
+    *arguments: object,
+    kind: FileKind,
+    progress: Callable[[int, int], None] | None,
+) -> Call[Answer]:
+    """Call a function in this process, and make the same errors of its faults."""
+    global _progress_here
+    warnings.warn(
+        "this system cannot limit time and memory of the libraries that read files: a damaged file "
+        "may hang or end this command. Read files that you trust.",
+        NeurodeployWarning,
+        stacklevel=2,
+    )
+    call: Call[Answer] = Call()
+    _progress_here = progress
+    answer, failure = _answer(function, (path, *arguments), None)
+    _progress_here = None
+    if isinstance(failure, _Failure):
+        raise kind.error(f"{path}: cannot be read ({failure.reason}). {kind.rule}")
+    if failure is not None:
+        raise failure
+    call.answer = cast("Answer", answer)
+    return call
+
+
 def start_early(words: Sequence[str]) -> None:
     """Start the process at once, beside the imports of this one, if the command needs it.
 
     Args:
         words: The command line; a command that reads a netx file is its second word.
     """
-    if not _idle and set(words[1:2]) & set(_READERS):
+    if CAN_ISOLATE and not _idle and set(words[1:2]) & set(_READERS):
         with suppress(OSError):  # the second try, for the file, tells of it
             _idle.append(_Worker(first="neurodeploy.untrusted.hdf5"))
 
@@ -243,11 +277,16 @@ class _Worker:
 def _taken(pipe: IO[bytes]) -> int:
     """Return a handle of our own to a pipe, which is closed; make room in it for samples."""
     with pipe:
-        with suppress(OSError, AttributeError):  # systems that limit it, or know no such thing
+        # Systems that limit it, or know no such thing.
+        with suppress(OSError, AttributeError, ImportError):
+            import fcntl
+
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         return os.dup(pipe.fileno())
 
 
+_progress_here: Callable[[int, int], None] | None = None
+"""Told of the progress of a call in this process."""
 _parent: Connection | None = None
 """The process that waits for this one, in a process that serves calls."""
 _idle: list[_Worker] = []
@@ -289,7 +328,8 @@ def _forget_idle() -> None:
         worker.process.returncode = 0  # so that nobody waits for it
 
 
-os.register_at_fork(after_in_child=_forget_idle)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_idle)
 
 
 def _say_loss(path: Path, worker: _Worker, seconds: float) -> str:
@@ -312,8 +352,12 @@ def _say_loss(path: Path, worker: _Worker, seconds: float) -> str:
 
 def tell_progress(done: int, total: int) -> None:
     """Report every hundredth of the way to the process that waits for this call, if one does."""
-    if _parent is not None and done % max(1, total // 100) == 0:
+    if done % max(1, total // 100):
+        return
+    if _parent is not None:
         _parent.send(_Progress(done, total))
+    elif _progress_here is not None:
+        _progress_here(done, total)
 
 
 def serve(first: str) -> None:
@@ -363,6 +407,8 @@ def _answer(
         return function(*arguments), None
     except NeurodeployError as error:
         return None, error
+    except KeyboardInterrupt:  # only in a process that the user sees
+        raise
     except BaseException as error:  # a panic of Rust is no Exception
         return None, _failure(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,27 @@ def test_the_commands_that_get_prints_run(
         if line.startswith("next: neurodeploy ")
     ]
     assert [words[0] for words in commands] == ["simulate", "verify", "report"]
-    for words in commands:
-        if words[0] != "verify":  # which starts Lava: tests/unit/test_example.py
-            assert neurodeploy(*words).code == 0
+    said = [neurodeploy(*words) for words in commands]
+    assert [one.code for one in said] == [0, 0, 0]
     card = nd.load_example().card
-    assert f"accuracy {100 * card.correct / 32:.2f}%" in neurodeploy(*commands[0]).out
+    assert f"accuracy {100 * card.correct / 32:.2f}%" in said[0].out
+    assert said[1].out.startswith("holds: network.net")
+    assert "Lava was not run again" in said[1].out
+
+
+def test_a_check_without_lava_finds_another_recording(
+    neurodeploy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = nd.load_example().certificate
+    recording = replace(known.recording, sha256="0" * 64)
+    replace(known, recording=recording).save("changed.json")
+    net, words = nd.load_example().net, ("--certificate", "changed.json", "--without-lava")
+    changed = neurodeploy("verify", net, "-i", net, *words)
+    assert changed.code == 1
+    assert "changed.json: does not hold. recording: sha256" in changed.err
+    for wrong in (("--without-lava",), (*words, "--timeout", 9)):
+        assert neurodeploy("verify", net, "-i", net, *wrong).code == 2
 
 
 def test_get_names_what_there_is_and_writes_over_nothing(

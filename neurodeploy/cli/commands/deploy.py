@@ -14,7 +14,7 @@ from rich.table import Table
 
 from neurodeploy.chips.target import Target
 from neurodeploy.cli import console
-from neurodeploy.cli.commands.train import print_accuracy, require_training_part
+from neurodeploy.cli.commands.train import print_accuracy
 from neurodeploy.cli.foreign_networks import FOREIGN_SETTINGS, ForeignOptions, deploy_nir
 from neurodeploy.cli.options import GENERAL, AsJson, Settings, parse_settings
 from neurodeploy.files import locked
@@ -136,7 +136,6 @@ def deploy(options: DeployOptions, foreign: ForeignOptions, as_json: AsJson = Fa
                 f"{', '.join(unused)}: not for a network of another framework. Leave the option "
                 f"out; {', '.join(sorted(FOREIGN_SETTINGS))} are allowed."
             )
-        require_training_part()
         quantization = read_quantization(settings)
         deploy_nir(options.model, foreign, quantization, options.lava, options.out, as_json=as_json)
         return
@@ -152,7 +151,6 @@ def deploy(options: DeployOptions, foreign: ForeignOptions, as_json: AsJson = Fa
 
 def _deploy_run(options: DeployOptions, settings: dict[str, str], *, as_json: bool) -> None:
     """Deploy a network that neurodeploy trained."""
-    require_training_part()
     from neurodeploy import pipeline
 
     network, recipe = pipeline.load_model(options.model, overrides=settings)

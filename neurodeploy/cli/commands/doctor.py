@@ -20,7 +20,8 @@ from neurodeploy.cli.options import AsJson
 from neurodeploy.errors import SimulationError
 from neurodeploy.lava_bridge.runtime import RuntimeReport, diagnose
 from neurodeploy.processes.leftovers import temporary_folder
-from neurodeploy.processes.parents import die_with_parent
+from neurodeploy.processes.parents import BEFORE_EXEC
+from neurodeploy.processes.platforms import usable_cores
 from neurodeploy.provenance import installed_version, processor
 
 REQUIRED = ("numpy", "numba", "llvmlite", "h5py", "joblib", "jinja2", "matplotlib", "rich", "typer")
@@ -132,7 +133,7 @@ def examine(*, measures_start: bool = False) -> Diagnosis:
         },
         processor=processor(),
         architecture=str(llvmlite.binding.get_host_cpu_name()),
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cores(),
         memory_gb=_memory(),
         # get_num_threads() would start numba's threads, and give torch as many
         threads=int(vars(numba.config)["NUMBA_NUM_THREADS"]),
@@ -154,7 +155,7 @@ def examine(*, measures_start: bool = False) -> Diagnosis:
 def _memory() -> float | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except (ValueError, OSError):
+    except (ValueError, OSError, AttributeError):  # Windows does not tell
         return None
 
 
@@ -210,7 +211,7 @@ def _measure_start() -> dict[str, float]:
                 capture_output=True,
                 text=True,
                 check=False,
-                preexec_fn=die_with_parent,
+                preexec_fn=BEFORE_EXEC,
             )
             seconds[name] = time.perf_counter() - begin
             if end.returncode:

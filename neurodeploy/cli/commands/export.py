@@ -88,9 +88,6 @@ def export(
 
 def _trained(run: Path) -> Graph:
     """Return the trained network of a run; needs torch."""
-    from neurodeploy.cli.commands.train import require_training_part
-
-    require_training_part()
     from neurodeploy.nn.tracing import trace
     from neurodeploy.pipeline.directory import load_model
 

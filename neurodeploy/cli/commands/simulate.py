@@ -312,6 +312,8 @@ def verify(
     samples.npz --certificate certificate.json`
     """
     del certificate_schema
+    if certificates.without_lava and certificates.certificate is None:
+        raise typer.BadParameter("--without-lava belongs to --certificate. Add it.")
     if certificates.certificate is not None:
         check_certificate(certificates.certificate, run, lava, certificates, as_json=as_json)
         return

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,7 +15,6 @@ from neurodeploy.cli import console
 from neurodeploy.cli.commands.recipes import load_recipe
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.cli.options import GENERAL, AsJson, Settings
-from neurodeploy.errors import TrainingError
 from neurodeploy.files import NET, RECIPE, REPORT, SUMMARY
 
 if TYPE_CHECKING:
@@ -45,12 +43,10 @@ class ResultOptions:
     resume: bool = GENERAL.option(False, "Continue the interrupted run in --out.")
 
     def load_named(self, recipe: str, *settings: str) -> Recipe:
-        """Load a recipe with further `key=value` pairs, and import the part that trains."""
+        """Load a recipe with further `key=value` pairs."""
         if self.resume and self.out is None:
             raise typer.BadParameter("--resume: which run? Name its directory with --out.")
-        loaded = load_recipe(recipe, [*(self.set or []), *settings])
-        require_training_part()
-        return loaded
+        return load_recipe(recipe, [*(self.set or []), *settings])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +78,6 @@ class PipelineOptions(ResultOptions):
         if self.source is None:
             assert self.recipe is not None
             return self.load_named(self.recipe)
-        require_training_part()
         from neurodeploy import pipeline
 
         return self.load_named(str(pipeline.find_run(self.source) / RECIPE))
@@ -265,19 +260,6 @@ def print_accuracy(points: Iterable[AccuracyPoint]) -> None:
     for point in points:
         table.add_row(point.stage, f"{point.value:.2%}", f"{point.note} ({point.samples} samples)")
     console.out.print(table)
-
-
-def require_training_part() -> None:
-    """Import the part that needs torch, or raise an error that names the missing package."""
-    try:
-        import_module("neurodeploy.pipeline")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("neurodeploy"):
-            raise
-        raise TrainingError(
-            f"training needs the package '{error.name}', which is not installed. Install "
-            "neurodeploy with its training part: pip install 'neurodeploy[train]'."
-        ) from error
 
 
 def _resumable(directory: Path) -> AbstractContextManager[None]:

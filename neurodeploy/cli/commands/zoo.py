@@ -67,7 +67,7 @@ def get(
     certificate = shlex.quote(console.relative(folder / CERTIFICATE))
     for words in (
         f"simulate {place} -i {place} -o spikes.npz",
-        f"verify {place} -i {place} --certificate {certificate}",
+        f"verify {place} -i {place} --certificate {certificate} --without-lava",
         f"report {place} -i {place}",
     ):
         console.out.print(f"next: neurodeploy {words}", soft_wrap=True)

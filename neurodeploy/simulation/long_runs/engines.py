@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 from neurodeploy.errors import SimulationError
 from neurodeploy.processes.leftovers import mark_process, temporary_folder
 from neurodeploy.processes.parents import watch_parent
+from neurodeploy.processes.platforms import usable_cores
 from neurodeploy.simulation.recording import member_of
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Crew:
             return 0
         if self.engine is Engine.LOCAL:
             return self.workers or 1
-        return self.workers or len(os.sched_getaffinity(0))
+        return self.workers or usable_cores()
 
 
 @dataclass(slots=True, eq=False)

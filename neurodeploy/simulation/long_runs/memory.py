@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
@@ -105,9 +104,12 @@ def _own_bytes(column: int) -> int:
 def available_bytes() -> int:
     """Return the memory still available to the system, this process and its control group."""
     found = [DEFAULT_MAX * 2]
-    address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if address_space != resource.RLIM_INFINITY:
-        found.append(address_space - _own_bytes(0))
+    with suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if address_space != resource.RLIM_INFINITY:
+            found.append(address_space - _own_bytes(0))
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

@@ -8,7 +8,6 @@ does not matter in which pieces, by how many processes or in how many attempts t
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -29,6 +28,7 @@ from numpy.lib.npyio import NpzFile
 from neurodeploy.errors import DataError, NeurodeployWarning, OutputError
 from neurodeploy.files import replacing, write_text
 from neurodeploy.ir.graphs import FixedPointGraph
+from neurodeploy.processes.platforms import lock_file
 from neurodeploy.samples.array_files import Array, require_characters
 from neurodeploy.simulation.recording import Health, Recording, unknown_kind
 from neurodeploy.simulation.recording_files import recording_arrays
@@ -303,7 +303,7 @@ class PartStore:
 
     def _lock(self, file: IO[bytes]) -> None:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file)
         except OSError as error:
             reason = f"cannot be locked ({error.strerror})"
             if isinstance(error, BlockingIOError):
