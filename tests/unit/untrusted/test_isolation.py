@@ -21,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from neurodeploy.cli.app import make_app
-from neurodeploy.errors import DataError, OnnxError
+from neurodeploy.errors import DataError, NeurodeployWarning, OnnxError
 from neurodeploy.onnx_models.macs import count_onnx_macs
 from neurodeploy.untrusted import isolation
 from neurodeploy.untrusted.boundary import FileKind
@@ -164,6 +164,28 @@ def test_threads_call_at_the_same_time(tmp_path: Path, tasks: ModuleType) -> Non
         found = list(threads.map(lambda _: call(tasks.process_of, tmp_path), range(40)))
     assert os.getpid() not in found
     assert len(isolation._idle) == 1
+
+
+@pytest.mark.filterwarnings("ignore:this system cannot limit")
+def test_a_system_without_limits_calls_here_with_a_warning(
+    tmp_path: Path, tasks: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "CAN_ISOLATE", False)
+    with pytest.warns(NeurodeployWarning, match="cannot limit time and memory"):
+        process = call(tasks.process_of, tmp_path)
+    assert process == os.getpid()
+    with pytest.raises(DataError, match="refused"):
+        call(tasks.refuse, tmp_path)
+    with pytest.raises(OnnxError, match=r"cannot be read \(KeyError: .*A word is required"):
+        call(tasks.fail, tmp_path)
+    told: list[tuple[int, int]] = []
+    isolation.run_apart(
+        lambda _: isolation.tell_progress(1, 2),
+        tmp_path,
+        kind=KIND,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 2)]
 
 
 def test_a_folder_that_was_deleted_is_no_trouble(
