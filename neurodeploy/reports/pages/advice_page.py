@@ -109,9 +109,8 @@ def outline_of_advice(advice: Advice) -> Outline:
     sections.append(_section("assumptions", "Assumed", items=advice.assumptions))
     sections.append(_section("doubts", "A sceptic would say", items=advice.doubts))
     shown = [section for section in sections if section.items or section.tables]
-    return Outline(
-        advice.model, advice.verdict, tuple(cards), tuple(elements.explain_words(cards, shown))
-    )
+    explained = tuple(elements.explain_words(cards, shown, verdict=advice.verdict))
+    return Outline(advice.model, "", tuple(cards), explained, advice.verdict)
 
 
 def _section(

@@ -89,12 +89,13 @@ class PageSection:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A whole page."""
+    """A whole page; its verdict is one sentence, shown before all else."""
 
     title: str
     description: str = ""
     cards: tuple[Card, ...] = ()
     sections: tuple[PageSection, ...] = ()
+    verdict: str = ""
 
 
 _WORDS: tuple[tuple[str, str, str], ...] = (
@@ -136,13 +137,15 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
 """(word, pattern of its forms, meaning)."""
 
 
-def explain_words(cards: Sequence[Card], sections: Sequence[PageSection]) -> Iterator[PageSection]:
+def explain_words(
+    cards: Sequence[Card], sections: Sequence[PageSection], *, verdict: str = ""
+) -> Iterator[PageSection]:
     """Yield the sections, each with the words that no section before it has.
 
-    The words of cards, which come first on a page, are explained in the first section.
+    The words of verdict and cards, which come first on a page, are explained in the first section.
     """
     waiting = list(_WORDS)
-    above = " ".join(f"{card.label} {card.value} {card.note}" for card in cards)
+    above = " ".join((verdict, *(f"{card.label} {card.value} {card.note}" for card in cards)))
     for section in sections:
         text = f"{above} {_text_of(section)}"
         above = ""
@@ -176,6 +179,8 @@ def render_html(outline: Outline) -> str:
 def render_markdown(outline: Outline) -> str:
     """Return a page of any content as Markdown; what a user supplied is escaped."""
     lines = [f"# {_escape(outline.title)}", ""]
+    if outline.verdict:
+        lines += [f"**{_escape(outline.verdict)}**", ""]
     if outline.description:
         lines += [_escape(outline.description), ""]
     for card in outline.cards:

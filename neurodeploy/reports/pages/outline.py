@@ -22,14 +22,15 @@ from neurodeploy.reports.pages.frame_section import frames_section
 from neurodeploy.reports.pages.tables import TIER_NAMES
 from neurodeploy.reports.plots.run_plots import SUFFIXES, save_drawing
 from neurodeploy.reports.report import Report, RunSummary
-from neurodeploy.reports.statements import broken_rules, verdict_in_short
+from neurodeploy.reports.statements import broken_rules, statements, verdict_in_short
 
 
 def outline_of(summary: RunSummary) -> Outline:
     """Return everything that a page of the run shows."""
     cards = tuple(_cards(summary))
-    sections = tuple(elements.explain_words(cards, _sections(summary)))
-    return Outline(summary.title, summary.description, cards, sections)
+    verdict = "" if summary.report is None else statements(summary.report)[0]
+    sections = tuple(elements.explain_words(cards, _sections(summary), verdict=verdict))
+    return Outline(summary.title, summary.description, cards, sections, verdict)
 
 
 def _sections(summary: RunSummary) -> list[PageSection]:

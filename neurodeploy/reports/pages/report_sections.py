@@ -17,10 +17,9 @@ from neurodeploy.reports.statements import changes_the_winner, statements
 
 
 def verdict_section(report: Report) -> PageSection:
-    """Show the conclusions that the report allows, in a few sentences."""
-    first, *others = statements(report)
+    """Show what the report allows to conclude beyond the verdict, which is the page's own."""
     notes = [f"Note: {warning}" for warning in report.warnings]
-    return PageSection("verdict", "Conclusions", first, items=(*others, *notes))
+    return PageSection("verdict", "Conclusions", items=(*statements(report)[1:], *notes))
 
 
 def counts_section(report: Report) -> PageSection:

@@ -203,8 +203,11 @@ def test_the_page_begins_with_the_verdict_in_words(summary):
     outline = outline_of(summary)
     first = outline.cards[0]
     assert (first.label, first.value) == ("Does it pay?", "no: needs more energy")
-    lead = "The spiking network needs more energy than the ReLU twin, memory included."
-    assert outline.sections[0].lead == lead
+    verdict = "The spiking network needs more energy than the ReLU twin, memory included."
+    assert outline.verdict == verdict
+    assert all(verdict not in (one.lead, *one.items) for one in outline.sections)
+    below = render_run(summary).split("<h1", 1)[1].partition('<dl class="cards"')[0]
+    assert verdict in below
 
 
 def test_no_more_is_promised_than_was_shown(page, summary):
