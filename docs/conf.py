@@ -10,10 +10,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import figures
 import pages_from_code
 import pages_from_files
 
 from neurodeploy._version import __version__
+from neurodeploy.reports.plots.drawing import DARK, LIGHT
 
 # Tutorials call the commands of this environment, and import `plain_shell`.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -35,7 +37,30 @@ exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 
 smartquotes = False  # texts of recipes and commands have straight ones
 
+
+def _look(colors: dict[str, str], *, raised: str, quiet: str) -> dict[str, str]:
+    """Return the variables of the theme for the colours of report pages."""
+    paper, ink, faint, accent = (
+        colors[name] for name in ("--paper", "--ink", "--faint", "--series-1")
+    )
+    names = {
+        paper: "background-primary sidebar-background",
+        raised: "background-secondary background-hover code-background",
+        faint: "background-border sidebar-background-border table-border",
+        ink: "foreground-primary content-foreground",
+        quiet: "foreground-secondary foreground-muted sidebar-link-text",
+        accent: "brand-primary brand-content brand-visited link",
+    }
+    theme = {f"color-{name}": value for value, group in names.items() for name in group.split()}
+    return theme | {name.removeprefix("--"): value for name, value in colors.items()}
+
+
 html_theme = "furo"
+html_theme_options = {
+    "light_css_variables": _look(LIGHT, raised="#f5f6f8", quiet="#566074"),
+    "dark_css_variables": _look(DARK, raised="#1b202b", quiet="#a2abbd"),
+}
+pygments_dark_style = "a11y-dark"
 html_title = f"neurodeploy {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -80,7 +105,8 @@ def _escape(
 
 
 def setup(app: object) -> None:
-    """Write the pages that are made from code and from other files of the repository."""
+    """Write the pages that are made from code and other files, and the drawings."""
     pages_from_code.write(HERE)
     pages_from_files.write(HERE)
+    figures.write(HERE)
     app.connect("autodoc-process-docstring", _escape, priority=100)  # before napoleon
