@@ -73,8 +73,10 @@ $(VENV)/.lint: $(VENV)/.test
 	$(PIP_INSTALL) -e '.[train,data,onnx,dask,ray,test,lint]'
 	touch $@
 
+# Tutorials deploy networks of three frameworks.
 $(VENV)/.docs: $(VENV)/.train
 	$(PIP_INSTALL) -e '.[train,onnx,docs]'
+	$(PIP_INSTALL) --no-deps nirtorch norse snntorch spikingjelly loguru
 	touch $@
 
 clean:
