@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import capabilities
 import typer
 
 import neurodeploy as nd
@@ -154,6 +155,7 @@ def write(folder: Path) -> None:
     _replace(reference / "commands.md", _commands())
     _replace(reference / "recipe_keys.md", _recipe_keys())
     _replace(reference / "net_files.md", _net_files())
+    _replace(reference / "capabilities.md", capabilities.write())
     _replace(reference / "report_schema.md", _schema("The JSON of a report", json_form.schema()))
     _replace(
         reference / "certificate_schema.md",

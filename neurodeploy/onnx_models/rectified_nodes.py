@@ -43,6 +43,8 @@ _LAYERS = (
 )
 _CONSTANT = ("Constant", "Shape", "Gather", "Concat", "Unsqueeze", "Slice", "ConstantOfShape")
 """Operators that often compute sizes alone."""
+KNOWN = frozenset((*_PASSED, *_RESHAPED, *_OF_HOST, *_AFFINE, *_LAYERS, *_CONSTANT))
+"""Operators that have a place in a network of rectified layers."""
 NO_PLACE = "has no place in a network of rectified layers."
 ADVICE = {
     **dict.fromkeys(
@@ -68,11 +70,10 @@ ADVICE = {
 
 def find_hopeless(graph: onnx.GraphProto) -> list[Obstacle]:
     """Return the nodes that have no place in such a network whatever the sizes of tensors are."""
-    known = {*_PASSED, *_RESHAPED, *_OF_HOST, *_AFFINE, *_LAYERS, *_CONSTANT}
     return [
         Obstacle(label, node.op_type, ADVICE.get(node.op_type, NO_PLACE))
         for label, node in zip(node_names(graph), graph.node, strict=True)
-        if node.op_type not in known or (node.op_type in _OF_HOST and not _is_end(graph, node))
+        if node.op_type not in KNOWN or (node.op_type in _OF_HOST and not _is_end(graph, node))
     ]
 
 

@@ -160,5 +160,5 @@ def test_commands_on_pages_have_the_options_that_they_are_given() -> None:
 
 MADE_FROM_CODE = (
     Path(pages_from_files.ZOO).stem,
-    "commands", "recipe_keys", "net_files", "report_schema", "certificate_schema",
+    "commands", "recipe_keys", "net_files", "report_schema", "certificate_schema", "capabilities",
 )  # fmt: skip

@@ -22,6 +22,9 @@ _MODULE = "norse.torch.module."
 _BOX = ("lif_box.LIFBoxCell",)
 _CURRENT = ("lif.LIFCell", "lif.LIF", "lif.LIFRecurrentCell", "lif.LIFRecurrent")
 _READ_OUTS = ("leaky_integrator.LICell", "leaky_integrator.LI", "leaky_integrator_box.LIBoxCell")
+_PLAIN = "iaf.IAFCell"
+KNOWN = (*_BOX, *_CURRENT, _PLAIN, *_READ_OUTS)
+"""Classes that come in."""
 STEPPED = tuple(_MODULE + name for name in (*_BOX, *_CURRENT, *_READ_OUTS) if name.endswith("Cell"))
 """Modules that compute one step at a time; the others read time first."""
 
@@ -38,7 +41,7 @@ def norse_neuron(module: nn.Module) -> ForeignLayer | None:
     if kind == name or not hasattr(own, "p"):
         return None
     parameters = own.p
-    if kind == "iaf.IAFCell":
+    if kind == _PLAIN:
         return ForeignLayer(
             node=spiking(
                 voltage_decay=np.array(0.0),

@@ -21,6 +21,8 @@ from neurodeploy.interchange.modules.foreign_layer import (
 _MODULE = "rockpool.nn.modules.torch."
 _SPIKING = ("lif_torch.LIFTorch", "lif_neuron_torch.LIFNeuronTorch")
 _READ_OUT = "exp_syn_torch.ExpSynTorch"
+KNOWN = (*_SPIKING, _READ_OUT)
+"""Classes that come in."""
 
 
 def rockpool_neuron(module: nn.Module) -> ForeignLayer | None:

@@ -18,11 +18,12 @@ from neurodeploy.interchange.modules.foreign_layer import (
     spiking,
 )
 
-_CLASSES = {
+KNOWN = {
     f"sinabs.layers.{file}.{name}{suffix}"
     for file, name in (("lif", "LIF"), ("iaf", "IAF"), ("exp_leak", "ExpLeak"))
     for suffix in ("", "Squeeze", "Recurrent")
 }
+"""Classes that come in."""
 
 
 def sinabs_neuron(module: nn.Module) -> ForeignLayer | None:
@@ -33,7 +34,7 @@ def sinabs_neuron(module: nn.Module) -> ForeignLayer | None:
     """
     own: Any = module  # attributes that torch's type does not know
     name = class_of(module)
-    if name not in _CLASSES:
+    if name not in KNOWN:
         return None
     kind = name.rsplit(".", 1)[-1]
     keep = np.array(1.0)

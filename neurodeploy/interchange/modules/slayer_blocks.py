@@ -29,6 +29,8 @@ _MEAN = f"{PACKAGE}neuron.norm.MeanOnlyBatchNorm"
 _KINDS = ("Dense", "Conv", "Pool", "Recurrent", "Affine", "Input")
 _THROUGH = ("Flatten", "Average")
 """Blocks that hold no layer: what they do with tensors is seen."""
+KNOWN = (*_KINDS, *_THROUGH)
+"""Classes that come in."""
 
 
 def slayer_block(module: nn.Module, source: tuple[int, ...] = ()) -> ForeignLayer | None:

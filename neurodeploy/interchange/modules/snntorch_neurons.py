@@ -19,12 +19,13 @@ from neurodeploy.interchange.modules.foreign_layer import (
 )
 from neurodeploy.interchange.nir_schema import NirNode
 
-_CLASSES = {
+KNOWN = {
     "snntorch._neurons.leaky.Leaky": "Leaky",
     "snntorch._neurons.synaptic.Synaptic": "Synaptic",
     "snntorch._neurons.rleaky.RLeaky": "RLeaky",
     "snntorch._neurons.rsynaptic.RSynaptic": "RSynaptic",
 }
+"""Classes that come in."""
 
 
 def snntorch_neuron(module: nn.Module) -> ForeignLayer | None:
@@ -34,7 +35,7 @@ def snntorch_neuron(module: nn.Module) -> ForeignLayer | None:
         TraceError: If it has no exact counterpart.
     """
     own: Any = module  # attributes that torch's type does not know
-    kind = _CLASSES.get(class_of(module))
+    kind = KNOWN.get(class_of(module))
     if kind is None:
         return None
     for attribute, meaning in (("inhibition", "lets one neuron win"), ("state_quant", "rounds")):

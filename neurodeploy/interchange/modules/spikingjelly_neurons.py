@@ -19,6 +19,8 @@ from neurodeploy.interchange.modules.foreign_layer import (
 _MODULE = "spikingjelly.activation_based."
 _NEURONS = ("IFNode", "LIFNode", "ParametricLIFNode", "CUBALIFNode")
 _RECURRENT = _MODULE + "layer.container.LinearRecurrentContainer"
+KNOWN = (*_NEURONS, _RECURRENT)
+"""Classes that come in."""
 
 
 def spikingjelly_neuron(module: nn.Module) -> ForeignLayer | None:
