@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 from llvmlite import ir
@@ -27,11 +26,9 @@ def _operator(
     instruction: str, *sign: str, of_floats: str = ""
 ) -> Callable[[Vector, Vector | int], Vector]:
     def apply(left: Vector, right: Vector | int) -> Vector:
-        if of_floats and isinstance(left.element, ir.FloatType):
-            operation = partial(getattr(left.builder, of_floats), flags=("contract",))
-        else:
-            operation = partial(getattr(left.builder, instruction), *sign)
-        return Vector(left.builder, operation(left.value, left._operand(right)))
+        is_float = isinstance(left.element, ir.FloatType)
+        operation = getattr(left.builder, of_floats if is_float and of_floats else instruction)
+        return Vector(left.builder, operation(*sign, left.value, left._operand(right)))
 
     return apply
 
@@ -41,8 +38,8 @@ class Vector:
 
     Operators are those of NumPy's integers, wrapping at the width of the left operand. The right
     one may be a Python integer or a single number, which stand for as many as there are lanes.
-    Comparisons are signed and result in lanes of one bit. Numbers of float32 know `+`, `*` and
-    `differs` alone; where the processor can, a product is added without being rounded first.
+    Comparisons are signed and result in lanes of one bit. Numbers of float32 know `+`, `-`, `*`,
+    `>`, `differs` and `times_plus` alone.
     """
 
     __slots__ = ("builder", "value")
@@ -65,6 +62,10 @@ class Vector:
         values = [number] * self.lanes if self.lanes else number
         return Vector(self.builder, ir.Constant(self.value.type, values))
 
+    def spread(self, number: Vector) -> Vector:
+        """Return a single number in all lanes."""
+        return Vector(self.builder, self._operand(number))
+
     def _operand(self, other: Vector | int) -> Any:
         if not isinstance(other, Vector):
             return self.full(other).value
@@ -78,7 +79,7 @@ class Vector:
 
     __add__ = _operator("add", of_floats="fadd")
     __mul__ = _operator("mul", of_floats="fmul")
-    __sub__ = _operator("sub")
+    __sub__ = _operator("sub", of_floats="fsub")
     __and__ = _operator("and_")
     __or__ = _operator("or_")
     __xor__ = _operator("xor")
@@ -88,7 +89,7 @@ class Vector:
     """Shift right, zeros from the left; of numbers that are not negative the same as `>>`."""
     __lt__ = _operator("icmp_signed", "<")
     __le__ = _operator("icmp_signed", "<=")
-    __gt__ = _operator("icmp_signed", ">")
+    __gt__ = _operator("icmp_signed", ">", of_floats="fcmp_ordered")
     unsigned_reaches = _operator("icmp_unsigned", ">=")
     equals = _operator("icmp_signed", "==")
     """Compare; `==` is left to Python, which needs a truth value."""
@@ -99,6 +100,12 @@ class Vector:
         if isinstance(self.element, ir.FloatType):
             compare = self.builder.fcmp_unordered
         return Vector(self.builder, compare("!=", self.value, self._operand(other)))
+
+    def times_plus(self, factor: Vector, summand: Vector) -> Vector:
+        """Return self · factor + summand of float32; where the processor can, rounded once."""
+        product = self.builder.fmul(self.value, self._operand(factor), flags=("contract",))
+        total = self.builder.fadd(product, self._operand(summand), flags=("contract",))
+        return Vector(self.builder, total)
 
     def __abs__(self) -> Vector:
         return self.negated_where(self < 0)
@@ -166,20 +173,29 @@ def fold(
 
     The range must not be empty: the loop asks only at its end.
     """
-    builder = start.builder
+    return fold_all(first, stop, [start], lambda index, total: [step(index, total)])[0]
+
+
+def fold_all(
+    first: Vector, stop: Vector, starts: Sequence[Vector], step: Callable[..., Sequence[Vector]]
+) -> list[Vector]:
+    """Return the last of `totals = step(index, *totals)`; see `fold`."""
+    builder = first.builder
     before, inside = builder.block, builder.append_basic_block("loop")
     after = builder.append_basic_block("loop.done")
     builder.branch(inside)
     builder.position_at_end(inside)
-    index, total = builder.phi(_WORD_TYPE), builder.phi(start.value.type)
-    result = step(Vector(builder, index), Vector(builder, total))
+    index, *totals = (builder.phi(value.value.type) for value in (first, *starts))
+    results = step(Vector(builder, index), *(Vector(builder, total) for total in totals))
     following = Vector(builder, index) + 1
-    for phi, initial, later in ((index, first, following), (total, start, result)):
+    for phi, initial, later in zip(
+        (index, *totals), (first, *starts), (following, *results), strict=True
+    ):
         phi.add_incoming(initial.value, before)
         phi.add_incoming(later.value, builder.block)
     builder.cbranch((following < stop).value, inside, after)
     builder.position_at_end(after)
-    return result
+    return list(results)
 
 
 class Memory:
@@ -227,9 +243,11 @@ class Memory:
         self.builder.store(vector.value, target, align=self.bits // 8)
 
     def zeros(self, lanes: int) -> Vector:
-        """Return zeros of this array's type."""
-        kind = ir.VectorType(self.pointer.type.pointee, lanes)
-        return Vector(self.builder, ir.Constant(kind, [0] * lanes))
+        """Return zeros of this array's type; without lanes a single one."""
+        kind = self.pointer.type.pointee
+        if lanes:
+            kind = ir.VectorType(kind, lanes)
+        return Vector(self.builder, ir.Constant(kind, [0] * lanes if lanes else 0))
 
 
 def vector_function(returns: Any) -> Callable[[Callable[..., Vector | None]], Callable[..., Any]]:

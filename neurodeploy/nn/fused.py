@@ -28,7 +28,6 @@ from neurodeploy.nn.batch_norm import (
     update_running,
 )
 from neurodeploy.nn.functional.lif_loops import (
-    NO_ROWS,
     Currents,
     Float64Array,
     Lif,
@@ -150,6 +149,11 @@ class _Plan:
             spans=cut_spans(steps, columns, lanes),
         )
 
+    @property
+    def no_skip(self) -> Float32Array:
+        """Zeros, (1, lanes): the skip of `Currents` where there is none."""
+        return np.zeros((1, self.lanes), np.float32)
+
     def spread(self, values: npt.NDArray[np.float64]) -> Float32Array:
         """Repeat one value a channel over the lanes."""
         spread = np.empty((self.lanes // self.channels, self.channels), np.float32)
@@ -210,7 +214,7 @@ class _NormalizedSpikes(torch.autograd.Function):
         scale = gamma * inverse
         currents = Currents(
             inputs=inputs,
-            skip=NO_ROWS if skip is None else skip.detach().numpy(),
+            skip=plan.no_skip if skip is None else skip.detach().numpy(),
             scale=plan.spread(scale),
             shift=plan.spread(bias.detach().double().numpy() - mean * scale),
             mean=plan.spread(mean),
@@ -231,7 +235,7 @@ class _NormalizedSpikes(torch.autograd.Function):
         z, weight, skip = ctx.saved_tensors
         plan: _Plan = ctx.plan
         inputs, upstream = z.detach().numpy(), grad.contiguous().numpy()
-        other = NO_ROWS if skip is None else skip.detach().numpy()
+        other = plan.no_skip if skip is None else skip.detach().numpy()
         currents = Currents(inputs, other, *ctx.vectors)
         drive = torch.empty_like(z)
         into = drive.numpy()

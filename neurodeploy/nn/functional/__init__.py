@@ -2,12 +2,13 @@
 
 In reading order:
 
-    surrogate   stand-ins for the derivative of a spike, in torch and compiled
-    dynamics    CUBA and LIF neurons over time, in torch, with hand-written gradients
-    rows        the (T, M) layout that dynamics work on
-    cuba_loops  the same CUBA neurons as compiled loops on CPUs
-    lif_loops   the same LIF neurons as compiled loops, also behind a batch norm
-    parallel    spans of columns in several threads
-    quantizer   SLAYER's 8-bit weights
-    sparse      convolutions that skip inputs that are zero
+    surrogate    stand-ins for the derivative of a spike, in torch and compiled
+    dynamics     CUBA and LIF neurons over time, in torch, with hand-written gradients
+    rows         the (T, M) layout that dynamics work on
+    cuba_loops   the same CUBA neurons as compiled loops on CPUs
+    lif_loops    the same LIF neurons as compiled loops, also behind a batch norm
+    lif_vectors  their steps, for many neurons side by side in registers
+    parallel     spans of columns in several threads
+    quantizer    SLAYER's 8-bit weights
+    sparse       convolutions that skip inputs that are zero
 """

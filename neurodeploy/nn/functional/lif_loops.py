@@ -7,9 +7,10 @@ function works on the columns of one *span* of tiles and lets go of the interpre
 `functional.parallel` runs spans side by side. Sums over a span are made in an order that depends on
 neither threads nor machine load: results are repeatable to the bit.
 
-LLVM makes vector code of a loop only if it can tell its arrays apart with few comparisons of their
-addresses: loops are short, write one or two arrays, and none writes into an array that another
-argument may be. A row without a known distance between its values is not vectorised either.
+Neurons are run by `lif_vectors`. Of the other loops LLVM makes vector code by itself, but only if
+it can tell their arrays apart with few comparisons of addresses: they are short, write one or two
+arrays, and none writes into an array that another argument may be. A row without a known distance
+between its values is not vectorised either.
 
 No product is fused with a sum, so states are those of the torch loops in `functional.dynamics`,
 which define them; `tests/unit/nn/test_fused.py` compares.
@@ -25,19 +26,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from neurodeploy import llvm_vectors
 from neurodeploy.compiled_code import compiled, source_key
-from neurodeploy.nn.functional import surrogate as surrogates
-from neurodeploy.nn.functional.parallel import Span, run_tiles
+from neurodeploy.nn.functional import lif_vectors, surrogate as surrogates
+from neurodeploy.nn.functional.lif_vectors import WIDE, charge, differentiate, fire
+from neurodeploy.nn.functional.parallel import TILE, Span, run_tiles
 from neurodeploy.nn.functional.surrogate import Float32Array, Slope, slopes
 
 Float64Array = npt.NDArray[np.float64]
 
-_ONE: Final = np.float32(1)
 _ZERO: Final = np.float32(0)
 _NOTHING: Final = np.zeros(0, np.float32)
-NO_ROWS: Final = np.zeros((0, 0), np.float32)
 
-_kernel = compiled(source_key(Path(file) for file in (__file__, surrogates.__file__)))
+_FILES: Final = (__file__, lif_vectors.__file__, llvm_vectors.__file__, surrogates.__file__)
+_kernel = compiled(source_key(map(Path, _FILES)))
 
 
 class Lif(NamedTuple):
@@ -49,21 +51,21 @@ class Lif(NamedTuple):
 
 
 class Currents(NamedTuple):
-    """The currents of neurons, scale · inputs + shift (+ skip); or the inputs themselves.
+    """The currents of neurons, scale · inputs + shift + skip; unless told, the inputs themselves.
 
     Attributes:
         inputs: (T, M) float32; (1, M) for the same input in every step.
-        skip: (T, M) float32, or (0, 0) for none.
-        scale: (lanes,) float32; (0,) for neurons on the inputs themselves.
-        shift: (lanes,) float32; (0,) with an empty scale.
-        mean: (lanes,) float32, of the inputs; (0,) with an empty scale.
-        inverse: (lanes,) float32, 1 / standard deviation of the inputs; (0,) likewise.
+        skip: (T, M) float32; (1, lanes) for the same in every step and tile.
+        scale: (lanes,) float32.
+        shift: (lanes,) float32.
+        mean: (lanes,) float32, of the inputs; (0,) without a norm.
+        inverse: (lanes,) float32, 1 / standard deviation of the inputs; (0,) without a norm.
     """
 
     inputs: Float32Array
-    skip: Float32Array = NO_ROWS
-    scale: Float32Array = _NOTHING
-    shift: Float32Array = _NOTHING
+    skip: Float32Array = np.zeros((1, TILE), np.float32)
+    scale: Float32Array = np.ones(TILE, np.float32)
+    shift: Float32Array = np.zeros(TILE, np.float32)
     mean: Float32Array = _NOTHING
     inverse: Float32Array = _NOTHING
 
@@ -105,50 +107,21 @@ def _empty(partial: Float32Array, total: Float64Array) -> None:
 def fire_span(currents: Currents, span: Span, neurons: Lif, spikes: Float32Array) -> None:
     """Run LIF neurons of a span, which starts at a multiple of the lanes, into spikes (T, M)."""
     inputs, skip, scale, shift = currents.inputs, currents.skip, currents.scale, currents.shift
-    tau, threshold = neurons.tau, neurons.threshold
-    lanes = 4096 if scale.size == 0 else scale.size
-    state, kept = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
+    steps, columns = spikes.shape
+    pitch = columns if inputs.shape[0] > 1 else 0
+    skip_pitch = columns if skip.shape[0] > 1 else 0
+    lanes = scale.size
     for begin in range(span[0], span[1], lanes):
         end = min(begin + lanes, span[1])
-        state[:] = 0
-        for step in range(spikes.shape[0]):
-            row = inputs[step if inputs.shape[0] > 1 else 0, begin:end]
-            other = skip[step, begin:end] if skip.shape[0] else shift[:0]
-            _charge(state, row, other, scale, shift, tau, threshold, kept)
-            fired = spikes[step, begin:end]
-            for i in range(fired.size):
-                fired[i] = _ONE if kept[i] > threshold else _ZERO
-
-
-@_kernel
-def _charge(
-    state: Float32Array,
-    row: Float32Array,
-    skip: Float32Array,
-    scale: Float32Array,
-    shift: Float32Array,
-    tau: np.float32,
-    threshold: np.float32,
-    kept: Float32Array,
-) -> None:
-    """Advance one tile by one step: membranes before the reset into `kept`, after it in `state`."""
-    if scale.size == 0:
-        for i in range(row.size):
-            u = state[i] * tau + row[i]
-            kept[i] = u
-            state[i] = _ZERO if u > threshold else u
-    elif skip.size == 0:
-        for i in range(row.size):
-            u = state[i] * tau + (row[i] * scale[i] + shift[i])
-            kept[i] = u
-            state[i] = _ZERO if u > threshold else u
-    else:
-        for i in range(row.size):
-            kept[i] = (row[i] * scale[i] + shift[i]) + skip[i]
-        for i in range(row.size):
-            u = state[i] * tau + kept[i]
-            kept[i] = u
-            state[i] = _ZERO if u > threshold else u
+        skip_begin = begin if skip.shape[1] > lanes else 0
+        at = begin
+        while at < end:
+            is_wide, lane = at + WIDE <= end, at - begin
+            fire(
+                inputs, at, pitch, skip, skip_begin + lane, skip_pitch, scale, shift, lane,
+                neurons.tau, neurons.threshold, steps, spikes, at, columns, is_wide,
+            )  # fmt: skip
+            at += WIDE if is_wide else 1
 
 
 @_kernel
@@ -167,56 +140,55 @@ def differentiate_span(
     `has_reset_gradient` only; see `neurodeploy.nn.functional.dynamics.lif_spikes`.
 
     `gradients` g, of the spikes, are (T, M); the result d too, or with an input of one step (1, M)
-    the sum over the steps. `sums` (2, lanes) become those of d and of d · (x - mean) · inverse.
+    the sum over the steps. With a mean, `sums` (2, lanes) become those of d and of
+    d · (x - mean) · inverse.
     """
     inputs, skip, scale, shift = currents.inputs, currents.skip, currents.scale, currents.shift
     mean, inverse = currents.mean, currents.inverse
     tau, threshold = neurons.tau, neurons.threshold
     reset = tau if neurons.has_reset_gradient else _ZERO
-    lanes = 1024 if scale.size == 0 else scale.size
-    steps = gradients.shape[0]
-    membranes = np.empty((steps, lanes), np.float32)
-    state, slope = np.empty(lanes, np.float32), np.empty(lanes, np.float32)
-    bits = np.empty(lanes, np.int32)
+    steps, columns = gradients.shape
+    pitch = columns if inputs.shape[0] > 1 else 0
+    skip_pitch = columns if skip.shape[0] > 1 else 0
+    lanes = scale.size
+    # Of a block of columns, all steps' membranes and slopes stay in the first-level cache.
+    block = max(1, min(4, 4096 // (steps * WIDE))) * WIDE
+    membranes, slope = np.empty(steps * block, np.float32), np.empty(steps * block, np.float32)
+    bits = np.empty(steps * block, np.int32)
     first, second = np.zeros(lanes, np.float32), np.zeros(lanes, np.float32)
     sums[:] = 0
-    is_static = inputs.shape[0] == 1
     added = 0
     for begin in range(span[0], span[1], lanes):
         end = min(begin + lanes, span[1])
-        size = end - begin
-        state[:] = 0
-        for step in range(steps):
-            row = inputs[0 if is_static else step, begin:end]
-            other = skip[step, begin:end] if skip.shape[0] else shift[:0]
-            _charge(state, row, other, scale, shift, tau, threshold, membranes[step])
-        state[:] = 0
-        for back in range(steps):
-            step = steps - 1 - back
-            kept, grad = membranes[step, :size], gradients[step, begin:end]
-            slopes(kept, threshold, surrogate, slope[:size], bits[:size])
-            target = result[0 if is_static else step, begin:end]
-            for i in range(size):
-                passed = _ZERO if kept[i] > threshold else tau
-                state[i] = slope[i] * grad[i] + (passed - reset * (kept[i] * slope[i])) * state[i]
-            if is_static and back:
-                for i in range(size):
-                    target[i] += state[i]
-            else:
-                for i in range(size):
-                    target[i] = state[i]
-            if scale.size:
-                row = inputs[0 if is_static else step, begin:end]
-                for i in range(size):
-                    first[i] += state[i]
-                for i in range(size):
-                    second[i] += state[i] * ((row[i] - mean[i]) * inverse[i])
+        skip_begin = begin if skip.shape[1] > lanes else 0
+        for start in range(begin, end, block):
+            stop = min(start + block, end)
+            size = stop - start
+            at = start
+            while at < stop:
+                is_wide, lane = at + WIDE <= stop, at - begin
+                charge(
+                    inputs, at, pitch, skip, skip_begin + lane, skip_pitch, scale, shift, lane,
+                    tau, threshold, steps, membranes, at - start, size, is_wide,
+                )  # fmt: skip
+                at += WIDE if is_wide else 1
+            count = steps * size
+            slopes(membranes[:count], threshold, surrogate, slope[:count], bits[:count])
+            at = start
+            while at < stop:
+                is_wide = at + WIDE <= stop
+                differentiate(
+                    inputs, at, pitch, gradients, columns, membranes, slope, at - start, size,
+                    mean, inverse, at - begin, tau, reset, threshold, steps, result, first,
+                    second, is_wide, mean.size > 0,
+                )  # fmt: skip
+                at += WIDE if is_wide else 1
         added += steps
-        if added >= 64 and scale.size:
+        if added >= 64 and mean.size:
             _empty(first, sums[0])
             _empty(second, sums[1])
             added = 0
-    if scale.size:
+    if mean.size:
         _empty(first, sums[0])
         _empty(second, sums[1])
 

@@ -201,6 +201,25 @@ def test_compiled_lif_against_torch(
     close(*gradients)
 
 
+@pytest.mark.parametrize(("steps", "columns"), [(1, 1), (1, 1100), (3, 63), (70, 1225)])
+def test_any_number_of_steps_and_columns(
+    steps: int, columns: int, torch_loops: pytest.MonkeyPatch
+) -> None:
+    """Whole vectors and what is left over at the end of a tile, few steps and many."""
+    results = []
+    for is_compiled in (True, False):
+        if not is_compiled:
+            torch_loops.setattr(dynamics, "is_compilable", lambda _: False)
+        inputs = drawn(steps, columns).requires_grad_()
+        fired = lif_spikes(
+            inputs, tau=0.7, threshold=0.5, surrogate=Triangular(), reset_gradient=True
+        )
+        fired.backward(drawn(steps, columns, seed=1))
+        results.append((fired, inputs.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    close(results[0][1], results[1][1])
+
+
 @pytest.mark.parametrize("is_graded", [False, True])
 @pytest.mark.parametrize("scale", [4096, 6400])
 @pytest.mark.parametrize("columns", [1, 2500])

@@ -70,7 +70,7 @@ def _make_column_adder(columns: int) -> Callable[..., Any]:
 
             def add_row(index: Vector, total: Vector) -> Vector:
                 row = source.at(starts.at(index).load()).load(columns)
-                return row * factors.at(index).load() + total
+                return row.times_plus(factors.at(index).load(), total)
 
             return fold(first, stop, total, add_row)
 
