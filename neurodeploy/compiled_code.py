@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -168,9 +169,15 @@ class LinkedFunction(CPUDispatcher):
             int64: room for the result; then each number, and of each array the address of Python's
             object. It returns whether it failed, which it only does where memory is lacking.
         """
-        with global_compiler_lock:
-            code: bytes = self.link(kinds, symbol).emit_native_object()
-            return code
+        collects = gc.isenabled()
+        gc.disable()  # the compiler leaves little garbage; to look for it takes a tenth of the time
+        try:
+            with global_compiler_lock:
+                code: bytes = self.link(kinds, symbol).emit_native_object()
+                return code
+        finally:
+            if collects:
+                gc.enable()
 
     @global_compiler_lock  # type: ignore[untyped-decorator]
     def link(self, kinds: Sequence[Kind], symbol: str) -> Any:

@@ -13,6 +13,7 @@ Modules, in reading order:
     commands: One file a command, named as the command.
 """
 
+import gc
 import sys
 
 from neurodeploy.cli.endings import run_to_the_end
@@ -28,7 +29,11 @@ def main() -> None:
 def _run() -> None:
     watch_starter()
     start_early(sys.argv)
-    # Here, so that the process that tries a file starts beside these imports.
-    from neurodeploy.cli.app import run_command
+    gc.disable()  # until a command starts: imports leave no garbage, to look for it takes a tenth
+    try:
+        # Here, so that the process that tries a file starts beside these imports.
+        from neurodeploy.cli.app import run_command
 
-    run_command()
+        run_command()
+    finally:
+        gc.enable()

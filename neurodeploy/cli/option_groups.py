@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -82,6 +83,7 @@ def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: object) -> None:
+        gc.enable()
         written = _require_outputs(values, suffixes)
         built = {
             name: group(**{name: values.pop(name) for name in inspect.signature(group).parameters})

@@ -118,3 +118,25 @@ def test_a_simulation_loads_no_compiler(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_only_the_imports_of_a_command_go_without_garbage_collection() -> None:
+    program = (
+        "import gc, sys\n"
+        "from neurodeploy.cli import main\n"
+        "from neurodeploy.recipes import recipe\n"
+        "states, sources = [], recipe.recipe_sources\n"
+        "def watched(*arguments):\n"
+        "    states.append(gc.isenabled())\n"
+        "    return sources(*arguments)\n"
+        "recipe.recipe_sources = watched\n"
+        "for words in (['recipes'], ['recipes', '--wrong']):\n"
+        "    sys.argv = ['neurodeploy', *words]\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit:\n"
+        "        states.append(gc.isenabled())\n"
+        "assert len(states) > 2 and all(states), states\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
