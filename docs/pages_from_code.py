@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import capabilities
+import error_catalogue
 import typer
 
 import neurodeploy as nd
@@ -129,8 +130,7 @@ _ABOUT_COMMANDS = """\
 Made from `neurodeploy --help`. Each command also prints its own with `--help`. `simulate`,
 `verify`, `report` and `inspect` need no torch.
 
-**Exit codes.** 0 success, 1 an error or a difference, 2 wrong usage, 3 an incomplete count of
-MACs (`macs`, `report --ann`; `--allow-incomplete` accepts it), 130 interrupted.
+[Exit codes and errors](errors.md) are a page of their own.
 
 **Kills and faults.** A killed command leaves no process, and no half-written file under its name;
 the next command removes its temporary files. A full disk, a closed output or too little memory is
@@ -156,6 +156,7 @@ def write(folder: Path) -> None:
     _replace(reference / "recipe_keys.md", _recipe_keys())
     _replace(reference / "net_files.md", _net_files())
     _replace(reference / "capabilities.md", capabilities.write())
+    _replace(reference / "errors.md", error_catalogue.write())
     _replace(reference / "report_schema.md", _schema("The JSON of a report", json_form.schema()))
     _replace(
         reference / "certificate_schema.md",

@@ -19,6 +19,7 @@ from neurodeploy.data.dataset import (
     batches as batches,
     count_batches as count_batches,
     range_of as range_of,
+    require_samples as require_samples,
     smallest_part as smallest_part,
     training_batches as training_batches,
 )

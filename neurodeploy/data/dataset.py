@@ -223,6 +223,12 @@ def require_steps(found: int, wanted: int) -> None:
         raise DataError(f"data: samples of {found} steps, the network takes {wanted}.")
 
 
+def require_samples(dataset: Dataset, name: str) -> None:
+    """Refuse a data set without samples."""
+    if not len(dataset):
+        raise DataError(f"{name}: no samples, at least one is required.")
+
+
 def range_of(parts: Sequence[Dataset]) -> tuple[int, int]:
     """Return the smallest and the largest value that a sample of any part may hold."""
     ranges = [part.value_range for part in parts]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.data import Dataset, batches
+from neurodeploy.data import Dataset, batches, require_samples
 from neurodeploy.learning.engine import TrainingEngine
 from neurodeploy.learning.losses import classification_loss
 
@@ -57,6 +57,9 @@ def evaluate(
             process does it alone, on the CPU.
         progress: Called after each batch with samples done, of this process, and in all.
 
+    Raises:
+        DataError: If there are no samples.
+
     Example:
         >>> recipe = nd.Recipe.load("digits")
         >>> network = nd.SpikingNetwork.from_recipe(recipe)  # not trained yet
@@ -64,6 +67,7 @@ def evaluate(
         >>> 0 <= result.accuracy < 0.5, list(result.spike_rates)
         (True, ['conv1', 'conv2', 'conv3', 'conv4'])
     """
+    require_samples(dataset, "data")
     was_training = network.training
     network.eval()
     correct, done, loss = 0, 0, 0.0

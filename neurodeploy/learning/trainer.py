@@ -129,11 +129,14 @@ class Trainer:
                 same number of threads, the result is that of an uninterrupted run, to the bit.
 
         Raises:
+            DataError: If a part has no samples.
             TrainingError: If the loss is no longer finite, there is nothing to learn or to
                 resume from, or another process ended.
             CheckpointError: If the checkpoint is damaged or belongs to another run.
             OutputError: If the directory cannot be written; the last checkpoint stays whole.
         """
+        data.require_samples(train, "training part")
+        data.require_samples(validation, "validation part")
         engine = self.engine or TrainingEngine()
         with _threads(self.training.threads), torch.random.fork_rng(devices=[]):
             engine.seed(self.seed)

@@ -9,6 +9,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import capabilities
+import error_catalogue
 import pages_from_code
 import pages_from_files
 import pytest
@@ -88,7 +90,10 @@ def test_the_code_on_the_first_page_runs(capsys: pytest.CaptureFixture[str]) -> 
     assert "all 28,416 spikes and states equal to those of real Lava" in verified
 
 
-def test_pages_are_made_from_the_code(tmp_path: Path) -> None:
+def test_pages_are_made_from_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capabilities, "try_files", dict)  # tried by tests of their own
+    monkeypatch.setattr(capabilities, "try_recipes", dict)
+    monkeypatch.setattr(error_catalogue, "raised", dict)
     pages_from_code.write(tmp_path)
     pages_from_files.write(tmp_path)
     keys = (tmp_path / "reference" / "recipe_keys.md").read_text(encoding="utf-8")
@@ -100,6 +105,8 @@ def test_pages_are_made_from_the_code(tmp_path: Path) -> None:
     assert "| `--data FILE.npz` | required | Your samples" in commands
     assert "`shape` | (C, H, W) or (N,)" in (tmp_path / "reference/net_files.md").read_text("utf-8")
     assert (tmp_path / "project" / "contributing.md").is_file()
+    made = {path.stem for path in (tmp_path / "reference").glob("*.md")}
+    assert made >= set(MADE_FROM_CODE)
     zoo = (tmp_path / "reference" / "zoo.md").read_text(encoding="utf-8")
     assert all(f"\n## {card.name}\n" in zoo for card in nd.list_examples())
 
@@ -161,4 +168,5 @@ def test_commands_on_pages_have_the_options_that_they_are_given() -> None:
 MADE_FROM_CODE = (
     Path(pages_from_files.ZOO).stem,
     "commands", "recipe_keys", "net_files", "report_schema", "certificate_schema", "capabilities",
+    "errors",
 )  # fmt: skip

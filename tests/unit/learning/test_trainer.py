@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.data import ArrayDataset
+from neurodeploy.data import ArrayDataset, load_data
 from neurodeploy.errors import (
     CheckpointError,
+    DataError,
     OutputError,
     TrainingError,
 )
@@ -34,7 +35,7 @@ from neurodeploy.learning.trainer import (
     make_optimizer,
 )
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipes.recipe import Architecture
+from neurodeploy.recipes.recipe import Architecture, Recipe
 from neurodeploy.recipes.training_sections import ShortcutSection, TrainingSection
 
 EVOLUTIONARY = ShortcutSection(method="evolutionary", after=("conv1",))
@@ -338,6 +339,19 @@ def test_batch_norm_over_one_value_is_refused_before_training(tmp_path: Path) ->
 def test_a_network_without_parameters_is_refused() -> None:
     with pytest.raises(TrainingError, match="nothing to learn"):
         fit(nn.Identity())
+
+
+def test_parts_without_samples_are_refused() -> None:
+    recipe = Recipe.load("digits")
+    train, *_ = load_data(recipe)
+    nothing, few = train.subset(np.arange(0)), train.subset(np.arange(8))
+    network, trainer = SpikingNetwork.from_recipe(recipe), Trainer(recipe.training)
+    with pytest.raises(DataError, match="training part: no samples, at least one is required"):
+        trainer.fit(network, nothing, few)
+    with pytest.raises(DataError, match="validation part: no samples"):
+        trainer.fit(network, few, nothing)
+    with pytest.raises(DataError, match="data: no samples"):
+        evaluate(network, nothing)
 
 
 def test_only_weights_decay() -> None:
