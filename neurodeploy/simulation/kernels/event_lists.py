@@ -48,6 +48,18 @@ def begin_lists(lists, sample, sent, store):  # type: ignore[no-untyped-def]
 
 
 @kernel()
+def note_fired(fired, place, lane, step, pixel, noted, count):  # type: ignore[no-untyped-def]
+    """Append a mask to `noted`, FIRED, unless it is zero; return how many there are.
+
+    Spikes are listed later, those of many masks together. How many bits a mask has is a guess that
+    processors get wrong; right after the neurons' step they would wait for its end first.
+    """
+    one = noted[np.uint64(count)]
+    one.mask, one.place, one.lane, one.step, one.pixel = fired, place, lane, step, pixel
+    return count + np.int64(fired != 0)
+
+
+@kernel()
 def make_room(terms, rows_at_once):  # type: ignore[no-untyped-def]
     """Return arrays for `list_segments` and `list_ranges`, for ranges of `rows_at_once` events."""
     most = most_ranges = 0

@@ -14,7 +14,7 @@ from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set, nonzero_
 from neurodeploy.simulation.kernels.change_vectors import step_values
 from neurodeploy.simulation.kernels.event_lists import kernel
 from neurodeploy.simulation.kernels.lif import copy_voltages, count_changed, raise_health
-from neurodeploy.simulation.kernels.neuron_vectors import step_frame
+from neurodeploy.simulation.kernels.neuron_vectors import LANES_LEAST, step_frame
 from neurodeploy.simulation.kernels.structures import NOTES
 
 
@@ -104,10 +104,11 @@ def run_lif_block(values, images, described, parameters, resets, frames, results
     totals, traces, finals, updates = results
     counts, plane, holds_current = layer.counts_updates != 0, layer.plane, layer.holds_current != 0
     keeps_totals, keeps_traces = layer.keeps_totals != 0, layer.keeps_traces != 0
+    keeps_current = keeps_traces or layer.keeps_finals != 0
     neurons = layer.channels * layer.height * layer.width
     samples, steps = updates.shape[0], resets.size
     sums, states = np.zeros(WORD, np.int32), np.empty(2 * WORD, np.int32)
-    peaks, voltages = np.zeros(2 * WORD, np.int32), np.zeros(WORD, np.int32)
+    peaks, voltages = np.zeros(2 * LANES_LEAST, np.int32), np.zeros(WORD, np.int32)
     notes = np.zeros(1, NOTES)
     for sample in range(samples):
         active = changed = 0
@@ -130,7 +131,7 @@ def run_lif_block(values, images, described, parameters, resets, frames, results
                     load_values(values, place, present, sums)
                 fired = step_frame(
                     sums, 0, parameters, plane, states, peaks, notes, first, 6, True,
-                    holds_current, watches, counts,
+                    holds_current, keeps_current, watches, counts,
                 )  # fmt: skip
                 if counts:
                     active += present - count_set(np.uint64(notes[0].idle) & existing)
@@ -153,4 +154,4 @@ def run_lif_block(values, images, described, parameters, resets, frames, results
         if counts:
             updates[sample, 0] += active
             updates[sample, 1] += changed + notes[0].changes + neurons
-    raise_health(health, peaks, WORD, notes[0])
+    raise_health(health, peaks, notes[0])

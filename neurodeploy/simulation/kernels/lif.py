@@ -10,6 +10,8 @@ tested against.
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
@@ -19,11 +21,17 @@ from neurodeploy.simulation.kernels.event_lists import (
     list_ranges,
     list_segments,
     make_room,
+    note_fired,
     place_of_bounds,
     place_of_list,
 )
-from neurodeploy.simulation.kernels.neuron_vectors import step_lif
-from neurodeploy.simulation.kernels.structures import NOTES
+from neurodeploy.simulation.kernels.neuron_vectors import LANES_LEAST, step_lif
+from neurodeploy.simulation.kernels.structures import FIRED, NOTES
+
+_NOTED: Final = 256
+"""Masks of spikes that are noted before they are listed."""
+_TRACED: Final = 16
+"""Pixels whose states are written together: a line of a cache."""
 
 
 @kernel()
@@ -32,6 +40,37 @@ def write_states(states, width, channels, pixel, target):  # type: ignore[no-unt
     for channel in range(np.uint64(channels)):
         target[np.uint64(0), channel, np.uint64(pixel)] = states[channel]
         target[np.uint64(1), channel, np.uint64(pixel)] = states[channel + np.uint64(width)]
+
+
+@kernel()
+def write_pixels(traced, sample, first_pixel, count, traces):  # type: ignore[no-untyped-def]
+    """Write the states of some pixels, `traced` by `write_states`, line by line."""
+    for step in range(np.uint64(traced.shape[0])):
+        for kind in range(np.uint64(2)):
+            for channel in range(np.uint64(traced.shape[2])):
+                for k in range(np.uint64(count)):
+                    state = traced[step, kind, channel, k]
+                    traces[np.uint64(sample), step, kind, channel, np.uint64(first_pixel) + k] = (
+                        state
+                    )
+
+
+@kernel()
+def list_fired(noted, count, sample, channels, keeps, store, spikes, totals):  # type: ignore[no-untyped-def]
+    """List spikes, see `note_fired`, and write and count them where that `keeps` them."""
+    keeps_spikes, keeps_totals = keeps
+    for k in range(np.uint64(count)):
+        one = noted[k]
+        mask, place, step, pixel = np.uint64(one.mask), np.uint64(one.place), one.step, one.pixel
+        while mask != 0:
+            lane = np.uint64(one.lane + first_set(mask))
+            mask &= mask - np.uint64(1)
+            store[place] = pixel * channels + np.int64(lane)
+            place += np.uint64(1)
+            if keeps_spikes:
+                spikes[np.uint64(sample), np.uint64(step), lane, np.uint64(pixel)] = 1
+            if keeps_totals:
+                totals[np.uint64(sample), lane, np.uint64(pixel)] += 1
 
 
 @kernel()
@@ -76,11 +115,11 @@ def count_reached(idle, channel, step, segments, count, store, reach, words):  #
 
 
 @kernel()
-def raise_health(health, peaks, width, notes):  # type: ignore[no-untyped-def]
+def raise_health(health, peaks, notes):  # type: ignore[no-untyped-def]
     """Add to a layer's health the peaks of currents, then of voltages, and NOTES."""
-    for lane in range(width):
+    for lane in range(LANES_LEAST):
         health[0] = max(health[0], peaks[lane])
-        health[1] = max(health[1], peaks[width + lane])
+        health[1] = max(health[1], peaks[LANES_LEAST + lane])
     health[2] += notes.current_wraps
     health[3] += notes.voltage_clips
 
@@ -107,20 +146,24 @@ def run_lif(samples, described, terms, weights, store, resets, results):  # type
     holds_current, shift = layer.holds_current != 0, layer.shift
     keeps_spikes, keeps_totals = layer.keeps_spikes != 0, layer.keeps_totals != 0
     keeps_traces, rows_at_once = layer.keeps_traces != 0, layer.rows_at_once
+    keeps_current = keeps_traces or layer.keeps_finals != 0
     rows, reach, parameters = weights
     words = (width + WORD - 1) // WORD
     spikes, totals, traces, finals, updates, health = results
-    states, peaks = np.empty(2 * width, np.int32), np.zeros(2 * width, np.int32)
+    states, peaks = np.empty(2 * width, np.int32), np.zeros(2 * LANES_LEAST, np.int32)
     notes, sent = np.zeros(1, NOTES), np.empty(steps, np.int64)
     voltages = np.empty(width, np.int32)
+    pixels, keeps = layer.height * layer.width, (keeps_spikes, keeps_totals)
+    noted = np.empty(_NOTED + 1 + width // LANES_LEAST, FIRED)
+    traced = np.empty((steps if keeps_traces else 0, 2, channels, _TRACED), np.int32)
     segments, ranges = make_room(terms, rows_at_once)
     for sample in range(samples):
         begin_lists(lists, sample, sent, store)
         first_list, first_bound = place_of_list(lists, sample, 0), place_of_bounds(lists, sample, 0)
         notes[0].changes = 0
         active = 0
-        x, y = -1, 0
-        for pixel in range(layer.height * layer.width):
+        x, y, noted_count, first_traced = -1, 0, 0, 0
+        for pixel in range(pixels):
             x += 1  # counted, as divisions would take longer than a silent pixel
             if x == layer.width:
                 x, y = 0, y + 1
@@ -143,7 +186,8 @@ def run_lif(samples, described, terms, weights, store, resets, results):  # type
                         lanes = 16
                     fired = step_lif(
                         rows, store, ranges, count, parameters, plane, states, peaks, notes,
-                        at + group, group, width, shift, lanes, holds_current, watches, counts,
+                        at + group, group, width, shift, lanes, holds_current, keeps_current,
+                        watches, counts,
                     )  # fmt: skip
                     if counts:  # what has no state and no sum may still be reached by events
                         present = min(channels - group, lanes)
@@ -152,26 +196,28 @@ def run_lif(samples, described, terms, weights, store, resets, results):  # type
                         active += count_reached(
                             idle, group, step, segments, segment_count, store, reach, words
                         )
-                    while fired != 0:
-                        lane = np.uint64(group + first_set(fired))
-                        fired &= fired - np.uint64(1)
-                        store[np.uint64(place + number)] = pixel * channels + np.int64(lane)
-                        number += 1
-                        if keeps_spikes:
-                            spikes[np.uint64(sample), np.uint64(step), lane, np.uint64(pixel)] = 1
-                        if keeps_totals:
-                            totals[np.uint64(sample), lane, np.uint64(pixel)] += 1
+                    noted_count = note_fired(
+                        fired, place + number, group, step, pixel, noted, noted_count
+                    )
+                    number += count_set(fired)
                     group += lanes
                 sent[step] = number
                 store[np.uint64(first_bound + step * bounds_step + pixel + 1)] = number
                 if follows and not watches:  # a reset came before: compare with what was there
                     notes[0].changes += count_changed(states, width, voltages, channels)
                 if keeps_traces:
-                    write_states(states, width, channels, pixel, traces[sample, step])
+                    write_states(states, width, channels, pixel - first_traced, traced[step])
+                if pixels == 1 or noted_count > _NOTED:  # of one pixel, a layer may read itself
+                    list_fired(noted, noted_count, sample, channels, keeps, store, spikes, totals)
+                    noted_count = 0
+            if keeps_traces and (pixel - first_traced == _TRACED - 1 or pixel == pixels - 1):
+                write_pixels(traced, sample, first_traced, pixel - first_traced + 1, traces)
+                first_traced = pixel + 1
             if layer.keeps_finals:
                 write_states(states, width, channels, pixel, finals[sample])
             if counts:
                 notes[0].changes += channels
+        list_fired(noted, noted_count, sample, channels, keeps, store, spikes, totals)
         updates[sample, 0] += active
         updates[sample, 1] += notes[0].changes
-    raise_health(health, peaks, width, notes[0])
+    raise_health(health, peaks, notes[0])

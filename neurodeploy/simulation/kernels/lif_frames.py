@@ -17,12 +17,18 @@ from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
 from neurodeploy.simulation.kernels.event_lists import (
     begin_lists,
     kernel,
+    note_fired,
     place_of_bounds,
     place_of_list,
 )
 from neurodeploy.simulation.kernels.lif import copy_voltages, count_changed, raise_health
-from neurodeploy.simulation.kernels.neuron_vectors import LANES_MOST, make_row_adder, step_frame
-from neurodeploy.simulation.kernels.structures import NOTES
+from neurodeploy.simulation.kernels.neuron_vectors import (
+    LANES_LEAST,
+    LANES_MOST,
+    make_row_adder,
+    step_frame,
+)
+from neurodeploy.simulation.kernels.structures import FIRED, NOTES
 
 _LANES: Final = LANES_MOST
 _WAITING: Final = np.dtype([(name, np.int64) for name in ("step", "x", "channel", "idle")])
@@ -173,6 +179,28 @@ def write_lanes(states, x, channel, lanes, layer, first_pixel, target):  # type:
 
 
 @kernel()
+def list_fired(noted, count, numbers, first_number, keeps, store, row_spikes, tallies):  # type: ignore[no-untyped-def]
+    """List the spikes of a row of pixels; see `note_fired` and `weight_layout.Spreading.lanes`.
+
+    `keeps` says whether they are written to `row_spikes`, by step, and counted in `tallies`.
+    """
+    keeps_spikes, keeps_totals, row_size = keeps
+    for k in range(np.uint64(count)):
+        one = noted[k]
+        mask, place, begin = np.uint64(one.mask), np.uint64(one.place), one.lane
+        in_row = one.step * row_size
+        while mask != 0:
+            lane = np.uint64(begin + first_set(mask))
+            mask &= mask - np.uint64(1)
+            store[place] = numbers[lane, np.uint64(0)] + first_number
+            place += np.uint64(1)
+            if keeps_spikes:
+                row_spikes[np.uint64(in_row + numbers[lane, np.uint64(1)])] = 1
+            if keeps_totals:
+                tallies[lane] += 1
+
+
+@kernel()
 def write_row(row_spikes, sample, first_pixel, columns, spikes):  # type: ignore[no-untyped-def]
     """Write the spikes of a row of pixels: line by line, as they lie in memory."""
     taken = np.uint64(0)
@@ -212,13 +240,15 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
     holds_current, shift = layer.holds_current != 0, layer.shift
     keeps_spikes, keeps_totals = layer.keeps_spikes != 0, layer.keeps_totals != 0
     keeps_traces, frame = layer.keeps_traces != 0, described_frame[0]
+    keeps_current = keeps_traces or layer.keeps_finals != 0
     size, origin, pitch = frame.size, frame.origin, frame.pitch
     waiting = np.empty(steps * (columns * width // 16) if counts else 0, _WAITING)
     tallies = np.zeros(columns * width, np.int32)
     row_size = channels * columns  # spikes of a row of pixels are written out together
     row_spikes = np.zeros(steps * row_size if keeps_spikes else 0, np.uint8)
+    noted = np.empty(steps * (columns * width // _LANES + 4), FIRED)
     tile = 64 if width % 64 == 0 else 32 if width % 32 == 0 else 16
-    states, peaks = np.empty(2 * _LANES, np.int32), np.zeros(2 * _LANES, np.int32)
+    states, peaks = np.empty(2 * _LANES, np.int32), np.zeros(2 * LANES_LEAST, np.int32)
     voltages = np.zeros(_LANES, np.int32)
     notes, sent = np.zeros(1, NOTES), np.empty(steps, np.int64)
     for sample in range(samples):
@@ -229,6 +259,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
         notes[0].changes = 0
         for y in range(layer.height):
             first_pixel, end, lane, waiting_count = y * columns, columns * width, 0, 0
+            noted_count = 0
             while lane < end:
                 is_whole = end - lane >= _LANES
                 lanes, step_tile = (_LANES, tile) if is_whole else (16, 16)
@@ -246,7 +277,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                     source = step * size + origin + y * pitch + lane
                     fired = step_frame(
                         frames, source, parameters, plane, states, peaks, notes, at, shift,
-                        is_whole, holds_current, watches, counts,
+                        is_whole, holds_current, keeps_current, watches, counts,
                     )  # fmt: skip
                     if counts:
                         idle = np.uint64(notes[0].idle) & existing
@@ -265,18 +296,9 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                         store[np.uint64(bound)] = number + count_set(earlier)
                         bound += 1
                         to_end += width
-                    place = np.uint64(first_list + step * lists_step + number)
+                    place = first_list + step * lists_step + number
                     sent[step] = number + count_set(fired)
-                    in_row = step * row_size
-                    while fired != 0:
-                        at_lane = np.uint64(lane + first_set(fired))
-                        fired &= fired - np.uint64(1)
-                        store[place] = numbers[at_lane, np.uint64(0)] + first_pixel * channels
-                        place += np.uint64(1)
-                        if keeps_spikes:
-                            row_spikes[np.uint64(in_row + numbers[at_lane, np.uint64(1)])] = 1
-                        if keeps_totals:
-                            tallies[at_lane] += 1
+                    noted_count = note_fired(fired, place, lane, step, 0, noted, noted_count)
                     if keeps_traces:
                         target = traces[sample, step]
                         write_lanes(states, x, channel, lanes, layer, first_pixel, target)
@@ -284,6 +306,10 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                     target = finals[sample]
                     write_lanes(states, x, channel, lanes, layer, first_pixel, target)
                 lane += lanes
+            list_fired(
+                noted, noted_count, numbers, first_pixel * channels,
+                (keeps_spikes, keeps_totals, row_size), store, row_spikes, tallies,
+            )  # fmt: skip
             if waiting_count > 0:
                 active += count_waiting(
                     waiting, waiting_count, sample, y, terms, store, reach, (width + 63) // 64
@@ -297,4 +323,4 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
         if counts:
             updates[sample, 0] += active
             updates[sample, 1] += changed + notes[0].changes + layer.height * row_size
-    raise_health(health, peaks, _LANES, notes[0])
+    raise_health(health, peaks, notes[0])

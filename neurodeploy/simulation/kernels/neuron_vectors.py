@@ -15,10 +15,10 @@ from neurodeploy.fixedpoint import CURRENT_LIMIT, DECAY_BITS, DECAY_UNITY, VOLTA
 from neurodeploy.llvm_vectors import Memory, Vector, branch, fold, vector_function, where
 
 _UNUSUAL: Final = 1 << 23
-"""A power of two: smaller states are neither wrapped nor clipped."""
+"""Smaller states are neither wrapped nor clipped."""
 assert CURRENT_LIMIT >= _UNUSUAL > VOLTAGE_LIMIT >= _UNUSUAL - 1
 LANES_LEAST: Final = 16
-"""Lanes of the narrowest vectors."""
+"""Lanes of the narrowest vectors, and distance between the peaks of currents and of voltages."""
 LANES_MOST: Final = 64
 """Lanes of the widest ones, and distance between the currents and voltages of `step_frame`."""
 
@@ -27,7 +27,8 @@ LANES_MOST: Final = 64
 def step_lif(
     rows: Memory, store: Memory, ranges: Memory, count: Vector, parameters: Memory, plane: Vector,
     states: Memory, peaks: Memory, notes: Memory, at: Vector, place: Vector, width: Vector,
-    shift: Vector, lanes: Vector, holds_current: Vector, watches: Vector, counts: Vector,
+    shift: Vector, lanes: Vector, holds_current: Vector, keeps_current: Vector, watches: Vector,
+    counts: Vector,
 ) -> Vector:  # fmt: skip
     """Gather what reaches some LIF neurons, and advance them by one step.
 
@@ -37,8 +38,9 @@ def step_lif(
     well. The sums times 2**shift reach the neurons.
 
     Parameters are four planes from parameters[at :]: bias and threshold times 2**6, then 4096
-    minus the decays of current and voltage. Updated are the currents states[place :], the voltages
-    states[width + place :], the largest sizes of both in `peaks` at the same places, and `notes`
+    minus the decays of current and voltage. Updated are the currents states[place :], if they are
+    held or `keeps_current`, and the voltages states[width + place :]; the largest sizes of both, by
+    lane modulo `LANES_LEAST`, in `peaks`, first those of currents; and `notes`
     (`structures.NOTES`): changes of voltages if `watches`; if `counts`, the mask of the neurons
     with neither voltage, current left over after its decay, bias, nor a sum other than zero.
 
@@ -55,8 +57,8 @@ def step_lif(
     def step(lanes: int, *, holds_current: bool = False) -> Vector:
         return _step(
             sum_rows(lanes, rows.at(place), store, ranges, count, width),
-            shift, parameters.at(at), plane, states.at(place), peaks.at(place), width, notes,
-            watches, counts, holds_current=holds_current,
+            shift, parameters.at(at), plane, states.at(place), width, peaks, notes,
+            keeps_current, watches, counts, holds_current=holds_current,
         )  # fmt: skip
 
     return branch(
@@ -74,13 +76,13 @@ def step_lif(
 def step_frame(
     frames: Memory, source: Vector, parameters: Memory, plane: Vector, states: Memory,
     peaks: Memory, notes: Memory, at: Vector, shift: Vector, is_whole: Vector,
-    holds_current: Vector, watches: Vector, counts: Vector,
+    holds_current: Vector, keeps_current: Vector, watches: Vector, counts: Vector,
 ) -> Vector:  # fmt: skip
     """Advance 64 LIF neurons, or if not `is_whole` 16, by sums that are in memory.
 
     The sums frames[source :], of 16 or 32 bits, are set to zero; with 16 bits, sums times 2**shift
-    must stay below 2**23 in size. States and peaks are those of 64 currents, then those of
-    voltages; all else is as in `step_lif`.
+    must stay below 2**23 in size. States are those of 64 currents, then those of voltages; all else
+    is as in `step_lif`.
     """
 
     def step(lanes: int, *, holds_current: bool) -> Vector:
@@ -88,8 +90,8 @@ def step_frame(
         sums = place.load(lanes)
         place.store(sums.full(0))
         return _step(
-            sums.resized(32), shift, parameters.at(at), plane, states, peaks, LANES_MOST, notes,
-            watches, counts, holds_current=holds_current,
+            sums.resized(32), shift, parameters.at(at), plane, states, LANES_MOST, peaks, notes,
+            keeps_current, watches, counts, holds_current=holds_current,
             may_wrap=holds_current or frames.bits == 32,
         )  # fmt: skip
 
@@ -130,9 +132,9 @@ def make_row_adder(lanes: int, *, lines: int = 1, parts: int = 1) -> Callable[..
 
 
 def _step(
-    sums: Vector, shift: Vector, parameters: Memory, plane: Vector, states: Memory, peaks: Memory,
-    apart: Vector | int, notes: Memory, watches: Vector, counts: Vector, *, holds_current: bool,
-    may_wrap: bool = True,
+    sums: Vector, shift: Vector, parameters: Memory, plane: Vector, states: Memory,
+    apart: Vector | int, peaks: Memory, notes: Memory, keeps_current: Vector, watches: Vector,
+    counts: Vector, *, holds_current: bool, may_wrap: bool = True,
 ) -> Vector:  # fmt: skip
     """Advance neurons by their sums, of 32 bits; see `step_lif`. Voltages lie `apart`."""
     lanes = sums.lanes
@@ -150,11 +152,15 @@ def _step(
         current = _where_unusual(current, size, _wrap, notes.field("current_wraps"))
     before, bias = states.at(apart).load(lanes), parameter(0)
     voltage = _decay(before, parameter(3)) + current + bias
-    size = _raise_peaks(peaks.at(apart), voltage)
+    size = _raise_peaks(peaks.at(LANES_LEAST), voltage)
     voltage = _where_unusual(voltage, size, _clip, notes.field("voltage_clips"))
     fired = voltage > parameter(1)
     voltage = where(fired, 0, voltage)
-    states.store(current)
+    if holds_current:
+        states.store(current)
+    else:  # a fifth of what is stored, if nobody reads it
+        with voltage.builder.if_then(keeps_current.value):
+            states.store(current)
     states.at(apart).store(voltage)
     with voltage.builder.if_then(watches.value):
         _count(voltage.differs(before), notes.field("changes"))
@@ -206,30 +212,29 @@ def _decay(state: Vector, kept: Vector) -> Vector:
 
 
 def _raise_peaks(peaks: Memory, values: Vector) -> Vector:
-    """Update the largest sizes; return the sizes."""
-    size, before = abs(values), peaks.load(values.lanes)
-    peaks.store(where(size > before, size, before))
+    """Update the largest sizes, by lane modulo `LANES_LEAST`; return those of these values."""
+    size = abs(values)
+    while size.lanes > LANES_LEAST:
+        size = _larger(size.half(0), size.half(1))
+    peaks.store(_larger(size, peaks.load(size.lanes)))
     return size
+
+
+def _larger(one: Vector, other: Vector) -> Vector:
+    return where(one > other, one, other)
 
 
 def _where_unusual(
     values: Vector, size: Vector, change: Callable[[Vector], tuple[Vector, Vector]], counter: Memory
 ) -> Vector:
-    """Return values, changed and counted where their size asks for it, which is rarely.
-
-    It is looked at only where the bits of all sizes together reach a power of two, which no size
-    within the limit exceeds.
-    """
-    together = size
-    while together.lanes > LANES_LEAST:
-        together = together.half(0) | together.half(1)
+    """Return values, changed and counted where their largest sizes ask for it, which is rarely."""
 
     def changed() -> Vector:
         result, flags = change(values)
         _count(flags, counter)
         return result
 
-    is_unusual = together.unsigned_reaches(_UNUSUAL).bitmask().differs(0)
+    is_unusual = size.unsigned_reaches(_UNUSUAL).bitmask().differs(0)
     return branch(is_unusual, changed, lambda: values, is_likely=False)
 
 

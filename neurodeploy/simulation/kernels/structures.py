@@ -68,6 +68,9 @@ NOTES = _integers("current_wraps voltage_clips changes idle")
 CHANGE_NOTES = _integers("sigma_wraps activation_wraps sum_overflows standing")
 """Counted by steps of sigma-delta neurons; `standing` is the mask of those that now have a state or
 a bias."""
+FIRED = _integers("mask place lane step pixel")
+"""Neighbouring neurons that spiked in a step: their mask, lowest lane first; where in the store the
+first of them is listed; the lane of the mask's first bit; the step and the pixel."""
 SPREAD = _integers("taps_y taps_x step_y step_x first_place inverse")
 """How the events of a term spread over a frame; see `weight_layout`.
 
