@@ -1,8 +1,9 @@
-"""How our simulator's time grows with events, samples and threads, and what it takes to start.
+"""How our simulator's time grows with events, samples, channels and steps, and with threads.
 
     python tests/benchmarks/scaling.py
 
-Times are medians of several runs, with their range. Results:
+Times are medians of several runs, with their range; also what counting takes, and a start. Samples,
+channels and steps grow tenfold, with a sixteenth as many samples for channels and steps. Results:
 tests/benchmarks/results/scaling.json and .png.
 """
 
@@ -17,15 +18,27 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 from memory import peak_mib
-from networks import RESULTS, conv, conv_net, random_samples, spread, stack, write_result
+from networks import (
+    RESULTS,
+    STEPS,
+    conv,
+    conv_net,
+    random_samples,
+    spread,
+    stack,
+    write_result,
+)
 
+from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.simulation import EventSimulator, Record
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 REPEATS = 7
+FACTORS = (1, 2, 5, 10)
 NOTHING = Record(spikes=(), states=())
+EVENTS = Record(spikes=(), states=(), counts=True, updates=False)
 COUNTS = Record(spikes=(), states=(), counts=True)
 START = """
 import time; begin = time.perf_counter()
@@ -51,15 +64,20 @@ def times(
     return spread([simulator.run(inputs, record=record).seconds for _ in range(REPEATS)])
 
 
-def counting(simulator: EventSimulator, inputs: np.ndarray) -> dict[str, float]:
+def counting(simulator: EventSimulator, inputs: np.ndarray) -> dict[str, dict[str, float]]:
     """Median and range of what counting takes, as a ratio of runs in turn."""
-    for record in (NOTHING, COUNTS):
-        simulator.run(inputs, record=record)
-    ratios = []
-    for _ in range(REPEATS):
-        seconds = [simulator.run(inputs, record=record).seconds for record in (NOTHING, COUNTS)]
-        ratios.append(seconds[1] / seconds[0])
-    return spread(ratios)
+    records = {"nothing": NOTHING, "events": EVENTS, "events and updates": COUNTS}
+    seconds: dict[str, list[float]] = {name: [] for name in records}
+    for repeat in range(1 + REPEATS):
+        for name, record in records.items():
+            taken = simulator.run(inputs, record=record).seconds
+            if repeat:
+                seconds[name].append(taken)
+    without = seconds.pop("nothing")
+    return {
+        name: spread([one / other for one, other in zip(taken, without, strict=True)])
+        for name, taken in seconds.items()
+    }
 
 
 def starts() -> dict[str, object]:
@@ -90,12 +108,16 @@ def main() -> None:
     }
     simulator = EventSimulator(graph)
     found["counting"] = counting(simulator, inputs)
-    samples, peaks = (64, 128, 256, 512, 1024), []
-    by_samples = []
-    for count in samples:
-        by_samples.append(times(simulator, random_samples(rng, graph, count)))
-        peaks.append(peak_mib())
-    found["samples"] = {"count": samples, "seconds": by_samples, "peak_mib": peaks}
+    found["samples"] = by_samples = growing(simulator, graph, rng)
+    inputs = random_samples(rng, graph, 16)
+    found["steps"] = by_steps = {
+        STEPS * factor: times(simulator, np.tile(inputs, (1, factor, 1, 1, 1)))
+        for factor in FACTORS
+    }
+    found["channels"] = by_channels = {}
+    for factor in FACTORS:
+        wide = stack(rng, (3, 32, 32), [conv(rng, 16 * factor, 1), conv(rng, 16, 1)])
+        by_channels[16 * factor] = times(EventSimulator(wide), random_samples(rng, wide, 16))
     single = stack(rng, (64, 32, 32), [conv(rng, 64, 1)])
     events, seconds = [], []
     for activity in (0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
@@ -105,18 +127,34 @@ def main() -> None:
     found["events"] = {"count": events, "seconds": seconds}
     write_result("scaling", found)
     print(found)
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 4, figsize=(14, 3.4), layout="constrained")
     plot(axes[0], np.array(events) / 1e6, seconds)
-    axes[0].set(xlabel="million events into a 64-64 conv layer", ylabel="seconds", ylim=(0, None))
-    plot(axes[1], samples, by_samples)
-    axes[1].set(xlabel="samples, six conv layers", ylabel="seconds", ylim=(0, None))
+    axes[0].set(xlabel="million events into a 64-64 conv layer", ylabel="seconds")
+    plot(axes[1], list(by_samples), [one["seconds"] for one in by_samples.values()])
+    axes[1].set(xlabel="samples, six conv layers")
     memory = axes[1].twinx()
-    memory.plot(samples, peaks, "s--", color="tab:orange")
+    peaks = [one["peak_mib"] for one in by_samples.values()]
+    memory.plot(list(by_samples), peaks, "s--", color="tab:orange")
     memory.set(ylabel="peak memory of the process in MiB (dashed)", ylim=(0, None))
-    of_threads = found["threads"]
-    axes[2].bar([str(n) for n in of_threads], [1 / one["median"] for one in of_threads.values()])
-    axes[2].set(xlabel="threads", ylabel="runs a second")
+    plot(axes[2], list(by_channels), list(by_channels.values()))
+    axes[2].set(xlabel="channels between two conv layers, 16 samples")
+    plot(axes[3], list(by_steps), list(by_steps.values()))
+    axes[3].set(xlabel="steps, six conv layers, 16 samples")
+    for one in axes:
+        one.set_ylim(0, None)
     figure.savefig(RESULTS / "scaling.png", dpi=120)
+
+
+def growing(
+    simulator: EventSimulator, graph: FixedPointGraph, rng: np.random.Generator
+) -> dict[int, dict[str, object]]:
+    """Times and peak memory for more and more samples."""
+    found: dict[int, dict[str, object]] = {}
+    for factor in FACTORS:
+        count = 128 * factor
+        seconds = times(simulator, random_samples(rng, graph, count))
+        found[count] = {"seconds": seconds, "peak_mib": peak_mib()}
+    return found
 
 
 def plot(axes: plt.Axes, places: Sequence[float], found: Sequence[dict[str, float]]) -> None:

@@ -7,7 +7,8 @@ Networks with random weights: six conv layers on 32x32x3 (16 to 64 channels,
 and 64 to 256), PilotNet's layers with LIF neurons, and a
 dense 784-512-10; thresholds are set so that each layer spikes at roughly ten per cent. Lava gets
 the first samples only; the ratio is of sample-steps per second while stepping, medians of some
-runs with their range, start-up left out of both and shown apart. Results go to
+runs with their range, start-up left out of both and shown apart. Last, one sample at a time on one
+thread, calls timed as a whole. Results go to
 tests/benchmarks/results/simulators_FAMILY.json, one file for each family of processors.
 """
 
@@ -37,11 +38,25 @@ SAMPLES = {"conv": (256, 16), "wide": (256, 2), "pilotnet": (64, 6), "mlp": (204
 """Samples for us and for Lava."""
 REPEATS = 7
 LAVA_REPEATS = 3
+LATENCIES = 64
 
 
 def rate(recording: Recording) -> float:
     """Sample-steps per second while stepping."""
     return recording.samples * recording.steps / recording.seconds
+
+
+def one_by_one(graph: FixedPointGraph, samples: np.ndarray) -> list[float]:
+    """Return the seconds a step of calls with one sample each, all that a call does included."""
+    simulator, record = EventSimulator(graph, threads=1), Record(spikes=graph.names[-1:], states=())
+    simulator.run(samples[:1], record=record)
+    found = []
+    for number in range(LATENCIES):
+        sample = samples[number % len(samples)][None]
+        begin = time.perf_counter()
+        simulator.run(sample, record=record)
+        found.append((time.perf_counter() - begin) / samples.shape[1])
+    return found
 
 
 def compare(
@@ -69,6 +84,8 @@ def compare(
             ).run(samples[:lava_samples])
             rates["lava"].append(rate(lava))
     assert_bit_exact(simulator.run(samples[:lava_samples]), lava)
+    latencies = one_by_one(graph, samples)
+    of_lava = statistics.median(rates["lava"])
     found = {
         "network": name,
         "activity": activity,
@@ -78,6 +95,8 @@ def compare(
         "first_call_seconds": first,
         "lava_startup_seconds": lava.startup_seconds,
         "sample_steps_per_second": {kind: spread(values) for kind, values in rates.items()},
+        "latency_seconds_per_step": spread(latencies),
+        "latency_ratio": 1 / statistics.median(latencies) / of_lava,
         "ratio": statistics.median(rates["everything"]) / statistics.median(rates["lava"]),
         "ratio_least": min(rates["everything"]) / max(rates["lava"]),
         "ratio_most": max(rates["everything"]) / min(rates["lava"]),
@@ -90,7 +109,10 @@ def compare(
         f"{name}: sample-steps/s, median and range: {shown}; Lava takes "
         f"{lava.startup_seconds:.1f} s to start. With all spikes kept {found['ratio']:,.0f}x "
         f"({found['ratio_least']:,.0f}x to {found['ratio_most']:,.0f}x). Layers spike at "
-        f"{', '.join(f'{one:.0%}' for one in activity)}. Every spike of every layer is equal on "
+        f"{', '.join(f'{one:.0%}' for one in activity)}. One sample at a time, on one thread: "
+        f"{1000 * statistics.median(latencies):.3f} ms a step ({1000 * min(latencies):.3f} to "
+        f"{1000 * max(latencies):.3f}), {found['latency_ratio']:,.0f}x. Every "
+        f"spike of every layer is equal on "
         f"{lava_samples} samples.",
         flush=True,
     )

@@ -194,10 +194,11 @@ def list_fired(noted, count, numbers, first_number, keeps, store, row_spikes, ta
             mask &= mask - np.uint64(1)
             store[place] = numbers[lane, np.uint64(0)] + first_number
             place += np.uint64(1)
+            in_array = numbers[lane, np.uint64(1)]
             if keeps_spikes:
-                row_spikes[np.uint64(in_row + numbers[lane, np.uint64(1)])] = 1
+                row_spikes[np.uint64(in_row + in_array)] = 1
             if keeps_totals:
-                tallies[lane] += 1
+                tallies[np.uint64(in_array)] += 1
 
 
 @kernel()
@@ -214,12 +215,13 @@ def write_row(row_spikes, sample, first_pixel, columns, spikes):  # type: ignore
 
 
 @kernel()
-def write_row_totals(tallies, sample, first_pixel, columns, width, totals):  # type: ignore[no-untyped-def]
+def write_row_totals(tallies, sample, first_pixel, columns, totals):  # type: ignore[no-untyped-def]
     """Write how many events the neurons of a row of pixels sent."""
+    taken = np.uint64(0)
     for channel in range(np.uint64(totals.shape[1])):
         for x in range(np.uint64(columns)):
-            tally = tallies[x * np.uint64(width) + channel]
-            totals[np.uint64(sample), channel, np.uint64(first_pixel) + x] = tally
+            totals[np.uint64(sample), channel, np.uint64(first_pixel) + x] = tallies[taken + x]
+        taken += np.uint64(columns)
 
 
 @kernel()  # compiled for each type of rows when it is first met
@@ -243,8 +245,8 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
     keeps_current = keeps_traces or layer.keeps_finals != 0
     size, origin, pitch = frame.size, frame.origin, frame.pitch
     waiting = np.empty(steps * (columns * width // 16) if counts else 0, _WAITING)
-    tallies = np.zeros(columns * width, np.int32)
     row_size = channels * columns  # spikes of a row of pixels are written out together
+    tallies = np.zeros(row_size if keeps_totals else 0, totals.dtype)
     row_spikes = np.zeros(steps * row_size if keeps_spikes else 0, np.uint8)
     noted = np.empty(steps * (columns * width // _LANES + 4), FIRED)
     tile = 64 if width % 64 == 0 else 32 if width % 32 == 0 else 16
@@ -318,8 +320,8 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                 write_row(row_spikes, sample, first_pixel, columns, spikes)
                 clear(row_spikes, steps * row_size)
             if keeps_totals:
-                write_row_totals(tallies, sample, first_pixel, columns, width, totals)
-                clear(tallies, columns * width)
+                write_row_totals(tallies, sample, first_pixel, columns, totals)
+                clear(tallies, row_size)
         if counts:
             updates[sample, 0] += active
             updates[sample, 1] += changed + notes[0].changes + layer.height * row_size
