@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from math import ceil, prod
 
 import numpy as np
@@ -34,6 +35,7 @@ from neurodeploy.ir.integer_layers import (
 from neurodeploy.netx.schema import GEOMETRY_MAX
 from neurodeploy.passes.folding import join_groups
 from neurodeploy.simulation import EventSimulator, Feed, Record, Recording, Stream
+from neurodeploy.simulation.recording import SpikeArray
 from neurodeploy.simulation.synapses import apply_synapse
 
 INPUT_LAYER = "frame"
@@ -221,7 +223,8 @@ class StreamRun:
     """A run of frames in a row.
 
     Attributes:
-        sums: By layer, (C,) largest sum of a step.
+        sums: By layer, the largest sum of a step: (C,) of each channel where one of a run of some
+            sequences does not fit, else (1,) of all.
         messages: By layer, (C,) largest message.
         states: By layer, largest sigma or activation.
     """
@@ -247,15 +250,19 @@ def run_stream(graph: FixedPointGraph, frames: npt.NDArray[np.integer]) -> Strea
         part = values[first : first + size]
         recording = simulator.run(part, timing=timing_of(graph), feed=Feed.NEURON)
         sums, messages = {}, {}
-        sent: IntArray | None = None
+        sent: SpikeArray | None = None
         assert recording.health is not None
-        for layer, spikes in zip(graph, recording.spikes, strict=True):
+        for layer, spikes, health in zip(graph, recording.spikes, recording.health, strict=True):
             assert spikes is not None
             messages[layer.name] = _peak(spikes)
             if sent is not None:
-                arriving = apply_synapse(layer.connections[0].synapse, sent, wraps=False)
-                sums[layer.name] = _peak(arriving.reshape(spikes.shape))
-            sent = spikes.astype(np.int32)
+                sums[layer.name] = np.array([health.sum_peak])
+                if health.sum_overflows:  # dense sums take far longer than the run
+                    arriving = apply_synapse(
+                        layer.connections[0].synapse, sent.astype(np.int32), wraps=False
+                    )
+                    sums[layer.name] = _peak(arriving.reshape(spikes.shape))
+            sent = spikes
         states = {
             name: max(one.current_peak, one.voltage_peak)
             for name, one in zip(graph.names, recording.health, strict=True)
@@ -319,7 +326,7 @@ def _joined(runs: Sequence[StreamRun]) -> StreamRun:
 
     def largest(name: str) -> dict[str, Int64Array]:
         kinds = [getattr(run, name) for run in runs]
-        return {key: np.maximum.reduce([kind[key] for kind in kinds]) for key in kinds[0]}
+        return {key: reduce(np.maximum, [kind[key] for kind in kinds]) for key in kinds[0]}
 
     return StreamRun(
         sums=largest("sums"),

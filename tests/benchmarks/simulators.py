@@ -15,13 +15,14 @@ tests/benchmarks/results/simulators_FAMILY.json, one file for each family of pro
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from networks import NETWORKS, processor_family, random_samples, spread, write_result
+from networks import NETWORKS, RESULTS, processor_family, random_samples, spread, write_result
 
 from neurodeploy import netx
 from neurodeploy.ir.graphs import FixedPointGraph
@@ -88,6 +89,7 @@ def compare(
     of_lava = statistics.median(rates["lava"])
     found = {
         "network": name,
+        "measured": time.strftime("%Y-%m-%d"),
         "activity": activity,
         "samples": len(samples),
         "steps": lava.steps,
@@ -119,6 +121,15 @@ def compare(
     return found
 
 
+def write_row(found: dict[str, object]) -> None:
+    """Write what was found in place of what is known of the same network."""
+    name = f"simulators_{processor_family()}"
+    path = RESULTS / f"{name}.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else []
+    rows = {row["network"]: row for row in known} | {found["network"]: found}
+    write_result(name, list(rows.values()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=[], help=", ".join(NETWORKS))
@@ -127,13 +138,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int)
     parser.add_argument("--lava-samples", type=int)
     options = parser.parse_args()
-    results = []
     if options.net is not None:
         samples = load_inputs(options.input)[: options.samples]
         graph = netx.read(options.net)
-        results.append(
-            compare(options.net.stem, graph, samples, options.lava_samples or 1, options.net)
-        )
+        write_row(compare(options.net.stem, graph, samples, options.lava_samples or 1, options.net))
     else:
         for name in options.networks or NETWORKS:
             rng = np.random.default_rng(0)
@@ -143,10 +151,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "random.net"
                 netx.write(graph, path)
-                results.append(
-                    compare(name, graph, samples, options.lava_samples or lava_count, path)
-                )
-    write_result(f"simulators_{processor_family()}", results)
+                write_row(compare(name, graph, samples, options.lava_samples or lava_count, path))
 
 
 if __name__ == "__main__":

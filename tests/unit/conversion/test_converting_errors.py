@@ -8,9 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from neurodeploy.conversion.assembly import run_stream, timing_of, with_latency
 from neurodeploy.conversion.chaining import lower_rectified
 from neurodeploy.conversion.converting import check_limits_of, convert_graph
 from neurodeploy.errors import ConversionError, NeurodeployWarning
+from neurodeploy.fixedpoint import STATE_MAX
 from neurodeploy.ir.float_layers import (
     Addition,
     Conv,
@@ -23,6 +25,8 @@ from neurodeploy.ir.float_layers import (
     Shape,
 )
 from neurodeploy.ir.graphs import Graph
+from neurodeploy.simulation import EventSimulator, Feed
+from neurodeploy.simulation.synapses import apply_synapse
 
 
 def random(*shape: int) -> np.ndarray:
@@ -118,8 +122,6 @@ def test_dead_network() -> None:
 
 def test_overflow_names_layer_channel_and_factor() -> None:
     conversion = convert(small(), thresholds="none")
-    from neurodeploy.conversion.assembly import run_stream
-
     graph = conversion.graph  # type: ignore[attr-defined]
     run = run_stream(graph, np.full((1, 2, 6), 100))
     run.messages["relu1"][3] = 40_000
@@ -130,6 +132,28 @@ def test_overflow_names_layer_channel_and_factor() -> None:
         "pipeline fill included. Give calibration frames that show the largest values, or scale "
         "the network down."
     )
+
+
+@pytest.mark.parametrize("largest", [100, 30_000])
+def test_sums_of_a_run_are_of_channels_where_one_does_not_fit(largest: int) -> None:
+    conversion = convert(small(), thresholds="none")
+    graph = conversion.graph  # type: ignore[attr-defined]
+    frames = np.full((2, 3, 6), largest)
+    run = run_stream(graph, frames)
+    spikes = (
+        EventSimulator(graph)
+        .run(with_latency(graph, frames), timing=timing_of(graph), feed=Feed.NEURON)
+        .spikes
+    )
+    for sender, layer, sent in zip(graph.names, graph.layers[1:], spikes, strict=False):
+        sums = apply_synapse(layer.connections[0].synapse, sent.astype(np.int32), wraps=False)
+        most = np.abs(sums.reshape(-1, layer.neurons)).max(axis=0)
+        found = run.sums[layer.name]
+        if largest == 100:
+            assert found.tolist() == [most.max()], sender
+        elif most.max() > STATE_MAX:
+            assert found.tolist() == most.tolist(), sender
+    assert any(len(found) > 1 for found in run.sums.values()) == (largest > 100)
 
 
 def test_bias_of_the_last_layer_that_no_constant_gives() -> None:
