@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import inspect
 import re
 import tomllib
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import capabilities
 import error_catalogue
@@ -144,6 +147,76 @@ def test_links_lead_to_files() -> None:
                     assert target in on_site or target.startswith("docs/"), (path, link)
                 checked += 1
     assert checked > 40
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub and the site give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_anchors_of_links_are_headings() -> None:
+    source_of = {page: source for source, page in pages_from_files.FILES.items()}
+    checked = 0
+    for path in pages():
+        text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for link, anchor in re.findall(r"\]\(([^)\s#:]*)#([^)\s]+)\)", text):
+            target = (path.parent / link).resolve() if link else path
+            if target.is_relative_to(DOCS):
+                name = target.relative_to(DOCS).as_posix()
+                target = ROOT / source_of[name] if name in source_of else target
+            found = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.M)
+            assert anchor in map(slug, found), (path, link, anchor)
+            checked += 1
+    assert checked >= 10
+
+
+HOSTS = {
+    "arxiv.org", "docs.pytest.org", "download.pytorch.org", "figshare.com", "github.com",
+    "image-net.org", "img.shields.io", "json-schema.org", "lightning.ai", "www.cs.toronto.edu",
+    "www.garrickorchard.com", "yann.lecun.com", "zenkelab.org",
+}  # fmt: skip
+"""Sites that pages, recipes and code name."""
+PAPERS = {"1710.01878", "1903.08941", "2210.17323", "2401.04486", "2409.08290"}
+"""Works on arXiv that pages and code cite; a new one is looked up by hand."""
+
+
+def test_external_links_are_known_and_well_formed() -> None:
+    files = [*pages(), *(ROOT / name for name in ("CITATION.cff", "pyproject.toml", "SECURITY.md"))]
+    files += [*(ROOT / "neurodeploy").rglob("*.py"), *(ROOT / "training").rglob("*.toml")]
+    links, papers = set(), set()
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        links |= set(re.findall(r"https?://[^\s)\"'>`\]]+", text))
+        papers |= set(re.findall(r"(?i)arxiv(?:\.org/abs/|[: ]+)(\d{4}\.\d{4,5})", text))
+    hosts = {urlsplit(link).hostname for link in links if "{" not in link}
+    assert hosts - {"127.0.0.1", "localhost"} <= HOSTS
+    assert papers <= PAPERS
+
+
+def test_python_on_pages_compiles_and_its_names_exist() -> None:
+    blocks = 0
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S):
+            for node in ast.walk(ast.parse(block, filename=str(path))):
+                called = node.func if isinstance(node, ast.Call) else node
+                name = ast.unparse(called) if isinstance(called, ast.Attribute) else ""
+                if re.fullmatch(r"nd(\.\w+)+", name):
+                    found = attrgetter(name.removeprefix("nd."))(nd)
+                    if isinstance(node, ast.Call):
+                        keywords = {one.arg: None for one in node.keywords if one.arg}
+                        inspect.signature(found).bind_partial(**keywords)
+            blocks += 1
+    assert blocks >= 12
+
+
+def test_every_command_shows_an_example() -> None:
+    app = typer.main.get_group(make_app())
+    for name, command in app.commands.items():
+        inner = getattr(command, "commands", None) or {"": command}
+        for second, one in inner.items():
+            called = f"neurodeploy {name} {second}".strip()
+            assert f"Example: `{called}" in (one.help or ""), called
 
 
 def test_commands_on_pages_have_the_options_that_they_are_given() -> None:
