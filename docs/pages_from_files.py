@@ -123,7 +123,7 @@ def _card(card: nd.ExampleCard) -> Iterator[str]:
     rows = {
         "Task": f"{card.task}; input {shape}, {known.run.steps} steps",
         "Shows": card.shows,
-        "Accuracy": f"{stages}, on {card.test_samples:,} of the test part",
+        "Accuracy": f"{stages}, on the {card.test_samples:,} samples of the test part",
         "Samples": f"{card.correct} of the {len(example.labels)} beside the file are right",
         "Layers": ", ".join(f"{one.name} ({one.neurons:,})" for one in example.graph),
         "Real Lava": f"{known.result.differing} of {format_count(values)} spikes and states differ",
@@ -140,7 +140,7 @@ def _card(card: nd.ExampleCard) -> Iterator[str]:
         "Origin": f"{card.origin}, seed {card.seed}",
         "Made by": f"`{card.command}`",
         "Data": card.data,
-        "Licence": card.licence,
+        "Licence": f"{card.licence} for the network, that of the data for the samples",
         "Made with": ", ".join(f"{name} {number}" for name, number in card.versions.items()),
     }
     yield from ("", f"## {card.name}", "", "| | |", "|---|---|")
