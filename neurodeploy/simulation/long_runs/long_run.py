@@ -257,7 +257,7 @@ def run_samples(
 
     Example:
         >>> example = nd.load_example()
-        >>> run = nd.run_samples(example.graph, example.samples, "spikes.npz", memory=2**30)
+        >>> run = nd.run_samples(example.graph, example.samples, "spikes.npz", memory=4 * 2**30)
         >>> sorted(np.load(run.output))[:3], run.facts.samples
         (['current', 'layers', 'prediction'], 32)
     """
