@@ -97,6 +97,8 @@ def _escape(
     app: object, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
     """Escape what is markup in reStructuredText only: docstrings are plain text with `code`."""
+    if what in ("attribute", "data", "property"):
+        lines[:0] = ["..", ""]  # napoleon takes words before a colon in the first line for a type
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(`[^`]*`)", line)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import api_types
 import capabilities
 import error_catalogue
 import typer
@@ -142,6 +143,9 @@ Made from the classes that read a recipe; `neurodeploy recipes --keys [SECTION]`
 Every section is checked before anything runs. A misspelt key is refused with the right one, or
 with a list of those there are.
 """
+_ABOUT_TYPES = """\
+Classes that public names take, hold or return. They have no public name: import one from its module
+to annotate with it."""
 _ABOUT_NET_FILES = """\
 A `.net` file is HDF5, laid out as lava-dl's `netx` reads it. Group `layer` holds a group for each
 layer, `0`, `1` and so on in order, whose dataset `type` names its kind; a layer of neurons has a
@@ -164,6 +168,7 @@ def write(folder: Path) -> None:
     )
     for name, page in API.items():
         _replace(reference / "api" / f"{name}.md", _api(page))
+    _replace(reference / "api" / "types.md", _types())
 
 
 def documented_names() -> list[str]:
@@ -323,6 +328,17 @@ def _api(page: ApiPage) -> Iterator[str]:
         return
     for name, value in documented_objects(page):
         yield from _entry(f"neurodeploy.{name}", value)
+
+
+def _types() -> Iterator[str]:
+    yield from ("# Types", "", _ABOUT_TYPES, "")
+    public = [value for page in API.values() for _, value in documented_objects(page)]
+    module = ""
+    for one in api_types.find_types(public):
+        if one.__module__ != module:
+            module = one.__module__
+            yield from (f"## {module}", "")
+        yield from _directive("class", f"{module}.{one.__qualname__}", members=True)
 
 
 def _public(module: typing.Any) -> Iterator[tuple[str, object]]:

@@ -108,6 +108,10 @@ def test_pages_are_made_from_the_code(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "| `--data FILE.npz` | required | Your samples" in commands
     assert "`shape` | (C, H, W) or (N,)" in (tmp_path / "reference/net_files.md").read_text("utf-8")
     assert (tmp_path / "project" / "contributing.md").is_file()
+    types = (tmp_path / "reference" / "api" / "types.md").read_text("utf-8")
+    for name in ("counting.count_tables.Counts", "chips.cores.ChipFit", "passes.relays.Lowered"):
+        assert f"autoclass:: neurodeploy.{name}\n" in types
+    assert "autoclass:: neurodeploy.simulation.recording.Recording\n" not in types  # public
     made = {path.stem for path in (tmp_path / "reference").glob("*.md")}
     assert made >= set(MADE_FROM_CODE)
     zoo = (tmp_path / "reference" / "zoo.md").read_text(encoding="utf-8")
