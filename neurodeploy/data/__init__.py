@@ -7,6 +7,7 @@ In reading order:
     stored        published sets as bytes, encoded batch by batch
     images        published image sets, through torchvision
     event_frames  published event sets, through tonic
+    sequences     sets of sequences that installed packages carry
     recipe_draft  a first recipe for a file of one's own samples
     augmentation  random changes of training samples
 """

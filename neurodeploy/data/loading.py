@@ -11,8 +11,9 @@ from neurodeploy.data.augmentation import Warp
 from neurodeploy.data.dataset import TEST_SPLIT_SEED, ArrayDataset, Dataset, require_integers, split
 from neurodeploy.data.event_frames import read_frames
 from neurodeploy.data.images import read_images
+from neurodeploy.data.sequences import read_sequences
 from neurodeploy.errors import DataError, RecipeError
-from neurodeploy.recipes.data_sections import DigitsData, EventSection, NpzData
+from neurodeploy.recipes.data_sections import DigitsData, EventSection, NpzData, SequenceData
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.samples.array_files import listed, load_array, member_names
 
@@ -51,6 +52,8 @@ def load_data(recipe: Recipe) -> tuple[Dataset, Dataset, Dataset]:
     elif isinstance(section, NpzData):
         archive = _read_archive(section, steps=steps)
         rest, test = split(archive, section.test_fraction, seed=TEST_SPLIT_SEED)
+    elif isinstance(section, SequenceData):
+        rest, test = read_sequences(section, steps=steps)
     elif isinstance(section, EventSection):
         rest, test = read_frames(section, steps=steps)
     else:

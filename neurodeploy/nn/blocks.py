@@ -36,7 +36,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.neuron import CubaLIF
+from neurodeploy.nn.functional.recurrence import recurrent_spikes
+from neurodeploy.nn.fused import normalized_sums
+from neurodeploy.nn.neuron import CubaLIF, SpikingNeuron
 from neurodeploy.nn.slayer_parameters import NeuronParams
 from neurodeploy.nn.spiking_block import (
     ABSENT,
@@ -180,6 +182,68 @@ class Dense(_MaskedBlock):
         if batch_norm:
             is_flat = isinstance(in_neurons, int)
             self.batch_norm = (nn.BatchNorm1d if is_flat else nn.BatchNorm2d)(out_neurons)
+
+
+class RecurrentDense(Dense):
+    """A dense block whose spikes return to it in the next step, through a dense synapse.
+
+        s[t] = neurons(norm(W · x[t]) + R · s[t-1])
+
+    Each forward pass starts without spikes. What the neurons keep or send otherwise, such as
+    graded spikes, is refused. `lava-dl` calls the synapses `input_synapse` and `recurrent_synapse`.
+
+    Args:
+        neuron_params: See `Dense`, as for all that is not named here.
+        in_neurons: Inputs.
+        out_neurons: Outputs.
+
+    Attributes:
+        recurrent_synapse: `DenseSynapse` without bias, (O, O); its weights are quantised as those
+            of `synapse`.
+    """
+
+    def __init__(
+        self,
+        neuron_params: NeuronParams | SpikingNeuron,
+        in_neurons: int,
+        out_neurons: int,
+        *,
+        weight_scale: float = 1,
+        pre_hook_fx: OptionalPreHook = ABSENT,
+        delay_shift: bool | None = None,
+        bias: bool = False,
+        batch_norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__(
+            neuron_params,
+            in_neurons,
+            out_neurons,
+            weight_scale=weight_scale,
+            pre_hook_fx=pre_hook_fx,
+            delay_shift=delay_shift,
+            bias=bias,
+            batch_norm=batch_norm,
+            generator=generator,
+        )
+        self.recurrent_synapse = DenseSynapse(
+            out_neurons,
+            out_neurons,
+            weight_scale=weight_scale,
+            pre_hook_fx=self.resolve_hook(pre_hook_fx),
+            generator=generator,
+        )
+
+    def fire(self, z: Tensor, *, steps: int | None = None) -> Tensor:
+        """Return spikes (T, N, O) for weighted sums of the input; see `WeightedBlock.fire`."""
+        if not isinstance(self.neuron, SpikingNeuron):
+            raise GraphError(
+                f"RecurrentDense: a neuron {type(self.neuron).__name__}, LIF or CubaLIF is "
+                "required."
+            )
+        z = normalized_sums(z, self.batch_norm, steps=steps)
+        self.neuron.shape = z.shape[2:]
+        return recurrent_spikes(z, self.recurrent_synapse.effective_weight, self.neuron.cell())
 
 
 class Affine(_MaskedBlock):

@@ -66,19 +66,26 @@ def normalized_spikes(
     Returns:
         (T, N, C, ...) float32.
     """
-    steps = z.shape[0] if steps is None else steps
     z, skip = at_least_float32(z), None if skip is None else at_least_float32(skip)
     if is_fusable(z, norm, neuron):
         assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
         assert isinstance(neuron, LIF)
-        return _fused(z, norm, neuron, steps=steps, skip=skip)
-    if z.shape[0] != steps:
-        z = torch.cat([z] * steps)
-    if norm is not None:
-        normalized = batch_normalized(z.flatten(0, 1), norm)
-        z = normalized.view(steps, -1, *normalized.shape[1:])
+        return _fused(z, norm, neuron, steps=z.shape[0] if steps is None else steps, skip=skip)
+    z = normalized_sums(z, norm, steps=steps)
     spikes: Tensor = neuron(z if skip is None else z + skip)
     return spikes
+
+
+def normalized_sums(z: Tensor, norm: nn.Module | None, *, steps: int | None = None) -> Tensor:
+    """Return norm(z), (T, N, C, ...) float32; arguments as of `normalized_spikes`."""
+    z = at_least_float32(z)
+    steps = z.shape[0] if steps is None else steps
+    if z.shape[0] != steps:
+        z = torch.cat([z] * steps)
+    if norm is None:
+        return z
+    normalized = batch_normalized(z.flatten(0, 1), norm)
+    return normalized.view(steps, -1, *normalized.shape[1:])
 
 
 def is_fusable(z: Tensor, norm: nn.Module | None, neuron: nn.Module) -> bool:

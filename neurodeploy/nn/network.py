@@ -24,7 +24,6 @@ from neurodeploy.errors import (
     TrainingError,
 )
 from neurodeploy.nn.blocks import Conv, Dense, GlobalAverageReadout
-from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.residual import Parts, ResidualBlock
 from neurodeploy.nn.spiking_block import SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
@@ -305,8 +304,7 @@ class SpikingNetwork(nn.Module):
         if found != shape:
             return _checked(block(x))
         # A static image: its weighted sums are the same in every step, so they are made once.
-        assert block.neuron is not None
-        return normalized_spikes(block.synapse(x), block.batch_norm, block.neuron, steps=steps)
+        return block.fire(block.synapse(x), steps=steps)
 
     # --- other forms ----------------------------------------------------------------------
 

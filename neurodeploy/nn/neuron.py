@@ -24,6 +24,7 @@ from neurodeploy.ir.float_layers import Cuba, FiringNeuron
 from neurodeploy.nn.functional.cuba_loops import CubaConstants
 from neurodeploy.nn.functional.dynamics import cuba_spikes, leaky_integrate, lif_spikes
 from neurodeploy.nn.functional.quantizer import EightBitQuantizer
+from neurodeploy.nn.functional.recurrence import Cell, CubaCell, LifCell
 from neurodeploy.nn.functional.rows import Rows, checked_input
 from neurodeploy.nn.functional.surrogate import SURROGATES, Exponential, Surrogate
 from neurodeploy.nn.slayer_parameters import CHANNEL_AXIS, Decay, DeviceParams
@@ -54,6 +55,14 @@ class SpikingNeuron(nn.Module, ABC):
 
     def reset_state(self) -> None:
         """Forget what was kept between forward passes; a neuron that keeps nothing does nothing."""
+
+    @abstractmethod
+    def cell(self) -> Cell:
+        """Return the neurons as a recurrent layer runs them, step by step.
+
+        Raises:
+            GraphError: If they do something that such a layer cannot.
+        """
 
     @abstractmethod
     def to_graph(self, where: str, *, is_on_grid: bool) -> FiringNeuron:
@@ -141,6 +150,15 @@ class LIF(SpikingNeuron):
             reset_gradient=self.reset_gradient,
         )
         return rows.restore(spikes)
+
+    def cell(self) -> LifCell:
+        """Return the neurons as a recurrent layer runs them."""
+        return LifCell(
+            tau=self.tau,
+            threshold=self.threshold,
+            surrogate=self.surrogate,
+            reset_gradient=self.reset_gradient,
+        )
 
     def to_graph(self, where: str, *, is_on_grid: bool) -> Cuba:
         """Return CUBA neurons with full current decay."""
@@ -370,6 +388,27 @@ class CubaLIF(SpikingNeuron):
     def reset_state(self) -> None:
         """Forget what `persistent_state` kept: the next forward pass starts at zero."""
         self.current_state = self.voltage_state = None
+
+    def cell(self) -> CubaCell:
+        """Return the neurons as a recurrent layer runs them."""
+        refused = {
+            "dropout": self.drop is not None,
+            "norm": self.norm is not None,
+            "graded_spike": self.graded_spike,
+            "persistent_state": self.persistent_state,
+            "requires_grad": self.requires_grad,
+            "shared_param=False": not self.shared_param,
+        }
+        if found := [name for name, is_found in refused.items() if is_found]:
+            raise GraphError(
+                f"CubaLIF: {', '.join(found)} in a recurrent layer, which has plain neurons of one "
+                "kind only. Leave it out."
+            )
+        return CubaCell(
+            current_decay=self.current_decay,
+            voltage_decay=self.voltage_decay,
+            constants=self.constants,
+        )
 
     def to_graph(self, where: str, *, is_on_grid: bool) -> Cuba:
         """Return CUBA neurons with the decays as the chip has them."""

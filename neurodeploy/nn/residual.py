@@ -29,15 +29,23 @@ import torch
 from torch import Tensor, nn
 
 from neurodeploy.nn.batch_norm import affine_norm, batch_normalized, make_batch_norm
-from neurodeploy.nn.blocks import AveragePool, Conv, Dense, GlobalAveragePool, MaxPool
+from neurodeploy.nn.blocks import (
+    AveragePool,
+    Conv,
+    Dense,
+    GlobalAveragePool,
+    MaxPool,
+    RecurrentDense,
+)
 from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.neuron import neuron_of
-from neurodeploy.nn.spiking_block import SpikingBlock
+from neurodeploy.nn.spiking_block import Delay, SpikingBlock
 from neurodeploy.nn.synapse import ConvSynapse
 from neurodeploy.recipes.layouts import Shape
 from neurodeploy.recipes.network_sections import (
     AveragePoolLayer,
     ConvLayer,
+    DelayLayer,
     DenseLayer,
     GlobalAveragePoolLayer,
     LayerSection,
@@ -104,6 +112,10 @@ class Parts:
                 )
             case DenseLayer():
                 return self._make_dense(layer, prod(shape))
+            case DelayLayer():
+                delay = Delay(layer.longest, generator=self.generator)
+                delay.draw(shape[0], longest=layer.longest)
+                return delay
             case ResidualLayer():
                 return RESIDUAL_BLOCKS[layer.residual](
                     shape[0],
@@ -183,7 +195,7 @@ class Parts:
 
     def _make_dense(self, layer: DenseLayer, inputs: int) -> Dense:
         neuron = neuron_of(self.neuron)
-        block = Dense(
+        block = (RecurrentDense if layer.recurrent else Dense)(
             neuron,
             inputs,
             layer.neurons,

@@ -151,7 +151,7 @@ def _require_counterparts(prefix: str, block: SpikingBlock, own: Mapping[str, Te
             "CubaLIF has."
         )
     for key in own:
-        if key == "synapse.bias" or key.startswith("batch_norm."):
+        if key == "synapse.bias" or key.startswith(("batch_norm.", "recurrent_synapse.")):
             raise CheckpointError(f"{prefix}{key}: SLAYER's blocks have no such entry.")
 
 

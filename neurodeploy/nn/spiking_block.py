@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError
+from neurodeploy.fixedpoint import DELAY_MAX
 from neurodeploy.nn.fused import normalized_spikes
 from neurodeploy.nn.neuron import CubaLIF, SpikingNeuron
 from neurodeploy.nn.slayer_parameters import NeuronParams
@@ -31,9 +32,6 @@ ABSENT: Literal[_Absent.TOKEN] = _Absent.TOKEN
 OptionalPreHook = PreHook | None | Literal[_Absent.TOKEN]
 Output = Tensor | tuple[Tensor, Tensor | None]
 """Output of a block: spikes, or with `count_log` spikes and their mean count."""
-
-MAX_DELAY = 62
-"""Longest learned delay, in steps."""
 
 
 def shift_in_time(x: Tensor, first: Tensor | None = None) -> Tensor:
@@ -57,7 +55,7 @@ class Delay(nn.Module):
     """
 
     def __init__(
-        self, max_delay: int = MAX_DELAY, *, generator: torch.Generator | None = None
+        self, max_delay: int = DELAY_MAX, *, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         self.max_delay = max_delay
@@ -66,20 +64,29 @@ class Delay(nn.Module):
         self._is_loaded = False
         self._seed = int(torch.randint(2**62, (), generator=generator).item())
 
+    @property
+    def steps(self) -> Tensor:
+        """Delays as they are applied: whole steps in [0, max_delay], int64."""
+        return self.delay.detach().clamp(0, self.max_delay).floor().to(torch.int64)
+
     def clamp(self) -> None:
         """Limit the delays to [0, max_delay], in place."""
         with torch.no_grad():
             self.delay.clamp_(0, self.max_delay)
 
+    def draw(self, channels: int, *, longest: int = 1) -> None:
+        """Draw each channel's delay from [0, longest), unless a delay of one channel was loaded."""
+        self._is_drawn = True
+        if not (self._is_loaded and channels == 1):
+            generator = torch.Generator().manual_seed(self._seed)
+            drawn = longest * torch.rand(channels, generator=generator)
+            self.delay.data = drawn.to(self.delay.device)
+
     def forward(self, x: Tensor) -> Tensor:
         """Delay spikes (T, N, C, ...); GraphError unless there are as many delays as channels."""
         channels = x.shape[2]
         if not self._is_drawn:
-            self._is_drawn = True
-            if not (self._is_loaded and channels == 1):
-                generator = torch.Generator().manual_seed(self._seed)
-                drawn = torch.rand(channels, generator=generator)
-                self.delay.data = drawn.to(self.delay.device)
+            self.draw(channels)
         if self.delay.numel() != channels:
             raise GraphError(
                 f"Delay: input has {channels} channels, there are {self.delay.numel()} delays."
@@ -227,6 +234,17 @@ class WeightedBlock(SpikingBlock):
         z: Tensor = self.synapse(x)
         return z
 
+    def fire(self, z: Tensor, *, steps: int | None = None) -> Tensor:
+        """Return what norm and neurons make of weighted sums.
+
+        Args:
+            z: (T, N, C, ...), or (1, N, C, ...) for the same sums in every step.
+            steps: T, where z has one step.
+        """
+        if self.neuron is None:
+            raise GraphError(f"{type(self).__name__}: there is no neuron. Give neuron_params.")
+        return normalized_spikes(z, self.batch_norm, self.neuron, steps=steps)
+
     def forward(self, x: Tensor) -> Output:
         """Return the spikes that leave the block.
 
@@ -236,6 +254,4 @@ class WeightedBlock(SpikingBlock):
         Returns:
             Spikes, time first; with `count_log` also the mean of (spikes > 0).
         """
-        if self.neuron is None:
-            raise GraphError(f"{type(self).__name__}: there is no neuron. Give neuron_params.")
-        return self._leave(normalized_spikes(self.weighted_sum(x), self.batch_norm, self.neuron))
+        return self._leave(self.fire(self.weighted_sum(x)))

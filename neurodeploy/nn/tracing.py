@@ -22,6 +22,7 @@ from neurodeploy.ir.float_layers import (
     Layer,
     MaxPool,
     Shape,
+    SpikeDelay,
 )
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.nn.batch_norm import TemporalBatchNorm
@@ -32,6 +33,7 @@ from neurodeploy.nn.blocks import (
     GlobalAveragePool as GlobalAverageBlock,
     GlobalAverageReadout,
     MaxPool as PoolBlock,
+    RecurrentDense,
 )
 from neurodeploy.nn.functional.quantizer import EightBitQuantizer
 from neurodeploy.nn.network import SpikingNetwork
@@ -43,6 +45,7 @@ from neurodeploy.nn.residual import (
     SpikeElementWiseBlock,
     StandardBlock,
 )
+from neurodeploy.nn.spiking_block import Delay
 from neurodeploy.nn.synapse import ConvSynapse, DenseSynapse
 
 
@@ -105,6 +108,12 @@ class _Nodes:
         self.sources = (name,)
         self.shape = layer.output_shape(self.shape)
 
+    def append_recurrence(self, name: str, layer: Dense) -> None:
+        """Add a synapse from the neurons that are the current value back to themselves."""
+        (neurons,) = self.sources
+        self._nodes[name] = layer
+        self._edges += [(neurons, name), (name, neurons)]
+
     def go_back(self, sources: tuple[str, ...], shape: Shape) -> None:
         """Make an earlier value the current one, for a second path from it."""
         self.sources, self.shape = sources, shape
@@ -121,6 +130,8 @@ def _trace_any(name: str, block: nn.Module, nodes: _Nodes) -> None:
     match block:
         case ConvBlock() | DenseBlock():
             _trace_block(name, block, nodes)
+        case Delay():
+            nodes.append(name, SpikeDelay(steps=block.steps.cpu().numpy()))
         case Neurons():
             nodes.append(name, _neuron(name, block.neuron, is_on_grid=False))
         case StandardBlock():
@@ -181,7 +192,10 @@ def _trace_normalized(name: str, block: NormalizedConv, nodes: _Nodes) -> None:
 
 def _trace_block(name: str, block: ConvBlock | DenseBlock, nodes: _Nodes) -> None:
     if block.delay is not None:
-        raise TraceError(f"{name}: learned delays have no counterpart in the graph. Train without.")
+        raise TraceError(
+            f"{name}: learned delays inside of a block have no counterpart in the graph. Use a "
+            "layer of type 'delay' behind it."
+        )
     if block.delay_shift:
         raise TraceError(
             f"{name}: delay_shift moves spikes by a step, but output step t must answer input "
@@ -198,6 +212,9 @@ def _trace_block(name: str, block: ConvBlock | DenseBlock, nodes: _Nodes) -> Non
         and isinstance(block.synapse.pre_hook_fx, EightBitQuantizer)
     )
     nodes.append(name, _neuron(name, block.neuron, is_on_grid=is_on_grid))
+    if isinstance(block, RecurrentDense):
+        weight = _array(block.recurrent_synapse.effective_weight)
+        nodes.append_recurrence(f"{name}.recurrent", Dense(weight=weight))
 
 
 def _trace_readout(readout: nn.Module, nodes: _Nodes) -> None:

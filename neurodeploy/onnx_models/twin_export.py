@@ -52,6 +52,8 @@ def export_twin(network: Graph | FixedPointGraph, path: str | Path) -> None:
     for name, layer in graph.nodes.items():
         if isinstance(layer, floats.Input):
             continue
+        if graph.recurrent_synapse(name) is not None:
+            raise _without_twin(name)
         sources = graph.sources(name)
         value = known[sources[0]]
         for number, source in enumerate(sources[1:]):
@@ -105,6 +107,10 @@ def _add_layer(builder: GraphBuilder, name: str, layer: Layer, value: str, sourc
             raise OnnxError(f"twin: '{name}' ({type(layer).__name__}) has no counterpart in ONNX.")
 
 
+def _without_twin(name: str) -> OnnxError:
+    return OnnxError(f"twin: '{name}' is recurrent; a single pass has no counterpart for it.")
+
+
 # ------------------------------------------------------------------ of a deployed network
 
 
@@ -116,9 +122,7 @@ def _as_floats(fixed: FixedPointGraph) -> tuple[Graph, str]:
         ends, has_synapse = [], False
         for number, connection in enumerate(layer.connections):
             if connection.source == layer.name:
-                raise OnnxError(
-                    f"twin: '{layer.name}' is recurrent; a single pass has no counterpart for it."
-                )
+                raise _without_twin(layer.name)
             if isinstance(connection.synapse, integers.FixedInjection):
                 ends.append(connection.source)
                 continue

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from neurodeploy.errors import GraphError, QuantizationError
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Integrator, Layer
+from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Integrator, Layer, SpikeDelay
 from neurodeploy.ir.graphs import INPUT, Graph
 from neurodeploy.ir.integer_layers import CubaNeuron, FixedLayer, IntArray
 from neurodeploy.passes.quantization import Branch, Population, find_populations
@@ -350,9 +350,9 @@ def _scale_readers(graph: Graph, relay: str, scale: float) -> Graph:
 
 
 def _readers(graph: Graph, name: str) -> list[str]:
-    """Return the nodes that read a population, behind any flatten."""
+    """Return the nodes that read a population, behind any flatten or delay."""
     readers: list[str] = []
     for reader in graph.destinations(name):
-        is_flatten = isinstance(graph.nodes[reader], Flatten)
-        readers += _readers(graph, reader) if is_flatten else [reader]
+        is_between = isinstance(graph.nodes[reader], Flatten | SpikeDelay)
+        readers += _readers(graph, reader) if is_between else [reader]
     return readers

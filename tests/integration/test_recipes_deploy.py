@@ -21,7 +21,7 @@ from neurodeploy.passes.current_bias import always_on
 from neurodeploy.pipeline import stages
 from neurodeploy.pipeline.deployment import steps
 from neurodeploy.pipeline.deployment.lowering import check_deployable
-from neurodeploy.recipes.data_sections import DigitsData, EventData
+from neurodeploy.recipes.data_sections import DigitsData, EventData, SequenceData
 from neurodeploy.recipes.network_sections import ConvLayer, SequentialNetwork
 from neurodeploy.recipes.recipe import Recipe, load_named, recipe_sources
 from neurodeploy.simulation import EventSimulator
@@ -34,6 +34,8 @@ ON_LAVA = (
     "cifar10_resnet20m_t2_shortcut",
     "imagenet_resnet18_t4_shortcut",
     "digits_slayer",
+    "pen_digits_delays",
+    "pen_digits_slayer",
 )
 WIDE = {
     (recipe.data.source, recipe.network.architecture): name
@@ -64,7 +66,7 @@ def narrow(recipe: Recipe) -> Recipe:
 def made_up(recipe: Recipe) -> tuple[Dataset, ...]:
     """Return data of the recipe's own kind, shape and range."""
     section = recipe.data
-    if isinstance(section, DigitsData):
+    if isinstance(section, DigitsData | SequenceData):
         return tuple(
             part.subset(np.arange(size))
             for part, size in zip(load_data(recipe), PARTS, strict=True)

@@ -4,6 +4,7 @@ In reading order:
 
     surrogate    stand-ins for the derivative of a spike, in torch and compiled
     dynamics     CUBA and LIF neurons over time, in torch, with hand-written gradients
+    recurrence   the same neurons, with spikes that return in the next step
     rows         the (T, M) layout that dynamics work on
     cuba_loops   the same CUBA neurons as compiled loops on CPUs
     lif_loops    the same LIF neurons as compiled loops, also behind a batch norm

@@ -207,7 +207,8 @@ def _tiles(width: int) -> Iterator[slice]:
     return (slice(start, min(start + TILE, width)) for start in range(0, width, TILE))
 
 
-def _keep_integer(decay: Tensor) -> int | Tensor:
+def keep_integer(decay: Tensor) -> int | Tensor:
+    """Return 4096 - decay, rounded: an int for one decay, else int32 of its shape."""
     keep = DECAY_UNITY - decay.detach().round().to(torch.int32)
     return int(keep.item()) if keep.numel() == 1 else keep
 
@@ -216,7 +217,8 @@ def _keep_share(decay: Tensor) -> Tensor:
     return 1 - decay.detach().to(torch.float64).round() / DECAY_UNITY
 
 
-def _keep_fraction(decay: Tensor) -> float | Tensor:
+def keep_fraction(decay: Tensor) -> float | Tensor:
+    """Return 1 - decay / 4096 of the rounded decay: a float for one decay, else float32."""
     keep = 1 - decay.detach().round() / DECAY_UNITY
     return float(keep.item()) if keep.numel() == 1 else keep
 
@@ -231,8 +233,9 @@ def _start(state: Tensor | None, tile: slice, like: Tensor) -> Tensor:
     return torch.zeros(tile.stop - tile.start, dtype=torch.int32, device=like.device)
 
 
-def _to_integers(inputs: Tensor, scale: int) -> Tensor:
-    return (inputs * scale).to(torch.int32)  # the conversion truncates towards zero
+def to_integers(inputs: Tensor, scale: int) -> Tensor:
+    """Return int32 state units of sums in SLAYER units, rounded towards zero."""
+    return (inputs * scale).to(torch.int32)
 
 
 def _hand_over(state: Tensor, scale: int) -> Tensor:
@@ -305,13 +308,13 @@ class _CubaSpikes(torch.autograd.Function):
             ctx.save_for_backward(voltages, kept, current_decay, voltage_decay, current, voltage)
             ctx.mark_non_differentiable(last_current, last_voltage)
             return spikes, last_current, last_voltage
-        current_keep, voltage_keep = _keep_integer(current_decay), _keep_integer(voltage_decay)
+        current_keep, voltage_keep = keep_integer(current_decay), keep_integer(voltage_decay)
         spikes, voltages = torch.empty_like(inputs), torch.empty_like(inputs)
         currents = torch.empty_like(inputs) if learns_decay else None
         last_current = torch.empty(inputs.shape[1], dtype=torch.int32, device=inputs.device)
         last_voltage = torch.empty_like(last_current)
         for tile in _tiles(inputs.shape[1]):
-            weighted = _to_integers(inputs[:, tile], scale)
+            weighted = to_integers(inputs[:, tile], scale)
             u, v = _start(current, tile, inputs), _start(voltage, tile, inputs)
             for step, arriving in enumerate(weighted):
                 u, v, is_firing = cuba_step(
@@ -353,7 +356,7 @@ class _CubaSpikes(torch.autograd.Function):
                 numbers,
             )
             return grad_inputs, None, None, None, None, None
-        current_keep, voltage_keep = _keep_fraction(current_decay), _keep_fraction(voltage_decay)
+        current_keep, voltage_keep = keep_fraction(current_decay), keep_fraction(voltage_decay)
         grad_inputs = torch.empty_like(voltages)
         of_current, of_voltage = [], []
         for tile in _tiles(voltages.shape[1]):
@@ -391,12 +394,12 @@ class _LeakyIntegrator(torch.autograd.Function):
         constants: CubaConstants,
         has_reset: bool,
     ) -> tuple[Tensor, Tensor]:
-        keep = _keep_integer(decay)
+        keep = keep_integer(decay)
         states = torch.empty_like(inputs)
         final = torch.empty(inputs.shape[1], dtype=torch.int32, device=inputs.device)
         for tile in _tiles(inputs.shape[1]):
             state = _start(initial, tile, inputs)
-            for step, arriving in enumerate(_to_integers(inputs[:, tile], constants.state_scale)):
+            for step, arriving in enumerate(to_integers(inputs[:, tile], constants.state_scale)):
                 state = decay_towards_zero(state, _at(keep, tile)).add_(arriving)
                 states[step, tile] = state
                 if has_reset:
@@ -412,7 +415,7 @@ class _LeakyIntegrator(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         states, decay, initial = ctx.saved_tensors
-        keep = _keep_fraction(decay)
+        keep = keep_fraction(decay)
         grad_inputs = grad.clone(memory_format=torch.contiguous_format)
         of_decay = []
         for tile in _tiles(grad.shape[1]):

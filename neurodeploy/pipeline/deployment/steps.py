@@ -195,8 +195,9 @@ class _DeploymentWork:
             )
         fit = self._check_fit(lowered.graph)
         twin = make_twin(pruned, calibration.float_graph, fixed, folded=graph)
-        chain = dataclasses.replace(lowered.graph, relu_twin=ann_macs(twin))
-        lowered = dataclasses.replace(lowered, graph=chain)
+        if not any(layer.is_recurrent for layer in fixed):  # else no twin computes in one pass
+            chain = dataclasses.replace(lowered.graph, relu_twin=ann_macs(twin))
+            lowered = dataclasses.replace(lowered, graph=chain)
         runs = quantized_run, deployed_run
         checks, written, written_run = self._write(lowered, floats, *runs, carried)
         path = self.place / NET

@@ -28,7 +28,12 @@ def fire(voltage: Tensor, threshold: float, surrogate: Surrogate) -> Tensor:
 
 
 def cuba_loop(
-    inputs: Tensor, current_decay: Tensor, voltage_decay: Tensor, constants: CubaConstants
+    inputs: Tensor,
+    current_decay: Tensor,
+    voltage_decay: Tensor,
+    constants: CubaConstants,
+    *,
+    recurrent: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run CUBA neurons as `cuba_spikes` does, in plain torch and int64, from zero state.
 
@@ -36,19 +41,22 @@ def cuba_loop(
     gradient, so that autograd itself derives what the fast loop writes out by hand.
 
     Args:
-        inputs: (T, M) float32.
+        inputs: (T, M) float32; (T, N, M) with `recurrent`.
         current_decay: (1,) or (M,) float32, stored times 4096.
         voltage_decay: The same.
         constants: See `CubaConstants`; `compat_decay_grad` is not honoured.
+        recurrent: (M, M) weights by which spikes of a step arrive in the next.
 
     Returns:
-        Spikes, current and voltage before the reset, each (T, M) float32, SLAYER units.
+        Spikes, current and voltage before the reset, each of the inputs' shape, SLAYER units.
     """
     scale = constants.state_scale
     u = v = torch.zeros_like(inputs[0])
     u_integer = v_integer = torch.zeros_like(inputs[0], dtype=torch.int64)
-    spikes, currents, voltages = [], [], []
+    spikes: list[Tensor] = []
+    currents, voltages = [], []
     for x in inputs:
+        x = _with_recurrence(x, spikes, recurrent)
         u, u_integer = _loop_step(u, u_integer, current_decay, x, scale)
         v_new, v_new_integer = _loop_step(v, v_integer, voltage_decay, u, scale)
         is_firing = v_new_integer > constants.level
@@ -72,13 +80,27 @@ def _loop_step(
     return (new_integer / scale).to(inputs.dtype) + (flow - flow.detach()), new_integer
 
 
+def _with_recurrence(x: Tensor, spikes: list[Tensor], recurrent: Tensor | None) -> Tensor:
+    return x if recurrent is None or not spikes else x + spikes[-1] @ recurrent.T
+
+
 def lif_loop(
-    inputs: Tensor, *, tau: float, threshold: float, surrogate: Surrogate, reset_gradient: bool
+    inputs: Tensor,
+    *,
+    tau: float,
+    threshold: float,
+    surrogate: Surrogate,
+    reset_gradient: bool,
+    recurrent: Tensor | None = None,
 ) -> Tensor:
-    """Run the paper's LIF as `lif_spikes` does, in plain torch; arguments as there."""
+    """Run the paper's LIF as `lif_spikes` does, in plain torch; arguments as there.
+
+    `recurrent` is as in `cuba_loop`.
+    """
     u = torch.zeros_like(inputs[0])
-    spikes = []
+    spikes: list[Tensor] = []
     for x in inputs:
+        x = _with_recurrence(x, spikes, recurrent)
         u_pre = tau * u + x
         o = fire(u_pre, threshold, surrogate)
         u = u_pre * (1 - (o if reset_gradient else o.detach()))

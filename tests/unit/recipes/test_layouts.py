@@ -5,7 +5,12 @@ from collections.abc import Mapping
 import pytest
 
 from neurodeploy.errors import RecipeError
-from neurodeploy.recipes.layouts import Layout, layout_of, shapes_of
+from neurodeploy.recipes.layouts import (
+    Layout,
+    count_weights as weights_of,
+    layout_of,
+    shapes_of,
+)
 from neurodeploy.recipes.network_sections import ConvLayer, ResidualLayer
 from neurodeploy.recipes.recipe import Architecture
 
@@ -135,7 +140,7 @@ MS: dict[str, object] = {"type": "residual", "channels": 4, "residual": "ms"}
         ([CONV, {"type": "dense", "neurons": 3}, {"type": "max_pool"}], r"needs a source \(C, H"),
         ([CONV, CONV | {"name": "conv1"}], "a second block called 'conv1'"),
         ([CONV, {"type": "residual", "chanels": 3}], "Did you mean 'channels'"),
-        ([{"type": "lstm"}], "type = \"lstm\", allowed: 'conv', 'dense', 'residual'"),
+        ([{"type": "lstm"}], "type = \"lstm\", allowed: 'conv', 'dense', 'delay'"),
     ],
 )
 def test_what_does_not_fit_is_refused(layers: list[dict[str, object]], message: str) -> None:
@@ -167,3 +172,36 @@ def test_keys_are_strict(network: dict[str, object], message: str) -> None:
 def test_images_too_small_for_the_pooling_are_refused() -> None:
     with pytest.raises(RecipeError, match="kernel = 2"):
         layout((1, 8, 8), architecture="vgg11")
+
+
+DENSE = {"type": "dense", "neurons": 4}
+DELAY = {"type": "delay", "longest": 3}
+
+
+@pytest.mark.parametrize(
+    ("layers", "complaint"),
+    [
+        ([DELAY, DENSE], "layers.0.*the first layer is of type 'delay'"),
+        ([DENSE, DELAY, DELAY, DENSE], "layers.2.*a delay must follow a layer of type 'dense'"),
+        ([DENSE, DELAY, {"type": "neuron"}], "layers.2.*a 'neuron' layer follows a delay"),
+        ([DENSE, DELAY, {**DENSE, "recurrent": True}], "layers.2.*recurrent and after a delay"),
+        ([DENSE, {"type": "delay", "longest": 63}], "longest = 63.*62"),
+    ],
+)
+def test_delays_stand_only_where_the_chip_has_them(
+    layers: list[dict[str, object]], complaint: str
+) -> None:
+    with pytest.raises(RecipeError, match=complaint):
+        shapes_of(layout((6,), layers=layers), (6,), where="test")
+
+
+def test_a_recurrent_synapse_counts_as_weights() -> None:
+    plain, recurrent = (
+        layout((6,), layers=[{**DENSE, "recurrent": value}, DELAY, DENSE])
+        for value in (False, True)
+    )
+    counts = [
+        weights_of(each, (6,), shapes_of(each, (6,), where="test"), classes=3)
+        for each in (plain, recurrent)
+    ]
+    assert counts == [6 * 4 + 4 * 4 + 4 * 3, 6 * 4 + 4 * 4 + 4 * 4 + 4 * 3]
