@@ -6,7 +6,7 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -72,10 +72,9 @@ class Cell(NamedTuple):
 
     reason: str
 
-    @property
-    def text(self) -> str:
-        """Text of the cell."""
-        return f"no: {self.reason}" if self.reason else "yes"
+    def text(self, reasons: Sequence[str]) -> str:
+        """Return yes, or no with the number of the reason."""
+        return f"no ({reasons.index(self.reason) + 1})" if self.reason else "yes"
 
 
 def _count(graph: nd.FixedPointGraph, folder: Path) -> object:
@@ -277,11 +276,7 @@ def write() -> Iterator[str]:
     """Yield the lines of the page."""
     yield from ("# Capabilities", "", _ABOUT, "")
     yield from ("## Layers of a file", "", _ABOUT_FILES, "")
-    rows = [
-        (row, FILES[row], *(cell.text for cell in cells.values()))
-        for row, cells in try_files().items()
-    ]
-    yield from _table(("layer", "shown by", *FILE_STAGES), rows)
+    yield from _cells("layer", FILE_STAGES, try_files())
     yield from ("Kinds that Lava knows by name, but cannot run, are refused:", "")
     by_reason: dict[str, list[str]] = {}
     for name, reason in schema.REFUSED_LAYERS.items():
@@ -289,8 +284,7 @@ def write() -> Iterator[str]:
     yield from (f"- {', '.join(names)}: {reason}" for reason, names in by_reason.items())
     yield ""
     yield from ("## Layers of a recipe", "", _ABOUT_RECIPES, "")
-    rows = [(row, *(cell.text for cell in cells.values())) for row, cells in try_recipes().items()]
-    yield from _table(("layer (neuron)", *RECIPE_STAGES), rows)
+    yield from _cells("layer (neuron)", RECIPE_STAGES, try_recipes())
     yield from ("## Frameworks", "", _ABOUT_FRAMEWORKS, "")
     rows = [
         (
@@ -307,9 +301,12 @@ def write() -> Iterator[str]:
     yield from ("### Primitives of NIR", "", ", ".join(f"`{name}`" for name in PRIMITIVES), "")
     yield from ("### Departures", "", "Each is refused unless it is named in `--approximate`.", "")
     yield from _table(("name", "meaning"), ((f"`{k}`", v) for k, v in APPROXIMATIONS.items()))
-    yield from ("## Operators of ReLU networks", "", _ABOUT_RELU, "")
+    yield from ("## ReLU networks", "", _ABOUT_RELU, "")
     yield from (", ".join(f"`{name}`" for name in sorted(rectified_nodes.KNOWN)), "")
-    yield from ("## Tests", "", "| what | held by |", "|---|---|")
+    yield from ("## Tests", "", "CASE is the network of `tests/golden` that shows a layer:", "")
+    yield from (f"- {row}: `{case}`" for row, case in FILES.items())
+    yield ""
+    yield from ("| what | held by |", "|---|---|")
     for name, stage in FILE_STAGES.items():
         yield f"| {name} | {' '.join(map(_code, stage.works))} |"
         if stage.refuses:
@@ -320,6 +317,20 @@ def write() -> Iterator[str]:
         yield f"| {name} | {' '.join(_code(test) for test in tests if test)} |"
     yield f"| NIR files in | {_code(NIR_IN)} |"
     yield f"| ReLU networks | {_code(RELU)} |"
+
+
+def _cells(
+    head: str, stages: Iterable[str], tried: Mapping[str, Mapping[str, Cell]]
+) -> Iterator[str]:
+    """Yield a table of yes and no, and the reasons below it."""
+    refused = (cell.reason for cells in tried.values() for cell in cells.values() if cell.reason)
+    reasons = list(dict.fromkeys(refused))
+    rows = ((row, *(cell.text(reasons) for cell in cells.values())) for row, cells in tried.items())
+    yield from _table((head, *stages), rows)
+    yield from (
+        f"{number}. {reason[0].upper()}{reason[1:]}." for number, reason in enumerate(reasons, 1)
+    )
+    yield ""
 
 
 def _code(test: str) -> str:
@@ -344,8 +355,7 @@ _ABOUT = """\
 Made by trying each cell when this page is built. A test fails if a kind of layer or neuron has no
 row, if a cell refuses that did not, or if a test that is named at the end does not exist."""
 _ABOUT_FILES = """\
-Each network was recorded on real Lava, and our simulator makes the same spikes and states. CASE in
-the names of tests is the file."""
+Each network was recorded on real Lava, and our simulator makes the same spikes and states."""
 _ABOUT_RECIPES = """\
 A small network with the layer behind a convolution of 8 channels: one step of training, then
 lowered, quantized and written."""

@@ -80,9 +80,6 @@ def count_samples(
 ) -> CountedRun:
     """Simulate samples of any number and count them; the numbers are those of one run over all.
 
-        run = nd.count_samples(graph, "samples.h5")
-        nd.report_counts(graph, run).to_json()
-
     Beside what `memory` bounds, the class of each sample is kept: 8 bytes. Of networks that send
     changes, the counts of every frame are: 8 bytes for each layer, and 24 more.
 

@@ -151,9 +151,6 @@ def count_layer(
 ) -> SynapseCounts:
     """Count any layer for its recorded input, without network or simulation.
 
-        counted = nd.count_layer(weight, spikes, kind="binary", stride=2, padding=1)
-        counted.sops, counted.fan_out.nonzero
-
     Args:
         weight: (out, in): a dense layer. (out, in / groups, *kernel): a convolution.
         inputs: (samples, T, ...) as sent, for a convolution (samples, T, C, *space). Of a

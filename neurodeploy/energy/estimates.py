@@ -145,9 +145,6 @@ def estimate_energy(
 ) -> Energy:
     """Return the energy of one inference from totals, whoever counted them.
 
-        operations = nd.Operations(steps=4, sops_ac=18, updates={"if": 12}, messages=3)
-        print(nd.estimate_energy(operations, nd.EnergyPreset.load("loihi1_sanafe")).breakdown)
-
     Tier B is added to the `arithmetic` of tier A; the system matters to tier C only.
 
     Raises:

@@ -79,8 +79,6 @@ def advise(
 ) -> Advice:
     """Advise on a ReLU network before any work: can it be converted, and does that pay.
 
-        print(nd.advise("model.onnx").verdict)
-
     Without samples, costs follow from the sizes of the network and from stated ranges of activity.
 
     Args:

@@ -162,10 +162,6 @@ def convert(
 ) -> Conversion:
     """Convert a trained ReLU network to sigma-delta neurons, whose work follows what changes.
 
-        conversion = nd.convert("model.onnx", frames)  # (sequences, T, C, H, W) floats
-        conversion.write("model.net")
-        results = conversion.run(frames)
-
     The network is compared with the model's own results in floats first; errors and margins are
     measured in Lava's own time on all samples.
 

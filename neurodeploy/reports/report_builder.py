@@ -98,8 +98,6 @@ def report(
 ) -> Report:
     """Count a deployed network on recorded samples and estimate its energy.
 
-        nd.report(graph, inputs, recording, accuracy={"integer": 0.98}, network_file="digits.net")
-
     Samples that do not fit into memory are counted by `count_samples`, and reported by
     `report_counts`.
 
