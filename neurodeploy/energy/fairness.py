@@ -180,7 +180,10 @@ def _accuracy_rule(facts: ComparisonFacts, gap: float) -> Rule:
     name = f"the network is at most {points} less accurate than the ANN, on the same test set"
     if facts.accuracy is None or facts.ann_accuracy is None:
         side = "the network" if facts.accuracy is None else facts.ann_name
-        text = f"the accuracy of {side} is not known: give both (--accuracy, --ann-accuracy)"
+        text = (
+            f"the accuracy of {side} is not known: give samples with labels (--input, "
+            "--ann-input), or both figures (--accuracy, --ann-accuracy)"
+        )
         return Rule(name=name, holds=False, found=text)
     lead = facts.accuracy - facts.ann_accuracy
     found = f"{100 * abs(lead):.2f} points {'more' if lead > 0 else 'less'} accurate"

@@ -410,6 +410,7 @@ def read_baseline(
         whole = given - given % macs.samples
         if fits and whole and not macs.uncounted_ops:
             reader = replace(inputs, count=whole)
+            notes += _units_note(inputs)
             if whole < given:
                 notes.append(f"The ANN was measured on the first {whole} samples: whole passes.")
         elif fits and not whole:
@@ -439,6 +440,19 @@ def read_baseline(
         accuracy=None if labels is None else activity.accuracy(labels),
         notes=tuple(notes),
     )
+
+
+def _units_note(inputs: _ModelInput) -> list[str]:
+    """Return a note on the units that an ANN is fed, unless they are spikes."""
+    first = inputs.samples(0, 1)
+    low, high = float(first.min(initial=0)), float(first.max(initial=0))
+    if low >= -1 and high <= 1:
+        return []
+    return [
+        f"The ANN read the network's own integers, from {low:g} to {high:g} in the first sample. "
+        "If it expects other units, such as 0 to 1, give it the same samples in those "
+        "(--ann-input)."
+    ]
 
 
 def load_samples(path: str | Path) -> tuple[NumberArray, npt.NDArray[np.integer] | None]:

@@ -209,6 +209,8 @@ def report(
     counted = _count(graph, samples, run, limit, quiet=as_json)
     model, network, frame_macs = _run_on_frames(model, graph, samples, counted.frames, ann)
     score = Score.of(run, graph, counted.prediction, samples=counted.counts.samples)
+    if score is not None and ann.accuracy is None:
+        model = _on_the_same_samples(model, graph, score, run, ann)
     accuracy = ann.accuracy if ann.accuracy is not None or score is None else score.accuracy
     result = report_counts(
         graph,
@@ -235,6 +237,33 @@ def report(
             console.out.print(str(score))
     if model is not None and model.macs.uncounted_ops and not ann.allow_incomplete:
         raise typer.Exit(INCOMPLETE)
+
+
+def _on_the_same_samples(
+    model: OnnxBaseline | None,
+    graph: FixedPointGraph,
+    score: Score,
+    run: RunOptions,
+    ann: AnnOptions,
+) -> OnnxBaseline | None:
+    """Take away the ANN's accuracy, with a note, if it was measured on other samples."""
+    if model is None or model.accuracy is None or ann.ann_input is None:
+        return model
+    import numpy as np
+
+    from neurodeploy.samples.array_files import load_inputs
+    from neurodeploy.samples.sources import read_labels
+
+    own = load_inputs(ann.ann_input, key="label")
+    network = read_labels(run.input, samples=score.samples, classes=graph.layers[-1].shape[0])
+    assert network is not None, "of which the score is"
+    if np.array_equal(own, network):
+        return model
+    note = (
+        f"The ANN's accuracy is left out: labels of the {len(own)} samples in {ann.ann_input} are "
+        f"not those of {run.input}. Give both the same test samples, in the same order."
+    )
+    return replace(model, accuracy=None, notes=(*model.notes, note))
 
 
 def _run_on_frames(

@@ -230,7 +230,8 @@ def test_the_side_whose_accuracy_is_missing_is_named(make_report):
     report = make_report()
     found = [
         judged(report, **{side: None})[0][0].found.removesuffix(
-            ": give both (--accuracy, --ann-accuracy)"
+            ": give samples with labels (--input, --ann-input), or both figures (--accuracy, "
+            "--ann-accuracy)"
         )
         for side in ("accuracy", "ann_accuracy")
     ]

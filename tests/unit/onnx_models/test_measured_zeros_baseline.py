@@ -125,6 +125,28 @@ def test_the_mean_over_the_steps_is_what_it_sees(tmp_path: Path, samples: Path) 
     assert second["accuracy"] in (0.0, 0.5, 1.0)
 
 
+def test_a_model_that_reads_the_networks_integers_is_told_of(tmp_path: Path) -> None:
+    path = model(tmp_path / "m.onnx")
+    pixels = np.arange(4 * 192).reshape(4, 1, 3, 8, 8) % 256
+    (note,) = read_baseline(path, network_inputs=np.repeat(pixels, 2, axis=1)).notes
+    assert "from 0 to 191 in the first sample" in note
+    assert read_baseline(path, network_inputs=pixels % 2).notes == ()
+    assert read_baseline(path, samples=pixels[:, 0]).notes == ()
+
+
+def test_accuracies_of_different_samples_are_not_compared(tmp_path: Path, samples: Path) -> None:
+    path, own = model(tmp_path / "m.onnx"), tmp_path / "own.npz"
+    values = np.load(samples)["input"]
+    labelled = tmp_path / "labelled.npz"
+    np.savez(labelled, input=values, label=np.array([0, 1]))
+    for label, is_compared in ((np.array([0, 1]), True), (np.array([1, 1]), False)):
+        np.savez(own, input=values.mean(axis=1), label=label)
+        found = report(labelled, "--ann", path, "--ann-input", own)
+        assert isinstance(found["ann"], dict)
+        assert (found["ann"]["accuracy"] is not None) is is_compared
+        assert ("labels of the 2 samples in" in " ".join(found["warnings"])) is not is_compared  # type: ignore[arg-type]
+
+
 def test_accuracy_is_the_share_of_largest_outputs(tmp_path: Path) -> None:
     path = model(tmp_path / "m.onnx")
     x = np.random.default_rng(2).normal(size=(4, 3, 8, 8))
