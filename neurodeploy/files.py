@@ -430,6 +430,17 @@ def hash_file(path: Path | str) -> str:
         ) from error
 
 
+def hash_folder(folder: Path) -> str:
+    """Return the SHA-256 of the names and hashes of all files below a folder.
+
+    Raises:
+        DataError: If one of them cannot be read.
+    """
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    lines = (f"{hash_file(one)} {one.relative_to(folder).as_posix()}\n" for one in files)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def net_of(path: Path) -> Path:
     """Return the netx file that `path` is, or that the run with this directory or file deployed.
 

@@ -238,7 +238,8 @@ class RunOptions(FileOptions, TimingOptions):
             "`input` of an `.npz` or HDF5 file, or an `.npy` file; an event table; or a folder of "
             "`.bin`, `.dat` or `.aedat4` recordings (with --window T); or the "
             "directory of a run, for its `samples.npz`. With an array `label`, one "
-            "class number a sample, the accuracy is measured: the class is the neuron of the last "
+            "class number a sample, or recordings in a folder for each class, the accuracy is "
+            "measured: the class is the neuron of the last "
             "layer with the highest voltage after the last step or, if that layer spikes, with the "
             "most spikes.",
         ),
@@ -322,11 +323,16 @@ class RunOptions(FileOptions, TimingOptions):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Share of the samples that `decision`, the last layer's rule, classifies as labelled."""
+    """Share of the samples that `decision`, the last layer's rule, classifies as labelled.
+
+    Attributes:
+        origin: Of the classes, a word: labels, or folders.
+    """
 
     accuracy: float
     samples: int
     decision: str
+    origin: str = "labels"
 
     @classmethod
     def of(
@@ -356,12 +362,13 @@ class Score:
             warnings.warn(message, NeurodeployWarning, stacklevel=2)
             return None
         accuracy = float(np.mean(prediction == labels))
-        return cls(accuracy=accuracy, samples=samples, decision=decision)
+        origin = "folders" if run.input.is_dir() else "labels"
+        return cls(accuracy=accuracy, samples=samples, decision=decision, origin=origin)
 
     def __str__(self) -> str:
         return (
-            f"accuracy {self.accuracy:.2%} of {self.samples} samples, by their labels; the class "
-            f"is the neuron with {self.decision}"
+            f"accuracy {self.accuracy:.2%} of {self.samples} samples, by their {self.origin}; the "
+            f"class is the neuron with {self.decision}"
         )
 
 

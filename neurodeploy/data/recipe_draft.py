@@ -28,6 +28,17 @@ _EPOCHS = (10, 40)
 _SAMPLES_SEEN = 60_000
 """Samples that a training goes through, epochs together, within the limits above."""
 
+_FOLDER = """\
+{folder}: a folder, an archive is required. Of recordings of an event camera, in a folder for each \
+class, these lines of Python make one; `steps` and `port`, the camera's polarities, rows and \
+columns, are yours to set:
+    import numpy as np
+    import neurodeploy as nd
+    found = nd.open_samples({text}, steps=8, port=(2, 34, 34))
+    names = [file.parent.name for file in found.files]
+    np.savez("recordings.npz", input=found.read(0, found.count), label=np.unique(names, \
+return_inverse=True)[1])"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeDraft:
@@ -129,6 +140,8 @@ class _Mending:
 
     def read(self) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
         """Read samples and classes, under the names that they have where these are unmistakable."""
+        if self._path.is_dir():
+            raise DataError(_FOLDER.format(folder=self._path, text=json.dumps(str(self._path))))
         names = {"input": "input", "label": "label"}
         held = member_names(self._path) if self._path.exists() else []
         if not set(names) <= set(held):

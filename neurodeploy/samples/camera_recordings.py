@@ -77,12 +77,7 @@ class EventRecordings:
         """
         self.path = Path(path)
         self.name = str(path)
-        if self.path.is_dir():
-            found = (one for one in self.path.rglob("*") if one.suffix.lower() in SUFFIXES)
-            # macOS leaves `._0.bin` beside a `0.bin` from an archive.
-            self.files = sorted(one for one in found if not one.name.startswith("."))
-        else:
-            self.files = [self.path]
+        self.files = find_recordings(self.path) if self.path.is_dir() else [self.path]
         if not self.files:
             raise DataError(
                 f"{path}: no event recordings in this directory; {', '.join(SUFFIXES)} are read."
@@ -119,6 +114,13 @@ class EventRecordings:
                 ) from error
             frames[number] = to_frames(events, self.shape, where=str(path))
         return frames
+
+
+def find_recordings(folder: Path) -> list[Path]:
+    """Return the recordings below a folder in order of their paths."""
+    found = (one for one in folder.rglob("*") if one.suffix.lower() in SUFFIXES)
+    # macOS leaves `._0.bin` beside a `0.bin` from an archive.
+    return sorted(one for one in found if not one.name.startswith("."))
 
 
 def read_recording(path: Path) -> CameraEvents:

@@ -19,7 +19,11 @@ from neurodeploy.samples.array_files import (
     member_names,
     require_integer_dtype,
 )
-from neurodeploy.samples.camera_recordings import SUFFIXES as RECORDING_SUFFIXES, EventRecordings
+from neurodeploy.samples.camera_recordings import (
+    SUFFIXES as RECORDING_SUFFIXES,
+    EventRecordings,
+    find_recordings,
+)
 from neurodeploy.samples.event_tables import EventTable, find_hdf5, is_event_archive, open_hdf5
 
 IntegerArray = npt.NDArray[np.integer]
@@ -202,16 +206,21 @@ def open_samples(
 def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray | None:
     """Return the class of each sample, `label` beside the samples; None where there is none.
 
-    Only `.npz` and HDF5 files hold classes.
+    `.npz` and HDF5 files hold classes. Recordings below a folder have those of the folders that
+    they lie in, numbered in the order of their names, if there is one for each class.
 
     Raises:
         DataError: If there are labels, but not one class of the network for each sample.
     """
     path = Path(path)
+    if path.is_dir():
+        folders = [one.parent for one in find_recordings(path)]
+        names, numbers = np.unique([str(one) for one in folders], return_inverse=True)
+        return None if path in folders or len(names) != classes else numbers
     found: Samples | None = None
     if path.suffix.lower() in HDF5_SUFFIXES:
         found = find_hdf5(path, key="label")
-    elif not path.is_dir() and "label" in member_names(path):
+    elif "label" in member_names(path):
         found = ArrayFile(path, key="label")
     if found is None:
         return None

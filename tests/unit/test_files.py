@@ -16,6 +16,7 @@ from neurodeploy.errors import DataError, NeurodeployError, OutputError
 from neurodeploy.files import (
     SteadyFile,
     hash_file,
+    hash_folder,
     locked,
     replacing,
     replacing_together,
@@ -365,3 +366,14 @@ def test_a_full_disk_is_an_error_in_hdf5_as_well(tmp_path: Path, share: float) -
     assert (done.returncode, done.stderr) == (0, "")
     assert "File too large" in done.stdout
     assert contents(tmp_path) == {"out.h5": "old"}
+
+
+def test_the_hash_of_a_folder_is_of_names_and_contents(tmp_path: Path) -> None:
+    for name in ("a/1.bin", "b.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = hash_folder(tmp_path)
+    (tmp_path / "a" / "1.bin").rename(tmp_path / "a" / "2.bin")
+    renamed = hash_folder(tmp_path)
+    (tmp_path / "b.bin").write_text("other")
+    assert len({before, renamed, hash_folder(tmp_path)}) == 3

@@ -24,7 +24,7 @@ from neurodeploy.cli.options import (
     Score,
     parse_bindings,
 )
-from neurodeploy.files import hash_file
+from neurodeploy.files import hash_file, hash_folder
 from neurodeploy.provenance import versions
 from neurodeploy.simulation.event_simulator import conform_input, require_fit
 from neurodeploy.simulation.recording import Feed, IntArray
@@ -349,7 +349,11 @@ def _write_pages(
         certificate=certificate_beside(run.net),
         versions=versions("numpy", "h5py", "numba", "onnx", "onnxruntime"),
         files=tuple(
-            SourceFile(role=role, path=console.relative(path), sha256=hash_file(path))
+            SourceFile(
+                role=role,
+                path=console.relative(path),
+                sha256=hash_folder(path) if path.is_dir() else hash_file(path),
+            )
             for role, path in files
             if path is not None
         ),

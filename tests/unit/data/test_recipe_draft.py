@@ -139,3 +139,18 @@ def test_a_name_that_toml_would_not_take_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / 'a "b" \\ \x7f.npz'
     np.savez(path, input=values(1, 8, 8), label=LABELS)
     assert Recipe.parse(draft_recipe(path, name="x").text).data.path == str(path)
+
+
+def test_a_folder_of_recordings_is_refused_with_lines_that_make_an_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, x in (("left", 2), ("right", 30)):
+        (tmp_path / "camera" / name).mkdir(parents=True)
+        for number in range(12):
+            events = bytes([x, number, 128, 1, 0, x, number, 0, 2, 0])
+            (tmp_path / "camera" / name / f"{number}.bin").write_bytes(events)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="event camera") as caught:
+        draft_recipe("camera")
+    exec("\n".join(line.strip() for line in str(caught.value).splitlines()[1:]), {})
+    assert Recipe.parse(draft_recipe("recordings.npz").text).data.shape == (2, 34, 34)

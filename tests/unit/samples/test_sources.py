@@ -21,6 +21,7 @@ from neurodeploy.samples.sources import (
     ObjectSamples,
     Samples,
     open_samples,
+    read_labels,
 )
 
 Array = npt.NDArray[np.generic]
@@ -241,3 +242,15 @@ def test_items_that_are_no_samples_are_refused(items, words) -> None:
 def test_an_array_of_numbers_alone_has_no_samples() -> None:
     with pytest.raises(DataError, match="samples must be its first axis"):
         ArraySamples(np.arange(3))
+
+
+def test_recordings_have_the_classes_of_their_folders(tmp_path: Path) -> None:
+    for place in ("b/1.bin", "a/x/2.bin", "b/3.bin"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(b"")
+    labels = read_labels(tmp_path, samples=3, classes=2)
+    assert labels is not None
+    assert labels.tolist() == [0, 1, 1]
+    assert read_labels(tmp_path, samples=3, classes=3) is None
+    (tmp_path / "4.bin").write_bytes(b"")
+    assert read_labels(tmp_path, samples=4, classes=3) is None
