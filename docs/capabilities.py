@@ -123,6 +123,12 @@ RECIPE_LAYERS: Mapping[str, tuple[str, ...]] = {
     "conv": ('{type = "conv", channels = 8}',),
     "conv, groups": ('{type = "conv", channels = 8, groups = 4}',),
     "dense": ('{type = "dense", neurons = 8}',),
+    "dense, recurrent": ('{type = "dense", neurons = 8, recurrent = true, batch_norm = false}',),
+    "delay between dense layers": (
+        '{type = "dense", neurons = 8, batch_norm = false}',
+        '{type = "delay", longest = 2}',
+        '{type = "dense", neurons = 8, batch_norm = false}',
+    ),
     "max_pool": ('{type = "max_pool"}', '{type = "conv", channels = 8}'),
     "average_pool": ('{type = "average_pool"}', '{type = "conv", channels = 8}'),
     "global_average_pool": ('{type = "global_average_pool"}', '{type = "dense", neurons = 8}'),

@@ -22,8 +22,8 @@ from neurodeploy.cli.options import INCOMPLETE
 PACKAGE = Path(nd.__file__).parent
 EXIT_CODES: Mapping[int, str] = {
     0: "Success.",
-    1: "An error, in one line on standard error; or a difference, of `verify`, `simulate "
-    "--verify`, `inspect` or `doctor`.",
+    1: "An error, in one line on standard error; a difference (`verify`, `convert`), a limit that "
+    "is exceeded (`fit`), or a check that failed (`doctor`, `lava doctor`).",
     2: "Wrong usage: an unknown option, or a value that it does not take.",
     INCOMPLETE: "An incomplete count of MACs (`macs`, `report --ann`); `--allow-incomplete` "
     "accepts it.",

@@ -343,7 +343,8 @@ def _types() -> Iterator[str]:
 
 def _public(module: typing.Any) -> Iterator[tuple[str, object]]:
     """Yield the functions and classes that a public module offers."""
-    for name, value in vars(module).items():
+    for name in getattr(module, "__all__", list(vars(module))):  # some are loaded when used
+        value = getattr(module, name)
         is_offered = inspect.isfunction(value) or inspect.isclass(value)
         if is_offered and not name.startswith("_") and _is_of(module, value):
             yield name, value

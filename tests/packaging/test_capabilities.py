@@ -67,7 +67,7 @@ def test_cells_refuse_where_they_did() -> None:
         for name, cell in found.items()
     }
     assert {place for place, cell in cells.items() if cell.reason} == REFUSED
-    assert len(cells) == 13 * 5 + 18 * 2
+    assert len(cells) == 13 * 5 + 22 * 2
 
 
 def test_the_tests_that_are_named_exist() -> None:

@@ -51,6 +51,8 @@ def test_every_public_name_has_an_example() -> None:
         with_example = {one.name for one in examples_of(page)}
         names = {f"nd.{name}" for name, _ in pages_from_code.documented_objects(page)}
         assert names - with_example == set(), "write one into its docstring, under `Example:`"
+        modules = {name for name in page.names.split() if inspect.ismodule(getattr(nd, name))}
+        assert {name.removeprefix("nd.").partition(".")[0] for name in names} >= modules
         for one in examples_of(page):
             assert "+SKIP" not in one.docstring, one.name
             assert len(one.docstring.split(">>>")) <= 8, f"{one.name}: keep it short"
@@ -174,27 +176,19 @@ def test_anchors_of_links_are_headings() -> None:
     assert checked >= 10
 
 
-HOSTS = {
-    "arxiv.org", "docs.pytest.org", "download.pytorch.org", "figshare.com", "github.com",
-    "image-net.org", "img.shields.io", "json-schema.org", "lightning.ai", "www.cs.toronto.edu",
-    "www.garrickorchard.com", "yann.lecun.com", "zenkelab.org",
-}  # fmt: skip
-"""Sites that pages, recipes and code name."""
-PAPERS = {"1710.01878", "1903.08941", "2210.17323", "2401.04486", "2409.08290"}
-"""Works on arXiv that pages and code cite; a new one is looked up by hand."""
-
-
-def test_external_links_are_known_and_well_formed() -> None:
+def test_external_links_are_well_formed() -> None:
     files = [*pages(), *(ROOT / name for name in ("CITATION.cff", "pyproject.toml", "SECURITY.md"))]
     files += [*(ROOT / "neurodeploy").rglob("*.py"), *(ROOT / "training").rglob("*.toml")]
     links, papers = set(), set()
     for path in files:
         text = path.read_text(encoding="utf-8")
         links |= set(re.findall(r"https?://[^\s)\"'>`\]]+", text))
-        papers |= set(re.findall(r"(?i)arxiv(?:\.org/abs/|[: ]+)(\d{4}\.\d{4,5})", text))
-    hosts = {urlsplit(link).hostname for link in links if "{" not in link}
-    assert hosts - {"127.0.0.1", "localhost"} <= HOSTS
-    assert papers <= PAPERS
+        papers |= set(re.findall(r"(?i)arxiv(?:\.org/abs/|[: ]+)(\d[\d.]*\d)", text))
+    hosts = {urlsplit(link).hostname or "" for link in links if "{" not in link}
+    misspelt = {host for host in hosts if not re.fullmatch(r"([\w-]+\.)+[a-z0-9]+|localhost", host)}
+    assert misspelt == set()
+    assert [one for one in papers if not re.fullmatch(r"\d\d(0[1-9]|1[0-2])\.\d{5}", one)] == []
+    assert len(links) > 10
 
 
 def test_python_on_pages_compiles_and_its_names_exist() -> None:
