@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import neurodeploy as nd
 from neurodeploy import fixedpoint
 from neurodeploy.reports.plots.drawing import FAINT, FIRST, INK, SECOND, new_figure, to_svg
+from neurodeploy.reports.plots.report_plots import plot_energy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,15 +25,24 @@ SCALE = 160
 
 def write(folder: Path) -> None:
     """Write all drawings into `folder`/_figures, as elements for a page."""
+    drawings = {"energy": plot_example()}
     for draw in DRAWINGS:
         name = draw.__name__.removeprefix("draw_")
         with new_figure(HEIGHTS[name], name) as (figure, axes):
             draw(axes)
-            svg = to_svg(figure, name)
+            drawings[name] = to_svg(figure, name)
+    for name, svg in drawings.items():
         path = folder / "_figures" / f"{name}.svg"
         path.parent.mkdir(exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != svg:
             path.write_text(svg, encoding="utf-8")
+
+
+def plot_example() -> str:
+    """Return the energies of the example network, as its report draws them."""
+    example = nd.load_example()
+    recording = nd.EventSimulator(example.graph).run(example.inputs)
+    return plot_energy(nd.report(example.graph, example.inputs, recording))
 
 
 def run_neuron(
