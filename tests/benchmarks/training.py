@@ -399,7 +399,12 @@ def prepare(case: str, network: nn.Module) -> Callable[[], None]:
                 network(x)
 
         return infer
-    labels = torch.arange(x.shape[1]) % 10
+    return training_step(network, x)
+
+
+def training_step(network: nn.Module, x: Tensor) -> Callable[[], None]:
+    """Return one iteration: forward, backward, SGD; on the device of the input."""
+    labels = torch.arange(x.shape[1], device=x.device) % 10
     optimizer: list[torch.optim.Optimizer] = []
 
     def train() -> None:

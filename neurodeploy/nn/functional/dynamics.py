@@ -203,14 +203,25 @@ def lif_spikes(
     return spikes
 
 
-def _tiles(width: int) -> Iterator[slice]:
-    return (slice(start, min(start + TILE, width)) for start in range(0, width, TILE))
+def _is_stepwise(values: Tensor) -> bool:
+    """Return whether torch runs operation by operation on a CPU.
+
+    Elsewhere all columns are taken at once, which a compiler fuses with all steps into one kernel,
+    and no number is read back, which would cut the graph and let a GPU run empty.
+    """
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _tiles(rows: Tensor) -> Iterator[slice]:
+    width = rows.shape[1]
+    size = TILE if _is_stepwise(rows) else width
+    return (slice(start, min(start + size, width)) for start in range(0, width, max(1, size)))
 
 
 def keep_integer(decay: Tensor) -> int | Tensor:
     """Return 4096 - decay, rounded: an int for one decay, else int32 of its shape."""
     keep = DECAY_UNITY - decay.detach().round().to(torch.int32)
-    return int(keep.item()) if keep.numel() == 1 else keep
+    return int(keep.item()) if keep.numel() == 1 and _is_stepwise(keep) else keep
 
 
 def _keep_share(decay: Tensor) -> Tensor:
@@ -220,7 +231,7 @@ def _keep_share(decay: Tensor) -> Tensor:
 def keep_fraction(decay: Tensor) -> float | Tensor:
     """Return 1 - decay / 4096 of the rounded decay: a float for one decay, else float32."""
     keep = 1 - decay.detach().round() / DECAY_UNITY
-    return float(keep.item()) if keep.numel() == 1 else keep
+    return float(keep.item()) if keep.numel() == 1 and _is_stepwise(keep) else keep
 
 
 def _at(keep: int | Tensor, tile: slice) -> int | Tensor:
@@ -313,8 +324,13 @@ class _CubaSpikes(torch.autograd.Function):
         currents = torch.empty_like(inputs) if learns_decay else None
         last_current = torch.empty(inputs.shape[1], dtype=torch.int32, device=inputs.device)
         last_voltage = torch.empty_like(last_current)
+<<<<<<< HEAD
         for tile in _tiles(inputs.shape[1]):
             weighted = to_integers(inputs[:, tile], scale)
+=======
+        for tile in _tiles(inputs):
+            weighted = _to_integers(inputs[:, tile], scale)
+>>>>>>> 7dd5f55 (Give compilers all columns and steps of a layer of neurons at once)
             u, v = _start(current, tile, inputs), _start(voltage, tile, inputs)
             for step, arriving in enumerate(weighted):
                 u, v, is_firing = cuba_step(
@@ -359,7 +375,7 @@ class _CubaSpikes(torch.autograd.Function):
         current_keep, voltage_keep = keep_fraction(current_decay), keep_fraction(voltage_decay)
         grad_inputs = torch.empty_like(voltages)
         of_current, of_voltage = [], []
-        for tile in _tiles(voltages.shape[1]):
+        for tile in _tiles(voltages):
             signal = constants.slope(voltages[:, tile]).mul_(grad[:, tile])
             _filter_backwards_(signal, voltage_keep, tile)
             if ctx.needs_input_grad[2]:
@@ -397,7 +413,7 @@ class _LeakyIntegrator(torch.autograd.Function):
         keep = keep_integer(decay)
         states = torch.empty_like(inputs)
         final = torch.empty(inputs.shape[1], dtype=torch.int32, device=inputs.device)
-        for tile in _tiles(inputs.shape[1]):
+        for tile in _tiles(inputs):
             state = _start(initial, tile, inputs)
             for step, arriving in enumerate(to_integers(inputs[:, tile], constants.state_scale)):
                 state = decay_towards_zero(state, _at(keep, tile)).add_(arriving)
@@ -418,7 +434,7 @@ class _LeakyIntegrator(torch.autograd.Function):
         keep = keep_fraction(decay)
         grad_inputs = grad.clone(memory_format=torch.contiguous_format)
         of_decay = []
-        for tile in _tiles(grad.shape[1]):
+        for tile in _tiles(grad):
             signal = _filter_backwards_(grad_inputs[:, tile], keep, tile)
             if ctx.needs_input_grad[1]:
                 start = _start(initial, tile, grad)
@@ -440,7 +456,7 @@ class _LifSpikes(torch.autograd.Function):
         reset_gradient: bool,
     ) -> Tensor:
         spikes, membranes = torch.empty_like(inputs), torch.empty_like(inputs)
-        for tile in _tiles(inputs.shape[1]):
+        for tile in _tiles(inputs):
             u = torch.zeros_like(inputs[0, tile])
             for step in range(inputs.shape[0]):
                 u, is_firing = lif_step(u, inputs[step, tile], tau=tau, threshold=threshold)
@@ -457,7 +473,7 @@ class _LifSpikes(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (membranes,) = ctx.saved_tensors
         grad_inputs = torch.empty_like(membranes)
-        for tile in _tiles(membranes.shape[1]):
+        for tile in _tiles(membranes):
             u = membranes[:, tile]
             slope = ctx.surrogate.derivative(u, ctx.threshold)
             through = (u <= ctx.threshold).to(u.dtype)

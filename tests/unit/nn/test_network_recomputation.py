@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch._inductor import metrics
 
 from neurodeploy.errors import TrainingError
+from neurodeploy.nn.functional.dynamics import TILE
+from neurodeploy.nn.functional.surrogate import Rectangular
 from neurodeploy.nn.network import SpikingNetwork
+from neurodeploy.nn.neuron import LIF, CubaLIF
 from neurodeploy.recipes.recipe import Architecture
 
 Gradients = dict[str, Tensor]
@@ -138,3 +143,35 @@ def test_an_old_torch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neurodeploy.nn.network.CAN_COMPILE_BLOCKS", False)
     with pytest.raises(TrainingError, match=r"Use torch 2\.14 or newer"):
         network_of("lif", "bn", "layers").compile_blocks()
+
+
+@pytest.mark.slow  # the inductor runs a C++ compiler
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_the_inductor_makes_one_kernel_of_a_neuron_over_all_steps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """More columns than a tile of the CPU has: one kernel forward, at most two back."""
+    neuron = LIF(0.5, 0.5, Rectangular())
+    inputs = torch.randn(4, 2, 50_000, generator=torch.Generator().manual_seed(0))
+    assert inputs[0].numel() > TILE
+    inputs.requires_grad_()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what is kept is not counted
+    torch.compiler.reset()
+    metrics.reset()
+    spikes = torch.compile(neuron, dynamic=False, fullgraph=True)(inputs)
+    assert metrics.generated_kernel_count == 1
+    spikes.backward(torch.randn(inputs.shape, generator=torch.Generator().manual_seed(1)))
+    assert metrics.generated_kernel_count <= 3
+    assert torch.equal(spikes, neuron(inputs))
+
+
+def test_cuba_neurons_are_captured_whole() -> None:
+    """No number is read back on the way, which would cut the graph."""
+    neuron = CubaLIF(0.5, 0.5, 0.2)
+    inputs = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    torch.compiler.reset()
+    found = torch.compile(neuron, backend="aot_eager", fullgraph=True)(inputs)
+    (gradient,) = torch.autograd.grad(found.sum(), inputs)
+    wanted = neuron(inputs)
+    assert torch.equal(found, wanted)
+    torch.testing.assert_close(gradient, torch.autograd.grad(wanted.sum(), inputs)[0])
