@@ -324,13 +324,8 @@ class _CubaSpikes(torch.autograd.Function):
         currents = torch.empty_like(inputs) if learns_decay else None
         last_current = torch.empty(inputs.shape[1], dtype=torch.int32, device=inputs.device)
         last_voltage = torch.empty_like(last_current)
-<<<<<<< HEAD
-        for tile in _tiles(inputs.shape[1]):
-            weighted = to_integers(inputs[:, tile], scale)
-=======
         for tile in _tiles(inputs):
-            weighted = _to_integers(inputs[:, tile], scale)
->>>>>>> 7dd5f55 (Give compilers all columns and steps of a layer of neurons at once)
+            weighted = to_integers(inputs[:, tile], scale)
             u, v = _start(current, tile, inputs), _start(voltage, tile, inputs)
             for step, arriving in enumerate(weighted):
                 u, v, is_firing = cuba_step(
