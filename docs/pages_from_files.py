@@ -24,6 +24,7 @@ FILES = {
     "training/results/gradient_flow.md": "project/results/gradient_flow.md",
     "training/results/moving_digits.md": "project/results/moving_digits.md",
     "training/results/moving_digits_compare.md": "project/results/moving_digits_compare.md",
+    "training/results/sequences.md": "project/results/sequences.md",
     "tests/benchmarks/results/advice.md": "project/results/advice.md",
     "hardware/README.md": "project/hardware.md",
     "hardware/lava_runtime/README.md": "project/lava_runtime.md",

@@ -382,7 +382,6 @@ class Row:
                 }
                 for kind in self.against[0]
             },
-            "commits": sorted({str(s["versions"].get("commit")) for s in self.summaries}),
         }
 
 
@@ -405,6 +404,12 @@ def spread(values: Sequence[float]) -> str:
     """Return mean ± standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
+
+
+def extent(low: float, high: float) -> str:
+    """Return a range of picojoules in nanojoules."""
+    ends = [f"{end / 1e3:,.0f}" if end >= 1e5 else f"{end / 1e3:.3g}" for end in (low, high)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def table_of(rows: dict[str, dict], plain: dict[str, dict]) -> str:
@@ -432,7 +437,7 @@ def table_of(rows: dict[str, dict], plain: dict[str, dict]) -> str:
     lines += [
         "",
         "Ordinary classifiers of the numbers themselves, the same parts, settings chosen on the "
-        "validation part; the recurrent ReLU network was trained as the spiking ones.",
+        "validation part, those of the recurrent ReLU network among two learning rates of AdamW.",
         "",
         "| data | " + " | ".join(next(iter(plain.values()))["accuracy"] if plain else ()) + " |",
         "|---" * (1 + len(next(iter(plain.values()))["accuracy"] if plain else ())) + "|",
@@ -451,10 +456,8 @@ def table_of(rows: dict[str, dict], plain: dict[str, dict]) -> str:
     for name in ON_LAVA:
         for kind, cost in rows.get(name, {}).get("ordinary", {}).items():
             cells = [
-                " / ".join(f"{low / 1e3:.3g} to {high / 1e3:.3g}" for low, high in sides)
-                for sides in (
-                    (cost[label]["network"], cost[label]["ordinary"]) for label in TIERS.values()
-                )
+                " / ".join(extent(*cost[label][side]) for side in ("network", "ordinary"))
+                for label in TIERS.values()
             ]
             lines.append(f"| {name} | {kind} | {cost['macs']:,} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines) + "\n"
