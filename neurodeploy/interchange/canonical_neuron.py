@@ -31,7 +31,10 @@ APPROXIMATIONS = {
 }
 """Departures from a framework, each allowed by its name only."""
 
-SOFT_RESET = "subtracts its threshold after a spike; Loihi resets to zero"
+SOFT_RESET = (
+    "subtracts its threshold after a spike; Loihi resets to zero (in snnTorch "
+    "reset_mechanism='zero', in SpikingJelly v_reset=0.0, in sinabs reset_fn=MembraneReset())"
+)
 INITIAL_STATE = "starts at v_leak, which is not v_reset; Loihi's voltages start at the reset"
 
 _UNITY = 1e-6

@@ -410,7 +410,6 @@ def read_baseline(
         whole = given - given % macs.samples
         if fits and whole and not macs.uncounted_ops:
             reader = replace(inputs, count=whole)
-            notes += _units_note(inputs)
             if whole < given:
                 notes.append(f"The ANN was measured on the first {whole} samples: whole passes.")
         elif fits and not whole:
@@ -442,9 +441,9 @@ def read_baseline(
     )
 
 
-def _units_note(inputs: _ModelInput) -> list[str]:
-    """Return a note on the units that an ANN is fed, unless they are spikes."""
-    first = inputs.samples(0, 1)
+def units_note(network_inputs: NumberArray | Samples) -> list[str]:
+    """Return a note on the units that an ANN of the user's is fed, unless they are spikes."""
+    first = _ModelInput.of(network_inputs).samples(0, 1)
     low, high = float(first.min(initial=0)), float(first.max(initial=0))
     if low >= -1 and high <= 1:
         return []

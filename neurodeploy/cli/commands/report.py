@@ -100,13 +100,13 @@ class AnnOptions:
                     "MODEL.onnx, or leave them out."
                 )
             return None
-        from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
+        from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline, units_note
 
         inputs, labels = (None, None) if self.ann_input is None else load_samples(self.ann_input)
         if is_sequence and inputs is None:
             return read_baseline(self.ann, bindings=parse_bindings(self.bind))
         with console.progress("ONNX model", samples.count or 0, quiet=quiet) as advance:
-            return read_baseline(
+            found = read_baseline(
                 self.ann,
                 bindings=parse_bindings(self.bind),
                 network_inputs=samples,
@@ -115,6 +115,8 @@ class AnnOptions:
                 labels=labels,
                 progress=advance,
             )
+        notes = [] if inputs is not None or found.activity is None else units_note(samples)
+        return replace(found, notes=(*found.notes, *notes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from neurodeploy.cli.app import make_app
 from neurodeploy.energy.estimates import ann_energy
 from neurodeploy.energy.presets import EnergyPreset
 from neurodeploy.errors import DataError, OnnxError
-from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline
+from neurodeploy.onnx_models.measured_zeros import load_samples, read_baseline, units_note
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 NET = GOLDEN / "10_conv_flatten_dense.net"
@@ -126,12 +126,16 @@ def test_the_mean_over_the_steps_is_what_it_sees(tmp_path: Path, samples: Path) 
 
 
 def test_a_model_that_reads_the_networks_integers_is_told_of(tmp_path: Path) -> None:
-    path = model(tmp_path / "m.onnx")
     pixels = np.arange(4 * 192).reshape(4, 1, 3, 8, 8) % 256
-    (note,) = read_baseline(path, network_inputs=np.repeat(pixels, 2, axis=1)).notes
+    (note,) = units_note(np.repeat(pixels, 2, axis=1))
     assert "from 0 to 191 in the first sample" in note
-    assert read_baseline(path, network_inputs=pixels % 2).notes == ()
-    assert read_baseline(path, samples=pixels[:, 0]).notes == ()
+    assert units_note(pixels % 2) == []
+    path, samples, own = model(tmp_path / "m.onnx"), tmp_path / "in.npz", tmp_path / "own.npz"
+    np.savez(samples, input=np.repeat(pixels, 6, axis=1)[:2] % 3)
+    np.savez(own, input=np.zeros((2, 3, 8, 8)))
+    for options, is_told in (((), True), (("--ann-input", own), False)):
+        notes = report(samples, "--input-bits", 8, "--ann", path, *options)["warnings"]
+        assert ("the network's own integers" in " ".join(notes)) is is_told  # type: ignore[arg-type]
 
 
 def test_accuracies_of_different_samples_are_not_compared(tmp_path: Path, samples: Path) -> None:
