@@ -337,10 +337,10 @@ def test_a_terminated_command_ends_in_good_order(
 
 
 def test_training_without_its_packages(neurodeploy, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setattr(train, "import_module", fail)
+    monkeypatch.setattr(train, "load_recipe", fail)
     outcome = neurodeploy("run", "digits")
     assert (outcome.code, len(outcome.errors)) == (1, 1)
     assert "pip install 'neurodeploy[train]'" in outcome.errors[0]
