@@ -51,8 +51,8 @@ PACKAGES = ("torch", "numba", "lava-dl", "spikingjelly", "snntorch", "norse")
 Net = Callable[[Tensor], Tensor]
 NeuronMaker = Callable[[], nn.Module]
 TAU, THRESHOLD = 0.5, 0.5
-GOALS = {"mlp": 1.2, "conv": 1.25, "resnet18": 1.35, "sparse": 0.9, "inference": 1.2}
-BLOCK_GOALS = {"slayer_mlp": 2.2, "slayer_conv": 2.8}
+GOALS = {"mlp": 1.15, "conv": 1.2, "resnet18": 1.25, "sparse": 0.9, "inference": 1.2}
+BLOCK_GOALS = {"slayer_mlp": 2.5, "slayer_conv": 2.8}
 SHAPES = {  # case: (T, N, *shape of a step)
     "mlp": (16, 64, 784),
     "conv": (4, 32, 3, 32, 32),
