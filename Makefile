@@ -32,7 +32,7 @@ test-fast: $(VENV)/.test
 		--lowering-examples 20 --report-examples 5 $(PYTEST_ARGS)
 
 docs: $(VENV)/.lava $(VENV)/.docs
-	$(BIN)/python -m sphinx --quiet --jobs 2 --fail-on-warning --keep-going docs docs/_build/html
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 
 # Findings go to tests/fuzz/corpus, which the tests read; fails if there are some.
 fuzz: $(VENV)/.test
