@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from page_texts import table
 
 import neurodeploy as nd
 from neurodeploy.interchange.canonical_neuron import APPROXIMATIONS
@@ -301,12 +302,12 @@ def write() -> Iterator[str]:
         )
         for name, (known, convention, *tests) in FRAMEWORKS.items()
     ]
-    yield from _table(("framework", "in, as a module", "in, as NIR", "out, as NIR"), rows)
+    yield from table(("framework", "in, as a module", "in, as NIR", "out, as NIR"), rows)
     others = ", ".join(f"`{name}`" for name in sorted(other_conventions()))
     yield from (f"Further conventions of NIR files: {others}.", "")
     yield from ("### Primitives of NIR", "", ", ".join(f"`{name}`" for name in PRIMITIVES), "")
     yield from ("### Departures", "", "Each is refused unless it is named in `--approximate`.", "")
-    yield from _table(("name", "meaning"), ((f"`{k}`", v) for k, v in APPROXIMATIONS.items()))
+    yield from table(("name", "meaning"), ((f"`{k}`", v) for k, v in APPROXIMATIONS.items()))
     yield from ("## ReLU networks", "", _ABOUT_RELU, "")
     yield from (", ".join(f"`{name}`" for name in sorted(rectified_nodes.KNOWN)), "")
     yield from ("## Tests", "", "CASE is the network of `tests/golden` that shows a layer:", "")
@@ -332,7 +333,7 @@ def _cells(
     refused = (cell.reason for cells in tried.values() for cell in cells.values() if cell.reason)
     reasons = list(dict.fromkeys(refused))
     rows = ((row, *(cell.text(reasons) for cell in cells.values())) for row, cells in tried.items())
-    yield from _table((head, *stages), rows)
+    yield from table((head, *stages), rows)
     yield from (
         f"{number}. {reason[0].upper()}{reason[1:]}." for number, reason in enumerate(reasons, 1)
     )
@@ -341,15 +342,6 @@ def _cells(
 
 def _code(test: str) -> str:
     return f"`{test}`"
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    head = list(head)
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-    yield ""
 
 
 def other_conventions() -> set[str]:

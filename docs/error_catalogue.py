@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from page_texts import table
+
 import neurodeploy as nd
 from neurodeploy import errors
 from neurodeploy.cli.app import TERMINATED
@@ -164,13 +166,19 @@ def _text(node: ast.expr) -> str:
 
 def write() -> Iterator[str]:
     """Yield the lines of the page."""
-    yield from ("# Errors", "", _ABOUT, "", "## Exit codes", "", "| code | meaning |", "|---|---|")
-    yield from (f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
-    yield from ("", "## Classes", "", "| class | also a | meaning |", "|---|---|---|")
-    for name, one in kinds().items():
-        other = next(base for base in one.__mro__ if base.__module__ == "builtins").__name__
-        yield f"| `{name}` | `{other}` | {(one.__doc__ or '').splitlines()[0]} |"
-    yield from ("", "## Errors as they are raised", "", _ABOUT_SAMPLES, "")
+    yield from ("# Errors", "", _ABOUT, "", "## Exit codes", "")
+    yield from table(("code", "meaning"), ((str(c), meaning) for c, meaning in EXIT_CODES.items()))
+    yield from ("## Classes", "")
+    classes = (
+        (
+            f"`{name}`",
+            f"`{next(base for base in one.__mro__ if base.__module__ == 'builtins').__name__}`",
+            (one.__doc__ or "").splitlines()[0],
+        )
+        for name, one in kinds().items()
+    )
+    yield from table(("class", "also a", "meaning"), classes)
+    yield from ("## Errors as they are raised", "", _ABOUT_SAMPLES, "")
     yield from ("```python", SETUP.rstrip(), "```", "")
     for title, error in raised().items():
         shown = str(error).replace(f"{PACKAGE.parent}{os.sep}", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import api_types
 import capabilities
 import error_catalogue
 import typer
+from page_texts import replace_page, table
 
 import neurodeploy as nd
 from neurodeploy import errors
@@ -156,19 +157,21 @@ group `neuron`. These are the tables that neurodeploy reads and writes by.
 def write(folder: Path) -> None:
     """Write all of these pages below `folder`."""
     reference = folder / "reference"
-    _replace(reference / "commands.md", _commands())
-    _replace(reference / "recipe_keys.md", _recipe_keys())
-    _replace(reference / "net_files.md", _net_files())
-    _replace(reference / "capabilities.md", capabilities.write())
-    _replace(reference / "errors.md", error_catalogue.write())
-    _replace(reference / "report_schema.md", _schema("The JSON of a report", json_form.schema()))
-    _replace(
+    replace_page(reference / "commands.md", _commands())
+    replace_page(reference / "recipe_keys.md", _recipe_keys())
+    replace_page(reference / "net_files.md", _net_files())
+    replace_page(reference / "capabilities.md", capabilities.write())
+    replace_page(reference / "errors.md", error_catalogue.write())
+    replace_page(
+        reference / "report_schema.md", _schema("The JSON of a report", json_form.schema())
+    )
+    replace_page(
         reference / "certificate_schema.md",
         _schema("The JSON of a certificate", json_form.certificate_schema()),
     )
     for name, page in API.items():
-        _replace(reference / "api" / f"{name}.md", _api(page))
-    _replace(reference / "api" / "types.md", _types())
+        replace_page(reference / "api" / f"{name}.md", _api(page))
+    replace_page(reference / "api" / "types.md", _types())
 
 
 def documented_names() -> list[str]:
@@ -184,23 +187,6 @@ def documented_objects(page: ApiPage) -> Iterator[tuple[str, object]]:
             yield from ((f"{name}.{inner}", one) for inner, one in _public(value))
         else:
             yield name, value
-
-
-def _replace(path: Path, lines: Iterable[str]) -> None:
-    """Write a page, unless it has the same text already, which keeps the site's cache."""
-    text = "\n".join(lines) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    head = list(head)
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
-    yield ""
 
 
 # --- commands --------------------------------------------------------------------------------
@@ -237,7 +223,7 @@ def _command(name: str, command: typing.Any) -> Iterator[str]:
         elif default not in (None, False, ()) and default != "" and not callable(default):
             shown = f"`{getattr(default, 'value', default)}`"
         rows.append((f"`{word} {metavar}`".replace(" `", "`"), shown, _flat(parameter.help or "")))
-    yield from _table(("option", "default", "meaning"), rows)
+    yield from table(("option", "default", "meaning"), rows)
 
 
 def _flat(text: str) -> str:
@@ -267,7 +253,7 @@ def _recipe_keys() -> Iterator[str]:
             )
             for key in one.keys
         )
-        yield from _table(("key", "values", "default", "meaning"), rows)
+        yield from table(("key", "values", "default", "meaning"), rows)
 
 
 def _plain(text: str) -> str:
@@ -307,7 +293,7 @@ def _fields(fields: Mapping[str, typing.Any]) -> Iterator[str]:
         )
         for one in fields.values()
     )
-    yield from _table(("dataset", "shape", "", "meaning"), rows)
+    yield from table(("dataset", "shape", "", "meaning"), rows)
 
 
 def _schema(title: str, table: Mapping[str, typing.Any]) -> Iterator[str]:

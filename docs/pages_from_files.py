@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from page_texts import replace_page, table
+
 import neurodeploy as nd
 from neurodeploy.reports.numbers import format_bounds, format_count
 
@@ -48,15 +50,8 @@ def write(folder: Path) -> None:
         made = "".join(parts)
         if not made.startswith("# "):
             made = f"# {Path(source).stem.replace('_', ' ').capitalize()}\n\n{made}"
-        _replace(folder / page, made)
-    _replace(folder / ZOO, "\n".join(_zoo()) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a page, unless it has the same text already, which keeps the site's cache."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+        replace_page(folder / page, [made.removesuffix("\n")])
+    replace_page(folder / ZOO, _zoo())
 
 
 def _target(link: str, source: str, page: str) -> str:
@@ -104,13 +99,18 @@ def _zoo() -> Iterator[str]:
     """Yield the lines of the page of the networks that come with neurodeploy."""
     cards = nd.list_examples()
     yield from ("# The zoo: verified networks", "", _ABOUT_ZOO)
-    yield "| name | task | accuracy | SOPs | size | what it shows |"
-    yield "|---|---|---|---|---|---|"
-    for card in cards:
-        deployed = f"{100 * card.accuracy['deployed']:.2f} %"
-        sops = f"{card.sops_per_sample:,.0f}"
-        cells = (f"[{card.name}](#{card.name.replace('_', '-')})", card.task, deployed, sops)
-        yield f"| {' | '.join(cells)} | {card.bytes / 1000:.0f} kB | {card.shows} |"
+    rows = (
+        (
+            f"[{card.name}](#{card.name.replace('_', '-')})",
+            card.task,
+            f"{100 * card.accuracy['deployed']:.2f} %",
+            f"{card.sops_per_sample:,.0f}",
+            f"{card.bytes / 1000:.0f} kB",
+            card.shows,
+        )
+        for card in cards
+    )
+    yield from table(("name", "task", "accuracy", "SOPs", "size", "what it shows"), rows)
     for card in cards:
         yield from _card(card)
 
@@ -144,5 +144,5 @@ def _card(card: nd.ExampleCard) -> Iterator[str]:
         "Licence": f"{card.licence} for the network, that of the data for the samples",
         "Made with": ", ".join(f"{name} {number}" for name, number in card.versions.items()),
     }
-    yield from ("", f"## {card.name}", "", "| | |", "|---|---|")
-    yield from (f"| {name} | {value} |" for name, value in rows.items())
+    yield from (f"## {card.name}", "")
+    yield from table(("", ""), rows.items())
