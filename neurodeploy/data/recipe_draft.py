@@ -136,32 +136,31 @@ class _Mending:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._misfits: list[str] = []
-        self._expressions = {"input": "", "label": ""}
+        self._expressions = {"input": 'old["input"]', "label": 'old["label"]'}
 
     def read(self) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
         """Read samples and classes, under the names that they have where these are unmistakable."""
         if self._path.is_dir():
             raise DataError(_FOLDER.format(folder=self._path, text=json.dumps(str(self._path))))
-        names = {"input": "input", "label": "label"}
         held = member_names(self._path) if self._path.exists() else []
-        if not set(names) <= set(held):
+        arrays = {}
+        if held and not {"input", "label"} <= set(held):
             arrays = {name: load_array(self._path, key=name) for name in held}
-            pairs = [
-                (samples, classes)
-                for samples in held
-                for classes in held
-                if arrays[samples].ndim > 1
-                and arrays[classes].ndim == 1
-                and len(arrays[samples]) == len(arrays[classes])
-            ]
-            if len(pairs) != 1:
-                read_labelled(self._path)  # raises
-            names = dict(zip(names, pairs[0], strict=True))
-            self._misfits.append(
-                f"the arrays {listed(list(pairs[0]))} must be called 'input' and 'label'"
-            )
-        self._expressions = {key: f"old[{json.dumps(name)}]" for key, name in names.items()}
-        return tuple(load_array(self._path, key=name) for name in names.values())  # type: ignore[return-value]
+        pairs = [
+            (samples, classes)
+            for samples, values in arrays.items()
+            for classes, numbers in arrays.items()
+            if values.ndim > 1 and numbers.ndim == 1 and len(values) == len(numbers)
+        ]
+        if len(pairs) != 1:
+            return read_labelled(self._path)
+        (pair,) = pairs
+        self._misfits.append(f"the arrays {listed(list(pair))} must be called 'input' and 'label'")
+        self._expressions = {
+            key: f"old[{json.dumps(name)}]"
+            for key, name in zip(self._expressions, pair, strict=True)
+        }
+        return arrays[pair[0]], arrays[pair[1]]
 
     def note(self, misfit: str, key: str, expression: str) -> None:
         """Note a misfit of `key`; `expression` mends it, with `{}` for the array so far."""
