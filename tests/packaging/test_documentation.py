@@ -232,6 +232,12 @@ def test_commands_on_pages_have_the_options_that_they_are_given() -> None:
             known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
             used = {word for word in words if re.match(r"--?[a-z]", word)}
             assert used <= known, (path, line)
+            for one in command.params:  # a line that is pasted has all that it needs
+                is_named = {*one.opts, *one.secondary_opts} & set(words)
+                assert not one.required or one.param_type_name == "argument" or is_named, (
+                    path,
+                    line,
+                )
             checked += 1
     assert checked > 30
 
