@@ -17,6 +17,12 @@ from neurodeploy import pipeline
 packages = pytest.mark.parametrize("package", [nd, pipeline])
 
 
+def run_alone(program: str) -> None:
+    """Run a program in a process of its own, which must end well."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @packages
 def test_every_public_name_can_be_had(package: ModuleType) -> None:
     for name in package.__all__:
@@ -66,8 +72,7 @@ def test_commands_without_training_never_load_torch() -> None:
         "    loaded = {'torch', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
         "    assert not loaded, (command, loaded)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_alone(program)
 
 
 def test_advice_and_conversion_of_onnx_files_never_load_torch() -> None:
@@ -76,7 +81,7 @@ def test_advice_and_conversion_of_onnx_files_never_load_torch() -> None:
         "from neurodeploy.pipeline import advising, converted\n"
         "sys.exit('torch' in sys.modules)\n"
     )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    run_alone(program)
 
 
 def test_a_command_loads_no_other_command() -> None:
@@ -91,8 +96,7 @@ def test_a_command_loads_no_other_command() -> None:
         "    loaded = {name for name in sys.modules if name.startswith(prefix)}\n"
         "    assert loaded == {prefix + 'inspect'}, loaded\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_alone(program)
 
 
 def test_a_simulation_loads_no_compiler(tmp_path: Path) -> None:
@@ -116,8 +120,7 @@ def test_a_simulation_loads_no_compiler(tmp_path: Path) -> None:
         "    loaded = {'numba', 'scipy', 'torch', 'matplotlib', 'jinja2'} & set(sys.modules)\n"
         "    assert not loaded, loaded\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_alone(program)
 
 
 def test_only_the_imports_of_a_command_go_without_garbage_collection() -> None:
@@ -138,5 +141,4 @@ def test_only_the_imports_of_a_command_go_without_garbage_collection() -> None:
         "        states.append(gc.isenabled())\n"
         "assert len(states) > 2 and all(states), states\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_alone(program)
