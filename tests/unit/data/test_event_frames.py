@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from fault_injection import Faults
+from small_recipes import small_recipe
 
 from neurodeploy.data import (
     Dataset,
@@ -48,21 +49,7 @@ def recipe(
             *keys,
         )
     )
-    return Recipe.parse(
-        f"""
-        [recipe]
-        name = "small"
-        seed = {seed}
-        [data]
-        {lines}
-        [network]
-        steps = {steps}
-        layers = [{{type = "dense", neurons = 4}}]
-        [neuron]
-        [training]
-        epochs = 1
-        """
-    )
+    return small_recipe(lines, seed=seed, steps=steps)
 
 
 def all_of(dataset: Dataset) -> torch.Tensor:

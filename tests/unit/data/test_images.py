@@ -18,6 +18,7 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+from small_recipes import small_recipe as recipe
 
 from neurodeploy.data import (
     Dataset,
@@ -29,27 +30,8 @@ from neurodeploy.errors import DataError, RecipeError
 from neurodeploy.learning.evaluation import evaluate
 from neurodeploy.learning.trainer import Trainer
 from neurodeploy.nn.network import SpikingNetwork
-from neurodeploy.recipes.recipe import Recipe
 
 Bytes = npt.NDArray[np.uint8]
-
-
-def recipe(data: str, *, seed: int = 0) -> Recipe:
-    return Recipe.parse(
-        f"""
-        [recipe]
-        name = "small"
-        seed = {seed}
-        [data]
-        {data}
-        [network]
-        steps = 2
-        layers = [{{type = "dense", neurons = 4}}]
-        [neuron]
-        [training]
-        epochs = 1
-        """
-    )
 
 
 def section(source: str, root: Path, *keys: str) -> str:

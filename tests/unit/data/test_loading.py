@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from small_recipes import small_recipe as recipe
 
 from neurodeploy.data import (
     ArrayDataset,
@@ -15,26 +16,6 @@ from neurodeploy.data import (
 from neurodeploy.data.augmentation import shift_images
 from neurodeploy.data.stored import layout_hint
 from neurodeploy.errors import DataError, RecipeError
-from neurodeploy.recipes.recipe import Recipe
-
-
-def recipe(data: str, *, seed: int = 0, steps: int = 2) -> Recipe:
-    return Recipe.parse(
-        f"""
-        [recipe]
-        name = "small"
-        seed = {seed}
-        [data]
-        {data}
-        [network]
-        steps = {steps}
-        layers = [{{type = "dense", neurons = 4}}]
-        [neuron]
-        [training]
-        epochs = 1
-        """
-    )
-
 
 DIGITS = 'source = "digits"'
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_recipes import small_recipe
 
 from neurodeploy.data import Dataset, load_data, sequences
 from neurodeploy.data.dataset import ArrayDataset
@@ -22,22 +23,7 @@ SPEAKERS = [31, 35, 88, 44, 29, 24, 40, 50, 29]
 
 def recipe(source: str, *keys: str, steps: int = 8, seed: int = 0) -> Recipe:
     lines = "\n".join((f'source = "{source}"', *keys))
-    return Recipe.parse(
-        f"""
-        [recipe]
-        name = "small"
-        seed = {seed}
-        [data]
-        {lines}
-        [network]
-        steps = {steps}
-        layers = [{{type = "dense", neurons = 4}}]
-        [neuron]
-        model = "lif"
-        [training]
-        epochs = 1
-        """
-    )
+    return small_recipe(lines, seed=seed, steps=steps)
 
 
 def inputs_of(part: Dataset) -> np.ndarray:
