@@ -112,7 +112,7 @@ class ExampleCard:
 
     @property
     def folder(self) -> Path:
-        """Where the example lies."""
+        """The example's folder."""
         return zoo_path() / self.name
 
     @property
@@ -157,7 +157,7 @@ class Example:
 
     @property
     def feed(self) -> Feed:
-        """How the inputs enter."""
+        """The way in which the inputs enter."""
         return self.certificate.run.feed
 
     def run(self) -> Recording:

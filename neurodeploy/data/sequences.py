@@ -28,7 +28,7 @@ _SHUFFLE_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class _Package:
-    """Where a package keeps a data set, and how to install it."""
+    """The place of a data set in a package, and the way to install it."""
 
     name: str
     folder: str

@@ -67,7 +67,7 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What the card says in words, and how the network is made in a folder."""
+    """The words of a card, and the function that makes the network in a folder."""
 
     task: str = DIGITS
     shows: str
