@@ -222,15 +222,17 @@ def _summary_of(
     test: Dataset,
     seconds: Mapping[str, float],
 ) -> dict[str, object]:
-    """Return the content of `summary.json`; `lava` is null where nothing was verified."""
-    deployment, verification, costs = result.deployment, result.verification, result.report
+    """Return the content of `summary.json`; `lava` is null where Lava did not run."""
+    deployment, costs = result.deployment, result.report
     lava: dict[str, object] | None = None
-    if verification is not None:
+    agreement = _agreement(result)
+    if agreement is not None:
         lava = {
-            "samples": verification.samples,
-            "differing_spikes": verification.comparison.differing,
-            "accuracy": verification.accuracy,
-            "seconds": round(verification.seconds, 3),
+            "part": agreement.part,
+            "samples": agreement.samples,
+            "differing_spikes": agreement.comparison.differing,
+            "accuracy": None if result.verification is None else result.verification.accuracy,
+            "seconds": round(agreement.seconds or 0.0, 3),
         }
     return {
         "accuracy": dict(accuracy),
@@ -249,6 +251,19 @@ def _summary_of(
     }
 
 
+def _agreement(result: RunResult) -> Agreement | None:
+    """Return the run on real Lava: of test samples, or else the one that the deployment made."""
+    verification = result.verification
+    if verification is None:
+        return result.deployment.lava
+    return Agreement(
+        samples=verification.samples,
+        comparison=verification.comparison,
+        seconds=verification.seconds,
+        part="test",
+    )
+
+
 def _page_of(
     recipe: Recipe,
     result: RunResult,
@@ -262,13 +277,7 @@ def _page_of(
         title=recipe.recipe.name,
         description=recipe.recipe.description,
         accuracy=result.accuracy,
-        agreement=None
-        if verification is None
-        else Agreement(
-            samples=verification.samples,
-            comparison=verification.comparison,
-            seconds=verification.seconds,
-        ),
+        agreement=_agreement(result),
         rounding=Rounding(
             samples=result.deployment.calibration_samples,
             layers=tuple(

@@ -21,7 +21,6 @@ from neurodeploy.lava_bridge.lava_simulator import LavaSimulator
 from neurodeploy.netx import read
 from neurodeploy.provenance import processor, versions
 from neurodeploy.reports.certified_facts import (
-    TRAINED_FURTHER,
     CertifiedConversion,
     CertifiedFile,
     CertifiedInput,
@@ -320,10 +319,8 @@ class Certificate:
                 f"{format_count(result.differing)} of {format_count(values)} values differ from"
             )
         software = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        if self.deployment is not None and self.deployment.comparison != "spikes":
-            software += f"; agreement with the {self.deployment.source} {TRAINED_FURTHER}"
-        if self.conversion is not None:
-            software += f"; {self.conversion.describe()}"
+        parts = (self.deployment, self.conversion)
+        software += "".join(f"; {part.describe()}" for part in parts if part is not None)
         return (
             f"{self.network.file} (SHA-256 {self.network.sha256[:12]}) on {self.recording.samples} "
             f"samples of {self.recording.steps} steps ({self.input.file}): {verdict} those of "

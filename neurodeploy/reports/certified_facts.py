@@ -173,6 +173,19 @@ class SourceAgreement:
         "of the integers with the source: spike by spike, or the reason why not",
     ] = "spikes"
 
+    def describe(self) -> str:
+        """Return one phrase."""
+        found = [layer.lava_differing for layer in self.layers if layer.lava_differing is not None]
+        text = "at deployment, real Lava did not run"
+        if found:
+            text = (
+                f"at deployment, {sum(found)} values differing on real Lava in {self.lava_samples} "
+                f"of {self.samples} samples"
+            )
+        if self.comparison != "spikes":
+            text += f"; agreement with the {self.source} {TRAINED_FURTHER}"
+        return text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedMargin:

@@ -28,7 +28,7 @@ from neurodeploy.reports import json_form as form
 from neurodeploy.reports.activity import Activity, Raster
 from neurodeploy.reports.certificate import Certificate
 from neurodeploy.reports.frame_figures import frames_json
-from neurodeploy.reports.numbers import wilson_interval
+from neurodeploy.reports.numbers import format_count, wilson_interval
 from neurodeploy.testing import Comparison
 
 AS_TRAINED = "trained network"
@@ -385,11 +385,21 @@ class Epoch(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """The simulator, whose spikes come first in the comparison, against Lava in `seconds`."""
+    """The simulator, whose spikes come first in the comparison, against Lava in `seconds`.
+
+    `part` says of which part of the data the samples are, "test" or "calibration"; None if they
+    are just those given.
+    """
 
     samples: int
     comparison: Comparison
     seconds: float | None = None
+    part: str | None = None
+
+    def describe_samples(self) -> str:
+        """Return their number and part."""
+        part = "" if self.part is None else f"{self.part} "
+        return f"{format_count(self.samples)} {part}samples"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurodeploy import netx, pipeline
+from neurodeploy import Certificate, netx, pipeline
 from neurodeploy.errors import NeurodeployWarning
 from neurodeploy.pipeline.deployment import steps
 from neurodeploy.recipes.recipe import Recipe
@@ -65,6 +65,13 @@ def test_real_lava_reads_signs(neurodeploy, tiny_recipe, tmp_path: Path) -> None
     assert outcome.code == 0, outcome.err
     layers = json.loads(outcome.out)["agreement"]
     assert [layer["lava_differing"] for layer in layers] == [0, 0, 0]
+    lava = json.loads((run / "deployment.json").read_text())["lava"]
+    assert (lava["part"], lava["samples"], lava["differing_spikes"]) == ("calibration", 6, 0)
+    assert "6 calibration samples ran on our simulator and on real Lava" in (
+        run / "report.html"
+    ).read_text()
+    certificate = Certificate.load(run / "certificate.json")
+    assert "at deployment, 0 values differing on real Lava in 6 of " in certificate.describe()
 
 
 def test_integers_far_worse_than_floats_are_not_deployed(

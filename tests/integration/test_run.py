@@ -107,8 +107,9 @@ def check_run(
     assert all(f">{100 * share:.2f} %</td>" in page for share in shares)
     assert ("what was deployed is what runs" in page) == has_lava
     if has_lava:
-        assert summary["lava"].keys() == {"samples", "differing_spikes", "accuracy", "seconds"}
-        assert (summary["lava"]["samples"], summary["lava"]["differing_spikes"]) == (3, 0)
+        lava = summary["lava"]
+        assert lava.keys() == {"part", "samples", "differing_spikes", "accuracy", "seconds"}
+        assert (lava["part"], lava["samples"], lava["differing_spikes"]) == ("test", 3, 0)
         assert summary["lava"]["accuracy"] == np.mean(predicted[:3] == labels)
     else:
         assert summary["lava"] is None

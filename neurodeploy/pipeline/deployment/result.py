@@ -28,6 +28,7 @@ from neurodeploy.pipeline.prediction import mean_sops
 from neurodeploy.processes.leftovers import temporary_folder
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.certificate import Certificate
+from neurodeploy.reports.report import Agreement
 from neurodeploy.simulation.recording import Recording
 
 
@@ -132,6 +133,8 @@ class Deployment:
         steps: Work done, in order.
         samples: `samples.npz`: the first test samples, with labels.
         certificate: The file and the integers, equal on `samples`; also in `certificate.json`.
+        lava: The file on our simulator and on real Lava, on calibration samples; None if Lava was
+            not asked for.
 
     Example:
         >>> run.deployment.path.name, run.deployment.graph.names[:2], run.deployment.weight_bits
@@ -160,6 +163,7 @@ class Deployment:
     steps: tuple[Step, ...]
     samples: Path
     certificate: Certificate
+    lava: Agreement | None
 
     @property
     def relay_costs(self) -> tuple[RelayCost, ...]:

@@ -69,10 +69,10 @@ from neurodeploy.pipeline.prediction import (
 from neurodeploy.recipes.recipe import Recipe
 from neurodeploy.reports.certificate import Certificate
 from neurodeploy.reports.certified_facts import CertifiedRun
+from neurodeploy.reports.report import Agreement
 from neurodeploy.samples.array_files import save_samples
 from neurodeploy.simulation.event_simulator import EventSimulator
 from neurodeploy.simulation.recording import Recording
-from neurodeploy.testing import Comparison
 
 FEWEST_BITS = 2
 """Where the search for weight bits ends."""
@@ -148,6 +148,7 @@ class _DeploymentWork:
     observer: Observer
     steps: list[Step] = field(default_factory=list)
     clips: bool = True
+    lava: Agreement | None = None
     samples: Dataset = field(init=False)
     windows: npt.NDArray[np.int32] = field(init=False)
 
@@ -231,6 +232,7 @@ class _DeploymentWork:
             steps=tuple(self.steps),
             samples=self.place / SAMPLES,
             certificate=certificate,
+            lava=self.lava,
         )
         record = self.place / NET_RECORD
         write_net_record(
@@ -372,7 +374,7 @@ class _DeploymentWork:
             netx.write(lowered.graph, unchecked)
             written = netx.read(unchecked)
             recording = EventSimulator(written).run(self.windows)
-            lava = self._on_lava(unchecked, written)
+            self.lava = self._on_lava(unchecked, written)
             checks = agreement.compare_layers(
                 floats,
                 quantized,
@@ -380,7 +382,7 @@ class _DeploymentWork:
                 recording,
                 lowered.channels,
                 trained=carried.channels,
-                lava=lava,
+                lava=None if self.lava is None else self.lava.comparison,
             )
             agreement.check_file(checks, deployed, recording)
         size = path.stat().st_size
@@ -390,18 +392,24 @@ class _DeploymentWork:
             f"equal to the integer network in every spike of {len(checks)} layers, "
             f"{len(self.windows)} samples",
         )
-        if lava is not None:
-            samples = min(self.lava_samples, len(self.windows))
-            self._note("check on Lava", f"{lava.describe()}, {samples} samples")
+        if self.lava is not None:
+            found, samples = self.lava.comparison.describe(), self.lava.samples
+            self._note("check on Lava", f"{found}, {samples} samples")
         return checks, written, recording
 
-    def _on_lava(self, path: Path, graph: FixedPointGraph) -> Comparison | None:
+    def _on_lava(self, path: Path, graph: FixedPointGraph) -> Agreement | None:
         """Compare our simulator with real Lava on some of the samples, if any are asked for."""
         if not self.lava_samples:
             return None
         chosen = self.windows[: self.lava_samples]
         self.observer.stage("check on Lava", f"{len(chosen)} calibration samples")
-        return compare_with_lava(path, graph, self.recipe, chosen, self.observer)[0]
+        comparison, _, lava = compare_with_lava(path, graph, self.recipe, chosen, self.observer)
+        return Agreement(
+            samples=len(chosen),
+            comparison=comparison,
+            seconds=lava.seconds + lava.startup_seconds,
+            part="calibration",
+        )
 
     def _certify(
         self,

@@ -95,7 +95,7 @@ def _cards(summary: RunSummary) -> list[Card]:
     if agreement is not None:
         differing = agreement.comparison.differing
         verdict = "identical" if differing == 0 else f"{format_count(differing)} differ"
-        note = f"every spike of every layer, {format_count(agreement.samples)} samples"
+        note = f"every spike of every layer, {agreement.describe_samples()}"
         cards.append(Card("Agreement with Lava", verdict, note))
     if report is None:
         return cards

@@ -64,8 +64,7 @@ def agreement_section(rounding: Rounding | None, lava: Agreement | None) -> Page
             )
         lasted = "" if lava.seconds is None else f" Lava took {lava.seconds:.1f} s."
         leads.append(
-            f"{format_count(lava.samples)} samples ran on our simulator and on real Lava. "
-            f"{verdict}{lasted}"
+            f"{lava.describe_samples()} ran on our simulator and on real Lava. {verdict}{lasted}"
         )
         rows = [
             (
