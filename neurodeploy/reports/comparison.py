@@ -49,6 +49,8 @@ class Candidate:
         ann_accuracy: Of that ANN on the same test set.
         test_samples: Samples that the accuracy was measured on; None if not known.
         test_digest: Digest of these samples.
+        lava_samples: Samples that ran on real Lava as well; 0 if it is not known of any.
+        lava_differing: Values in which these runs differ.
         source: The file behind all this, whose hash is `sha256`.
     """
 
@@ -62,9 +64,18 @@ class Candidate:
     ann_accuracy: float | None = None
     test_samples: int | None = None
     test_digest: str | None = None
+    lava_samples: int = 0
+    lava_differing: int = 0
     source: str = ""
     sha256: str = ""
     frames: int | None = None
+
+    def describe_lava(self) -> str:
+        """Return what the run on real Lava found: "equal (64)", samples in brackets."""
+        if not self.lava_samples:
+            return ""
+        found = f"{self.lava_differing:,} differ" if self.lava_differing else "equal"
+        return f"{found} ({self.lava_samples:,})"
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -136,6 +147,9 @@ def _network_dict(entry: Entry, preset: str) -> dict[str, object]:
         "steps": one.steps,
         "frames": one.frames,
         **asdict(one.energies[preset]),
+        "lava": {"samples": one.lava_samples, "differing": one.lava_differing}
+        if one.lava_samples
+        else None,
         "is_best": preset in entry.best_in,
         "ann": None if ann is None else {**asdict(ann), "accuracy": one.ann_accuracy},
         "source": one.source,
@@ -328,6 +342,7 @@ def _candidate(document: object, path: Path, file: Path) -> Candidate:
     else:
         steps = _table(whole["workload"])["T"]
         sops = _number(_table(whole["per_sample"])["sops"])
+    lava = _table({} if whole.get("lava") is None else whole["lava"])
     test = _table({} if whole.get("test") is None else whole["test"])
     ann_accuracy = whole.get("ann_accuracy") if is_run else _table(whole["ann"]).get("accuracy")
     return Candidate(
@@ -342,6 +357,8 @@ def _candidate(document: object, path: Path, file: Path) -> Candidate:
         ann_accuracy=None if ann_accuracy is None else _share(ann_accuracy),
         test_samples=int(_number(test["samples"])) if "samples" in test else None,
         test_digest=str(test["digest"]) if "digest" in test else None,
+        lava_samples=int(_number(lava.get("samples", 0))),
+        lava_differing=int(_number(lava.get("differing_spikes", 0))),
         source=str(file),
         sha256=hash_file(file),
     )

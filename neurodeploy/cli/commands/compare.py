@@ -63,12 +63,14 @@ def compare(
 
 
 def _print(comparison: NetworkComparison) -> None:
-    from neurodeploy.reports.numbers import format_bounds, format_count
+    from neurodeploy.reports.numbers import format_bounds, format_count, format_energy
     from neurodeploy.reports.pages.tables import TIER_NAMES
 
     tier = comparison.tier(comparison.preset)
-    columns = ("network", ">accuracy", ">T", ">SOPs", ">energy, low – high", "Pareto")  # noqa: RUF001 - a range
-    title = f"One inference, tier {tier.value} ({TIER_NAMES[tier]}), {comparison.preset}"
+    columns = ["network", ">accuracy", ">T", ">SOPs", ">low – high", ">nominal", "Pareto"]  # noqa: RUF001 - a range
+    has_lava = any(entry.network.lava_samples for entry in comparison.entries)
+    columns += ["Lava"] * has_lava
+    title = f"Energy of one inference, tier {tier.value} ({TIER_NAMES[tier]}), {comparison.preset}"
     table = console.make_table(*columns, title=title)
     table.columns[0].overflow = "fold"
     anns: dict[str, list[str]] = {}
@@ -80,7 +82,9 @@ def _print(comparison: NetworkComparison) -> None:
             "-" if network.steps is None else str(network.steps),
             format_count(round(network.sops)),
             format_bounds(energy.low, energy.high),
+            format_energy(energy.nominal),
             "yes" if comparison.preset in entry.best_in else "",
+            *[network.describe_lava()] * has_lava,
         )
         ann = network.ann_energies.get(comparison.preset)
         if ann is not None:
@@ -89,6 +93,7 @@ def _print(comparison: NetworkComparison) -> None:
     console.out.print(
         "Pareto: on the Pareto front, where no other network is at least as accurate for less "
         "energy (nominal values). Estimates, not measurements."
+        + " Lava: real Lava beside our simulator (samples)." * has_lava
     )
     for bounds, names in anns.items():
         console.out.print(f"ANN reported with {', '.join(names)}: {bounds}")
@@ -96,6 +101,6 @@ def _print(comparison: NetworkComparison) -> None:
     if presets > 1:
         always = [e.network.name for e in comparison.entries if len(e.best_in) == presets]
         best = ", ".join(always) or "none"
-        console.out.print(f"best by each of {presets} presets: {best}")
+        console.out.print(f"on the Pareto front by each of {presets} presets: {best}")
     for warning in comparison.warnings:
         console.out.print(f"! {warning}")

@@ -145,6 +145,7 @@ def _networks_table(comparison: NetworkComparison) -> PageTable:
             format_count(round(network.sops)),
             *map(format_energy, (energy.nominal, energy.low, energy.high)),
             "" if ann is None else _range(ann),
+            network.describe_lava(),
         )
 
     rows: Rows = [
@@ -155,8 +156,8 @@ def _networks_table(comparison: NetworkComparison) -> PageTable:
         )
         for number, entry in enumerate(comparison.entries, 1)
     ]
-    figures = ("deployed", "95 % interval", "T", "SOPs", "energy", "low", "high", "ANN", "verdict")
-    columns = ("number", "network", *stages, *figures)
+    figures = ("deployed", "95 % interval", "T", "SOPs", "nominal", "low", "high", "ANN")
+    columns = ("number", "network", *stages, *figures, "Lava (samples)", "verdict")
     return PageTable("Networks", columns, rows, 2, stays_open=True)
 
 

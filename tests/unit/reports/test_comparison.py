@@ -280,3 +280,29 @@ def test_networks_without_accuracy_have_a_page_too() -> None:
     assert "front-cmos45" not in html
     assert "Energy of each network" in html
     assert "on no front" in html
+
+
+def test_the_run_on_real_lava_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {"equal": {"samples": 64, "differing_spikes": 0}, "other": None}
+    for name, lava in runs.items():
+        energies = [{"preset": "cmos45_int8", "tier": "A", "low": 1, "nominal": 2, "high": 3}]
+        summary = {
+            "sops_per_sample": 10,
+            "energy": energies,
+            "recipe": {"network": {"steps": 4}},
+            "accuracy": {"integer": 0.5},
+            "lava": lava,
+        }
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    monkeypatch.chdir(tmp_path)
+    table = CliRunner().invoke(make_app(), ["compare", "equal", "other"])
+    assert table.exit_code == 0, table.output
+    row = next(line for line in table.output.splitlines() if "equal (64)" in line)
+    assert "2.00 pJ" in row
+    found = compare_networks([read_candidate(tmp_path / name) for name in runs])
+    one, other = found.to_dict()["networks"]
+    assert (one["lava"], other["lava"]) == ({"samples": 64, "differing": 0}, None)
+    assert "equal (64)" in render_html(outline_of_comparison(found))
+    differs = dataclasses.replace(found.entries[0].network, lava_differing=3)
+    assert differs.describe_lava() == "3 differ (64)"
