@@ -235,7 +235,7 @@ def copy_example(name: str, folder: Path) -> tuple[Path, ...]:
         if existing:
             raise OutputError(
                 f"{folder}: holds {', '.join(existing)} already; nothing is written over. Name "
-                "another folder with --output."
+                "another folder with --out."
             )
         with replacing_together(folder, EXAMPLE_FILES) as staging:
             for one in EXAMPLE_FILES:

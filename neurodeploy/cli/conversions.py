@@ -43,7 +43,11 @@ class ConvertOptions:
         ),
     ]
     out: Path = GENERAL.option(
-        Path("network.net"), "File to write.", metavar="FILE.net", writes=(".net",)
+        Path("network.net"),
+        "File to write.",
+        metavar="FILE.net",
+        writes=(".net",),
+        name="--out -o",
     )
     integers: Path | None = GENERAL.option(
         None,

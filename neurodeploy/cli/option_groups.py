@@ -46,7 +46,8 @@ class Panel:
     ) -> Value:
         """Return a field of a dataclass that is an option of a command.
 
-        `name` is the option with its dashes, by default that of the field; `writes` holds the
+        `name` is the option with its dashes, by default that of the field, and others that mean the
+        same, with spaces between them; `writes` holds the
         suffixes of a file that the command writes. The others are Typer's.
         """
         details = {"help": help, "metavar": metavar, "min": min, "max": max}
@@ -132,7 +133,7 @@ def _parameters_of(group: type) -> Iterator[Parameter]:
         hint = hints[entry.name]
         if entry.metadata:
             name = entry.metadata["name"] or "--" + entry.name.replace("_", "-")
-            hint = Annotated[hint, typer.Option(name, **entry.metadata["details"])]
+            hint = Annotated[hint, typer.Option(*name.split(), **entry.metadata["details"])]
             if entry.metadata["writes"]:
                 hint = Annotated[hint, Writes(entry.metadata["writes"])]
         default = Parameter.empty if entry.default is MISSING else entry.default

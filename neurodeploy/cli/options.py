@@ -15,6 +15,7 @@ import numpy.typing as npt
 import typer
 
 from neurodeploy.cli import console
+from neurodeploy.cli.certified_steps import certified_steps, warn_of_other_steps
 from neurodeploy.cli.option_groups import Panel
 from neurodeploy.errors import DataError, FractionWarning, NetxError, NeurodeployWarning
 from neurodeploy.files import net_of, samples_of
@@ -236,12 +237,11 @@ class RunOptions(FileOptions, TimingOptions):
             callback=samples_of,
             help="Samples: integers of shape (samples, T, C, H, W) or (samples, T, N), as array "
             "`input` of an `.npz` or HDF5 file, or an `.npy` file; an event table; or a folder of "
-            "`.bin`, `.dat` or `.aedat4` recordings (with --window T); or the "
-            "directory of a run, for its `samples.npz`. With an array `label`, one "
-            "class number a sample, or recordings in a folder for each class, the accuracy is "
-            "measured: the class is the neuron of the last "
-            "layer with the highest voltage after the last step or, if that layer spikes, with the "
-            "most spikes.",
+            "`.bin`, `.dat` or `.aedat4` recordings (with --window T, unless a certificate beside "
+            "NET names T); or the directory of a run, for its `samples.npz`. With an array "
+            "`label`, one class number a sample, or recordings in a folder for each class, the "
+            "accuracy is measured: the class is the neuron of the last layer with the highest "
+            "voltage after the last step or, if that layer spikes, with the most spikes.",
         ),
     ]
     spike_exp: int | None = FILE.option(
@@ -283,8 +283,18 @@ class RunOptions(FileOptions, TimingOptions):
                 ) from warning
 
     def source(self, graph: FixedPointGraph, timing: Timing) -> Samples:
-        """Open the samples, to be read a few at a time."""
-        return open_samples(self.input, key=self.key, steps=timing.steps, port=graph.input.shape)
+        """Open the samples, to be read a few at a time.
+
+        Recordings are cut into the steps that the certificate beside the file names, unless
+        --window says otherwise.
+        """
+        certified = certified_steps(self.net) if isinstance(timing, Window) else None
+        found = open_samples(
+            self.input, key=self.key, steps=timing.steps or certified, port=graph.input.shape
+        )
+        if self.entry(graph) is not Feed.BIAS:
+            warn_of_other_steps(self.net, found.name, found.shape[0], certified)
+        return found
 
     def samples(self, graph: FixedPointGraph, timing: Timing) -> IntArray:
         """Read all samples at once, as the network takes them."""

@@ -67,9 +67,10 @@ def test_real_lava_reads_signs(neurodeploy, tiny_recipe, tmp_path: Path) -> None
     assert [layer["lava_differing"] for layer in layers] == [0, 0, 0]
     lava = json.loads((run / "deployment.json").read_text())["lava"]
     assert (lava["part"], lava["samples"], lava["differing_spikes"]) == ("calibration", 6, 0)
-    assert "6 calibration samples ran on our simulator and on real Lava" in (
-        run / "report.html"
-    ).read_text()
+    assert (
+        "6 calibration samples ran on our simulator and on real Lava"
+        in (run / "report.html").read_text()
+    )
     certificate = Certificate.load(run / "certificate.json")
     assert "at deployment, 0 values differing on real Lava in 6 of " in certificate.describe()
 

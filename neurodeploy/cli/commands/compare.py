@@ -90,11 +90,13 @@ def _print(comparison: NetworkComparison) -> None:
         if ann is not None:
             anns.setdefault(format_bounds(ann.low, ann.high), []).append(network.name)
     console.out.print(table)
-    console.out.print(
+    note = (
         "Pareto: on the Pareto front, where no other network is at least as accurate for less "
         "energy (nominal values). Estimates, not measurements."
-        + " Lava: real Lava beside our simulator (samples)." * has_lava
     )
+    if has_lava:
+        note += " Lava: real Lava beside our simulator, and on how many samples."
+    console.out.print(note)
     for bounds, names in anns.items():
         console.out.print(f"ANN reported with {', '.join(names)}: {bounds}")
     presets = len(comparison.presets)

@@ -85,7 +85,10 @@ class DeployOptions:
     )
     set: Settings = None
     out: Path | None = GENERAL.option(
-        None, "Directory for the `.net` file. Default: beside the model.", metavar="DIR"
+        None,
+        "Directory for the `.net` file. Default: beside the model.",
+        metavar="DIR",
+        name="--out -o",
     )
 
     def settings(self) -> dict[str, str]:

@@ -62,8 +62,9 @@ class RecordOptions:
     output: Annotated[
         Path,
         typer.Option(
-            "--output",
+            "--out",
             "-o",
+            "--output",
             metavar="OUT",
             help="Result file: `.npz`, or `.h5`, which is faster. Holds `spikes_<k>` for each "
             "layer k, with the axes of the input, `voltage` of the last layer, `prediction`, the "

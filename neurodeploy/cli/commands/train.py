@@ -37,7 +37,10 @@ class ResultOptions:
     """The directory of the results, and changes to the recipe."""
 
     out: Path | None = GENERAL.option(
-        None, "Directory for the results. Default: `runs/<recipe name>-<n>`.", metavar="DIR"
+        None,
+        "Directory for the results. Default: `runs/<recipe name>-<n>`.",
+        metavar="DIR",
+        name="--out -o",
     )
     set: Settings = None
     resume: bool = GENERAL.option(False, "Continue the interrupted run in --out.")

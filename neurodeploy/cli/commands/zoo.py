@@ -48,8 +48,9 @@ def get(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output",
+            "--out",
             "-o",
+            "--output",
             metavar="DIR",
             help="Folder to copy the files to. Default: one with the name of the network, here.",
         ),
