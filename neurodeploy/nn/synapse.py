@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from neurodeploy.errors import GraphError
 from neurodeploy.nn.functional.sparse.convolution import count_if_sparse, sparse_convolution
+from neurodeploy.nn.functional.sparse.spike_products import linear
 
 Pair = tuple[int, int]
 PreHook = Callable[[Tensor], Tensor]
@@ -209,7 +210,7 @@ class DenseSynapse(Synapse):
             )
         weight = self.effective_weight
         if x.dim() == 3:
-            return functional.linear(x, weight, self.bias)
+            return linear(x, weight, self.bias)
         if weight.dim() == 2:
             weight = weight[:, :, None, None]
         return _convolve(x, weight, self.bias, (1, 1), (0, 0), (1, 1), 1)

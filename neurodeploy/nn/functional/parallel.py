@@ -48,6 +48,12 @@ def cut_spans(steps: int, columns: int, lanes: int) -> list[Span]:
     return list(itertools.pairwise(edges))
 
 
+def cut_evenly(size: int, count: int) -> list[Span]:
+    """Cut range(size) into `count` spans of about one length, or less where there is not enough."""
+    count = max(1, min(size, count))
+    return list(itertools.pairwise(size * number // count for number in range(count + 1)))
+
+
 def run_spans(spans: list[Span], work: Callable[[int, Span], None]) -> None:
     """Call work(number, span) for every span, side by side."""
     threads = min(torch.get_num_threads(), len(spans))

@@ -24,7 +24,13 @@ from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 from torch.nn.grad import conv2d_input
 
-from neurodeploy.nn.functional.parallel import SPANS, Span, is_compilable, run_spans
+from neurodeploy.nn.functional.parallel import (
+    SPANS,
+    Span,
+    cut_evenly,
+    is_compilable,
+    run_spans,
+)
 from neurodeploy.nn.functional.sparse.skipping_loops import (
     FLUSH,
     Events,
@@ -113,7 +119,7 @@ def count_events(images: Tensor) -> Int64Array:
     """Count the values of each image of (N, C, H, W) that are not zero."""
     values, count = _flat(images), images.shape[0]
     counts, size = np.empty(count, np.int64), values.size // count
-    spans = _even(count, max(1, min(SPANS, count, values.size >> 16)))
+    spans = cut_evenly(count, min(SPANS, values.size >> 16))
     run_spans(spans, lambda _, span: count_span(values, size, span, counts))
     return counts
 
@@ -155,7 +161,7 @@ class _SparseConvolution(torch.autograd.Function):
         result = torch.empty(images.shape[0], *windows.outputs)
         target = result.view(-1).numpy()
         run_spans(
-            _even(images.shape[0], min(SPANS, images.shape[0])),
+            cut_evenly(images.shape[0], SPANS),
             lambda _, span: convolve_span(events, rows, windows, span, target),
         )
         return result.permute(0, 3, 1, 2)
@@ -179,10 +185,6 @@ class _SparseConvolution(torch.autograd.Function):
         return of_images, of_weight, None, None, None
 
 
-def _even(size: int, count: int) -> list[Span]:
-    return [(size * i // count, size * (i + 1) // count) for i in range(count)]
-
-
 def _flat(images: Tensor) -> Float32Array:
     """Return (N, C, H, W) as (N * H * W * C,)."""
     flat: Float32Array = images.detach().permute(0, 2, 3, 1).contiguous().view(-1).numpy()
@@ -195,7 +197,7 @@ def _list_events(images: Tensor, counts: Int64Array) -> Events:
     np.cumsum(counts, out=offsets[1:])
     places = np.empty(offsets[-1], np.int32)
     events = Events(_flat(images), (height, width, channels), offsets, places)
-    run_spans(_even(count, min(SPANS, count)), lambda _, span: list_span(events, span))
+    run_spans(cut_evenly(count, SPANS), lambda _, span: list_span(events, span))
     return events
 
 
@@ -205,8 +207,8 @@ def _weight_gradient(events: Events, windows: Windows, grad: Tensor) -> Tensor:
     taps, outputs = math.prod(windows.kernel), windows.outputs[2]
     size = taps * outputs
     # Sums of a piece stay in the second-level cache; how many there are depends on sizes alone.
-    pieces = _even(channels, -(-channels * size // _WEIGHTS_AT_ONCE))
-    shares = _even(count, max(1, min(count // FLUSH, SPANS // len(pieces))))
+    pieces = cut_evenly(channels, -(-channels * size // _WEIGHTS_AT_ONCE))
+    shares = cut_evenly(count, min(count // FLUSH, SPANS // len(pieces)))
     result = np.zeros((len(shares), channels * size))
     work = list(itertools.product(range(len(shares)), pieces))
 
