@@ -8,6 +8,7 @@ Modules, in reading order:
     option_groups: Dataclasses whose fields are the options of commands.
     options: The groups that several commands share.
     certified_steps: Number of steps that the certificate beside a file was made with.
+    scores: Accuracy of a run, by the labels of its samples.
     certificates: Certificates of verification in `verify` and `report`.
     conversions: Options and results of `convert`.
     foreign_networks: NIR files in `deploy` and `inspect`.

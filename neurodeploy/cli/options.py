@@ -10,24 +10,21 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
 from neurodeploy.cli import console
 from neurodeploy.cli.certified_steps import certified_steps, warn_of_other_steps
 from neurodeploy.cli.option_groups import Panel
-from neurodeploy.errors import DataError, FractionWarning, NetxError, NeurodeployWarning
+from neurodeploy.errors import DataError, FractionWarning, NetxError
 from neurodeploy.files import net_of, samples_of
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.netx import read
 from neurodeploy.samples.array_files import INPUT_BYTES_MAX
-from neurodeploy.samples.sources import Samples, open_samples, read_labels
+from neurodeploy.samples.sources import Samples, open_samples
 from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
 from neurodeploy.simulation.recording import (
-    Decision,
     Feed,
     IntArray,
     Record,
@@ -329,57 +326,6 @@ class RunOptions(FileOptions, TimingOptions):
                 record=record,
                 progress=advance,
             )
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Share of the samples that `decision`, the last layer's rule, classifies as labelled.
-
-    Attributes:
-        origin: Of the classes, a word: labels, or folders.
-    """
-
-    accuracy: float
-    samples: int
-    decision: str
-    origin: str = "labels"
-
-    @classmethod
-    def of(
-        cls,
-        run: RunOptions,
-        graph: FixedPointGraph,
-        prediction: npt.NDArray[np.integer] | None,
-        *,
-        samples: int,
-    ) -> Score | None:
-        """Compare predictions with the labels in the file of samples.
-
-        The result is None without labels or, with a warning, where they cannot be used; one reason
-        is a `prediction` of None: the quantity that decides was not recorded.
-        """
-        decision = Decision.of(graph)
-        try:
-            labels = read_labels(run.input, samples=samples, classes=graph.layers[-1].shape[0])
-            if labels is None:
-                return None
-            if decision is None:
-                raise DataError(f"{graph.layers[-1].name}: the last layer chooses no class.")
-            if prediction is None:
-                raise DataError(f"{decision}: not recorded. Record outputs (--record outputs).")
-        except DataError as error:
-            message = f"no accuracy, though there are labels. {error}"
-            warnings.warn(message, NeurodeployWarning, stacklevel=2)
-            return None
-        accuracy = float(np.mean(prediction == labels))
-        origin = "folders" if run.input.is_dir() else "labels"
-        return cls(accuracy=accuracy, samples=samples, decision=decision, origin=origin)
-
-    def __str__(self) -> str:
-        return (
-            f"accuracy {self.accuracy:.2%} of {self.samples} samples, by their {self.origin}; the "
-            f"class is the neuron with {self.decision}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ from neurodeploy.cli.options import (
     MemoryOptions,
     PageOptions,
     RunOptions,
-    Score,
     parse_bindings,
 )
+from neurodeploy.cli.scores import Score
 from neurodeploy.files import hash_file, hash_folder
 from neurodeploy.provenance import versions
 from neurodeploy.simulation.event_simulator import conform_input, require_fit
@@ -212,7 +212,7 @@ def report(
     model, network, frame_macs = _run_on_frames(model, graph, samples, counted.frames, ann)
     score = Score.of(run, graph, counted.prediction, samples=counted.counts.samples)
     if score is not None and ann.accuracy is None:
-        model = _on_the_same_samples(model, graph, score, run, ann)
+        model = _on_the_same_samples(model, score, run, ann)
     accuracy = ann.accuracy if ann.accuracy is not None or score is None else score.accuracy
     result = report_counts(
         graph,
@@ -243,7 +243,6 @@ def report(
 
 def _on_the_same_samples(
     model: OnnxBaseline | None,
-    graph: FixedPointGraph,
     score: Score,
     run: RunOptions,
     ann: AnnOptions,
@@ -254,12 +253,9 @@ def _on_the_same_samples(
     import numpy as np
 
     from neurodeploy.samples.array_files import load_inputs
-    from neurodeploy.samples.sources import read_labels
 
     own = load_inputs(ann.ann_input, key="label")
-    network = read_labels(run.input, samples=score.samples, classes=graph.layers[-1].shape[0])
-    assert network is not None, "of which the score is"
-    if np.array_equal(own, network):
+    if np.array_equal(own, score.labels):
         return model
     note = (
         f"The ANN's accuracy is left out: labels of the {len(own)} samples in {ann.ann_input} are "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import prod
 from pathlib import Path
@@ -30,8 +30,8 @@ from neurodeploy.cli.options import (
     LavaOptions,
     LongRunOptions,
     RunOptions,
-    Score,
 )
+from neurodeploy.cli.scores import Score
 from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.fixedpoint import MESSAGE_MAX, STATE_MAX
 from neurodeploy.ir.graphs import FixedPointGraph
@@ -191,7 +191,7 @@ def simulate(
     if as_json:
         _warn_of_overflows(facts, graph)
         summary = _summary(facts, record.output, seconds)
-        summary["accuracy"] = None if score is None else asdict(score)
+        summary["accuracy"] = None if score is None else score.to_dict()
         console.print_json(summary, wrote=(record.output, plot.plot))
         return
     console.out.print(_activity_table(facts, graph))
@@ -337,7 +337,7 @@ def verify(
             "samples": ours.samples,
             "steps": ours.steps,
             "seconds": {"event": ours.seconds, "lava": theirs.seconds},
-            "accuracy": None if score is None else asdict(score),
+            "accuracy": None if score is None else score.to_dict(),
         }
         answer = comparison.to_dict() | facts
         console.print_json(answer, wrote=(certificates.write_certificate,))
