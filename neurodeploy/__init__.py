@@ -17,7 +17,7 @@ Modules at the root serve all folders:
     strict_tables TOML and JSON read strictly into dataclasses
     machine_code  functions kept as machine code, called without their compiler
     llvm_vectors  vector instructions for compiled loops
-    compiled_code such loops compiled, and kept from one start to the next
+    compiled_code loops compiled by numba, and kept from one start to the next
     testing       recordings compared spike by spike
     example       small verified networks with samples
 """

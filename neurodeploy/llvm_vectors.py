@@ -8,14 +8,11 @@ processor. Nothing here checks a bound.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 WORD: Final = 64
 """Bits of a word, and values that `nonzero_bits` looks at."""
@@ -250,63 +247,59 @@ class Memory:
         return Vector(self.builder, ir.Constant(kind, [0] * lanes if lanes else 0))
 
 
-def vector_function(returns: Any) -> Callable[[Callable[..., Vector | None]], Callable[..., Any]]:
-    """Make a function for compiled loops of one that computes with vectors.
+@dataclass(frozen=True)
+class VectorFunction:
+    """A function for compiled loops that computes with vectors.
 
-    It gets arrays as `Memory`, from their first number or record, and numbers as a `Vector` without
-    lanes. It returns such a number, of numba's type `returns`, or None.
+    Attributes:
+        body: Gets arrays as `Memory`, from their first number or record, and numbers as a `Vector`
+            without lanes. Returns such a number, or None.
+        returns: Type of the number: "int64", "uint64" or "boolean"; else empty.
     """
 
-    def decorate(body: Callable[..., Vector | None]) -> Callable[..., Any]:
-        def declare(typing: Any, *kinds: Any) -> Any:
-            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-                operands: list[Memory | Vector] = []
-                for kind, argument in zip(signature.args, arguments, strict=True):
-                    if not isinstance(kind, types.Array):
-                        operands.append(Vector(builder, argument))
-                        continue
-                    data = context.make_array(kind)(context, builder, argument).data
-                    fields: Sequence[str] = ()
-                    if isinstance(kind.dtype, types.Record):
-                        fields = tuple(kind.dtype.fields)
-                        data = builder.bitcast(data, _WORD_TYPE.as_pointer())
-                    operands.append(Memory(builder, data, fields))
-                result = body(*operands)
-                return context.get_dummy_value() if result is None else result.value
+    body: Callable[..., Vector | None]
+    returns: str = ""
 
-            return returns(*kinds), generate
-
-        names = inspect.signature(body).parameters.values()
-        first = inspect.Parameter("typing", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        vars(declare)["__signature__"] = inspect.Signature([first, *names])
-        declare.__name__, declare.__doc__ = body.__name__, body.__doc__
-        function: Callable[..., Any] = intrinsic(declare)
-        return function
-
-    return decorate
+    def __call__(self, *arguments: Any) -> Any:
+        """Stand for the function in the text of a loop; Python itself cannot call it."""
+        raise TypeError(f"{self.body.__name__} exists in compiled loops only")
 
 
-@vector_function(types.uint64)
+def vector_function(
+    returns: str = "",
+) -> Callable[[Callable[..., Vector | None]], VectorFunction]:
+    """Make a function for compiled loops of one that computes with vectors."""
+    return lambda body: VectorFunction(body, returns)
+
+
+@vector_function("uint64")
 def nonzero_bits(values: Memory, start: Vector) -> Vector:
     """Return a mask of which of values[start : start + 64] are not zero, the first lowest."""
     numbers = values.at(start).load(WORD)
     return numbers.differs(0).bitmask()
 
 
-@vector_function(types.int64)
+@vector_function("int64")
 def first_set(word: Vector) -> Vector:
     """Return the position of the lowest bit that is set; the word must not be zero."""
     return Vector(word.builder, word.builder.cttz(word.value, ir.Constant(ir.IntType(1), 1)))
 
 
-@vector_function(types.int64)
+@vector_function("int64")
 def count_set(word: Vector) -> Vector:
     """Return the number of bits that are set."""
     return word.count_set()
 
 
-@vector_function(types.void)
+@vector_function()
 def clear(array: Memory, count: Vector) -> None:
     """Set the first `count` numbers to zero; in numba, a slice would count references."""
-    size = count * (array.bits // 8)
-    cgutils.memset(array.builder, array.pointer, size.value, 0)  # type: ignore[no-untyped-call]
+    fill_zero(array.builder, array.pointer, (count * (array.bits // 8)).value)
+
+
+def fill_zero(builder: Any, pointer: Any, size: Any) -> None:
+    """Set some bytes to zero."""
+    kind = ir.IntType(8).as_pointer()
+    fill = builder.module.declare_intrinsic("llvm.memset", [kind, _WORD_TYPE])
+    zeros = ir.IntType(8)(0), size, ir.IntType(1)(0)
+    builder.call(fill, [builder.bitcast(pointer, kind), *zeros])

@@ -1,8 +1,8 @@
 """Functions kept as machine code from one start to the next, and called without their compiler.
 
-numba takes longer to load than most simulations of a few samples take to run. So the code of a
-function is kept as the processor runs it; LLVM's loader links it, in a tenth of the time, and numba
-is loaded only to compile what no file holds yet.
+To compile functions takes longer than most simulations of a few samples take to run. So the code of
+a function is kept as the processor runs it, and LLVM's loader links it; the compiler is loaded only
+for what no file holds yet.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import hashlib
 import os
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,6 +38,7 @@ OBJECT_BYTES = object.__basicsize__
 """What precedes the fields of an array in memory: its address, number of axes and their sizes."""
 _PACKAGE = Path(__file__).parent
 _CHECKSUM = hashlib.sha256().digest_size
+_DAY = 24 * 60 * 60
 
 
 def source_key(files: Iterable[Path]) -> str:
@@ -52,7 +53,7 @@ class MachineFunction:
     sources, the compiler or the processor is another.
 
     Args:
-        module: Name of the module that defines it by `compiled_code.linked`; loaded to compile.
+        module: Name of the module that defines it by `loops.linking.linked`; loaded to compile.
         name: Its name there.
         key: Checksum of all sources that have a part in it; see `source_key`.
     """
@@ -87,11 +88,12 @@ class MachineFunction:
                 facts = repr((self._module, self._name, self._key, kinds, _circumstances()))
                 digest = hashlib.sha256(facts.encode()).hexdigest()
                 symbol = f"{self._name}_{digest[:16]}"
-                code = _read(symbol)
+                file = f"{self._name}.{self._key[:16]}.{digest[:16]}.o"
+                code = _read(file)
                 if code is None:
                     definition: Any = getattr(import_module(self._module), self._name)
                     code = definition.machine_code(kinds, symbol)
-                    _keep(symbol, code)
+                    _keep(file, code)
                 self._functions[kinds] = _link(symbol, code)
             return self._functions[kinds]
 
@@ -111,14 +113,10 @@ def _flatten(argument: Argument, words: list[int]) -> Kind:
 @cache
 def _circumstances() -> tuple[object, ...]:
     """Return what else machine code depends on: processor, compiler and its settings."""
-    numba = find_spec("numba")  # found, not loaded
-    assert numba is not None
-    assert numba.origin is not None
     return (
         binding.get_host_cpu_name(),
         binding.get_host_cpu_features().flatten(),
         llvmlite.__version__,
-        source_key([Path(numba.origin).with_name("_version.py")]),
         sys.version_info[:2],
         OBJECT_BYTES,
         sorted(one for one in os.environ.items() if one[0].startswith("NUMBA_")),
@@ -137,24 +135,29 @@ def folders() -> list[Path]:
     return places
 
 
-def _read(symbol: str) -> bytes | None:
+def _read(name: str) -> bytes | None:
     """Return code that is kept; None if there is none, or only a damaged file."""
     for folder in folders():
         with suppress(OSError):
-            content = (folder / f"{symbol}.o").read_bytes()
+            file = folder / name
+            content = file.read_bytes()
             code = content[_CHECKSUM:]
             if hashlib.sha256(code).digest() == content[:_CHECKSUM]:
+                with suppress(OSError):
+                    if time.time() - file.stat().st_mtime > _DAY:
+                        os.utime(file)  # it is in use: see _remove_old
                 return code
     return None
 
 
-def _keep(symbol: str, code: bytes) -> None:
+def _keep(name: str, code: bytes) -> None:
     """Keep code for later starts; warn where it cannot be."""
     reason = ""
     for folder in folders():
         try:
-            with replacing(folder / f"{symbol}.o") as temporary:
+            with replacing(folder / name) as temporary:
                 temporary.write_bytes(hashlib.sha256(code).digest() + code)
+            _remove_old(folder, name)
             return
         except OutputError as error:
             reason = reason or str(error.__cause__ or error)
@@ -166,17 +169,34 @@ def _keep(symbol: str, code: bytes) -> None:
     )
 
 
+def _remove_old(folder: Path, name: str) -> None:
+    """Remove code of the same function and other sources that was not in use for a week.
+
+    Another version may share the folder; if its file goes nevertheless, it compiles once more.
+    """
+    function, key, _ = name.split(".", 2)
+    for file in folder.glob(f"{function}.*.o"):
+        with suppress(OSError):  # another process was faster
+            if file.name.split(".")[1] != key and time.time() - file.stat().st_mtime > 7 * _DAY:
+                file.unlink()
+
+
 _engines: list[binding.ExecutionEngine] = []
 """What holds the code of functions in memory."""
 
 
+@cache
+def start_llvm() -> None:
+    """Get LLVM ready for this processor."""
+    with suppress(RuntimeError):  # LLVM of later versions does so by itself
+        binding.initialize()
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+
+
 def _link(symbol: str, code: bytes) -> Callable[[Any], int]:
     """Load machine code that refers to nothing but C's library; return its function."""
-    if not _engines:
-        with suppress(RuntimeError):  # LLVM of later versions does so by itself
-            binding.initialize()
-        binding.initialize_native_target()
-        binding.initialize_native_asmprinter()
+    start_llvm()
     machine = binding.Target.from_default_triple().create_target_machine()
     engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
     engine.add_object_file(binding.ObjectFileRef.from_data(code))

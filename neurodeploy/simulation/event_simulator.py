@@ -320,7 +320,7 @@ def _run_side_by_side(
 
 
 def _has_compiler() -> bool:
-    """Return whether numba compiles; the kernels' vectors exist only in compiled code."""
+    """Return whether loops are compiled, as numba's setting has it."""
     loaded = sys.modules.get("numba")  # not for this alone: it takes longer than many a run
     if loaded is not None:
         return not loaded.config.DISABLE_JIT

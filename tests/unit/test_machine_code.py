@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from neurodeploy.machine_code import MachineFunction
 
 LOOPS = """
 import numpy as np
-from neurodeploy.compiled_code import linked
+from neurodeploy.loops.linking import linked
 
 @linked
 def half(number):
@@ -33,8 +34,10 @@ def total(numbers, factor, parts):
     return half(2 * (words[1] + words[2])) + offset
 
 @linked
-def fill(size):
-    return np.empty(size, np.int64).size
+def fill(size, place):
+    room = np.zeros(size, np.int64)
+    room[place] = size
+    return room[3 - place]
 """
 RECORD = np.dtype([("name", np.int64), ("value", np.int64)])
 
@@ -90,6 +93,24 @@ def test_code_is_compiled_anew_for_another_key_and_another_kind(tmp_path: Path) 
     assert len(kept(tmp_path)) == 3
 
 
+def test_code_of_other_sources_is_removed_once_nobody_uses_it(tmp_path: Path) -> None:
+    """Such code is only looked for when new code is written; code in use is marked once a day."""
+    call("a")
+    call("b")
+    first, second = sorted(kept(tmp_path), key=lambda path: path.name.split(".")[1] == "b")
+    (tmp_path / "cache/neurodeploy/other.a.1.o").write_bytes(b"another function's")
+    for days in (8, 2):
+        for file in kept(tmp_path):
+            os.utime(file, (time.time() - days * 86400,) * 2)
+        call("a")  # in use
+        call("c")
+    assert [path.name.split(".")[:2] for path in kept(tmp_path)] == [
+        ["other", "a"], ["total", "a"], ["total", "c"]
+    ]  # fmt: skip
+    assert first.exists()
+    assert not second.exists()
+
+
 def test_settings_of_the_compiler_are_a_part_of_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,9 +123,9 @@ def test_settings_of_the_compiler_are_a_part_of_the_key(
 
 
 def test_lack_of_memory_is_an_error() -> None:
-    assert MachineFunction("loops_of_test", "fill", key="a")(10) == 10
+    assert MachineFunction("loops_of_test", "fill", key="a")(10, 1) == 0
     with pytest.raises(MemoryError, match="fill: no memory for its working arrays"):
-        MachineFunction("loops_of_test", "fill", key="a")(1 << 58)
+        MachineFunction("loops_of_test", "fill", key="a")(1 << 58, 1)
 
 
 def test_where_no_folder_can_be_written_each_start_compiles_and_says_so(
@@ -126,11 +147,12 @@ def test_the_second_folder_is_taken_where_the_first_cannot_be_written(
     assert len(list((tmp_path / "b").glob("*.o"))) == 1
 
 
-def test_kept_code_runs_without_numba(tmp_path: Path) -> None:
+def test_kept_code_runs_without_the_compiler(tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from neurodeploy.machine_code import MachineFunction\n"
-        "print(MachineFunction('loops_of_test', 'fill', key='a')(3), 'numba' in sys.modules)\n"
+        "found = MachineFunction('loops_of_test', 'fill', key='a')(4, 1)\n"
+        "print(found, 'neurodeploy.loops' in sys.modules)\n"
     )
     paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
     environment = os.environ | {"PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
@@ -144,5 +166,5 @@ def test_kept_code_runs_without_numba(tmp_path: Path) -> None:
         ).stdout
         for _ in range(2)
     ]
-    assert texts == ["3 True\n", "3 False\n"]
+    assert texts == ["0 True\n", "0 False\n"]
     assert len(kept(tmp_path)) == 1

@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from numba import types
-
+from neurodeploy.compiled_code import intrinsic
 from neurodeploy.llvm_vectors import Memory, Vector, branch, fold_all, vector_function, where
 
 WIDE: Final = 64
@@ -21,7 +20,8 @@ WIDE: Final = 64
 
 
 def _make_runner(*, fires: bool) -> Callable[..., Any]:
-    @vector_function(types.void)
+    @intrinsic
+    @vector_function()
     def run(
         inputs: Memory, at: Vector, pitch: Vector, skip: Memory, skip_at: Vector,
         skip_pitch: Vector, scale: Memory, shift: Memory, lane: Vector, tau: Vector,
@@ -59,7 +59,8 @@ fire = _make_runner(fires=True)
 charge = _make_runner(fires=False)
 
 
-@vector_function(types.void)
+@intrinsic
+@vector_function()
 def differentiate(
     inputs: Memory, at: Vector, pitch: Vector, gradients: Memory, gradient_pitch: Vector,
     membranes: Memory, slopes: Memory, place: Vector, place_pitch: Vector, mean: Memory,

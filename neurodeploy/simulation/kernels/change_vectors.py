@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from numba import types
-
 from neurodeploy.fixedpoint import STATE_MAX
 from neurodeploy.llvm_vectors import WORD, Memory, Vector, branch, vector_function, where
 from neurodeploy.simulation.kernels.neuron_vectors import sum_rows
@@ -20,7 +18,7 @@ PEAKS: Final = 6
 """Planes of `peaks`: largest and smallest sigma, the same of activations, largest sum, message."""
 
 
-@vector_function(types.uint64)
+@vector_function("uint64")
 def step_sums(
     rows: Memory, store: Memory, ranges: Memory, count: Vector, biases: Memory, at: Vector,
     states: Memory, peaks: Memory, beyond: Memory, messages: Memory, notes: Memory, place: Vector,
@@ -80,7 +78,7 @@ def step_sums(
     )
 
 
-@vector_function(types.uint64)
+@vector_function("uint64")
 def step_values(
     values: Memory, states: Memory, messages: Memory, place: Vector, width: Vector, scale: Vector,
     threshold: Vector,

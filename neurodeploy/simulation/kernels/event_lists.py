@@ -6,8 +6,6 @@ list of events and its *bounds*. An event is the number of its neuron with chann
 from pixels before p. So the events of neighbouring pixels stand side by side, and with weights
 laid out (kernel y, kernel x, channel, output) each of them selects one row of weights: a layer is
 a sum of rows.
-
-Indices of the innermost loops are unsigned, since numba checks signed ones for being negative.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from neurodeploy.compiled_code import linked
 from neurodeploy.llvm_vectors import WORD, clear, first_set, nonzero_bits
+from neurodeploy.loops.linking import linked
 from neurodeploy.simulation.kernels.structures import RANGE, SEGMENT
 
 
@@ -124,7 +122,7 @@ def list_ranges(count, step, rows_at_once, segments, store, ranges):  # type: ig
         source_step = step - segment.lag
         if source_step >= 0:
             bounds = source_step * segment.bounds_by_step
-            low = store[np.uint64(segment.low + bounds)]
+            low = np.int64(store[np.uint64(segment.low + bounds)])
             high = store[np.uint64(segment.high + bounds)]
             events = segment.events + source_step * segment.events_by_step
             while low < high:

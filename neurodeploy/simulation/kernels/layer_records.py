@@ -28,7 +28,8 @@ from neurodeploy.simulation.recording import IntArray, SpikeArray, count_type
 KERNEL_KEY = source_key(
     [
         *Path(__file__).parent.glob("*.py"),
-        *(PACKAGE / f"{name}.py" for name in ("compiled_code", "fixedpoint", "llvm_vectors")),
+        *(PACKAGE / "loops").glob("*.py"),
+        *(PACKAGE / f"{name}.py" for name in ("fixedpoint", "llvm_vectors")),
     ]
 )
 """Machine code is kept until a source changes that has a part in it."""
@@ -160,8 +161,9 @@ class EventStore:
         else:
             frames = self._frames_for(spreading)
             run_lif_frames(
-                samples, described, terms, tuple(spreading), frames, *common, resets, results
-            )
+                samples, described, terms, tuple(spreading), frames, weights[1:], self._store,
+                resets, results,
+            )  # fmt: skip
         outputs.add_health(health)
         if outputs.earlier is not None and outputs.total is not None:
             last = self.spread(layer.name, samples, first_step=self._steps - 1)

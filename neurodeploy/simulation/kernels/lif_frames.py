@@ -156,7 +156,7 @@ def count_waiting(waiting, number, sample, y, terms, store, reach, words):  # ty
                     if low < high:
                         skipped, tap = row * term.width, tap_y * term.kernel_x + tap_x
                         first = term.first_row + (tap - skipped - column) * term.channels
-                        event = store[np.uint64(bounds + skipped + low)]
+                        event = np.int64(store[np.uint64(bounds + skipped + low)])
                         stop = store[np.uint64(bounds + skipped + high)]
                         while idle != 0 and event < stop:
                             at = (first + store[np.uint64(events + event)]) * words + word
@@ -228,13 +228,14 @@ def write_row_totals(tallies, sample, first_pixel, columns, totals):  # type: ig
 def run_lif_frames(samples, described, terms, spreading, frames, weights, store, resets, results):  # type: ignore[no-untyped-def]
     """Run one layer as `lif.run_lif` does; no term may read the layer itself.
 
-    `spreading` is a `weight_layout.Spreading`, as a plain tuple, in place of the rows of `weights`;
+    `spreading` is a `weight_layout.Spreading`, as a plain tuple, in place of the rows, which
+    `weights` lack;
     parameters that pixels share repeat after 64 lanes. `frames`, (T · size,) of the type of its
     rows, are zero, and left so but in the margins.
     """
     layer = described[0]
     _, _, _, numbers, described_frame = spreading
-    _, reach, parameters = weights
+    reach, parameters = weights
     spikes, totals, traces, finals, updates, health = results
     steps, width, channels, columns = resets.size, layer.padded, layer.channels, layer.width
     counts, lists, plane = layer.counts_updates != 0, layer.lists, layer.plane

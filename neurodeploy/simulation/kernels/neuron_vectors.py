@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from numba import types
-
 from neurodeploy.fixedpoint import CURRENT_LIMIT, DECAY_BITS, DECAY_UNITY, VOLTAGE_LIMIT
 from neurodeploy.llvm_vectors import Memory, Vector, branch, fold, vector_function, where
 
@@ -23,7 +21,7 @@ LANES_MOST: Final = 64
 """Lanes of the widest ones, and distance between the currents and voltages of `step_frame`."""
 
 
-@vector_function(types.uint64)
+@vector_function("uint64")
 def step_lif(
     rows: Memory, store: Memory, ranges: Memory, count: Vector, parameters: Memory, plane: Vector,
     states: Memory, peaks: Memory, notes: Memory, at: Vector, place: Vector, width: Vector,
@@ -72,7 +70,7 @@ def step_lif(
     )
 
 
-@vector_function(types.uint64)
+@vector_function("uint64")
 def step_frame(
     frames: Memory, source: Vector, parameters: Memory, plane: Vector, states: Memory,
     peaks: Memory, notes: Memory, at: Vector, shift: Vector, is_whole: Vector,
@@ -114,7 +112,7 @@ def make_row_adder(lanes: int, *, lines: int = 1, parts: int = 1) -> Callable[..
     multiplying with value, an int32. Sums wrap.
     """
 
-    @vector_function(types.void)
+    @vector_function()
     def add_rows(
         frames: Memory, place: Vector, rows: Memory, source: Vector, value: Vector, pitch: Vector
     ) -> None:

@@ -29,7 +29,7 @@ from neurodeploy.simulation.kernels.structures import CHANGE_NOTES
 @kernel()
 def gather_reach(count, ranges, words, reach, store, reached):  # type: ignore[no-untyped-def]
     """Join which neurons some ranges of events reach, 64 channels a word."""
-    reached[:] = 0
+    clear(reached, words)
     for slot in range(count):
         found = ranges[slot]
         for event in range(found.first, found.stop):

@@ -16,19 +16,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from numba import types
 
 from neurodeploy import llvm_vectors
-from neurodeploy.compiled_code import compiled, source_key
-from neurodeploy.llvm_vectors import (
-    WORD,
-    Memory,
-    Vector,
-    count_set,
-    fold_all,
-    nonzero_bits,
-    vector_function,
-)
+from neurodeploy.compiled_code import compiled, intrinsic, source_key
+from neurodeploy.llvm_vectors import WORD, Memory, Vector, fold_all, vector_function
 from neurodeploy.nn.functional.parallel import Span
 from neurodeploy.nn.functional.surrogate import Float32Array
 
@@ -39,18 +30,23 @@ COLUMNS: Final = 64
 ROWS: Final = 512
 """Rows of the result that are summed at once: their sums stay in the second-level cache."""
 
+count_set = intrinsic(llvm_vectors.count_set)
+nonzero_bits = intrinsic(llvm_vectors.nonzero_bits)
+
 _ONE: Final = np.uint64(1)
 _kernel = compiled(source_key(Path(file) for file in (__file__, llvm_vectors.__file__)))
 
 
-@vector_function(types.boolean)
+@intrinsic
+@vector_function("boolean")
 def _has_others(values: Memory, start: Vector) -> Vector:
     """Return whether any of values[start : start + 64] is neither zero nor one."""
     numbers = values.at(start).load(WORD)
     return (numbers.differs(0) & numbers.differs(1)).bitmask().differs(0)
 
 
-@vector_function(types.void)
+@intrinsic
+@vector_function()
 def _add_chosen(words: Memory, at: Vector, tile: Memory, sums: Memory, place: Vector) -> None:
     """Add to sums[place :] the rows of a tile whose bits are set in words[at], which is not 0."""
     target, word = sums.at(place), words.at(at).load()

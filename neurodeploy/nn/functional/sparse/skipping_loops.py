@@ -20,20 +20,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import njit
 
 from neurodeploy import llvm_vectors
-from neurodeploy.compiled_code import compiled, source_key
-from neurodeploy.llvm_vectors import (
-    WORD,
-    Memory,
-    Vector,
-    count_set,
-    first_set,
-    fold,
-    nonzero_bits,
-    vector_function,
-)
+from neurodeploy.compiled_code import compiled, intrinsic, source_key
+from neurodeploy.llvm_vectors import WORD, Memory, Vector, fold, vector_function
 from neurodeploy.nn.functional.parallel import Span
 from neurodeploy.nn.functional.surrogate import Float32Array, Int32Array
 
@@ -46,6 +37,10 @@ FLUSH: Final = 8
 
 _kernel = compiled(source_key(Path(file) for file in (__file__, llvm_vectors.__file__)))
 
+count_set = intrinsic(llvm_vectors.count_set)
+first_set = intrinsic(llvm_vectors.first_set)
+nonzero_bits = intrinsic(llvm_vectors.nonzero_bits)
+
 _FIELDS: Final = ("first", "stop", "offset")
 RANGE: Final = np.dtype([(name, np.int64) for name in _FIELDS])
 """Rows to add up: the numbers of the first and of that after the last, and what to add to where
@@ -56,7 +51,8 @@ NARROW: Final = 16
 
 
 def _make_column_adder(columns: int) -> Callable[..., Any]:
-    @vector_function(types.void)
+    @intrinsic
+    @vector_function()
     def add_columns(
         values: Memory, starts: Memory, factors: Memory, ranges: Memory, count: Vector,
         column: Vector, result: Memory, place: Vector,

@@ -355,12 +355,12 @@ def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
 
 def test_compiled_code_is_no_older_than_its_sources(tmp_path: Path) -> None:
     """The key counts every file of ours that is loaded to compile all kernels but plain data."""
-    from neurodeploy import compiled_code, fixedpoint, llvm_vectors, machine_code
+    from neurodeploy import fixedpoint, llvm_vectors, loops, machine_code
     from neurodeploy.simulation.kernels import layer_records, neuron_vectors
 
     folder = Path(neuron_vectors.__file__).parent
-    files = [*folder.glob("*.py")]
-    files += [Path(str(one.__file__)) for one in (compiled_code, fixedpoint, llvm_vectors)]
+    files = [*folder.glob("*.py"), *Path(loops.__file__).parent.glob("*.py")]
+    files += [Path(str(one.__file__)) for one in (fixedpoint, llvm_vectors)]
     assert machine_code.source_key(files) == layer_records.KERNEL_KEY
     for path in files:
         copy = tmp_path / path.name
@@ -403,7 +403,7 @@ def test_additions_have_the_width_of_their_sums() -> None:
     EventSimulator(dense_graph([1, 2])).run(np.ones((1, 1, 2, 1, 1), np.int32))
     met = layer_records.run_lif.met
     by_rows = {kinds[3][0][0].name: kinds for kinds in met}
-    assert "add <64 x i16>" in lif.run_lif.link(by_rows["int8"], "anew").get_llvm_str()
+    assert "add <64 x i16>" in lif.run_lif.llvm_text(by_rows["int8"], "anew")
     # One for each type of rows, and another where over 255 steps are counted.
     assert len(met) <= 2 * len(by_rows) <= 6
 
