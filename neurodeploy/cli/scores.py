@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neurodeploy.cli.options import RunOptions
+from neurodeploy.counting.frame_counts import find_answers
 from neurodeploy.errors import DataError, NeurodeployWarning
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.sources import IntegerArray, read_labels
@@ -19,9 +20,11 @@ from neurodeploy.simulation.recording import Decision
 class Score:
     """Share of the samples that `decision`, the last layer's rule, classifies as labelled.
 
+    Of sigma-delta networks, it is the share of the frames that are answered.
+
     Attributes:
         origin: Of the classes, a word: labels, or folders.
-        labels: (samples,) the classes.
+        labels: (samples,) the classes, or (samples, frames).
     """
 
     accuracy: float
@@ -44,9 +47,13 @@ class Score:
         The result is None without labels or, with a warning, where they cannot be used; one reason
         is a `prediction` of None: the quantity that decides was not recorded.
         """
-        decision = Decision.of(graph)
+        decision, frames = Decision.of(graph), None
+        if decision is Decision.SUMS and prediction is not None:
+            answers = find_answers(graph, run.timing(graph), prediction.shape[1])
+            prediction, frames = prediction[:, answers], len(answers)
         try:
-            labels = read_labels(run.input, samples=samples, classes=graph.layers[-1].shape[0])
+            classes = graph.layers[-1].shape[0]
+            labels = read_labels(run.input, samples=samples, classes=classes, frames=frames)
             if labels is None:
                 return None
             if decision is None:
@@ -67,7 +74,8 @@ class Score:
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
+        number, unit = self.labels.size, "samples" if self.labels.ndim == 1 else "frames"
         return (
-            f"accuracy {self.accuracy:.2%} of {self.samples} samples, by their {self.origin}; the "
-            f"class is the neuron with {self.decision}"
+            f"accuracy {self.accuracy:.2%} of {number} {unit}, by their {self.origin}; the class "
+            f"is the neuron with {self.decision}"
         )

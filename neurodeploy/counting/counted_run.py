@@ -34,7 +34,8 @@ class CountedRun:
         counts: Of every layer, over all samples.
         changes_over_time: Whether the input of some sample changes from step to step.
         facts: Spikes and health of every layer.
-        prediction: The class of each sample, (samples,) int64; None where the network chooses none.
+        prediction: The class of each sample, (samples,) int64, or after each step, (samples, T),
+            where sigma-delta neurons sum; None where the network chooses none.
         frames: Counts of every frame, of networks that send changes; None of others, or where no
             frame is answered.
     """
@@ -103,12 +104,15 @@ def count_samples(
         (227041, array([7, 6, 3, 7]))
     """
     feed = member_of(Feed, feed, name="feed")
-    reads_voltage = Decision.of(graph) is Decision.VOLTAGE
+    decision = Decision.of(graph)
     spikes: tuple[str, ...] = ()
     if graph.sends_changes:  # frames are counted by what others read
         read = {connection.source for layer in graph for connection in layer.connections}
+        if decision is Decision.SUMS:
+            read.add(graph.names[-1])
         spikes = tuple(name for name in graph.names if name in read)
-    record = Record(spikes=spikes, states=None if reads_voltage else (), counts=True)
+    states = None if decision is Decision.VOLTAGE else ()
+    record = Record(spikes=spikes, states=states, counts=True)
     pieces = record_in_pieces(
         graph, samples, timing=timing, feed=feed, record=record, memory=memory, progress=progress
     )

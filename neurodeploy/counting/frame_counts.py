@@ -158,6 +158,11 @@ def find_answered(graph: FixedPointGraph, timing: Timing | None, steps: int) -> 
     return np.concatenate([np.arange(p.start, max(p.start, p.stop - latency)) for p in parts])
 
 
+def find_answers(graph: FixedPointGraph, timing: Timing | None, steps: int) -> Int64Array:
+    """Return the steps, counted from 0, at which frames are answered within a run."""
+    return find_answered(graph, timing, steps) + _lags(graph, timing)[graph.names[-1]]
+
+
 def count_frames(
     graph: FixedPointGraph,
     inputs: npt.NDArray[np.integer],

@@ -203,8 +203,13 @@ def open_samples(
     return found
 
 
-def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray | None:
+def read_labels(
+    path: Path | str, *, samples: int, classes: int, frames: int | None = None
+) -> IntegerArray | None:
     """Return the class of each sample, `label` beside the samples; None where there is none.
+
+    Where samples are sequences of `frames`, the result has the class of each frame, (samples,
+    frames), which the file may hold as well.
 
     `.npz` and HDF5 files hold classes. Recordings below a folder have those of the folders that
     they lie in, numbered in the order of their names, if there is one for each class.
@@ -212,7 +217,13 @@ def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray
     Raises:
         DataError: If there are labels, but not one class of the network for each sample.
     """
-    path = Path(path)
+    found = _read_labels(Path(path), samples, classes, frames)
+    if found is None or frames is None or found.ndim == 2:
+        return found
+    return np.repeat(found[:, None], frames, axis=1)
+
+
+def _read_labels(path: Path, samples: int, classes: int, frames: int | None) -> IntegerArray | None:
     if path.is_dir():
         folders = [one.parent for one in find_recordings(path)]
         names, numbers = np.unique([str(one) for one in folders], return_inverse=True)
@@ -225,10 +236,11 @@ def read_labels(path: Path | str, *, samples: int, classes: int) -> IntegerArray
     if found is None:
         return None
     where = f"{path}: 'label' of {found.dtype} and shape {(found.count, *found.shape)}"
-    if (found.count, *found.shape) != (samples,):
+    if (found.count, *found.shape) not in ((samples,), (samples, frames)):
+        each = "" if frames is None else f", or for each of their {frames} answered frames,"
         raise DataError(
-            f"{where}: one integer for each of {samples} samples is required. Write class numbers, "
-            "such as numpy.unique(names, return_inverse=True)[1]."
+            f"{where}: one integer for each of {samples} samples{each} is required. Write class "
+            "numbers, such as numpy.unique(names, return_inverse=True)[1]."
         )
     labels = found.read(0, samples)
     if labels.size and (labels.min() < 0 or labels.max() >= classes):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from neurodeploy.errors import SimulationError
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.ir.integer_layers import IntArray as IntArray
+from neurodeploy.ir.integer_layers import IntArray as IntArray, SigmaNeuron
 
 Member = TypeVar("Member", bound=StrEnum)
 CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
@@ -268,13 +268,17 @@ class Decision(StrEnum):
     """For a read-out: neurons whose threshold is so high that they never spike."""
     SPIKES = "the most spikes of the last layer over all steps"
     """For neurons that spike."""
+    SUMS = "the largest sum of the last layer when a frame is answered"
+    """For the output neurons of sigma-delta networks, which have an answer at every step."""
 
     @classmethod
     def of(cls, graph: FixedPointGraph) -> Decision | None:
         """Return the rule of a network; None where the last layer has no neuron for each class."""
         last = graph.layers[-1]
-        if last.neuron.is_graded or last.shape[0] < 2 or prod(last.shape[1:]) != 1:
+        if last.shape[0] < 2 or prod(last.shape[1:]) != 1:
             return None
+        if last.neuron.is_graded:
+            return cls.SUMS if isinstance(last.neuron, SigmaNeuron) else None
         return cls.VOLTAGE if last.neuron.is_readout else cls.SPIKES
 
 
@@ -365,9 +369,13 @@ class Recording:
     def prediction(self) -> npt.NDArray[np.int64] | None:
         """The class chosen for each sample, (samples,), by `decision`.
 
-        None without a decision, or where neither the states nor the spikes it needs were kept.
+        Of the sums of a sigma-delta network, the class after each step, (samples, T). None without
+        a decision, or where neither the states nor the spikes it needs were kept.
         """
         scores: npt.NDArray[np.integer]
+        if self.decision is Decision.SUMS and self.spikes[-1] is not None:
+            sums = self.spikes_of(-1).reshape(self.samples, self.steps, -1)
+            return np.asarray(sums.argmax(axis=2))
         if self.decision is Decision.VOLTAGE and "voltage" in self.traces:
             scores = self.voltage[:, -1]
         elif self.decision is Decision.SPIKES and self.events is not None:

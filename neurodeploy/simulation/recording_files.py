@@ -27,7 +27,8 @@ def recording_arrays(recording: Recording) -> dict[str, npt.NDArray[np.generic]]
         `current` for LIF neurons), those of others as `<state>_<k>`; `final_<state>_<k>`
         (samples, ...); `events_<k>`, of each neuron (samples, ...) int32; `active_<k>` and
         `membrane_<k>`, updates (samples,); `prediction`, the class of each sample (samples,)
-        int64, where the last layer chooses one and its grounds were recorded.
+        int64, or after each step (samples, T) where sigma-delta neurons sum, if the last layer
+        chooses one and its grounds were recorded.
     """
     arrays: dict[str, npt.NDArray[np.generic]] = {"layers": np.array(recording.layers)}
     for k, name in enumerate(recording.layers):

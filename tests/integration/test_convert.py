@@ -123,9 +123,12 @@ def test_tables_and_refusals(neurodeploy, frames: Path, tmp_path: Path) -> None:
     assert report["ann"]["passes"] == 40  # but for the steps in which two last frames are held
     assert report["ann"]["macs_standard"] == 40 * 73_984
     assert report["frames"]["zeros"] == "measured"
+    assert report["accuracy"] == {"deployed": 1.0}  # labels came with the integers
     assert report["frames"]["anns"][1]["macs_per_frame"] == pytest.approx(26_847.3)
     words = ["-i", "ints.npz", "-o", "out.npz"]
-    assert run("network.net", *words, folder=tmp_path, command="simulate").returncode == 0
+    done = run("network.net", *words, folder=tmp_path, command="simulate")
+    assert done.returncode == 0
+    assert "accuracy 100.00% of 160 frames, by their labels" in done.stdout
     graph, net = netx.read(tmp_path / "network.net"), tmp_path / "network.net"
     command = ("simulate", net, "-i", tmp_path / "ints.npz", "-o", tmp_path / "other.npz")
     assert neurodeploy(*command, "--refresh", 0).code == 0

@@ -180,7 +180,7 @@ def convert(options: ConvertOptions, page: PageOptions, as_json: AsJson = False)
     )
     conversion.write(options.out)
     if options.integers is not None:
-        save_samples(options.integers, conversion.stream_of(frames), None)
+        save_samples(options.integers, conversion.stream_of(frames), labels)
     found = conversion.to_dict(has_labels=labels is not None)
     if options.target is not None:
         fit = estimate_cores(sizes_of(conversion.graph), Target.load(options.target))
