@@ -56,6 +56,8 @@ from neurodeploy.simulation.recording import (
 if TYPE_CHECKING:
     from neurodeploy.simulation.kernels.layer_records import EventStore
 
+Values = npt.NDArray[np.uint8] | IntArray
+"""Samples as they are run: bytes stay bytes until a layer needs them wider."""
 BATCH_BYTES = 256 * 2**20
 """Working memory that the samples in work at one time may take."""
 _GROUP_BYTES = 8 * 2**20
@@ -153,11 +155,11 @@ class EventSimulator:
         """
         start = time.perf_counter()
         graph, feed = self.graph, member_of(Feed, feed, name="feed")
-        values = conform_input(inputs, graph, feed=feed)
-        steps = plan_steps(timing, None if feed is Feed.BIAS else int(values.shape[1]))
-        if feed is not Feed.BIAS and steps != values.shape[1]:
-            values = values[:, np.arange(steps) % values.shape[1]]
-        values = np.ascontiguousarray(values)
+        given = check_input(inputs, graph, feed=feed)
+        steps = plan_steps(timing, None if feed is Feed.BIAS else int(given.shape[1]))
+        if feed is not Feed.BIAS and steps != given.shape[1]:
+            given = given[:, np.arange(steps) % given.shape[1]]
+        values = _keep_bytes(np.ascontiguousarray(given))
         _warn_of_missing_resets(graph, timing)
         parts = _parts_between_refreshes(graph, timing, steps)
         kept, traced = record.resolve(graph.names)
@@ -175,7 +177,7 @@ class EventSimulator:
 
     def _run_part(
         self,
-        values: IntArray,
+        values: Values,
         layers: tuple[CompiledLayer | None, ...],
         plan: Plan,
         outputs: Outputs,
@@ -193,7 +195,7 @@ class EventSimulator:
         if written is not outputs:
             outputs.take_part(written, part.start)
 
-    def _layers(self, values: IntArray, plan: Plan) -> tuple[CompiledLayer | None, ...]:
+    def _layers(self, values: Values, plan: Plan) -> tuple[CompiledLayer | None, ...]:
         """Compile what can be compiled; None for the other layers."""
         if not (self._is_compiled and _has_compiler()):
             return (None,) * len(self.graph.layers)
@@ -251,7 +253,7 @@ class _Work:
     outputs: Outputs
     local: threading.local = field(default_factory=threading.local)
 
-    def run(self, values: IntArray, first: int, stop: int) -> int:
+    def run(self, values: Values, first: int, stop: int) -> int:
         """Run samples first to stop; return their number."""
         graph, plan, span = self.graph, self.plan, slice(first, stop)
         part, lag = values[span], 1 if isinstance(plan.timing, Stream) else 0
@@ -265,25 +267,27 @@ class _Work:
             if compiled is None or store is None or not store.fits(compiled):
                 for source in _sources(layer) - {*known, layer.name}:
                     known[source] = self._spread(source, part, store)
-                sent = run_layer(graph, layer, index, known, part, plan, outputs, span)
+                fed = part.astype(np.int32, copy=False)
+                sent = run_layer(graph, layer, index, known, fed, plan, outputs, span)
                 known[layer.name] = sent
                 if store is not None and layer.name in is_listed:
                     store.collect(layer.name, sent)
                 continue
             resets = np.array(reset_steps(plan.timing, plan.steps, index), bool)
             if compiled.is_block:
-                is_bias = plan.feed is Feed.BIAS
+                is_bias, fed = plan.feed is Feed.BIAS, part.astype(np.int32, copy=False)
                 store.run_block(
-                    compiled, part, span, is_bias=is_bias, resets=resets, outputs=outputs
+                    compiled, fed, span, is_bias=is_bias, resets=resets, outputs=outputs
                 )
                 continue
             store.run(compiled, span, lag=lag, resets=resets, outputs=outputs)
         return stop - first
 
-    def _spread(self, source: str, part: IntArray, store: EventStore | None) -> SpikeArray:
+    def _spread(self, source: str, part: Values, store: EventStore | None) -> SpikeArray:
         """Return the events of a compiled layer, or of the input, for a layer that NumPy runs."""
         if source == INPUT:
-            return part if self.graph.input.is_graded else (part != 0).astype(np.uint8)
+            is_graded = self.graph.input.is_graded
+            return part.astype(np.int32, copy=False) if is_graded else (part != 0).astype(np.uint8)
         assert store is not None
         shape = (len(part), self.plan.steps, *self.graph.shape_of(source))
         return store.spread(source, len(part)).reshape(shape)
@@ -303,7 +307,7 @@ class _Work:
 
 
 def _run_side_by_side(
-    work: _Work, values: IntArray, spans: list[tuple[int, int]], workers: int
+    work: _Work, values: Values, spans: list[tuple[int, int]], workers: int
 ) -> Iterator[int]:
     """Run all spans in threads; yield the number of samples of each as it is finished."""
     if workers == 1:
@@ -381,7 +385,14 @@ def require_fit(
 def conform_input(
     inputs: npt.NDArray[np.integer], graph: FixedPointGraph, *, feed: Feed, where: str = "input"
 ) -> IntArray:
-    """Return samples as int32, (samples, T, *port), or for `Feed.BIAS` (samples, *port).
+    """Return samples as int32; see `check_input`."""
+    return check_input(inputs, graph, feed=feed, where=where).astype(np.int32, copy=False)
+
+
+def check_input(
+    inputs: npt.NDArray[np.integer], graph: FixedPointGraph, *, feed: Feed, where: str = "input"
+) -> npt.NDArray[np.integer]:
+    """Return samples, which fit int32, as (samples, T, *port), or for `Feed.BIAS` (samples, *port).
 
     A flat port also takes (samples, T, C, H, W), read in C order. `where` names the samples in
     errors.
@@ -415,7 +426,12 @@ def conform_input(
         )
     if low < limits.min or high > limits.max:
         raise DataError(f"{where}: values from {low} to {high} exceed 32 bits.")
-    return array.astype(np.int32, copy=False)
+    return array
+
+
+def _keep_bytes(array: npt.NDArray[np.integer]) -> Values:
+    """Return samples that fit int32 as int32, or as they are if they take a byte each."""
+    return array.view(np.uint8) if array.dtype == np.uint8 else array.astype(np.int32, copy=False)
 
 
 def _extremes(array: npt.NDArray[np.integer]) -> tuple[int, int]:

@@ -229,10 +229,10 @@ def _begin_seal(first: int, last: int, run: str) -> hashlib._Hash:
     return hashlib.sha256(f"{run} {first} {last}\n".encode())
 
 
-def pack_part(recording: Recording, values: npt.NDArray[np.int32]) -> bytes:
-    """Return the content of the file of a part, made of samples as they entered the network."""
+def pack_part(recording: Recording, samples: npt.NDArray[np.integer]) -> bytes:
+    """Return the content of the file of a part, made of samples in the network's own shape."""
     digest = SampleDigest()
-    digest.add(values)
+    digest.add(samples)
     arrays: dict[str, Array] = {}
     packed: dict[str, list[int]] = {}
     for name, array in recording_arrays(recording).items():
@@ -392,16 +392,26 @@ class PartStore:
 
 
 class SampleDigest:
-    """SHA-256 of samples by their values and shape, whatever dtype they are stored in."""
+    """SHA-256 of samples by their values and shape, whatever dtype they are stored in.
+
+    Samples of zeros and ones go in as bits: as int32, the digest would take as long as a small
+    network's run.
+    """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def add(self, values: npt.NDArray[np.int32]) -> None:
-        """Go on with further samples, int32 of (samples, ...)."""
-        for value in np.ascontiguousarray(values, dtype="<i4"):
-            self._digest.update(repr(value.shape).encode())
-            self._digest.update(value.data)
+    def add(self, samples: npt.NDArray[np.integer]) -> None:
+        """Go on with further samples, (samples, ...), of values that fit int32."""
+        for sample in np.ascontiguousarray(samples, samples.dtype.newbyteorder("=")):
+            # As unsigned numbers negative ones are large.
+            is_binary = sample.view(f"u{sample.itemsize}").max() <= 1
+            self._digest.update(f"{sample.shape}{'bits' if is_binary else ''}".encode())
+            if is_binary:
+                kept = sample if sample.itemsize == 1 else sample.astype(np.uint8)
+                self._digest.update(np.packbits(kept).data)
+            else:
+                self._digest.update(sample.astype("<i4").data)
 
     def hex(self) -> str:
         """Return the digest of all samples so far."""

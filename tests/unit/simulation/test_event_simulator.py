@@ -208,6 +208,28 @@ def block(neuron: Neuron | None = None) -> FixedPointGraph:
     return network(first, layer("out", ("in", dense([1, -1]))), shape=(2,))
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+@pytest.mark.parametrize("bits", [0, 8])
+def test_bytes_are_the_same_input_as_wider_integers(bits: int, is_compiled: bool) -> None:
+    weight = np.random.default_rng(0).integers(-9, 10, (3, 1, 3, 3)).astype(np.int32)
+    spatial = layer(
+        "a", (INPUT, FixedConv(weight=weight)), neuron=cuba(500 if bits else 3), shape=(3, 2, 6)
+    )
+    simulator = EventSimulator(
+        network(spatial, shape=(1, 4, 8), bits=bits), is_compiled=is_compiled
+    )
+    values = np.random.default_rng(1).choice(
+        np.array([0, 1, 127, 128, 255] if bits else [0, 1]), (2, 3, 1, 4, 8)
+    )
+    first, *others = (
+        simulator.run(values.astype(kind)) for kind in (np.int32, np.uint8, np.int64, np.uint16)
+    )
+    assert first.spike_totals() != (0,)
+    for other in others:
+        assert np.array_equal(other.spikes_of(0), first.spikes_of(0))
+        assert np.array_equal(other.voltage, first.voltage)
+
+
 def test_an_input_block_takes_values_without_delay() -> None:
     values = integers([[[3, 2], [2, -300], [0, 70000]]])
     for timing, late in ((Window(), [1, 0, 0]), (Stream(), [0, 1, 0])):
