@@ -148,6 +148,9 @@ class ArrayFile:
         dtype: As stored; booleans as uint8.
         is_scattered: Whether it is stored in Fortran's order in an archive, which is read forwards:
             `read` then gives nothing of use.
+        is_seekable: Whether it is whole, and any sample is as quickly read as the next one.
+        path: Of the file.
+        key: Of the array.
     """
 
     def __init__(self, path: Path | str, *, key: str = "input") -> None:
@@ -157,9 +160,9 @@ class ArrayFile:
             DataError: If the file is missing or damaged, or the array is not there or does not
                 hold integers.
         """
-        self._path, self._key = Path(path), key
-        with _explained(self._path, key), ExitStack() as stack:
-            stored = stack.enter_context(_opened(self._path, key, _INTEGERS))
+        self.path, self.key = Path(path), key
+        with _explained(self.path, key), ExitStack() as stack:
+            stored = stack.enter_context(_opened(self.path, key, _INTEGERS))
             weakref.finalize(self, stack.pop_all().close)
         if not stored.shape:
             raise DataError(f"{stored.name} has shape (); samples must be its first axis.")
@@ -167,7 +170,10 @@ class ArrayFile:
         self.count: int = stored.shape[0]
         self.shape: tuple[int, ...] = stored.shape[1:]
         self.dtype = integer_dtype(stored.dtype)
-        self.is_scattered = stored.is_columnwise and _is_archive(self._path)
+        is_archived = _is_archive(self.path)
+        self.is_scattered = stored.is_columnwise and is_archived
+        needed = stored.start + prod(stored.shape) * stored.dtype.itemsize
+        self.is_seekable = not (stored.is_columnwise or is_archived) and stored.size >= needed
         self._stored = stored
 
     def read(self, first: int, last: int) -> npt.NDArray[np.integer]:
@@ -183,7 +189,7 @@ class ArrayFile:
         if self._stored.is_columnwise:
             return self._read_columns(first, last)
         size = prod(self.shape) * self._stored.dtype.itemsize
-        with _explained(self._path, self._key):
+        with _explained(self.path, self.key):
             self._stored.file.seek(self._stored.start + first * size)
             left = self._stored.size - self._stored.start - first * size
             data = self._stored.file.read(max(0, min((last - first) * size, left)))
@@ -193,7 +199,7 @@ class ArrayFile:
                 f"{self.name} is cut short: {complete} of {self.count} samples are complete.",
                 complete=complete,
             )
-        with _explained(self._path, self._key):
+        with _explained(self.path, self.key):
             values = np.frombuffer(data, self._stored.dtype).reshape(last - first, *self.shape)
         return cast("npt.NDArray[np.integer]", values.view(self.dtype))
 
@@ -204,7 +210,7 @@ class ArrayFile:
         """
         stored, count = self._stored, last - first
         values = np.empty((prod(self.shape), count), stored.dtype)
-        with _explained(self._path, self._key):
+        with _explained(self.path, self.key):
             for number, column in enumerate(values):
                 place = number * self.count + first
                 stored.file.seek(stored.start + place * stored.dtype.itemsize)

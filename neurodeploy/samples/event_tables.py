@@ -67,6 +67,8 @@ class Hdf5Array:
         count: Number of samples.
         shape: Of one sample.
         dtype: As stored; booleans as uint8.
+        path: Of the file.
+        key: Of the data set.
     """
 
     def __init__(self, path: Path, key: str, outline: ArrayOutline) -> None:
@@ -79,7 +81,7 @@ class Hdf5Array:
         require_integer_dtype(outline.dtype, where=self.name)
         if not outline.shape:
             raise DataError(f"{self.name} has shape (); samples must be its first axis.")
-        self._path, self._key = path, key
+        self.path, self.key = path, key
         self._identity = identity_of(path)
         self._stored = outline.dtype
         self.count: int = outline.shape[0]
@@ -93,14 +95,14 @@ class Hdf5Array:
             CutShortError: If some of them cannot be read; those before the first such one can.
             DataError: If the file has changed since it was opened.
         """
-        check_file(self._path, HDF5)
-        if identity_of(self._path) != self._identity:
-            raise DataError(f"{self._path}: was changed while it was read. Start again.")
+        check_file(self.path, HDF5)
+        if identity_of(self.path) != self._identity:
+            raise DataError(f"{self.path}: was changed while it was read. Start again.")
         size = (last - first) * prod(self.shape) * self._stored.itemsize
         values = run_apart(
             _read_rows,
-            self._path,
-            self._key,
+            self.path,
+            self.key,
             first,
             last,
             kind=HDF5,
@@ -161,6 +163,8 @@ class EventTable:
         count: Number of samples.
         shape: Of one sample, (T, C, H, W) or (T, N).
         dtype: uint8 without payloads, else theirs.
+        path: The file.
+        is_seekable: Whether any sample is as quickly read as the next one.
     """
 
     def __init__(self, path: Path, names: Sequence[str], column: Callable[[str], _Column]) -> None:
@@ -174,7 +178,7 @@ class EventTable:
         Raises:
             DataError: If a column is missing, or shape, offsets and columns do not fit together.
         """
-        self.name = str(path)
+        self.name, self.path = str(path), path
         missing = [name for name in _COLUMNS if name not in names]
         if "offset" not in names and "sample" not in names:
             missing.append("offset")
@@ -212,6 +216,7 @@ class EventTable:
                 f"{path}: a sample of {busiest} events; shape {tuple(rest)} has room for "
                 f"{prod(rest)}, and at most {_EVENTS_MAX} are read."
             )
+        self.is_seekable = all(isinstance(one, Hdf5Array) for one in self._columns)
         self.count = samples
         self.shape: tuple[int, ...] = tuple(rest)
         self.dtype: np.dtype[np.integer] = (

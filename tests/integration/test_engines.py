@@ -188,6 +188,14 @@ def test_the_command_runs_on_a_cluster(network, inputs, whole, cluster: Cluster,
     assert (tmp_path / "out.npz").read_bytes() == whole
 
 
+def test_a_cluster_of_one_worker_computes_there(cluster: Cluster) -> None:
+    cluster.workers[0].kill()
+    cluster.workers[0].wait()
+    crew = engines.Crew(engine="dask", cluster=cluster.address)
+    with engines.open_pool(crew, "__import__('os').getpid()") as pool:
+        assert set(pool.run(eval, [{}, {}])) == {cluster.workers[1].pid}
+
+
 def test_a_cluster_that_is_not_there_is_said(neurodeploy, network, inputs, tmp_path, monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(engines, "WORKERS_WAIT_S", 0.5)
@@ -316,7 +324,7 @@ def test_a_killed_run_loses_no_finished_sample_and_leaves_no_process(
     assert end.returncode == -signal.SIGKILL
     assert not (tmp_path / "out.npz").exists()
     kept = {path: path.stat() for path in parts_folder(tmp_path / "out.npz").glob("part-*")}
-    assert len(kept) == 2
+    assert len(kept) == 6
     deadline = time.monotonic() + 60
     while any(alive(int(each)) for each in end.stdout.split()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -332,7 +340,7 @@ def test_a_killed_run_loses_no_finished_sample_and_leaves_no_process(
 
 
 def test_workers_that_always_die_end_the_run(network, inputs, tmp_path, monkeypatch) -> None:
-    def lose(*_: object) -> Iterator[object]:
+    def lose(*_: object, **__: object) -> Iterator[object]:
         raise engines.WorkerLostError("gone")
 
     monkeypatch.setattr(engines.WorkerPool, "run", lose)

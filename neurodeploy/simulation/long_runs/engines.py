@@ -1,7 +1,7 @@
 """Engines that compute the pieces of a long run: this process, processes here, Dask or Ray.
 
-Processes and Dask go through joblib; Ray's own tasks are used, as its backend for joblib gives
-results only when all are there.
+Processes here go through joblib. Dask and Ray are asked themselves: joblib runs what is for one
+worker of Dask in this process, and gives results of Ray only when all are there.
 
 A worker that dies costs the piece it was computing. Dask and Ray give that to another worker by
 themselves; where they give up, and where a process here dies, `WorkerPool.run` raises
@@ -110,16 +110,26 @@ class Crew:
 
 @dataclass(slots=True, eq=False)
 class WorkerPool(Generic[Shared]):
-    """Computes `size` tasks at once, which all need `shared`; made by `open_pool`."""
+    """Computes `size` tasks at once, which all need `shared`; made by `open_pool`.
+
+    Attributes:
+        shared: What they need.
+        size: How many at once.
+        is_here: Whether this process computes them.
+    """
 
     shared: Shared
     size: int = 1
     is_here: bool = False
 
     def run(
-        self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
+        self,
+        function: Callable[[Shared, Task], Result],
+        tasks: Iterable[Task],
+        *,
+        waiting: int = 1,
     ) -> Iterator[Result]:
-        """Yield results as they come; tasks are taken as workers become free.
+        """Yield results as they come; tasks are taken as workers become free, and a few ahead.
 
         Raises:
             WorkerLostError: If workers died in a way that the engine does not mend.
@@ -134,21 +144,14 @@ class WorkerPool(Generic[Shared]):
             n_jobs=self.size,
             return_as="generator_unordered",
             batch_size=1,
-            pre_dispatch=self.size + 1,
+            pre_dispatch=self.size + waiting,
             max_nbytes=None,
-        )(delayed(_call)(self.shared, (function, task)) for task in tasks)
-        try:
-            for result in results:
-                # For a task that it lost, Dask's backend of joblib gives the error as a result.
-                if not isinstance(result, tuple):
-                    raise WorkerLostError(f"a worker was lost: {result!r}")
-                yield cast("Result", result[0])
-        except BaseException as error:
-            if type(error).__name__ in _LOSSES:
-                raise WorkerLostError(str(error).splitlines()[0]) from error
-            raise
-        finally:
-            results.close()
+        )(delayed(function)(self.shared, task) for task in tasks)
+        with _telling_losses():
+            try:
+                yield from results
+            finally:
+                results.close()
 
 
 _LOSSES = {
@@ -161,20 +164,71 @@ _LOSSES = {
 """Errors of engines, which need not be installed, that mean that a worker is gone."""
 
 
+@contextmanager
+def _telling_losses() -> Iterator[None]:
+    """Make one error of all that mean that a worker is gone."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ in _LOSSES:
+            raise WorkerLostError((str(error) or type(error).__name__).splitlines()[0]) from error
+        raise
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class _DaskPool(WorkerPool[Shared]):
+    """Computes tasks on Dask; a task whose worker dies is given to another one."""
+
+    client: Client
+
+    def run(
+        self,
+        function: Callable[[Shared, Task], Result],
+        tasks: Iterable[Task],
+        *,
+        waiting: int = 1,
+    ) -> Iterator[Result]:
+        """See `WorkerPool.run`."""
+        distributed, left = import_module("distributed"), iter(tasks)
+        with _telling_losses():
+            shared = self._send_shared()
+            running = distributed.as_completed(loop=self.client.loop)
+            try:
+                while True:
+                    for task in islice(left, self.size + waiting - running.count()):
+                        running.add(self.client.submit(function, shared, task, pure=False))
+                    if running.is_empty():
+                        return
+                    yield cast("Result", next(running).result())
+            finally:
+                self.client.cancel(list(running.futures), force=True)  # type: ignore[no-untyped-call]
+
+    def _send_shared(self) -> object:
+        """Send what all tasks need to every worker."""
+        try:
+            return self.client.scatter([self.shared], broadcast=True, hash=False)[0]  # type: ignore[no-untyped-call]
+        except TimeoutError as error:
+            raise WorkerLostError("no worker is left") from error
+
+
 class _RayPool(WorkerPool[Shared]):
     """Computes tasks on Ray; a task whose worker dies is given to another one."""
 
     def run(
-        self, function: Callable[[Shared, Task], Result], tasks: Iterable[Task]
+        self,
+        function: Callable[[Shared, Task], Result],
+        tasks: Iterable[Task],
+        *,
+        waiting: int = 1,
     ) -> Iterator[Result]:
         """See `WorkerPool.run`."""
-        ray, waiting = import_module("ray"), iter(tasks)
+        ray, left = import_module("ray"), iter(tasks)
         call = ray.remote(max_retries=RAY_RETRIES)(function)
         shared = ray.put(self.shared)
         running: list[object] = []
         try:
             while True:
-                for task in islice(waiting, self.size + 1 - len(running)):
+                for task in islice(left, self.size + waiting - len(running)):
                     running.append(call.remote(shared, task))
                 if not running:
                     return
@@ -189,12 +243,6 @@ class _RayPool(WorkerPool[Shared]):
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
-
-
-def _call(shared: object, work: tuple[Callable[[object, object], object], object]) -> tuple[object]:
-    """Compute a task; the tuple tells its result from what an engine gives for a lost one."""
-    function, task = work
-    return (function(shared, task),)
 
 
 def _begin(parent: int) -> None:
@@ -215,26 +263,22 @@ def open_pool(crew: Crew, shared: Shared) -> Iterator[WorkerPool[Shared]]:
     if crew.is_here:
         yield WorkerPool(shared, is_here=True)
         return
-    from joblib import parallel_config  # here: most runs need none of it
-
     with ExitStack() as stack:
         match crew.engine:
             case Engine.LOCAL:
+                from joblib import parallel_config  # here: most runs need none of it
+
                 size = crew.workers or 1
                 options = {"n_jobs": size, "initializer": _begin, "initargs": (os.getpid(),)}
                 mark_process()
                 stack.enter_context(parallel_config(backend="loky", **options))
+                yield WorkerPool(shared, size)
             case Engine.DASK:
                 client = stack.enter_context(_dask_client(crew))
                 cores: dict[str, int] = client.ncores()  # type: ignore[no-untyped-call]
-                size = sum(cores.values())
-                stack.enter_context(
-                    parallel_config(backend="dask", client=client, scatter=[shared])
-                )
+                yield _DaskPool(shared, sum(cores.values()), client=client)
             case Engine.RAY:
                 yield stack.enter_context(_ray_pool(crew, shared))
-                return
-        yield WorkerPool(shared, size)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -24,18 +24,18 @@ from neurodeploy.errors import DataError, NeurodeployWarning, OutputError, Simul
 from neurodeploy.files import require_output
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.samples.array_files import SUFFIXES, ArrayStream, CutShortError, write_arrays
+from neurodeploy.samples.located_files import locate
 from neurodeploy.samples.sources import ArraySamples, ObjectSamples, Samples, open_samples
-from neurodeploy.simulation.event_simulator import EventSimulator, conform_input, require_fit
+from neurodeploy.simulation.event_simulator import require_fit
 from neurodeploy.simulation.long_runs.engines import Crew, WorkerLostError, WorkerPool, open_pool
 from neurodeploy.simulation.long_runs.memory import Portion, default_memory, divide_memory
-from neurodeploy.simulation.long_runs.parts import (
-    Facts,
-    PartFile,
-    PartStore,
-    SampleDigest,
-    digest_graph,
-    join_facts,
-    pack_part,
+from neurodeploy.simulation.long_runs.parts import Facts, PartStore, digest_graph, join_facts
+from neurodeploy.simulation.long_runs.pieces import (
+    PiecePlan,
+    PieceReader,
+    record_piece,
+    run_piece,
+    run_values,
 )
 from neurodeploy.simulation.recording import (
     Feed,
@@ -52,14 +52,12 @@ from neurodeploy.simulation.recording_files import save_recording
 
 TASK_BYTES = 8 * 2**20
 """Samples that are sent to a worker at a time take at most this much, unless one takes more."""
-TASKS_PER_WORKER = 4
+TASKS_PER_WORKER = 16
 """At least so many, so that all workers end at about the same time."""
 FUTILE_ATTEMPTS = 3
 """So often in a row may workers die before anything is finished."""
 AnySamples = Samples | npt.NDArray[np.integer] | Iterable[object] | Path | str
 """A file or folder (`open_samples`), an array, a torch or tonic data set, a list, a generator."""
-Piece = tuple[int, npt.NDArray[np.integer]]
-"""The number of a first sample, and the samples from there on, as they were read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,140 +77,6 @@ class LongRun:
     seconds: float
     resumed: int
     portion: Portion
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PiecePlan:
-    """How every piece is run; by its digest, a worker knows the network again."""
-
-    graph: FixedPointGraph
-    digest: str
-    timing: Timing
-    feed: Feed
-    record: Record
-    threads: int | None
-    working_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FinishedPiece:
-    """Samples `first` to `last` - 1 as the content of a part's file, and the warnings given."""
-
-    first: int
-    last: int
-    data: bytes
-    warnings: tuple[str, ...]
-
-
-_simulators: dict[tuple[str, int], EventSimulator] = {}
-"""The last simulator of this process: what it prepares for a network is kept between pieces."""
-
-
-def run_values(
-    plan: PiecePlan, values: npt.NDArray[np.integer], *, progress: Progress | None = None
-) -> Recording:
-    """Run samples that are in memory."""
-    key = (plan.digest, plan.working_bytes)
-    simulator = _simulators.get(key)
-    if simulator is None:
-        simulator = EventSimulator(plan.graph, batch_bytes=plan.working_bytes, threads=plan.threads)
-        _simulators.clear()
-        _simulators[key] = simulator
-    return simulator.run(
-        values, timing=plan.timing, feed=plan.feed, record=plan.record, progress=progress
-    )
-
-
-def run_piece(plan: PiecePlan, piece: Piece) -> FinishedPiece:
-    """Run a piece, here or in a worker; name its samples in an error."""
-    first, samples = piece
-    values, recording, messages = _record(plan, piece)
-    data = pack_part(recording, values)
-    return FinishedPiece(first=first, last=first + len(samples), data=data, warnings=messages)
-
-
-def _record(
-    plan: PiecePlan, piece: Piece, *, progress: Progress | None = None
-) -> tuple[IntArray, Recording, tuple[str, ...]]:
-    """Return the samples of a piece as they entered the network, their recording, and warnings."""
-    first, samples = piece
-    last = first + len(samples)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", NeurodeployWarning)
-        try:
-            values = conform_input(samples, plan.graph, feed=plan.feed)
-        except DataError as error:
-            raise DataError(f"samples {first} to {last - 1}: {error}") from error
-        recording = run_values(plan, values, progress=progress)
-    messages = tuple(
-        str(one.message) for one in caught if issubclass(one.category, NeurodeployWarning)
-    )
-    return values, recording, messages
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class PieceReader:
-    """Reads what is not finished, piece by piece and in order, and checks what is.
-
-    Attributes:
-        samples: Where from.
-        plan: How pieces are run.
-        size: Samples of a piece.
-        finished: Parts that exist, in order.
-        checks: Whether the samples of those are compared with what the parts answer.
-        error: Why reading ended early; None if it did not. Engines take pieces from threads of
-            their own, so this is asked for once all that were read are finished.
-    """
-
-    samples: Samples
-    plan: PiecePlan
-    size: int
-    finished: Sequence[PartFile]
-    checks: bool
-    error: Exception | None = None
-
-    def __iter__(self) -> Iterator[Piece]:
-        try:
-            position = 0
-            for part in self.finished:
-                yield from self._gap(position, part.first)
-                if self.error is not None:
-                    return
-                if self.checks:
-                    self._check(part)
-                position = part.last
-            yield from self._gap(position, self.samples.count)
-        except Exception as error:
-            self.error = error
-
-    def _gap(self, first: int, last: int | None) -> Iterator[Piece]:
-        """Yield the pieces up to `last`, or for None up to the end of the samples."""
-        while self.error is None and (last is None or first < last):
-            stop = first + self.size if last is None else min(first + self.size, last)
-            try:
-                values = self.samples.read(first, stop)
-            except CutShortError as error:
-                self.error = error
-                stop = error.complete
-                values = self.samples.read(first, max(first, stop))
-            if len(values):
-                yield first, values
-            first += len(values)
-            if first < stop:
-                return
-
-    def _check(self, part: PartFile) -> None:
-        """Refuse to go on if the samples that a part answers are not those that are there now."""
-        digest = SampleDigest()
-        for first in range(part.first, part.last, self.size):
-            values = self.samples.read(first, min(first + self.size, part.last))
-            digest.add(conform_input(values, self.plan.graph, feed=self.plan.feed))
-        if digest.hex() != part.record().samples_sha256:
-            raise DataError(
-                f"{self.samples.name}: samples {part.first} to {part.last - 1} are not those that "
-                f"{part.path} answers. Give the input of the interrupted run, or delete "
-                f"{part.path.parent} to begin anew."
-            )
 
 
 def parts_folder(output: Path | str) -> Path:
@@ -269,7 +133,8 @@ def run_samples(
     threads = None if crew.is_here else 1  # there are as many processes as are wanted
     plan = PiecePlan(graph, digest_graph(graph), timing, feed, record, threads)
     portion = _divide(plan, source, memory=memory, crew=crew)
-    plan = replace(plan, working_bytes=portion.working_bytes)
+    file = None if crew.is_here else locate(source)
+    plan = replace(plan, working_bytes=portion.working_bytes, file=file)
     store = PartStore(parts_folder(output), _identity(plan, source))
     if store.exists() and not resume:
         store.require_idle()
@@ -283,8 +148,7 @@ def run_samples(
     if facts is None:
         with open_pool(crew, plan) as pool, store.locked():
             resumed = store.finished_samples()
-            portion = _for_workers(portion, pool, source)
-            _run_in_pieces(plan, source, store, pool, size=portion.samples, progress=progress)
+            _run_in_pieces(plan, source, store, pool, most=portion.samples, progress=progress)
             facts = _join(store, output)
             store.remove()
     seconds = time.perf_counter() - begin
@@ -319,10 +183,13 @@ def record_in_pieces(
             progress(done + finished, source.count or done + total)
 
     for piece in reader:
-        values, recording, messages = _record(plan, piece, progress=advance)
+        assert piece.samples is not None
+        values, recording, messages = record_piece(
+            plan, piece.first, piece.samples, progress=advance
+        )
         _show_once(messages, shown)
         done += recording.samples
-        yield values, recording
+        yield values.astype(np.int32, copy=False), recording
     if reader.error is not None:
         raise reader.error
 
@@ -382,15 +249,16 @@ def _run_at_once(
     return Facts.of(recording)
 
 
-def _for_workers(portion: Portion, pool: WorkerPool[PiecePlan], source: Samples) -> Portion:
-    """Make pieces small enough to be sent, and enough of them for all workers."""
+def _piece_size(most: int, pool: WorkerPool[PiecePlan], source: Samples, *, sends: bool) -> int:
+    """Make pieces small enough to be sent, if they are, and enough of them for all workers."""
     if pool.is_here:
-        return portion
-    sample = int(np.prod(source.shape, dtype=np.int64)) * source.dtype.itemsize
-    samples = min(portion.samples, max(1, TASK_BYTES // sample))
+        return most
+    if sends:
+        sample = int(np.prod(source.shape, dtype=np.int64)) * source.dtype.itemsize
+        most = min(most, max(1, TASK_BYTES // sample))
     if source.count is not None:
-        samples = min(samples, ceil(source.count / (TASKS_PER_WORKER * pool.size)))
-    return replace(portion, samples=samples)
+        most = min(most, ceil(source.count / (TASKS_PER_WORKER * pool.size)))
+    return most
 
 
 def _run_in_pieces(
@@ -399,18 +267,24 @@ def _run_in_pieces(
     store: PartStore,
     pool: WorkerPool[PiecePlan],
     *,
-    size: int,
+    most: int,
     progress: Progress | None,
 ) -> None:
-    """Finish what is not finished; start again when workers are lost."""
+    """Finish what is not finished, `most` samples at a time; start again when workers are lost."""
     shown: set[str] = set()
-    futile, checks = 0, True
+    futile, checks, sends = 0, True, plan.file is None
     while True:
         before = done = store.finished_samples()
-        parts = store.parts()
-        reader = PieceReader(samples=source, plan=plan, size=size, finished=parts, checks=checks)
+        size = _piece_size(most, pool, source, sends=sends)
+        reader = PieceReader(
+            samples=source, plan=plan, size=size, finished=store.parts(), checks=checks, sends=sends
+        )
         try:
-            for piece in pool.run(run_piece, reader):
+            # Pieces that wait without their samples take no memory, and keep workers busy.
+            for piece in pool.run(run_piece, reader, waiting=1 if sends else pool.size):
+                if piece.data is None:
+                    reader.is_stopped = True
+                    continue
                 store.write(piece.first, piece.last, piece.data)
                 done += piece.last - piece.first
                 if progress is not None:
@@ -434,7 +308,15 @@ def _run_in_pieces(
             ) from reader.error
         if reader.error is not None:
             raise reader.error
-        return
+        if not reader.is_stopped:
+            return
+        checks, sends = False, True
+        warnings.warn(
+            f"{source.name}: a worker does not find the same file under this name, so samples are "
+            "sent to workers, which takes longer. Put the file where all machines see it.",
+            NeurodeployWarning,
+            stacklevel=3,
+        )
 
 
 def _show_once(messages: Iterable[str], shown: set[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -24,7 +26,8 @@ from neurodeploy.simulation import (
     Recording,
     Stream,
 )
-from neurodeploy.simulation.long_runs import long_run
+from neurodeploy.simulation.long_runs import long_run, pieces as pieces_module
+from neurodeploy.simulation.long_runs.engines import Crew, WorkerPool
 from neurodeploy.simulation.long_runs.long_run import (
     LongRun,
     parts_folder,
@@ -37,6 +40,7 @@ from neurodeploy.simulation.long_runs.parts import (
     digest_graph,
     seal_part,
 )
+from neurodeploy.simulation.long_runs.pieces import Piece, PiecePlan
 from neurodeploy.simulation.recording_files import save_recording
 
 GOLDEN = Path(__file__).parents[3] / "golden"
@@ -146,6 +150,63 @@ def test_samples_come_from_files_data_sets_and_generators(
     for samples in (tmp_path / "in.npy", str(tmp_path / "in.npy"), pairs, iter(inputs)):
         run_samples(graph, samples, tmp_path / "out.npz")
         assert (tmp_path / "out.npz").read_bytes() == whole
+
+
+# --- samples that workers read themselves -------------------------------------------------------
+
+
+class PoolHere(WorkerPool[PiecePlan]):
+    """Two workers that are this process; notes the pieces that they get."""
+
+    def run(self, function, tasks, *, waiting=1):  # type: ignore[no-untyped-def]
+        for task in tasks:
+            self.shared.seen.append(task)
+            yield function(self.shared.plan, task)
+
+
+@dataclass
+class Seen:
+    plan: PiecePlan
+    seen: list[Piece] = field(default_factory=list)
+
+
+@pytest.fixture
+def pieces(monkeypatch: pytest.MonkeyPatch) -> list[Piece]:
+    """Have workers be this process; return the pieces that they get."""
+    found: list[Piece] = []
+
+    @contextmanager
+    def open_here(crew: Crew, plan: PiecePlan) -> Iterator[WorkerPool[object]]:
+        yield PoolHere(Seen(plan, found), 2)
+
+    monkeypatch.setattr(long_run, "open_pool", open_here)
+    return found
+
+
+def test_workers_read_the_file_themselves(graph, inputs, tmp_path, pieces, whole) -> None:
+    np.save(tmp_path / "in.npy", inputs)
+    run_samples(graph, tmp_path / "in.npy", tmp_path / "out.npz", crew=Crew(workers=2))
+    assert [(one.first, one.last, one.samples) for one in pieces] == [
+        (first, first + 1, None) for first in range(COUNT)
+    ]
+    assert (tmp_path / "out.npz").read_bytes() == whole
+
+
+def test_samples_are_sent_to_workers_that_do_not_find_the_file(
+    graph, inputs, tmp_path, pieces, whole, monkeypatch
+) -> None:
+    np.save(tmp_path / "in.npy", inputs)
+    monkeypatch.setattr(
+        pieces_module,
+        "read_located",
+        lambda _, first, last: inputs[first:last] if first < 2 else None,
+    )
+    with pytest.warns(NeurodeployWarning, match="a worker does not find the same file"):
+        run_samples(graph, tmp_path / "in.npy", tmp_path / "out.npz", crew=Crew(workers=2))
+    sent = [one.first for one in pieces if one.samples is not None]
+    assert [one.first for one in pieces if one.samples is None] == [0, 1, 2]
+    assert sent == list(range(2, COUNT))
+    assert (tmp_path / "out.npz").read_bytes() == whole
 
 
 # --- interrupted runs ---------------------------------------------------------------------------
@@ -395,6 +456,13 @@ def test_digests_tell_samples_and_networks_apart(graph, inputs) -> None:
         return found.hex()
 
     assert digest(inputs) == digest(inputs[:9], inputs[9:])
+    for kind in (np.uint8, bool, np.int64, ">i2"):
+        stored = SampleDigest()
+        stored.add(inputs.astype(kind))
+        assert stored.hex() == digest(inputs)
+    signed = SampleDigest()
+    signed.add(-inputs.astype(np.int8))
+    assert signed.hex() == digest(-inputs.astype(np.int64)) != digest(inputs)
     assert digest(inputs) != digest(inputs[::-1])
     assert digest(inputs) != digest(inputs.reshape(COUNT, 4, 3, 64))
     again = netx.read(GOLDEN / "10_conv_flatten_dense.net")
