@@ -120,6 +120,10 @@ class Vector:
         change = self.builder.sext if bits > self.element.width else self.builder.trunc
         return Vector(self.builder, change(self.value, target))
 
+    def numbered(self) -> Vector:
+        """Return the numbers of the lanes: 0, 1, 2, ..."""
+        return Vector(self.builder, ir.Constant(self.value.type, list(range(self.lanes))))
+
     def half(self, number: int) -> Vector:
         """Return the first or the second half of the lanes."""
         lanes = range(number * self.lanes // 2, (number + 1) * self.lanes // 2)

@@ -52,6 +52,8 @@ NARROW_SHIFT_MAX = 8
 """Below 2**15, sums times at most 2**8 are no current that wraps."""
 SPREAD_CHANNELS_MAX = 32
 """Most padded channels of layers whose events are added to sums in memory, by measurement."""
+ROTATION_MAX = 1 << 18
+"""Largest size of a sine or cosine, times 2**12, by which states turn within 32 bits."""
 LANES_MOST = 64
 """Neurons of an input block that step side by side."""
 _BIAS_BOUND = 1 << (BIAS_BITS - 1)
@@ -131,7 +133,7 @@ def compile_layer(
     packed = weight_layout.pack_rows(
         [block for _, block in parts],
         [largest_input if term.has_values and term.source == INPUT else 1 for term in terms],
-        is_wide=kernel != "lif" or any(term.has_values for term in terms),
+        is_wide=kernel == "sigma-delta" or any(term.has_values for term in terms),
     )
     if packed is None:
         return None
@@ -205,7 +207,8 @@ def _has_kernel(layer: FixedLayer) -> bool:
     neuron = layer.neuron
     if isinstance(neuron, ResonateFireNeuron):
         is_complex = all(isinstance(one.synapse, FixedComplexDense) for one in layer.connections)
-        return is_complex and not layer.is_recurrent and not layer.bias.any()
+        fits = max(map(abs, neuron.rotation)) <= ROTATION_MAX
+        return is_complex and fits and not layer.is_recurrent and not layer.bias.any()
     if not isinstance(neuron, CubaNeuron):
         if isinstance(neuron, SigmaDeltaNeuron):
             largest = scale_up(np.abs(layer.bias.astype(np.int64)), _scale_of(neuron)).max()

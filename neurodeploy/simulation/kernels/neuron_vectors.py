@@ -143,15 +143,15 @@ def _step(
 
     current = sums << shift.resized(32)
     if holds_current:
-        kept = _decay(states.load(lanes), parameter(2))
+        kept = decay(states.load(lanes), parameter(2))
         current = kept + current
-    size = _raise_peaks(peaks, current)
+    size = raise_peaks(peaks, current)
     if may_wrap:
         current = _where_unusual(current, size, _wrap, notes.field("current_wraps"))
     before, bias = states.at(apart).load(lanes), parameter(0)
-    voltage = _decay(before, parameter(3)) + current + bias
-    size = _raise_peaks(peaks.at(LANES_LEAST), voltage)
-    voltage = _where_unusual(voltage, size, _clip, notes.field("voltage_clips"))
+    voltage = decay(before, parameter(3)) + current + bias
+    size = raise_peaks(peaks.at(LANES_LEAST), voltage)
+    voltage = clip_counted(voltage, size, notes.field("voltage_clips"))
     fired = voltage > parameter(1)
     voltage = where(fired, 0, voltage)
     if holds_current:
@@ -202,20 +202,25 @@ def sum_rows(
     return branch(count > 0, lambda: fold(count.full(0), count, zeros, add_range), lambda: zeros)
 
 
-def _decay(state: Vector, kept: Vector) -> Vector:
+def decay(state: Vector, kept: Vector) -> Vector:
     """sign(x) · (|x| · kept >> 12), in 32 bits; see `step_lif`."""
     size = abs(state)
     low = ((size & (DECAY_UNITY - 1)) * kept).unsigned_rshift(DECAY_BITS)
     return (size.unsigned_rshift(DECAY_BITS) * kept + low).negated_where(state < 0)
 
 
-def _raise_peaks(peaks: Memory, values: Vector) -> Vector:
+def raise_peaks(peaks: Memory, values: Vector) -> Vector:
     """Update the largest sizes, by lane modulo `LANES_LEAST`; return those of these values."""
     size = abs(values)
     while size.lanes > LANES_LEAST:
         size = _larger(size.half(0), size.half(1))
     peaks.store(_larger(size, peaks.load(size.lanes)))
     return size
+
+
+def clip_counted(values: Vector, size: Vector, clips: Memory) -> Vector:
+    """Clip as `fixedpoint.clip_voltage`; `size` are the largest sizes of the values."""
+    return _where_unusual(values, size, _clip, clips)
 
 
 def _larger(one: Vector, other: Vector) -> Vector:

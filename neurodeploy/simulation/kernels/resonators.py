@@ -1,6 +1,7 @@
 """The kernel of resonate-and-fire neurons behind complex dense synapses.
 
-A row of weights holds those of the real parts of all neurons, then those of the imaginary parts.
+A row of weights holds those of the real parts of all neurons, filled up to a multiple of 16, then
+those of the imaginary parts.
 
 Gather, step, write and count are those of `neurodeploy.simulation.layer_by_layer`, which this is
 tested against.
@@ -8,12 +9,19 @@ tested against.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
-from neurodeploy.fixedpoint import DECAY_BITS, VOLTAGE_LIMIT
-from neurodeploy.llvm_vectors import WORD, clear
+from neurodeploy.llvm_vectors import (
+    WORD,
+    Memory,
+    Vector,
+    branch,
+    clear,
+    count_set,
+    first_set,
+    vector_function,
+    where,
+)
 from neurodeploy.simulation.kernels.event_lists import (
     begin_lists,
     kernel,
@@ -23,45 +31,89 @@ from neurodeploy.simulation.kernels.event_lists import (
     place_of_bounds,
     place_of_list,
 )
-from neurodeploy.simulation.kernels.neuron_vectors import make_row_adder
+from neurodeploy.simulation.kernels.lif import raise_health
+from neurodeploy.simulation.kernels.neuron_vectors import (
+    LANES_LEAST,
+    clip_counted,
+    decay,
+    raise_peaks,
+    sum_rows,
+)
 from neurodeploy.simulation.kernels.sigma_delta import gather_reach
+from neurodeploy.simulation.kernels.structures import NOTES, RESONATORS
 
-_LIMIT: Final = np.int64(VOLTAGE_LIMIT)
-_add_16 = make_row_adder(16)
+
+@vector_function("uint64")
+def step_resonators(
+    rows: Memory, store: Memory, ranges: Memory, count: Vector, group: Memory, states: Memory,
+    peaks: Memory, notes: Memory,
+) -> Vector:  # fmt: skip
+    """Gather what reaches a group of resonators, RESONATORS, and advance them by one step.
+
+    Added up are rows as in `neuron_vectors.step_lif`; sums times 2**shift reach the neurons.
+    Updated are states, `peaks` and `notes`, whose `idle` is the mask of those without a state.
+    Exact while |sum| · 2**shift < 2**29 and sine and cosine are within 2**18 in size.
+
+    Returns:
+        The mask of those that spiked, lowest lane first.
+    """
+    place, width, lanes = (group.field(name).load() for name in ("place", "width", "lanes"))
+    shift, sine, cosine, threshold, present = (
+        group.field(name).load().resized(32)
+        for name in ("shift", "sine", "cosine", "threshold", "present")
+    )
+    half = width.unsigned_rshift(1)
+
+    def turn(part: Vector, by: Vector) -> Vector:
+        """The product drops its bits towards zero."""
+        return decay(part, abs(by)) * where(by < 0, -1, by.full(1))
+
+    def step(lanes: int) -> Vector:
+        of_real, of_imaginary = states.at(place), states.at(place + half)
+        real, before = of_real.load(lanes), of_imaginary.load(lanes)
+        notes.field("idle").store((real | before).equals(0).bitmask())
+        arriving, other = (
+            sum_rows(lanes, rows.at(begin), store, ranges, count, width) << shift
+            for begin in (place, place + half)
+        )
+        total = turn(real, cosine) - turn(before, sine) + arriving
+        other = turn(real, sine) + turn(before, cosine) + other
+        size = raise_peaks(peaks, total)
+        total = clip_counted(total, size, notes.field("current_wraps"))
+        size = raise_peaks(peaks.at(LANES_LEAST), other)
+        other = clip_counted(other, size, notes.field("voltage_clips"))
+        is_neuron = before.numbered() < present
+        below = threshold - 1  # what fires is above it
+
+        def pass_zero() -> Vector:
+            fired = (total > below) & (other > -1) & (before < 0) & is_neuron
+            of_real.store(total)
+            of_imaginary.store(other)
+            return fired.bitmask()
+
+        def reach_level() -> Vector:
+            fired = (other > below) & is_neuron
+            of_real.store(where(fired, 0, total))
+            of_imaginary.store(where(fired, below, other))
+            return fired.bitmask()
+
+        return branch(group.field("is_phase").load().differs(0), pass_zero, reach_level)
+
+    return branch(
+        lanes.equals(64),
+        lambda: step(64),
+        lambda: branch(lanes.equals(32), lambda: step(32), lambda: step(16)),
+    )
 
 
 @kernel()
-def gather_rows(count, ranges, width, rows, store, sums):  # type: ignore[no-untyped-def]
-    """Add the weights of some ranges of events, times their values, to sums[:width]."""
-    for slot in range(count):
-        found = ranges[slot]
-        for event in range(found.first, found.stop):
-            value = np.int32(1)
-            if found.to_values != 0:
-                value = store[event + found.to_values]
-            row = found.start + np.int64(store[event]) * width
-            for lane in range(0, width, 16):
-                _add_16(sums, lane, rows, row + lane, value, 0)
-
-
-@kernel()
-def turn(of_real, real, of_imaginary, imaginary):  # type: ignore[no-untyped-def]
-    """Return one part of a state that turns: both products drop their bits towards zero."""
-    one, other = of_real * real, of_imaginary * imaginary
-    one = -(-one >> DECAY_BITS) if one < 0 else one >> DECAY_BITS
-    return one + (-(-other >> DECAY_BITS) if other < 0 else other >> DECAY_BITS)
-
-
-@kernel()
-def count_active(neurons, real, imaginary, reached):  # type: ignore[no-untyped-def]
-    """Count the neurons with a state, or an event that reaches one of their parts."""
-    active = 0
-    for neuron in range(neurons):
-        other = neuron + neurons
-        bits = reached[neuron // WORD] >> np.uint64(neuron % WORD)
-        bits |= reached[other // WORD] >> np.uint64(other % WORD)
-        active += (bits & np.uint64(1)) != 0 or real[neuron] != 0 or imaginary[neuron] != 0
-    return active
+def bits_from(words, position):  # type: ignore[no-untyped-def]
+    """Return 64 bits from a position on; those beyond the last word are zero."""
+    word, shift = position // WORD, np.uint64(position % WORD)
+    bits = words[word] >> shift
+    if shift != 0 and word + 1 < words.size:
+        bits |= words[word + 1] << (np.uint64(WORD) - shift)
+    return bits
 
 
 @kernel()
@@ -75,57 +127,55 @@ def run_resonators(samples, steps, described, terms, weights, store, results):  
     layer = described[0]
     rows, reach, parameters = weights
     spikes, totals, traces, finals, updates, health = results
-    sine, cosine = np.int64(parameters[0]), np.int64(parameters[1])
-    is_phase, threshold, shift = parameters[2] != 0, layer.threshold, layer.shift
+    groups = np.empty(1, RESONATORS)
+    group = groups[0]
+    group.sine, group.cosine, group.is_phase = parameters[0], parameters[1], parameters[2]
+    group.threshold, group.shift, group.width = layer.threshold, layer.shift, layer.padded
     width, neurons, lists, counts = (
         layer.padded, layer.channels, layer.lists, layer.counts_updates != 0
     )  # fmt: skip
     segments, ranges = make_room(terms, layer.rows_at_once)
-    words = (width + WORD - 1) // WORD
+    words, half = (width + WORD - 1) // WORD, width // 2
     keeps_spikes, keeps_totals = layer.keeps_spikes != 0, layer.keeps_totals != 0
-    reached, sums = np.zeros(words, np.uint64), np.zeros(width, np.int32)
-    real, imaginary = np.zeros(neurons, np.int64), np.zeros(neurons, np.int64)
+    reached, states = np.zeros(words, np.uint64), np.zeros(width, np.int32)
+    peaks, notes = np.zeros(2 * LANES_LEAST, np.int32), np.zeros(1, NOTES)
     sent = np.empty(steps, np.int64)
     for sample in range(samples):
         begin_lists(lists, sample, sent, store)
         segment_count = list_segments(sample, 0, 0, width, terms, segments)
-        clear(real, neurons)
-        clear(imaginary, neurons)
+        clear(states, width)
         for step in range(steps):
             count = list_ranges(segment_count, step, layer.rows_at_once, segments, store, ranges)
-            clear(sums, width)
-            gather_rows(count, ranges, width, rows, store, sums)
             if counts:
                 gather_reach(count, ranges, words, reach, store, reached)
-                updates[sample, 0] += count_active(neurons, real, imaginary, reached)
-            place, number = place_of_list(lists, sample, step), 0
-            for neuron in range(neurons):
-                before_real, before = real[neuron], imaginary[neuron]
-                total = turn(cosine, before_real, -sine, before) + (sums[neuron] << shift)
-                other = turn(sine, before_real, cosine, before) + (sums[neurons + neuron] << shift)
-                health[0], health[1] = max(health[0], abs(total)), max(health[1], abs(other))
-                kept = min(max(total, -_LIMIT), _LIMIT)
-                kept_other = min(max(other, -_LIMIT), _LIMIT)
-                health[2] += kept != total
-                health[3] += kept_other != other
-                if is_phase:
-                    fires = kept >= threshold and kept_other >= 0 and before < 0
-                else:
-                    fires = kept_other >= threshold
-                    if fires:
-                        kept, kept_other = np.int64(0), threshold - 1
-                real[neuron], imaginary[neuron] = kept, kept_other
-                if fires:
+            place, number, first = place_of_list(lists, sample, step), 0, 0
+            while first < neurons:
+                lanes = 64 if half - first >= 64 else 32 if half - first >= 32 else 16
+                present = min(neurons - first, lanes)
+                group.place, group.lanes, group.present = first, lanes, present
+                fired = step_resonators(rows, store, ranges, count, groups, states, peaks, notes)
+                if counts:
+                    awake = ~np.uint64(notes[0].idle) | bits_from(reached, first)
+                    awake |= bits_from(reached, first + half)
+                    there = ~np.uint64(0) >> np.uint64(WORD - present)
+                    updates[sample, 0] += count_set(awake & there)
+                while fired != 0:
+                    neuron = first + first_set(fired)
+                    fired &= fired - np.uint64(1)
                     store[place + number] = neuron
                     number += 1
                     if keeps_spikes:
                         spikes[sample, step, neuron, 0] = 1
                     if keeps_totals:
                         totals[sample, neuron, 0] += 1
-                if layer.keeps_traces:
-                    traces[sample, step, 0, neuron, 0] = kept
-                    traces[sample, step, 1, neuron, 0] = kept_other
-                if layer.keeps_finals and step == steps - 1:
-                    finals[sample, 0, neuron, 0] = kept
-                    finals[sample, 1, neuron, 0] = kept_other
+                first += lanes
+            if layer.keeps_traces:
+                for neuron in range(neurons):
+                    traces[sample, step, 0, neuron, 0] = states[neuron]
+                    traces[sample, step, 1, neuron, 0] = states[neuron + half]
             store[place_of_bounds(lists, sample, step) + 1] = number
+        if layer.keeps_finals:
+            for neuron in range(neurons):
+                finals[sample, 0, neuron, 0] = states[neuron]
+                finals[sample, 1, neuron, 0] = states[neuron + half]
+    raise_health(health, peaks, notes[0])

@@ -68,6 +68,12 @@ NOTES = _integers("current_wraps voltage_clips changes idle")
 CHANGE_NOTES = _integers("sigma_wraps activation_wraps sum_overflows standing")
 """Counted by steps of sigma-delta neurons; `standing` is the mask of those that now have a state or
 a bias."""
+RESONATORS = _integers("place present lanes width shift sine cosine threshold is_phase")
+"""A group of resonators: the first, how many there are, and how many step side by side.
+
+`width` is that of rows and states, of which the imaginary parts are the second half; sums are
+scaled by 2**shift. Sine, cosine, threshold and kind are those of the layer, the threshold scaled.
+"""
 FIRED = _integers("mask place lane step pixel")
 """Neighbouring neurons that spiked in a step: their mask, lowest lane first; where in the store the
 first of them is listed; the lane of the mask's first bit; the step and the pixel."""

@@ -116,7 +116,8 @@ def frame_of(shape: Shape) -> tuple[int, int, int]:
 def blocks_of(synapse: object, source: Shape, target: Shape) -> list[Block]:
     """Return the weights of a synapse, a block for each delay; none if it cannot be compiled.
 
-    Of a complex one, the outputs are all real parts, then all imaginary ones.
+    Of a complex one, the outputs are all real parts, filled up with zeros to a multiple of
+    `CHANNEL_TILE`, then all imaginary ones.
     """
     channels, height, width = frame_of(source)
     if isinstance(synapse, FixedComplexDense):
@@ -124,7 +125,8 @@ def blocks_of(synapse: object, source: Shape, target: Shape) -> list[Block]:
         if not all(parts):
             return []
         (real,), (imaginary,) = parts
-        both = np.concatenate([real.weights, imaginary.weights], axis=1)
+        filled = np.pad(real.weights, ((0, 0), (0, -real.weights.shape[1] % CHANNEL_TILE)))
+        both = np.concatenate([filled, imaginary.weights], axis=1)
         return [replace(real, weights=both, shift=max(real.shift, imaginary.shift))]
     if isinstance(synapse, FixedConv):
         weight = _ungrouped(synapse)
