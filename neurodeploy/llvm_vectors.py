@@ -296,6 +296,21 @@ def count_set(word: Vector) -> Vector:
 
 
 @vector_function()
+def copy_word(values: Memory, start: Vector, target: Memory, place: Vector) -> None:
+    """Copy values[start : start + 64] to target[place :]."""
+    target.at(place).store(values.at(start).load(WORD))
+
+
+@vector_function()
+def write_bits(word: Vector, target: Memory, place: Vector) -> None:
+    """Write the bits of a word to target[place : place + 64], of 8 bits, as zeros and ones."""
+    build = word.builder
+    flags = build.bitcast(word.value, ir.VectorType(ir.IntType(1), WORD))
+    kind = ir.VectorType(ir.IntType(8), WORD)
+    target.at(place).store(Vector(build, build.zext(flags, kind)))
+
+
+@vector_function()
 def clear(array: Memory, count: Vector) -> None:
     """Set the first `count` numbers to zero; in numba, a slice would count references."""
     fill_zero(array.builder, array.pointer, (count * (array.bits // 8)).value)

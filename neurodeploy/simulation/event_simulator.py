@@ -155,7 +155,7 @@ class EventSimulator:
         """
         start = time.perf_counter()
         graph, feed = self.graph, member_of(Feed, feed, name="feed")
-        given = check_input(inputs, graph, feed=feed)
+        given, low, high = _checked(inputs, graph, feed, "input")
         steps = plan_steps(timing, None if feed is Feed.BIAS else int(given.shape[1]))
         if feed is not Feed.BIAS and steps != given.shape[1]:
             given = given[:, np.arange(steps) % given.shape[1]]
@@ -164,7 +164,7 @@ class EventSimulator:
         parts = _parts_between_refreshes(graph, timing, steps)
         kept, traced = record.resolve(graph.names)
         plan = Plan(steps=steps, timing=timing, feed=feed, record=record, kept=kept, traced=traced)
-        layers = self._layers(values, plan)
+        layers = self._layers(max(high, -low), plan)
         outputs = Outputs(graph, plan, samples=len(values))
         begin = time.perf_counter()
         done = 0
@@ -195,15 +195,15 @@ class EventSimulator:
         if written is not outputs:
             outputs.take_part(written, part.start)
 
-    def _layers(self, values: Values, plan: Plan) -> tuple[CompiledLayer | None, ...]:
-        """Compile what can be compiled; None for the other layers."""
+    def _layers(self, largest: int, plan: Plan) -> tuple[CompiledLayer | None, ...]:
+        """Compile what can be compiled, for values of this size; None for the other layers."""
         if not (self._is_compiled and _has_compiler()):
             return (None,) * len(self.graph.layers)
-        largest = 1
         takes_values = self.graph.input.is_graded or plan.feed is Feed.NEURON
         if takes_values and plan.feed is not Feed.BIAS:
-            largest = max(int(values.max()), -int(values.min()), 1)
             largest = 1 << (largest - 1).bit_length()  # few different ones, to be kept
+        else:
+            largest = 1
         found = []
         for layer in self.graph:
             size = largest if INPUT in _sources(layer) else 1
@@ -402,6 +402,13 @@ def check_input(
             the port can carry.
         SimulationError: If the feed does not exist in this network.
     """
+    return _checked(inputs, graph, feed, where)[0]
+
+
+def _checked(
+    inputs: npt.NDArray[np.integer], graph: FixedPointGraph, feed: Feed, where: str
+) -> tuple[npt.NDArray[np.integer], int, int]:
+    """Return what `check_input` does, and the extremes as `_extremes` has them."""
     array = np.asarray(inputs)
     if array.dtype.kind not in "iub":
         raise DataError(
@@ -413,20 +420,20 @@ def check_input(
     limits = np.iinfo(np.int32)
     low, high = _extremes(array)
     if feed is Feed.BIAS:
-        _require_range(low, high, BIAS_BITS - 1, "the bias of an input block")
+        _require_range(array, low, high, BIAS_BITS - 1, "the bias of an input block")
     elif feed is Feed.PORT and graph.input.is_graded:
         bits = graph.input.message_bits
-        _require_range(low, high, bits, f"{bits} message bits (--input-bits)")
+        _require_range(array, low, high, bits, f"{bits} message bits (--input-bits)")
     elif feed is Feed.PORT and not (low >= 0 and high <= 1):
         warnings.warn(
-            f"{where}: values from {low} to {high} on a binary port; every value other than 0 "
+            f"{where}: values from {array.min()} to {high} on a binary port; every value but 0 "
             "counts as one spike. Give the number of bits (--input-bits) if the values matter.",
             NeurodeployWarning,
             stacklevel=3,
         )
     if low < limits.min or high > limits.max:
-        raise DataError(f"{where}: values from {low} to {high} exceed 32 bits.")
-    return array
+        raise DataError(f"{where}: values from {array.min()} to {array.max()} exceed 32 bits.")
+    return array, low, high
 
 
 def _keep_bytes(array: npt.NDArray[np.integer]) -> Values:
@@ -435,21 +442,24 @@ def _keep_bytes(array: npt.NDArray[np.integer]) -> Values:
 
 
 def _extremes(array: npt.NDArray[np.integer]) -> tuple[int, int]:
-    """Return the smallest and the largest value; of zeros and ones, the usual input, 0 and 1."""
+    """Return the smallest value, or 0 if none is negative, and the largest; at least 1."""
     if array.flags.c_contiguous:
-        # As unsigned numbers negative ones are large: one pass tells whether there is more.
+        # As unsigned numbers negative ones are large: one pass tells whether there are any.
         unsigned = array.view(f"u{array.dtype.itemsize}")
-        if int(unsigned.max()) <= 1:
-            return 0, 1
-    return int(array.min()), int(array.max())
+        high = int(unsigned.max())
+        if array.dtype.kind != "i" or high <= np.iinfo(array.dtype).max:
+            return 0, max(high, 1)
+    return min(int(array.min()), 0), max(int(array.max()), 1)
 
 
-def _require_range(low: int, high: int, bits: int, carrier: str) -> None:
+def _require_range(
+    array: npt.NDArray[np.integer], low: int, high: int, bits: int, carrier: str
+) -> None:
     """Refuse values of 2**bits or more in size."""
     if max(high, -low) >= 1 << bits:
         raise DataError(
-            f"input: values from {low} to {high} do not fit {carrier}: less than {1 << bits} in "
-            "size is allowed. Scale the input."
+            f"input: values from {array.min()} to {array.max()} do not fit {carrier}: less than "
+            f"{1 << bits} in size is allowed. Scale the input."
         )
 
 

@@ -80,25 +80,29 @@ def step_sums(
 
 @vector_function("uint64")
 def step_values(
-    values: Memory, states: Memory, messages: Memory, place: Vector, width: Vector, scale: Vector,
+    values: Memory, states: Memory, messages: Memory, peaks: Memory, scale: Vector,
     threshold: Vector,
 ) -> Vector:  # fmt: skip
-    """Advance 64 delta neurons by one step: values[place :] times 2**scale are their activations.
+    """Advance 64 delta neurons by one step: values[:64] times 2**scale are their activations.
 
-    These must fit 32 bits. Updated are the activations states[place :], and the residues `width`
-    numbers further on; messages[place :] gets what the neurons send.
+    These must fit 32 bits. Updated are the activations states[:64], then the residues, and the
+    largest sizes of activations, then of messages, in `peaks`; messages[:64] get what is sent.
 
     Returns:
         The mask of those that have a state now.
     """
-    activation = values.at(place).load(WORD) << scale.resized(32)
-    message, residue = _send(activation, states.at(place), width, threshold)
-    messages.at(place).store(message)
+    activation = values.load(WORD) << scale.resized(32)
+    message, residue = _send(activation, states, WORD, threshold)
+    messages.store(message)
+    for number, each in enumerate((activation, message)):
+        peak, size = peaks.at(number * WORD), abs(each)
+        before = peak.load(WORD)
+        peak.store(where(size > before, size, before))
     return (activation | residue).differs(0).bitmask()
 
 
 def _send(
-    activation: Vector, states: Memory, width: Vector, threshold: Vector
+    activation: Vector, states: Memory, width: Vector | int, threshold: Vector
 ) -> tuple[Vector, Vector]:
     """Store activations and, a plane further on, residues; return the messages and the residues."""
     lanes = activation.lanes

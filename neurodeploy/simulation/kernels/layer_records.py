@@ -12,7 +12,6 @@ import numpy.typing as npt
 from neurodeploy.files import PACKAGE
 from neurodeploy.fixedpoint import (
     MESSAGE_MAX,
-    STATE_EXPONENT,
     Int32Array,
     Int64Array,
     scale_up,
@@ -97,14 +96,19 @@ class EventStore:
         self._unread = np.zeros((samples, 2), np.int64)
         self._prepared: dict[str, _Prepared] = {}
 
-    def collect(self, name: str, frames: SpikeArray) -> None:
-        """List the events of the input or a layer, (samples, T, *sender) uint8 or int32."""
+    def collect(self, name: str, frames: SpikeArray, *, largest: int | None = None) -> None:
+        """List the events of the input or a layer, (samples, T, *sender) uint8 or int32.
+
+        `largest` is the size of the largest value, where it is known.
+        """
         channels, height, width = self._frames[name]
         shape = (len(frames), self._steps, channels, height * width)
         lists = self._lists[name]
         collect_events(np.ascontiguousarray(frames).reshape(-1), shape, lists, self._store)
         if lists["to_values"][0]:
-            self._largest[name] = max(int(frames.max()), -int(frames.min()), 1)
+            if largest is None:
+                largest = max(int(frames.max()), -int(frames.min()))
+            self._largest[name] = max(largest, 1)
 
     def fits(self, layer: CompiledLayer) -> bool:
         """Return whether the values that a layer's sources sent are small enough for its kernel."""
@@ -198,12 +202,14 @@ class EventStore:
         if frames is None:
             shape = (samples, self._steps, *layer.shape)
             frames = np.zeros(shape, np.int32 if layer.kernel == "sigma-delta" else np.uint8)
-        values = values.reshape(-1)
+        values, sent = values.reshape(-1), 1
         if layer.kernel == "sigma-delta":
             biases = parameters[: prod(layer.shape)]
-            run_delta_block(values, described, biases, frames.reshape(-1), (*flat, updates))
-            largest = max(int(values.max()), -int(values.min()))
-            health[1] = largest << (int(described["shift"][0]) - STATE_EXPONENT)
+            largest = np.zeros(2, np.int64)
+            run_delta_block(
+                values, described, biases, frames.reshape(-1), (*flat, updates), largest
+            )
+            health[1], sent = largest[0], int(largest[1])
         else:
             nothing = values[:0]
             images = scale_up(values).astype(np.int32) if is_bias else nothing
@@ -212,9 +218,8 @@ class EventStore:
                 arriving, images, described, parameters.copy(), resets, frames.reshape(-1),
                 (*flat, updates), health,
             )  # fmt: skip
-        self.collect(layer.name, frames)
+        self.collect(layer.name, frames, largest=sent)
         if layer.kernel == "sigma-delta":
-            sent = max(int(frames.max()), -int(frames.min()))
             self._note_messages(layer.name, samples, sent, health)
             self._note_values(layer, span, outputs)
         outputs.add_health(health)
