@@ -52,42 +52,15 @@ from neurodeploy.untrusted.hdf5 import ENTRIES_MAX, UntrustedGroup, open_root
 _TWIN = FileKind("counts of the ReLU twin", ".net", NetxError, "Deploy the network again.")
 
 
-def read(
-    path: str | Path,
+def read_network(
+    path: Path,
     *,
-    input_shape: Sequence[int] | None = None,
-    input_bits: int | None = None,
-    spike_exponent: int | None = None,
-    accept_silent_faults: bool = False,
+    input_shape: Sequence[int] | None,
+    input_bits: int | None,
+    spike_exponent: int | None,
+    accept_silent_faults: bool,
 ) -> FixedPointGraph:
-    """Read a netx file.
-
-    The HDF5 library may crash or hang on a damaged file, so another process reads the file first.
-
-    Args:
-        path: The `.net` file.
-        input_shape: (C, H, W) or (N,) where the file has no input layer.
-        input_bits: `input_message_bits` of Lava's `Network`: 0 means that every input value
-            other than 0 is one spike, more that values count. None: what the file was written
-            with if neurodeploy wrote it, else 0, Lava's default.
-        spike_exponent: `spike_exp` of Lava's `Network`; matters to sigma-delta neurons only. None:
-            that of the file if neurodeploy wrote it, else 6, Lava's default.
-        accept_silent_faults: Do as Lava does where it silently drops what the file says: delays
-            of conv layers, bias and delays of complex layers, weight matrices that it turns into
-            zeros, and datasets that it does not read although they change what was trained.
-
-    Returns:
-        The network, one layer for each process that Lava would create.
-
-    Raises:
-        NetxError: If the file is missing, truncated or malformed, holds something that Lava
-            would drop, hang on or fail on, or something that is not simulated.
-
-    Example:
-        >>> nd.netx.read(nd.load_example().net).names
-        ('conv1', 'conv2', 'readout')
-    """
-    path = Path(path)
+    """Read a netx file; see `neurodeploy.netx.read`."""
     shape = tuple(input_shape) if input_shape is not None else None
     if shape is not None and (len(shape) not in (1, 3) or min(shape) < 1):
         raise NetxError(f"{path}: input shape {shape}, (C, H, W) or (N,) is required.")
@@ -97,7 +70,7 @@ def read(
                 spike_exponent=_exponent(root, spike_exponent),
                 accept_silent_faults=accept_silent_faults,
             )
-            return _read_network(root, options, input_shape=shape, input_bits=input_bits)
+            return _read_layers(root, options, input_shape=shape, input_bits=input_bits)
     except GraphError as error:
         raise NetxError(f"{path}: {error}") from error
 
@@ -136,7 +109,7 @@ class _State:
     is_flat: bool = False
 
 
-def _read_network(
+def _read_layers(
     root: UntrustedGroup, options: Options, *, input_shape: Shape | None, input_bits: int | None
 ) -> FixedPointGraph:
     if input_bits is None:

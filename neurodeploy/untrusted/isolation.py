@@ -207,9 +207,15 @@ def start_early(words: Sequence[str]) -> None:
     Args:
         words: The command line; a command that reads a netx file is its second word.
     """
-    if CAN_ISOLATE and not _idle and set(words[1:2]) & set(_READERS):
+    if set(words[1:2]) & set(_READERS):
+        start_ahead("neurodeploy.untrusted.hdf5")
+
+
+def start_ahead(first: str) -> None:
+    """Start the process for the next call, unless it waits already; it begins to load a module."""
+    if CAN_ISOLATE and not _idle:
         with suppress(OSError):  # the second try, for the file, tells of it
-            _idle.append(_Worker(first="neurodeploy.untrusted.hdf5"))
+            _idle.append(_Worker(first=first))
 
 
 class _Worker:
