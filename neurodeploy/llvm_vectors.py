@@ -17,13 +17,14 @@ from llvmlite import ir
 WORD: Final = 64
 """Bits of a word, and values that `nonzero_bits` looks at."""
 _WORD_TYPE: Final = ir.IntType(WORD)
+_FLOATS: Final = (ir.FloatType, ir.DoubleType)
 
 
 def _operator(
     instruction: str, *sign: str, of_floats: str = ""
 ) -> Callable[[Vector, Vector | int], Vector]:
     def apply(left: Vector, right: Vector | int) -> Vector:
-        is_float = isinstance(left.element, ir.FloatType)
+        is_float = isinstance(left.element, _FLOATS)
         operation = getattr(left.builder, of_floats if is_float and of_floats else instruction)
         return Vector(left.builder, operation(*sign, left.value, left._operand(right)))
 
@@ -35,8 +36,8 @@ class Vector:
 
     Operators are those of NumPy's integers, wrapping at the width of the left operand. The right
     one may be a Python integer or a single number, which stand for as many as there are lanes.
-    Comparisons are signed and result in lanes of one bit. Numbers of float32 know `+`, `-`, `*`,
-    `>`, `differs` and `times_plus` alone.
+    Comparisons are signed and result in lanes of one bit. Floats know `+`, `-`, `*`, `/`, `>`,
+    `differs`, `times_plus`, `truncated` and `as_float` alone.
     """
 
     __slots__ = ("builder", "value")
@@ -82,6 +83,7 @@ class Vector:
     __xor__ = _operator("xor")
     __lshift__ = _operator("shl")
     __rshift__ = _operator("ashr")
+    __truediv__ = _operator("sdiv", of_floats="fdiv")
     unsigned_rshift = _operator("lshr")
     """Shift right, zeros from the left; of numbers that are not negative the same as `>>`."""
     __lt__ = _operator("icmp_signed", "<")
@@ -94,12 +96,12 @@ class Vector:
     def differs(self, other: Vector | int) -> Vector:
         """Compare with `!=`; of floats, not a number differs from everything."""
         compare = self.builder.icmp_signed
-        if isinstance(self.element, ir.FloatType):
+        if isinstance(self.element, _FLOATS):
             compare = self.builder.fcmp_unordered
         return Vector(self.builder, compare("!=", self.value, self._operand(other)))
 
     def times_plus(self, factor: Vector, summand: Vector) -> Vector:
-        """Return self · factor + summand of float32; where the processor can, rounded once."""
+        """Return self · factor + summand of floats; where the processor can, rounded once."""
         product = self.builder.fmul(self.value, self._operand(factor), flags=("contract",))
         total = self.builder.fadd(product, self._operand(summand), flags=("contract",))
         return Vector(self.builder, total)
@@ -123,6 +125,21 @@ class Vector:
     def numbered(self) -> Vector:
         """Return the numbers of the lanes: 0, 1, 2, ..."""
         return Vector(self.builder, ir.Constant(self.value.type, list(range(self.lanes))))
+
+    def truncated(self) -> Vector:
+        """Return floats rounded towards zero."""
+        kind = self.value.type
+        name = f"llvm.trunc.{f'v{self.lanes}' if self.lanes else ''}{self.element.intrinsic_name}"
+        signature = ir.FunctionType(kind, [kind])
+        function = self.builder.module.declare_intrinsic(name, (), signature)
+        return Vector(self.builder, self.builder.call(function, [self.value]))
+
+    def as_float(self, bits: int) -> Vector:
+        """Return floats with another width."""
+        kind = ir.DoubleType() if bits == WORD else ir.FloatType()
+        target = ir.VectorType(kind, self.lanes) if self.lanes else kind
+        change = self.builder.fpext if bits == WORD else self.builder.fptrunc
+        return Vector(self.builder, change(self.value, target))
 
     def half(self, number: int) -> Vector:
         """Return the first or the second half of the lanes."""
@@ -214,7 +231,9 @@ class Memory:
     def bits(self) -> int:
         """Width of a number."""
         element = self.pointer.type.pointee
-        width: int = 32 if isinstance(element, ir.FloatType) else element.width
+        if isinstance(element, _FLOATS):
+            return 32 if isinstance(element, ir.FloatType) else WORD
+        width: int = element.width
         return width
 
     def at(self, offset: Vector | int) -> Memory:

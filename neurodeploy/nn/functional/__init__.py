@@ -7,6 +7,7 @@ In reading order:
     recurrence   the same neurons, with spikes that return in the next step
     rows         the (T, M) layout that dynamics work on
     cuba_loops   the same CUBA neurons as compiled loops on CPUs
+    cuba_vectors their steps, for many neurons side by side in registers
     lif_loops    the same LIF neurons as compiled loops, also behind a batch norm
     lif_vectors  their steps, for many neurons side by side in registers
     parallel     spans of columns in several threads

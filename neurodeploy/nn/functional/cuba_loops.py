@@ -11,9 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from neurodeploy import llvm_vectors
 from neurodeploy.compiled_code import compiled, source_key
-from neurodeploy.nn.functional import surrogate as surrogates
-from neurodeploy.nn.functional.parallel import Span, run_tiles
+from neurodeploy.nn.functional import cuba_vectors, surrogate as surrogates
+from neurodeploy.nn.functional.cuba_vectors import FIELDS, WIDE, filter_back, fire
+from neurodeploy.nn.functional.parallel import TILE, Span, run_tiles
 from neurodeploy.nn.functional.surrogate import (
     Exponential,
     Float32Array,
@@ -23,14 +25,15 @@ from neurodeploy.nn.functional.surrogate import (
     slopes,
 )
 
-Keeps = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Int64Array = npt.NDArray[np.int64]
+Keep = npt.NDArray[np.float64]
+Keeps = tuple[Keep, Keep]
 """1 - decay / 4096 of current and voltage, (1,) or (M,) float64."""
 
-_ONE: Final = np.float32(1)
-_ZERO: Final = np.float32(0)
 _NOTHING: Final = np.zeros((0, 0), np.float32)
 
-_kernel = compiled(source_key(Path(file) for file in (__file__, surrogates.__file__)))
+_FILES: Final = (__file__, cuba_vectors.__file__, llvm_vectors.__file__, surrogates.__file__)
+_kernel = compiled(source_key(map(Path, _FILES)))
 
 
 class _Numbers(NamedTuple):
@@ -95,53 +98,43 @@ def cuba_span(
 ) -> None:
     """Run CUBA neurons; see `neurodeploy.nn.functional.dynamics` for the equations.
 
-    States are whole numbers in float64: products with a share of 4096 are exact there up to
-    2**41, and truncation is one instruction for a vector of them.
-
     Inputs, `voltages` before the reset and `currents`, unless these are (0, 0), are (T, M) in
     SLAYER units. `states`, U and reset V, (M,), are those before the first step, and on return
     those after the last.
     """
-    scale, is_power_of_two, level, is_graded = neurons
-    current_keep, voltage_keep = keeps
-    current, voltage = states
-    keep_u, keep_v = np.empty(1024), np.empty(1024)
-    u, v = np.empty(1024), np.empty(1024)
-    inverse = _ONE / scale  # exact for a power of two
-    for begin in range(span[0], span[1], 1024):
-        end = min(begin + 1024, span[1])
-        size = end - begin
-        for i in range(size):
-            keep_u[i] = current_keep[begin + i if current_keep.size > 1 else 0]
-            keep_v[i] = voltage_keep[begin + i if voltage_keep.size > 1 else 0]
-            u[i], v[i] = current[begin + i], voltage[begin + i]
-        for step in range(inputs.shape[0]):
-            x, s, before = (
-                inputs[step, begin:end],
-                spikes[step, begin:end],
-                voltages[step, begin:end],
-            )
-            if is_power_of_two:
-                for i in range(size):
-                    u[i] = np.trunc(u[i] * keep_u[i]) + np.trunc(np.float64(x[i] * scale))
-                    v[i] = np.trunc(v[i] * keep_v[i]) + u[i]
-                    before[i] = np.float32(v[i]) * inverse
-            else:
-                for i in range(size):
-                    u[i] = np.trunc(u[i] * keep_u[i]) + np.trunc(np.float64(x[i] * scale))
-                    handed = (np.float32(u[i]) / scale) * scale
-                    v[i] = np.trunc(v[i] * keep_v[i]) + np.trunc(np.float64(handed))
-                    before[i] = np.float32(v[i]) / scale
-            if currents.shape[0]:
-                kept = currents[step, begin:end]
-                for i in range(size):
-                    kept[i] = np.float32(u[i]) / scale
-            for i in range(size):
-                is_firing = v[i] > level
-                s[i] = (before[i] if is_graded else _ONE) if is_firing else _ZERO
-                v[i] = 0.0 if is_firing else v[i]
-        for i in range(size):
-            current[begin + i], voltage[begin + i] = np.int32(u[i]), np.int32(v[i])
+    steps, columns = inputs.shape
+    vectors, places = np.empty((4, TILE)), np.empty(len(FIELDS), np.int64)
+    numbers, flags = np.empty(2), np.empty(3, np.int64)
+    numbers[0], numbers[1] = neurons.scale, neurons.level
+    flags[0], flags[1], flags[2] = neurons.is_power_of_two, neurons.is_graded, currents.size > 0
+    for begin in range(span[0], span[1], TILE):
+        end = min(begin + TILE, span[1])
+        for kind in range(2):
+            _spread(keeps[kind], begin, end, vectors[kind])
+            for i in range(end - begin):
+                vectors[2 + kind, i] = states[kind][begin + i]
+        at = begin
+        while at < end:
+            is_wide = at + WIDE <= end
+            _place(places, at, at - begin, columns, steps, is_wide)
+            fire(inputs, vectors, places, numbers, flags, spikes, voltages, currents)
+            at += WIDE if is_wide else 1
+        for kind in range(2):
+            for i in range(end - begin):
+                states[kind][begin + i] = np.int32(vectors[2 + kind, i])
+
+
+@_kernel
+def _place(places: Int64Array, at: int, lane: int, columns: int, steps: int, is_wide: bool) -> None:
+    """Write what `FIELDS` says."""
+    places[0], places[1], places[2], places[3], places[4] = at, lane, columns, steps, is_wide
+
+
+@_kernel
+def _spread(values: Keep, begin: int, end: int, result: Keep) -> None:
+    """Write values[begin:end], or as many times the only value."""
+    for i in range(end - begin):
+        result[i] = values[begin + i if values.size > 1 else 0]
 
 
 @_kernel
@@ -162,33 +155,30 @@ def cuba_back_span(
     `gradients` are g, of the spikes, `keeps` a_u and a_v, `surrogate` is h of voltage - margin, and
     `result` gx; arrays are (T, M) float32.
     """
-    current_keep, voltage_keep = keeps
-    keep_u, keep_v = np.empty(1024, np.float32), np.empty(1024, np.float32)
-    into_v, into_u = np.empty(1024, np.float32), np.empty(1024, np.float32)
-    centred, slope = np.empty(1024, np.float32), np.empty(1024, np.float32)
-    bits = np.empty(1024, np.int32)
-    for begin in range(span[0], span[1], 1024):
-        end = min(begin + 1024, span[1])
+    steps, columns = voltages.shape
+    # Of a block of columns, all steps' slopes stay in the first-level cache.
+    block = max(1, min(TILE // WIDE, 4096 // (steps * WIDE))) * WIDE
+    shares, places = np.empty((2, TILE), np.float32), np.empty(len(FIELDS) + 1, np.int64)
+    centred, slope = np.empty(steps * block, np.float32), np.empty(steps * block, np.float32)
+    bits = np.empty(steps * block, np.int32)
+    for begin in range(span[0], span[1], block):
+        end = min(begin + block, span[1])
         size = end - begin
-        for i in range(size):
-            keep_u[i] = current_keep[begin + i if current_keep.size > 1 else 0]
-            keep_v[i] = voltage_keep[begin + i if voltage_keep.size > 1 else 0]
-        into_v[:] = 0
-        into_u[:] = 0
-        for back in range(voltages.shape[0]):
-            step = voltages.shape[0] - 1 - back
-            v, g, target = (
-                voltages[step, begin:end],
-                gradients[step, begin:end],
-                result[step, begin:end],
-            )
+        for kind in range(2):
+            _spread(keeps[kind], begin, end, shares[kind])
+        for step in range(steps):
+            v, row = voltages[step, begin:end], centred[step * size : (step + 1) * size]
             for i in range(size):
-                centred[i] = v[i] - margin
-            slopes(centred[:size], threshold, surrogate, slope[:size], bits[:size])
-            for i in range(size):
-                into_v[i] = slope[i] * g[i] + keep_v[i] * into_v[i]
-                into_u[i] = into_v[i] + keep_u[i] * into_u[i]
-                target[i] = into_u[i]
+                row[i] = v[i] - margin
+        count = steps * size
+        slopes(centred[:count], threshold, surrogate, slope[:count], bits[:count])
+        places[5] = size
+        at = begin
+        while at < end:
+            is_wide = at + WIDE <= end
+            _place(places, at, at - begin, columns, steps, is_wide)
+            filter_back(slope, gradients, shares, places, result)
+            at += WIDE if is_wide else 1
 
 
 def run_cuba(
