@@ -164,7 +164,7 @@ class SpikingNetwork(nn.Module):
         """Let torch.compile translate each block at its next call, in place.
 
         Compiled blocks use torch operations throughout, neither the loops of `nn.functional` nor
-        its sparse convolutions. Spikes and gradients are equal up to rounding.
+        its products of spikes as bits. Spikes and gradients are equal up to rounding.
 
         Args:
             backend: Of torch.compile; "inductor" needs a C++ compiler on the machine.

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neurodeploy.errors import GraphError
-from neurodeploy.nn.functional.sparse.convolution import count_if_sparse, sparse_convolution
-from neurodeploy.nn.functional.sparse.spike_products import linear
+from neurodeploy.nn.functional.sparse.spike_products import convolve, linear
 
 Pair = tuple[int, int]
 PreHook = Callable[[Tensor], Tensor]
@@ -134,13 +133,7 @@ def _convolve(
         # weight reads beyond its buffer for channels-last images (seen in torch 2.14, 2 threads:
         # gradients that differ from call to call, then a corrupted heap).
         x, stride = x[..., :: stride[0], :: stride[1]], (1, 1)
-    images = _as_images(x)
-    counts = count_if_sparse(images, weight, stride, dilation, groups)
-    if counts is not None:
-        output = sparse_convolution(images, weight, bias, stride, padding, counts)
-    else:
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        output = functional.conv2d(images, weight, bias, stride, padding, dilation, groups)
+    output = convolve(_as_images(x), weight, bias, stride, padding, dilation, groups)
     return output.view(x.shape[0], x.shape[1], *output.shape[1:])
 
 

@@ -12,5 +12,5 @@ In reading order:
     lif_vectors  their steps, for many neurons side by side in registers
     parallel     spans of columns in several threads
     quantizer    SLAYER's 8-bit weights
-    sparse       convolutions and dense maps that skip inputs that are zero
+    sparse       convolutions and dense maps of spikes, which skip inputs that are zero
 """
