@@ -148,7 +148,7 @@ def check_certificate(
         )
     if not known.compare_network(run.net):  # else it is not read
         with tried_apart(run.net):
-            import_module("numba")
+            import_module("neurodeploy.simulation.kernels.layer_records")
     with console.progress_by_name(quiet=as_json) as advance:
         check = known.check(
             run.net,

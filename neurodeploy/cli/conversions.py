@@ -296,7 +296,7 @@ def write_conversion_pages(
         activity=activity,
         conversion=conversion,
         certificate=None if certificate is None else Certificate.load(certificate),
-        versions=versions("numpy", "h5py", "numba", "onnx", "onnxruntime"),
+        versions=versions("numpy", "h5py", "llvmlite", "onnx", "onnxruntime"),
         files=tuple(
             SourceFile(role=role, path=console.relative(path), sha256=hash_file(path))
             for role, path in (("ANN", options.model), ("frames", options.samples))

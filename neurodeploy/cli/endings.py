@@ -19,7 +19,7 @@ _ROOM = 128 << 20
 _MOST_THREADS = 64
 """OpenBLAS starts no more."""
 _EXTRAS = {
-    **dict.fromkeys(("torch", "lightning_fabric", "safetensors", "sklearn"), "train"),
+    **dict.fromkeys(("torch", "lightning_fabric", "numba", "safetensors", "sklearn"), "train"),
     **dict.fromkeys(("onnx", "onnxruntime", "google"), "onnx"),
     **dict.fromkeys(("torchvision", "tonic", "aedat"), "data"),
 }

@@ -330,7 +330,7 @@ class Certificate:
 
 def _software() -> dict[str, str]:
     """Return the versions of all that computes here, but for Lava, and the processor."""
-    return versions("numpy", "numba", "h5py") | {"processor": processor()}
+    return versions("numpy", "llvmlite", "h5py") | {"processor": processor()}
 
 
 def _other_versions(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 platform, folder = sys.argv[1:]
 
 # What is not ours knows which system it was built for.
-import h5py, jinja2, joblib, llvmlite.binding, matplotlib, numba, numpy, rich.progress, typer
+import h5py, jinja2, joblib, llvmlite.binding, matplotlib, numpy, rich.progress, typer
 import multiprocessing.connection, platform as _, selectors, subprocess, tempfile
 
 locked = []

@@ -59,7 +59,8 @@ BARE = """
 import contextlib, io, os, sys
 from pathlib import Path
 # No package of an extra is there.
-for name in ("torch", "lightning_fabric", "safetensors", "sklearn", "onnx", "onnxruntime", "ray"):
+absent = "torch numba lightning_fabric safetensors sklearn onnx onnxruntime ray"
+for name in absent.split():
     sys.modules[name] = None
 import neurodeploy
 from neurodeploy.cli import main

@@ -24,11 +24,12 @@ from neurodeploy.processes.parents import BEFORE_EXEC
 from neurodeploy.processes.platforms import usable_cores
 from neurodeploy.provenance import installed_version, processor
 
-REQUIRED = ("numpy", "numba", "llvmlite", "h5py", "joblib", "jinja2", "matplotlib", "rich", "typer")
+REQUIRED = ("numpy", "llvmlite", "h5py", "joblib", "jinja2", "matplotlib", "rich", "typer")
 """Distributions that are always installed, and whose versions matter when something is odd."""
 
 _OPTIONAL = (
     ("torch", "training and fine-tuning", "train"),
+    ("numba", "the loops of training", "train"),
     ("lightning-fabric", "training on several devices", "train"),
     ("safetensors", "files of float weights", "train"),
     ("scikit-learn", "the digits data set", "train"),
@@ -63,7 +64,6 @@ class Diagnosis:
         architecture: The processor that kernels are compiled for, LLVM's name.
         cores: Cores that this process may use.
         memory_gb: Main memory in 10**9 bytes; None if the system does not say.
-        threads: Threads of compiled loops.
         start: Seconds from the start of Python to the first spikes of a small network: "first",
             with nothing compiled, and "later". None unless asked for.
         lava: The Lava runtime.
@@ -76,7 +76,6 @@ class Diagnosis:
     architecture: str
     cores: int
     memory_gb: float | None
-    threads: int
     start: dict[str, float] | None
     lava: RuntimeReport
     packages: tuple[OptionalPackage, ...]
@@ -122,7 +121,6 @@ def examine(*, measures_start: bool = False) -> Diagnosis:
     """
     # Here and not above: no other command pays for the compiler at its start.
     import llvmlite.binding
-    import numba
 
     lava = diagnose()
     return Diagnosis(
@@ -135,8 +133,6 @@ def examine(*, measures_start: bool = False) -> Diagnosis:
         architecture=str(llvmlite.binding.get_host_cpu_name()),
         cores=usable_cores(),
         memory_gb=_memory(),
-        # get_num_threads() would start numba's threads, and give torch as many
-        threads=int(vars(numba.config)["NUMBA_NUM_THREADS"]),
         start=_measure_start() if measures_start else None,
         lava=lava,
         packages=tuple(
@@ -231,7 +227,6 @@ def _print(diagnosis: Diagnosis) -> None:
     table.add_row("processor", diagnosis.processor)
     table.add_row("compiled for", diagnosis.architecture)
     table.add_row("cores", f"{diagnosis.cores}{memory}")
-    table.add_row("threads of compiled loops", str(diagnosis.threads))
     if diagnosis.start is not None:
         table.add_row("first start, compiling", f"{diagnosis.start['first']:.1f} s")
         table.add_row("later start", f"{diagnosis.start['later']:.1f} s")

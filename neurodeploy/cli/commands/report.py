@@ -345,7 +345,7 @@ def _write_pages(
         raster=activity.raster,
         activity=activity,
         certificate=certificate_beside(run.net),
-        versions=versions("numpy", "h5py", "numba", "onnx", "onnxruntime"),
+        versions=versions("numpy", "h5py", "llvmlite", "onnx", "onnxruntime"),
         files=tuple(
             SourceFile(
                 role=role,

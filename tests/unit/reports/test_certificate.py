@@ -86,9 +86,14 @@ def test_a_certificate_is_read_as_written_and_holds(case: Case) -> None:
     assert [one.nonzero for one in arrays if one.quantity == "spikes"] == [
         int(np.count_nonzero(spikes)) for spikes in case.recording.spikes
     ]
-    assert {"neurodeploy", "numpy", "numba", "python", "processor"} <= set(certificate.versions)
+    assert {"neurodeploy", "numpy", "llvmlite", "python", "processor"} <= set(certificate.versions)
     line = certificate.describe()
-    for fact in ("network.net", certificate.network.sha256[:12], "2 samples of 6 steps", "numba"):
+    for fact in (
+        "network.net",
+        certificate.network.sha256[:12],
+        "2 samples of 6 steps",
+        "llvmlite",
+    ):
         assert fact in line
 
 
