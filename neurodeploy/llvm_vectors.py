@@ -141,6 +141,12 @@ class Vector:
         change = self.builder.fpext if bits == WORD else self.builder.fptrunc
         return Vector(self.builder, change(self.value, target))
 
+    def widened(self, bits: int) -> Vector:
+        """Return the numbers with more bits, zeros in front."""
+        kind = ir.IntType(bits)
+        target = ir.VectorType(kind, self.lanes) if self.lanes else kind
+        return Vector(self.builder, self.builder.zext(self.value, target))
+
     def half(self, number: int) -> Vector:
         """Return the first or the second half of the lanes."""
         lanes = range(number * self.lanes // 2, (number + 1) * self.lanes // 2)
@@ -152,6 +158,11 @@ class Vector:
         mask = self.builder.bitcast(self.value, ir.IntType(self.lanes))
         word = mask if self.lanes == WORD else self.builder.zext(mask, _WORD_TYPE)
         return Vector(self.builder, word)
+
+    def lanes_of_bits(self) -> Vector:
+        """Return a word as lanes of one bit, the lowest first."""
+        kind = ir.VectorType(ir.IntType(1), self.element.width)
+        return Vector(self.builder, self.builder.bitcast(self.value, kind))
 
     def count_set(self) -> Vector:
         """Return the number of bits that are set."""
@@ -216,6 +227,36 @@ def fold_all(
     return list(results)
 
 
+def fold_bits(
+    word: Vector, starts: Sequence[Vector], step: Callable[..., Sequence[Vector]]
+) -> list[Vector]:
+    """Return the last of `totals = step(position, *totals)` over the bits that are set."""
+    builder = word.builder
+    before, inside = builder.block, builder.append_basic_block("bits")
+    after = builder.append_basic_block("bits.done")
+    builder.cbranch(word.differs(0).value, inside, after)
+    builder.position_at_end(inside)
+    left, *totals = (builder.phi(value.value.type) for value in (word, *starts))
+    position = Vector(builder, builder.cttz(left, ir.Constant(ir.IntType(1), 1)))
+    results = step(position, *(Vector(builder, total) for total in totals))
+    others = Vector(builder, left) & (Vector(builder, left) - 1)
+    for phi, initial, later in zip(
+        (left, *totals), (word, *starts), (others, *results), strict=True
+    ):
+        phi.add_incoming(initial.value, before)
+        phi.add_incoming(later.value, builder.block)
+    end = builder.block
+    builder.cbranch(others.differs(0).value, inside, after)
+    builder.position_at_end(after)
+    found = []
+    for initial, later in zip(starts, results, strict=True):
+        result = builder.phi(initial.value.type)
+        result.add_incoming(initial.value, before)
+        result.add_incoming(later.value, end)
+        found.append(Vector(builder, result))
+    return found
+
+
 class Memory:
     """A place in an array, from which numbers are loaded and to which they are stored.
 
@@ -261,6 +302,16 @@ class Memory:
         """Store neighbouring numbers."""
         target = self.builder.bitcast(self.pointer, vector.value.type.as_pointer())
         self.builder.store(vector.value, target, align=self.bits // 8)
+
+    def as_integers(self, bits: int) -> Memory:
+        """Return the same place in an array of integers of this width."""
+        kind = ir.IntType(bits).as_pointer()
+        return Memory(self.builder, self.builder.bitcast(self.pointer, kind))
+
+    def load_as(self, bits: int) -> Vector:
+        """Load one number of another width, which need be aligned no more than those here."""
+        source = self.builder.bitcast(self.pointer, ir.IntType(bits).as_pointer())
+        return Vector(self.builder, self.builder.load(source, align=self.bits // 8))
 
     def zeros(self, lanes: int) -> Vector:
         """Return zeros of this array's type; without lanes a single one."""
@@ -341,3 +392,14 @@ def fill_zero(builder: Any, pointer: Any, size: Any) -> None:
     fill = builder.module.declare_intrinsic("llvm.memset", [kind, _WORD_TYPE])
     zeros = ir.IntType(8)(0), size, ir.IntType(1)(0)
     builder.call(fill, [builder.bitcast(pointer, kind), *zeros])
+
+
+def constant_bytes(builder: Any, name: str, values: bytes) -> Memory:
+    """Return constant bytes, of one name in a piece of machine code."""
+    module, kind = builder.module, ir.ArrayType(ir.IntType(8), len(values))
+    found = module.globals.get(name)
+    if found is None:
+        found = ir.GlobalVariable(module, kind, name)
+        found.linkage, found.global_constant = "internal", True
+        found.initializer = ir.Constant(kind, bytearray(values))
+    return Memory(builder, builder.bitcast(found, ir.IntType(8).as_pointer()))

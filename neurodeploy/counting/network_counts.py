@@ -189,10 +189,9 @@ def _sent_events(graph: FixedPointGraph, recording: Recording) -> dict[str, Even
     sent: dict[str, EventCounts] = {}
     read = {connection.source for layer in graph for connection in layer.connections}
     for index, layer in enumerate(graph):
-        spikes = recording.spikes[index]
         if recording.events is not None:
             events = recording.events[index]
-        elif spikes is None:
+        elif (spikes := recording.spikes[index]) is None:
             raise DataError(
                 f"{layer.name}: neither its spikes nor counts were recorded. Run with "
                 "Record(counts=True)."

@@ -294,7 +294,7 @@ class Expressions:
     def _call_vectors(self, called: VectorFunction, arguments: Sequence[Value]) -> Value:
         operands: list[Memory | Vector] = []
         for argument in arguments:
-            if isinstance(argument, Array):
+            if isinstance(argument, Array | Structure):
                 fields = argument.dtype.names or ()
                 operands.append(Memory(self._build, argument.pointer, fields))
             else:

@@ -1,11 +1,13 @@
 """The simulator: exact integers, event by event, and the recordings that it makes.
 
 recording        arguments and results of every simulator, and the rule by which a class is chosen
+spike_bits       spikes of a recording as bits, made arrays when they are read
 neurons          one step of each kind of neuron: the definition
 synapses         weighted sums
 counters         neuron updates and events
 layer_by_layer   one layer in NumPy: gather, step, write, count
 kernels          the same, compiled
+kernel_code      the compiled functions, by name
 outputs          the arrays of a recording
 event_simulator  all layers of a network, groups of samples side by side
 recording_files  recordings in files

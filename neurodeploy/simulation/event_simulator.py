@@ -36,7 +36,7 @@ from neurodeploy.ir.integer_layers import (
     SigmaNeuron,
 )
 from neurodeploy.processes.platforms import usable_cores
-from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer
+from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer, packed_names
 from neurodeploy.simulation.layer_by_layer import reset_steps, run_layer
 from neurodeploy.simulation.outputs import Outputs, Plan
 from neurodeploy.simulation.recording import (
@@ -52,6 +52,7 @@ from neurodeploy.simulation.recording import (
     member_of,
     plan_steps,
 )
+from neurodeploy.simulation.spike_bits import tiles_of
 
 if TYPE_CHECKING:
     from neurodeploy.simulation.kernels.layer_records import EventStore
@@ -78,10 +79,11 @@ class EventSimulator:
 
     for N neurons on P pixels (P = 1 for flat layers), 4 · T · N more for an input block, and
     48 · T · N for every layer that is not compiled, or may have to run in NumPy as values of other
-    layers' events reach it. Each
-    thread takes the sums of one sample beside: for the largest layer of at most 32 channels, 2 or
-    4 · T · (P and its kernel's margins) · 16 or 32 bytes, but never more than 4 MiB. All together
-    stays below `batch_bytes`, down to one sample. Neither groups nor threads change a result.
+    layers' events reach it. A bit for each neuron and step, with channels padded to a multiple of
+    16, comes on top. Each thread takes the sums of one sample beside: for the largest layer of at
+    most 64 channels, 2 or 4 · T · (P and its kernel's margins) · 16, 32 or 64 bytes, but never more
+    than 4 MiB. All together stays below `batch_bytes`, down to one sample. Neither groups nor
+    threads change a result.
 
     Example:
         >>> example = nd.load_example()
@@ -165,7 +167,7 @@ class EventSimulator:
         kept, traced = record.resolve(graph.names)
         plan = Plan(steps=steps, timing=timing, feed=feed, record=record, kept=kept, traced=traced)
         layers = self._layers(max(high, -low), plan)
-        outputs = Outputs(graph, plan, samples=len(values))
+        outputs = Outputs(graph, plan, samples=len(values), packed=packed_names(layers))
         begin = time.perf_counter()
         done = 0
         for part in parts:
@@ -187,7 +189,7 @@ class EventSimulator:
         written = outputs
         if len(part) < plan.steps:
             plan, values = replace(plan, steps=len(part)), values[:, part.start : part.stop]
-            written = Outputs(self.graph, plan, samples=len(values))
+            written = Outputs(self.graph, plan, samples=len(values), packed=packed_names(layers))
         workers, size = self._groups(layers, plan, len(values))
         spans = [(i, min(i + size, len(values))) for i in range(0, len(values), size)]
         work = _Work(self.graph, layers, plan, size, written)
@@ -223,6 +225,7 @@ class EventSimulator:
         listed += prod(self.graph.input.shape) if self.graph.input.is_graded else 0
         listed += sum(layer.neurons for layer in self.graph if layer.neuron.is_graded)
         size, sums, workers = 4 * plan.steps * listed, 0, self._threads
+        size += 2 * plan.steps * sum(tiles_of(layer.shape) for layer in self.graph)
         for layer, compiled in zip(self.graph, layers, strict=True):
             if compiled is None or compiled.sizes:
                 size += 48 * plan.steps * layer.neurons
@@ -300,7 +303,11 @@ class _Work:
             from neurodeploy.simulation.kernels import layer_records  # here: it loads LLVM
 
             self.local.store = layer_records.EventStore(
-                self.graph, steps=self.plan.steps, samples=self.size
+                self.graph,
+                self.layers,
+                steps=self.plan.steps,
+                samples=self.size,
+                counts_updates=self.plan.record.has_updates,
             )
         store: EventStore = self.local.store
         return store

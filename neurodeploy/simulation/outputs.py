@@ -6,7 +6,7 @@ All lie in one piece of memory; see `zeros_together`.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from math import prod
@@ -35,6 +35,7 @@ from neurodeploy.simulation.recording import (
     UpdateCounts,
     count_type,
 )
+from neurodeploy.simulation.spike_bits import SpikeBits, pack_bits, spikes_of_layers, tiles_of
 
 _LINE = 64
 """Arrays are multiples of this many bytes apart: lines of a processor's cache."""
@@ -110,6 +111,7 @@ class LayerOutputs:
         steps: T.
         updates: (samples, 2) int64, active and membrane updates; (0, 2) if none are counted.
         spikes: (samples, T, *layer) uint8 or int32.
+        bits: In place of it, as `SpikeBits.bits`.
         traces: (samples, T, states, *layer) int32.
         finals: (samples, states, *layer) int32.
         total: (samples, *layer) `count_type(T)`, events.
@@ -125,6 +127,7 @@ class LayerOutputs:
     steps: int
     updates: Int64Array
     spikes: SpikeArray | None = None
+    bits: npt.NDArray[np.uint16] | None = None
     traces: IntArray | None = None
     finals: IntArray | None = None
     total: CountArray | None = None
@@ -151,6 +154,8 @@ class LayerOutputs:
         layer = self.layer
         if self.spikes is not None:
             self.spikes[span] = spikes
+        if self.bits is not None:
+            self.bits[span] = pack_bits(spikes)
         if self.total is not None:
             counted = count_spikes(
                 spikes, is_graded=layer.neuron.is_graded, is_recurrent=layer.is_recurrent
@@ -163,6 +168,12 @@ class LayerOutputs:
                 if self.earlier_valued is not None:
                     self.earlier_valued[span] = counted.earlier.valued
             self.note_static(is_static=counted.is_static)
+
+    def kept_spikes(self) -> SpikeArray | SpikeBits | None:
+        """Return the spikes as far as they were kept, as arrays or bits."""
+        if self.bits is None:
+            return self.spikes
+        return SpikeBits(bits=self.bits, shape=self.layer.shape)
 
     def states(self) -> States:
         """Return the states after every step by name."""
@@ -207,14 +218,20 @@ def _or_zeros(array: CountArray | None, like: CountArray) -> CountArray:
     return np.zeros_like(like) if array is None else array
 
 
-def _array_specs(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, ArraySpec]:
+def _array_specs(
+    layer: FixedLayer, plan: Plan, samples: int, *, is_packed: bool
+) -> dict[str, ArraySpec]:
     """Name the arrays of a layer that are to be kept, with their shapes and types."""
     record, steps, states = plan.record, plan.steps, len(layer.neuron.states)
     graded, shape = layer.neuron.is_graded, layer.shape
     total: ArraySpec = ((samples, *shape), count_type(steps))
     sent: ArraySpec = ((samples, steps, *shape), np.int32 if graded else np.uint8)
     arrays: dict[str, tuple[bool, ArraySpec]] = {
-        "spikes": (layer.name in plan.kept, sent),
+        "spikes": (layer.name in plan.kept and not is_packed, sent),
+        "bits": (
+            layer.name in plan.kept and is_packed,
+            ((samples, steps, tiles_of(shape)), np.uint16),
+        ),
         "traces": (layer.name in plan.traced, ((samples, steps, states, *shape), np.int32)),
         "finals": (record.final_states, ((samples, states, *shape), np.int32)),
         "total": (record.counts, total),
@@ -228,11 +245,16 @@ def _array_specs(layer: FixedLayer, plan: Plan, samples: int) -> dict[str, Array
 class Outputs:
     """Arrays of all layers of a network, for a number of samples."""
 
-    def __init__(self, graph: FixedPointGraph, plan: Plan, *, samples: int) -> None:
+    def __init__(
+        self, graph: FixedPointGraph, plan: Plan, *, samples: int, packed: Container[str] = ()
+    ) -> None:
+        """Make them; of layers that are `packed`, spikes are kept as bits."""
         self._samples = samples
         self._plan = plan
         self._decision = Decision.of(graph)
-        specs = [_array_specs(layer, plan, samples) for layer in graph]
+        specs = [
+            _array_specs(layer, plan, samples, is_packed=layer.name in packed) for layer in graph
+        ]
         arrays = iter(zeros_together([spec for layer in specs for spec in layer.values()]))
         self.layers: list[LayerOutputs] = []
         for layer, names in zip(graph, specs, strict=True):
@@ -244,7 +266,7 @@ class Outputs:
         """Take over what was written in a run of its own over the steps from `first` on."""
         for whole, found in zip(self.layers, part.layers, strict=True):
             span = slice(first, first + found.steps)
-            for name in ("spikes", "traces"):
+            for name in ("spikes", "bits", "traces"):
                 if (kept := getattr(whole, name)) is not None:
                     kept[:, span] = getattr(found, name)
             if whole.finals is not None and found.finals is not None:
@@ -265,7 +287,7 @@ class Outputs:
             shapes=tuple(one.layer.shape for one in layers),
             samples=self._samples,
             steps=plan.steps,
-            spikes=tuple(one.spikes for one in layers),
+            spikes=spikes_of_layers([one.kept_spikes() for one in layers]),
             states={o.layer.name: o.states() for o in layers if o.layer.name in plan.traced},
             final_states=tuple(o.final_states() for o in layers) if record.final_states else None,
             events=tuple(one.events() for one in layers) if record.counts else None,

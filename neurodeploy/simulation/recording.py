@@ -14,11 +14,14 @@ import numpy.typing as npt
 from neurodeploy.errors import SimulationError
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import IntArray as IntArray, SigmaNeuron
+from neurodeploy.simulation.spike_bits import (
+    LayerSpikes,
+    SpikeArray as SpikeArray,
+    count_of_each,
+)
 
 Member = TypeVar("Member", bound=StrEnum)
 CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
-SpikeArray = npt.NDArray[np.integer]
-"""Events of one layer: uint8 (0 or 1) where they carry no value, int32 where they do."""
 States = Mapping[str, IntArray]
 """States of one layer by name."""
 Progress = Callable[[int, int], None]
@@ -292,7 +295,8 @@ class Recording:
         samples: Number of samples.
         steps: Number of steps of a sample, T.
         spikes: Of each layer, (samples, T, *layer); uint8, 0 or 1, for LIF and resonate-and-fire
-            neurons; int32, the payload, for sigma-delta ones. None where not asked for.
+            neurons; int32, the payload, for sigma-delta ones. None where not asked for. Ours are
+            kept as bits until an array is first read, which takes as long as to copy it.
         states: By name of the layer, for those asked for: states after every step, by name, each
             with the axes of its spikes, int32. LIF: "current", "voltage" (the one after the
             spike reset); sigma-delta: "sigma", "activation", "residue" (a sigma output:
@@ -322,7 +326,7 @@ class Recording:
     shapes: tuple[tuple[int, ...], ...]
     samples: int
     steps: int
-    spikes: tuple[SpikeArray | None, ...]
+    spikes: Sequence[SpikeArray | None]
     states: Mapping[str, States]
     final_states: tuple[States, ...] | None = None
     events: tuple[EventCounts, ...] | None = None
@@ -423,7 +427,8 @@ class Recording:
         """Return the number of events of each layer; None where neither spikes nor counts tell."""
         if self.events is not None:
             return tuple(int(one.total.sum(dtype=np.int64)) for one in self.events)
-        return tuple(None if one is None else int(np.count_nonzero(one)) for one in self.spikes)
+        spikes = self.spikes
+        return spikes.totals() if isinstance(spikes, LayerSpikes) else count_of_each(spikes)
 
 
 class Simulator(Protocol):

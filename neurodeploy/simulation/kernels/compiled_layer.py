@@ -10,7 +10,7 @@ else is run by `simulation.layer_by_layer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import Literal
@@ -38,20 +38,21 @@ from neurodeploy.ir.integer_layers import (
     SigmaDeltaNeuron,
     SigmaNeuron,
 )
-from neurodeploy.simulation.kernels import weight_layout
-from neurodeploy.simulation.kernels.structures import LAYER, RowArray, StructuredArray, Weights
-from neurodeploy.simulation.kernels.weight_layout import (
+from neurodeploy.simulation.kernels.layouts import weight_layout
+from neurodeploy.simulation.kernels.layouts.spreading import FRAME_BYTES_MAX, Spreading, lay_out
+from neurodeploy.simulation.kernels.layouts.weight_layout import (
     CHANNEL_TILE,
     SUM_BOUND,
     Block,
-    Spreading,
     Term,
 )
+from neurodeploy.simulation.kernels.structures import LAYER, RowArray, StructuredArray, Weights
 
 NARROW_SHIFT_MAX = 8
 """Below 2**15, sums times at most 2**8 are no current that wraps."""
 SPREAD_CHANNELS_MAX = 32
-"""Most padded channels of layers whose events are added to sums in memory, by measurement."""
+"""Most padded channels of layers whose events are added to sums in memory one by one, by
+measurement."""
 ROTATION_MAX = 1 << 18
 """Largest size of a sine or cosine, times 2**12, by which states turn within 32 bits."""
 LANES_MOST = 64
@@ -91,17 +92,33 @@ class CompiledLayer:
     sizes: Mapping[str, int]
     limit: int
 
+    @property
+    def writes_bits(self) -> bool:
+        """True if its kernel writes spikes as bits."""
+        return self.kernel == "lif" and not self.is_block
+
     def fits(self, largest: Mapping[str, int]) -> bool:
         """Return whether no sum overflows with values of these sizes by source."""
         reached = sum(size * largest.get(source, 1) for source, size in self.sizes.items())
         return reached < self.limit
 
+    def sources(self, steps: int) -> list[tuple[str, bool]]:
+        """Return the source of each term, and whether it is read in windows."""
+        spreading = self.spreading_for(steps)
+        in_windows = [False] * len(self.terms) if spreading is None else spreading.has_windows
+        return [(term.source, found) for term, found in zip(self.terms, in_windows, strict=True)]
+
     def spreading_for(self, steps: int) -> Spreading | None:
         """Return how events are added to sums in memory, if samples of T steps are run so."""
         spreading = self.spreading
-        if spreading is None or spreading.frame_bytes(steps) > weight_layout.FRAME_BYTES_MAX:
+        if spreading is None or spreading.frame_bytes(steps) > FRAME_BYTES_MAX:
             return None
         return spreading
+
+
+def packed_names(layers: Iterable[CompiledLayer | None]) -> frozenset[str]:
+    """Return the names of the layers whose kernels write spikes as bits."""
+    return frozenset(layer.name for layer in layers if layer is not None and layer.writes_bits)
 
 
 def compile_layer(
@@ -143,12 +160,15 @@ def compile_layer(
     description["plane"] = parameters[0].size
     description["parameters_by_pixel"] = 0 if is_uniform else rows.shape[1]
     frame, spreading = weight_layout.frame_of(layer.shape), None
-    if spreads is None:
-        spreads = rows.shape[1] <= SPREAD_CHANNELS_MAX and frame[1] * frame[2] > 1
-    if kernel == "lif" and spreads and not layer.is_recurrent:
+    if spreads is None and frame[1] * frame[2] == 1:
+        spreads = False
+    if kernel == "lif" and spreads is not False and not layer.is_recurrent:
         is_wide = rows.dtype == np.int32 or total >= weight_layout.NARROW_BOUND
         is_wide = is_wide or common > NARROW_SHIFT_MAX - STATE_EXPONENT
-        spreading = weight_layout.lay_out(terms, rows, frame=frame, is_wide=is_wide)
+        reads_bits = [one.source != INPUT and not is_graded(graph, one.source) for one in terms]
+        spreading = lay_out(terms, rows, frame=frame, is_wide=is_wide, reads_bits=reads_bits)
+        if spreading is not None and not spreads and rows.shape[1] > SPREAD_CHANNELS_MAX:
+            spreading = spreading if all(spreading.has_windows) else None
     return CompiledLayer(
         name=layer.name,
         shape=layer.shape,

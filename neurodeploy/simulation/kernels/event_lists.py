@@ -1,4 +1,4 @@
-"""Lists of events: how they lie in memory, and the loops that write, read and search them.
+"""Lists and bits of events: how they lie in memory, and the loops that write and read them.
 
 Events live in one *store*, an int32 array that holds, for every sample and step of every layer, a
 list of events and its *bounds*. An event is the number of its neuron with channels last,
@@ -6,22 +6,40 @@ list of events and its *bounds*. An event is the number of its neuron with chann
 from pixels before p. So the events of neighbouring pixels stand side by side, and with weights
 laid out (kernel y, kernel x, channel, output) each of them selects one row of weights: a layer is
 a sum of rows.
+
+Spikes of LIF layers are also bits, 16 channels of a pixel a tile, padded with zeros, pixel after
+pixel; a step begins at a multiple of four tiles. The neurons' steps write them, and lists are made
+of them only where some layer reads lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from neurodeploy.llvm_vectors import WORD, clear, first_set, nonzero_bits
+from neurodeploy.llvm_vectors import (
+    WORD,
+    Memory,
+    Vector,
+    clear,
+    constant_bytes,
+    count_set,
+    first_set,
+    fold,
+    nonzero_bits,
+    vector_function,
+)
 from neurodeploy.loops.linking import linked
 from neurodeploy.simulation.kernels.structures import RANGE, SEGMENT
 
+TILE: Final = 16
+"""Bits in which places of bits are counted: those that channels of a pixel are a multiple of."""
+
 
 def kernel() -> Callable[..., Any]:
-    """Return the decorator of compiled functions; Python calls those of `layer_records`."""
+    """Return the decorator of compiled functions; Python calls those of `kernel_code`."""
     return linked
 
 
@@ -38,6 +56,12 @@ def place_of_bounds(lists, sample, step):  # type: ignore[no-untyped-def]
 
 
 @kernel()
+def place_of_bits(lists, sample, step):  # type: ignore[no-untyped-def]
+    """Return the position of the bits of a step, counted in 16 bits."""
+    return lists.bits + sample * lists.bits_by_sample + step * lists.bits_by_step
+
+
+@kernel()
 def begin_lists(lists, sample, sent, store):  # type: ignore[no-untyped-def]
     """Begin the lists of a sample; sent: (T,) int64, gets how many events each has so far."""
     for step in range(sent.size):
@@ -45,16 +69,81 @@ def begin_lists(lists, sample, sent, store):  # type: ignore[no-untyped-def]
         store[place_of_bounds(lists, sample, step)] = 0
 
 
-@kernel()
-def note_fired(fired, place, lane, step, pixel, noted, count):  # type: ignore[no-untyped-def]
-    """Append a mask to `noted`, FIRED, unless it is zero; return how many there are.
+@vector_function()
+def store_bits(store: Memory, place: Vector, fired: Vector, lanes: Vector) -> None:
+    """Write 64, 32 or 16 bits to a place in the store that is counted in 16 bits."""
+    halves, builder = store.as_integers(TILE).at(place), fired.builder
+    with builder.if_else(lanes.equals(WORD).value) as (whole, part):
+        with whole:
+            halves.store(fired)
+        with part, builder.if_else(lanes.equals(32).value) as (half, quarter):
+            with half:
+                halves.store(fired.resized(32))
+            with quarter:
+                halves.store(fired.resized(TILE))
 
-    Spikes are listed later, those of many masks together. How many bits a mask has is a guess that
-    processors get wrong; right after the neurons' step they would wait for its end first.
+
+@vector_function("uint64")
+def read_bits(store: Memory, place: Vector) -> Vector:
+    """Return the 64 bits at a place in the store that is counted in 16 bits."""
+    return store.as_integers(TILE).at(place).load_as(WORD)
+
+
+@vector_function("int64")
+def list_bits(store: Memory, place: Vector, bits: Vector, first: Vector) -> Vector:
+    """List the bits of a word that are set, the lowest as `first`, and return their number.
+
+    To guess how many there are would go wrong most of the time. So eight numbers are written for
+    each byte, of which those of the next write over as many as were too many; up to eight are left
+    behind the last.
     """
-    one = noted[np.uint64(count)]
-    one.mask, one.place, one.lane, one.step, one.pixel = fired, place, lane, step, pixel
-    return count + np.int64(fired != 0)
+    numbers = constant_bytes(bits.builder, "bit_numbers", _NUMBERS)
+    count = bits.full(0)
+    for byte in range(WORD // 8):
+        part = bits.unsigned_rshift(8 * byte) & 255
+        found = numbers.at(part * 8).load(8).widened(32) + (first + 8 * byte).resized(32)
+        store.at(place + count).store(found)
+        count += part.count_set()
+    return count
+
+
+_NUMBERS: Final = bytes(
+    number
+    for byte in range(256)
+    for number in ([bit for bit in range(8) if byte >> bit & 1] + [0] * 8)[:8]
+)
+"""Of each byte, the places of its bits that are set."""
+
+
+@kernel()
+def list_spikes(layer, sample, step, store):  # type: ignore[no-untyped-def]
+    """List the spikes of a step, from their bits."""
+    lists, channels, padded = layer.lists, layer.channels, layer.padded
+    place, bound = place_of_list(lists, sample, step), place_of_bounds(lists, sample, step)
+    bits_place, pixels = place_of_bits(lists, sample, step), layer.height * layer.width
+    number = pixel = 0
+    store[np.uint64(bound)] = 0
+    if channels == padded and WORD % padded == 0:  # several pixels a word, without gaps
+        while pixel <= pixels - WORD // padded:
+            bits = read_bits(store, bits_place)
+            first, before = pixel * padded, number
+            if bits != 0:
+                number += list_bits(store, place + number, bits, first)
+            for end in range(padded, WORD + 1, padded):
+                pixel += 1
+                earlier = bits & (~np.uint64(0) >> np.uint64(WORD - end))
+                store[np.uint64(bound + pixel)] = before + count_set(earlier)
+            bits_place += WORD // TILE
+    while pixel < pixels:
+        for begin in range(0, channels, WORD):
+            bits = read_bits(store, bits_place + begin // TILE)
+            bits &= ~np.uint64(0) >> np.uint64(max(0, WORD - (channels - begin)))
+            if bits != 0:
+                first = pixel * channels + begin
+                number += list_bits(store, place + number, bits, first)
+        bits_place += padded // TILE
+        pixel += 1
+        store[np.uint64(bound + pixel)] = number
 
 
 @kernel()
@@ -243,3 +332,105 @@ def spread_events(frames, first_step, sender, store):  # type: ignore[no-untyped
                 if lists.to_values != 0:
                     value = store[at + lists.to_values]
                 frames[sample, step, neuron % channels, neuron // channels] = value
+
+
+@vector_function()
+def _spread_channel(words: Memory, channel: Vector, frames: Memory, place: Vector) -> None:
+    """Write a bit of 64 words of 16 bits to as many bytes."""
+    bits = words.load(WORD).unsigned_rshift(channel.resized(TILE)) & 1
+    frames.at(place).store(bits.resized(8))
+
+
+@kernel()
+def expand_bits(shape, bits, flat):  # type: ignore[no-untyped-def]
+    """Write bits, (frames, pixels · tiles) uint16, to `flat`, uint8.
+
+    `shape` is (frames, channels, pixels), the order of `flat`.
+    """
+    count, channels, pixels = shape
+    tiles = (channels + TILE - 1) // TILE
+    words = np.empty(WORD, np.uint16)
+    for frame in range(count):
+        for begin in range(0, pixels, WORD):
+            present = min(WORD, pixels - begin)
+            for tile in range(tiles):
+                for k in range(present):
+                    words[k] = bits[frame, (begin + k) * tiles + tile]
+                for channel in range(tile * TILE, min(channels, tile * TILE + TILE)):
+                    place = (frame * channels + channel) * pixels + begin
+                    if present == WORD:
+                        _spread_channel(words, channel % TILE, flat, place)
+                    else:
+                        for k in range(present):
+                            flat[place + k] = (words[k] >> (channel % TILE)) & 1
+
+
+@vector_function()
+def _count_channel(
+    words: Memory, channel: Vector, steps: Vector, totals: Memory, place: Vector
+) -> None:
+    """Count a bit of 64 words of 16 bits over some steps."""
+
+    def add_step(step: Vector, total: Vector) -> Vector:
+        found = words.at(step * WORD).load(WORD).unsigned_rshift(channel.resized(TILE)) & 1
+        return total + found.resized(totals.bits)
+
+    totals.at(place).store(fold(steps.full(0), steps, totals.zeros(WORD), add_step))
+
+
+@vector_function()
+def _count_lanes(
+    store: Memory, place: Vector, by_step: Vector, steps: Vector, totals: Memory, first: Vector
+) -> None:
+    """Count each of 64 bits over some steps; see `read_bits`."""
+    halves = store.as_integers(TILE)
+
+    def add_step(step: Vector, total: Vector) -> Vector:
+        bits = halves.at(place + step * by_step).load_as(WORD)
+        return total + bits.lanes_of_bits().widened(totals.bits)
+
+    totals.at(first).store(fold(steps.full(0), steps, totals.zeros(WORD), add_step))
+
+
+@kernel()
+def count_spikes(shape, sender, store, flat):  # type: ignore[no-untyped-def]
+    """Count the spikes of each neuron over all steps, from their bits.
+
+    `shape` is (samples, T, channels, pixels), `sender` (1,) LISTS; `flat`, uint8 or int32, gets
+    (samples, channels, pixels) in one line.
+    """
+    samples, steps, channels, pixels = shape
+    tiles = (channels + TILE - 1) // TILE
+    lists = sender[0]
+    words = np.empty(steps * WORD, np.uint16)
+    for sample in range(samples):
+        first, by_step = place_of_bits(lists, sample, 0), lists.bits_by_step
+        if pixels == 1:
+            for begin in range(0, channels - WORD + 1, WORD):
+                place = first + begin // TILE
+                _count_lanes(store, place, by_step, steps, flat, sample * channels + begin)
+            for channel in range(channels - channels % WORD, channels):
+                number = np.int64(0)
+                for step in range(steps):
+                    bits = read_bits(store, first + step * by_step + channel // TILE)
+                    number += (np.int64(bits) >> (channel % TILE)) & 1
+                flat[sample * channels + channel] = number
+            continue
+        for begin in range(0, pixels, WORD):
+            present = min(WORD, pixels - begin)
+            for tile in range(tiles):
+                for step in range(steps):
+                    place = first + step * by_step + begin * tiles + tile
+                    for k in range(present):
+                        bits = read_bits(store, place + k * tiles)
+                        words[step * WORD + k] = bits
+                for channel in range(tile * TILE, min(channels, tile * TILE + TILE)):
+                    at = (sample * channels + channel) * pixels + begin
+                    if present == WORD:
+                        _count_channel(words, channel % TILE, steps, flat, at)
+                        continue
+                    for k in range(present):
+                        number = np.int64(0)
+                        for step in range(steps):
+                            number += (words[step * WORD + k] >> (channel % TILE)) & 1
+                        flat[at + k] = number

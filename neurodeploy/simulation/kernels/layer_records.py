@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from neurodeploy.files import PACKAGE
 from neurodeploy.fixedpoint import (
     MESSAGE_MAX,
     Int32Array,
@@ -17,38 +16,32 @@ from neurodeploy.fixedpoint import (
     scale_up,
 )
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
-from neurodeploy.machine_code import MachineFunction, source_key
+from neurodeploy.simulation.kernel_code import (
+    collect_events,
+    count_large,
+    count_spikes,
+    expand_bits,
+    note_values,
+    run_delta_block,
+    run_lif,
+    run_lif_block,
+    run_lif_frames,
+    run_resonators,
+    run_sigma,
+    spread_events,
+)
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, is_graded
+from neurodeploy.simulation.kernels.layouts.spreading import Spreading
+from neurodeploy.simulation.kernels.layouts.weight_layout import frame_of, zeros_on_line
 from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
-from neurodeploy.simulation.kernels.weight_layout import Spreading, frame_of, zeros_on_line
 from neurodeploy.simulation.outputs import LayerOutputs, new_health
 from neurodeploy.simulation.recording import IntArray, SpikeArray, count_type
+from neurodeploy.simulation.spike_bits import pack_bits, tiles_of
 
-KERNEL_KEY = source_key(
-    [
-        *Path(__file__).parent.glob("*.py"),
-        *(PACKAGE / "loops").glob("*.py"),
-        *(PACKAGE / f"{name}.py" for name in ("fixedpoint", "llvm_vectors")),
-    ]
-)
-"""Machine code is kept until a source changes that has a part in it."""
-
-
-def _kernel(module: str, name: str) -> MachineFunction:
-    """Return a kernel; its module, which loads the compiler, is imported only to compile it."""
-    return MachineFunction(f"{__package__}.{module}", name, key=KERNEL_KEY)
-
-
-collect_events = _kernel("event_lists", "collect_events")
-spread_events = _kernel("event_lists", "spread_events")
-run_lif = _kernel("lif", "run_lif")
-run_lif_frames = _kernel("lif_frames", "run_lif_frames")
-run_sigma = _kernel("sigma_delta", "run_sigma")
-count_large = _kernel("sigma_delta", "count_large")
-note_values = _kernel("sigma_delta", "note_values")
-run_resonators = _kernel("resonators", "run_resonators")
-run_delta_block = _kernel("input_blocks", "run_delta_block")
-run_lif_block = _kernel("input_blocks", "run_lif_block")
+_TILES_OF_WORD = 4
+"""Bits of a step begin at a word of 64."""
+_BEYOND = 8
+"""Numbers that may be written behind a list, or read behind all bits."""
 
 
 class _Prepared(NamedTuple):
@@ -59,7 +52,8 @@ class _Prepared(NamedTuple):
         terms: (terms,) TERM.
         weights: `Weights`, as a plain tuple.
         spreading: How events are added to sums in memory, if they are.
-        arrays: The first four results of kernels, for all samples; empty where not kept.
+        arrays: The first results of kernels, for all samples; empty where not kept: spikes and
+            totals, unless the kernel writes spikes as bits, traces and finals.
     """
 
     described: StructuredArray
@@ -72,8 +66,22 @@ class _Prepared(NamedTuple):
 class EventStore:
     """Room for the events of all layers of some samples; see `event_lists` for their form."""
 
-    def __init__(self, graph: FixedPointGraph, *, steps: int, samples: int) -> None:
+    def __init__(
+        self,
+        graph: FixedPointGraph,
+        layers: Sequence[CompiledLayer | None],
+        *,
+        steps: int,
+        samples: int,
+        counts_updates: bool,
+    ) -> None:
+        """Make room for samples of T steps; `counts_updates` searches lists of all sources."""
         self._steps = steps
+        compiled = [layer for layer in layers if layer is not None]
+        read = [pair for layer in compiled for pair in layer.sources(steps)]
+        self._listed = {name for name, in_windows in read if counts_updates or not in_windows}
+        self._packed = {name for name, in_windows in read if in_windows}
+        self._packed |= {layer.name for layer in compiled if layer.writes_bits}
         self._frames = {name: frame_of(graph.shape_of(name)) for name in (INPUT, *graph.names)}
         self._lists: dict[str, StructuredArray] = {}
         size = 0
@@ -83,14 +91,19 @@ class EventStore:
             values = steps * neurons if is_graded(graph, name) else 0
             lists = np.zeros(1, LISTS)
             lists["events"], lists["events_by_step"] = size, neurons
-            size += steps * neurons + values
+            size += steps * neurons + values + _BEYOND
             lists["bounds"], lists["bounds_by_step"] = size, pixels + 1
             size += steps * (pixels + 1)
             lists["to_values"] = values
+            if name in self._packed:
+                halves = -(-tiles_of((channels, pixels)) // _TILES_OF_WORD) * _TILES_OF_WORD
+                lists["bits"], lists["bits_by_step"] = 2 * size, halves
+                size += steps * halves // 2
             self._lists[name] = lists
         for lists in self._lists.values():
             lists["events_by_sample"] = lists["bounds_by_sample"] = size
-        self._store: Int32Array = np.empty(samples * size, np.int32)
+            lists["bits_by_sample"] = 2 * size
+        self._store: Int32Array = np.empty(samples * size + _BEYOND, np.int32)
         self._largest: dict[str, int] = {}
         self._sums: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
         self._unread = np.zeros((samples, 2), np.int64)
@@ -105,6 +118,8 @@ class EventStore:
         shape = (len(frames), self._steps, channels, height * width)
         lists = self._lists[name]
         collect_events(np.ascontiguousarray(frames).reshape(-1), shape, lists, self._store)
+        if name in self._packed:
+            self._bits(name, len(frames))[:] = pack_bits(frames)
         if lists["to_values"][0]:
             if largest is None:
                 largest = max(int(frames.max()), -int(frames.min()))
@@ -122,6 +137,11 @@ class EventStore:
         """
         channels, height, width = self._frames[name]
         shape = (samples, self._steps - first_step, channels, height * width)
+        if name in self._packed:
+            bits = np.ascontiguousarray(self._bits(name, samples)[:, first_step:])
+            flat, count = np.empty(prod(shape), np.uint8), prod(shape[:2])
+            expand_bits((count, *shape[2:]), bits.reshape(count, -1), flat)
+            return flat.reshape(shape)
         lists = self._lists[name]
         frames = np.zeros(shape, np.int32 if lists["to_values"][0] else np.uint8)
         spread_events(frames, first_step, lists, self._store)
@@ -169,9 +189,32 @@ class EventStore:
                 resets, results,
             )  # fmt: skip
         outputs.add_health(health)
+        if layer.writes_bits:
+            self._keep_spikes(layer, span, outputs)
         if outputs.earlier is not None and outputs.total is not None:
             last = self.spread(layer.name, samples, first_step=self._steps - 1)
             outputs.earlier[span] = outputs.total[span] - last.reshape(samples, *layer.shape)
+
+    def _bits(self, name: str, samples: int) -> npt.NDArray[np.uint16]:
+        """Return the part of the store with a layer's bits, (samples, T, pixels · tiles)."""
+        channels, height, width = self._frames[name]
+        first, by_sample, by_step = (
+            int(self._lists[name][key][0]) for key in ("bits", "bits_by_sample", "bits_by_step")
+        )
+        of_sample = self._store[:-_BEYOND].view(np.uint16).reshape(-1, by_sample)
+        bits = of_sample[:samples, first : first + self._steps * by_step]
+        by_time = bits.reshape(samples, self._steps, by_step)
+        return by_time[:, :, : tiles_of((channels, height, width))]
+
+    def _keep_spikes(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> None:
+        """Keep and count the spikes of a layer whose kernel writes them as bits."""
+        samples, lists = span.stop - span.start, self._lists[layer.name]
+        if outputs.bits is not None:
+            outputs.bits[span] = self._bits(layer.name, samples)
+        if outputs.total is not None:
+            channels, height, width = self._frames[layer.name]
+            shape = (samples, self._steps, channels, height * width)
+            count_spikes(shape, lists, self._store, outputs.total[span].reshape(-1))
 
     def run_block(
         self,
@@ -250,14 +293,16 @@ class EventStore:
         channels, height, width = self._frames[layer.name]
         described = layer.description.copy()
         described["lists"] = self._lists[layer.name]
+        described["lists_spikes"] = layer.name in self._listed
         described["counts_updates"] = len(outputs.updates) > 0
         arrays: list[npt.NDArray[np.generic]] = []
-        for name, kept, leading, kind in (
+        kinds = [
             ("spikes", outputs.spikes, 1, np.int32 if layer.kernel == "sigma-delta" else np.uint8),
             ("totals", outputs.total, 0, count_type(self._steps)),
             ("traces", outputs.traces, 2, np.int32),
             ("finals", outputs.finals, 1, np.int32),
-        ):
+        ]
+        for name, kept, leading, kind in kinds[2 if layer.writes_bits else 0 :]:
             described[f"keeps_{name}"] = kept is not None
             if kept is None:
                 arrays.append(np.empty((0,) * (leading + 3), kind))
@@ -284,11 +329,13 @@ class EventStore:
         """Return (terms,) TERM: where the events of the sources are, and how they are read."""
         described = []
         for term in layer.terms:
-            *lists, to_values = self._lists[term.source][0].item()
+            lists = self._lists[term.source].copy()
+            if not term.has_values:
+                lists["to_values"] = 0
             g = term.geometry
             described.append(
                 (
-                    (*lists, to_values if term.has_values else 0),
+                    lists[0].item(),
                     term.lag + (0 if term.source == layer.name else lag),
                     *(*g.frame, *g.kernel, *g.stride, *g.padding, *g.dilation),
                     term.first_row,

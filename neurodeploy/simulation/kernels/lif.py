@@ -14,22 +14,20 @@ from typing import Final
 
 import numpy as np
 
-from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
+from neurodeploy.llvm_vectors import WORD, clear, count_set
 from neurodeploy.simulation.kernels.event_lists import (
-    begin_lists,
+    TILE,
     kernel,
     list_ranges,
     list_segments,
+    list_spikes,
     make_room,
-    note_fired,
-    place_of_bounds,
-    place_of_list,
+    place_of_bits,
+    store_bits,
 )
 from neurodeploy.simulation.kernels.neuron_vectors import LANES_LEAST, step_lif
-from neurodeploy.simulation.kernels.structures import FIRED, NOTES
+from neurodeploy.simulation.kernels.structures import NOTES
 
-_NOTED: Final = 256
-"""Masks of spikes that are noted before they are listed."""
 _TRACED: Final = 16
 """Pixels whose states are written together: a line of a cache."""
 
@@ -53,24 +51,6 @@ def write_pixels(traced, sample, first_pixel, count, traces):  # type: ignore[no
                     traces[np.uint64(sample), step, kind, channel, np.uint64(first_pixel) + k] = (
                         state
                     )
-
-
-@kernel()
-def list_fired(noted, count, sample, channels, keeps, store, spikes, totals):  # type: ignore[no-untyped-def]
-    """List spikes, see `note_fired`, and write and count them where that `keeps` them."""
-    keeps_spikes, keeps_totals = keeps
-    for k in range(np.uint64(count)):
-        one = noted[k]
-        mask, place, step, pixel = np.uint64(one.mask), np.uint64(one.place), one.step, one.pixel
-        while mask != 0:
-            lane = np.uint64(one.lane + first_set(mask))
-            mask &= mask - np.uint64(1)
-            store[place] = pixel * channels + np.int64(lane)
-            place += np.uint64(1)
-            if keeps_spikes:
-                spikes[np.uint64(sample), np.uint64(step), lane, np.uint64(pixel)] = 1
-            if keeps_totals:
-                totals[np.uint64(sample), lane, np.uint64(pixel)] += 1
 
 
 @kernel()
@@ -133,36 +113,31 @@ def run_lif(samples, described, terms, weights, store, resets, results):  # type
         described: (1,) LAYER.
         terms: (terms,) TERM.
         weights: `structures.Weights`, as a plain tuple.
-        store: int32; the layer's own lists and bounds are written.
+        store: int32; the layer's own bits are written, and its lists and bounds.
         resets: (T,) whether states are set to zero before a step.
         results: As in `outputs.LayerOutputs`, but with the axes (channels, pixels) of a layer:
-            spikes and totals, zero so far, traces, finals, updates and health. The last two are
-            added to, the others written where the layer asks for it.
+            traces, finals, updates and health. The last two are added to, the others written
+            where the layer asks for it.
     """
     layer = described[0]
     steps, width, channels = resets.size, layer.padded, layer.channels
     counts, lists, plane = layer.counts_updates != 0, layer.lists, layer.plane
-    lists_step, bounds_step = lists.events_by_step, lists.bounds_by_step
     holds_current, shift = layer.holds_current != 0, layer.shift
-    keeps_spikes, keeps_totals = layer.keeps_spikes != 0, layer.keeps_totals != 0
     keeps_traces, rows_at_once = layer.keeps_traces != 0, layer.rows_at_once
     keeps_current = keeps_traces or layer.keeps_finals != 0
     rows, reach, parameters = weights
     words = (width + WORD - 1) // WORD
-    spikes, totals, traces, finals, updates, health = results
+    traces, finals, updates, health = results
     states, peaks = np.empty(2 * width, np.int32), np.zeros(2 * LANES_LEAST, np.int32)
-    notes, sent = np.zeros(1, NOTES), np.empty(steps, np.int64)
-    voltages = np.empty(width, np.int32)
-    pixels, keeps = layer.height * layer.width, (keeps_spikes, keeps_totals)
-    noted = np.empty(_NOTED + 1 + width // LANES_LEAST, FIRED)
+    notes, voltages = np.zeros(1, NOTES), np.empty(width, np.int32)
+    pixels = layer.height * layer.width
     traced = np.empty((steps if keeps_traces else 0, 2, channels, _TRACED), np.int32)
     segments, ranges = make_room(terms, rows_at_once)
     for sample in range(samples):
-        begin_lists(lists, sample, sent, store)
-        first_list, first_bound = place_of_list(lists, sample, 0), place_of_bounds(lists, sample, 0)
+        first_bits = place_of_bits(lists, sample, 0)
         notes[0].changes = 0
         active = 0
-        x, y, noted_count, first_traced = -1, 0, 0, 0
+        x, y, first_traced = -1, 0, 0
         for pixel in range(pixels):
             x += 1  # counted, as divisions would take longer than a silent pixel
             if x == layer.width:
@@ -178,7 +153,7 @@ def run_lif(samples, described, terms, weights, store, resets, results):  # type
                     clear(states, 2 * width)
                 watches = follows and not resets[step]
                 count = list_ranges(segment_count, step, rows_at_once, segments, store, ranges)
-                place, number = first_list + step * lists_step, sent[step]
+                place = first_bits + step * lists.bits_by_step + pixel * (width // TILE)
                 group = 0
                 while group < width:
                     lanes = 64 if width - group >= 64 else 32 if width - group >= 32 else 16
@@ -196,20 +171,14 @@ def run_lif(samples, described, terms, weights, store, resets, results):  # type
                         active += count_reached(
                             idle, group, step, segments, segment_count, store, reach, words
                         )
-                    noted_count = note_fired(
-                        fired, place + number, group, step, pixel, noted, noted_count
-                    )
-                    number += count_set(fired)
+                    store_bits(store, place + group // TILE, fired, lanes)
                     group += lanes
-                sent[step] = number
-                store[np.uint64(first_bound + step * bounds_step + pixel + 1)] = number
                 if follows and not watches:  # a reset came before: compare with what was there
                     notes[0].changes += count_changed(states, width, voltages, channels)
                 if keeps_traces:
                     write_states(states, width, channels, pixel - first_traced, traced[step])
-                if pixels == 1 or noted_count > _NOTED:  # of one pixel, a layer may read itself
-                    list_fired(noted, noted_count, sample, channels, keeps, store, spikes, totals)
-                    noted_count = 0
+                if pixels == 1 and layer.lists_spikes:  # so that a layer may read itself
+                    list_spikes(layer, sample, step, store)
             if keeps_traces and (pixel - first_traced == _TRACED - 1 or pixel == pixels - 1):
                 write_pixels(traced, sample, first_traced, pixel - first_traced + 1, traces)
                 first_traced = pixel + 1
@@ -217,7 +186,8 @@ def run_lif(samples, described, terms, weights, store, resets, results):  # type
                 write_states(states, width, channels, pixel, finals[sample])
             if counts:
                 notes[0].changes += channels
-        list_fired(noted, noted_count, sample, channels, keeps, store, spikes, totals)
+        for step in range(steps if pixels > 1 and layer.lists_spikes else 0):
+            list_spikes(layer, sample, step, store)
         updates[sample, 0] += active
         updates[sample, 1] += notes[0].changes
     raise_health(health, peaks, notes[0])

@@ -2,9 +2,13 @@
 
 For layers of few channels: what `lif.run_lif` does for every output pixel, finding the events that
 it sees, costs more there than the sums. Here each event of a source adds its rows of weights to a
-frame of sums for each step, as `weight_layout` lays them out; then 64 neighbouring neurons at a
+frame of sums for each step, as `layouts.spreading` lays them out; then 64 neighbouring neurons at a
 time, of several pixels, are updated over all steps. Lists of events, bounds and all results are the
 same.
+
+Where the source's spikes are bits, and the kernel is one of those that `layouts.windows` knows,
+sums stay in registers while a window passes over a line of pixels: they are added to memory once
+for all spikes of some pixels, and not once for each.
 """
 
 from __future__ import annotations
@@ -13,22 +17,25 @@ from typing import Final
 
 import numpy as np
 
-from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
+from neurodeploy.llvm_vectors import WORD, clear, count_set
 from neurodeploy.simulation.kernels.event_lists import (
-    begin_lists,
+    TILE,
     kernel,
-    note_fired,
+    list_spikes,
+    place_of_bits,
     place_of_bounds,
     place_of_list,
+    store_bits,
 )
 from neurodeploy.simulation.kernels.lif import copy_voltages, count_changed, raise_health
 from neurodeploy.simulation.kernels.neuron_vectors import (
     LANES_LEAST,
     LANES_MOST,
     make_row_adder,
+    make_window_adder,
     step_frame,
 )
-from neurodeploy.simulation.kernels.structures import FIRED, NOTES
+from neurodeploy.simulation.kernels.structures import NOTES
 
 _LANES: Final = LANES_MOST
 _WAITING: Final = np.dtype([(name, np.int64) for name in ("step", "x", "channel", "idle")])
@@ -37,6 +44,49 @@ _add_16, _add_32 = make_row_adder(16), make_row_adder(32)
 _add_3x3_16 = make_row_adder(16, lines=3, parts=3)
 _add_3x3_32 = make_row_adder(32, lines=3, parts=3)
 _add_2x2_32 = make_row_adder(32, lines=2, parts=2)
+# In the order of `layouts.windows.WINDOW_SHAPES`: lines, vectors, advance.
+_add_1_1_1, _add_1_2_1, _add_1_2_2 = (
+    make_window_adder(1, vectors, advance) for vectors, advance in ((1, 1), (2, 1), (2, 2))
+)
+_add_2_2_1, _add_3_2_1, _add_3_3_1 = (
+    make_window_adder(lines, vectors, 1) for lines, vectors in ((2, 2), (3, 2), (3, 3))
+)
+_add_1_4_2, _add_2_4_2, _add_3_6_2 = (
+    make_window_adder(lines, vectors, 2) for lines, vectors in ((1, 4), (2, 4), (3, 6))
+)
+
+
+@kernel()
+def gather_windows(base, bits, term, spread, lines, rows, store, frames):  # type: ignore[no-untyped-def]
+    """Add what a step's spikes contribute to the sums from frames[base :], line by line."""
+    vectors, advance = spread.vectors, spread.advance
+    line_tiles = term.width * ((term.channels + TILE - 1) // TILE)
+    for y in range(term.height):
+        line = lines[np.uint64(spread.first_line + y)]
+        count = line.lines
+        if count == 0:
+            pass
+        elif vectors == 2 and advance == 1:
+            if count == 3:
+                _add_3_2_1(frames, base, spread, line, rows, store, bits)
+            elif count == 2:
+                _add_2_2_1(frames, base, spread, line, rows, store, bits)
+            else:
+                _add_1_2_1(frames, base, spread, line, rows, store, bits)
+        elif vectors == 3:
+            _add_3_3_1(frames, base, spread, line, rows, store, bits)
+        elif vectors == 6:
+            _add_3_6_2(frames, base, spread, line, rows, store, bits)
+        elif vectors == 4:
+            if count == 2:
+                _add_2_4_2(frames, base, spread, line, rows, store, bits)
+            else:
+                _add_1_4_2(frames, base, spread, line, rows, store, bits)
+        elif vectors == 2:
+            _add_1_2_2(frames, base, spread, line, rows, store, bits)
+        else:
+            _add_1_1_1(frames, base, spread, line, rows, store, bits)
+        bits += line_tiles
 
 
 @kernel()
@@ -45,10 +95,16 @@ def gather_frames(sample, steps, width, terms, spreading, store, frames):  # typ
 
     Arguments are those of `run_lif_frames`; rows of weights have `width` numbers.
     """
-    spreads, places, rows, _, frame = spreading
+    spreads, places, rows, lines, window_rows, frame = spreading
     size = frame[0].size
     for k in range(terms.shape[0]):
         term, spread = terms[k], spreads[k]
+        if spread.windows:
+            for step in range(steps - term.lag):
+                bits = place_of_bits(term.source, sample, step)
+                base = (step + term.lag) * size
+                gather_windows(base, bits, term, spread, lines, window_rows, store, frames)
+            continue
         source, lag, depth = term.source, term.lag, term.channels
         to_values, inverse, first = source.to_values, spread.inverse, spread.first_place
         step_y, step_x = spread.step_y, spread.step_x
@@ -178,91 +234,37 @@ def write_lanes(states, x, channel, lanes, layer, first_pixel, target):  # type:
             x, channel = x + 1, 0
 
 
-@kernel()
-def list_fired(noted, count, numbers, first_number, keeps, store, row_spikes, tallies):  # type: ignore[no-untyped-def]
-    """List the spikes of a row of pixels; see `note_fired` and `weight_layout.Spreading.lanes`.
-
-    `keeps` says whether they are written to `row_spikes`, by step, and counted in `tallies`.
-    """
-    keeps_spikes, keeps_totals, row_size = keeps
-    for k in range(np.uint64(count)):
-        one = noted[k]
-        mask, place, begin = np.uint64(one.mask), np.uint64(one.place), one.lane
-        in_row = one.step * row_size
-        while mask != 0:
-            lane = np.uint64(begin + first_set(mask))
-            mask &= mask - np.uint64(1)
-            store[place] = numbers[lane, np.uint64(0)] + first_number
-            place += np.uint64(1)
-            in_array = numbers[lane, np.uint64(1)]
-            if keeps_spikes:
-                row_spikes[np.uint64(in_row + in_array)] = 1
-            if keeps_totals:
-                tallies[np.uint64(in_array)] += 1
-
-
-@kernel()
-def write_row(row_spikes, sample, first_pixel, columns, spikes):  # type: ignore[no-untyped-def]
-    """Write the spikes of a row of pixels: line by line, as they lie in memory."""
-    taken = np.uint64(0)
-    for step in range(np.uint64(spikes.shape[1])):
-        for channel in range(np.uint64(spikes.shape[2])):
-            for x in range(np.uint64(columns)):
-                spikes[np.uint64(sample), step, channel, np.uint64(first_pixel) + x] = row_spikes[
-                    taken + x
-                ]
-            taken += np.uint64(columns)
-
-
-@kernel()
-def write_row_totals(tallies, sample, first_pixel, columns, totals):  # type: ignore[no-untyped-def]
-    """Write how many events the neurons of a row of pixels sent."""
-    taken = np.uint64(0)
-    for channel in range(np.uint64(totals.shape[1])):
-        for x in range(np.uint64(columns)):
-            totals[np.uint64(sample), channel, np.uint64(first_pixel) + x] = tallies[taken + x]
-        taken += np.uint64(columns)
-
-
 @kernel()  # compiled for each type of rows when it is first met
 def run_lif_frames(samples, described, terms, spreading, frames, weights, store, resets, results):  # type: ignore[no-untyped-def]
     """Run one layer as `lif.run_lif` does; no term may read the layer itself.
 
-    `spreading` is a `weight_layout.Spreading`, as a plain tuple, in place of the rows, which
+    `spreading` is a `layouts.spreading.Spreading`, as a plain tuple, in place of the rows, which
     `weights` lack;
     parameters that pixels share repeat after 64 lanes. `frames`, (T · size,) of the type of its
     rows, are zero, and left so but in the margins.
     """
     layer = described[0]
-    _, _, _, numbers, described_frame = spreading
+    _, _, _, _, _, described_frame = spreading
     reach, parameters = weights
-    spikes, totals, traces, finals, updates, health = results
+    traces, finals, updates, health = results
     steps, width, channels, columns = resets.size, layer.padded, layer.channels, layer.width
     counts, lists, plane = layer.counts_updates != 0, layer.lists, layer.plane
-    lists_step, bounds_step = lists.events_by_step, lists.bounds_by_step
     holds_current, shift = layer.holds_current != 0, layer.shift
-    keeps_spikes, keeps_totals = layer.keeps_spikes != 0, layer.keeps_totals != 0
     keeps_traces, frame = layer.keeps_traces != 0, described_frame[0]
     keeps_current = keeps_traces or layer.keeps_finals != 0
     size, origin, pitch = frame.size, frame.origin, frame.pitch
     waiting = np.empty(steps * (columns * width // 16) if counts else 0, _WAITING)
-    row_size = channels * columns  # spikes of a row of pixels are written out together
-    tallies = np.zeros(row_size if keeps_totals else 0, totals.dtype)
-    row_spikes = np.zeros(steps * row_size if keeps_spikes else 0, np.uint8)
-    noted = np.empty(steps * (columns * width // _LANES + 4), FIRED)
     tile = 64 if width % 64 == 0 else 32 if width % 32 == 0 else 16
     states, peaks = np.empty(2 * _LANES, np.int32), np.zeros(2 * LANES_LEAST, np.int32)
     voltages = np.zeros(_LANES, np.int32)
-    notes, sent = np.zeros(1, NOTES), np.empty(steps, np.int64)
+    notes = np.zeros(1, NOTES)
     for sample in range(samples):
         gather_frames(sample, steps, width, terms, spreading, store, frames)
-        begin_lists(lists, sample, sent, store)
-        first_list, first_bound = place_of_list(lists, sample, 0), place_of_bounds(lists, sample, 0)
+        first_bits = place_of_bits(lists, sample, 0)
         active = changed = 0
         notes[0].changes = 0
         for y in range(layer.height):
             first_pixel, end, lane, waiting_count = y * columns, columns * width, 0, 0
-            noted_count = 0
             while lane < end:
                 is_whole = end - lane >= _LANES
                 lanes, step_tile = (_LANES, tile) if is_whole else (16, 16)
@@ -291,17 +293,8 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                             )
                         if follows and not watches:  # a reset came: compare with what was there
                             changed += count_changed(states, _LANES, voltages, lanes)
-                    number = sent[step]
-                    bound = first_bound + step * bounds_step + first_pixel + x + 1
-                    to_end = width - channel
-                    while to_end <= lanes:  # pixels that end within these lanes
-                        earlier = fired & (~np.uint64(0) >> np.uint64(WORD - to_end))
-                        store[np.uint64(bound)] = number + count_set(earlier)
-                        bound += 1
-                        to_end += width
-                    place = first_list + step * lists_step + number
-                    sent[step] = number + count_set(fired)
-                    noted_count = note_fired(fired, place, lane, step, 0, noted, noted_count)
+                    place = first_bits + step * lists.bits_by_step + (y * end + lane) // TILE
+                    store_bits(store, place, fired, lanes)
                     if keeps_traces:
                         target = traces[sample, step]
                         write_lanes(states, x, channel, lanes, layer, first_pixel, target)
@@ -309,21 +302,13 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                     target = finals[sample]
                     write_lanes(states, x, channel, lanes, layer, first_pixel, target)
                 lane += lanes
-            list_fired(
-                noted, noted_count, numbers, first_pixel * channels,
-                (keeps_spikes, keeps_totals, row_size), store, row_spikes, tallies,
-            )  # fmt: skip
             if waiting_count > 0:
                 active += count_waiting(
                     waiting, waiting_count, sample, y, terms, store, reach, (width + 63) // 64
                 )
-            if keeps_spikes:
-                write_row(row_spikes, sample, first_pixel, columns, spikes)
-                clear(row_spikes, steps * row_size)
-            if keeps_totals:
-                write_row_totals(tallies, sample, first_pixel, columns, totals)
-                clear(tallies, row_size)
+        for step in range(steps if layer.lists_spikes else 0):
+            list_spikes(layer, sample, step, store)
         if counts:
             updates[sample, 0] += active
-            updates[sample, 1] += changed + notes[0].changes + layer.height * row_size
+            updates[sample, 1] += changed + notes[0].changes + layer.height * columns * channels
     raise_health(health, peaks, notes[0])

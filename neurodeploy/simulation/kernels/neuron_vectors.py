@@ -6,12 +6,23 @@ tests/unit/simulation/kernels/test_lif.py holds both equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from neurodeploy.fixedpoint import CURRENT_LIMIT, DECAY_BITS, DECAY_UNITY, VOLTAGE_LIMIT
-from neurodeploy.llvm_vectors import Memory, Vector, branch, fold, vector_function, where
+from neurodeploy.llvm_vectors import (
+    Memory,
+    Vector,
+    branch,
+    fold,
+    fold_all,
+    fold_bits,
+    vector_function,
+    where,
+)
 
+_SUMS: Final = 32
+"""Sums in a vector of a window."""
 _UNUSUAL: Final = 1 << 23
 """Smaller states are neither wrapped nor clipped."""
 assert CURRENT_LIMIT >= _UNUSUAL > VOLTAGE_LIMIT >= _UNUSUAL - 1
@@ -127,6 +138,69 @@ def make_row_adder(lanes: int, *, lines: int = 1, parts: int = 1) -> Callable[..
             target.store(target.load(lanes) + added)
 
     return add_rows
+
+
+def make_window_adder(lines: int, vectors: int, advance: int) -> Callable[..., Any]:
+    """Make `add_windows(frames, base, spread, line, rows, store, bits)`.
+
+    It adds what the spikes of a line of pixels contribute to a frame, in windows of some lines of
+    some vectors, of 32 sums each, that stay in registers while spikes add to them.
+
+    Args of it:
+        frames: int16 or int32, sums; the frame is from `base` on.
+        base: See above.
+        spread: SPREAD, of the term.
+        line: LINE, of the line.
+        rows: int16; for each bit of a block what it adds to a window.
+        store: int32; holds the spikes as bits, those of the line from `bits` on, counted in 16.
+        bits: See above.
+    """
+    size = lines * vectors
+    dead = -(-vectors // advance)  # blocks without spikes after which a window holds zeros
+
+    @vector_function()
+    def add_windows(
+        frames: Memory, base: Vector, spread: Memory, line: Memory, rows: Memory, store: Memory,
+        bits: Vector,
+    ) -> None:  # fmt: skip
+        pitch, blocks, tiles, last = (
+            spread.field(name).load() for name in ("step_y", "blocks", "block_tiles", "last_bits")
+        )
+        place, weights = base + line.field("target").load(), rows.at(line.field("start").load())
+        whole = place.full(-1)
+        mask = whole.unsigned_rshift(place.full(64) - tiles * 16)
+        last_mask = whole.unsigned_rshift(place.full(64) - last)
+        zero = rows.zeros(_SUMS)
+
+        def flush(number: Vector, sums: Sequence[Vector], count: int) -> None:
+            for row in range(lines):
+                start = frames.at(place + pitch * row + number * (advance * _SUMS))
+                for k in range(count):
+                    target = start.at(k * _SUMS)
+                    added = sums[row * vectors + k].resized(frames.bits)
+                    target.store(target.load(_SUMS) + added)
+
+        def add_block(number: Vector, age: Vector, *sums: Vector) -> list[Vector]:
+            word = store.as_integers(16).at(bits + number * tiles).load_as(64)
+            word &= where(number.equals(blocks - 1), last_mask, mask)
+
+            def add_spike(position: Vector, *sums: Vector) -> list[Vector]:
+                row = weights.at(position * (size * _SUMS))
+                return [one + row.at(k * _SUMS).load(_SUMS) for k, one in enumerate(sums)]
+
+            found = fold_bits(word, sums, add_spike)
+            age = where(word.equals(0), age + 1, age.full(0))
+            with word.builder.if_then((age < dead).value):
+                flush(number, found, advance)
+            rest = [zero] * advance
+            shifted = [found[k * vectors :][advance:vectors] + rest for k in range(lines)]
+            return [age, *(one for sums in shifted for one in sums)]
+
+        start = [place.full(dead), *[zero] * size]
+        _, *sums = fold_all(place.full(0), blocks, start, add_block)
+        flush(blocks, sums, vectors - advance)
+
+    return add_windows
 
 
 def _step(

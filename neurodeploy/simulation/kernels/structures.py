@@ -23,12 +23,14 @@ def _integers(names: str, first: Sequence[tuple[str, Any]] = ()) -> np.dtype[np.
 
 
 LISTS = _integers(
-    "events events_by_sample events_by_step bounds bounds_by_sample bounds_by_step to_values"
+    "events events_by_sample events_by_step bounds bounds_by_sample bounds_by_step to_values "
+    "bits bits_by_sample bits_by_step"
 )
 """Where the lists of a sender lie in the store.
 
 The position of the first list, its distance to that of the next sample and of the next step; the
-same of the bounds; and the distance from an event to its value, 0 if events carry none.
+same of the bounds; the distance from an event to its value, 0 if events carry none; and the
+positions of the bits as of lists, but counted in 16 bits.
 """
 TERM = _integers(
     "lag height width channels kernel_y kernel_x stride_y stride_x padding_y padding_x dilation_y "
@@ -41,8 +43,8 @@ TERM = _integers(
 """
 LAYER = _integers(
     "height width channels padded shift plane parameters_by_pixel holds_current rows_at_once "
-    "counts_updates keeps_spikes keeps_totals keeps_traces keeps_finals threshold is_output "
-    "wraps_24",
+    "counts_updates lists_spikes keeps_spikes keeps_totals keeps_traces keeps_finals threshold "
+    "is_output wraps_24",
     first=[("lists", LISTS)],
 )
 """A layer, with its own lists.
@@ -50,7 +52,8 @@ LAYER = _integers(
 `padded` are its channels, padded to a multiple of 16. Sums are scaled by 2**shift. Parameters of
 one kind take `plane` numbers; `parameters_by_pixel` is the distance between those of neighbouring
 pixels, 0 if all have the same. `rows_at_once` is how many rows at most are added up before their
-sum is widened to 32 bits. The last three are of sigma-delta neurons: the threshold, whether they
+sum is widened to 32 bits. `lists_spikes` says whether spikes that are written as bits are listed
+as well. The last three are of sigma-delta neurons: the threshold, whether they
 only sum, and whether sums wrap at 24 bits.
 """
 SEGMENT = _integers("low high events start lag bounds_by_step events_by_step to_values first_row")
@@ -74,16 +77,23 @@ RESONATORS = _integers("place present lanes width shift sine cosine threshold is
 `width` is that of rows and states, of which the imaginary parts are the second half; sums are
 scaled by 2**shift. Sine, cosine, threshold and kind are those of the layer, the threshold scaled.
 """
-FIRED = _integers("mask place lane step pixel")
-"""Neighbouring neurons that spiked in a step: their mask, lowest lane first; where in the store the
-first of them is listed; the lane of the mask's first bit; the step and the pixel."""
-SPREAD = _integers("taps_y taps_x step_y step_x first_place inverse")
-"""How the events of a term spread over a frame; see `weight_layout`.
+SPREAD = _integers(
+    "taps_y taps_x step_y step_x first_place inverse windows first_line blocks block_tiles "
+    "last_bits vectors advance"
+)
+"""How the events of a term spread over a frame; see `layouts.spreading`.
 
 Lines of taps, and taps of a line; the distance in the frame from one line to the next, and from one
 tap to the next; where its pixels begin in the table of places; `neuron · inverse >> 40` is the
 neuron's pixel.
+
+The others are of terms that are read in `windows`, 1 or 0: where its lines begin in the table of
+lines, how many blocks each has, of how many times 16 bits, and how many bits the last one has;
+vectors in a line of a window, and by how many it advances from block to block.
 """
+LINE = _integers("target start lines")
+"""A line of pixels of a term that is read in windows: where its first window begins in the frame,
+where its weights do, and how many lines its windows have."""
 FRAME = _integers("size pitch origin")
 """Numbers in a frame, from one of its rows to the next, and before the layer's first pixel."""
 

@@ -35,8 +35,9 @@ from neurodeploy.ir.integer_layers import (
     FixedInjection,
     Synapse,
 )
-from neurodeploy.simulation.kernels.weight_layout import FRAME_BYTES_MAX
+from neurodeploy.simulation.kernels.layouts.spreading import FRAME_BYTES_MAX
 from neurodeploy.simulation.recording import Record, count_type, unknown_kind
+from neurodeploy.simulation.spike_bits import tiles_of
 
 SAMPLES_MAX = 1024
 """Samples at a time at most: what an interruption can cost."""
@@ -178,11 +179,13 @@ def least_working_bytes(graph: FixedPointGraph, *, steps: int) -> int:
     """Return what the simulator needs to run one sample, beside results.
 
     For each value of the input and of every layer two int32 and one for each pixel, at most (lists
-    of events), 48 bytes for those of the largest layer (sums and states), and the frames of sums.
+    of events), a bit for each channel of a pixel, padded to 16, 48 bytes for those of the largest
+    layer (sums and states), and the frames of sums.
     """
     shapes = (graph.input.shape, *(layer.shape for layer in graph))
     listed = sum(2 * prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
-    return steps * (4 * listed + 48 * max(map(prod, shapes))) + FRAME_BYTES_MAX
+    bits = 2 * sum(map(tiles_of, shapes[1:]))
+    return steps * (4 * listed + bits + 48 * max(map(prod, shapes))) + FRAME_BYTES_MAX
 
 
 def network_bytes(graph: FixedPointGraph) -> int:

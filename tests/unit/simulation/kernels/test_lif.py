@@ -31,7 +31,7 @@ from neurodeploy.simulation import (
     Window,
 )
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer
-from neurodeploy.simulation.kernels.weight_layout import FRAME_BYTES_MAX
+from neurodeploy.simulation.kernels.layouts.spreading import FRAME_BYTES_MAX
 
 WIDTHS = {np.int8: (1, 127), np.int16: (200, 2000), np.int32: (20_000, 60_000)}
 """Sizes of weights that make sums of 8-bit, 16-bit and 32-bit rows."""
@@ -324,7 +324,7 @@ def test_decays_beyond_their_range_are_left_to_numpy(parameters: dict[str, int])
     "shape", [(1, 1), (64, 1), (70, 1), (130, 1), (1, 63), (3, 64), (2, 65), (5, 130)]
 )
 def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
-    from neurodeploy.simulation.kernels.layer_records import collect_events
+    from neurodeploy.simulation.kernel_code import collect_events
     from neurodeploy.simulation.kernels.structures import LISTS
 
     channels, pixels = shape
@@ -337,7 +337,7 @@ def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
         bounds = 3 * neurons + values
         size = bounds + 3 * (pixels + 1)
         store = np.full(2 * size, -1, np.int32)
-        lists = np.array([(0, size, neurons, bounds, size, pixels + 1, values)], LISTS)
+        lists = np.array([(0, size, neurons, bounds, size, pixels + 1, values, 0, 0, 0)], LISTS)
         collect_events(frames.reshape(-1), frames.shape, lists, store)
         for sample, step in np.ndindex(2, 3):
             flat = frames[sample, step].T.ravel()
@@ -356,12 +356,13 @@ def test_events_are_listed_by_pixel_then_channel(dtype, shape) -> None:
 def test_compiled_code_is_no_older_than_its_sources(tmp_path: Path) -> None:
     """The key counts every file of ours that is loaded to compile all kernels but plain data."""
     from neurodeploy import fixedpoint, llvm_vectors, loops, machine_code
-    from neurodeploy.simulation.kernels import layer_records, neuron_vectors
+    from neurodeploy.simulation import kernel_code
+    from neurodeploy.simulation.kernels import neuron_vectors
 
     folder = Path(neuron_vectors.__file__).parent
-    files = [*folder.glob("*.py"), *Path(loops.__file__).parent.glob("*.py")]
+    files = [*folder.rglob("*.py"), *Path(loops.__file__).parent.glob("*.py")]
     files += [Path(str(one.__file__)) for one in (fixedpoint, llvm_vectors)]
-    assert machine_code.source_key(files) == layer_records.KERNEL_KEY
+    assert machine_code.source_key(files) == kernel_code.KERNEL_KEY
     for path in files:
         copy = tmp_path / path.name
         copy.write_bytes(path.read_bytes())
@@ -398,10 +399,11 @@ def test_compiled_code_is_kept_until_its_key_changes(tmp_path: Path) -> None:
 
 def test_additions_have_the_width_of_their_sums() -> None:
     """Sums of int8 rows are packed additions of 16 bits. Compiled anew: a file shows no text."""
-    from neurodeploy.simulation.kernels import layer_records, lif
+    from neurodeploy.simulation import kernel_code
+    from neurodeploy.simulation.kernels import lif
 
     EventSimulator(dense_graph([1, 2])).run(np.ones((1, 1, 2, 1, 1), np.int32))
-    met = layer_records.run_lif.met
+    met = kernel_code.run_lif.met
     by_rows = {kinds[3][0][0].name: kinds for kinds in met}
     assert "add <64 x i16>" in lif.run_lif.llvm_text(by_rows["int8"], "anew")
     # One for each type of rows, and another where over 255 steps are counted.
