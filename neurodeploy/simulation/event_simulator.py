@@ -29,15 +29,17 @@ from neurodeploy.fixedpoint import BIAS_BITS
 from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.ir.integer_layers import (
     CubaNeuron,
-    DeltaNeuron,
     FixedInjection,
     FixedLayer,
-    SigmaDeltaNeuron,
-    SigmaNeuron,
 )
 from neurodeploy.processes.platforms import usable_cores
 from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer, packed_names
-from neurodeploy.simulation.layer_by_layer import reset_steps, run_layer
+from neurodeploy.simulation.layer_by_layer import (
+    parts_between_refreshes,
+    reset_steps,
+    run_layer,
+    warn_of_missing_resets,
+)
 from neurodeploy.simulation.outputs import Outputs, Plan
 from neurodeploy.simulation.recording import (
     Feed,
@@ -162,8 +164,8 @@ class EventSimulator:
         if feed is not Feed.BIAS and steps != given.shape[1]:
             given = given[:, np.arange(steps) % given.shape[1]]
         values = _keep_bytes(np.ascontiguousarray(given))
-        _warn_of_missing_resets(graph, timing)
-        parts = _parts_between_refreshes(graph, timing, steps)
+        warn_of_missing_resets(graph, timing)
+        parts = parts_between_refreshes(graph, timing, steps)
         kept, traced = record.resolve(graph.names)
         plan = Plan(steps=steps, timing=timing, feed=feed, record=record, kept=kept, traced=traced)
         layers = self._layers(max(high, -low), plan)
@@ -468,40 +470,3 @@ def _require_range(
             f"input: values from {array.min()} to {array.max()} do not fit {carrier}: less than "
             f"{1 << bits} in size is allowed. Scale the input."
         )
-
-
-def _warn_of_missing_resets(graph: FixedPointGraph, timing: Timing) -> None:
-    if isinstance(timing, Window) or timing.reset_interval is None:
-        return
-    kept = [layer.name for layer in graph if not isinstance(layer.neuron, CubaNeuron)]
-    if kept:
-        warnings.warn(
-            f"simulation: {', '.join(kept)} cannot be reset; Lava resets LIF neurons only. "
-            "Run each sample by itself (--window) for a clean start.",
-            NeurodeployWarning,
-            stacklevel=3,
-        )
-
-
-def _parts_between_refreshes(graph: FixedPointGraph, timing: Timing, steps: int) -> list[range]:
-    """Return the steps of each part that runs from zero, without refreshes one part.
-
-    Raises:
-        SimulationError: If there are refreshes, and neurons that are none of sigma and delta.
-    """
-    if isinstance(timing, Window) or timing.refresh_interval is None:
-        return [range(steps)]
-    kinds = (DeltaNeuron, SigmaDeltaNeuron, SigmaNeuron)
-    others = [layer.name for layer in graph if not isinstance(layer.neuron, kinds)]
-    if others:
-        raise SimulationError(
-            f"simulation: {', '.join(others)} cannot be refreshed; sigma-delta neurons alone can. "
-            "Leave the refresh interval out; --reset-interval resets LIF neurons."
-        )
-    if timing.reset_interval is not None:
-        raise SimulationError(
-            "simulation: a reset and a refresh interval; Lava resets LIF neurons only, and only "
-            "sigma-delta neurons are refreshed. Leave the reset interval out."
-        )
-    interval = timing.refresh_interval
-    return [range(first, min(first + interval, steps)) for first in range(0, steps, interval)]

@@ -8,15 +8,26 @@ The kernels have the same four parts: gather what reaches the neurons, step, wri
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
 from typing import TypeVar
 
 import numpy as np
 
+from neurodeploy.errors import NeurodeployWarning, SimulationError
 from neurodeploy.fixedpoint import STATE_MAX, Int64Array
 from neurodeploy.ir.graphs import FixedPointGraph
-from neurodeploy.ir.integer_layers import FixedComplexDense, FixedInjection, FixedLayer, Synapse
+from neurodeploy.ir.integer_layers import (
+    CubaNeuron,
+    DeltaNeuron,
+    FixedComplexDense,
+    FixedInjection,
+    FixedLayer,
+    SigmaDeltaNeuron,
+    SigmaNeuron,
+    Synapse,
+)
 from neurodeploy.simulation.counters import LimitWatch, UpdateCounter
 from neurodeploy.simulation.neurons import start_dynamics
 from neurodeploy.simulation.outputs import LayerOutputs, Plan
@@ -146,3 +157,41 @@ def reset_steps(timing: Timing, steps: int, index: int) -> list[bool]:
         return [False] * steps
     period = timing.reset_interval
     return [t % period == (timing.reset_offset + 1 + index) % period for t in range(1, steps + 1)]
+
+
+def warn_of_missing_resets(graph: FixedPointGraph, timing: Timing) -> None:
+    """Warn whoever called the caller of neurons that a reset interval does not reset."""
+    if isinstance(timing, Window) or timing.reset_interval is None:
+        return
+    kept = [layer.name for layer in graph if not isinstance(layer.neuron, CubaNeuron)]
+    if kept:
+        warnings.warn(
+            f"simulation: {', '.join(kept)} cannot be reset; Lava resets LIF neurons only. "
+            "Run each sample by itself (--window) for a clean start.",
+            NeurodeployWarning,
+            stacklevel=3,
+        )
+
+
+def parts_between_refreshes(graph: FixedPointGraph, timing: Timing, steps: int) -> list[range]:
+    """Return the steps of each part that runs from zero, without refreshes one part.
+
+    Raises:
+        SimulationError: If there are refreshes, and neurons that are none of sigma and delta.
+    """
+    if isinstance(timing, Window) or timing.refresh_interval is None:
+        return [range(steps)]
+    kinds = (DeltaNeuron, SigmaDeltaNeuron, SigmaNeuron)
+    others = [layer.name for layer in graph if not isinstance(layer.neuron, kinds)]
+    if others:
+        raise SimulationError(
+            f"simulation: {', '.join(others)} cannot be refreshed; sigma-delta neurons alone can. "
+            "Leave the refresh interval out; --reset-interval resets LIF neurons."
+        )
+    if timing.reset_interval is not None:
+        raise SimulationError(
+            "simulation: a reset and a refresh interval; Lava resets LIF neurons only, and only "
+            "sigma-delta neurons are refreshed. Leave the reset interval out."
+        )
+    interval = timing.refresh_interval
+    return [range(first, min(first + interval, steps)) for first in range(0, steps, interval)]
