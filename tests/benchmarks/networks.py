@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import avx2
 import numpy as np
 from llvmlite.binding import get_host_cpu_features
 
@@ -147,7 +148,16 @@ NETWORKS = {"conv": conv_net, "wide": wide_conv_net, "pilotnet": pilotnet, "mlp"
 
 
 def processor_family() -> str:
-    """Name of the widest vectors that kernels are compiled for here, as in a result's file name."""
+    """Name of the widest vectors that kernels are compiled for here, as in a result's file name.
+
+    Limited to AVX2 on a processor that knows more (`avx2.py`), it is another name than that of a
+    processor that knows no more.
+    """
+    return "avx2_code" if avx2.is_limited() else widest_vectors()
+
+
+def widest_vectors() -> str:
+    """Name of the widest vectors that the processor knows."""
     features = get_host_cpu_features()
     return next((name for name in ("avx512f", "avx2") if features.get(name)), "other").rstrip("f")
 
@@ -159,10 +169,14 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def write_result(name: str, found: object) -> None:
     """Write a result with the command, commit and machine behind it."""
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    limited = {}
+    if avx2.is_limited():
+        command.insert(0, "avx2.py")
+        limited = {"code": f"AVX2, on a processor with {widest_vectors()}"}
     document = {
-        "command": " ".join(
-            ["python", f"tests/benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
-        ),
+        "command": f"python tests/benchmarks/{' '.join(command)}",
+        **limited,
         "seed": 0,
         **provenance(Path(__file__).parent, code=("neurodeploy", "tests"), packages=PACKAGES),
         "results": found,
