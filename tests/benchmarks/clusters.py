@@ -36,7 +36,7 @@ from neurodeploy.simulation import Record
 
 KINDS = ("plain", "dask", "ray")
 WIDTHS = ((64, 1), (64, 2), (128, 1), (128, 2), (256, 1), (256, 2))
-SAMPLES = {"light": 8000, "vgg": 128}
+SAMPLES = {"light": 8000, "vgg": 384}
 SKIPPED = 4
 """The part of the samples after whose end time counts: a quarter."""
 PART = 16
@@ -198,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kinds", nargs="*", default=list(KINDS))
     parser.add_argument("--networks", nargs="+", choices=list(SAMPLES), default=list(SAMPLES))
-    parser.add_argument("--samples", type=int, help="of the light network; of vgg a thirtieth")
+    parser.add_argument("--samples", type=int, help="of the light network; of vgg a twentieth")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     found: dict[str, object] = {}

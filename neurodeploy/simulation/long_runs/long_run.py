@@ -53,7 +53,7 @@ from neurodeploy.simulation.recording_files import save_recording
 TASK_BYTES = 8 * 2**20
 """Samples that are sent to a worker at a time take at most this much, unless one takes more."""
 TASKS_PER_WORKER = 16
-"""At least so many, so that all workers end at about the same time."""
+"""The last tasks are as small as if each worker had so many: all end at about the same time."""
 FUTILE_ATTEMPTS = 3
 """So often in a row may workers die before anything is finished."""
 AnySamples = Samples | npt.NDArray[np.integer] | Iterable[object] | Path | str
@@ -249,16 +249,20 @@ def _run_at_once(
     return Facts.of(recording)
 
 
-def _piece_size(most: int, pool: WorkerPool[PiecePlan], source: Samples, *, sends: bool) -> int:
-    """Make pieces small enough to be sent, if they are, and enough of them for all workers."""
-    if pool.is_here:
-        return most
-    if sends:
+def _make_reader(
+    plan: PiecePlan, source: Samples, store: PartStore, pool: WorkerPool[PiecePlan], *,
+    most: int, checks: bool, sends: bool,
+) -> PieceReader:  # fmt: skip
+    """Make pieces small enough to be sent, if they are, and in the end small enough for all."""
+    workers = 0 if pool.is_here else pool.size
+    if workers and sends:
         sample = int(np.prod(source.shape, dtype=np.int64)) * source.dtype.itemsize
         most = min(most, max(1, TASK_BYTES // sample))
-    if source.count is not None:
-        most = min(most, ceil(source.count / (TASKS_PER_WORKER * pool.size)))
-    return most
+    least = ceil((source.count or 1) / (TASKS_PER_WORKER * pool.size))
+    return PieceReader(
+        samples=source, plan=plan, size=most, least=least, workers=workers,
+        finished=store.parts(), checks=checks, sends=sends,
+    )  # fmt: skip
 
 
 def _run_in_pieces(
@@ -275,10 +279,7 @@ def _run_in_pieces(
     futile, checks, sends = 0, True, plan.file is None
     while True:
         before = done = store.finished_samples()
-        size = _piece_size(most, pool, source, sends=sends)
-        reader = PieceReader(
-            samples=source, plan=plan, size=size, finished=store.parts(), checks=checks, sends=sends
-        )
+        reader = _make_reader(plan, source, store, pool, most=most, checks=checks, sends=sends)
         try:
             # Pieces that wait without their samples take no memory, and keep workers busy.
             for piece in pool.run(run_piece, reader, waiting=1 if sends else pool.size):

@@ -116,7 +116,9 @@ class PieceReader:
     Attributes:
         samples: Where from.
         plan: How pieces are run.
-        size: Samples of a piece.
+        size: Samples of a piece at most.
+        least: Where workers share them, samples of a piece at least.
+        workers: How many there are; 0 where none share them: pieces then are as large as can be.
         finished: Parts that exist, in order.
         checks: Whether the samples of those are compared with what the parts answer.
         sends: Whether pieces hold samples; else whoever runs them reads the plan's file.
@@ -128,6 +130,8 @@ class PieceReader:
     samples: Samples
     plan: PiecePlan
     size: int
+    least: int = 1
+    workers: int = 0
     finished: Sequence[PartFile]
     checks: bool
     sends: bool = True
@@ -151,7 +155,8 @@ class PieceReader:
     def _gap(self, first: int, last: int | None) -> Iterator[Piece]:
         """Yield the pieces up to `last`, or for None up to the end of the samples."""
         while not self.is_stopped and self.error is None and (last is None or first < last):
-            stop = first + self.size if last is None else min(first + self.size, last)
+            stop = first + self._size_from(first)
+            stop = stop if last is None else min(stop, last)
             if not self.sends:
                 yield Piece(first=first, last=stop, samples=None)
                 first = stop
@@ -167,6 +172,17 @@ class PieceReader:
             first += len(values)
             if first < stop:
                 return
+
+    def _size_from(self, first: int) -> int:
+        """Return how many samples the next piece may have.
+
+        While much is left, few large pieces cost the least; small ones let all workers end at about
+        the same time.
+        """
+        if self.workers == 0 or self.samples.count is None:
+            return self.size
+        share = (self.samples.count - first) // (2 * self.workers)
+        return min(self.size, max(self.least, share))
 
     def _check(self, part: PartFile) -> None:
         """Refuse to go on if the samples that a part answers are not those that are there now."""
