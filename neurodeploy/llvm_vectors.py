@@ -153,6 +153,22 @@ class Vector:
         places = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
         return Vector(self.builder, self.builder.shuffle_vector(self.value, self.value, places))
 
+    def lane(self, number: int) -> Vector:
+        """Return the number in one lane."""
+        place = ir.Constant(ir.IntType(32), number)
+        return Vector(self.builder, self.builder.extract_element(self.value, place))
+
+    def summed(self) -> Vector:
+        """Return the sums of each lane and all before it."""
+        total, shift = self, 1
+        zeros, position = self.full(0).value, ir.IntType(32)
+        while shift < self.lanes:
+            sources = [self.lanes if lane < shift else lane - shift for lane in range(self.lanes)]
+            places = ir.Constant(ir.VectorType(position, self.lanes), sources)
+            total += Vector(self.builder, self.builder.shuffle_vector(total.value, zeros, places))
+            shift *= 2
+        return total
+
     def bitmask(self) -> Vector:
         """Return lanes of one bit as a word, the first lane lowest."""
         mask = self.builder.bitcast(self.value, ir.IntType(self.lanes))
@@ -374,10 +390,7 @@ def copy_word(values: Memory, start: Vector, target: Memory, place: Vector) -> N
 @vector_function()
 def write_bits(word: Vector, target: Memory, place: Vector) -> None:
     """Write the bits of a word to target[place : place + 64], of 8 bits, as zeros and ones."""
-    build = word.builder
-    flags = build.bitcast(word.value, ir.VectorType(ir.IntType(1), WORD))
-    kind = ir.VectorType(ir.IntType(8), WORD)
-    target.at(place).store(Vector(build, build.zext(flags, kind)))
+    target.at(place).store(word.lanes_of_bits().widened(8))
 
 
 @vector_function()

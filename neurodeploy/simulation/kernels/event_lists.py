@@ -23,8 +23,8 @@ from neurodeploy.llvm_vectors import (
     WORD,
     Memory,
     Vector,
-    clear,
     constant_bytes,
+    copy_word,
     count_set,
     first_set,
     fold,
@@ -256,6 +256,29 @@ def _collect_flat(flat, samples, steps, channels, lists, store):  # type: ignore
             store[bound], store[bound + 1] = 0, number - place
 
 
+@vector_function("int64")
+def count_pixels(
+    bits_of: Memory, channels: Vector, number: Vector, begins: Memory, ends: Memory
+) -> Vector:
+    """Count the events of 64 pixels, whose bits are given channel by channel.
+
+    Before these pixels there are `number` events; `begins` and `ends` get how many there are before
+    each pixel and up to its last.
+
+    Returns:
+        How many events there are up to the last pixel.
+    """
+
+    def add(channel: Vector, counts: Vector) -> Vector:
+        return counts + bits_of.at(channel).load().lanes_of_bits().widened(32)
+
+    counts = fold(channels.full(0), channels, ends.zeros(WORD), add)
+    upto = counts.summed() + number.resized(32)
+    begins.store(upto - counts)
+    ends.store(upto)
+    return upto.lane(WORD - 1).resized(64)
+
+
 @kernel()
 def collect_events(flat, shape, sender, store):  # type: ignore[no-untyped-def]
     """List the values other than zero of frames, uint8 or int32.
@@ -271,7 +294,8 @@ def collect_events(flat, shape, sender, store):  # type: ignore[no-untyped-def]
     # By channel is how they lie in memory, by pixel how they are listed: 64 pixels at a time,
     # bits are taken from all channels, counted, then listed from where each pixel's list is.
     to_values = lists.to_values
-    bits_of, places = np.empty(channels, np.uint64), np.empty(WORD, np.int64)
+    bits_of = np.empty(channels, np.uint64)
+    begins, ends = np.empty(WORD, np.int32), np.empty(WORD, np.int32)
     for sample in range(samples):
         for step in range(steps):
             place, bound = place_of_list(lists, sample, step), place_of_bounds(lists, sample, step)
@@ -290,25 +314,20 @@ def collect_events(flat, shape, sender, store):  # type: ignore[no-untyped-def]
                     for pixel in range(begin, begin + present):
                         store[np.uint64(bound + pixel + 1)] = number
                     continue
-                clear(places, WORD)
-                for channel in range(np.uint64(channels)):
-                    bits = bits_of[channel]
-                    while bits != 0:
-                        places[np.uint64(first_set(bits))] += 1
-                        bits &= bits - np.uint64(1)
-                for lane in range(present):
-                    here = places[np.uint64(lane)]
-                    places[np.uint64(lane)] = place + number
-                    number += here
-                    store[np.uint64(bound + begin + lane + 1)] = number
+                number = count_pixels(bits_of, channels, number, begins, ends)
+                if present == WORD:
+                    copy_word(ends, 0, store, bound + begin + 1)
+                else:
+                    for lane in range(present):
+                        store[bound + begin + lane + 1] = ends[lane]
                 for channel in range(np.uint64(channels)):
                     bits = bits_of[channel]
                     at = first + np.int64(channel) * pixels + begin
                     while bits != 0:
                         lane = first_set(bits)
                         bits &= bits - np.uint64(1)
-                        target = places[np.uint64(lane)]
-                        places[np.uint64(lane)] = target + 1
+                        target = place + begins[lane]
+                        begins[lane] += 1
                         store[np.uint64(target)] = (begin + lane) * channels + np.int64(channel)
                         if to_values != 0:
                             store[np.uint64(target + to_values)] = flat[np.uint64(at + lane)]

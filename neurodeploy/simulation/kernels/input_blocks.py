@@ -28,7 +28,7 @@ from neurodeploy.simulation.kernels.lif import copy_voltages, count_changed, rai
 from neurodeploy.simulation.kernels.neuron_vectors import LANES_LEAST, step_frame
 from neurodeploy.simulation.kernels.structures import NOTES
 
-TILE: Final = 16
+TILE: Final = 128
 """Words of neurons that go through all steps together: their states stay in the nearest cache."""
 
 
