@@ -10,7 +10,7 @@ from typing import Final
 
 from neurodeploy.fixedpoint import STATE_MAX
 from neurodeploy.llvm_vectors import WORD, Memory, Vector, branch, vector_function, where
-from neurodeploy.simulation.kernels.neuron_vectors import sum_rows
+from neurodeploy.simulation.kernels.neuron_vectors import LANES_LEAST, raise_peaks, sum_rows
 
 STATES: Final = 3
 """Planes of `states`: sigma, activation, residue."""
@@ -80,24 +80,23 @@ def step_sums(
 
 @vector_function("uint64")
 def step_values(
-    values: Memory, states: Memory, messages: Memory, peaks: Memory, scale: Vector,
-    threshold: Vector,
+    values: Memory, at: Vector, states: Memory, messages: Memory, place: Vector, peaks: Memory,
+    scale: Vector, threshold: Vector,
 ) -> Vector:  # fmt: skip
-    """Advance 64 delta neurons by one step: values[:64] times 2**scale are their activations.
+    """Advance 64 delta neurons by one step: values[at :] times 2**scale are their activations.
 
-    These must fit 32 bits. Updated are the activations states[:64], then the residues, and the
-    largest sizes of activations, then of messages, in `peaks`; messages[:64] get what is sent.
+    These must fit 32 bits. Updated are the activations states[:64], then the residues, and in
+    `peaks` the largest sizes of activations, then of messages, by lane modulo `LANES_LEAST`;
+    messages[place : place + 64] get what is sent.
 
     Returns:
         The mask of those that have a state now.
     """
-    activation = values.load(WORD) << scale.resized(32)
+    activation = values.at(at).load(WORD) << scale.resized(32)
     message, residue = _send(activation, states, WORD, threshold)
-    messages.store(message)
-    for number, each in enumerate((activation, message)):
-        peak, size = peaks.at(number * WORD), abs(each)
-        before = peak.load(WORD)
-        peak.store(where(size > before, size, before))
+    messages.at(place).store(message)
+    raise_peaks(peaks, activation)
+    raise_peaks(peaks.at(LANES_LEAST), message)
     return (activation | residue).differs(0).bitmask()
 
 

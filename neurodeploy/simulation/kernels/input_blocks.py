@@ -56,14 +56,14 @@ def run_delta_block(values, described, biases, frames, results, largest):  # typ
     """
     layer = described[0]
     totals, traces, finals, updates = results
-    scale, threshold, counts = layer.shift - 6, layer.threshold, layer.counts_updates != 0
+    scale, threshold = layer.shift - 6, layer.threshold
     keeps_totals, keeps_traces = layer.keeps_totals != 0, layer.keeps_traces != 0
     neurons, samples = biases.size, updates.shape[0]
     steps = values.size // (neurons * samples)
-    arriving, messages = np.zeros(WORD, np.int32), np.zeros(WORD, np.int32)
+    rest, messages = np.zeros(WORD, np.int32), np.zeros(WORD, np.int32)
     states, with_bias = np.zeros((TILE, 2 * WORD), np.int32), np.zeros(WORD, np.int32)
     has_bias, standing = np.zeros(TILE, np.uint64), np.zeros(TILE, np.uint64)
-    peaks = np.zeros(2 * WORD, np.int32)
+    peaks = np.zeros(2 * LANES_LEAST, np.int32)
     for sample in range(samples):
         active = 0
         for begin in range(0, neurons, TILE * WORD):
@@ -80,17 +80,25 @@ def run_delta_block(values, described, biases, frames, results, largest):  # typ
                     first = begin + k * WORD
                     present = min(WORD, neurons - first)
                     place = (sample * steps + step) * neurons + first
-                    if present < WORD:
-                        clear(arriving, WORD)
-                    copy(values, place, present, arriving, 0)
-                    if counts:
-                        active += count_set(standing[k] | nonzero_bits(arriving, 0))
-                    standing[k] = has_bias[k] | step_values(
-                        arriving, states[k], messages, peaks, scale, threshold
-                    )
-                    copy(messages, 0, present, frames, place)
-                    if keeps_totals:
+                    before = standing[k]
+                    if present == WORD:
+                        arriving, leaving = nonzero_bits(values, place), np.uint64(0)
+                        standing[k] = step_values(
+                            values, place, states[k], frames, place, peaks, scale, threshold
+                        )
+                        if keeps_totals:
+                            leaving = nonzero_bits(frames, place)
+                    else:
+                        copy(values, place, present, rest, 0)
+                        arriving = nonzero_bits(rest, 0)
+                        standing[k] = step_values(
+                            rest, 0, states[k], messages, 0, peaks, scale, threshold
+                        )
                         leaving = nonzero_bits(messages, 0)
+                        copy(messages, 0, present, frames, place)
+                    standing[k] |= has_bias[k]
+                    active += count_set(before | arriving)
+                    if keeps_totals:
                         while leaving != 0:
                             totals[sample * neurons + first + first_set(leaving)] += 1
                             leaving &= leaving - np.uint64(1)
@@ -105,9 +113,9 @@ def run_delta_block(values, described, biases, frames, results, largest):  # typ
                     copy(states[k], 0, present, finals, row + neurons)
                     copy(states[k], WORD, present, finals, row + 2 * neurons)
         updates[sample, 0] += active
-    for lane in range(WORD):
+    for lane in range(LANES_LEAST):
         largest[0] = max(largest[0], np.int64(peaks[lane]))
-        largest[1] = max(largest[1], np.int64(peaks[WORD + lane]))
+        largest[1] = max(largest[1], np.int64(peaks[LANES_LEAST + lane]))
 
 
 @kernel()

@@ -257,8 +257,9 @@ class EventStore:
             nothing = values[:0]
             images = scale_up(values).astype(np.int32) if is_bias else nothing
             arriving = nothing if is_bias else values
+            used = parameters.copy() if is_bias else parameters  # biases are written into them
             run_lif_block(
-                arriving, images, described, parameters.copy(), resets, frames.reshape(-1),
+                arriving, images, described, used, resets, frames.reshape(-1),
                 (*flat, updates), health,
             )  # fmt: skip
         self.collect(layer.name, frames, largest=sent)
