@@ -33,7 +33,13 @@ from neurodeploy.ir.integer_layers import (
     FixedLayer,
 )
 from neurodeploy.processes.platforms import usable_cores
-from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, compile_layer, packed_names
+from neurodeploy.simulation.kernels.compiled_layer import (
+    CompiledLayer,
+    compile_layer,
+    is_graded,
+    listed_names,
+    packed_names,
+)
 from neurodeploy.simulation.layer_by_layer import (
     parts_between_refreshes,
     reset_steps,
@@ -75,7 +81,7 @@ class EventSimulator:
     Equal to Lava on every spike, current and voltage; the test suite compares them.
 
     Samples are run in groups, as many side by side as there are threads. Besides inputs and
-    recording, a sample in work takes
+    recording, a sample in work takes at most
 
         4 · T · (sum over input and layers of (2 if its values count, else 1) · N + P + 1) bytes
 
@@ -222,12 +228,12 @@ class EventSimulator:
         self, layers: tuple[CompiledLayer | None, ...], plan: Plan, samples: int
     ) -> tuple[int, int]:
         """Return the number of groups side by side, and of samples in each; see the class."""
-        shapes = [self.graph.input.shape, *(layer.shape for layer in self.graph)]
-        listed = sum(prod(shape) + prod(shape[1:]) + 1 for shape in shapes)
-        listed += prod(self.graph.input.shape) if self.graph.input.is_graded else 0
-        listed += sum(layer.neurons for layer in self.graph if layer.neuron.is_graded)
-        size, sums, workers = 4 * plan.steps * listed, 0, self._threads
-        size += 2 * plan.steps * sum(tiles_of(layer.shape) for layer in self.graph)
+        sums, workers = 0, self._threads
+        size = 2 * plan.steps * sum(tiles_of(layer.shape) for layer in self.graph)
+        for name in listed_names(self.graph, layers, plan.steps):
+            shape = self.graph.shape_of(name)
+            values = prod(shape) * (1 + is_graded(self.graph, name))
+            size += 4 * plan.steps * (values + prod(shape[1:]) + 1)
         for layer, compiled in zip(self.graph, layers, strict=True):
             if compiled is None or compiled.sizes:
                 size += 48 * plan.steps * layer.neurons
@@ -309,7 +315,6 @@ class _Work:
                 self.layers,
                 steps=self.plan.steps,
                 samples=self.size,
-                counts_updates=self.plan.record.has_updates,
             )
         store: EventStore = self.local.store
         return store

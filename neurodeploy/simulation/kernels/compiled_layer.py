@@ -121,6 +121,18 @@ def packed_names(layers: Iterable[CompiledLayer | None]) -> frozenset[str]:
     return frozenset(layer.name for layer in layers if layer is not None and layer.writes_bits)
 
 
+def listed_names(
+    graph: FixedPointGraph, layers: Iterable[CompiledLayer | None], steps: int
+) -> frozenset[str]:
+    """Return the names of the input and the layers whose events are listed, for T steps.
+
+    Of the others, which kernels write as bits, all that read them do so in windows.
+    """
+    compiled = [layer for layer in layers if layer is not None]
+    read = {name for layer in compiled for name, windows in layer.sources(steps) if not windows}
+    return frozenset({INPUT, *graph.names} - packed_names(compiled)) | read
+
+
 def compile_layer(
     graph: FixedPointGraph, layer: FixedLayer, *, largest_input: int, spreads: bool | None = None
 ) -> CompiledLayer | None:

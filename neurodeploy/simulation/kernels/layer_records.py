@@ -30,7 +30,12 @@ from neurodeploy.simulation.kernel_code import (
     run_sigma,
     spread_events,
 )
-from neurodeploy.simulation.kernels.compiled_layer import CompiledLayer, is_graded
+from neurodeploy.simulation.kernels.compiled_layer import (
+    CompiledLayer,
+    is_graded,
+    listed_names,
+    packed_names,
+)
 from neurodeploy.simulation.kernels.layouts.spreading import Spreading
 from neurodeploy.simulation.kernels.layouts.weight_layout import frame_of, zeros_on_line
 from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
@@ -73,15 +78,13 @@ class EventStore:
         *,
         steps: int,
         samples: int,
-        counts_updates: bool,
     ) -> None:
-        """Make room for samples of T steps; `counts_updates` searches lists of all sources."""
+        """Make room for samples of T steps."""
         self._steps = steps
         compiled = [layer for layer in layers if layer is not None]
         read = [pair for layer in compiled for pair in layer.sources(steps)]
-        self._listed = {name for name, in_windows in read if counts_updates or not in_windows}
-        self._packed = {name for name, in_windows in read if in_windows}
-        self._packed |= {layer.name for layer in compiled if layer.writes_bits}
+        self._listed = listed_names(graph, layers, steps)
+        self._packed = packed_names(layers) | {name for name, in_windows in read if in_windows}
         self._frames = {name: frame_of(graph.shape_of(name)) for name in (INPUT, *graph.names)}
         self._lists: dict[str, StructuredArray] = {}
         size = 0
@@ -90,11 +93,12 @@ class EventStore:
             neurons = channels * pixels
             values = steps * neurons if is_graded(graph, name) else 0
             lists = np.zeros(1, LISTS)
-            lists["events"], lists["events_by_step"] = size, neurons
-            size += steps * neurons + values + _BEYOND
-            lists["bounds"], lists["bounds_by_step"] = size, pixels + 1
-            size += steps * (pixels + 1)
-            lists["to_values"] = values
+            if name in self._listed:
+                lists["events"], lists["events_by_step"] = size, neurons
+                size += steps * neurons + values + _BEYOND
+                lists["bounds"], lists["bounds_by_step"] = size, pixels + 1
+                size += steps * (pixels + 1)
+                lists["to_values"] = values
             if name in self._packed:
                 halves = -(-tiles_of((channels, pixels)) // _TILES_OF_WORD) * _TILES_OF_WORD
                 lists["bits"], lists["bits_by_step"] = 2 * size, halves
@@ -117,7 +121,8 @@ class EventStore:
         channels, height, width = self._frames[name]
         shape = (len(frames), self._steps, channels, height * width)
         lists = self._lists[name]
-        collect_events(np.ascontiguousarray(frames).reshape(-1), shape, lists, self._store)
+        if name in self._listed:
+            collect_events(np.ascontiguousarray(frames).reshape(-1), shape, lists, self._store)
         if name in self._packed:
             self._bits(name, len(frames))[:] = pack_bits(frames)
         if lists["to_values"][0]:

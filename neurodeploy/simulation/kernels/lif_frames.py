@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from neurodeploy.llvm_vectors import WORD, clear, count_set
+from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
 from neurodeploy.simulation.kernels.event_lists import (
     TILE,
     kernel,
@@ -25,6 +25,7 @@ from neurodeploy.simulation.kernels.event_lists import (
     place_of_bits,
     place_of_bounds,
     place_of_list,
+    read_bits,
     store_bits,
 )
 from neurodeploy.simulation.kernels.lif import copy_voltages, count_changed, raise_health
@@ -182,42 +183,76 @@ def put_off(idle, step, x, channel, tile, width, waiting, number):  # type: igno
 
 
 @kernel()
-def count_waiting(waiting, number, sample, y, terms, store, reach, words):  # type: ignore[no-untyped-def]
+def reach_by_lists(idle, later, y, sample, term, store, reach, words):  # type: ignore[no-untyped-def]
+    """Return which of some idle neurons of a pixel no event of a term reaches, from its lists."""
+    word, bit, step = later.channel // WORD, np.uint64(later.channel % WORD), later.step - term.lag
+    bounds = place_of_bounds(term.source, sample, step)
+    events = place_of_list(term.source, sample, step)
+    side_by_side = term.kernel_x if term.dilation_x == 1 else 1
+    left = later.x * term.stride_x - term.padding_x
+    for tap_y in range(term.kernel_y):
+        row = y * term.stride_y - term.padding_y + tap_y * term.dilation_y
+        is_inside = idle != 0 and 0 <= row < term.height
+        for tap_x in range(0, term.kernel_x if is_inside else 0, side_by_side):
+            column = left + tap_x * term.dilation_x
+            low, high = max(column, 0), min(column + side_by_side, term.width)
+            if low < high:
+                skipped, tap = row * term.width, tap_y * term.kernel_x + tap_x
+                first = term.first_row + (tap - skipped - column) * term.channels
+                event = np.int64(store[bounds + skipped + low])
+                stop = store[bounds + skipped + high]
+                while idle != 0 and event < stop:
+                    at = (first + store[events + event]) * words + word
+                    idle &= ~(reach[at] >> bit)
+                    event += 1
+    return idle
+
+
+@kernel()
+def reach_by_bits(idle, later, y, sample, term, store, reach, words):  # type: ignore[no-untyped-def]
+    """Return which of some idle neurons of a pixel no spike of a term reaches, from its bits.
+
+    The term is one that windows read: without dilation, and of at most 64 channels.
+    """
+    word, bit = later.channel // WORD, np.uint64(later.channel % WORD)
+    tiles = (term.channels + TILE - 1) // TILE
+    bits = place_of_bits(term.source, sample, later.step - term.lag)
+    present = ~np.uint64(0) >> np.uint64(WORD - term.channels)
+    left = later.x * term.stride_x - term.padding_x
+    for tap_y in range(term.kernel_y):
+        row = y * term.stride_y - term.padding_y + tap_y
+        is_inside = idle != 0 and 0 <= row < term.height
+        for tap_x in range(term.kernel_x if is_inside else 0):
+            if 0 <= left + tap_x < term.width:
+                fired = read_bits(store, bits + (row * term.width + left + tap_x) * tiles) & present
+                first = term.first_row + (tap_y * term.kernel_x + tap_x) * term.channels
+                while idle != 0 and fired != 0:
+                    at = (first + first_set(fired)) * words + word
+                    idle &= ~(reach[at] >> bit)
+                    fired &= fired - np.uint64(1)
+    return idle
+
+
+@kernel()
+def count_waiting(waiting, number, where, terms, spreads, store, reach):  # type: ignore[no-untyped-def]
     """Count those of some neurons of a row of pixels that an event reaches.
 
-    Not by `list_segments`: neighbours in `waiting` are of different pixels, and most are reached by
-    the first events, so that listing all of them would take longer than the search.
+    Not by `list_segments`: neighbours in `waiting` are of
+    different pixels, and most are reached by the first events, so that listing all of them would
+    take longer than the search.
     """
-    reached = 0
+    reached, (sample, y, words) = 0, where
     for k in range(number):
         later = waiting[k]
-        word, bit = later.channel // WORD, np.uint64(later.channel % WORD)
         idle = np.uint64(later.idle)
         reached += count_set(idle)
         for of in range(terms.shape[0]):
             term = terms[of]
-            step = later.step - term.lag
-            bounds, events = (
-                place_of_bounds(term.source, sample, step),
-                place_of_list(term.source, sample, step),
-            )
-            side_by_side = term.kernel_x if term.dilation_x == 1 else 1
-            left = later.x * term.stride_x - term.padding_x
-            for tap_y in range(term.kernel_y if step >= 0 else 0):
-                row = y * term.stride_y - term.padding_y + tap_y * term.dilation_y
-                is_inside = idle != 0 and 0 <= row < term.height
-                for tap_x in range(0, term.kernel_x if is_inside else 0, side_by_side):
-                    column = left + tap_x * term.dilation_x
-                    low, high = max(column, 0), min(column + side_by_side, term.width)
-                    if low < high:
-                        skipped, tap = row * term.width, tap_y * term.kernel_x + tap_x
-                        first = term.first_row + (tap - skipped - column) * term.channels
-                        event = np.int64(store[np.uint64(bounds + skipped + low)])
-                        stop = store[np.uint64(bounds + skipped + high)]
-                        while idle != 0 and event < stop:
-                            at = (first + store[np.uint64(events + event)]) * words + word
-                            idle &= ~(reach[np.uint64(at)] >> bit)
-                            event += 1
+            if idle != 0 and later.step >= term.lag:
+                if spreads[of].windows:
+                    idle = reach_by_bits(idle, later, y, sample, term, store, reach, words)
+                else:
+                    idle = reach_by_lists(idle, later, y, sample, term, store, reach, words)
         reached -= count_set(idle)
     return reached
 
@@ -244,7 +279,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
     rows, are zero, and left so but in the margins.
     """
     layer = described[0]
-    _, _, _, _, _, described_frame = spreading
+    spreads, _, _, _, _, described_frame = spreading
     reach, parameters = weights
     traces, finals, updates, health = results
     steps, width, channels, columns = resets.size, layer.padded, layer.channels, layer.width
@@ -303,9 +338,8 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                     write_lanes(states, x, channel, lanes, layer, first_pixel, target)
                 lane += lanes
             if waiting_count > 0:
-                active += count_waiting(
-                    waiting, waiting_count, sample, y, terms, store, reach, (width + 63) // 64
-                )
+                where = sample, y, (width + 63) // 64
+                active += count_waiting(waiting, waiting_count, where, terms, spreads, store, reach)
         for step in range(steps if layer.lists_spikes else 0):
             list_spikes(layer, sample, step, store)
         if counts:
