@@ -24,7 +24,7 @@ def _kernel(module: str, name: str) -> MachineFunction:
 
 collect_events = _kernel("event_lists", "collect_events")
 spread_events = _kernel("event_lists", "spread_events")
-count_spikes = _kernel("event_lists", "count_spikes")
+count_bits = _kernel("event_lists", "count_bits")
 expand_bits = _kernel("event_lists", "expand_bits")
 run_lif = _kernel("lif", "run_lif")
 run_lif_frames = _kernel("lif_frames", "run_lif_frames")

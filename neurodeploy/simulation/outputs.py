@@ -35,12 +35,14 @@ from neurodeploy.simulation.recording import (
     UpdateCounts,
     count_type,
 )
-from neurodeploy.simulation.spike_bits import SpikeBits, pack_bits, spikes_of_layers, tiles_of
+from neurodeploy.simulation.spike_bits import SpikeBits, Unmade, made_when_read, pack_bits, tiles_of
 
 _LINE = 64
 """Arrays are multiples of this many bytes apart: lines of a processor's cache."""
 _PAGE = 2**21
 """A large page of x86-64 and of most others."""
+_COUNTED_STEPS = 8
+"""Steps over which spikes, as bits, take no more memory than their number."""
 _LEAST = 2**20
 """Bytes below which a large page is not worth clearing."""
 
@@ -111,7 +113,8 @@ class LayerOutputs:
         steps: T.
         updates: (samples, 2) int64, active and membrane updates; (0, 2) if none are counted.
         spikes: (samples, T, *layer) uint8 or int32.
-        bits: In place of it, as `SpikeBits.bits`.
+        bits: In place of it, as `SpikeBits.bits`; also where only their number is asked for.
+        is_kept: Whether spikes are.
         traces: (samples, T, states, *layer) int32.
         finals: (samples, states, *layer) int32.
         total: (samples, *layer) `count_type(T)`, events.
@@ -134,6 +137,7 @@ class LayerOutputs:
     earlier: CountArray | None = None
     valued: CountArray | None = None
     earlier_valued: CountArray | None = None
+    is_kept: bool = False
     is_static: bool = True
     health: Int64Array = field(default_factory=new_health)
     lock: Lock = field(default_factory=Lock)
@@ -170,9 +174,11 @@ class LayerOutputs:
             self.note_static(is_static=counted.is_static)
 
     def kept_spikes(self) -> SpikeArray | SpikeBits | None:
-        """Return the spikes as far as they were kept, as arrays or bits."""
-        if self.bits is None:
-            return self.spikes
+        """Return the spikes as far as they were to be kept, as arrays or bits."""
+        return self._packed() if self.bits is not None and self.is_kept else self.spikes
+
+    def _packed(self) -> SpikeBits:
+        assert self.bits is not None
         return SpikeBits(bits=self.bits, shape=self.layer.shape)
 
     def states(self) -> States:
@@ -186,9 +192,10 @@ class LayerOutputs:
         assert self.finals is not None
         return {name: self.finals[:, k] for k, name in enumerate(self.layer.neuron.states)}
 
-    def events(self) -> EventCounts:
+    def events(self) -> EventCounts | CountsOfBits:
         """Return the events of every neuron."""
-        assert self.total is not None
+        if self.total is None:
+            return CountsOfBits(spikes=self._packed(), is_recurrent=self.layer.is_recurrent)
         is_static, earlier = self.is_static, None
         if self.steps > 1 and not self.layer.neuron.is_graded:  # at every step or at none
             is_static = all(bool(((n == 0) | (n == self.steps)).all()) for n in self.total)
@@ -214,6 +221,44 @@ class LayerOutputs:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CountsOfBits(Unmade[EventCounts]):
+    """Events of a layer, counted when they are read.
+
+    Attributes:
+        spikes: All of them.
+        is_recurrent: Whether the layer reads its own.
+    """
+
+    spikes: SpikeBits
+    is_recurrent: bool
+
+    def count(self) -> int:
+        """Return the number of all events."""
+        return self.spikes.count()
+
+    def make(self) -> EventCounts:
+        """Count them."""
+        bits, earlier = self.spikes.bits, None
+        if self.is_recurrent:
+            before = SpikeBits(bits=bits[:, :-1], shape=self.spikes.shape)
+            total: CountArray = before.totals()
+            if total.dtype != count_type(bits.shape[1]):  # one step less: 255 in place of 256
+                total = total.astype(np.int32)
+            earlier = EventCounts(
+                total=total,
+                valued=np.zeros_like(total),
+                is_static=bits.shape[1] > 1 and not total.any(),
+            )
+        counted = self.spikes.totals()
+        return EventCounts(
+            total=counted,
+            valued=np.zeros_like(counted),
+            is_static=bits.shape[1] > 1 and bool((bits == bits[:, :1]).all()),
+            earlier=earlier,
+        )
+
+
 def _or_zeros(array: CountArray | None, like: CountArray) -> CountArray:
     return np.zeros_like(like) if array is None else array
 
@@ -225,17 +270,16 @@ def _array_specs(
     record, steps, states = plan.record, plan.steps, len(layer.neuron.states)
     graded, shape = layer.neuron.is_graded, layer.shape
     total: ArraySpec = ((samples, *shape), count_type(steps))
+    counts_bits = record.counts and steps <= _COUNTED_STEPS
+    has_bits = is_packed and (layer.name in plan.kept or counts_bits)
     sent: ArraySpec = ((samples, steps, *shape), np.int32 if graded else np.uint8)
     arrays: dict[str, tuple[bool, ArraySpec]] = {
         "spikes": (layer.name in plan.kept and not is_packed, sent),
-        "bits": (
-            layer.name in plan.kept and is_packed,
-            ((samples, steps, tiles_of(shape)), np.uint16),
-        ),
+        "bits": (has_bits, ((samples, steps, tiles_of(shape)), np.uint16)),
         "traces": (layer.name in plan.traced, ((samples, steps, states, *shape), np.int32)),
         "finals": (record.final_states, ((samples, states, *shape), np.int32)),
-        "total": (record.counts, total),
-        "earlier": (record.counts and layer.is_recurrent, total),
+        "total": (record.counts and not has_bits, total),
+        "earlier": (record.counts and layer.is_recurrent and not has_bits, total),
         "valued": (record.counts and graded, total),
         "earlier_valued": (record.counts and graded and layer.is_recurrent, total),
     }
@@ -260,6 +304,7 @@ class Outputs:
         for layer, names in zip(graph, specs, strict=True):
             updates = np.zeros((samples if plan.record.has_updates else 0, 2), np.int64)
             kept = cast("dict[str, Any]", {name: next(arrays) for name in names})
+            kept["is_kept"] = layer.name in plan.kept
             self.layers.append(LayerOutputs(layer, plan.steps, updates, **kept))
 
     def take_part(self, part: Outputs, first: int) -> None:
@@ -287,10 +332,10 @@ class Outputs:
             shapes=tuple(one.layer.shape for one in layers),
             samples=self._samples,
             steps=plan.steps,
-            spikes=spikes_of_layers([one.kept_spikes() for one in layers]),
+            spikes=made_when_read([one.kept_spikes() for one in layers]),
             states={o.layer.name: o.states() for o in layers if o.layer.name in plan.traced},
             final_states=tuple(o.final_states() for o in layers) if record.final_states else None,
-            events=tuple(one.events() for one in layers) if record.counts else None,
+            events=made_when_read([one.events() for one in layers]) if record.counts else None,
             updates=tuple(one.update_counts() for one in layers) if record.has_updates else None,
             health=tuple(
                 Health(**dict(zip(_HEALTH, map(int, one.health), strict=True))) for one in layers

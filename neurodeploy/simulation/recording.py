@@ -15,9 +15,9 @@ from neurodeploy.errors import SimulationError
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import IntArray as IntArray, SigmaNeuron
 from neurodeploy.simulation.spike_bits import (
-    LayerSpikes,
     SpikeArray as SpikeArray,
-    count_of_each,
+    count_events,
+    count_type as count_type,
 )
 
 Member = TypeVar("Member", bound=StrEnum)
@@ -238,11 +238,6 @@ class UpdateCounts:
     membrane: npt.NDArray[np.int64] | None
 
 
-def count_type(steps: int) -> type[np.uint8] | type[np.int32]:
-    """Return the type in which events of a neuron are counted over some steps: uint8 up to 255."""
-    return np.uint8 if steps <= np.iinfo(np.uint8).max else np.int32
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EventCounts:
     """How many events each neuron of one layer sent: enough to count operations by.
@@ -329,7 +324,7 @@ class Recording:
     spikes: Sequence[SpikeArray | None]
     states: Mapping[str, States]
     final_states: tuple[States, ...] | None = None
-    events: tuple[EventCounts, ...] | None = None
+    events: Sequence[EventCounts] | None = None
     updates: tuple[UpdateCounts, ...] | None = None
     health: tuple[Health, ...] | None = None
     seconds: float = 0.0
@@ -426,9 +421,10 @@ class Recording:
     def spike_totals(self) -> tuple[int | None, ...]:
         """Return the number of events of each layer; None where neither spikes nor counts tell."""
         if self.events is not None:
-            return tuple(int(one.total.sum(dtype=np.int64)) for one in self.events)
-        spikes = self.spikes
-        return spikes.totals() if isinstance(spikes, LayerSpikes) else count_of_each(spikes)
+            return count_events(self.events, lambda one: int(one.total.sum(dtype=np.int64)))
+        return count_events(
+            self.spikes, lambda one: None if one is None else int(np.count_nonzero(one))
+        )
 
 
 class Simulator(Protocol):

@@ -6,15 +6,19 @@ all else; most of them are never read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from threading import Lock
-from typing import overload
+from typing import Generic, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
+Item = TypeVar("Item")
+Made = TypeVar("Made", covariant=True)
+Number = TypeVar("Number")
 SpikeArray = npt.NDArray[np.integer]
 """Events of one layer: uint8 (0 or 1) where they carry no value, int32 where they do."""
 TILE_BITS = 16
@@ -23,8 +27,22 @@ _lock = Lock()
 """Held while an array takes the place of its bits."""
 
 
+class Unmade(ABC, Generic[Made]):
+    """Something that is made when it is read."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def make(self) -> Made:
+        """Make it."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """Return the number of events in it, which need not be made for that."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SpikeBits:
+class SpikeBits(Unmade[SpikeArray]):
     """Spikes of one layer, a bit for each neuron and step.
 
     Attributes:
@@ -40,75 +58,92 @@ class SpikeBits:
         """Return the number of spikes."""
         return int(np.bitwise_count(self.bits).sum(dtype=np.int64))
 
-    def expand(self) -> npt.NDArray[np.uint8]:
+    def make(self) -> npt.NDArray[np.uint8]:
         """Return (samples, T, *layer) uint8, 0 or 1."""
         samples, steps = self.bits.shape[:2]
         channels, pixels = self.shape[0], prod(self.shape[1:])
         if pixels == 1:
-            octets = self.bits.astype("<u2", copy=False).view(np.uint8)
-            flat = np.unpackbits(octets, axis=-1, count=self.shape[0], bitorder="little")
+            octets = self._frames().astype("<u2", copy=False).view(np.uint8)
+            flat = np.unpackbits(octets, axis=-1, count=channels, bitorder="little")
             return flat.reshape(samples, steps, *self.shape)
         from neurodeploy.simulation.kernel_code import expand_bits  # here: it loads LLVM
 
         frames = np.empty(samples * steps * channels * pixels, np.uint8)
-        bits = np.ascontiguousarray(self.bits).reshape(samples * steps, -1)
-        expand_bits((samples * steps, channels, pixels), bits, frames)
+        expand_bits((samples * steps, channels, pixels), self._frames(), frames)
         return frames.reshape(samples, steps, *self.shape)
 
+    def totals(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
+        """Return the number of spikes of each neuron, (samples, *layer), in `count_type(T)`."""
+        from neurodeploy.simulation.kernel_code import count_bits  # likewise
 
-class LayerSpikes(Sequence[SpikeArray | None]):
-    """Spikes of each layer, None where they were not kept; arrays of bits are made once, if read.
+        samples, steps = self.bits.shape[:2]
+        channels, pixels = self.shape[0], prod(self.shape[1:])
+        counted: npt.NDArray[np.uint8] | npt.NDArray[np.int32]
+        counted = np.zeros(samples * channels * pixels, count_type(steps))
+        if steps:
+            count_bits((samples, steps, channels, pixels), self._frames(), counted)
+        return counted.reshape(samples, *self.shape)
 
-    They may be changed, and others see it, as with any array. Pickled, bits stay bits.
+    def _frames(self) -> npt.NDArray[np.uint16]:
+        """Return the bits, (samples · T, pixels · tiles), in one piece."""
+        samples, steps, size = self.bits.shape
+        return np.ascontiguousarray(self.bits).reshape(samples * steps, size)
+
+
+class MadeWhenRead(Sequence[Item]):
+    """Something of each layer; some are made when they are first read, and once.
+
+    They may be changed, and others see it. A copy, or what a pickle holds, is made when it is read
+    itself.
     """
 
-    def __init__(self, kept: Sequence[SpikeArray | SpikeBits | None]) -> None:
+    def __init__(self, kept: Sequence[Item | Unmade[Item]]) -> None:
         self._kept = list(kept)
 
     def __len__(self) -> int:
         return len(self._kept)
 
     @overload
-    def __getitem__(self, index: int) -> SpikeArray | None: ...
+    def __getitem__(self, index: int) -> Item: ...
 
     @overload
-    def __getitem__(self, index: slice) -> tuple[SpikeArray | None, ...]: ...
+    def __getitem__(self, index: slice) -> tuple[Item, ...]: ...
 
-    def __getitem__(self, index: int | slice) -> SpikeArray | tuple[SpikeArray | None, ...] | None:
+    def __getitem__(self, index: int | slice) -> Item | tuple[Item, ...]:
         if isinstance(index, slice):
             return tuple(self[k] for k in range(len(self))[index])
         kept = self._kept[index]
-        if isinstance(kept, SpikeBits):
-            array = kept.expand()
-            with _lock:  # of two threads that read it first, both get the same array
-                if self._kept[index] is kept:
-                    self._kept[index] = array
-                kept = self._kept[index]
-        assert not isinstance(kept, SpikeBits)
-        return kept
+        if not isinstance(kept, Unmade):
+            return kept
+        made: Item = kept.make()
+        with _lock:  # two threads that read it first get the same
+            if self._kept[index] is kept:
+                self._kept[index] = made
+            return cast("Item", self._kept[index])
 
-    def totals(self) -> tuple[int | None, ...]:
-        """Return the number of events of each layer, without making arrays."""
-        return count_of_each(self._kept)
-
-
-def spikes_of_layers(
-    kept: Sequence[SpikeArray | SpikeBits | None],
-) -> Sequence[SpikeArray | None]:
-    """Return the spikes of each layer: a tuple, unless some are bits."""
-    arrays = [one for one in kept if not isinstance(one, SpikeBits)]
-    return tuple(arrays) if len(arrays) == len(kept) else LayerSpikes(kept)
+    def counts(self, count: Callable[[Item], Number]) -> tuple[int | Number, ...]:
+        """Return the number of events of each; `count` tells that of one that is made."""
+        return tuple(one.count() if isinstance(one, Unmade) else count(one) for one in self._kept)
 
 
-def count_of_each(kept: Sequence[SpikeArray | SpikeBits | None]) -> tuple[int | None, ...]:
-    """Return the number of events of each layer, None where they were not kept."""
-    counts: list[int | None] = []
-    for one in kept:
-        if one is None or isinstance(one, SpikeBits):
-            counts.append(None if one is None else one.count())
-        else:
-            counts.append(int(np.count_nonzero(one)))
-    return tuple(counts)
+def made_when_read(kept: Sequence[Item | Unmade[Item]]) -> Sequence[Item]:
+    """Return something of each layer: a tuple, unless some are still to be made."""
+    made = [one for one in kept if not isinstance(one, Unmade)]
+    return tuple(made) if len(made) == len(kept) else MadeWhenRead(kept)
+
+
+def count_events(
+    layers: Sequence[Item], count: Callable[[Item], Number]
+) -> tuple[int | Number, ...]:
+    """Return the number of events of each layer, without making what is not made."""
+    if isinstance(layers, MadeWhenRead):
+        return layers.counts(count)
+    return tuple(map(count, layers))
+
+
+def count_type(steps: int) -> type[np.uint8] | type[np.int32]:
+    """Return the type in which events of a neuron are counted over some steps: uint8 up to 255."""
+    return np.uint8 if steps <= np.iinfo(np.uint8).max else np.int32
 
 
 def tiles_of(shape: tuple[int, ...]) -> int:

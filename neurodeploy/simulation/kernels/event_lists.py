@@ -399,50 +399,46 @@ def _count_channel(
 
 @vector_function()
 def _count_lanes(
-    store: Memory, place: Vector, by_step: Vector, steps: Vector, totals: Memory, first: Vector
+    bits: Memory, place: Vector, by_step: Vector, steps: Vector, totals: Memory, first: Vector
 ) -> None:
-    """Count each of 64 bits over some steps; see `read_bits`."""
-    halves = store.as_integers(TILE)
+    """Count each of 64 bits over some steps."""
 
     def add_step(step: Vector, total: Vector) -> Vector:
-        bits = halves.at(place + step * by_step).load_as(WORD)
-        return total + bits.lanes_of_bits().widened(totals.bits)
+        found = bits.at(place + step * by_step).load_as(WORD)
+        return total + found.lanes_of_bits().widened(totals.bits)
 
     totals.at(first).store(fold(steps.full(0), steps, totals.zeros(WORD), add_step))
 
 
 @kernel()
-def count_spikes(shape, sender, store, flat):  # type: ignore[no-untyped-def]
-    """Count the spikes of each neuron over all steps, from their bits.
+def count_bits(shape, bits, flat):  # type: ignore[no-untyped-def]
+    """Count the spikes of each neuron over all steps, from bits as `expand_bits` takes them.
 
-    `shape` is (samples, T, channels, pixels), `sender` (1,) LISTS; `flat`, uint8 or int32, gets
+    `shape` is (samples, T, channels, pixels); `flat`, uint8 or int32, gets
     (samples, channels, pixels) in one line.
     """
     samples, steps, channels, pixels = shape
     tiles = (channels + TILE - 1) // TILE
-    lists = sender[0]
     words = np.empty(steps * WORD, np.uint16)
     for sample in range(samples):
-        first, by_step = place_of_bits(lists, sample, 0), lists.bits_by_step
+        first = sample * steps
         if pixels == 1:
             for begin in range(0, channels - WORD + 1, WORD):
-                place = first + begin // TILE
-                _count_lanes(store, place, by_step, steps, flat, sample * channels + begin)
+                place = first * tiles + begin // TILE
+                _count_lanes(bits, place, tiles, steps, flat, sample * channels + begin)
             for channel in range(channels - channels % WORD, channels):
                 number = np.int64(0)
                 for step in range(steps):
-                    bits = read_bits(store, first + step * by_step + channel // TILE)
-                    number += (np.int64(bits) >> (channel % TILE)) & 1
+                    number += (bits[first + step, channel // TILE] >> (channel % TILE)) & 1
                 flat[sample * channels + channel] = number
             continue
         for begin in range(0, pixels, WORD):
             present = min(WORD, pixels - begin)
             for tile in range(tiles):
                 for step in range(steps):
-                    place = first + step * by_step + begin * tiles + tile
                     for k in range(present):
-                        bits = read_bits(store, place + k * tiles)
-                        words[step * WORD + k] = bits
+                        word = bits[first + step, (begin + k) * tiles + tile]
+                        words[step * WORD + k] = word
                 for channel in range(tile * TILE, min(channels, tile * TILE + TILE)):
                     at = (sample * channels + channel) * pixels + begin
                     if present == WORD:

@@ -19,8 +19,6 @@ from neurodeploy.ir.graphs import INPUT, FixedPointGraph
 from neurodeploy.simulation.kernel_code import (
     collect_events,
     count_large,
-    count_spikes,
-    expand_bits,
     note_values,
     run_delta_block,
     run_lif,
@@ -41,7 +39,7 @@ from neurodeploy.simulation.kernels.layouts.weight_layout import frame_of, zeros
 from neurodeploy.simulation.kernels.structures import LISTS, TERM, StructuredArray
 from neurodeploy.simulation.outputs import LayerOutputs, new_health
 from neurodeploy.simulation.recording import IntArray, SpikeArray, count_type
-from neurodeploy.simulation.spike_bits import pack_bits, tiles_of
+from neurodeploy.simulation.spike_bits import SpikeBits, pack_bits, tiles_of
 
 _TILES_OF_WORD = 4
 """Bits of a step begin at a word of 64."""
@@ -143,10 +141,8 @@ class EventStore:
         channels, height, width = self._frames[name]
         shape = (samples, self._steps - first_step, channels, height * width)
         if name in self._packed:
-            bits = np.ascontiguousarray(self._bits(name, samples)[:, first_step:])
-            flat, count = np.empty(prod(shape), np.uint8), prod(shape[:2])
-            expand_bits((count, *shape[2:]), bits.reshape(count, -1), flat)
-            return flat.reshape(shape)
+            bits = self._bits(name, samples)[:, first_step:]
+            return SpikeBits(bits=bits, shape=(channels, height, width)).make().reshape(shape)
         lists = self._lists[name]
         frames = np.zeros(shape, np.int32 if lists["to_values"][0] else np.uint8)
         spread_events(frames, first_step, lists, self._store)
@@ -213,13 +209,12 @@ class EventStore:
 
     def _keep_spikes(self, layer: CompiledLayer, span: slice, outputs: LayerOutputs) -> None:
         """Keep and count the spikes of a layer whose kernel writes them as bits."""
-        samples, lists = span.stop - span.start, self._lists[layer.name]
+        samples = span.stop - span.start
         if outputs.bits is not None:
             outputs.bits[span] = self._bits(layer.name, samples)
         if outputs.total is not None:
-            channels, height, width = self._frames[layer.name]
-            shape = (samples, self._steps, channels, height * width)
-            count_spikes(shape, lists, self._store, outputs.total[span].reshape(-1))
+            bits = np.ascontiguousarray(self._bits(layer.name, samples))
+            outputs.total[span] = SpikeBits(bits=bits, shape=layer.shape).totals()
 
     def run_block(
         self,

@@ -11,7 +11,13 @@ import pytest
 
 import neurodeploy as nd
 from neurodeploy.simulation.recording import Recording
-from neurodeploy.simulation.spike_bits import LayerSpikes, SpikeBits, pack_bits, tiles_of
+from neurodeploy.simulation.spike_bits import (
+    MadeWhenRead,
+    SpikeBits,
+    count_events,
+    pack_bits,
+    tiles_of,
+)
 
 SHAPES = [(1,), (16,), (70,), (1, 3, 5), (16, 8, 8), (20, 9, 15), (64, 1, 2), (3, 1, 1)]
 
@@ -36,7 +42,7 @@ def test_bits_are_one_for_each_channel_of_each_pixel(shape: tuple[int, ...]) -> 
         number = int(np.ravel_multi_index(pixel, shape[1:])) if pixel else 0
         word = bits.bits[sample, step, number * -(-shape[0] // 16) + channel // 16]
         assert (int(word) >> channel % 16) & 1 == spikes[place]
-    found = bits.expand()
+    found = bits.make()
     assert (found.dtype, found.shape) == (spikes.dtype, spikes.shape)
     np.testing.assert_array_equal(found, spikes)
     assert bits.count() == spikes.sum()
@@ -76,8 +82,12 @@ def test_a_copy_is_as_the_original_and_apart_from_it() -> None:
 
 def test_layers_that_are_not_kept_are_none_and_arrays_stay_themselves() -> None:
     array = random_spikes((3,))
-    spikes = LayerSpikes([None, array, SpikeBits(bits=pack_bits(array), shape=(3,))])
+    spikes = MadeWhenRead([None, array, SpikeBits(bits=pack_bits(array), shape=(3,))])
     assert (len(spikes), spikes[0], spikes[1]) == (3, None, array)
-    assert spikes.totals() == (None, array.sum(), array.sum())
+    assert count_events(spikes, lambda one: None if one is None else one.sum()) == (
+        None,
+        array.sum(),
+        array.sum(),
+    )
     changed = replace(example_run(), spikes=(None, None, array))
     assert changed.spike_totals() == (None, None, array.sum())
