@@ -9,6 +9,7 @@ layer_by_layer   one layer in NumPy: gather, step, write, count
 kernels          the same, compiled
 kernel_code      the compiled functions, by name
 outputs          the arrays of a recording
+large_pages      memory for them
 event_simulator  all layers of a network, groups of samples side by side
 recording_files  recordings in files
 long_runs        many samples on many processes or machines

@@ -15,13 +15,13 @@ from neurodeploy.errors import SimulationError
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.ir.integer_layers import IntArray as IntArray, SigmaNeuron
 from neurodeploy.simulation.spike_bits import (
+    CountArray as CountArray,
     SpikeArray as SpikeArray,
     count_events,
     count_type as count_type,
 )
 
 Member = TypeVar("Member", bound=StrEnum)
-CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 States = Mapping[str, IntArray]
 """States of one layer by name."""
 Progress = Callable[[int, int], None]

@@ -16,9 +16,12 @@ from typing import Generic, TypeVar, cast, overload
 import numpy as np
 import numpy.typing as npt
 
+from neurodeploy.simulation.large_pages import zeros_together
+
 Item = TypeVar("Item")
 Made = TypeVar("Made", covariant=True)
 Number = TypeVar("Number")
+CountArray = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 SpikeArray = npt.NDArray[np.integer]
 """Events of one layer: uint8 (0 or 1) where they carry no value, int32 where they do."""
 TILE_BITS = 16
@@ -68,21 +71,21 @@ class SpikeBits(Unmade[SpikeArray]):
             return flat.reshape(samples, steps, *self.shape)
         from neurodeploy.simulation.kernel_code import expand_bits  # here: it loads LLVM
 
-        frames = np.empty(samples * steps * channels * pixels, np.uint8)
-        expand_bits((samples * steps, channels, pixels), self._frames(), frames)
-        return frames.reshape(samples, steps, *self.shape)
+        (frames,) = zeros_together([((samples, steps, *self.shape), np.uint8)])
+        expand_bits((samples * steps, channels, pixels), self._frames(), frames.reshape(-1))
+        return cast("npt.NDArray[np.uint8]", frames)
 
-    def totals(self) -> npt.NDArray[np.uint8] | npt.NDArray[np.int32]:
+    def totals(self) -> CountArray:
         """Return the number of spikes of each neuron, (samples, *layer), in `count_type(T)`."""
         from neurodeploy.simulation.kernel_code import count_bits  # likewise
 
         samples, steps = self.bits.shape[:2]
         channels, pixels = self.shape[0], prod(self.shape[1:])
-        counted: npt.NDArray[np.uint8] | npt.NDArray[np.int32]
-        counted = np.zeros(samples * channels * pixels, count_type(steps))
+        (counted,) = zeros_together([((samples, *self.shape), count_type(steps))])
         if steps:
-            count_bits((samples, steps, channels, pixels), self._frames(), counted)
-        return counted.reshape(samples, *self.shape)
+            shape = samples, steps, channels, pixels
+            count_bits(shape, self._frames(), counted.reshape(-1))
+        return cast("CountArray", counted)
 
     def _frames(self) -> npt.NDArray[np.uint16]:
         """Return the bits, (samples · T, pixels · tiles), in one piece."""

@@ -7,7 +7,7 @@ import mmap
 import numpy as np
 import pytest
 
-from neurodeploy.simulation.outputs import zeros_together
+from neurodeploy.simulation.large_pages import zeros_together
 
 SMALL = [((3, 5), np.uint8), ((2,), np.int32), ((0, 4), np.uint8), ((7, 1, 2), np.int32)]
 LARGE = [*SMALL, ((3, 1 << 20), np.uint8), ((1 << 16, 5), np.int32)]
