@@ -167,19 +167,14 @@ def mask_of_channels(channel, lanes, tile, channels, width):  # type: ignore[no-
 
 
 @kernel()
-def put_off(idle, step, x, channel, tile, width, waiting, number):  # type: ignore[no-untyped-def]
-    """Note idle neurons, pixel by pixel, to see later whether events reach them."""
-    full = ~np.uint64(0) >> np.uint64(WORD - tile)
-    for offset in range(0, WORD, tile):
-        part = (idle >> np.uint64(offset)) & full
-        if part != 0:
-            later = waiting[number]
-            later.step, later.x, later.channel, later.idle = step, x, channel, part
-            number += 1
-        channel += tile
-        if channel == width:
-            x, channel = x + 1, 0
-    return number
+def put_off(idle, step, x, channel, waiting, number):  # type: ignore[no-untyped-def]
+    """Note idle neurons, to see later whether events reach them; return how many notes there are.
+
+    Whether any neuron is idle is a guess that goes wrong: a note without one is written over.
+    """
+    later = waiting[number]
+    later.step, later.x, later.channel, later.idle = step, x, channel, idle
+    return number + np.int64(idle != 0)
 
 
 @kernel()
@@ -237,23 +232,29 @@ def reach_by_bits(idle, later, y, sample, term, store, reach, words):  # type: i
 def count_waiting(waiting, number, where, terms, spreads, store, reach):  # type: ignore[no-untyped-def]
     """Count those of some neurons of a row of pixels that an event reaches.
 
-    Not by `list_segments`: neighbours in `waiting` are of
-    different pixels, and most are reached by the first events, so that listing all of them would
-    take longer than the search.
+    Not by `list_segments`: neighbours in `waiting` are of different pixels, and most are reached by
+    the first events, so that listing all of them would take longer than the search.
     """
-    reached, (sample, y, words) = 0, where
+    reached, (sample, y, tile, width) = 0, where
+    words, full = (width + WORD - 1) // WORD, ~np.uint64(0) >> np.uint64(WORD - tile)
     for k in range(number):
         later = waiting[k]
-        idle = np.uint64(later.idle)
-        reached += count_set(idle)
-        for of in range(terms.shape[0]):
-            term = terms[of]
-            if idle != 0 and later.step >= term.lag:
-                if spreads[of].windows:
-                    idle = reach_by_bits(idle, later, y, sample, term, store, reach, words)
-                else:
-                    idle = reach_by_lists(idle, later, y, sample, term, store, reach, words)
-        reached -= count_set(idle)
+        others = np.uint64(later.idle)
+        while others != 0:  # pixel by pixel
+            idle = others & full
+            others = (others >> np.uint64(tile - 1)) >> np.uint64(1)
+            reached += count_set(idle)
+            for of in range(terms.shape[0]):
+                term = terms[of]
+                if idle != 0 and later.step >= term.lag:
+                    if spreads[of].windows:
+                        idle = reach_by_bits(idle, later, y, sample, term, store, reach, words)
+                    else:
+                        idle = reach_by_lists(idle, later, y, sample, term, store, reach, words)
+            reached -= count_set(idle)
+            later.channel += tile
+            if later.channel == width:
+                later.x, later.channel = later.x + 1, 0
     return reached
 
 
@@ -288,7 +289,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
     keeps_traces, frame = layer.keeps_traces != 0, described_frame[0]
     keeps_current = keeps_traces or layer.keeps_finals != 0
     size, origin, pitch = frame.size, frame.origin, frame.pitch
-    waiting = np.empty(steps * (columns * width // 16) if counts else 0, _WAITING)
+    waiting = np.empty(steps * (columns * width // _LANES + 4) + 1 if counts else 0, _WAITING)
     tile = 64 if width % 64 == 0 else 32 if width % 32 == 0 else 16
     states, peaks = np.empty(2 * _LANES, np.int32), np.zeros(2 * LANES_LEAST, np.int32)
     voltages = np.zeros(_LANES, np.int32)
@@ -322,10 +323,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                     if counts:
                         idle = np.uint64(notes[0].idle) & existing
                         active += count_set(existing) - count_set(idle)
-                        if idle != 0:
-                            waiting_count = put_off(
-                                idle, step, x, channel, step_tile, width, waiting, waiting_count
-                            )
+                        waiting_count = put_off(idle, step, x, channel, waiting, waiting_count)
                         if follows and not watches:  # a reset came: compare with what was there
                             changed += count_changed(states, _LANES, voltages, lanes)
                     place = first_bits + step * lists.bits_by_step + (y * end + lane) // TILE
@@ -338,7 +336,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                     write_lanes(states, x, channel, lanes, layer, first_pixel, target)
                 lane += lanes
             if waiting_count > 0:
-                where = sample, y, (width + 63) // 64
+                where = sample, y, tile, width
                 active += count_waiting(waiting, waiting_count, where, terms, spreads, store, reach)
         for step in range(steps if layer.lists_spikes else 0):
             list_spikes(layer, sample, step, store)
