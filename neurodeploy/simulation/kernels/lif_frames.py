@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 
-from neurodeploy.llvm_vectors import WORD, clear, count_set, first_set
+from neurodeploy.llvm_vectors import WORD, clear, copy_word, count_set, first_set
 from neurodeploy.simulation.kernels.event_lists import (
     TILE,
     kernel,
@@ -270,6 +270,28 @@ def write_lanes(states, x, channel, lanes, layer, first_pixel, target):  # type:
             x, channel = x + 1, 0
 
 
+@kernel()
+def keep_lanes(states, lanes, traced, place):  # type: ignore[no-untyped-def]
+    """Keep currents of some lanes in traced[0, place :], and voltages in traced[1, place :]."""
+    voltages = place + traced.shape[1]
+    if lanes == _LANES:
+        copy_word(states, 0, traced, place)
+        copy_word(states, _LANES, traced, voltages)
+    else:
+        for lane in range(lanes):
+            traced[0, place + lane] = states[lane]
+            traced[1, place + lane] = states[_LANES + lane]
+
+
+@kernel()
+def write_row(traced, width, channels, columns, first_pixel, target):  # type: ignore[no-untyped-def]
+    """Write what `keep_lanes` kept of a row of pixels, channel by channel, as `write_states`."""
+    for kind in range(2):
+        for channel in range(channels):
+            for x in range(columns):
+                target[kind, channel, first_pixel + x] = traced[kind, x * width + channel]
+
+
 @kernel()  # compiled for each type of rows when it is first met
 def run_lif_frames(samples, described, terms, spreading, frames, weights, store, resets, results):  # type: ignore[no-untyped-def]
     """Run one layer as `lif.run_lif` does; no term may read the layer itself.
@@ -290,6 +312,7 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
     keeps_current = keeps_traces or layer.keeps_finals != 0
     size, origin, pitch = frame.size, frame.origin, frame.pitch
     waiting = np.empty(steps * (columns * width // _LANES + 4) + 1 if counts else 0, _WAITING)
+    traced = np.empty((steps if keeps_traces else 0, 2, columns * width), np.int32)
     tile = 64 if width % 64 == 0 else 32 if width % 32 == 0 else 16
     states, peaks = np.empty(2 * _LANES, np.int32), np.zeros(2 * LANES_LEAST, np.int32)
     voltages = np.zeros(_LANES, np.int32)
@@ -329,12 +352,14 @@ def run_lif_frames(samples, described, terms, spreading, frames, weights, store,
                     place = first_bits + step * lists.bits_by_step + (y * end + lane) // TILE
                     store_bits(store, place, fired, lanes)
                     if keeps_traces:
-                        target = traces[sample, step]
-                        write_lanes(states, x, channel, lanes, layer, first_pixel, target)
+                        keep_lanes(states, lanes, traced[step], lane)
                 if layer.keeps_finals:
                     target = finals[sample]
                     write_lanes(states, x, channel, lanes, layer, first_pixel, target)
                 lane += lanes
+            for step in range(steps if keeps_traces else 0):
+                target = traces[sample, step]
+                write_row(traced[step], width, channels, columns, first_pixel, target)
             if waiting_count > 0:
                 where = sample, y, tile, width
                 active += count_waiting(waiting, waiting_count, where, terms, spreads, store, reach)
