@@ -7,7 +7,8 @@ Networks with random weights: six conv layers on 32x32x3 (16 to 64 channels,
 and 64 to 256), PilotNet's layers with LIF neurons, and a
 dense 784-512-10; thresholds are set so that each layer spikes at roughly ten per cent. Lava gets
 the first samples only; the ratio is of sample-steps per second while stepping, medians of some
-runs with their range, start-up left out of both and shown apart. Last, one sample at a time on one
+runs with their range, start-up left out of both and shown apart. Arrays of spikes and counts, which
+ours makes when they are read, are read in what is called so. Last, one sample at a time on one
 thread, calls timed as a whole. Results go to
 tests/benchmarks/results/simulators_FAMILY.json, one file for each family of processors.
 """
@@ -47,6 +48,15 @@ def rate(recording: Recording) -> float:
     return recording.samples * recording.steps / recording.seconds
 
 
+def rate_with_reading(recording: Recording) -> float:
+    """Sample-steps per second with arrays of all spikes and counts, which are made when read."""
+    begin = time.perf_counter()
+    for _ in (*recording.spikes, *(recording.events or ())):
+        pass
+    seconds = recording.seconds + time.perf_counter() - begin
+    return recording.samples * recording.steps / seconds
+
+
 def one_by_one(graph: FixedPointGraph, samples: np.ndarray) -> list[float]:
     """Return the seconds a step of calls with one sample each, all that a call does included."""
     simulator, record = EventSimulator(graph, threads=1), Record(spikes=graph.names[-1:], states=())
@@ -75,10 +85,15 @@ def compare(
         "events": Record(spikes=(), states=(), counts=True, updates=False),
         "counts": Record(spikes=(), states=(), counts=True),
     }
-    rates: dict[str, list[float]] = {kind: [] for kind in (*kinds, "lava")}
+    read = {kind: f"{kind}, read" for kind in ("everything", "events", "counts")}
+    rates: dict[str, list[float]] = {kind: [] for kind in (*kinds, *read.values(), "lava")}
     for round_ in range(REPEATS):  # in turn: what is compared meets the same moods of the machine
         for kind, record in kinds.items():
-            rates[kind].append(rate(simulator.run(samples, record=record)))
+            recording = simulator.run(samples, record=record)
+            rates[kind].append(rate(recording))
+            if kind in read:
+                rates[read[kind]].append(rate_with_reading(recording))
+            del recording  # its memory is no part of the next run's
         if round_ % (REPEATS // LAVA_REPEATS) == 0:
             lava = LavaSimulator(
                 path, input_bits=graph.input.message_bits, layer_names=graph.names
