@@ -395,7 +395,7 @@ def write_bits(word: Vector, target: Memory, place: Vector) -> None:
 
 @vector_function()
 def clear(array: Memory, count: Vector) -> None:
-    """Set the first `count` numbers to zero; in numba, a slice would count references."""
+    """Set the first `count` numbers to zero."""
     fill_zero(array.builder, array.pointer, (count * (array.bits // 8)).value)
 
 

@@ -55,7 +55,7 @@ def write_pixels(traced, sample, first_pixel, count, traces):  # type: ignore[no
 
 @kernel()
 def copy_voltages(states, width, voltages):  # type: ignore[no-untyped-def]
-    """Remember the voltages states[width:]; a slice would count references."""
+    """Remember the voltages states[width:]."""
     for lane in range(np.uint64(voltages.size)):
         voltages[lane] = states[lane + np.uint64(width)]
 
