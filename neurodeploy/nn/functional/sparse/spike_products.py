@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.grad import conv2d_input
 
 from neurodeploy.llvm_vectors import WORD
 from neurodeploy.nn.functional.parallel import (
@@ -225,7 +224,7 @@ class _SpikeConvolution(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, spikes: Spikes
     ) -> Tensor:
-        ctx.spikes, ctx.shape = spikes, images.shape
+        ctx.spikes, ctx.size = spikes, images.shape[2:]
         ctx.save_for_backward(weight)
         rows = weight.permute(2, 3, 1, 0).reshape(-1, len(weight))
         result = spikes.multiply(rows, bias)
@@ -240,12 +239,24 @@ class _SpikeConvolution(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         of_images = of_weight = None
         if needs_images:
-            of_images = conv2d_input(  # type: ignore[no-untyped-call]
-                ctx.shape,
-                weight.contiguous(memory_format=torch.channels_last),
+            left = [
+                size + 2 * pad - taps - (across - 1) * step
+                for size, pad, taps, across, step in zip(
+                    ctx.size,
+                    windows.padding,
+                    windows.kernel,
+                    windows.outputs,
+                    windows.stride,
+                    strict=True,
+                )
+            ]
+            of_images = functional.conv_transpose2d(
                 grad,
+                weight.contiguous(memory_format=torch.channels_last),
+                None,
                 windows.stride,
                 windows.padding,
+                left,
             )
         if needs_weight:
             rows = ctx.spikes.multiply_turned(grad.permute(0, 2, 3, 1).reshape(-1, len(weight)))
