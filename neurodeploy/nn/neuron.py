@@ -328,11 +328,12 @@ class CubaLIF(SpikingNeuron):
             compat_decay_grad=self.compat_decay_grad,
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, is_late: bool = False) -> Tensor:
         """Return spikes, 0 or 1, or 0 or the voltage with `graded_spike`.
 
         Args:
             x: (T, N, C, ...) float32, weighted sums in SLAYER units.
+            is_late: Return them a step later: zeros first, and not the last.
 
         Raises:
             GraphError: If the shape differs from that of the first forward pass.
@@ -351,6 +352,7 @@ class CubaLIF(SpikingNeuron):
             self.constants,
             current=None if self.norm is not None else rows.flatten_state(self.current_state),
             voltage=rows.flatten_state(self.voltage_state),
+            is_late=is_late,
         )
         if self.norm is None:
             current = rows.restore_state(final_current)

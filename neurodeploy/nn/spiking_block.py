@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from neurodeploy.errors import GraphError
 from neurodeploy.fixedpoint import DELAY_MAX
-from neurodeploy.nn.fused import normalized_spikes
+from neurodeploy.nn.fused import normalized_spikes, normalized_sums
 from neurodeploy.nn.neuron import CubaLIF, SpikingNeuron
 from neurodeploy.nn.slayer_parameters import NeuronParams
 from neurodeploy.nn.synapse import PreHook, Synapse
@@ -198,8 +198,9 @@ class SpikingBlock(nn.Module):
         return None
 
     def _leave(self, spikes: Tensor) -> Output:
-        if self.delay_shift:
-            spikes = self._shifted(spikes)
+        return self._depart(self._shifted(spikes) if self.delay_shift else spikes)
+
+    def _depart(self, spikes: Tensor) -> Output:
         if self.delay is not None:
             spikes = self.delay(spikes)
         return (spikes, (spikes > 0).float().mean()) if self.count_log else spikes
@@ -254,4 +255,18 @@ class WeightedBlock(SpikingBlock):
         Returns:
             Spikes, time first; with `count_log` also the mean of (spikes > 0).
         """
-        return self._leave(self.fire(self.weighted_sum(x)))
+        z = self.weighted_sum(x)
+        if not self._fires_late():
+            return self._leave(self.fire(z))
+        assert self.neuron is not None
+        return self._depart(self.neuron(normalized_sums(z, self.batch_norm), is_late=True))
+
+    def _fires_late(self) -> bool:
+        """Return whether neurons can shift their spikes themselves, which spares a copy of them."""
+        return (
+            self.delay_shift
+            and isinstance(self.neuron, CubaLIF)
+            and not self.neuron.persistent_state
+            and self.neuron.drop is None
+            and type(self).fire is WeightedBlock.fire
+        )

@@ -188,11 +188,13 @@ def run_cuba(
     constants: CubaConstants,
     *,
     has_currents: bool,
+    is_late: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
     """Run CUBA neurons over all steps, on inputs (T, M) float32 in SLAYER units.
 
     `keeps` are 1 - decay / 4096 of current and voltage, (1,) or (M,) float64; `states` U and reset
-    V before the first step, (M,) int32, None for zero.
+    V before the first step, (M,) int32, None for zero. With `is_late`, spikes come a step later:
+    zeros first, and not the last.
 
     Returns:
         Spikes, V before the reset and, with `has_currents`, U, all (T, M) float32; then U and V
@@ -204,10 +206,13 @@ def run_cuba(
         np.zeros(x.shape[1], np.int32) if state is None else state.numpy().copy()
         for state in states
     )
-    spikes, voltages = torch.empty_like(inputs), torch.empty_like(inputs)
+    voltages = torch.empty_like(inputs)
     currents = torch.empty_like(inputs) if has_currents else None
     kept = _NOTHING if currents is None else currents.numpy()
-    fired, before = spikes.numpy(), voltages.numpy()
+    sent = torch.empty(x.shape[0] + is_late, x.shape[1])
+    if is_late:
+        sent[0] = 0
+    fired, before = sent[is_late:].numpy(), voltages.numpy()
     shares = (keeps[0].contiguous().numpy(), keeps[1].contiguous().numpy())
     neurons = _Numbers(
         np.float32(constants.state_scale),
@@ -218,7 +223,8 @@ def run_cuba(
     run_tiles(
         x.shape, lambda span: cuba_span(x, span, shares, neurons, (u, v), fired, before, kept)
     )
-    return spikes, voltages, currents, torch.from_numpy(u), torch.from_numpy(v)
+    last = torch.from_numpy(u), torch.from_numpy(v)
+    return sent[: x.shape[0]], voltages, currents, *last
 
 
 def run_cuba_back(
@@ -227,10 +233,17 @@ def run_cuba_back(
     keeps: tuple[Tensor, Tensor],
     constants: CubaConstants,
     surrogate: Slope,
+    *,
+    is_late: bool,
 ) -> Tensor:
     """Return the gradient of the inputs, (T, M), for decays that are not learned."""
     result = torch.empty_like(voltages)
     v, upstream, into = voltages.numpy(), grad.contiguous().numpy(), result.numpy()
+    if is_late:  # what the last step sent was dropped
+        v, upstream, into = v[:-1], upstream[1:], into[:-1]
+        result[-1] = 0
+        if not into.size:
+            return result
     shares = (keeps[0].contiguous().numpy(), keeps[1].contiguous().numpy())
     centre = np.float32(constants.threshold), np.float32(constants.margin)
     run_tiles(

@@ -127,6 +127,7 @@ def cuba_spikes(
     *,
     current: Tensor | None = None,
     voltage: Tensor | None = None,
+    is_late: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run CUBA neurons over all steps; one autograd node that saves the voltage only.
 
@@ -137,13 +138,14 @@ def cuba_spikes(
         constants: See `CubaConstants`.
         current: (M,) int32 U[-1], or None for zero.
         voltage: (M,) int32 Vr[-1], or None for zero.
+        is_late: Send spikes a step later: zeros first, and not the last.
 
     Returns:
         Spikes (T, M) float32, differentiable in inputs and decays, and U, Vr after the last
         step, (M,) int32.
     """
     spikes, current, voltage = _CubaSpikes.apply(
-        inputs, current_decay, voltage_decay, current, voltage, constants
+        inputs, current_decay, voltage_decay, current, voltage, constants, is_late
     )
     return spikes, current, voltage
 
@@ -304,10 +306,11 @@ class _CubaSpikes(torch.autograd.Function):
         current: Tensor | None,
         voltage: Tensor | None,
         constants: CubaConstants,
+        is_late: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         scale = constants.state_scale
         learns_decay = ctx.needs_input_grad[1] or ctx.needs_input_grad[2]
-        ctx.constants = constants
+        ctx.constants, ctx.is_late = constants, is_late
         if is_compilable(inputs):
             spikes, voltages, kept, last_current, last_voltage = run_cuba(
                 inputs,
@@ -315,6 +318,7 @@ class _CubaSpikes(torch.autograd.Function):
                 (current, voltage),
                 constants,
                 has_currents=learns_decay,
+                is_late=is_late,
             )
             ctx.save_for_backward(voltages, kept, current_decay, voltage_decay, current, voltage)
             ctx.mark_non_differentiable(last_current, last_voltage)
@@ -346,6 +350,8 @@ class _CubaSpikes(torch.autograd.Function):
         voltages.div_(scale)
         if constants.is_graded:
             spikes.mul_(voltages)
+        if is_late:
+            spikes = torch.cat((torch.zeros_like(spikes[:1]), spikes[:-1]))
         if currents is not None:
             currents.div_(scale)
         ctx.save_for_backward(voltages, currents, current_decay, voltage_decay, current, voltage)
@@ -365,8 +371,11 @@ class _CubaSpikes(torch.autograd.Function):
                 (_keep_share(current_decay), _keep_share(voltage_decay)),
                 constants,
                 numbers,
+                is_late=ctx.is_late,
             )
-            return grad_inputs, None, None, None, None, None
+            return grad_inputs, None, None, None, None, None, None
+        if ctx.is_late:
+            grad = torch.cat((grad[1:], torch.zeros_like(grad[:1])))
         current_keep, voltage_keep = keep_fraction(current_decay), keep_fraction(voltage_decay)
         grad_inputs = torch.empty_like(voltages)
         of_current, of_voltage = [], []
@@ -389,6 +398,7 @@ class _CubaSpikes(torch.autograd.Function):
             grad_inputs,
             _gather(of_current, current_decay) if of_current else None,
             _gather(of_voltage, voltage_decay) if of_voltage else None,
+            None,
             None,
             None,
             None,

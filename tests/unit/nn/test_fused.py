@@ -27,6 +27,7 @@ from neurodeploy.nn.functional.surrogate import (
 )
 from neurodeploy.nn.fused import is_fusable, normalized_spikes
 from neurodeploy.nn.neuron import LIF
+from neurodeploy.nn.spiking_block import shift_in_time
 
 SURROGATES = (Triangular(0.7), Rectangular(0.8), Tanh(1.1, 2.5), TanhPrinted(), Exponential(0.01))
 STEPS = 4
@@ -249,6 +250,32 @@ def test_compiled_cuba_against_torch(
         results.append((spikes, current, voltage, inputs.grad))
     assert all(torch.equal(*pair) for pair in list(zip(*results, strict=True))[:3])
     close(results[0][3], results[1][3])
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize("is_compiled", [False, True])
+@pytest.mark.parametrize("learns_decay", [False, True])
+def test_late_spikes_are_those_shifted_by_a_step(
+    steps: int, is_compiled: bool, learns_decay: bool, torch_loops: pytest.MonkeyPatch
+) -> None:
+    """Spikes, last states and gradients, to the bit."""
+    if not is_compiled:
+        torch_loops.setattr(dynamics, "is_compilable", lambda _: False)
+    constants = CubaConstants(
+        state_scale=4096, level=3072, threshold=0.75, margin=0.0, surrogate=Exponential(0.02, 5.0)
+    )
+    results = []
+    for is_late in (True, False):
+        leaves = [drawn(steps, 1100), torch.tensor([900.0]), torch.tensor([400.0])]
+        for leaf in leaves[: 3 if learns_decay else 1]:
+            leaf.requires_grad_()
+        spikes, current, voltage = cuba_spikes(*leaves, constants, is_late=is_late)
+        sent = spikes if is_late else shift_in_time(spikes)
+        sent.backward(drawn(steps, 1100, seed=9))
+        results.append((sent, current, voltage, *(leaf.grad for leaf in leaves)))
+    for found, wanted in zip(*results, strict=True):
+        assert (found is None) == (wanted is None)
+        assert found is None or torch.equal(found, wanted)
 
 
 def test_the_exponential() -> None:
