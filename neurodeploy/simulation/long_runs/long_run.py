@@ -54,6 +54,8 @@ TASK_BYTES = 8 * 2**20
 """Samples that are sent to a worker at a time take at most this much, unless one takes more."""
 TASKS_PER_WORKER = 16
 """The last tasks are as small as if each worker had so many: all end at about the same time."""
+PIECES_ENOUGH = 4096
+"""On large clusters no more than this, or one a worker: some fifty a second can be handed out."""
 FUTILE_ATTEMPTS = 3
 """So often in a row may workers die before anything is finished."""
 AnySamples = Samples | npt.NDArray[np.integer] | Iterable[object] | Path | str
@@ -249,6 +251,11 @@ def _run_at_once(
     return Facts.of(recording)
 
 
+def piece_number(workers: int) -> int:
+    """Return how many pieces there would be if all were as small as the last ones."""
+    return min(TASKS_PER_WORKER * workers, max(PIECES_ENOUGH, workers))
+
+
 def _make_reader(
     plan: PiecePlan, source: Samples, store: PartStore, pool: WorkerPool[PiecePlan], *,
     most: int, checks: bool, sends: bool,
@@ -258,7 +265,7 @@ def _make_reader(
     if workers and sends:
         sample = int(np.prod(source.shape, dtype=np.int64)) * source.dtype.itemsize
         most = min(most, max(1, TASK_BYTES // sample))
-    least = ceil((source.count or 1) / (TASKS_PER_WORKER * pool.size))
+    least = ceil((source.count or 1) / piece_number(pool.size))
     return PieceReader(
         samples=source, plan=plan, size=most, least=least, workers=workers,
         finished=store.parts(), checks=checks, sends=sends,

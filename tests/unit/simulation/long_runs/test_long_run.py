@@ -193,6 +193,10 @@ def test_workers_read_the_file_themselves(graph, inputs, tmp_path, pieces, whole
     assert (tmp_path / "out.npz").read_bytes() == whole
 
 
+def test_large_clusters_get_few_pieces() -> None:
+    assert [long_run.piece_number(workers) for workers in (2, 1600, 9000)] == [32, 4096, 9000]
+
+
 def test_samples_are_sent_to_workers_that_do_not_find_the_file(
     graph, inputs, tmp_path, pieces, whole, monkeypatch
 ) -> None:
