@@ -1,45 +1,55 @@
 """Long runs on one and on two workers of each engine, and what handing out samples costs.
 
-    python tests/benchmarks/clusters.py [plain dask ray] [--networks light vgg] [--rounds 3]
+    python tests/benchmarks/clusters.py [plain local dask ray] [--networks light vgg] [--rounds 3]
 
 `run_samples` runs a file of 3x224x224 samples of two steps with one worker and with two, in turns.
 Two networks: the small one of `streaming.py`, half a millisecond a sample, and six convolutions in
-the manner of VGG, tens of milliseconds. Samples a second are counted from the moment at which a
-quarter of them is finished, so that starting workers is left out. `plain` is what the machine
-itself allows: bare processes, each of which reads and runs its share without any engine. Beside
-the wall time stands the processor time of a sample in the process that hands out work, and in all
-others, which hardly depends on the machine's load: what it takes more than in bare processes is the
-overhead. Medians of some rounds with their range. Results: tests/benchmarks/results/clusters.json.
+the manner of VGG, 15 ms. Workers have started and run some samples before time counts. `plain` is
+what the machine itself allows: bare processes, each of which reads and runs its share without any
+engine. Beside the wall time stands the processor time of a sample in the process that hands out
+work, and in all others, which hardly depends on the machine's load: what it takes more than in bare
+processes is the overhead. `local`, processes of this machine, is run with two only: one would be
+this process.
+Medians of some rounds with their range. Results: tests/benchmarks/results/clusters.json; those of a
+network that is not named stay. `plan.py` makes a plan of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from networks import conv, spread, stack, write_result
+from memory import peak_mib
+from networks import RESULTS, conv, spread, stack, write_result
 from streaming import SHAPE, make_network, write_samples
 
 import neurodeploy as nd
 from neurodeploy import netx
 from neurodeploy.ir.graphs import FixedInput, FixedPointGraph
 from neurodeploy.simulation import Record
+from neurodeploy.simulation.long_runs import memory
+from neurodeploy.simulation.long_runs.long_run import parts_folder
 
-KINDS = ("plain", "dask", "ray")
+KINDS = ("plain", "local", "dask", "ray")
 WIDTHS = ((64, 1), (64, 2), (128, 1), (128, 2), (256, 1), (256, 2))
 SAMPLES = {"light": 8000, "vgg": 384}
-SKIPPED = 4
-"""The part of the samples after whose end time counts: a quarter."""
+WARMING = 32
+"""Samples for each worker before time counts."""
 PART = 16
+FEW = 8
+"""Samples of a piece where pieces are to be many."""
 PLAIN = """
 import sys, time
 import neurodeploy as nd
@@ -69,8 +79,12 @@ def make_vgg(rng: np.random.Generator) -> FixedPointGraph:
     return FixedPointGraph(input=FixedInput(shape=SHAPE[1:]), layers=tuple(layers))
 
 
-def run_plain(net: Path, inputs: Path, count: int, processes: int) -> tuple[float, float, float]:
-    """Return the seconds a sample takes in bare processes side by side, as `Moment` has them."""
+Costs = dict[str, float]
+"""What a run took, by names: see `run_engine`."""
+
+
+def run_plain(net: Path, inputs: Path, count: int, processes: int) -> Costs:
+    """Return what a sample takes in bare processes side by side."""
     share = count // processes
     children = [
         subprocess.Popen(
@@ -89,33 +103,13 @@ def run_plain(net: Path, inputs: Path, count: int, processes: int) -> tuple[floa
         child.stdin.flush()
     found = [[float(one) for one in child.communicate()[0].split()] for child in children]
     wall, used = zip(*found, strict=True)
-    return max(wall) / (share * processes), 0.0, sum(used) / (share * processes)
+    return {
+        "seconds": max(wall) / (share * processes),
+        "elsewhere": sum(used) / (share * processes),
+    }
 
 
-@dataclass(frozen=True)
-class Moment:
-    """A moment of a run: samples finished, wall time, processor time of this and other processes.
-
-    Others are all that descend from this one: schedulers, workers and what they start.
-    """
-
-    done: int
-    wall: float
-    here: float
-    others: float
-
-    @classmethod
-    def now(cls, done: int) -> Moment:
-        return cls(done, time.perf_counter(), time.process_time(), seconds_of_descendants())
-
-    def per_sample(self, later: Moment) -> tuple[float, float, float]:
-        """Return the seconds a sample from here to a later moment: wall, here and others."""
-        times = zip(astuple(later)[1:], astuple(self)[1:], strict=True)
-        wall, here, others = ((one - other) / (later.done - self.done) for one, other in times)
-        return wall, here, others
-
-
-def seconds_of_descendants() -> float:
+def descendants() -> dict[int, float]:
     """Return the processor time of all running processes that descend from this one."""
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}
@@ -127,24 +121,63 @@ def seconds_of_descendants() -> float:
     family = {os.getpid()}
     while found := {one for one, parent in parents.items() if parent in family} - family:
         family |= found
-    return sum(ticks[one] for one in family - {os.getpid()}) / os.sysconf("SC_CLK_TCK")
+    return {one: ticks[one] / os.sysconf("SC_CLK_TCK") for one in family - {os.getpid()}}
 
 
-def run_engine(
-    graph: FixedPointGraph, inputs: Path, count: int, crew: nd.Crew
-) -> tuple[float, float, float]:
-    """Return the seconds a sample by an engine, once a quarter is finished: see `Moment`."""
-    moments: list[Moment] = []
+@contextmanager
+def start_workers(kind: str, workers: int) -> Iterator[nd.Crew]:
+    """Start workers that stay between runs."""
+    if kind == "dask":
+        options = {"threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+        with import_module("distributed").LocalCluster(n_workers=workers, **options) as cluster:
+            yield nd.Crew(engine="dask", cluster=cluster.scheduler_address)
+    elif kind == "ray":
+        ray, quiet = import_module("ray"), {"include_dashboard": False, "log_to_driver": False}
+        ray.init(address="local", num_cpus=workers, logging_level=logging.ERROR, **quiet)
+        try:
+            yield nd.Crew(engine="ray", workers=workers)
+        finally:
+            ray.shutdown()
+    else:
+        yield nd.Crew(workers=workers)
 
-    def note(done: int, total: int) -> None:
-        if done == total or (not moments and done >= total // SKIPPED):
-            moments.append(Moment.now(done))
 
+def run_engine(graph: FixedPointGraph, inputs: Path, kind: str, workers: int) -> Costs:
+    """Return what an engine takes for a whole run, by workers that have run some samples before.
+
+    Wall time and processor time here and elsewhere, for each sample; processor time here for each
+    piece; bytes of a sample's result; the peak memory of the largest process but this one.
+    """
     output = inputs.with_name("out.h5")
     record = Record(spikes=graph.names[-1:], states=())
-    nd.run_samples(graph, inputs, output, crew=crew, record=record, progress=note)
+    pieces = results = peak = 0
+    others: dict[int, float] = {}
+
+    def note(done: int, total: int) -> None:
+        nonlocal pieces, results, peak
+        pieces += 1
+        if done == total:
+            results = sum(one.stat().st_size for one in parts_folder(output).glob("part-*"))
+            others.update(descendants())
+            peak = max(peak_mib(one) for one in others)
+
+    with start_workers(kind, workers) as crew:
+        some = np.load(inputs, mmap_mode="r")[: WARMING * workers]
+        nd.run_samples(graph, some, output, crew=crew, record=record)
+        before = sum(descendants().values())
+        begin, used = time.perf_counter(), time.process_time()
+        run = nd.run_samples(graph, inputs, output, crew=crew, record=record, progress=note)
+        seconds, here = time.perf_counter() - begin, time.process_time() - used
     output.unlink()
-    return moments[0].per_sample(moments[1])
+    samples = run.facts.samples
+    return {
+        "seconds": seconds / samples,
+        "here": here / samples,
+        "elsewhere": (sum(others.values()) - before) / samples,
+        "here_a_piece": here / pieces,
+        "result_bytes": results / samples,
+        "peak_mib": peak,
+    }
 
 
 def measure(
@@ -153,34 +186,53 @@ def measure(
     """Run everything in turns."""
     net = inputs.with_name("a.net")
     netx.write(graph, net)
-    taken: dict[str, dict[int, list[tuple[float, float, float]]]] = {
-        kind: {1: [], 2: []} for kind in kinds
+    taken: dict[str, dict[int, list[Costs]]] = {
+        kind: {number: [] for number in ((2,) if kind == "local" else (1, 2))} for kind in kinds
     }
     for _ in range(rounds):
         for kind, by_workers in taken.items():
-            for workers, times in by_workers.items():
+            for workers, costs in by_workers.items():
                 if kind == "plain":
-                    times.append(run_plain(net, inputs, count, workers))
+                    costs.append(run_plain(net, inputs, count, workers))
                 else:
-                    crew = nd.Crew(engine=kind, workers=workers)
-                    times.append(run_engine(graph, inputs, count, crew))
+                    costs.append(run_engine(graph, inputs, kind, workers))
     return {kind: describe(kind, by_workers) for kind, by_workers in taken.items()}
 
 
-def describe(kind: str, taken: dict[int, list[tuple[float, float, float]]]) -> dict[str, object]:
+def measure_pieces(
+    kinds: list[str], graph: FixedPointGraph, inputs: Path, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Return the processor time here for a piece, in runs of many small ones on two workers."""
+    taken: dict[str, list[float]] = {kind: [] for kind in kinds if kind != "plain"}
+    most, memory.SAMPLES_MAX = memory.SAMPLES_MAX, FEW
+    try:
+        for _ in range(rounds):
+            for kind, costs in taken.items():
+                costs.append(run_engine(graph, inputs, kind, 2)["here_a_piece"])
+    finally:
+        memory.SAMPLES_MAX = most
+    found = {kind: spread(costs) for kind, costs in taken.items()}
+    for kind, each in found.items():
+        print(f"  {kind}: a piece of {FEW} takes {in_ms(each)} of processor time here", flush=True)
+    return found
+
+
+def describe(kind: str, taken: dict[int, list[Costs]]) -> dict[str, object]:
     """Print and return the medians and ranges of one engine."""
-    ratios = [one[0] / two[0] for one, two in zip(*taken.values(), strict=True)]
-    found: dict[str, object] = {"two_workers_to_one": spread(ratios)}
-    for workers, times in taken.items():
-        wall, here, others = (spread(list(each)) for each in zip(*times, strict=True))
-        found[f"workers_{workers}"] = {
-            "seconds": wall, "processor_seconds_here": here, "processor_seconds_elsewhere": others
-        }  # fmt: skip
+    found: dict[str, object] = {}
+    for workers, costs in taken.items():
+        spreads = {name: spread([one[name] for one in costs]) for name in costs[0]}
+        found[f"workers_{workers}"] = spreads
         print(
-            f"  {kind}, {workers} worker{'s' * (workers > 1)}: a sample takes {in_ms(wall)}; "
-            f"processor time here {in_ms(here)}, elsewhere {in_ms(others)}"
+            f"  {kind}, {workers} worker{'s' * (workers > 1)}: a sample takes "
+            f"{in_ms(spreads['seconds'])}; processor time elsewhere {in_ms(spreads['elsewhere'])}"
+            + (f", here {in_ms(spreads['here'])}" if kind != "plain" else "")
         )
-    print(f"  {kind}: {ratios_text(ratios)} as fast with two", flush=True)
+    if len(taken) > 1:
+        ratios = [one["seconds"] / two["seconds"] for one, two in zip(*taken.values(), strict=True)]
+        found["two_workers_to_one"] = ratio = spread(ratios)
+        text = "{median:.2f}x ({least:.2f}x to {most:.2f}x)".format(**ratio)
+        print(f"  {kind}: {text} as fast with two", flush=True)
     return found
 
 
@@ -190,10 +242,6 @@ def in_ms(found: dict[str, float]) -> str:
     )
 
 
-def ratios_text(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}x to {max(ratios):.2f}x)"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kinds", nargs="*", default=list(KINDS))
@@ -201,7 +249,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, help="of the light network; of vgg a twentieth")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    found: dict[str, object] = {}
+    kept, earlier = RESULTS / "clusters.json", {}
+    if set(options.networks) != set(SAMPLES) and kept.exists():
+        earlier = json.loads(kept.read_text(encoding="utf-8"))["results"]
+    found, pieces = (earlier.get(key, {}) for key in ("networks", "seconds_here_a_piece"))
     with tempfile.TemporaryDirectory() as folder:
         for name in options.networks:
             rng = np.random.default_rng(0)
@@ -213,7 +264,9 @@ def main() -> None:
             write_samples(path, count, rng)
             print(f"{name}, {count} samples:", flush=True)
             found[name] = measure(options.kinds, graph, path, count, options.rounds)
-    write_result("clusters", found)
+            if name == "light":
+                pieces = measure_pieces(options.kinds, graph, path, options.rounds)
+            write_result("clusters", {"networks": found, "seconds_here_a_piece": pieces})
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 
 Cases: events, samples, channels, steps, threads, counting, start. Those that are named are measured
 and take the place of earlier results in tests/benchmarks/results/scaling.json, the others stay;
-scaling.png shows all. Times are medians with their range, of rounds that run every size once.
-Samples, channels and steps grow tenfold, by `run_samples` from a file, each size in a process of
-its own, which states its peak memory.
+scaling.png shows all. Times are medians with their range. What grows is measured in processor time,
+of all threads, which depends little on other work on the machine: events in rounds that run every
+size once; samples, channels and steps, tenfold, by `run_samples` from a file to a file, each size
+in a process of its own, which states its peak memory. Threads and counting are in wall time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -54,15 +57,16 @@ EventSimulator(graph).run(np.ones((1, 2, 1, 4, 4), np.int32))
 print(time.perf_counter() - begin)
 """
 FROM_FILE = """
-import json, sys
+import json, sys, time
 from memory import peak_mib
 import neurodeploy as nd
 from neurodeploy import netx
 net, inputs, output, memory, rounds = *sys.argv[1:4], *map(int, sys.argv[4:])
 graph, record, seconds = netx.read(net), nd.Record(spikes=(), states=()), []
 for _ in range(1 + rounds):
-    run = nd.run_samples(graph, inputs, output, record=record, memory=memory)
-    seconds.append(run.facts.seconds)
+    begin = time.process_time()
+    nd.run_samples(graph, inputs, output, record=record, memory=memory)
+    seconds.append(time.process_time() - begin)
 print(json.dumps([seconds[1:], peak_mib()]))
 """
 
@@ -81,17 +85,24 @@ def in_turns(works: Sequence[Callable[[], float]], rounds: int) -> list[list[flo
 def runner(
     simulator: EventSimulator, inputs: np.ndarray, record: Record = NOTHING
 ) -> Callable[[], float]:
-    """Return a function that runs samples, and returns the seconds of it."""
+    """Return a function that runs samples, and returns the wall time of it."""
     return lambda: simulator.run(inputs, record=record).seconds
+
+
+def processor_seconds(simulator: EventSimulator, inputs: np.ndarray) -> float:
+    """Run samples; return the processor time of it."""
+    begin = time.process_time()
+    simulator.run(inputs, record=NOTHING)
+    return time.process_time() - begin
 
 
 def events(rounds: int) -> Results:
     """Grow the events into one layer."""
     rng = np.random.default_rng(0)
     single = stack(rng, (64, 32, 32), [conv(rng, 64, 1)])
-    simulator = EventSimulator(single)
+    simulator = EventSimulator(single, threads=1)
     inputs = [random_samples(rng, single, 32, activity) for activity in ACTIVITIES]
-    seconds = in_turns([runner(simulator, one) for one in inputs], rounds)
+    seconds = in_turns([partial(processor_seconds, simulator, one) for one in inputs], rounds)
     return {"count": [int(one.sum()) for one in inputs], "seconds": list(map(spread, seconds))}
 
 
@@ -201,7 +212,7 @@ def plot(found: Results) -> None:
         "steps": "steps of a sample\nsix conv layers, 64 samples",
     }
     for one, (name, label) in zip(axes, labels.items(), strict=True):
-        one.set(xlabel=label, ylabel="seconds, two threads")
+        one.set(xlabel=label, ylabel="processor time, seconds")
         if name not in found:
             continue
         result = found[name]
