@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -41,8 +42,13 @@ class LinkedFunction(FunctionText):
             object. It returns whether it failed, which it only does where memory is lacking.
         """
         start_llvm()
-        machine = _target_machine()
-        code: bytes = machine.emit_object(self._optimize(machine, kinds, symbol))
+        machine, collects = _target_machine(), gc.isenabled()
+        gc.disable()  # little garbage is left; to look for it takes a third of our own time
+        try:
+            code: bytes = machine.emit_object(self._optimize(machine, kinds, symbol))
+        finally:
+            if collects:
+                gc.enable()
         return code
 
     def llvm_text(self, kinds: Sequence[Kind], symbol: str) -> str:
