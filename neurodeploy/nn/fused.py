@@ -13,11 +13,11 @@ in the first-level cache. Between z and the spikes there is no other tensor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -25,19 +25,31 @@ from neurodeploy.nn.batch_norm import (
     add_over_processes,
     batch_normalized,
     process_count,
-    update_running,
 )
 from neurodeploy.nn.functional.lif_loops import (
     Currents,
     Float64Array,
     Lif,
-    differentiate_span,
-    fire_span,
-    normalize_back_span,
-    sum_span,
+    add_spans,
+    average_spans,
+    differentiate_spans,
+    fire_spans,
+    normalize_back_spans,
+    prepare_backward,
+    prepare_forward,
+    sum_spans,
 )
-from neurodeploy.nn.functional.parallel import Span, cut_spans, is_compilable, lanes_of, run_spans
+from neurodeploy.nn.functional.memory_pool import reused, reused_tensor
+from neurodeploy.nn.functional.parallel import (
+    Int64Array,
+    Share,
+    is_compilable,
+    lanes_of,
+    run_shares,
+    spans_of,
+)
 from neurodeploy.nn.functional.rows import Rows, at_least_float32
+from neurodeploy.nn.functional.sparse.packed_spikes import pack, unpack
 from neurodeploy.nn.functional.surrogate import Float32Array, Slope
 from neurodeploy.nn.neuron import LIF
 
@@ -99,6 +111,8 @@ def is_fusable(z: Tensor, norm: nn.Module | None, neuron: nn.Module) -> bool:
         and norm.momentum is not None
         and is_compilable(z)
         and norm.weight.dtype == torch.float32
+        and norm.running_mean is not None
+        and norm.running_mean.dtype == torch.float32
         and z.shape[2] == norm.num_features
         and z.numel() > norm.num_features  # torch's own error says why one value is too few
         and Slope.of(neuron.surrogate, neuron.threshold) is not None
@@ -115,167 +129,168 @@ def _fused(
 ) -> Tensor:
     if skip is not None and z.shape[0] != steps:
         z = torch.cat([z] * steps)
-    channels_last = (0, 1, *range(3, z.dim()), 2)
-    rows = Rows(channels_last, tuple(z.shape[axis] for axis in channels_last))
     neuron.shape = z.shape[2:]
-    flat = rows.flatten(z)
-    other = None if skip is None else rows.flatten(skip)
-    plan = _Plan.of(norm, neuron, steps=steps, columns=flat.shape[1])
-    spikes: Tensor = _NormalizedSpikes.apply(flat, norm.weight, norm.bias, other, plan)
-    return Rows(channels_last, (steps, *rows.sizes[1:])).restore(spikes)
+    plan = _Plan.of(z, norm, neuron, steps=steps)
+    words = None
+    if skip is not None and plan.is_laid_out(skip):
+        words = pack(skip, steps * z.shape[1])
+    spikes: Tensor = _NormalizedSpikes.apply(z, norm.weight, norm.bias, skip, words, plan)
+    return spikes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Plan:
     """Everything about one call that is not a tensor to differentiate."""
 
+    rows: Rows
     norm: nn.BatchNorm1d | nn.BatchNorm2d
     neurons: Lif
-    surrogate: Slope
     steps: int
     channels: int
     lanes: int
-    spans: list[Span]
+    columns: int
+    spans: Int64Array
 
     @classmethod
     def of(
-        cls, norm: nn.BatchNorm1d | nn.BatchNorm2d, neuron: LIF, *, steps: int, columns: int
+        cls, z: Tensor, norm: nn.BatchNorm1d | nn.BatchNorm2d, neuron: LIF, *, steps: int
     ) -> _Plan:
-        surrogate = Slope.of(neuron.surrogate, neuron.threshold)
-        assert surrogate is not None  # `is_fusable` looked
-        lanes = lanes_of(norm.num_features)
+        slope = Slope.of(neuron.surrogate, neuron.threshold)
+        assert slope is not None  # `is_fusable` looked
+        channels_last = (0, 1, *range(3, z.dim()), 2)
+        lanes, columns = lanes_of(norm.num_features), z.numel() // z.shape[0]
         return cls(
+            rows=Rows(channels_last, tuple([z.shape[axis] for axis in channels_last])),
             norm=norm,
-            neurons=Lif(
-                np.float32(neuron.tau), np.float32(neuron.threshold), neuron.reset_gradient
+            neurons=Lif.of(
+                neuron.tau, neuron.threshold, slope, has_reset_gradient=neuron.reset_gradient
             ),
-            surrogate=surrogate,
             steps=steps,
             channels=norm.num_features,
             lanes=lanes,
-            spans=cut_spans(steps, columns, lanes),
+            columns=columns,
+            spans=spans_of(steps, columns, lanes),
         )
 
-    @property
-    def no_skip(self) -> Float32Array:
-        """Zeros, (1, lanes): the skip of `Currents` where there is none."""
-        return np.zeros((1, self.lanes), np.float32)
+    def read(self, x: Tensor) -> Float32Array:
+        """Return a tensor (T, N, C, ...) as rows (T, M), channels last, copied only if need be."""
+        rows = x.detach().permute(self.rows.order).reshape(x.shape[0], -1)
+        read: Float32Array = rows.contiguous().numpy()
+        return read
 
-    def spread(self, values: npt.NDArray[np.float64]) -> Float32Array:
-        """Repeat one value a channel over the lanes."""
-        spread = np.empty((self.lanes // self.channels, self.channels), np.float32)
-        spread[:] = values
-        return spread.reshape(-1)
+    def is_laid_out(self, x: Tensor) -> bool:
+        """Return whether a tensor (T, N, C, ...) is read as rows without a copy."""
+        return x.permute(self.rows.order).is_contiguous()
 
-    def gather(self, sums: Float64Array) -> Float64Array:
-        """Add up (spans, 2, lanes) to (2, channels)."""
-        gathered: Float64Array = sums.sum(0).reshape(2, -1, self.channels).sum(1)
-        return gathered
+    def read_skip(self, skip: Tensor | None) -> Float32Array:
+        """Return the skip of `Currents`; zeros where there is none."""
+        return np.zeros((1, self.lanes), np.float32) if skip is None else self.read(skip)
+
+    def unpack_skip(self, words: Tensor) -> Float32Array:
+        """Return the skip of `Currents` for spikes kept as bits."""
+        values = reused(self.steps * self.columns)
+        unpack(words, (0, len(words)), values.reshape(len(words), -1))
+        return values.reshape(self.steps, self.columns)
+
+    def empty(self, steps: int) -> tuple[Tensor, Float32Array]:
+        """Return a new tensor (T, N, C, ...), channels last, and its rows (T, M)."""
+        rows = Rows(self.rows.order, (steps, *self.rows.sizes[1:]))
+        made = reused_tensor(*rows.layout)
+        return made, self.read(made)
+
+    def new_sums(self) -> Float64Array:
+        """Return room for the sums of every span."""
+        return np.empty((len(self.spans), 2, self.lanes))
+
+    def run(self, work: Callable[[Share], object]) -> None:
+        """Call work(share) for shares of the spans, side by side."""
+        run_shares(self.spans, self.steps, work)
 
 
-def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, Float64Array, float]:
-    """Return mean and biased variance of each channel, and how many values are behind them.
+def _moments(z: Float32Array, plan: _Plan) -> tuple[Float64Array, float]:
+    """Return mean and biased variance, (2, C), and how many values of a channel are behind them.
 
     A z of one step stands for equal steps, which change neither mean nor variance.
     """
     centre = np.tile(z[0, : plan.channels], plan.lanes // plan.channels)
-    sums = np.empty((len(plan.spans), 2, plan.lanes))
-    run_spans(
-        plan.spans,
-        lambda number, span: sum_span(z, span, centre, sums[number]),
-    )
+    sums, moments = plan.new_sums(), np.empty((2, plan.channels))
+    plan.run(lambda share: sum_spans(z, share, centre, sums))
+    average_spans(sums, z, moments)
     count = float(z.size // plan.channels)
-    first, second = plan.gather(sums) / count
-    mean, variance = first + centre[: plan.channels], np.maximum(second - first**2, 0.0)
     if process_count() > 1:
         # Each process has its own centre: what adds up are means and squares around the joint one.
+        mean, variance = moments
         total, size = np.split(add_over_processes(np.append(mean * count, count)), [-1])
         joint = total / size
         squares = add_over_processes((variance + (mean - joint) ** 2) * count)
-        mean, variance, count = joint, squares / size, float(size[0])
-    return mean, variance, count * (plan.steps // z.shape[0])
+        moments, count = np.stack([joint, squares / size]), float(size[0])
+    return moments, count * (plan.steps // z.shape[0])
 
 
 class _NormalizedSpikes(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None, plan: _Plan
+        ctx: Any,
+        z: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        skip: Tensor | None,
+        words: Tensor | None,
+        plan: _Plan,
     ) -> Tensor:
-        norm, inputs = plan.norm, z.detach().numpy()
+        norm, inputs = plan.norm, plan.read(z)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert norm.num_batches_tracked is not None
+        assert norm.momentum is not None
+        running = norm.running_mean.numpy(), norm.running_var.numpy()
         if norm.training:
-            mean, variance, size = _moments(inputs, plan)
-            update_running(
-                norm,
-                torch.from_numpy(mean),
-                torch.from_numpy(variance),
-                size=size,
-            )
+            moments, size = _moments(inputs, plan)
+            norm.num_batches_tracked.add_(1)
         else:
-            size = 0.0
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            mean = norm.running_mean.double().numpy()
-            variance = norm.running_var.double().numpy()
-        inverse = 1 / np.sqrt(variance + norm.eps)
-        gamma = weight.detach().double().numpy()
-        scale = gamma * inverse
-        currents = Currents(
-            inputs=inputs,
-            skip=plan.no_skip if skip is None else skip.detach().numpy(),
-            scale=plan.spread(scale),
-            shift=plan.spread(bias.detach().double().numpy() - mean * scale),
-            mean=plan.spread(mean),
-            inverse=plan.spread(inverse),
+            moments, size = np.array(running, np.float64), 0.0
+        vectors = np.empty((4, plan.lanes), np.float32)
+        prepare_forward(
+            moments,
+            1 / np.sqrt(moments[1] + norm.eps),
+            (weight.detach().numpy(), bias.detach().numpy()),
+            np.array([norm.momentum if norm.training else 0.0, size]),
+            running,
+            vectors,
         )
-        spikes = torch.empty(plan.steps, inputs.shape[1])
-        fired = spikes.numpy()
-        run_spans(plan.spans, lambda _, span: fire_span(currents, span, plan.neurons, fired))
+        currents = Currents(inputs, plan.read_skip(skip), *vectors)
+        spikes, fired = plan.empty(plan.steps)
+        plan.run(lambda share: fire_spans(currents, share, plan.neurons, fired))
         # Without the arrays that `save_for_backward` guards against changes in place.
-        ctx.plan, ctx.size, ctx.is_training = plan, size, norm.training
-        ctx.vectors = currents[2:]
-        ctx.save_for_backward(z, weight, skip)
+        ctx.plan, ctx.size, ctx.vectors = plan, size, vectors
+        ctx.has_skip = skip is not None
+        ctx.save_for_backward(z, weight, skip if words is None else None, words)
         return spikes
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        z, weight, skip = ctx.saved_tensors
+        z, weight, skip, words = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        inputs, upstream = z.detach().numpy(), grad.contiguous().numpy()
-        other = plan.no_skip if skip is None else skip.detach().numpy()
-        currents = Currents(inputs, other, *ctx.vectors)
-        drive = torch.empty_like(z)
-        into = drive.numpy()
-        sums = np.empty((len(plan.spans), 2, plan.lanes))
-        run_spans(
-            plan.spans,
-            lambda number, span: differentiate_span(
-                currents, upstream, span, plan.neurons, plan.surrogate, into, sums[number]
-            ),
+        inputs, upstream, vectors = plan.read(z), plan.read(grad), ctx.vectors
+        other = plan.read_skip(skip) if words is None else plan.unpack_skip(words)
+        currents = Currents(inputs, other, *vectors)
+        drive, into = plan.empty(len(inputs))
+        sums, totals = plan.new_sums(), np.empty((2, plan.channels))
+        plan.run(
+            lambda share: differentiate_spans(currents, upstream, share, plan.neurons, into, sums)
         )
-        of_bias, of_weight = plan.gather(sums)
-        of_inputs = torch.empty_like(z) if skip is not None else drive
-        mean = currents.mean[: plan.channels].astype(np.float64)
-        inverse = currents.inverse[: plan.channels].astype(np.float64)
-        scale = weight.detach().double().numpy() * inverse
-        of_input, constant = np.zeros_like(scale), np.zeros_like(scale)
-        if ctx.is_training:
-            # Batch statistics: dz = scale · (d - mean(d) - z_hat · mean(d · z_hat)), where one z
-            # for all steps receives T times each mean.
-            share = scale / ctx.size * (plan.steps // inputs.shape[0])
-            all_bias, all_weight = add_over_processes(np.stack([of_bias, of_weight]))
-            of_input = -share * all_weight * inverse
-            constant = -share * all_bias - of_input * mean
-        spread = plan.spread(scale), plan.spread(of_input), plan.spread(constant)
-        target = of_inputs.numpy()
-        run_spans(
-            plan.spans,
-            lambda _, span: normalize_back_span(inputs, into, span, *spread, target),
+        add_spans(sums, totals)
+        of_norm = torch.from_numpy(totals).float()
+        share_of_sum = 0.0
+        if ctx.size:
+            totals = add_over_processes(totals)
+            share_of_sum = plan.steps // len(inputs) / ctx.size
+        factors = np.empty((3, plan.lanes), np.float32)
+        prepare_backward(
+            totals, weight.detach().numpy(), vectors, np.array([share_of_sum]), factors
         )
-        return (
-            of_inputs,
-            torch.from_numpy(of_weight).float(),
-            torch.from_numpy(of_bias).float(),
-            drive if skip is not None else None,
-            None,
-        )
+        of_inputs, target = plan.empty(len(inputs)) if ctx.has_skip else (drive, into)
+        plan.run(lambda share: normalize_back_spans(inputs, into, share, factors, target))
+        of_skip = drive if ctx.has_skip else None
+        return of_inputs, of_norm[1], of_norm[0], of_skip, None, None

@@ -11,6 +11,7 @@ In reading order:
     lif_loops    the same LIF neurons as compiled loops, also behind a batch norm
     lif_vectors  their steps, for many neurons side by side in registers
     parallel     spans of columns in several threads
+    memory_pool  large arrays that are used again
     quantizer    SLAYER's 8-bit weights
     sparse       convolutions and dense maps of spikes, which skip inputs that are zero
 """

@@ -32,7 +32,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -198,8 +197,8 @@ def lif_spikes(
     """
     numbers = Slope.of(surrogate, threshold)
     if numbers is not None and is_compilable(inputs):
-        neurons = Lif(np.float32(tau), np.float32(threshold), reset_gradient)
-        compiled: Tensor = LifRows.apply(inputs, neurons, numbers)
+        neurons = Lif.of(tau, threshold, numbers, has_reset_gradient=reset_gradient)
+        compiled: Tensor = LifRows.apply(inputs, neurons)
         return compiled
     spikes: Tensor = _LifSpikes.apply(inputs, tau, threshold, surrogate, reset_gradient)
     return spikes

@@ -10,8 +10,11 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,10 +22,27 @@ SPANS = 16
 """Most spans that a matrix is cut into. Fixed, so that sums do not depend on the threads."""
 SMALLEST = 1 << 15
 """Columns times steps below which a span is not worth a thread of its own."""
+ENOUGH = 1 << 18
+"""Columns times steps for which one more thread is worth waking."""
 TILE = 1024
 """Columns worked on at a time: their state stays in the first-level cache."""
 
 Span = tuple[int, int]
+Int64Array = npt.NDArray[np.int64]
+
+
+class Share(NamedTuple):
+    """Spans of columns that one call of a compiled loop works on: spans[first :: stride].
+
+    Attributes:
+        spans: (S, 2) int64, start and stop of all.
+        first: Number of its first span.
+        stride: From one of its spans to the next.
+    """
+
+    spans: Int64Array
+    first: int
+    stride: int
 
 
 def is_compilable(values: Tensor) -> bool:
@@ -54,6 +74,12 @@ def cut_evenly(size: int, count: int) -> list[Span]:
     return list(itertools.pairwise(size * number // count for number in range(count + 1)))
 
 
+@lru_cache(maxsize=256)
+def spans_of(steps: int, columns: int, lanes: int) -> Int64Array:
+    """Return what `cut_spans` does as an array for compiled loops, (S, 2) int64."""
+    return np.array(cut_spans(steps, columns, lanes), np.int64)
+
+
 def run_spans(spans: list[Span], work: Callable[[int, Span], None]) -> None:
     """Call work(number, span) for every span, side by side."""
     threads = min(torch.get_num_threads(), len(spans))
@@ -68,6 +94,24 @@ def run_spans(spans: list[Span], work: Callable[[int, Span], None]) -> None:
 
     futures = [_pool(threads).submit(share, first) for first in range(1, threads)]
     share(0)
+    for future in futures:
+        future.result()
+
+
+def run_shares(spans: Int64Array, steps: int, work: Callable[[Share], object]) -> None:
+    """Call work(share) for shares that together hold each of the spans once, side by side.
+
+    A small matrix is one share: to wake a thread takes as long as a quarter of a million values.
+    """
+    enough = steps * int(spans[-1, 1]) // ENOUGH
+    threads = min(torch.get_num_threads(), len(spans), max(1, enough))
+    if threads == 1:
+        work(Share(spans, 0, 1))
+        return
+    futures = [
+        _pool(threads).submit(work, Share(spans, first, threads)) for first in range(1, threads)
+    ]
+    work(Share(spans, 0, threads))
     for future in futures:
         future.result()
 

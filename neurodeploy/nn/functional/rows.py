@@ -38,6 +38,15 @@ class Rows:
         """Read (T, N, C, ...) as contiguous (T, M)."""
         return x.permute(self.order).reshape(self.sizes[0], -1).contiguous()
 
+    @property
+    def layout(self) -> tuple[list[int], list[int]]:
+        """Sizes and strides of the tensor (T, N, C, ...) that lies in memory in this order."""
+        strides = [1]
+        for size in reversed(self.sizes[1:]):
+            strides.insert(0, strides[0] * size)
+        places = self._inverse()
+        return [self.sizes[place] for place in places], [strides[place] for place in places]
+
     def restore(self, rows: Tensor) -> Tensor:
         """Read (T, M) as (T, N, C, ...) again, without a copy."""
         return rows.reshape(self.sizes).permute(self._inverse())

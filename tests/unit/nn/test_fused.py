@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neurodeploy.nn.functional import dynamics
+from neurodeploy.nn.functional import dynamics, parallel
 from neurodeploy.nn.functional.cuba_loops import CubaConstants
 from neurodeploy.nn.functional.dynamics import (
     cuba_spikes,
@@ -125,8 +125,9 @@ def test_the_reset_can_be_left_out_of_the_gradient() -> None:
     close(*gradients)
 
 
-def test_threads_change_nothing() -> None:
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums over spans do not depend on who makes them: equal to the bit."""
+    monkeypatch.setattr(parallel, "ENOUGH", 1 << 15)
     z = drawn(STEPS * 32, 32, 16, 16).contiguous(memory_format=torch.channels_last)
     z = z.view(STEPS, 32, 32, 16, 16)
     before, results = torch.get_num_threads(), []

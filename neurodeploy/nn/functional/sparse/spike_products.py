@@ -40,6 +40,11 @@ from neurodeploy.nn.functional.sparse.bit_loops import (
     pack_span,
     turn_span,
 )
+from neurodeploy.nn.functional.sparse.packed_spikes import (
+    Sliding,
+    convolution_of_bits,
+    input_gradient,
+)
 
 MOST: Final = 0.5
 """Share of spikes up to which adding rows is faster."""
@@ -129,7 +134,7 @@ def convolve(
             result: Tensor = _SpikeConvolution.apply(images, weight, bias, spikes)
             return result
     weight = weight.contiguous(memory_format=torch.channels_last)
-    return functional.conv2d(images, weight, bias, stride, padding, dilation, groups)
+    return convolution_of_bits(images, weight, bias, Sliding(stride, padding, dilation, groups))
 
 
 def pack_rows(x: Tensor, weight: Tensor) -> Spikes | None:
@@ -239,24 +244,11 @@ class _SpikeConvolution(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         of_images = of_weight = None
         if needs_images:
-            left = [
-                size + 2 * pad - taps - (across - 1) * step
-                for size, pad, taps, across, step in zip(
-                    ctx.size,
-                    windows.padding,
-                    windows.kernel,
-                    windows.outputs,
-                    windows.stride,
-                    strict=True,
-                )
-            ]
-            of_images = functional.conv_transpose2d(
+            of_images = input_gradient(
                 grad,
                 weight.contiguous(memory_format=torch.channels_last),
-                None,
-                windows.stride,
-                windows.padding,
-                left,
+                (*grad.shape[:1], windows.channels, *ctx.size),
+                Sliding(windows.stride, windows.padding, (1, 1), 1),
             )
         if needs_weight:
             rows = ctx.spikes.multiply_turned(grad.permute(0, 2, 3, 1).reshape(-1, len(weight)))
