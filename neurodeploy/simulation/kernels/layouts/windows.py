@@ -10,6 +10,7 @@ With a stride, the taps that reach an output differ between the pixels of a sour
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from math import gcd, prod
@@ -192,5 +193,9 @@ def lay_out_windows(term: Term, weights: RowArray, y: Axis, x: Axis) -> WindowLa
 
 @cache
 def window_vectors_most() -> int:
-    """Return how many vectors of a window this processor's registers hold, others beside."""
-    return 18 if binding.get_host_cpu_features().get("avx512f", False) else 6
+    """Return how many vectors of a window the registers hold, others beside.
+
+    They are those of the processor that code is made for, as in `loops.linking`.
+    """
+    features = os.environ.get("NUMBA_CPU_FEATURES", binding.get_host_cpu_features().flatten())
+    return 18 if "+avx512f" in features.split(",") else 6
