@@ -44,8 +44,15 @@ def reused(count: int) -> Float32Array:
 
 
 def reused_tensor(sizes: Sequence[int], strides: Sequence[int]) -> Tensor:
-    """Return a tensor without gaps of these sizes and strides, whose values are anything."""
-    return torch.from_numpy(reused(math.prod(sizes))).as_strided(sizes, strides)
+    """Return a tensor without gaps of these sizes and strides, whose values are anything.
+
+    It is no view of another tensor: autograd forbids changes in place of views.
+    """
+    array = reused(math.prod(sizes))
+    laid: Float32Array = np.ndarray(
+        tuple(sizes), np.float32, array, strides=[array.itemsize * stride for stride in strides]
+    )
+    return torch.from_numpy(laid)
 
 
 def _take(size: int) -> mmap.mmap | None:

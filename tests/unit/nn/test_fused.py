@@ -147,6 +147,18 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             assert torch.equal(mine, theirs)
 
 
+def test_spikes_may_be_changed_in_place() -> None:
+    gradients = []
+    for is_in_place in (True, False):
+        inputs = drawn(STEPS, 16, 40).requires_grad_()
+        spikes = normalized_spikes(inputs, norm_of(inputs), LIF(0.5, 0.25, Tanh()))
+        (spikes.mul_(0.5) if is_in_place else spikes * 0.5).square().sum().backward()
+        gradients.append(inputs.grad)
+    assert gradients[0] is not None
+    assert gradients[1] is not None
+    assert torch.equal(*gradients)
+
+
 def test_networks_may_run_in_several_threads_at_once() -> None:
     z = images(channels=64)
     wanted = normalized_spikes(z, norm_of(z), LIF(0.5, 0.25, Tanh()))

@@ -35,5 +35,10 @@ def test_few_blocks_are_kept() -> None:
 
 def test_tensors_have_the_layout_that_is_asked_for() -> None:
     made = reused_tensor((2, 4, 3), (12, 1, 4))
+    large = reused_tensor((2, LEAST, 3), (3 * LEAST, 1, LEAST))
+    assert large.stride() == (3 * LEAST, 1, LEAST)
+    large.fill_(1)
+    del large
+    assert [len(block) for block in memory_pool._free] == [24 * LEAST]
     assert made.shape == (2, 4, 3)
     assert made.stride() == (12, 1, 4)
