@@ -321,7 +321,7 @@ def test_two_processes_do_not_write_into_one_run(graph, inputs, tmp_path, in_pie
     [
         lambda path: path.read_bytes()[:100],
         lambda path: b"",
-        lambda path: path.read_bytes()[:-2] + b"00",
+        lambda path: path.read_bytes()[:-2] + b"no",
         lambda path: path.read_bytes().replace(b"spikes_0", b"spikes_1"),
         lambda path: path.read_bytes()[:-66] + b"\0\0",  # of an earlier version: no digest
         lambda path: seal_part(path.read_bytes()[:-64], 0, 4, "another run"),
@@ -349,7 +349,7 @@ def test_a_part_changed_while_others_are_run_is_refused(
     part = min(parts_folder(output).glob("part-*"))
 
     def change(done: int, total: int) -> None:
-        part.write_bytes(part.read_bytes()[:-2] + b"00")
+        part.write_bytes(part.read_bytes()[:-2] + b"no")
 
     with pytest.raises(DataError, match=r"part-0+-0+4\.npz: changed since it was written"):
         run_samples(graph, inputs, output, resume=True, progress=change)
