@@ -105,12 +105,10 @@ def count_samples(
     """
     feed = member_of(Feed, feed, name="feed")
     decision = Decision.of(graph)
-    spikes: tuple[str, ...] = ()
+    read = {graph.names[-1]} if decision is Decision.SUMS else set()
     if graph.sends_changes:  # frames are counted by what others read
-        read = {connection.source for layer in graph for connection in layer.connections}
-        if decision is Decision.SUMS:
-            read.add(graph.names[-1])
-        spikes = tuple(name for name in graph.names if name in read)
+        read |= {connection.source for layer in graph for connection in layer.connections}
+    spikes = tuple(name for name in graph.names if name in read)
     states = None if decision is Decision.VOLTAGE else ()
     record = Record(spikes=spikes, states=states, counts=True)
     pieces = record_in_pieces(
