@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -31,6 +33,23 @@ def test_few_blocks_are_kept() -> None:
     held = [reused(LEAST) for _ in range(KEPT + 3)]
     held.clear()
     assert len(memory_pool._free) == KEPT
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes that fork")
+def test_what_a_forked_process_writes_stays_with_it() -> None:
+    array = reused(LEAST)
+    array[:] = 1
+    child = os.fork()
+    if child == 0:
+        array[:] = 2
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert (array == 1).all()
+
+
+def test_memory_that_is_lacking_is_an_error_of_memory() -> None:
+    with pytest.raises(MemoryError):
+        reused(1 << 46)
 
 
 def test_tensors_have_the_layout_that_is_asked_for() -> None:
