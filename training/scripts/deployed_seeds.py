@@ -77,8 +77,8 @@ def table_of(results: dict[str, dict]) -> str:
         "Test accuracy in percent, mean ± standard deviation over seeds; the last column is the "
         "first seed's file on stock Lava.",
         "",
-        "| recipe | seeds | floats | quantized | deployed | differing values on Lava |",
-        "|---|---|---|---|---|---|",
+        "| recipe | seeds | floats | quantized | deployed | differing values on Lava | commit |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in results.items():
         cells = [
@@ -90,7 +90,8 @@ def table_of(results: dict[str, dict]) -> str:
         shown = (
             "not run" if lava is None else f"{lava['differing_spikes']} ({lava['samples']} images)"
         )
-        lines.append(f"| {name} | {len(row['seeds'])} | {' | '.join(cells)} | {shown} |")
+        cells += [shown, ", ".join(commit[:7] for commit in row["commits"])]
+        lines.append(f"| {name} | {len(row['seeds'])} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
