@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
-from contextlib import suppress
 from math import prod
 
 import numpy as np
 import numpy.typing as npt
+
+from neurodeploy.processes.platforms import map_memory
 
 _LINE = 64
 """Arrays are multiples of this many bytes apart: lines of a processor's cache."""
@@ -44,12 +45,6 @@ def _large_pages(size: int) -> npt.NDArray[np.uint8]:
     """Return (size,) zeros in large pages, where there are any."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return np.zeros(size, np.uint8)
-    try:
-        mapping = mmap.mmap(-1, size + _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:  # the system's word for what NumPy calls so
-        raise MemoryError(f"{size} bytes of results") from error
-    with suppress(OSError):  # a kernel without them
-        mapping.madvise(mmap.MADV_HUGEPAGE)
-    memory = np.frombuffer(mapping, np.uint8)
+    memory = np.frombuffer(map_memory(size + _PAGE), np.uint8)
     start = -memory.ctypes.data % _PAGE
     return memory[start : start + size]

@@ -12,7 +12,6 @@ import math
 import mmap
 import weakref
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from neurodeploy.nn.functional.surrogate import Float32Array
+from neurodeploy.processes.platforms import map_memory
 
 LEAST: Final = 1 << 18
 """Values from which an array is not left to the allocator."""
@@ -36,7 +36,7 @@ def reused(count: int) -> Float32Array:
     size = 4 * count
     block = _take(size)
     if block is None:
-        block = _new_block(size)
+        block = map_memory(size)
     array = np.frombuffer(block, np.float32, count)
     weakref.finalize(array, _give_back, block).atexit = False
     return array
@@ -52,20 +52,6 @@ def reused_tensor(sizes: Sequence[int], strides: Sequence[int]) -> Tensor:
         tuple(sizes), np.float32, array, strides=[array.itemsize * stride for stride in strides]
     )
     return torch.from_numpy(laid)
-
-
-def _new_block(size: int) -> mmap.mmap:
-    """Return new memory; a forked process gets a copy of it, as of all else."""
-    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows, where processes do not fork
-        return mmap.mmap(-1, size)
-    try:
-        block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError as error:  # the system's word for what torch calls so
-        raise MemoryError(f"{size} bytes of spikes or gradients") from error
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without large pages
-            block.madvise(mmap.MADV_HUGEPAGE)
-    return block
 
 
 def _take(size: int) -> mmap.mmap | None:

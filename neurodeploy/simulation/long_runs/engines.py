@@ -188,7 +188,7 @@ class _DaskPool(WorkerPool[Shared]):
         *,
         waiting: int = 1,
     ) -> Iterator[Result]:
-        """See `WorkerPool.run`."""
+        """Yield results, as `WorkerPool.run` does."""
         distributed, left = import_module("distributed"), iter(tasks)
         with _telling_losses():
             shared = self._send_shared()
@@ -221,7 +221,7 @@ class _RayPool(WorkerPool[Shared]):
         *,
         waiting: int = 1,
     ) -> Iterator[Result]:
-        """See `WorkerPool.run`."""
+        """Yield results, as `WorkerPool.run` does."""
         ray, left = import_module("ray"), iter(tasks)
         call = ray.remote(max_retries=RAY_RETRIES)(function)
         shared = ray.put(self.shared)
