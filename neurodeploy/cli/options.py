@@ -20,7 +20,7 @@ from neurodeploy.files import net_of, samples_of
 from neurodeploy.ir.graphs import FixedPointGraph
 from neurodeploy.netx import read
 from neurodeploy.samples.array_files import INPUT_BYTES_MAX
-from neurodeploy.samples.sources import Samples, open_samples
+from neurodeploy.samples.sources import Samples, holds_recordings, open_samples
 from neurodeploy.simulation.event_simulator import conform_input
 from neurodeploy.simulation.long_runs.engines import Crew, Engine
 from neurodeploy.simulation.long_runs.memory import parse_size
@@ -285,12 +285,12 @@ class RunOptions(FileOptions, TimingOptions):
         Recordings are cut into the steps that the certificate beside the file names, unless
         --window says otherwise.
         """
-        certified = certified_steps(self.net) if isinstance(timing, Window) else None
-        found = open_samples(
-            self.input, key=self.key, steps=timing.steps or certified, port=graph.input.shape
-        )
-        if self.entry(graph) is not Feed.BIAS:
-            warn_of_other_steps(self.net, found.name, found.shape[0], certified)
+        steps, is_window = timing.steps, isinstance(timing, Window)
+        if steps is None and is_window and holds_recordings(self.input):
+            steps = certified_steps(self.net)
+        found = open_samples(self.input, key=self.key, steps=steps, port=graph.input.shape)
+        if is_window and self.entry(graph) is not Feed.BIAS:
+            warn_of_other_steps(self.net, found.name, found.shape[0])
         return found
 
     def samples(self, graph: FixedPointGraph, timing: Timing) -> IntArray:

@@ -163,6 +163,11 @@ class ObjectSamples:
                 yield item
 
 
+def holds_recordings(path: Path) -> bool:
+    """Return whether a path is a folder, or has the suffix, of recordings of event cameras."""
+    return path.is_dir() or path.suffix.lower() in RECORDING_SUFFIXES
+
+
 def open_samples(
     path: Path | str, *, key: str = "input", steps: int | None = None, port: Shape | None = None
 ) -> Samples:
@@ -191,7 +196,7 @@ def open_samples(
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if path.is_dir() or suffix in RECORDING_SUFFIXES:
+    if holds_recordings(path):
         return EventRecordings(path, steps=steps, port=port)
     if suffix in HDF5_SUFFIXES:
         return open_hdf5(path, key=key)

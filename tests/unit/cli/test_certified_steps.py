@@ -33,13 +33,20 @@ def test_the_certificate_beside_a_file_names_its_steps(tmp_path: Path) -> None:
     assert certified_steps(net) is None  # of another file
 
 
-def test_other_steps_are_warned_of() -> None:
-    with pytest.warns(NeurodeployWarning, match="samples of 8 steps, but a.net was .* with 4"):
-        warn_of_other_steps(Path("a.net"), "in.npz", 8, 4)
+def test_other_steps_are_warned_of(tmp_path: Path) -> None:
+    net = tmp_path / "a.net"
+    shutil.copyfile(EXAMPLE.net, net)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_other_steps(Path("a.net"), "in.npz", 8, None)
-        warn_of_other_steps(Path("a.net"), "in.npz", 4, 4)
+        warn_of_other_steps(net, "in.npz", 8)
+    EXAMPLE.certificate.save(tmp_path / "certificate.json")
+    with pytest.warns(NeurodeployWarning, match="samples of 8 steps, but a.net was .* with 4"):
+        warn_of_other_steps(net, "in.npz", 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_other_steps(net, "in.npz", 4)
+        net.write_bytes(net.read_bytes() + b" ")
+        warn_of_other_steps(net, "in.npz", 8)  # of another file
 
 
 def test_recordings_are_cut_into_the_certified_steps(tmp_path: Path) -> None:
