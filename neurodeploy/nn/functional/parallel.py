@@ -83,19 +83,12 @@ def spans_of(steps: int, columns: int, lanes: int) -> Int64Array:
 def run_spans(spans: list[Span], work: Callable[[int, Span], None]) -> None:
     """Call work(number, span) for every span, side by side."""
     threads = min(torch.get_num_threads(), len(spans))
-    if threads == 1:
-        for number, span in enumerate(spans):
-            work(number, span)
-        return
 
     def share(first: int) -> None:
         for number in range(first, len(spans), threads):
             work(number, spans[number])
 
-    futures = [_pool(threads).submit(share, first) for first in range(1, threads)]
-    share(0)
-    for future in futures:
-        future.result()
+    _run_in_threads(threads, share)
 
 
 def run_shares(spans: Int64Array, steps: int, work: Callable[[Share], object]) -> None:
@@ -105,20 +98,20 @@ def run_shares(spans: Int64Array, steps: int, work: Callable[[Share], object]) -
     """
     enough = steps * int(spans[-1, 1]) // ENOUGH
     threads = min(torch.get_num_threads(), len(spans), max(1, enough))
-    if threads == 1:
-        work(Share(spans, 0, 1))
-        return
-    futures = [
-        _pool(threads).submit(work, Share(spans, first, threads)) for first in range(1, threads)
-    ]
-    work(Share(spans, 0, threads))
-    for future in futures:
-        future.result()
+    _run_in_threads(threads, lambda first: work(Share(spans, first, threads)))
 
 
 def run_tiles(shape: tuple[int, ...], work: Callable[[Span], None]) -> None:
     """Call work(span) for spans of whole tiles of (T, M), side by side."""
     run_spans(cut_spans(shape[0], shape[1], TILE), lambda _, span: work(span))
+
+
+def _run_in_threads(threads: int, work: Callable[[int], object]) -> None:
+    """Call work(0) here, and work(1) to work(threads - 1) at the same time in other threads."""
+    futures = [_pool(threads).submit(work, first) for first in range(1, threads)]
+    work(0)
+    for future in futures:
+        future.result()
 
 
 @cache
